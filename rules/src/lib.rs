@@ -1,0 +1,1 @@
+//! The rules file and every decision made from it.

@@ -1,0 +1,1 @@
+//! Runs the corpus of rule cases.

@@ -1,0 +1,1 @@
+//! The small language the whole-system tests are written in.

@@ -1,0 +1,2 @@
+//! `cargo xtask`: everything that is done to this repository, in Rust.
+fn main() {}
