@@ -1,0 +1,122 @@
+// One Worker in a real workerd, and an origin whose answers a test writes and whose requests it
+// can count.
+import { spawnSync } from "node:child_process";
+import { createServer, request as httpRequest } from "node:http";
+import path from "node:path";
+
+// wrangler asks cloudflare.com for these; the tests need no network.
+Object.assign(process.env, {
+  CI: "1",
+  WRANGLER_SEND_METRICS: "false",
+  WRANGLER_SEND_ERROR_REPORTS: "false",
+  CLOUDFLARE_CF_FETCH_ENABLED: "false",
+});
+const { createTestHarness } = await import("wrangler");
+
+export const root = path.resolve(import.meta.dirname, "../..");
+
+/** Builds a Worker by `cargo xtask edge`, which does nothing when nothing changed. */
+export function build(...args) {
+  const built = spawnSync("cargo", ["xtask", "edge", ...args], { cwd: root, encoding: "utf8" });
+  if (built.status !== 0) throw new Error(`cargo xtask edge: ${built.error ?? built.stderr}`);
+}
+
+/** An origin: `on("/path", (request, response) => …)`; what was asked is in `seen`. */
+export async function startOrigin() {
+  const handlers = new Map();
+  const seen = [];
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, "http://origin");
+    const handler = handlers.get(pathname);
+    const chunks = [];
+    seen.push({ method: request.method, url: request.url, headers: request.headers, chunks });
+    if (handler?.streams !== true) for await (const chunk of request) chunks.push(chunk);
+    if (handler) return handler(request, response, chunks);
+    response.writeHead(404, { "content-type": "text/plain" }).end("not found");
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    seen,
+    count: (pathname) => seen.filter(({ url }) => url.split("?")[0] === pathname).length,
+    last: () => seen.at(-1),
+    on: (pathname, handler) => handlers.set(pathname, handler),
+    answer(pathname, status, headers, body) {
+      handlers.set(pathname, (_, response) => response.writeHead(status, headers).end(body));
+    },
+    async stop() {
+      server.closeAllConnections();
+      await new Promise((closed) => server.close(closed));
+    },
+  };
+}
+
+/** The edge worker with the rules of `tests/edge/routes.toml`, in front of `originUrl`. */
+export async function startEdge(originUrl) {
+  const out = path.join(root, "target/edge-tests/worker");
+  build("--routes", path.join(root, "tests/edge/routes.toml"), "--out", out);
+  return startWorker({
+    name: "edge",
+    main: path.join(out, "index.js"),
+    vars: { SPILLWAY_ORIGIN: originUrl },
+  });
+}
+
+export async function startWorker(config) {
+  const harness = createTestHarness({
+    workers: [{ config: { compatibility_date: "2026-11-01", ...config } }],
+  });
+  const { url } = await harness.listen();
+  return {
+    send: (target, options) => send(url, target, options),
+    open: (target, options) => open(url, target, options),
+    logs: () => harness.getLogs(),
+    stop: () => harness.close(),
+  };
+}
+
+/** Sends exactly this request target, unlike `fetch`, and reads the whole answer. */
+async function send(url, target, options) {
+  const { response } = await open(url, target, options);
+  const chunks = [];
+  for await (const chunk of response) chunks.push(chunk);
+  return {
+    status: response.statusCode,
+    headers: response.headers,
+    lines: response.rawHeaders,
+    body: Buffer.concat(chunks).toString(),
+  };
+}
+
+/** Sends a request and returns as soon as the answer's head is there. */
+function open(url, target, { method = "GET", headers = {}, body, keepOpen = false } = {}) {
+  return new Promise((resolve, reject) => {
+    const host = headers.host ?? "app.example";
+    const client = httpRequest({
+      host: url.hostname,
+      port: url.port,
+      path: target,
+      method,
+      headers: { ...headers, host },
+      agent: false,
+    });
+    client.on("response", (response) => resolve({ response, client }));
+    client.on("error", reject);
+    if (keepOpen) client.flushHeaders();
+    else client.end(body);
+  });
+}
+
+/** The `spillway-edge` member of Cache-Status. */
+export function cacheStatus(answer) {
+  const members = (answer.headers["cache-status"] ?? "").split(", ");
+  return members.filter((member) => member.startsWith("spillway-edge")).join(" and ");
+}
+
+export const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** Waits until the condition holds; the caller's next assertion says what did not. */
+export async function until(condition, withinMs = 5000) {
+  const deadline = Date.now() + withinMs;
+  while (!(await condition()) && Date.now() < deadline) await sleep(20);
+}
