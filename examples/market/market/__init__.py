@@ -1,0 +1,1 @@
+"""A market-data application: prices, ticks, reports and a dashboard in one process."""
