@@ -110,11 +110,11 @@ def _params(request, user):
     return params
 
 
-def _text(value):
-    return None if value is None else str(value)[:300]
+def _text(value, limit=300):
+    return None if value is None else str(value)[:limit]
 
 
 def _safe_link(value):
     """Links end up in a page: only web addresses, never javascript: and the like."""
-    text = _text(value)
+    text = _text(value, 2000)  # links signed for a storage service are long
     return text if text and text.startswith(("/", "https://", "http://")) else None

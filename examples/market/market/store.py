@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import time
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ticks (
@@ -41,7 +42,7 @@ class Store:
             path, timeout=10, isolation_level=None, check_same_thread=False
         )
         self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(self._connection)
         # An answered tick survives a power cut, not only a crash of the process.
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.executescript(SCHEMA)
@@ -108,3 +109,17 @@ class Store:
     def _read(self, statement, values):
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
+
+
+def _use_wal(connection, patience=10):
+    """SQLite's own timeout does not cover this one statement: several processes that start
+    on a new file at the same time must try again themselves."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

@@ -15,14 +15,14 @@ function seconds(text) {
   return Date.parse(text) / 1000;
 }
 
-function plot(element, height, points) {
+function plot(element, height, points, dates) {
   const axis = { stroke: css("--faint"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false } };
   const options = {
     width: element.clientWidth || 300,
     height,
     legend: { show: false },
     cursor: { y: false },
-    axes: [axis, { ...axis, size: 56 }],
+    axes: [{ ...axis, show: dates, size: 32 }, { ...axis, size: 56 }],
     series: [{}, { stroke: css("--accent"), width: 1.5, fill: `${css("--accent")}1c` }],
   };
   return new uPlot(options, columns(points), element);
@@ -64,12 +64,12 @@ class Card {
     this.part(".change").textContent = `${change < 0 ? "" : "+"}${change.toFixed(2)} %`;
     this.part(".change").className = `change ${change < 0 ? "down" : "up"}`;
     this.part(".state").textContent = `${quote.currency}, ${last.source} of ${last.ts}`;
-    this.history = this.draw(this.history, ".plot.history", 170, points);
-    if (ticks.length > 1) this.trades = this.draw(this.trades, ".plot.ticks", 90, ticks);
+    this.history = this.draw(this.history, ".plot.history", 170, points, true);
+    if (ticks.length > 1) this.trades = this.draw(this.trades, ".plot.ticks", 70, ticks, false);
   }
 
-  draw(existing, place, height, points) {
-    if (!existing) return plot(this.part(place), height, points);
+  draw(existing, place, height, points, dates) {
+    if (!existing) return plot(this.part(place), height, points, dates);
     existing.setData(columns(points));
     return existing;
   }
@@ -104,7 +104,7 @@ class Card {
   resize() {
     const width = this.part(".plot").clientWidth;
     this.history?.setSize({ width, height: 170 });
-    this.trades?.setSize({ width, height: 90 });
+    this.trades?.setSize({ width, height: 70 });
   }
 
   remove() {
