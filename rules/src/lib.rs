@@ -1,1 +1,72 @@
-//! The rules file and every decision made from it.
+//! The Spillway rules file and every decision made from it.
+//!
+//! The edge worker and the sidecar ask the same questions of the same rules and carry the
+//! answers out; so that both can, this crate is pure:
+//!
+//! ```
+//! use rules::{Head, NoFields, Rules, sidecar::{self, Action}};
+//!
+//! let rules = Rules::from_toml(r#"
+//!     [[route]]
+//!     name  = "prices"
+//!     match = { path = "/api/prices/{id}", methods = ["GET"] }
+//!     shard = { map = "market", from = ["path:id"] }
+//!
+//!     [shard_map.market]
+//!     key_type = "int"
+//!     ranges   = [{ from = 1, shard = "a" }, { from = 10001, shard = "b" }]
+//!     shards   = { a = { upstream = "app-a" }, b = { upstream = "app-b" } }
+//! "#).map_err(|faults| format!("{faults:?}"))?;
+//!
+//! let head = Head {
+//!     method: "GET", scheme: "http", host: "example.com",
+//!     target: "/api/prices/15000", fields: &NoFields,
+//! };
+//! let decision = sidecar::decide(&rules, &head);
+//! assert_eq!(decision.route_name(), "prices");
+//! let Action::Proceed(proceed) = decision.action else { return Err("refused".into()) };
+//! assert_eq!(proceed.shard.resolved().map(|r| r.shard.as_str()), Some("b"));
+//! # Ok::<(), String>(())
+//! ```
+//!
+//! # What this crate does not do
+//! It opens no file and no socket, reads no clock (`now` is an argument, in milliseconds since
+//! 1970), starts no thread, draws no random number and knows no `http` types: a request is a
+//! [`Head`], a response a [`ResponseHead`]. It builds for wasm32.
+//!
+//! # Layout
+//! [`file`] reads `routes.toml` into a [`document::Document`] and finds every fault of it;
+//! [`Rules`] is the indexed form that decisions run on; [`sidecar`] and [`edge`] hold the one
+//! order in which rules are applied; [`cache`], [`shard`], [`offload`] and [`versioned`] are the
+//! subjects they ask.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
+)]
+
+pub mod cache;
+pub mod document;
+pub mod edge;
+#[cfg(feature = "file")]
+pub mod fault;
+#[cfg(feature = "file")]
+pub mod file;
+pub mod head;
+pub mod offload;
+pub mod path;
+pub mod problem;
+pub mod route;
+mod rules;
+pub mod shard;
+pub mod sidecar;
+pub mod versioned;
+
+pub use head::{Fields, Head, NoFields, ResponseHead};
+pub use problem::Problem;
+pub use rules::{CompiledError, Rules};

@@ -1,0 +1,94 @@
+//! Answering conditional and range requests from a stored 200 (RFC 9110 sections 13 and 14).
+
+use super::freshness::Entry;
+use crate::head::{Head, first, joined};
+
+/// How a stored 200 answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selected {
+    Full,
+    /// 304.
+    NotModified,
+    /// 206 with the bytes `from..=to`.
+    Part {
+        from: u64,
+        to: u64,
+    },
+    /// 416.
+    Unsatisfiable,
+}
+
+/// `length` is that of the stored body in bytes.
+pub fn select(request: &Head<'_>, entry: &Entry, length: u64) -> Selected {
+    if is_not_modified(request, entry) {
+        return Selected::NotModified;
+    }
+    if request.method != "GET" {
+        return Selected::Full;
+    }
+    let Some(range) = joined(request.fields, "range") else { return Selected::Full };
+    if !range_applies(request, entry) {
+        return Selected::Full;
+    }
+    part(&range, length)
+}
+
+/// If-None-Match decides when it is there, If-Modified-Since otherwise (section 13.2.2).
+pub fn is_not_modified(request: &Head<'_>, entry: &Entry) -> bool {
+    if let Some(tags) = joined(request.fields, "if-none-match") {
+        let Some(own) = &entry.etag else { return tags.trim() == "*" };
+        return tags.trim() == "*" || entity_tags(&tags).any(|tag| weak(tag) == weak(own));
+    }
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let since = first(request.fields, "if-modified-since").as_deref().and_then(date);
+    let modified = entry.last_modified.as_deref().and_then(date);
+    matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
+}
+
+/// Entity tags of a list; commas inside quotes belong to the tag.
+fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    list.split(move |letter| {
+        if letter == '"' {
+            is_quoted = !is_quoted;
+        }
+        letter == ',' && !is_quoted
+    })
+    .map(str::trim)
+}
+
+fn weak(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+/// If-Range: a strong match or the exact date (section 13.1.5).
+fn range_applies(request: &Head<'_>, entry: &Entry) -> bool {
+    let Some(condition) = first(request.fields, "if-range") else { return true };
+    if condition.starts_with("W/") {
+        return false;
+    }
+    let is = |own: &Option<String>| own.as_deref() == Some(condition.as_str());
+    if condition.starts_with('"') { is(&entry.etag) } else { is(&entry.last_modified) }
+}
+
+/// One byte range; several are answered in full, which section 14.2 allows.
+fn part(range: &str, length: u64) -> Selected {
+    let Some(spec) = range.strip_prefix("bytes=") else { return Selected::Full };
+    let Some((first, last)) = spec.trim().split_once('-') else { return Selected::Full };
+    let number = |text: &str| -> Option<u64> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { text.parse().ok() } else { None }
+    };
+    match (number(first), number(last)) {
+        (None, Some(suffix)) if first.is_empty() => {
+            if suffix == 0 || length == 0 {
+                return Selected::Unsatisfiable;
+            }
+            Selected::Part { from: length.saturating_sub(suffix), to: length - 1 }
+        }
+        (Some(from), _) if from >= length => Selected::Unsatisfiable,
+        (Some(from), None) if last.is_empty() => Selected::Part { from, to: length - 1 },
+        (Some(from), Some(to)) if from <= to => Selected::Part { from, to: to.min(length - 1) },
+        _ => Selected::Full,
+    }
+}

@@ -1,0 +1,139 @@
+//! Cache-Control (RFC 9111 section 5.2), stale-* (RFC 5861) and targeted fields (RFC 9213).
+
+use crate::head::Fields;
+
+/// Delta-seconds that overflow count as this (RFC 9111 section 1.2.2).
+pub const DELTA_SECONDS_MAX: u64 = 1 << 31;
+
+/// Directives of all lines of a field. Names are matched in any case; the smaller of two values
+/// of one directive counts; a value that is no number counts as 0 (stale).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheControl {
+    pub no_store: bool,
+    /// `no-cache` without field names.
+    pub no_cache: bool,
+    pub private: bool,
+    pub public: bool,
+    pub must_revalidate: bool,
+    pub proxy_revalidate: bool,
+    pub must_understand: bool,
+    pub only_if_cached: bool,
+    pub max_age: Option<u64>,
+    pub s_maxage: Option<u64>,
+    pub stale_while_revalidate: Option<u64>,
+    pub stale_if_error: Option<u64>,
+    /// Fields that `private="…"` or `no-cache="…"` keep out of a shared cache.
+    pub fields: Vec<String>,
+    pub is_present: bool,
+}
+
+/// Targeted fields that take the place of Cache-Control, in this order (RFC 9213 section 2.2).
+pub const TARGETS: [&str; 2] = ["spillway-cache-control", "cdn-cache-control"];
+
+impl CacheControl {
+    pub fn read(fields: &dyn Fields) -> Self {
+        Self::read_field(fields, "cache-control")
+    }
+
+    /// The directives for us: a targeted field when there is a valid one. The flag says so;
+    /// `Expires` is ignored then.
+    pub fn read_targeted(fields: &dyn Fields) -> (Self, bool) {
+        for name in TARGETS {
+            let targeted = Self::read_field(fields, name);
+            if targeted.is_present {
+                return (targeted, true);
+            }
+        }
+        (Self::read(fields), false)
+    }
+
+    fn read_field(fields: &dyn Fields, name: &str) -> Self {
+        let mut control = Self::default();
+        fields.each(name, &mut |line| {
+            for directive in split(line) {
+                control.apply(directive);
+            }
+        });
+        control
+    }
+
+    fn apply(&mut self, directive: &[u8]) {
+        let mut parts = directive.splitn(2, |byte| *byte == b'=');
+        let name = trim(parts.next().unwrap_or_default()).to_ascii_lowercase();
+        let value = parts.next().map(|value| unquote(trim(value)));
+        if name.is_empty() {
+            return;
+        }
+        self.is_present = true;
+        let seconds = || Some(value.map_or(0, delta_seconds));
+        let least = |old: Option<u64>| match (old, seconds()) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            (old, new) => old.or(new),
+        };
+        match name.as_slice() {
+            b"no-store" => self.no_store = true,
+            b"no-cache" => match value {
+                Some(names) if !names.is_empty() => self.fields.extend(field_names(names)),
+                _ => self.no_cache = true,
+            },
+            b"private" => match value {
+                Some(names) if !names.is_empty() => self.fields.extend(field_names(names)),
+                _ => self.private = true,
+            },
+            b"public" => self.public = true,
+            b"must-revalidate" => self.must_revalidate = true,
+            b"proxy-revalidate" => self.proxy_revalidate = true,
+            b"must-understand" => self.must_understand = true,
+            b"only-if-cached" => self.only_if_cached = true,
+            b"max-age" => self.max_age = least(self.max_age),
+            b"s-maxage" => self.s_maxage = least(self.s_maxage),
+            b"stale-while-revalidate" => {
+                self.stale_while_revalidate = least(self.stale_while_revalidate);
+            }
+            b"stale-if-error" => self.stale_if_error = least(self.stale_if_error),
+            _ => {}
+        }
+    }
+}
+
+/// Splits at commas outside quotes.
+fn split(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    line.split(move |byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            b',' if !is_quoted => return true,
+            _ => {}
+        }
+        false
+    })
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    bytes.trim_ascii()
+}
+
+fn unquote(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+fn field_names(value: &[u8]) -> impl Iterator<Item = String> + '_ {
+    value
+        .split(|byte| *byte == b',')
+        .map(|name| String::from_utf8_lossy(trim(name)).to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+}
+
+/// Digits only; anything else is 0, overflow is [`DELTA_SECONDS_MAX`].
+pub(super) fn delta_seconds(value: &[u8]) -> u64 {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return 0;
+    }
+    let number = value.iter().fold(0_u64, |number, digit| {
+        number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    });
+    number.min(DELTA_SECONDS_MAX)
+}

@@ -1,0 +1,169 @@
+//! How old a stored answer is and what it may still be used for (RFC 9111 section 4.2).
+
+use super::control::{CacheControl, DELTA_SECONDS_MAX, delta_seconds};
+use crate::document::{Lifetime, Override};
+use crate::head::{Fields, ResponseHead, first};
+use serde::{Deserialize, Serialize};
+use std::time::UNIX_EPOCH;
+
+/// Heuristic lifetime: a tenth of the time since Last-Modified (RFC 9111 section 4.2.2) …
+const HEURISTIC_PART: u64 = 10;
+/// … but a day at most.
+const HEURISTIC_MAX_MS: u64 = 86_400_000;
+
+/// How long an answer is good for, in milliseconds of its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// Fresh while younger.
+    pub fresh: u64,
+    /// Past `fresh`: usable while it is revalidated in the background.
+    pub stale_while_revalidate: u64,
+    /// Past `fresh`: usable when the origin fails.
+    pub stale_if_error: u64,
+    /// Never used at a greater age, errors aside.
+    pub max_staleness: Option<u64>,
+}
+
+/// What is remembered of a stored answer, besides its head and body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Milliseconds since 1970 when the answer was received.
+    pub received: u64,
+    /// Milliseconds it was old at that moment.
+    pub age_at_receipt: u64,
+    pub windows: Windows,
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+    /// Request fields the answer depends on, with their values, normalised.
+    pub vary: Vec<(String, Option<String>)>,
+}
+
+/// What a stored answer may be used for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// Seconds of age and of remaining freshness.
+    Fresh { age: u64, ttl: u64 },
+    /// May be served while somebody fetches a new one. `ttl` is negative.
+    StaleWhileRevalidate { age: u64, ttl: i64 },
+    /// Must be asked for again before it is used.
+    Expired { age: u64, ttl: i64 },
+}
+
+impl Entry {
+    /// Milliseconds of current age (RFC 9111 section 4.2.3).
+    pub fn age(&self, now: u64) -> u64 {
+        self.age_at_receipt.saturating_add(now.saturating_sub(self.received))
+    }
+
+    pub fn look_up(&self, now: u64) -> Lookup {
+        let age = self.age(now);
+        let windows = self.windows;
+        let too_old = windows.max_staleness.is_some_and(|max| age > max);
+        if age < windows.fresh && !too_old {
+            return Lookup::Fresh { age: age / 1000, ttl: (windows.fresh - age) / 1000 };
+        }
+        let past = i64::try_from(age.saturating_sub(windows.fresh) / 1000).unwrap_or(i64::MAX);
+        let seconds = age / 1000;
+        if age < windows.fresh.saturating_add(windows.stale_while_revalidate) && !too_old {
+            return Lookup::StaleWhileRevalidate { age: seconds, ttl: -past };
+        }
+        Lookup::Expired { age: seconds, ttl: -past }
+    }
+
+    /// Whether the answer may be served because the origin failed (RFC 5861 section 4).
+    pub fn serves_on_error(&self, now: u64) -> bool {
+        let window = self.windows.stale_if_error.max(self.windows.stale_while_revalidate);
+        self.age(now) < self.windows.fresh.saturating_add(window)
+    }
+
+    /// Whether there is anything to revalidate with.
+    pub fn has_validator(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+
+    /// Milliseconds from receipt until the entry is of no use at all.
+    pub fn useful_for(&self) -> u64 {
+        let windows = self.windows;
+        let stale = windows.stale_while_revalidate.max(windows.stale_if_error);
+        windows.fresh.saturating_add(stale).saturating_sub(self.age_at_receipt)
+    }
+}
+
+/// Corrected initial age in milliseconds: from `Age`, and from `Date` when that says older.
+pub fn age_at_receipt(fields: &dyn Fields, now: u64) -> u64 {
+    let mut age = 0;
+    fields.each("age", &mut |line| {
+        let value = line.split(|byte| *byte == b',').next().unwrap_or_default();
+        age = age.max(delta_seconds(value.trim_ascii()));
+    });
+    let apparent = date(fields, "date").map_or(0, |date| now.saturating_sub(date));
+    // Dates have whole seconds: less than one is the rounding, not age.
+    let apparent = if apparent < 1000 { 0 } else { apparent };
+    age.min(DELTA_SECONDS_MAX).saturating_mul(1000).max(apparent)
+}
+
+/// A date field in milliseconds since 1970.
+pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<u64> {
+    let time = httpdate::parse_http_date(&first(fields, name)?).ok()?;
+    u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+}
+
+/// The lifetime the origin gives its answer, in milliseconds; `None` when it says nothing that
+/// counts.
+pub(super) fn from_origin(
+    control: &CacheControl,
+    is_targeted: bool,
+    response: &ResponseHead<'_>,
+    now: u64,
+) -> Option<u64> {
+    if let Some(seconds) = control.s_maxage.or(control.max_age) {
+        return Some(seconds.saturating_mul(1000));
+    }
+    if !is_targeted && crate::head::has(response.fields, "expires") {
+        // An invalid Expires is in the past (RFC 9111 section 5.3).
+        let Some(expires) = date(response.fields, "expires") else { return Some(0) };
+        let from = date(response.fields, "date").unwrap_or(now);
+        return Some(expires.saturating_sub(from));
+    }
+    let modified = date(response.fields, "last-modified")?;
+    let from = date(response.fields, "date").unwrap_or(now);
+    if !is_heuristically_cacheable(response.status) && !control.public {
+        return None;
+    }
+    Some((from.saturating_sub(modified) / HEURISTIC_PART).min(HEURISTIC_MAX_MS))
+}
+
+/// RFC 9110 section 15.1, less 206 (not stored here).
+pub(super) fn is_heuristically_cacheable(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Joins the rule's lifetimes with the origin's.
+pub(super) fn windows(
+    rule: &crate::document::Cache,
+    lifetime: Lifetime,
+    origin_fresh: Option<u64>,
+    control: &CacheControl,
+) -> Windows {
+    let fresh = match lifetime {
+        Lifetime::Fixed(fixed) => fixed,
+        Lifetime::FromOrigin => origin_fresh.unwrap_or(0),
+    };
+    // RFC 9111 section 5.2.2.2, .8, .10: these forbid serving stale, whatever the windows say.
+    let overridden = rule.overrides.contains(&Override::MustRevalidate);
+    let strict = (control.must_revalidate || control.proxy_revalidate) && !overridden;
+    let s_maxage_rules = control.s_maxage.is_some() && lifetime == Lifetime::FromOrigin;
+    if strict || s_maxage_rules {
+        let max_staleness = rule.max_staleness;
+        return Windows { fresh, stale_while_revalidate: 0, stale_if_error: 0, max_staleness };
+    }
+    let window = |rule: Option<u64>, origin: Option<u64>| {
+        rule.or_else(|| origin.map(|seconds| seconds.saturating_mul(1000))).unwrap_or(0)
+    };
+    Windows {
+        fresh,
+        stale_while_revalidate: window(rule.stale_while_revalidate, control.stale_while_revalidate),
+        stale_if_error: window(rule.stale_if_error, control.stale_if_error),
+        max_staleness: rule.max_staleness,
+    }
+}

@@ -1,0 +1,167 @@
+//! May an answer be stored in a shared cache, and for how long? (RFC 9111 sections 3 and 4)
+
+use super::control::CacheControl;
+use super::freshness::{self, Entry};
+use super::plan::Plan;
+use super::vary;
+use crate::document::{Lifetime, Override};
+use crate::head::{Head, ResponseHead, first, has};
+
+/// A rule's lifetime counts for 404 and 410 up to this: a page that appears must be seen soon.
+const NEGATIVE_MAX_MS: u64 = 10_000;
+
+/// Why an answer is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStored {
+    Status,
+    NoStore,
+    Private,
+    SetCookie,
+    Authorization,
+    VaryStar,
+    /// Neither a lifetime nor a validator: it could never be used.
+    NoLifetime,
+    EventStream,
+    /// A versioned name of a script, style or image answered with a page: a misconfigured app,
+    /// or cache deception.
+    ContentTypeMismatch,
+    TooLarge,
+    /// Rules, epoch or purge changed while the answer was fetched.
+    Superseded,
+}
+
+impl NotStored {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::SetCookie => "set-cookie",
+            Self::Authorization => "authorization",
+            Self::VaryStar => "vary-star",
+            Self::NoLifetime => "no-lifetime",
+            Self::EventStream => "event-stream",
+            Self::ContentTypeMismatch => "content-type-mismatch",
+            Self::TooLarge => "too-large",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// An answer that may be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    pub entry: Entry,
+    /// Fields that must not be stored: `Set-Cookie` under `strip_cookies`, and those that
+    /// `private="…"` or `no-cache="…"` name.
+    pub remove: Vec<String>,
+    /// Sent to clients as `Cache-Control` when set.
+    pub client_cache_control: Option<String>,
+}
+
+/// # Errors
+/// The reason why the answer must not or can't be stored.
+pub fn judge(
+    plan: &Plan<'_>,
+    request: &Head<'_>,
+    response: &ResponseHead<'_>,
+    now: u64,
+) -> Result<Judgement, NotStored> {
+    let (control, is_targeted) = CacheControl::read_targeted(response.fields);
+    let overrides = |which: Override| plan.rule.overrides.contains(&which);
+    if control.no_store && !control.must_understand && !overrides(Override::NoStore) {
+        return Err(NotStored::NoStore);
+    }
+    if control.private && !overrides(Override::Private) {
+        return Err(NotStored::Private);
+    }
+    let mut remove = control.fields.clone();
+    if has(response.fields, "set-cookie") {
+        if !plan.rule.strip_cookies && !control.fields.iter().any(|name| name == "set-cookie") {
+            return Err(NotStored::SetCookie);
+        }
+        remove.push("set-cookie".to_owned());
+    }
+    // A rule's lifetime never satisfies RFC 9111 section 3.5.
+    let is_shared = control.public || control.s_maxage.is_some() || control.must_revalidate;
+    if plan.has_authorization && !is_shared {
+        return Err(NotStored::Authorization);
+    }
+    let content_type = first(response.fields, "content-type").unwrap_or_default();
+    if content_type.starts_with("text/event-stream") {
+        return Err(NotStored::EventStream);
+    }
+    if plan.is_versioned && is_mismatch(&plan.target, &content_type) && response.status == 200 {
+        return Err(NotStored::ContentTypeMismatch);
+    }
+    let vary = vary::selected(request, response)?;
+    let lifetime = lifetime(plan, &control, is_targeted, response, now)?;
+    let mut windows = freshness::windows(plan.rule, Lifetime::Fixed(lifetime), None, &control);
+    if plan.lifetime == Lifetime::FromOrigin {
+        let origin = Some(lifetime);
+        windows = freshness::windows(plan.rule, Lifetime::FromOrigin, origin, &control);
+    }
+    if control.no_cache && !overrides(Override::NoCache) {
+        windows = freshness::Windows {
+            fresh: 0,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            max_staleness: None,
+        };
+    }
+    let entry = Entry {
+        received: now,
+        age_at_receipt: freshness::age_at_receipt(response.fields, now),
+        windows,
+        etag: first(response.fields, "etag"),
+        last_modified: first(response.fields, "last-modified"),
+        vary,
+    };
+    if entry.useful_for() == 0 && !entry.has_validator() {
+        return Err(NotStored::NoLifetime);
+    }
+    let client_cache_control = client_cache_control(plan, response.status);
+    Ok(Judgement { entry, remove, client_cache_control })
+}
+
+/// Milliseconds of freshness.
+fn lifetime(
+    plan: &Plan<'_>,
+    control: &CacheControl,
+    is_targeted: bool,
+    response: &ResponseHead<'_>,
+    now: u64,
+) -> Result<u64, NotStored> {
+    let explicit =
+        control.max_age.or(control.s_maxage).is_some() || has(response.fields, "expires");
+    match (plan.lifetime, response.status) {
+        (_, 206 | 304 | 100..=199) => Err(NotStored::Status),
+        (Lifetime::Fixed(fixed), 200 | 203 | 301 | 308) => Ok(fixed),
+        (Lifetime::Fixed(fixed), 404 | 410) => Ok(fixed.min(NEGATIVE_MAX_MS)),
+        (Lifetime::Fixed(_), _) => Err(NotStored::Status),
+        (Lifetime::FromOrigin, status) => {
+            if !freshness::is_heuristically_cacheable(status) && !explicit && !control.public {
+                return Err(NotStored::Status);
+            }
+            Ok(freshness::from_origin(control, is_targeted, response, now).unwrap_or(0))
+        }
+    }
+}
+
+/// What the client is told: `immutable` for versioned names, `browser` of the rule, or the
+/// origin's own words.
+fn client_cache_control(plan: &Plan<'_>, status: u16) -> Option<String> {
+    if plan.is_versioned && status == 200 {
+        return Some("public, max-age=31536000, immutable".to_owned());
+    }
+    let seconds = plan.rule.browser? / 1000;
+    (status == 200).then(|| format!("max-age={seconds}"))
+}
+
+/// An HTML page under the name of a script, style, image or font.
+fn is_mismatch(target: &str, content_type: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let extension = path.rsplit('.').next().unwrap_or_default();
+    let is_page = content_type.starts_with("text/html");
+    is_page && !matches!(extension, "html" | "htm" | "xhtml")
+}

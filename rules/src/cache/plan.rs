@@ -1,0 +1,231 @@
+//! May this request use the cache, and under which key?
+
+use super::Tier;
+use super::control::CacheControl;
+use crate::document::{Cache, Lifetime, Mode, QueryRest};
+use crate::head::{Head, cookie, has, joined};
+use crate::path::{self, Target};
+use crate::shard::Resolved;
+use crate::versioned::is_versioned;
+
+/// A versioned asset at the edge: a year (RFC 8246 section 2 by convention).
+const IMMUTABLE_MS: u64 = 31_536_000_000;
+
+/// Why a request does not use the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypass {
+    /// No route, or a route without `cache`.
+    NoRule,
+    Off,
+    Observed,
+    /// The route has a `cache`, but not for this tier.
+    OtherTier,
+    Method,
+    Cookie,
+    /// An unlisted query parameter under `query_rest = "bypass"`.
+    Query,
+    RequestNoStore,
+    Upgrade,
+    /// The request has a body.
+    Body,
+    /// The key is not known before the body is read.
+    ShardKeyInBody,
+    /// Already forwarded once: the sender caches.
+    Forwarded,
+    AmbiguousPath,
+}
+
+impl Bypass {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no-rule",
+            Self::Off => "off",
+            Self::Observed => "observed",
+            Self::OtherTier => "other-tier",
+            Self::Method => "method",
+            Self::Cookie => "cookie",
+            Self::Query => "query",
+            Self::RequestNoStore => "request-no-store",
+            Self::Upgrade => "upgrade",
+            Self::Body => "body",
+            Self::ShardKeyInBody => "shard-key-in-body",
+            Self::Forwarded => "forwarded",
+            Self::AmbiguousPath => "ambiguous-path",
+        }
+    }
+}
+
+/// Which cookies reach the app, so that nothing it saw is missing from the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cookies {
+    Untouched,
+    Removed,
+    /// The listed ones, as a `Cookie` field value; `None` when the request has none of them.
+    Only(Option<String>),
+}
+
+/// How a request uses the cache.
+#[derive(Debug, Clone)]
+pub struct Plan<'r> {
+    pub rule: &'r Cache,
+    pub tier: Tier,
+    pub lifetime: Lifetime,
+    /// Unambiguous: parts are length-prefixed.
+    pub key: String,
+    /// A version in the path: immutable.
+    pub is_versioned: bool,
+    pub has_authorization: bool,
+    pub is_head: bool,
+    /// The target to fetch: what the key says, nothing more.
+    pub target: String,
+    pub cookies: Cookies,
+    /// With the route's parameters filled in.
+    pub tags: Vec<String>,
+    /// `Cache-Control: only-if-cached` (RFC 9111 section 5.2.1.7).
+    pub only_if_cached: bool,
+}
+
+/// Everything a plan is made from.
+pub struct Planned<'a, 'r> {
+    pub rule: Option<&'r Cache>,
+    pub policy_hash: &'a str,
+    pub tier: Tier,
+    pub head: &'a Head<'a>,
+    pub target: &'a Target,
+    pub parameters: &'a [(String, String)],
+    pub shard: Option<&'a Resolved>,
+}
+
+/// # Errors
+/// The reason why the request goes past the cache.
+pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypass> {
+    let rule = from.rule.ok_or(Bypass::NoRule)?;
+    match rule.mode {
+        Mode::On => by_rule(rule, from),
+        Mode::Observe => Err(Bypass::Observed),
+        Mode::Off => Err(Bypass::Off),
+    }
+}
+
+/// What the rule would do, whatever its mode.
+fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypass> {
+    let head = from.head;
+    let is_versioned = rule.versioned && is_versioned(&from.target.path);
+    let lifetime = lifetime(rule, from.tier, is_versioned).ok_or(Bypass::OtherTier)?;
+    if !head.is_get_or_head() {
+        return Err(Bypass::Method);
+    }
+    if has(head.fields, "upgrade") {
+        return Err(Bypass::Upgrade);
+    }
+    if has_body(head) {
+        return Err(Bypass::Body);
+    }
+    let control = CacheControl::read(head.fields);
+    if control.no_store {
+        return Err(Bypass::RequestNoStore);
+    }
+    let cookies = cookies(rule, head, is_versioned)?;
+    let query = query(rule, from.target.query.as_deref())?;
+    let key = key(rule, from, query.as_deref(), &cookies);
+    Ok(Plan {
+        rule,
+        tier: from.tier,
+        lifetime,
+        key,
+        is_versioned,
+        has_authorization: has(head.fields, "authorization"),
+        is_head: head.method == "HEAD",
+        target: Target::join(&from.target.path, query.as_deref()),
+        cookies,
+        tags: rule.tags.iter().map(|tag| fill(tag, from.parameters)).collect(),
+        only_if_cached: control.only_if_cached,
+    })
+}
+
+fn lifetime(rule: &Cache, tier: Tier, is_versioned: bool) -> Option<Lifetime> {
+    let own = match tier {
+        Tier::Edge => rule.edge,
+        Tier::Sidecar => rule.sidecar,
+    };
+    match (own, tier) {
+        (_, Tier::Edge) if is_versioned => Some(Lifetime::Fixed(IMMUTABLE_MS)),
+        // An unversioned name among versioned ones revalidates: the origin's own words count.
+        (None, Tier::Edge) if rule.versioned => Some(Lifetime::FromOrigin),
+        (own, _) => own,
+    }
+}
+
+fn has_body(head: &Head<'_>) -> bool {
+    let length = joined(head.fields, "content-length");
+    length.is_some_and(|length| length != "0") || has(head.fields, "transfer-encoding")
+}
+
+fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies, Bypass> {
+    if !rule.cookies.is_empty() {
+        let pairs: Vec<String> = rule
+            .cookies
+            .iter()
+            .filter_map(|name| Some(format!("{name}={}", cookie(head.fields, name)?)))
+            .collect();
+        return Ok(Cookies::Only((!pairs.is_empty()).then(|| pairs.join("; "))));
+    }
+    // Browsers send the session cookie with every asset; a versioned name can't depend on it.
+    if rule.ignore_cookies || is_versioned {
+        return Ok(Cookies::Removed);
+    }
+    if has(head.fields, "cookie") { Err(Bypass::Cookie) } else { Ok(Cookies::Untouched) }
+}
+
+fn query(rule: &Cache, query: Option<&str>) -> Result<Option<String>, Bypass> {
+    let (Some(query), Some(keep)) = (query, &rule.query) else {
+        return Ok(query.map(str::to_owned));
+    };
+    let (kept, dropped) = path::filter_query(query, keep);
+    if dropped && rule.query_rest == QueryRest::Bypass {
+        return Err(Bypass::Query);
+    }
+    Ok(kept)
+}
+
+/// Everything the answer may depend on, length-prefixed so that no two requests can be made to
+/// look alike.
+fn key(rule: &Cache, from: &Planned<'_, '_>, query: Option<&str>, cookies: &Cookies) -> String {
+    let mut key = String::with_capacity(160);
+    push(&mut key, Some("GET"));
+    push(&mut key, Some(from.head.scheme));
+    push(&mut key, Some(from.head.host));
+    push(&mut key, Some(&from.target.path));
+    push(&mut key, query);
+    push(&mut key, Some(from.policy_hash));
+    for name in &rule.headers {
+        push(&mut key, joined(from.head.fields, name).as_deref());
+    }
+    if let Cookies::Only(value) = cookies {
+        push(&mut key, value.as_deref());
+    }
+    if let Some(shard) = from.shard {
+        push(&mut key, Some(&shard.map));
+        push(&mut key, Some(&shard.key));
+        push(&mut key, Some(&shard.shard));
+        push(&mut key, Some(&shard.epoch.to_string()));
+    }
+    key
+}
+
+fn push(key: &mut String, part: Option<&str>) {
+    match part {
+        Some(part) => {
+            key.push_str(&part.len().to_string());
+            key.push(':');
+            key.push_str(part);
+        }
+        None => key.push_str("-:"),
+    }
+}
+
+fn fill(tag: &str, parameters: &[(String, String)]) -> String {
+    parameters
+        .iter()
+        .fold(tag.to_owned(), |tag, (name, value)| tag.replace(&format!("{{{name}}}"), value))
+}

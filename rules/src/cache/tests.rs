@@ -1,0 +1,110 @@
+use super::*;
+use crate::cache::control::CacheControl;
+use crate::head::{Head, ResponseHead};
+use proptest::prelude::*;
+
+fn control(lines: &[&str]) -> CacheControl {
+    let fields: Vec<(String, String)> =
+        lines.iter().map(|line| ("cache-control".to_owned(), (*line).to_owned())).collect();
+    CacheControl::read(&fields)
+}
+
+#[test]
+fn directive_names_are_matched_in_any_case() {
+    assert!(control(&["No-Store, max-age=60"]).no_store);
+    assert!(control(&["Private"]).private);
+}
+
+#[test]
+fn a_comma_inside_quotes_does_not_split() {
+    let read = control(&["private=\"set-cookie, x\", max-age=5"]);
+    assert_eq!(read.fields, ["set-cookie", "x"]);
+    assert_eq!((read.private, read.max_age), (false, Some(5)));
+}
+
+#[test]
+fn a_lifetime_that_is_no_number_is_zero_and_the_smaller_of_two_counts() {
+    assert_eq!(control(&["max-age=1.5"]).max_age, Some(0));
+    assert_eq!(control(&["max-age"]).max_age, Some(0));
+    assert_eq!(control(&["max-age=60", "max-age=5"]).max_age, Some(5));
+    assert_eq!(control(&["max-age=99999999999999999999"]).max_age, Some(1 << 31));
+}
+
+#[test]
+fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
+    let windows = Windows {
+        fresh: 2_000,
+        stale_while_revalidate: 10_000,
+        stale_if_error: 60_000,
+        max_staleness: Some(5_000),
+    };
+    let entry = Entry {
+        received: 1_000_000,
+        age_at_receipt: 1_000,
+        windows,
+        etag: None,
+        last_modified: None,
+        vary: Vec::new(),
+    };
+    assert_eq!(entry.look_up(1_000_500), Lookup::Fresh { age: 1, ttl: 0 });
+    assert_eq!(entry.look_up(1_003_000), Lookup::StaleWhileRevalidate { age: 4, ttl: -2 });
+    assert_eq!(entry.look_up(1_004_001), Lookup::Expired { age: 5, ttl: -3 });
+    assert!(entry.serves_on_error(1_050_000));
+    assert!(!entry.serves_on_error(1_070_000));
+}
+
+const RULES: &str = r#"
+    [[route]]
+    name  = "prices"
+    match = { path = "/p/{id}" }
+    cache = { sidecar = "10s", query = ["a", "b"], headers = ["accept-language"] }
+"#;
+
+/// The key and the fetched target of a request, as one would compare them.
+fn keyed(target: &str, fields: &[(String, String)]) -> Option<(String, String)> {
+    let rules = crate::Rules::from_toml(RULES).expect("good rules");
+    let fields = fields.to_vec();
+    let head = Head { method: "GET", scheme: "http", host: "h", target, fields: &fields };
+    match crate::sidecar::decide(&rules, &head).action {
+        crate::sidecar::Action::Proceed(proceed) => {
+            proceed.cache.ok().map(|plan| (plan.key, plan.target))
+        }
+        _ => None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn requests_share_a_key_only_if_the_origin_would_see_the_same(
+        left in "/p/[a-c%2;]{1,3}(\\?[abc=&12]{0,9})?", right in "/p/[a-c%2;]{1,3}(\\?[abc=&12]{0,9})?",
+        left_language in "[ab]{0,2}", right_language in "[ab]{0,2}",
+    ) {
+        let language = |value: &str| vec![("accept-language".to_owned(), value.to_owned())];
+        let left = keyed(&left, &language(&left_language));
+        let right = keyed(&right, &language(&right_language));
+        if let (Some(left), Some(right)) = (left, right)
+            && left.0 == right.0 {
+            prop_assert_eq!(left.1, right.1);
+            prop_assert_eq!(left_language, right_language);
+        }
+    }
+
+    #[test]
+    fn no_response_head_panics(
+        status in 100_u16..600, now in any::<u64>(),
+        fields in proptest::collection::vec(
+            ("(cache-control|age|date|expires|vary|last-modified|set-cookie|etag)", "\\PC{0,40}"), 0..6),
+    ) {
+        let rules = crate::Rules::from_toml(&RULES.replace("\"10s\"", "\"from-origin\"")).expect("good rules");
+        let head = Head { method: "GET", scheme: "http", host: "h", target: "/p/1", fields: &crate::NoFields };
+        let crate::sidecar::Action::Proceed(proceed) = crate::sidecar::decide(&rules, &head).action else {
+            return Err(TestCaseError::fail("refused"));
+        };
+        let plan = proceed.cache.map_err(|_| TestCaseError::fail("bypassed"))?;
+        if let Ok(judged) = judge(&plan, &head, &ResponseHead { status, fields: &fields }, now) {
+            judged.entry.look_up(now.wrapping_add(1000));
+            judged.entry.useful_for();
+            conditional::select(&head, &judged.entry, 10);
+        }
+    }
+}

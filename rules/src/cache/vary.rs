@@ -1,0 +1,55 @@
+//! Vary (RFC 9111 section 4.1).
+
+use super::judge::NotStored;
+use crate::head::{Head, ResponseHead, joined};
+
+/// Fields an answer may depend on; more is no use for a cache.
+const VARY_FIELDS_MAX: usize = 8;
+
+/// The request's values of the fields the answer varies by.
+pub(super) fn selected(
+    request: &Head<'_>,
+    response: &ResponseHead<'_>,
+) -> Result<Vec<(String, Option<String>)>, NotStored> {
+    let Some(vary) = joined(response.fields, "vary") else { return Ok(Vec::new()) };
+    let mut names: Vec<String> = vary
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort();
+    names.dedup();
+    if names.iter().any(|name| name == "*") || names.len() > VARY_FIELDS_MAX {
+        return Err(NotStored::VaryStar);
+    }
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let value = value(request, &name);
+            (name, value)
+        })
+        .collect())
+}
+
+/// Whether a stored answer was selected by the same values.
+pub fn fits(vary: &[(String, Option<String>)], request: &Head<'_>) -> bool {
+    vary.iter().all(|(name, stored)| value(request, name) == *stored)
+}
+
+/// The secondary key of a request for a list of field names: equal for requests that select the
+/// same variant.
+pub fn secondary<'a>(names: impl Iterator<Item = &'a str>, request: &Head<'_>) -> String {
+    let mut key = String::new();
+    for name in names {
+        let value = value(request, name);
+        let part = value.as_deref().unwrap_or("-");
+        key.push_str(&format!("{}:{name}{}:{part}", name.len(), part.len()));
+    }
+    key
+}
+
+/// Whitespace around commas does not make another value.
+fn value(request: &Head<'_>, name: &str) -> Option<String> {
+    let joined = joined(request.fields, name)?;
+    Some(joined.split(',').map(str::trim).collect::<Vec<_>>().join(","))
+}

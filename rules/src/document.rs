@@ -1,0 +1,277 @@
+//! The checked rules as plain data: what `check` compiles a rules file to, as canonical JSON.
+//!
+//! Durations are milliseconds, sizes bytes. Field order is fixed and maps are sorted, so the
+//! same rules always give the same bytes and the same hash.
+
+use crate::shard::KeyType;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// Raised when a field changes meaning; a program refuses a document of another version.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    pub format: u32,
+    pub edge: Edge,
+    pub unmatched: Unmatched,
+    pub jobs: Jobs,
+    pub routes: Vec<Route>,
+    pub queues: BTreeMap<String, Queue>,
+    pub shard_maps: BTreeMap<String, ShardMap>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    pub origin: Option<String>,
+    pub canonical: Option<Canonical>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canonical {
+    pub from: Vec<String>,
+    pub to: String,
+}
+
+/// What happens to a request that no route matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unmatched {
+    Pass,
+    Refuse,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// The reserved prefix, without a slash at the end.
+    pub base: String,
+}
+
+/// `off` is as if absent; `observe` too, but reports what it would have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    On,
+    Observe,
+    Off,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub name: String,
+    pub matches: Match,
+    pub ambiguous_path: AmbiguousPath,
+    pub timeout: Option<u64>,
+    pub max_body: Option<u64>,
+    pub upstream: Option<String>,
+    pub cache: Option<Cache>,
+    pub shard: Option<ShardRule>,
+    pub offload: Option<Offload>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    pub path: String,
+    pub strict_slash: bool,
+    pub hosts: Vec<String>,
+    pub methods: Vec<String>,
+    pub headers: BTreeMap<String, String>,
+    pub query: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AmbiguousPath {
+    Refuse,
+    Bypass,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    pub mode: Mode,
+    pub versioned: bool,
+    pub edge: Option<Lifetime>,
+    pub sidecar: Option<Lifetime>,
+    pub browser: Option<u64>,
+    pub stale_while_revalidate: Option<u64>,
+    pub stale_if_error: Option<u64>,
+    pub max_staleness: Option<u64>,
+    /// `None` keeps every parameter in the key.
+    pub query: Option<Vec<String>>,
+    pub query_rest: QueryRest,
+    pub headers: Vec<String>,
+    pub cookies: Vec<String>,
+    pub ignore_cookies: bool,
+    pub overrides: Vec<Override>,
+    pub strip_cookies: bool,
+    pub tags: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lifetime {
+    /// The origin's own header fields decide.
+    FromOrigin,
+    /// Milliseconds from receipt, less the upstream `Age`.
+    Fixed(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueryRest {
+    Strip,
+    Bypass,
+}
+
+/// Origin directives that a route may be told not to obey.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Override {
+    Private,
+    NoCache,
+    NoStore,
+    MustRevalidate,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardRule {
+    pub mode: Mode,
+    pub map: String,
+    pub from: Vec<KeySource>,
+    pub body_limit: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeySource {
+    Path(String),
+    Query(String),
+    Header(String),
+    Cookie(String),
+    /// A JSON pointer (RFC 6901).
+    Body(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offload {
+    pub mode: Mode,
+    pub queue: String,
+    pub when: When,
+    /// Milliseconds; for `slow`, how long the original execution may take unnoticed.
+    pub after: Option<u64>,
+    pub auth: Auth,
+    pub forward_headers: Vec<String>,
+    pub max_body: u64,
+    pub retry: Retry,
+    pub fallback: Fallback,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    Always,
+    Slow,
+    Prefer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Written as `auth = "none"`: anyone may start a job, whoever knows its id may read it.
+    Open,
+    Caller {
+        check: Option<String>,
+        identity: KeySource,
+        keep: Vec<String>,
+    },
+}
+
+/// What a consumer does after an ambiguous outcome (connection lost after send, timeout).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retry {
+    Never,
+    Safe,
+}
+
+/// What happens when the queue can't take the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    Refuse,
+    Inline,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    pub method: String,
+    pub path: Option<String>,
+    pub visibility: u64,
+    pub job_timeout: u64,
+    pub result_ttl: u64,
+    pub message: String,
+    pub notify_app: Option<String>,
+    pub notify_urls: Vec<String>,
+    pub max_receives: u64,
+    pub concurrency: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardMap {
+    pub key_type: KeyType,
+    /// Lower bounds, ascending; each range ends where the next begins. `None` = open below.
+    pub ranges: Vec<Range>,
+    /// Exclusive upper end of the last range; `None` = open.
+    pub until: Option<String>,
+    pub outside: Option<String>,
+    pub shards: BTreeMap<String, Shard>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    pub from: Option<String>,
+    pub shard: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    pub upstream: Option<String>,
+}
+
+impl Document {
+    /// Canonical JSON: one line, fixed field order, sorted maps.
+    pub fn to_json(&self) -> String {
+        // Plain data with string keys always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// `config_hash`: SHA-256 of the canonical JSON, in hex. Both halves report it.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(self.to_json().as_bytes()))
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! What the edge does with a request.
+
+use crate::cache::{self, Bypass, Plan, Planned, Tier};
+use crate::document::{Route, Unmatched};
+use crate::head::Head;
+use crate::path;
+use crate::problem::Problem;
+use crate::rules::Rules;
+use crate::shard::{self, Step};
+use crate::sidecar;
+
+pub struct Decision<'r> {
+    pub route: Option<&'r Route>,
+    pub action: Action<'r>,
+}
+
+pub enum Action<'r> {
+    /// 308 to the canonical host; method and body are kept.
+    Redirect {
+        location: String,
+    },
+    Refuse(Problem),
+    /// To the origin, answer not stored. `target` is what to ask for.
+    Pass {
+        target: String,
+        why: Bypass,
+    },
+    Cache(Box<Plan<'r>>),
+}
+
+impl Decision<'_> {
+    pub fn route_name(&self) -> &str {
+        self.route.map_or("unmatched", |route| &route.name)
+    }
+}
+
+pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
+    let of = |route, action| Decision { route, action };
+    if let Some(canonical) = &rules.document.edge.canonical
+        && canonical.from.iter().any(|host| host.eq_ignore_ascii_case(head.host))
+    {
+        let location = format!("{}://{}{}", head.scheme, canonical.to, head.target);
+        return of(None, Action::Redirect { location });
+    }
+    let Ok(target) = path::normalize(head.target) else {
+        let decision = sidecar::ambiguous(rules, head);
+        return match decision.action {
+            sidecar::Action::Refuse(problem) => of(decision.route, Action::Refuse(problem)),
+            _ => {
+                let target = head.target.to_owned();
+                of(decision.route, Action::Pass { target, why: Bypass::AmbiguousPath })
+            }
+        };
+    };
+    if sidecar::is_reserved(&rules.document.jobs.base, &target.path) {
+        let target = head.target.to_owned();
+        return of(None, Action::Pass { target, why: Bypass::NoRule });
+    }
+    let query = target.query.as_deref();
+    let Some(found) = rules.router.find(&rules.document.routes, head, &target.path, query) else {
+        let action = match rules.document.unmatched {
+            Unmatched::Refuse => Action::Refuse(Problem::NoRoute),
+            Unmatched::Pass => Action::Pass { target: head.target.to_owned(), why: Bypass::NoRule },
+        };
+        return of(None, action);
+    };
+    let Some(route) = rules.route(found.index) else {
+        return of(None, Action::Refuse(Problem::Internal));
+    };
+    let shard = match edge_shard(rules, route, head, query, &found.parameters) {
+        Ok(step) => step,
+        Err(problem) => return of(Some(route), Action::Refuse(problem)),
+    };
+    let planned = Planned {
+        rule: route.cache.as_ref(),
+        policy_hash: rules.policy_hashes.get(found.index).map_or("", String::as_str),
+        tier: Tier::Edge,
+        head,
+        target: &target,
+        parameters: &found.parameters,
+        shard: shard.resolved(),
+    };
+    let action = match cache::plan(&planned) {
+        Ok(plan) => Action::Cache(Box::new(plan)),
+        Err(why) => Action::Pass { target: path::Target::join(&target.path, query), why },
+    };
+    of(Some(route), action)
+}
+
+/// The edge refuses what no shard could answer, so that such requests never load the origin; a
+/// key in the body is left to the sidecar.
+fn edge_shard(
+    rules: &Rules,
+    route: &Route,
+    head: &Head<'_>,
+    query: Option<&str>,
+    parameters: &[(String, String)],
+) -> Result<Step, Problem> {
+    let on = route.shard.as_ref().filter(|rule| rule.mode == crate::document::Mode::On);
+    let Some(rule) = on else { return Ok(Step::None) };
+    let Some(map) = rules.shard_maps.get(&rule.map) else { return Err(Problem::Internal) };
+    shard::in_head(rule, map, head, query, parameters)
+}

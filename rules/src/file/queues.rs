@@ -1,0 +1,51 @@
+//! `[queue.NAME]`.
+
+use super::tree::Table;
+use crate::document::Queue;
+
+/// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
+const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
+const VISIBILITY_DEFAULT_MS: u64 = 120_000;
+const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
+const RESULT_TTL_DEFAULT_MS: u64 = 7 * 86_400_000;
+const MAX_RECEIVES_DEFAULT: u64 = 5;
+const CONCURRENCY_DEFAULT: u64 = 4;
+
+pub(super) fn queue(table: &Table<'_>) -> Queue {
+    let notify = table.table("notify");
+    let (notify_app, notify_urls) = notify.map_or((None, Vec::new()), |notify| {
+        let read = (notify.text("app"), notify.texts("urls").unwrap_or_default());
+        notify.finish();
+        read
+    });
+    for url in &notify_urls {
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            table.fault("bad-url", format!("`{url}` is not a URL"), "Write https://….");
+        }
+    }
+    let queue = Queue {
+        method: table.text("method").unwrap_or_else(|| "POST".to_owned()),
+        path: table.text("path"),
+        visibility: table.duration("visibility").unwrap_or(VISIBILITY_DEFAULT_MS),
+        job_timeout: table.duration("job_timeout").unwrap_or(JOB_TIMEOUT_DEFAULT_MS),
+        result_ttl: table.duration("result_ttl").unwrap_or(RESULT_TTL_DEFAULT_MS),
+        message: table.text("message").unwrap_or_else(|| "accepted".to_owned()),
+        notify_app,
+        notify_urls,
+        max_receives: table.number("max_receives", 1, 1000).unwrap_or(MAX_RECEIVES_DEFAULT),
+        concurrency: table.number("concurrency", 1, 1000).unwrap_or(CONCURRENCY_DEFAULT),
+    };
+    if queue.job_timeout > JOB_TIMEOUT_MAX_MS {
+        let reason = "SQS keeps a message in flight for 12 hours at most".to_owned();
+        table.fault("job-timeout-too-long", reason, "Write job_timeout = \"11h\" or less.");
+    }
+    if queue.visibility < 1_000 {
+        table.fault(
+            "visibility-too-short",
+            "a heartbeat needs a second or more".into(),
+            "Write visibility = \"30s\" or more.",
+        );
+    }
+    table.finish();
+    queue
+}

@@ -1,0 +1,264 @@
+//! `[[route]]`: match, cache, shard and offload of one route.
+
+use super::tree::{Table, Value};
+use crate::document::{
+    AmbiguousPath, Auth, Cache, Fallback, KeySource, Lifetime, Match, Mode, Offload, Override,
+    QueryRest, Retry, Route, ShardRule, When,
+};
+use crate::route::Template;
+
+/// Names are metric labels.
+const NAME_CHARS_MAX: usize = 64;
+/// How much of a body is read to find a shard key, unless the route says otherwise.
+const BODY_LIMIT_DEFAULT: u64 = 64 * 1024;
+/// The largest body that is taken into a job, unless the route says otherwise.
+const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
+
+const MODES: &[(&str, Mode)] = &[("on", Mode::On), ("observe", Mode::Observe), ("off", Mode::Off)];
+
+pub(super) fn route(table: &Table<'_>) -> Route {
+    let name = table.required_text("name");
+    if !is_name(&name) && !name.is_empty() {
+        let reason = format!("`{name}` can't be a metric label");
+        table.fault("bad-name", reason, "Use up to 64 lower-case letters, digits, - and _.");
+    }
+    let mode = table.choice("mode", MODES).unwrap_or(Mode::On);
+    let ambiguous = [("refuse", AmbiguousPath::Refuse), ("bypass", AmbiguousPath::Bypass)];
+    let route = Route {
+        name,
+        matches: matches(table),
+        ambiguous_path: table.choice("ambiguous_path", &ambiguous).unwrap_or(AmbiguousPath::Refuse),
+        timeout: table.duration("timeout"),
+        max_body: table.size("max_body"),
+        upstream: table.text("upstream"),
+        cache: table.table("cache").map(|cache| read_cache(&cache, mode)),
+        shard: table.table("shard").map(|shard| read_shard(&shard, mode)),
+        offload: table.table("offload").map(|offload| read_offload(&offload, mode)),
+    };
+    table.finish();
+    route
+}
+
+fn is_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    !name.is_empty()
+        && name.len() <= NAME_CHARS_MAX
+        && name.chars().all(legal)
+        && name != "unmatched"
+}
+
+fn matches(route: &Table<'_>) -> Match {
+    let empty = Match {
+        path: String::new(),
+        strict_slash: false,
+        hosts: Vec::new(),
+        methods: Vec::new(),
+        headers: Default::default(),
+        query: Default::default(),
+    };
+    let Some(table) = route.table("match") else {
+        route.missing("match", "a table with at least a path");
+        return empty;
+    };
+    let path = table.required_text("path");
+    if table.has("path")
+        && let Err(reason) = Template::parse(&path)
+        && let Some(value) = table.value("path")
+    {
+        value.fault(
+            "bad-path",
+            reason,
+            "Write a path such as \"/api/{id}\", \"/assets/{*file}\" or \"/feed/{name}.xml\".",
+        );
+    }
+    let methods = table.texts("methods").unwrap_or_default();
+    for method in &methods {
+        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            table.fault(
+                "bad-method",
+                format!("`{method}` is not a method"),
+                "Write methods in capitals: [\"GET\", \"POST\"].",
+            );
+        }
+    }
+    let read = Match {
+        path,
+        strict_slash: table.flag("strict_slash"),
+        hosts: lower(table.texts("hosts").unwrap_or_default()),
+        methods,
+        headers: pairs(&table, "headers", true),
+        query: pairs(&table, "query", false),
+    };
+    table.finish();
+    read
+}
+
+fn pairs(
+    table: &Table<'_>,
+    key: &str,
+    is_lower: bool,
+) -> std::collections::BTreeMap<String, String> {
+    let Some(table) = table.table(key) else { return Default::default() };
+    let pair = |(name, value): (String, Value<'_>)| {
+        let name = if is_lower { name.to_ascii_lowercase() } else { name };
+        Some((name, value.text()?.to_owned()))
+    };
+    table.entries().filter_map(pair).collect()
+}
+
+fn lower(names: Vec<String>) -> Vec<String> {
+    names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
+}
+
+fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
+    let rests = [("strip", QueryRest::Strip), ("bypass", QueryRest::Bypass)];
+    let overrides = [
+        ("private", Override::Private),
+        ("no-cache", Override::NoCache),
+        ("no-store", Override::NoStore),
+        ("must-revalidate", Override::MustRevalidate),
+    ];
+    let cache = Cache {
+        mode: table.choice("mode", MODES).unwrap_or(route),
+        versioned: table.flag("versioned"),
+        edge: lifetime(table, "edge"),
+        sidecar: lifetime(table, "sidecar"),
+        browser: table.duration("browser"),
+        stale_while_revalidate: table.duration("stale_while_revalidate"),
+        stale_if_error: table.duration("stale_if_error"),
+        max_staleness: table.duration("max_staleness"),
+        query: table.texts("query"),
+        query_rest: table.choice("query_rest", &rests).unwrap_or(QueryRest::Strip),
+        headers: lower(table.texts("headers").unwrap_or_default()),
+        cookies: table.texts("cookies").unwrap_or_default(),
+        ignore_cookies: table.flag("ignore_cookies"),
+        overrides: table.value("override").map_or_else(Vec::new, |value| {
+            value.items().iter().filter_map(|item| item.choice(&overrides)).collect()
+        }),
+        strip_cookies: table.flag("strip_cookies"),
+        tags: table.texts("tags").unwrap_or_default(),
+    };
+    if cache.edge.is_none() && cache.sidecar.is_none() && !cache.versioned {
+        table.fault(
+            "cache-without-tier",
+            "nothing would be stored".into(),
+            "Name a tier: edge = \"5s\", sidecar = \"1s\", or versioned = true.",
+        );
+    }
+    if cache.ignore_cookies && !cache.cookies.is_empty() {
+        table.fault(
+            "cookies-twice",
+            "`cookies` and `ignore_cookies` contradict each other".into(),
+            "Keep the one you mean.",
+        );
+    }
+    table.finish();
+    cache
+}
+
+fn lifetime(table: &Table<'_>, key: &str) -> Option<Lifetime> {
+    let value = table.value(key)?;
+    if value.is_text() && value.text() == Some("from-origin") {
+        return Some(Lifetime::FromOrigin);
+    }
+    value.duration().map(Lifetime::Fixed)
+}
+
+fn read_shard(table: &Table<'_>, route: Mode) -> ShardRule {
+    if !table.has("from") {
+        table.missing("from", "where the key is, e.g. [\"path:id\"]");
+    }
+    let sources = table.value("from").map_or_else(Vec::new, |value| value.items());
+    let rule = ShardRule {
+        mode: table.choice("mode", MODES).unwrap_or(route),
+        map: table.required_text("map"),
+        from: sources.iter().filter_map(key_source).collect(),
+        body_limit: table.size("body_limit").unwrap_or(BODY_LIMIT_DEFAULT),
+    };
+    table.finish();
+    rule
+}
+
+/// `path:id`, `query:id`, `header:X-Id`, `cookie:id` or `body:/json/pointer`.
+fn key_source(value: &Value<'_>) -> Option<KeySource> {
+    let text = value.text()?;
+    let source = match text.split_once(':') {
+        Some((_, "")) | None => None,
+        Some(("path", name)) => Some(KeySource::Path(name.to_owned())),
+        Some(("query", name)) => Some(KeySource::Query(name.to_owned())),
+        Some(("header", name)) => Some(KeySource::Header(name.to_ascii_lowercase())),
+        Some(("cookie", name)) => Some(KeySource::Cookie(name.to_owned())),
+        Some(("body", pointer)) if pointer.starts_with('/') => {
+            Some(KeySource::Body(pointer.to_owned()))
+        }
+        Some(_) => None,
+    };
+    if source.is_none() {
+        let reason = format!("`{text}` does not say where the value is");
+        value.fault(
+            "bad-source",
+            reason,
+            "Write path:NAME, query:NAME, header:NAME, cookie:NAME or body:/json/pointer.",
+        );
+    }
+    source
+}
+
+fn read_offload(table: &Table<'_>, route: Mode) -> Offload {
+    let whens = [("always", When::Always), ("slow", When::Slow), ("prefer", When::Prefer)];
+    let when = table.choice("when", &whens);
+    if !table.has("when") {
+        table.missing("when", "\"always\", \"slow\" or \"prefer\"");
+    }
+    let offload = Offload {
+        mode: table.choice("mode", MODES).unwrap_or(route),
+        queue: table.required_text("queue"),
+        when: when.unwrap_or(When::Prefer),
+        after: table.duration("after"),
+        auth: auth(table),
+        forward_headers: lower(table.texts("forward_headers").unwrap_or_default()),
+        max_body: table.size("max_body").unwrap_or(JOB_BODY_DEFAULT),
+        retry: table
+            .choice("retry", &[("never", Retry::Never), ("safe", Retry::Safe)])
+            .unwrap_or(Retry::Never),
+        fallback: table
+            .choice("fallback", &[("refuse", Fallback::Refuse), ("inline", Fallback::Inline)])
+            .unwrap_or(Fallback::Refuse),
+    };
+    if offload.when == When::Slow && offload.after.is_none() {
+        table.missing("after", "for when = \"slow\": how long an answer may take, e.g. \"2s\"");
+    }
+    table.finish();
+    offload
+}
+
+fn auth(offload: &Table<'_>) -> Auth {
+    let Some(value) = offload.value("auth") else {
+        let reason = "nobody is named who may start and read these jobs".to_owned();
+        offload.fault("offload-without-auth", reason, "Add auth = { check = \"/path\", identity = \"cookie:session\" }, or auth = \"none\" if anyone may.");
+        return Auth::Open;
+    };
+    if !value.is_table() {
+        value.choice(&[("none", ())]);
+        return Auth::Open;
+    }
+    let Some(table) = value.table() else { return Auth::Open };
+    let identity = table.value("identity").as_ref().and_then(key_source);
+    match &identity {
+        None if !table.has("identity") => {
+            table.missing("identity", "who the caller is, e.g. \"cookie:session\"")
+        }
+        Some(KeySource::Body(_) | KeySource::Path(_) | KeySource::Query(_)) => {
+            let reason = "a caller can't be known by what he writes himself".to_owned();
+            table.fault("bad-identity", reason, "Use header:NAME or cookie:NAME.");
+        }
+        _ => {}
+    }
+    let auth = Auth::Caller {
+        check: table.text("check"),
+        identity: identity.unwrap_or_else(|| KeySource::Header(String::new())),
+        keep: lower(table.texts("keep").unwrap_or_default()),
+    };
+    table.finish();
+    auth
+}

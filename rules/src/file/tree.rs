@@ -1,0 +1,317 @@
+//! A thin view of the TOML tree that remembers positions, collects faults and knows which keys
+//! were asked for, so that every other key can be reported as unknown.
+
+use super::Faults;
+use super::units;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+pub(super) struct Table<'a> {
+    table: &'a DeTable<'a>,
+    at: usize,
+    path: String,
+    faults: &'a Faults<'a>,
+    asked: RefCell<BTreeSet<&'static str>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    value: &'a Spanned<DeValue<'a>>,
+    pub(super) path: String,
+    faults: &'a Faults<'a>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn root(table: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Self {
+        Self { table, at: 0, path: String::new(), faults, asked: RefCell::default() }
+    }
+
+    fn key_path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The value of a key, which is known from now on.
+    pub(super) fn value(&self, key: &str) -> Option<Value<'a>> {
+        let found = self.table.iter().find(|(own, _)| own.get_ref().as_ref() == key);
+        // A key that is asked for under a run-time name is listed by `entries` and never unknown.
+        if let Some(known) = KEYS.iter().find(|known| **known == key) {
+            self.asked.borrow_mut().insert(known);
+        }
+        let (_, value) = found?;
+        Some(Value { value, path: self.key_path(key), faults: self.faults })
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.iter().any(|(own, _)| own.get_ref().as_ref() == key)
+    }
+
+    /// Every key with its value, for tables whose keys are names.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (String, Value<'a>)> + '_ {
+        self.table.iter().map(|(key, value)| {
+            let path = self.key_path(key.get_ref());
+            (key.get_ref().to_string(), Value { value, path, faults: self.faults })
+        })
+    }
+
+    pub(super) fn table(&self, key: &str) -> Option<Table<'a>> {
+        self.value(key)?.table()
+    }
+
+    /// An array of tables (`[[route]]`).
+    pub(super) fn tables(&self, key: &str) -> Vec<Table<'a>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        value.items().iter().filter_map(Value::table).collect()
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.value(key)?.text().map(str::to_owned)
+    }
+
+    pub(super) fn required_text(&self, key: &str) -> String {
+        if !self.has(key) {
+            self.missing(key, "text");
+        }
+        self.text(key).unwrap_or_default()
+    }
+
+    pub(super) fn missing(&self, key: &str, kind: &str) {
+        let reason = format!("`{key}` is missing");
+        let remedy = format!("Add {key} = … ({kind}); see docs/rules.md.");
+        self.faults.add(self.at, &self.path, "missing-key", reason, remedy);
+    }
+
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.value(key).and_then(|value| value.flag()).unwrap_or(false)
+    }
+
+    pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
+        Some(self.value(key)?.texts())
+    }
+
+    /// Milliseconds of a duration such as "5s".
+    pub(super) fn duration(&self, key: &str) -> Option<u64> {
+        self.value(key)?.duration()
+    }
+
+    /// Bytes of a size such as "64KiB".
+    pub(super) fn size(&self, key: &str) -> Option<u64> {
+        let value = self.value(key)?;
+        let text = value.text()?;
+        let size = units::size(text);
+        if size.is_none() {
+            value.fault(
+                "bad-size",
+                format!("`{text}` is not a size"),
+                "Write a whole number with B, KiB, MiB or GiB: \"64KiB\".",
+            );
+        }
+        size
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number(&self, key: &str, min: u64, max: u64) -> Option<u64> {
+        let value = self.value(key)?;
+        let number = value.integer().and_then(|number| u64::try_from(number).ok());
+        let number = number.filter(|number| (min..=max).contains(number));
+        if number.is_none() {
+            let reason = format!("not a whole number from {min} to {max}");
+            value.fault(
+                "bad-number",
+                reason,
+                &format!("Write {key} = N with {min} <= N <= {max}."),
+            );
+        }
+        number
+    }
+
+    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.value(key)?.choice(choices)
+    }
+
+    pub(super) fn fault(&self, name: &'static str, reason: String, remedy: &str) {
+        self.faults.add(self.at, &self.path, name, reason, remedy.to_owned());
+    }
+
+    pub(super) fn warn(&self, name: &'static str, reason: String, remedy: &str) {
+        self.faults.warn(self.at, &self.path, name, reason, remedy.to_owned());
+    }
+
+    /// Reports every key that nobody asked for.
+    pub(super) fn finish(&self) {
+        let asked = self.asked.borrow();
+        for (key, _) in self.table.iter() {
+            let name = key.get_ref().as_ref();
+            if asked.contains(name) {
+                continue;
+            }
+            let known = asked.iter().copied().collect::<Vec<_>>().join(", ");
+            let remedy = match nearest(name, &asked) {
+                Some(near) => format!("Did you mean `{near}`? Known here: {known}."),
+                None => format!("Remove it. Known here: {known}."),
+            };
+            let reason = format!("unknown key `{name}`");
+            self.faults.add(key.span().start, &self.key_path(name), "unknown-key", reason, remedy);
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn fault(&self, name: &'static str, reason: String, remedy: &str) {
+        self.faults.add(self.value.span().start, &self.path, name, reason, remedy.to_owned());
+    }
+
+    fn wrong_type(&self, wanted: &str) {
+        let found = match self.value.get_ref() {
+            DeValue::String(_) => "text",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date-time",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        self.fault(
+            "wrong-type",
+            format!("{found} where {wanted} is wanted"),
+            &format!("Write {wanted}."),
+        );
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::String(_))
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        if let DeValue::String(text) = self.value.get_ref() {
+            return Some(text.as_ref());
+        }
+        self.wrong_type("text in quotes");
+        None
+    }
+
+    fn flag(&self) -> Option<bool> {
+        if let DeValue::Boolean(flag) = self.value.get_ref() {
+            return Some(*flag);
+        }
+        self.wrong_type("true or false");
+        None
+    }
+
+    /// An integer, `None` without a fault for anything else (the caller knows its bounds).
+    pub(super) fn integer(&self) -> Option<i64> {
+        let DeValue::Integer(integer) = self.value.get_ref() else { return None };
+        i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
+    /// Text, integer or date-time as written: the literal of a shard key.
+    pub(super) fn literal(&self) -> Option<String> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(_) => self.integer().map(|integer| integer.to_string()),
+            DeValue::Datetime(time) => Some(time.to_string()),
+            _ => {
+                self.wrong_type("a key (integer, text or timestamp)");
+                None
+            }
+        }
+    }
+
+    pub(super) fn duration(&self) -> Option<u64> {
+        let text = self.text()?;
+        let duration = units::duration(text);
+        if duration.is_none() {
+            self.fault(
+                "bad-duration",
+                format!("`{text}` is not a duration"),
+                "Write a whole number with ms, s, m, h or d: \"5s\".",
+            );
+        }
+        duration
+    }
+
+    pub(super) fn table(&self) -> Option<Table<'a>> {
+        if let DeValue::Table(table) = self.value.get_ref() {
+            let at = self.value.span().start;
+            let path = self.path.clone();
+            return Some(Table { table, at, path, faults: self.faults, asked: RefCell::default() });
+        }
+        self.wrong_type("a table");
+        None
+    }
+
+    pub(super) fn items(&self) -> Vec<Value<'a>> {
+        let DeValue::Array(items) = self.value.get_ref() else {
+            self.wrong_type("an array");
+            return Vec::new();
+        };
+        let item = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| Value {
+            value,
+            path: format!("{}[{index}]", self.path),
+            faults: self.faults,
+        };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.items().iter().filter_map(Value::text).map(str::to_owned).collect()
+    }
+
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let found = choices.iter().find(|(name, _)| *name == text);
+        if found.is_none() {
+            let names = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>();
+            let remedy = format!("Write one of {}.", names.join(", "));
+            self.fault("bad-choice", format!("`{text}` is not a choice"), &remedy);
+        }
+        found.map(|(_, choice)| *choice)
+    }
+}
+
+/// The known key that differs by two letters at most.
+fn nearest<'k>(name: &str, known: &BTreeSet<&'k str>) -> Option<&'k str> {
+    const LETTERS_MAX: usize = 2;
+    known
+        .iter()
+        .map(|key| (distance(name, key), *key))
+        .filter(|(distance, _)| *distance <= LETTERS_MAX)
+        .min()
+        .map(|(_, key)| key)
+}
+
+/// Levenshtein distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, letter) in left.chars().enumerate() {
+        let mut next = vec![index + 1];
+        for (column, other) in right.iter().enumerate() {
+            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+            let replaced = get(&row, column) + usize::from(letter != *other);
+            let best = replaced.min(get(&row, column + 1) + 1).min(get(&next, column) + 1);
+            next.push(best);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// Every key of the file format.
+#[rustfmt::skip]
+const KEYS: &[&str] = &[
+    "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "cache", "canonical",
+    "check", "concurrency", "cookies", "default", "edge", "fallback", "forward_headers", "from",
+    "headers", "hosts", "identity", "ignore_cookies", "job_timeout", "jobs", "keep", "key_type",
+    "map", "match", "max_body", "max_receives", "max_staleness", "message", "method", "methods",
+    "mode", "name", "notify", "offload", "origin", "outside", "override", "path", "query",
+    "query_rest", "queue", "ranges", "result_ttl", "retry", "route", "shard", "shard_map",
+    "shards", "sidecar", "stale_if_error", "stale_while_revalidate", "strict_slash",
+    "strip_cookies", "tags", "timeout", "to", "until", "upstream", "urls", "versioned",
+    "visibility", "when",
+];

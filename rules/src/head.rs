@@ -1,0 +1,111 @@
+//! The small view of a request and a response that decisions are made from.
+
+/// Read access to header fields, so that hyper's map and a browser's `Headers` both serve
+/// without being copied.
+pub trait Fields {
+    /// Calls `visit` with the value of each field line of that name (lower case), in order.
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+}
+
+/// No fields at all.
+pub struct NoFields;
+
+impl Fields for NoFields {
+    fn each(&self, _: &str, _: &mut dyn FnMut(&[u8])) {}
+}
+
+/// Pairs of (lower-case name, value); for tests, `explain` and stored entries.
+impl Fields for [(String, String)] {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for (own, value) in self {
+            if own.eq_ignore_ascii_case(name) {
+                visit(value.as_bytes());
+            }
+        }
+    }
+}
+
+impl Fields for Vec<(String, String)> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.as_slice().each(name, visit);
+    }
+}
+
+/// A request without its body. `target` is the path and query as received.
+pub struct Head<'a> {
+    pub method: &'a str,
+    pub scheme: &'a str,
+    /// Lower case, with the port when it is not the scheme's own.
+    pub host: &'a str,
+    pub target: &'a str,
+    pub fields: &'a dyn Fields,
+}
+
+/// A response without its body.
+pub struct ResponseHead<'a> {
+    pub status: u16,
+    pub fields: &'a dyn Fields,
+}
+
+impl Head<'_> {
+    /// Safe methods in the sense of RFC 9110 section 9.2.1.
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+    }
+
+    pub fn is_get_or_head(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD")
+    }
+}
+
+/// The first line of a field, if it is there and is text.
+pub fn first(fields: &dyn Fields, name: &str) -> Option<String> {
+    let mut found: Option<Option<String>> = None;
+    fields.each(name, &mut |value| {
+        if found.is_none() {
+            found = Some(std::str::from_utf8(value).ok().map(|text| text.trim().to_owned()));
+        }
+    });
+    found.flatten()
+}
+
+/// All lines of a field joined by `", "` (RFC 9110 section 5.3), whitespace trimmed; `None` when
+/// the field is absent. Bytes that are not UTF-8 are kept apart by their hex form.
+pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
+    let mut joined: Option<String> = None;
+    fields.each(name, &mut |value| {
+        let line = match std::str::from_utf8(value) {
+            Ok(text) => text.trim().to_owned(),
+            Err(_) => value.iter().map(|byte| format!("%{byte:02X}")).collect(),
+        };
+        match &mut joined {
+            Some(all) => {
+                all.push_str(", ");
+                all.push_str(&line);
+            }
+            None => joined = Some(line),
+        }
+    });
+    joined
+}
+
+pub fn has(fields: &dyn Fields, name: &str) -> bool {
+    let mut found = false;
+    fields.each(name, &mut |_| found = true);
+    found
+}
+
+/// The value of a cookie of that name (RFC 6265 section 4.2); the first one wins.
+pub fn cookie(fields: &dyn Fields, name: &str) -> Option<String> {
+    let mut found = None;
+    fields.each("cookie", &mut |line| {
+        let Ok(line) = std::str::from_utf8(line) else { return };
+        for pair in line.split(';') {
+            let Some((own, value)) = pair.split_once('=') else { continue };
+            if found.is_none() && own.trim() == name {
+                found = Some(value.trim().trim_matches('"').to_owned());
+            }
+        }
+    });
+    found
+}

@@ -1,0 +1,224 @@
+//! One path normalisation for both halves (RFC 3986 section 6.2.2), and query parameters.
+//!
+//! Two spellings that a server might read as the same file must not be two cache entries, and
+//! one spelling that two servers read differently must not reach either: what can't be told apart
+//! safely is refused by name.
+
+use percent_encoding::percent_decode_str;
+
+/// Why a path means different things to different servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ambiguous {
+    /// `.` or `..`, plain or encoded.
+    DotSegment,
+    /// `%2F`, `%5C` or `\`.
+    EncodedSeparator,
+    /// `//`.
+    EmptySegment,
+    /// `%` without two hex digits, or `%00`.
+    BadEncoding,
+    /// Does not start with `/`.
+    NotAbsolute,
+}
+
+impl Ambiguous {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DotSegment => "dot-segment",
+            Self::EncodedSeparator => "encoded-separator",
+            Self::EmptySegment => "empty-segment",
+            Self::BadEncoding => "bad-encoding",
+            Self::NotAbsolute => "not-absolute",
+        }
+    }
+}
+
+/// A request target in its one normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Starts with `/`; unreserved characters plain, everything else `%XX` in upper case.
+    pub path: String,
+    /// Without the `?`; exactly as received. `None` when there was no `?`.
+    pub query: Option<String>,
+}
+
+impl Target {
+    pub fn join(path: &str, query: Option<&str>) -> String {
+        match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        }
+    }
+}
+
+/// Brings a target as received into its normal form, or says why that can't be done.
+pub fn normalize(target: &str) -> Result<Target, Ambiguous> {
+    let target = target.split('#').next().unwrap_or_default();
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (target, None),
+    };
+    if path == "*" {
+        return Ok(Target { path: path.to_owned(), query });
+    }
+    let Some(rest) = path.strip_prefix('/') else { return Err(Ambiguous::NotAbsolute) };
+    let mut normal = String::with_capacity(path.len());
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        normal.push('/');
+        let is_last = segments.peek().is_none();
+        if segment.is_empty() && !is_last {
+            return Err(Ambiguous::EmptySegment);
+        }
+        push_segment(segment, &mut normal)?;
+    }
+    Ok(Target { path: normal, query })
+}
+
+fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
+    let start = normal.len();
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        let (byte, was_encoded) = match byte {
+            b'%' => {
+                let hex = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
+                match (hex(bytes.next()), hex(bytes.next())) {
+                    (Some(high), Some(low)) => ((high * 16 + low) as u8, true),
+                    _ => return Err(Ambiguous::BadEncoding),
+                }
+            }
+            plain => (plain, false),
+        };
+        match byte {
+            0 => return Err(Ambiguous::BadEncoding),
+            b'\\' => return Err(Ambiguous::EncodedSeparator),
+            b'/' if was_encoded => return Err(Ambiguous::EncodedSeparator),
+            _ if is_unreserved(byte) || (!was_encoded && is_plain_in_path(byte)) => {
+                normal.push(char::from(byte));
+            }
+            _ => {
+                let hex = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
+                normal.push('%');
+                normal.push(hex(byte >> 4).to_ascii_uppercase());
+                normal.push(hex(byte & 15).to_ascii_uppercase());
+            }
+        }
+    }
+    // `..;` is a parent directory to servers that cut path parameters off (Tomcat, Jetty).
+    let name = normal.get(start..).unwrap_or_default().split(';').next().unwrap_or_default();
+    if name == "." || name == ".." { Err(Ambiguous::DotSegment) } else { Ok(()) }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Sub-delimiters, `:` and `@`: allowed plain in a segment, and not the same as encoded.
+fn is_plain_in_path(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+    )
+}
+
+/// Decodes `%XX` of a path parameter; `None` when the bytes are not UTF-8.
+pub fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned())
+}
+
+/// The decoded values of a query parameter, in order. `+` is a space (HTML forms).
+pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    pairs(query).filter(move |(own, _)| own == name).map(|(_, value)| value)
+}
+
+/// Decoded (name, value) pairs of a query.
+pub fn pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode_form(name), decode_form(value))
+    })
+}
+
+fn decode_form(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+/// Keeps the listed parameters only, sorted by name (parameters of one name keep their order).
+/// The second value says whether anything was dropped.
+pub fn filter_query(query: &str, keep: &[String]) -> (Option<String>, bool) {
+    let mut kept: Vec<(String, &str)> = Vec::new();
+    let mut dropped = false;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = decode_form(pair.split('=').next().unwrap_or_default());
+        if keep.contains(&name) {
+            kept.push((name, pair));
+        } else {
+            dropped = true;
+        }
+    }
+    kept.sort_by(|left, right| left.0.cmp(&right.0));
+    if kept.is_empty() {
+        return (None, dropped);
+    }
+    let joined = kept.iter().map(|(_, pair)| *pair).collect::<Vec<_>>().join("&");
+    (Some(joined), dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(target: &str) -> Result<String, Ambiguous> {
+        normalize(target).map(|target| target.path)
+    }
+
+    #[test]
+    fn unreserved_characters_are_decoded_and_the_rest_is_upper_case() {
+        assert_eq!(path("/%61b/%e2%82%ac"), Ok("/ab/%E2%82%AC".into()));
+        assert_eq!(path("/a b"), Ok("/a%20b".into()));
+        assert_eq!(path("/a;v=1"), Ok("/a;v=1".into()));
+        assert_eq!(path("/a%3Bv"), Ok("/a%3Bv".into()));
+    }
+
+    #[test]
+    fn a_path_that_servers_read_differently_is_ambiguous() {
+        assert_eq!(path("/a/../b"), Err(Ambiguous::DotSegment));
+        assert_eq!(path("/a/%2e%2E/b"), Err(Ambiguous::DotSegment));
+        assert_eq!(path("/a/..;/b"), Err(Ambiguous::DotSegment));
+        assert_eq!(path("/a%2fb"), Err(Ambiguous::EncodedSeparator));
+        assert_eq!(path("/a\\b"), Err(Ambiguous::EncodedSeparator));
+        assert_eq!(path("/a%5cb"), Err(Ambiguous::EncodedSeparator));
+        assert_eq!(path("//a"), Err(Ambiguous::EmptySegment));
+        assert_eq!(path("/a%zz"), Err(Ambiguous::BadEncoding));
+        assert_eq!(path("/a%00"), Err(Ambiguous::BadEncoding));
+        assert_eq!(path("a"), Err(Ambiguous::NotAbsolute));
+    }
+
+    #[test]
+    fn only_listed_parameters_are_kept_and_they_are_sorted() {
+        let keep = ["to".to_owned(), "from".to_owned()];
+        let (query, dropped) = filter_query("to=2&utm=x&from=1&to=1", &keep);
+        assert_eq!(query.as_deref(), Some("from=1&to=2&to=1"));
+        assert!(dropped);
+        assert_eq!(filter_query("utm=x", &keep), (None, true));
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_twice_changes_nothing(target in "[/a-c.%;\\\\0-9?&=é ]{0,24}") {
+            if let Ok(once) = normalize(&target) {
+                let joined = Target::join(&once.path, once.query.as_deref());
+                prop_assert_eq!(normalize(&joined), Ok(once));
+            }
+        }
+
+        #[test]
+        fn no_input_panics(target in "\\PC*", keep in proptest::collection::vec("[a-z]{1,2}", 0..3)) {
+            if let Ok(target) = normalize(&target)
+                && let Some(query) = &target.query {
+                filter_query(query, &keep);
+            }
+        }
+    }
+}

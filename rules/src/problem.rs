@@ -1,0 +1,112 @@
+//! Every reason for which Spillway itself refuses a request (RFC 9457 problem types).
+
+/// A named refusal. The name is the problem type, the log field and the metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Problem {
+    PathAmbiguous,
+    NoRoute,
+    KeyMissing,
+    KeyInvalid,
+    KeyUnmapped,
+    CrossShard,
+    ShardUnavailable,
+    ShardLoop,
+    BodyTooLarge,
+    OffloadUnavailable,
+    OffloadUnauthorized,
+    IdempotencyMismatch,
+    JobUnknown,
+    JobExpired,
+    JobUnfinished,
+    UpstreamUnreachable,
+    UpstreamTimeout,
+    UpstreamInvalid,
+    Overloaded,
+    ConnectRefused,
+    BadRequest,
+    Internal,
+}
+
+impl Problem {
+    pub const ALL: [Self; 22] = [
+        Self::PathAmbiguous,
+        Self::NoRoute,
+        Self::KeyMissing,
+        Self::KeyInvalid,
+        Self::KeyUnmapped,
+        Self::CrossShard,
+        Self::ShardUnavailable,
+        Self::ShardLoop,
+        Self::BodyTooLarge,
+        Self::OffloadUnavailable,
+        Self::OffloadUnauthorized,
+        Self::IdempotencyMismatch,
+        Self::JobUnknown,
+        Self::JobExpired,
+        Self::JobUnfinished,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTimeout,
+        Self::UpstreamInvalid,
+        Self::Overloaded,
+        Self::ConnectRefused,
+        Self::BadRequest,
+        Self::Internal,
+    ];
+
+    pub fn name(self) -> &'static str {
+        self.facts().0
+    }
+
+    /// The HTTP status of the answer.
+    pub fn status(self) -> u16 {
+        self.facts().1
+    }
+
+    /// One sentence for the person who reads the answer.
+    pub fn title(self) -> &'static str {
+        self.facts().2
+    }
+
+    /// What to do about it, for the page at the problem's type URI.
+    pub fn remedy(self) -> &'static str {
+        self.facts().3
+    }
+
+    #[rustfmt::skip]
+    fn facts(self) -> (&'static str, u16, &'static str, &'static str) {
+        match self {
+            Self::PathAmbiguous => ("path-ambiguous", 400, "The path can be read in more than one way.", "Send the path without dot segments, empty segments and encoded separators, or let the route pass it: ambiguous_path = \"bypass\"."),
+            Self::NoRoute => ("no-route", 404, "No route of the rules file matches.", "Add a route, or remove default = \"refuse\". `spillway explain METHOD URL` shows which routes were tried."),
+            Self::KeyMissing => ("key-missing", 400, "The request carries no shard key.", "Send the key where the route's shard.from looks for it."),
+            Self::KeyInvalid => ("key-invalid", 400, "The shard key is not of the map's key type.", "Send an integer without sign and leading zeros, a UUID, text or an RFC 3339 timestamp, as the map's key_type says."),
+            Self::KeyUnmapped => ("key-unmapped", 404, "No shard holds this key.", "Add a range to the shard map, raise `until`, or name a shard for all other keys: outside = \"…\"."),
+            Self::CrossShard => ("cross-shard", 400, "The keys of this request lie on more than one shard.", "Ask for keys of one shard at a time, or give the route `scatter` (GET only)."),
+            Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key does not answer.", "Check the shard's upstream; retry after the time in Retry-After."),
+            Self::ShardLoop => ("shard-loop", 508, "The request was forwarded to a shard that sends it on.", "Two sidecars disagree on who serves the range: compare their --shard and the map's epoch at /metrics."),
+            Self::BodyTooLarge => ("body-too-large", 413, "The body is larger than the route allows.", "Send less, or raise the route's max_body."),
+            Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued; nothing was started.", "Retry after the time in Retry-After. The operator finds the cause in spillway_offload_requests_total by reason."),
+            Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first."),
+            Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),
+            Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it is not yours.", "Use the Location of the 202 answer, with the same credentials."),
+            Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),
+            Self::JobUnfinished => ("job-unfinished", 409, "The job has no result yet.", "Ask for the job's status first."),
+            Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Check that the application listens where --app or --upstream says."),
+            Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Raise the route's timeout, or offload the route."),
+            Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),
+            Self::Overloaded => ("overloaded", 503, "Too many requests are in flight.", "Retry after the time in Retry-After; add replicas."),
+            Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not served here.", "Spillway is a reverse proxy; use a forward proxy."),
+            Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "See the detail."),
+            Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|problem| problem.name() == name)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.name())
+    }
+}

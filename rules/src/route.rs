@@ -1,0 +1,415 @@
+//! Which route a request belongs to, with Gateway API precedence.
+//!
+//! `matchit` finds a template that matches the path in some 50 ns whatever their number. It
+//! refuses `{*rest}` beside `{id}`, knows one answer only, and does not match a bare prefix; the
+//! thin layer here groups equal shapes and keeps with each shape all routes whose templates
+//! overlap it, most specific first, so that the next best route is tried when the method, a
+//! header or a query parameter of the best does not fit.
+
+use crate::document::{Match, Route};
+use crate::head::{Head, first};
+use crate::path;
+use std::cmp::{Ordering, Reverse};
+
+/// A path template has at most so many segments: deeper paths are data, not routes.
+const SEGMENTS_MAX: usize = 32;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    /// `{name}.css`
+    Suffix {
+        name: String,
+        suffix: String,
+    },
+    Parameter(String),
+    Rest(String),
+}
+
+/// A parsed path template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    segments: Vec<Segment>,
+    ends_with_slash: bool,
+}
+
+impl Template {
+    /// `/api/{id}`, `/assets/{*file}`, `/feeds/{name}.xml`.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let rest =
+            text.strip_prefix('/').ok_or_else(|| format!("`{text}` does not start with /"))?;
+        let ends_with_slash = rest.ends_with('/') || rest.is_empty();
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let names: Vec<&str> = if rest.is_empty() { Vec::new() } else { rest.split('/').collect() };
+        if names.len() > SEGMENTS_MAX {
+            return Err(format!("more than {SEGMENTS_MAX} segments"));
+        }
+        let mut segments = Vec::with_capacity(names.len());
+        let last = names.len().saturating_sub(1);
+        for (index, name) in names.iter().enumerate() {
+            let segment = Segment::parse(name)?;
+            if matches!(segment, Segment::Rest(_)) && index != last {
+                return Err("{*rest} is only possible at the end".to_owned());
+            }
+            segments.push(segment);
+        }
+        Ok(Self { segments, ends_with_slash })
+    }
+
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Literal(_) => None,
+            Segment::Suffix { name, .. } | Segment::Parameter(name) | Segment::Rest(name) => {
+                Some(name.as_str())
+            }
+        })
+    }
+
+    /// The template with its parameter names taken away: equal for templates that match the same.
+    pub fn shape(&self) -> String {
+        let mut shape = String::new();
+        for segment in &self.segments {
+            shape.push('/');
+            match segment {
+                Segment::Literal(text) => {
+                    shape.push_str(&text.replace('{', "{{").replace('}', "}}"));
+                }
+                Segment::Suffix { suffix, .. } => {
+                    shape.push_str("{p}");
+                    shape.push_str(suffix);
+                }
+                Segment::Parameter(_) => shape.push_str("{p}"),
+                Segment::Rest(_) => shape.push_str("{*r}"),
+            }
+        }
+        if shape.is_empty() { "/".to_owned() } else { shape }
+    }
+
+    fn has_rest(&self) -> bool {
+        matches!(self.segments.last(), Some(Segment::Rest(_)))
+    }
+
+    /// Values of the parameters when the path (normal form) matches.
+    fn captures(&self, path: &str) -> Option<Vec<(String, String)>> {
+        let path = path.strip_prefix('/')?;
+        let mut rest = Some(path.strip_suffix('/').unwrap_or(path));
+        if rest == Some("") {
+            rest = None;
+        }
+        let mut found = Vec::new();
+        for segment in &self.segments {
+            if let Segment::Rest(name) = segment {
+                found.push((name.clone(), path::decode(rest.unwrap_or_default())?));
+                return Some(found);
+            }
+            let (own, others) = match rest?.split_once('/') {
+                Some((own, others)) => (own, Some(others)),
+                None => (rest?, None),
+            };
+            segment.capture(own, &mut found)?;
+            rest = others;
+        }
+        rest.is_none().then_some(found)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let mut left = self.segments.iter();
+        let mut right = other.segments.iter();
+        loop {
+            match (left.next(), right.next()) {
+                (None, None) | (Some(Segment::Rest(_)), _) | (_, Some(Segment::Rest(_))) => {
+                    return true;
+                }
+                (Some(own), Some(theirs)) if own.overlaps(theirs) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Less is more specific: left to right, literal > suffix > parameter > rest.
+    fn specificity(&self, other: &Self) -> Ordering {
+        let mut left = self.segments.iter();
+        let mut right = other.segments.iter();
+        loop {
+            match (left.next(), right.next()) {
+                (None, None) => return Ordering::Equal,
+                // The longer template says more, and `/a` is more exact than `/a/{*rest}`.
+                (Some(Segment::Rest(_)), None) => return Ordering::Greater,
+                (None, Some(Segment::Rest(_))) => return Ordering::Less,
+                (Some(_), None) => return Ordering::Less,
+                (None, Some(_)) => return Ordering::Greater,
+                (Some(own), Some(theirs)) => match own.rank().cmp(&theirs.rank()) {
+                    Ordering::Equal => {}
+                    unequal => return unequal,
+                },
+            }
+        }
+    }
+}
+
+impl Segment {
+    fn parse(text: &str) -> Result<Self, String> {
+        let Some(open) = text.find('{') else {
+            if text.is_empty() || text.contains('}') {
+                return Err(format!("`{text}` is not a segment"));
+            }
+            let normal = path::normalize(&format!("/{text}"))
+                .map_err(|ambiguous| format!("`{text}`: {}", ambiguous.as_str()))?;
+            return Ok(Self::Literal(normal.path.trim_start_matches('/').to_owned()));
+        };
+        let inner = text.get(open..).unwrap_or_default();
+        let close = inner.find('}').ok_or_else(|| format!("`{text}`: {{ without }}"))?;
+        let name = inner.get(1..close).unwrap_or_default();
+        let suffix = inner.get(close + 1..).unwrap_or_default();
+        if open != 0 || suffix.contains('{') {
+            return Err(format!("`{text}`: a segment holds one parameter, at its start"));
+        }
+        let (is_rest, name) = name.strip_prefix('*').map_or((false, name), |name| (true, name));
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(legal) {
+            return Err(format!("`{name}` is not a parameter name"));
+        }
+        let name = name.to_owned();
+        match (is_rest, suffix) {
+            (true, "") => Ok(Self::Rest(name)),
+            (true, _) => Err("{*rest} takes no suffix".to_owned()),
+            (false, "") => Ok(Self::Parameter(name)),
+            (false, suffix) => Ok(Self::Suffix { name, suffix: suffix.to_owned() }),
+        }
+    }
+
+    fn capture(&self, text: &str, found: &mut Vec<(String, String)>) -> Option<()> {
+        match self {
+            Self::Literal(own) => (own == text).then_some(()),
+            Self::Suffix { name, suffix } => {
+                let value = text.strip_suffix(suffix.as_str()).filter(|value| !value.is_empty())?;
+                found.push((name.clone(), path::decode(value)?));
+                Some(())
+            }
+            Self::Parameter(name) => {
+                if text.is_empty() {
+                    return None;
+                }
+                found.push((name.clone(), path::decode(text)?));
+                Some(())
+            }
+            Self::Rest(_) => None,
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Literal(left), Self::Literal(right)) => left == right,
+            (Self::Literal(text), Self::Suffix { suffix, .. })
+            | (Self::Suffix { suffix, .. }, Self::Literal(text)) => {
+                text.len() > suffix.len() && text.ends_with(suffix.as_str())
+            }
+            (Self::Suffix { suffix: left, .. }, Self::Suffix { suffix: right, .. }) => {
+                left.ends_with(right.as_str()) || right.ends_with(left.as_str())
+            }
+            _ => true,
+        }
+    }
+
+    /// A longer suffix says more than a shorter one.
+    fn rank(&self) -> (u8, Reverse<usize>) {
+        match self {
+            Self::Literal(_) => (0, Reverse(0)),
+            Self::Suffix { suffix, .. } => (1, Reverse(suffix.len())),
+            Self::Parameter(_) => (2, Reverse(0)),
+            Self::Rest(_) => (3, Reverse(0)),
+        }
+    }
+}
+
+/// Why a route that matches the path was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    Path,
+    Slash,
+    Host,
+    Method,
+    Header,
+    Query,
+}
+
+impl Miss {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Slash => "trailing slash",
+            Self::Host => "host",
+            Self::Method => "method",
+            Self::Header => "header",
+            Self::Query => "query",
+        }
+    }
+}
+
+struct Candidate {
+    /// Index into the document's routes.
+    route: usize,
+    template: Template,
+}
+
+/// All routes, indexed.
+pub struct Router {
+    exact: matchit::Router<usize>,
+    rest: matchit::Router<usize>,
+    /// Per shape: the routes that can match where the shape does, most specific first.
+    leaves: Vec<Vec<Candidate>>,
+}
+
+/// The route of a request and its path parameters (decoded).
+#[derive(Debug)]
+pub struct Found {
+    pub index: usize,
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Router {
+    /// # Errors
+    /// Names the route whose template can't be indexed.
+    pub fn new(routes: &[Route]) -> Result<Self, String> {
+        let mut templates = Vec::with_capacity(routes.len());
+        for route in routes {
+            templates.push(
+                Template::parse(&route.matches.path)
+                    .map_err(|reason| format!("route {}: {reason}", route.name))?,
+            );
+        }
+        let mut router = Self {
+            exact: matchit::Router::new(),
+            rest: matchit::Router::new(),
+            leaves: Vec::new(),
+        };
+        let mut shapes: Vec<String> = Vec::new();
+        for template in &templates {
+            let shape = template.shape();
+            if shapes.contains(&shape) {
+                continue;
+            }
+            router.insert(template, &shape)?;
+            router.leaves.push(candidates(template, &templates, routes));
+            shapes.push(shape);
+        }
+        Ok(router)
+    }
+
+    fn insert(&mut self, template: &Template, shape: &str) -> Result<(), String> {
+        let leaf = self.leaves.len();
+        let failed = |error: matchit::InsertError| format!("{shape}: {error}");
+        if !template.has_rest() {
+            return self.exact.insert(shape, leaf).map_err(failed);
+        }
+        self.rest.insert(shape, leaf).map_err(failed)?;
+        // `{*rest}` also matches the bare prefix, which matchit does not.
+        let prefix = shape.strip_suffix("/{*r}").unwrap_or(shape);
+        let prefix = if prefix.is_empty() { "/" } else { prefix };
+        self.rest.insert(prefix, leaf).map_err(failed)
+    }
+
+    /// Finds the route of a request whose path is in normal form.
+    pub fn find(
+        &self,
+        routes: &[Route],
+        head: &Head<'_>,
+        path: &str,
+        query: Option<&str>,
+    ) -> Option<Found> {
+        self.walk(routes, head, path, query, &mut |_, _| {})
+    }
+
+    /// As [`Router::find`]; tells `miss` of each route that was considered and not taken.
+    pub fn walk(
+        &self,
+        routes: &[Route],
+        head: &Head<'_>,
+        path: &str,
+        query: Option<&str>,
+        miss: &mut dyn FnMut(usize, Miss),
+    ) -> Option<Found> {
+        let bare = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        let leaf = self.exact.at(bare).or_else(|_| self.rest.at(bare)).ok()?;
+        for candidate in self.leaves.get(*leaf.value)? {
+            let Some(route) = routes.get(candidate.route) else { continue };
+            let Some(parameters) = candidate.template.captures(path) else {
+                miss(candidate.route, Miss::Path);
+                continue;
+            };
+            match misses(&route.matches, &candidate.template, head, path, query) {
+                None => return Some(Found { index: candidate.route, parameters }),
+                Some(reason) => miss(candidate.route, reason),
+            }
+        }
+        None
+    }
+}
+
+fn candidates(leaf: &Template, templates: &[Template], routes: &[Route]) -> Vec<Candidate> {
+    let mut found: Vec<(Candidate, &Match)> = templates
+        .iter()
+        .zip(routes)
+        .enumerate()
+        .filter(|(_, (template, _))| leaf.overlaps(template))
+        .map(|(route, (template, own))| {
+            (Candidate { route, template: template.clone() }, &own.matches)
+        })
+        .collect();
+    // Gateway API order: path, then method, headers, query parameters; then file order.
+    found.sort_by(|(left, left_match), (right, right_match)| {
+        let count = |own: &Match| {
+            (
+                Reverse(usize::from(!own.hosts.is_empty())),
+                Reverse(usize::from(!own.methods.is_empty())),
+                Reverse(own.headers.len()),
+                Reverse(own.query.len()),
+            )
+        };
+        left.template
+            .specificity(&right.template)
+            .then_with(|| count(left_match).cmp(&count(right_match)))
+            .then_with(|| left.route.cmp(&right.route))
+    });
+    found.into_iter().map(|(candidate, _)| candidate).collect()
+}
+
+fn misses(
+    own: &Match,
+    template: &Template,
+    head: &Head<'_>,
+    path: &str,
+    query: Option<&str>,
+) -> Option<Miss> {
+    if own.strict_slash && path.len() > 1 && path.ends_with('/') != template.ends_with_slash {
+        return Some(Miss::Slash);
+    }
+    let host = head.host.split(':').next().unwrap_or_default();
+    if !own.hosts.is_empty() && !own.hosts.iter().any(|own| own == host || own == head.host) {
+        return Some(Miss::Host);
+    }
+    // HEAD is answered where GET is.
+    let is_method =
+        |method: &String| method == head.method || (method == "GET" && head.method == "HEAD");
+    if !own.methods.is_empty() && !own.methods.iter().any(is_method) {
+        return Some(Miss::Method);
+    }
+    let has_header = |(name, value): (&String, &String)| {
+        first(head.fields, name).is_some_and(|found| found == *value)
+    };
+    if !own.headers.iter().all(has_header) {
+        return Some(Miss::Header);
+    }
+    let has_parameter = |(name, value): (&String, &String)| {
+        path::query_values(query.unwrap_or_default(), name)
+            .next()
+            .is_some_and(|found| found == *value)
+    };
+    if !own.query.iter().all(has_parameter) {
+        return Some(Miss::Query);
+    }
+    None
+}

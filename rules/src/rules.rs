@@ -1,0 +1,99 @@
+//! The running form of the rules: the document with its indexes.
+
+use crate::document::{Document, FORMAT, Route};
+use crate::route::Router;
+use crate::shard::ShardMap;
+use std::collections::BTreeMap;
+
+/// Checked rules, indexed for decisions.
+pub struct Rules {
+    pub document: Document,
+    /// SHA-256 of the canonical JSON, in hex.
+    pub hash: String,
+    pub(crate) router: Router,
+    pub shard_maps: BTreeMap<String, ShardMap>,
+    /// Per route: a short hash of its cache policy, part of every cache key.
+    pub(crate) policy_hashes: Vec<String>,
+}
+
+/// Why compiled rules can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompiledError(pub String);
+
+impl std::fmt::Display for CompiledError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "compiled rules: {}", self.0)
+    }
+}
+
+impl std::error::Error for CompiledError {}
+
+impl Rules {
+    /// # Errors
+    /// Only for a document that `file::check` did not make.
+    pub fn new(document: Document) -> Result<Self, CompiledError> {
+        if document.format != FORMAT {
+            let reason = format!("format {} where {FORMAT} is known", document.format);
+            return Err(CompiledError(reason));
+        }
+        let router = Router::new(&document.routes).map_err(CompiledError)?;
+        let mut shard_maps = BTreeMap::new();
+        for (name, map) in &document.shard_maps {
+            let map = ShardMap::new(map.clone())
+                .map_err(|reason| CompiledError(format!("shard map {name}: {reason}")))?;
+            shard_maps.insert(name.clone(), map);
+        }
+        let policy_hashes = document.routes.iter().map(policy_hash).collect();
+        let hash = document.hash();
+        Ok(Self { document, hash, router, shard_maps, policy_hashes })
+    }
+
+    /// From the canonical JSON that `spillway check --json` prints.
+    ///
+    /// # Errors
+    /// When the JSON is not a document of this format.
+    pub fn from_compiled(json: &str) -> Result<Self, CompiledError> {
+        let document =
+            serde_json::from_str(json).map_err(|error| CompiledError(error.to_string()))?;
+        Self::new(document)
+    }
+
+    /// From the text of a rules file.
+    ///
+    /// # Errors
+    /// Every fault of the file.
+    #[cfg(feature = "file")]
+    pub fn from_toml(text: &str) -> Result<Self, Vec<crate::fault::Fault>> {
+        let checked = crate::file::check(text)?;
+        Self::new(checked.document).map_err(|error| {
+            vec![crate::fault::Fault {
+                line: 0,
+                column: 0,
+                path: String::new(),
+                name: "not-indexable",
+                reason: error.0,
+                remedy: "Two templates can't be told apart; rename or remove one.".to_owned(),
+                is_warning: false,
+            }]
+        })
+    }
+
+    pub fn route(&self, index: usize) -> Option<&Route> {
+        self.document.routes.get(index)
+    }
+
+    pub fn route_by_name(&self, name: &str) -> Option<&Route> {
+        self.document.routes.iter().find(|route| route.name == name)
+    }
+}
+
+/// A reload that mends a leak must not go on serving what leaked.
+fn policy_hash(route: &Route) -> String {
+    use sha2::{Digest, Sha256};
+    const HEX_DIGITS: usize = 12;
+    let json =
+        serde_json::to_string(&(&route.cache, &route.shard, &route.matches)).unwrap_or_default();
+    let mut hash = crate::document::hex(&Sha256::digest(json.as_bytes()));
+    hash.truncate(HEX_DIGITS);
+    hash
+}
