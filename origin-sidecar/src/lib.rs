@@ -1,1 +1,4 @@
 //! The Kubernetes half of Spillway.
+
+pub mod queue;
+pub mod results;

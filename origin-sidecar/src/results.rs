@@ -1,0 +1,91 @@
+//! The store of results, outcomes, leases and accept records: keys, bytes and conditions.
+//! Amazon S3 sets the vocabulary; a directory follows it.
+
+pub mod dir;
+#[cfg(feature = "aws")]
+pub mod s3;
+
+use crate::queue::Boxed;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use std::fmt;
+use std::path::Path;
+
+/// The body of a stored object.
+pub type ObjectBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// When a write may happen; the only means of coordination there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    Always,
+    /// `If-None-Match: *`
+    IfAbsent,
+    /// `If-Match: etag`
+    IfMatch(String),
+}
+
+/// Why a write did not happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutError {
+    /// The condition was not met: somebody else was first.
+    Precondition,
+    Failed(StoreError),
+}
+
+/// Why the store did not do it. `name` is the metric label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreError {
+    pub name: &'static str,
+    pub detail: String,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.name, self.detail)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// A stored object, or a part of it.
+pub struct Object {
+    /// With quotes, as in HTTP.
+    pub etag: String,
+    /// Bytes of the whole object, even when a part was asked for.
+    pub length: u64,
+    pub body: ObjectBody,
+}
+
+/// Keys are `/`-separated segments of `[A-Za-z0-9._-]`.
+pub trait Results: Send + Sync {
+    /// Resolves to the new etag when the object is durable.
+    fn put<'a>(
+        &'a self,
+        key: &'a str,
+        body: Bytes,
+        condition: Condition,
+    ) -> Boxed<'a, Result<String, PutError>>;
+
+    /// The same from a file, which may be moved away.
+    fn put_file<'a>(
+        &'a self,
+        key: &'a str,
+        path: &'a Path,
+        condition: Condition,
+    ) -> Boxed<'a, Result<String, PutError>>;
+
+    /// `range` is first and last byte, both within the object.
+    fn get<'a>(
+        &'a self,
+        key: &'a str,
+        range: Option<(u64, u64)>,
+    ) -> Boxed<'a, Result<Option<Object>, StoreError>>;
+
+    /// Etag and length.
+    fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(String, u64)>, StoreError>>;
+
+    fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), StoreError>>;
+
+    /// What a claim-check pointer names as its bucket.
+    fn bucket(&self) -> &str;
+}
