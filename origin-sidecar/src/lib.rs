@@ -1,4 +1,5 @@
 //! The Kubernetes half of Spillway.
 
+pub mod https;
 pub mod queue;
 pub mod results;

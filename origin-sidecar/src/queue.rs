@@ -1,6 +1,8 @@
 //! The queue that jobs wait in. Amazon SQS sets the vocabulary; the embedded queue follows it.
 
 pub mod file;
+mod limits;
+pub(crate) mod local;
 #[cfg(feature = "aws")]
 pub mod sqs;
 

@@ -2,6 +2,8 @@
 //! Amazon S3 sets the vocabulary; a directory follows it.
 
 pub mod dir;
+mod file_body;
+mod key;
 #[cfg(feature = "aws")]
 pub mod s3;
 

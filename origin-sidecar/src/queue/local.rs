@@ -1,0 +1,186 @@
+//! What both embedded stores need: a directory on a disk of this node and a SQLite file in it.
+
+use rusqlite::{Connection, TransactionBehavior};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long a write waits for another process's transaction. Below the 3 s that an enqueue may take
+/// in all, above the slowest sync of a loaded disk seen in measurements (0.6 s).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The write-ahead log is cut back to this after a burst; SQLite would keep it at its largest.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
+
+/// File systems whose locks or shared memory SQLite's WAL cannot rely on.
+const NETWORK_FILESYSTEMS: [&str; 10] =
+    ["9p", "afs", "ceph", "cifs", "coda", "lustre", "ncpfs", "nfs", "smb3", "smbfs"];
+
+/// Milliseconds since 1970. The wall clock, because several processes and restarts share the times
+/// it is compared with; a clock set back makes messages reappear later by as much, never lost.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    millis(since)
+}
+
+/// The duration in whole milliseconds, rounded up so that a wait never ends too early.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    whole.saturating_add(u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000)))
+}
+
+/// Creates the directory where needed and returns its real path; refuses network file systems.
+pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, String> {
+    let fault = |error: std::io::Error| format!("{}: {error}", dir.display());
+    std::fs::create_dir_all(dir).map_err(fault)?;
+    let dir = dir.canonicalize().map_err(fault)?;
+    // No mountinfo (not Linux): nothing to judge by.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    match filesystem(&mounts, &dir) {
+        Some(kind) if is_network(&kind) => Err(format!(
+            "{}: on a network file system ({kind}), where SQLite's locks lose data; use a disk of \
+             this node, or sqs: and s3:",
+            dir.display()
+        )),
+        _ => Ok(dir),
+    }
+}
+
+/// Opens `dir/name` for durable writes. `schema` makes the tables of format `version`.
+pub(crate) fn open(
+    dir: &Path,
+    name: &str,
+    version: i64,
+    schema: &str,
+) -> Result<Connection, String> {
+    let path = dir.join(name);
+    let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    // Two processes that turn on the WAL at once would meet SQLITE_BUSY, which SQLite does not
+    // retry there.
+    let lock = File::create(dir.join("open.lock")).map_err(|error| fault(&error))?;
+    lock.lock().map_err(|error| fault(&error))?;
+    let mut connection = Connection::open(&path).map_err(|error| fault(&error))?;
+    configure(&connection).map_err(|error| fault(&error))?;
+    let found = migrate(&mut connection, version, schema).map_err(|error| fault(&error))?;
+    if found != version {
+        return Err(fault(&format!(
+            "has format {found}, this program knows format {version}: start the version of \
+             spillway that wrote it, or move the file away to begin empty"
+        )));
+    }
+    // The file's own name must survive a power cut too.
+    sync_dir(dir).map_err(|error| fault(&error))?;
+    Ok(connection)
+}
+
+/// A second connection to a file that [`open`] has prepared.
+pub(crate) fn reopen(dir: &Path, name: &str) -> Result<Connection, String> {
+    let path = dir.join(name);
+    Connection::open(&path)
+        .and_then(|connection| configure(&connection).map(|()| connection))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// A stable name for a metric label.
+pub(crate) fn error_name(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "busy",
+        Some(ErrorCode::DiskFull) => "disk-full",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "corrupt",
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "denied",
+        _ => "store-failed",
+    }
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // A commit returns after the sync of the log, not before.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)
+}
+
+/// Makes the tables in a new file. Returns the format that the file has then.
+fn migrate(connection: &mut Connection, version: i64, schema: &str) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found != 0 {
+        return Ok(found);
+    }
+    transaction.execute_batch(schema)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()?;
+    Ok(version)
+}
+
+/// The type of the file system that holds the path: that of the longest mount point above it, and of
+/// the last mount where several share one.
+fn filesystem(mountinfo: &str, path: &Path) -> Option<String> {
+    let mut best: Option<(usize, &str)> = None;
+    for line in mountinfo.lines() {
+        let Some((mount, source)) = line.split_once(" - ") else { continue };
+        let Some(point) = mount.split(' ').nth(4).map(unescape) else { continue };
+        let Some(kind) = source.split(' ').next() else { continue };
+        if path.starts_with(&point) && best.is_none_or(|(length, _)| point.len() >= length) {
+            best = Some((point.len(), kind));
+        }
+    }
+    best.map(|(_, kind)| kind.to_owned())
+}
+
+/// The kernel writes space, tab, line feed and backslash as octal.
+fn unescape(point: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(point.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+fn is_network(kind: &str) -> bool {
+    // `fuseblk` is a local disk; `fuse` and `fuse.…` are sshfs, s3fs, glusterfs and their like.
+    let fuse = kind == "fuse" || kind.starts_with("fuse.");
+    fuse || kind.starts_with("nfs") || NETWORK_FILESYSTEMS.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+22 1 0:21 / / rw,relatime - overlay overlay rw
+23 22 8:1 / /data rw shared:7 master:1 - ext4 /dev/sda1 rw
+24 23 0:30 / /data/share rw shared:8 - nfs4 server:/x rw
+25 23 0:31 / /data/my\\040disk rw - fuse.sshfs host: rw
+26 23 0:32 / /data/share2 rw - tmpfs tmpfs rw
+27 23 0:33 / /data/share2 rw - cifs //host/x rw";
+
+    #[test]
+    fn the_longest_mount_point_names_the_file_system() {
+        for (path, kind, network) in [
+            ("/var/lib", "overlay", false),
+            ("/data/queue", "ext4", false),
+            ("/data/share", "nfs4", true),
+            ("/data/share/a/b", "nfs4", true),
+            ("/data/my disk/a", "fuse.sshfs", true),
+            ("/data/share2/a", "cifs", true),
+        ] {
+            assert_eq!(filesystem(MOUNTS, Path::new(path)).as_deref(), Some(kind), "{path}");
+            assert_eq!(is_network(kind), network, "{kind}");
+        }
+        assert!(!is_network("fuseblk"));
+        assert_eq!(filesystem("", Path::new("/a")), None);
+    }
+
+    #[test]
+    fn durations_round_up() {
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::from_millis(7)), 7);
+        assert_eq!(millis(Duration::from_micros(7_001)), 8);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+}

@@ -1,0 +1,123 @@
+//! The rows of the directory store. Conditions are checked here, under the write lock.
+
+use crate::results::Condition;
+use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
+use std::collections::HashSet;
+
+/// The format of `results.db`, kept in `PRAGMA user_version`.
+pub(super) const FORMAT: i64 = 1;
+
+/// A body is either in the row or in a file of `objects/`.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE objects (
+        key    TEXT NOT NULL UNIQUE,
+        etag   TEXT NOT NULL,
+        length INTEGER NOT NULL,
+        inline BLOB,
+        file   TEXT UNIQUE,
+        CHECK ((inline IS NULL) <> (file IS NULL))
+    ) STRICT;
+";
+
+/// Where a body is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    Inline(Vec<u8>),
+    File(String),
+}
+
+pub(super) struct Found {
+    pub etag: String,
+    pub length: u64,
+    pub place: Place,
+}
+
+/// What became of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The new etag, and the file of the body that was replaced.
+    Yes {
+        etag: String,
+        replaced: Option<String>,
+    },
+    Precondition,
+}
+
+/// Unique names for files and etags, however many processes there are.
+pub(super) fn unique(db: &Connection) -> Result<String> {
+    db.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))
+}
+
+/// Durable when it returns.
+pub(super) fn put(
+    db: &mut Connection,
+    key: &str,
+    length: u64,
+    place: &Place,
+    condition: &Condition,
+) -> Result<Written> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let old: Option<(String, Option<String>)> = transaction
+        .prepare_cached("SELECT etag, file FROM objects WHERE key = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let met = match condition {
+        Condition::Always => true,
+        Condition::IfAbsent => old.is_none(),
+        Condition::IfMatch(wanted) => old.as_ref().is_some_and(|(etag, _)| etag == wanted),
+    };
+    if !met {
+        return Ok(Written::Precondition);
+    }
+    // A new one for every write, even of equal bytes: a lease given up and taken again differs.
+    let etag = format!("\"{}\"", unique(&transaction)?);
+    let (inline, file) = match place {
+        Place::Inline(bytes) => (Some(bytes), None),
+        Place::File(name) => (None, Some(name)),
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO objects (key, etag, length, inline, file) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (key) DO UPDATE SET etag = excluded.etag, length = excluded.length,
+             inline = excluded.inline, file = excluded.file",
+        )?
+        .execute(params![key, etag, length, inline, file])?;
+    transaction.commit()?;
+    Ok(Written::Yes { etag, replaced: old.and_then(|(_, file)| file) })
+}
+
+pub(super) fn find(db: &Connection, key: &str) -> Result<Option<Found>> {
+    db.prepare_cached("SELECT etag, length, inline, file FROM objects WHERE key = ?1")?
+        .query_row([key], |row| {
+            let inline: Option<Vec<u8>> = row.get(2)?;
+            let place = match inline {
+                Some(bytes) => Place::Inline(bytes),
+                None => Place::File(row.get(3)?),
+            };
+            Ok(Found { etag: row.get(0)?, length: row.get(1)?, place })
+        })
+        .optional()
+}
+
+/// Etag and length, without reading the body.
+pub(super) fn head(db: &Connection, key: &str) -> Result<Option<(String, u64)>> {
+    db.prepare_cached("SELECT etag, length FROM objects WHERE key = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+/// Returns the file of the body that is gone.
+pub(super) fn delete(db: &Connection, key: &str) -> Result<Option<String>> {
+    let file: Option<Option<String>> = db
+        .prepare_cached("DELETE FROM objects WHERE key = ?1 RETURNING file")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    Ok(file.flatten())
+}
+
+/// All files that rows name.
+pub(super) fn files(db: &Connection) -> Result<HashSet<String>> {
+    db.prepare("SELECT file FROM objects WHERE file IS NOT NULL")?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}

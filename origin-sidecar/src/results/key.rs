@@ -1,0 +1,34 @@
+//! Which keys the stores take: those that mean the same in a URL, in a log and in S3.
+
+use super::StoreError;
+
+/// S3 takes 1,024 bytes; the rest is for the prefix.
+const KEY_BYTES_MAX: usize = 512;
+
+/// `/`-separated segments of `[A-Za-z0-9._-]`, none of them `.` or `..` (S3 clients resolve those).
+pub(super) fn check(key: &str) -> Result<(), StoreError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let segment =
+        |text: &str| !text.is_empty() && text != "." && text != ".." && text.chars().all(legal);
+    if key.len() <= KEY_BYTES_MAX && key.split('/').all(segment) {
+        return Ok(());
+    }
+    Err(StoreError { name: "key-illegal", detail: format!("{key:?}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys() {
+        for key in ["a", "results/v1.x_y-Z", "a/b/c", "...", "-"] {
+            check(key).expect(key);
+        }
+        let long = "a".repeat(KEY_BYTES_MAX + 1);
+        for key in ["", "/", "a/", "/a", "a//b", ".", "a/../b", "ä", "a b", "a%2fb", "a\\b", &long]
+        {
+            assert_eq!(check(key).expect_err(key).name, "key-illegal");
+        }
+    }
+}
