@@ -1,1 +1,107 @@
-//! The Cloudflare half of Spillway.
+//! The Cloudflare half of Spillway: carries out what `rules::edge` decides.
+//!
+//! Bodies stay in the runtime: only handles of requests and responses pass through here, because
+//! a body that enters wasm costs twenty times the CPU of one that does not.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
+mod cached;
+mod incoming;
+mod js;
+mod origin;
+mod reply;
+mod store;
+
+use incoming::Incoming;
+use rules::cache::CacheStatus;
+use rules::edge::{Action, decide};
+use rules::{Problem, Rules};
+use std::cell::OnceCell;
+use std::rc::Rc;
+use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+use web_sys::{Request, Response};
+
+thread_local! {
+    /// Built by the isolate's first request. Leaked on purpose: they live as long as the isolate,
+    /// and background work outlives the request that started it.
+    static RULES: OnceCell<Result<&'static Rules, String>> = const { OnceCell::new() };
+}
+
+/// One request and what is needed to carry it out; shared with its background work.
+pub(crate) struct Call {
+    pub(crate) incoming: Incoming,
+    pub(crate) rules: &'static Rules,
+    /// `scheme://host`; `None` sends on to the zone's own origin.
+    pub(crate) origin: Option<String>,
+    /// Milliseconds until the origin's head must be there.
+    pub(crate) timeout: u64,
+    pub(crate) context: js::Context,
+}
+
+#[wasm_bindgen(start, private)]
+fn start() {
+    // After a panic the next request gets a fresh instance.
+    wasm_bindgen::handler::set_on_abort(wasm_bindgen::handler::schedule_reinit);
+}
+
+/// The Worker's `fetch` handler. Never rejects: a failure of our own is an answer with a name.
+#[wasm_bindgen]
+pub async fn fetch(request: Request, env: js::Env, context: js::Context) -> Result<Response, JsValue> {
+    match answer(request, &env, context).await {
+        Ok(response) => Ok(response),
+        Err(thrown) => {
+            let reason = js::reason(&thrown);
+            js::log_error(&format!("spillway-edge: internal: {reason}"));
+            reply::internal(&reason)
+        }
+    }
+}
+
+async fn answer(request: Request, env: &js::Env, context: js::Context) -> Result<Response, JsValue> {
+    let rules = isolate_rules().map_err(|reason| JsValue::from_str(&reason))?;
+    let incoming = Incoming::new(request)?;
+    let head = incoming.head();
+    let decision = decide(rules, &head);
+    let timeout = decision.route.and_then(|route| route.timeout);
+    let action = match decision.action {
+        Action::Redirect { location } => return reply::redirect(&location),
+        Action::Refuse(problem) => return reply::problem(rules, problem),
+        _ if store::is_inside(rules, &incoming) => return reply::problem(rules, Problem::NoRoute),
+        action => action,
+    };
+    let origin = env.origin().or_else(|| rules.document.edge.origin.clone());
+    let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
+    let call = Rc::new(Call { incoming, rules, origin, timeout, context });
+    match action {
+        Action::Cache(plan) => cached::serve(call, *plan).await,
+        Action::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
+        Action::Redirect { .. } | Action::Refuse(_) => Err("answered above".into()),
+    }
+}
+
+/// Sends the request on and its answer back, storing nothing.
+pub(crate) async fn pass(call: &Call, target: &str, status: CacheStatus) -> Result<Response, JsValue> {
+    let answer = origin::pass(call, target).await?;
+    match answer {
+        Ok(response) => {
+            cached::invalidate(call, response.status()).await;
+            reply::passed(&response, status)
+        }
+        Err(failure) => reply::failed(call.rules, &failure, status),
+    }
+}
+
+fn isolate_rules() -> Result<&'static Rules, String> {
+    RULES.with(|cell| {
+        cell.get_or_init(|| {
+            let rules = js::RULES.with(|text| Rules::from_compiled(text));
+            rules.map(|rules| &*Box::leak(Box::new(rules))).map_err(|error| error.to_string())
+        })
+        .clone()
+    })
+}

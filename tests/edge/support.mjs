@@ -70,6 +70,8 @@ export async function startWorker(config) {
   return {
     send: (target, options) => send(url, target, options),
     open: (target, options) => open(url, target, options),
+    upload: (target) => upload(url, target),
+    main: config.main,
     logs: () => harness.getLogs(),
     stop: () => harness.close(),
   };
@@ -89,22 +91,40 @@ async function send(url, target, options) {
 }
 
 /** Sends a request and returns as soon as the answer's head is there. */
-function open(url, target, { method = "GET", headers = {}, body, keepOpen = false } = {}) {
-  return new Promise((resolve, reject) => {
-    const host = headers.host ?? "app.example";
-    const client = httpRequest({
-      host: url.hostname,
-      port: url.port,
-      path: target,
-      method,
-      headers: { ...headers, host },
-      agent: false,
-    });
-    client.on("response", (response) => resolve({ response, client }));
-    client.on("error", reject);
-    if (keepOpen) client.flushHeaders();
-    else client.end(body);
+function open(url, target, { method = "GET", headers = {}, body } = {}) {
+  const { client, answered } = connect(url, target, method, headers);
+  client.end(body);
+  return answered.then((response) => ({ response }));
+}
+
+/** A POST whose body the test writes part by part. */
+function upload(url, target) {
+  const { client, answered } = connect(url, target, "POST", {});
+  return {
+    write: (part) => client.write(part),
+    end: (part) => client.end(part),
+    async body() {
+      const chunks = [];
+      for await (const chunk of await answered) chunks.push(chunk);
+      return Buffer.concat(chunks).toString();
+    },
+  };
+}
+
+function connect(url, target, method, headers) {
+  const client = httpRequest({
+    host: url.hostname,
+    port: url.port,
+    path: target,
+    method,
+    headers: { host: "app.example", ...headers },
+    agent: false,
   });
+  const answered = new Promise((resolve, reject) => {
+    client.on("response", resolve);
+    client.on("error", reject);
+  });
+  return { client, answered };
 }
 
 /** The `spillway-edge` member of Cache-Status. */

@@ -1,0 +1,362 @@
+//! A request that may be answered from the store: look up, fetch, judge, keep.
+
+use crate::incoming::pairs;
+use crate::origin::{self, Failure};
+use crate::store::{self, Found};
+use crate::{Call, js, reply};
+use rules::cache::conditional::{Selected, is_not_modified, select};
+use rules::cache::status::Miss;
+use rules::cache::{CacheStatus, Judgement, Lookup, NotStored, Plan, Tier, judge};
+use rules::edge::{Action, decide};
+use rules::{Head, ResponseHead};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use wasm_bindgen::prelude::JsValue;
+use wasm_bindgen_futures::future_to_promise;
+use web_sys::Response;
+
+/// Cloudflare ends background work so long after the answer; a renewal older than this is dead
+/// and must not keep others from trying.
+const BACKGROUND_MS: u64 = 30_000;
+
+/// What a 304 says of itself and not of the stored answer (RFC 9111 section 3.2).
+const NOT_UPDATED: [&str; 6] = [
+    "cache-status",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "transfer-encoding",
+];
+
+thread_local! {
+    /// Addresses that are being renewed in the background by this isolate, and since when.
+    static RENEWING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
+}
+
+/// What a fetch for an entry came to.
+enum Fetched {
+    /// The stored answer was confirmed; it and its new judgement.
+    Confirmed(Judgement, Vec<(String, String)>),
+    New(Response),
+    Failed(Failure),
+}
+
+pub(crate) async fn serve(call: Rc<Call>, plan: Plan<'static>) -> Result<Response, JsValue> {
+    let address = store::address(&call, &plan);
+    let (found, miss, names) = look_up(&call, &address).await;
+    let Some(found) = found else {
+        if plan.only_if_cached {
+            return reply::only_if_cached(call.rules);
+        }
+        let fetched = fetch(&call, &plan, None).await?;
+        return forward(&call, &plan, &address, fetched, miss, names);
+    };
+    match found.record.entry.look_up(js::now()) {
+        Lookup::Fresh { age, ttl } => {
+            from_entry(&call, &found, age, CacheStatus::Hit { ttl }).await
+        }
+        Lookup::StaleWhileRevalidate { age, ttl } => {
+            renew(&call, plan, address);
+            from_entry(&call, &found, age, CacheStatus::StaleHit { ttl }).await
+        }
+        Lookup::Expired { .. } if plan.only_if_cached => {
+            found.discard();
+            reply::only_if_cached(call.rules)
+        }
+        Lookup::Expired { age, ttl } => {
+            let fetched = fetch(&call, &plan, Some(&found)).await?;
+            expired(&call, &plan, &address, found, fetched, Aged { seconds: age, ttl }).await
+        }
+    }
+}
+
+struct Aged {
+    seconds: u64,
+    ttl: i64,
+}
+
+/// A store that fails is an empty store.
+async fn look_up(call: &Call, address: &str) -> (Option<Box<Found>>, Miss, Vec<String>) {
+    match store::find(address, &call.incoming.head()).await {
+        Ok(store::Lookup::Found(found)) => (Some(found), Miss::Stale, Vec::new()),
+        Ok(store::Lookup::OtherVariant { names }) => (None, Miss::Vary, names),
+        Ok(store::Lookup::Nothing) => (None, Miss::Uri, Vec::new()),
+        Err(thrown) => {
+            js::log_error(&format!("spillway-edge: store-read: {}", js::reason(&thrown)));
+            (None, Miss::Uri, Vec::new())
+        }
+    }
+}
+
+async fn fetch(call: &Call, plan: &Plan<'_>, found: Option<&Found>) -> Result<Fetched, JsValue> {
+    let entry = found.map(|found| &found.record.entry);
+    let response = match origin::fill(call, plan, entry).await? {
+        Ok(response) => response,
+        Err(failure) => return Ok(Fetched::Failed(failure)),
+    };
+    if let (304, Some(found)) = (response.status(), found) {
+        let fields = updated(found, &response);
+        let head = call.incoming.head();
+        let confirmed = ResponseHead { status: found.status(), fields: &fields };
+        // Confirmed, but by its new fields not to be kept: the body is good for this one answer.
+        if let Ok(judgement) = judge(plan, &head, &confirmed, js::now()) {
+            return Ok(Fetched::Confirmed(judgement, fields));
+        }
+        return match origin::fill(call, plan, None).await? {
+            Ok(response) => Ok(Fetched::New(response)),
+            Err(failure) => Ok(Fetched::Failed(failure)),
+        };
+    }
+    Ok(Fetched::New(response))
+}
+
+/// The stored fields with those of a 304 in their place.
+fn updated(found: &Found, not_modified: &Response) -> Vec<(String, String)> {
+    let mut news = pairs(&not_modified.headers());
+    news.retain(|(name, _)| !NOT_UPDATED.contains(&name.as_str()));
+    let mut fields = found.origin_fields();
+    fields.retain(|(name, _)| !news.iter().any(|(new, _)| new == name));
+    fields.extend(news);
+    fields
+}
+
+/// Answers from an entry that had to be asked for again.
+async fn expired(
+    call: &Rc<Call>,
+    plan: &Plan<'static>,
+    address: &str,
+    found: Box<Found>,
+    fetched: Fetched,
+    aged: Aged,
+) -> Result<Response, JsValue> {
+    let status = match &fetched {
+        Fetched::Confirmed(..) => None,
+        Fetched::New(response) if response.status() < 500 => None,
+        Fetched::New(response) => Some(Some(response.status())),
+        Fetched::Failed(_) => Some(None),
+    };
+    if let Some(status) = status
+        && found.record.entry.serves_on_error(js::now())
+    {
+        if let Fetched::New(response) = &fetched {
+            store::discard(response);
+        }
+        let status = CacheStatus::StaleOnError { ttl: aged.ttl, status };
+        return from_entry(call, &found, aged.seconds, status).await;
+    }
+    let Fetched::Confirmed(judgement, fields) = fetched else {
+        found.discard();
+        return forward(call, plan, address, fetched, Miss::Stale, Vec::new());
+    };
+    let body = found.split()?;
+    let found = found.renewed(judgement.clone(), &fields)?;
+    keep(call, address, judgement, fields, body, Vec::new());
+    from_entry(call, &found, 0, CacheStatus::Revalidated).await
+}
+
+/// Answers with what the origin sent, and keeps it if it may be kept.
+fn forward(
+    call: &Rc<Call>,
+    plan: &Plan<'static>,
+    address: &str,
+    fetched: Fetched,
+    reason: Miss,
+    names: Vec<String>,
+) -> Result<Response, JsValue> {
+    let response = match fetched {
+        Fetched::New(response) => response,
+        Fetched::Failed(failure) => {
+            let stored = Err(NotStored::Status);
+            let status = CacheStatus::Miss { reason, stored, collapsed: false };
+            return reply::failed(call.rules, &failure, status);
+        }
+        Fetched::Confirmed(..) => return Err("a 304 without an entry".into()),
+    };
+    let head = call.incoming.head();
+    let fields = pairs(&response.headers());
+    let judged = judged(plan, &head, &response, &fields);
+    let stored = judged.as_ref().map(|_| ()).map_err(|reason| *reason);
+    let status = CacheStatus::Miss { reason, stored, collapsed: false };
+    let mut client_cache_control = None;
+    let mut not_modified = false;
+    let answer = match judged {
+        Ok(judgement) => {
+            client_cache_control = judgement.client_cache_control.clone();
+            not_modified = response.status() == 200 && is_not_modified(&head, &judgement.entry);
+            let removed = judgement.remove.clone();
+            let answer = reply::passed(&response.clone()?, status)?;
+            for name in removed {
+                answer.headers().delete(&name)?;
+            }
+            keep(call, address, judgement, fields, response, names);
+            answer
+        }
+        Err(_) => reply::passed(&response, status)?,
+    };
+    if let Some(value) = client_cache_control {
+        answer.headers().set("cache-control", &value)?;
+    }
+    if not_modified {
+        return bodiless(&answer, 304);
+    }
+    if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) }
+}
+
+fn judged(
+    plan: &Plan<'_>,
+    head: &Head<'_>,
+    response: &Response,
+    fields: &Vec<(String, String)>,
+) -> Result<Judgement, NotStored> {
+    if store::is_too_large(response) {
+        return Err(NotStored::TooLarge);
+    }
+    judge(plan, head, &ResponseHead { status: response.status(), fields }, js::now())
+}
+
+/// Stores in the background. A store that fails costs the next visitor a fetch, nothing more.
+fn keep(
+    call: &Rc<Call>,
+    address: &str,
+    judgement: Judgement,
+    fields: Vec<(String, String)>,
+    body: Response,
+    names: Vec<String>,
+) {
+    let (owner, address) = (Rc::clone(call), address.to_owned());
+    in_background(call, async move {
+        let head = owner.incoming.head();
+        store::keep(&address, &head, judgement, &fields, &body, &names).await
+    });
+}
+
+/// Asks again behind a stale answer; at most once at a time per address and isolate.
+fn renew(call: &Rc<Call>, plan: Plan<'static>, address: String) {
+    let now = js::now();
+    let is_first = RENEWING.with_borrow_mut(|renewing| {
+        renewing.retain(|_, since| now.saturating_sub(*since) < BACKGROUND_MS);
+        let is_first = !renewing.contains_key(&address);
+        renewing.entry(address.clone()).or_insert(now);
+        is_first
+    });
+    if !is_first {
+        return;
+    }
+    let owner = Rc::clone(call);
+    in_background(call, async move {
+        let done = renew_now(&owner, &plan, &address).await;
+        RENEWING.with_borrow_mut(|renewing| renewing.remove(&address));
+        done
+    });
+}
+
+async fn renew_now(call: &Call, plan: &Plan<'static>, address: &str) -> Result<(), JsValue> {
+    let head = call.incoming.head();
+    let store::Lookup::Found(found) = store::find(address, &head).await? else { return Ok(()) };
+    match fetch(call, plan, Some(&found)).await? {
+        Fetched::Confirmed(judgement, fields) => {
+            let body = found.split()?;
+            found.discard();
+            store::keep(address, &head, judgement, &fields, &body, &[]).await
+        }
+        Fetched::New(response) => {
+            found.discard();
+            let fields = pairs(&response.headers());
+            let is_failure = response.status() >= 500;
+            match judged(plan, &head, &response, &fields) {
+                Ok(judgement) if !is_failure => {
+                    store::keep(address, &head, judgement, &fields, &response, &[]).await
+                }
+                _ => {
+                    store::discard(&response);
+                    // Good, but no longer to be kept: the old answer is not the origin's any more.
+                    if is_failure { Ok(()) } else { store::delete(address).await }
+                }
+            }
+        }
+        Fetched::Failed(_) => {
+            found.discard();
+            Ok(())
+        }
+    }
+}
+
+fn in_background(call: &Call, work: impl Future<Output = Result<(), JsValue>> + 'static) {
+    call.context.wait_until(&future_to_promise(async move {
+        if let Err(thrown) = work.await {
+            js::log_error(&format!("spillway-edge: store-write: {}", js::reason(&thrown)));
+        }
+        Ok(JsValue::UNDEFINED)
+    }));
+}
+
+/// A stored answer, or the part of it that the request asks for.
+async fn from_entry(
+    call: &Call,
+    found: &Found,
+    age: u64,
+    status: CacheStatus,
+) -> Result<Response, JsValue> {
+    let head = call.incoming.head();
+    let member = status.member(Tier::Edge);
+    let entry = &found.record.entry;
+    let selected = match (found.status(), found.length()) {
+        (200, Some(length)) => select(&head, entry, length),
+        (200, None) if is_not_modified(&head, entry) => Selected::NotModified,
+        _ => Selected::Full,
+    };
+    match selected {
+        Selected::NotModified => {
+            found.discard();
+            let answer = found.dress(reply::empty(304, &found.headers())?, age, &member)?;
+            bodiless(&answer, 304)
+        }
+        Selected::Part { from, to } => match found.part(from, to).await? {
+            Some(part) => {
+                found.discard();
+                found.dress(reply::copy(&part)?, age, &member)
+            }
+            None => found.answer(age, &member),
+        },
+        Selected::Unsatisfiable => {
+            found.discard();
+            let answer = found.dress(reply::empty(416, &found.headers())?, age, &member)?;
+            let length = found.length().unwrap_or_default();
+            answer.headers().set("content-range", &format!("bytes */{length}"))?;
+            bodiless(&answer, 416)
+        }
+        Selected::Full if head.method == "HEAD" => {
+            found.discard();
+            found.dress(reply::empty(found.status(), &found.headers())?, age, &member)
+        }
+        Selected::Full => found.answer(age, &member),
+    }
+}
+
+/// The fields of an answer under another status, without those of a body it does not have.
+fn bodiless(answer: &Response, status: u16) -> Result<Response, JsValue> {
+    store::discard(answer);
+    let headers = answer.headers();
+    if status == 304 || status == 416 {
+        for name in ["content-length", "content-encoding", "transfer-encoding"] {
+            headers.delete(name)?;
+        }
+    }
+    reply::empty(status, &headers)
+}
+
+/// A successful unsafe request makes what is stored under its address outdated (RFC 9111
+/// section 4.4). In this data centre; elsewhere the lifetime bounds it.
+pub(crate) async fn invalidate(call: &Call, status: u16) {
+    if call.incoming.head().is_safe() || !(200..400).contains(&status) {
+        return;
+    }
+    let get = Head { fields: &rules::NoFields, ..call.incoming.head_as("GET") };
+    if let Action::Cache(plan) = decide(call.rules, &get).action
+        && let Err(thrown) = store::delete(&store::address(call, &plan)).await
+    {
+        js::log_error(&format!("spillway-edge: store-delete: {}", js::reason(&thrown)));
+    }
+}

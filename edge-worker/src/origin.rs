@@ -1,0 +1,165 @@
+//! Requests to the origin: what a client may not say is taken off, and the wait is bounded.
+
+use crate::Call;
+use crate::incoming::{Incoming, pairs};
+use crate::js;
+use js_sys::{Array, Promise};
+use rules::cache::{Cookies, Entry, Plan};
+use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::JsValue;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    AbortController, Headers, Request, RequestCache, RequestInit, RequestRedirect, Response,
+};
+
+/// Until the head of the answer, for routes without `timeout`: what load balancers wait, too.
+pub(crate) const HEAD_TIMEOUT_MS: u64 = 60_000;
+
+/// Fields of one connection (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+];
+/// Only Spillway may say these to the app.
+const OURS: [&str; 3] = ["x-shard", "x-job-", "x-spillway-"];
+/// Rewritten here, so that the app hears of one proxy it can trust.
+const FORWARDED: [&str; 4] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+/// What applications are known to obey and no cache key holds: kept off requests whose answer
+/// may be stored, or one visitor could decide what all others see.
+const UNKEYED: [&str; 11] = [
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+/// A stored answer must be whole and unconditional; these are answered from it.
+const CONDITIONAL: [&str; 6] =
+    ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"];
+
+/// Why there is no answer.
+pub(crate) enum Failure {
+    Timeout,
+    Unreachable(String),
+}
+
+/// The outer error is a fault of ours, the inner one the origin's.
+pub(crate) type Answer = Result<Result<Response, Failure>, JsValue>;
+
+/// Sends the request itself on, body and all.
+pub(crate) async fn pass(call: &Call, target: &str) -> Answer {
+    let incoming = &call.incoming;
+    let init = RequestInit::new();
+    init.set_method(&incoming.method);
+    let headers = cleaned(incoming)?;
+    init.set_headers(&headers);
+    let has_body = !matches!(incoming.method.as_str(), "GET" | "HEAD");
+    init.set_body(&match incoming.request.body() {
+        Some(body) if has_body => body.into(),
+        _ => JsValue::UNDEFINED,
+    });
+    send(call, target, &init).await
+}
+
+/// Fetches what the plan says may be stored; `entry` is what to revalidate.
+pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) -> Answer {
+    let headers = cleaned(&call.incoming)?;
+    for name in UNKEYED.iter().filter(|name| !plan.rule.headers.iter().any(|own| own == *name)) {
+        headers.delete(name)?;
+    }
+    for name in CONDITIONAL {
+        headers.delete(name)?;
+    }
+    match &plan.cookies {
+        Cookies::Untouched => {}
+        Cookies::Removed | Cookies::Only(None) => headers.delete("cookie")?,
+        Cookies::Only(Some(cookies)) => headers.set("cookie", cookies)?,
+    }
+    if let Some(etag) = entry.and_then(|entry| entry.etag.as_deref()) {
+        headers.set("if-none-match", etag)?;
+    }
+    if let Some(modified) = entry.and_then(|entry| entry.last_modified.as_deref()) {
+        headers.set("if-modified-since", modified)?;
+    }
+    let init = RequestInit::new();
+    init.set_method("GET");
+    init.set_headers(&headers);
+    send(call, &plan.target, &init).await
+}
+
+async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
+    let url = match &call.origin {
+        Some(origin) if is_origin(origin) => format!("{origin}{target}"),
+        Some(origin) => return Err(format!("`{origin}` is not an origin").into()),
+        None => format!("{}://{}{target}", call.incoming.scheme, call.incoming.host),
+    };
+    let abort = AbortController::new()?;
+    init.set_signal(Some(&abort.signal()));
+    init.set_redirect(RequestRedirect::Manual);
+    // The zone's own cache would keep static-looking paths on top of what the rules allow.
+    init.set_cache(RequestCache::NoStore);
+    let request = Request::new_with_str_and_init(&url, init)?;
+    // Only the head has a deadline: a body may stream for hours.
+    let deadline = js::SCHEDULER.with(|scheduler| scheduler.wait(call.timeout as f64));
+    let race = Array::of2(&js::fetch(&request), &deadline);
+    match JsFuture::from(Promise::race(&race)).await {
+        Ok(winner) => match winner.dyn_into::<Response>() {
+            Ok(response) => Ok(Ok(response)),
+            Err(_) => {
+                abort.abort();
+                Ok(Err(Failure::Timeout))
+            }
+        },
+        Err(thrown) => Ok(Err(Failure::Unreachable(js::reason(&thrown)))),
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+}
+
+/// The client's fields without those that are not his to send.
+fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
+    let named: Vec<String> = incoming
+        .headers
+        .get("connection")?
+        .unwrap_or_default()
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| name != "upgrade")
+        .collect();
+    let headers = Headers::new()?;
+    for (name, value) in pairs(&incoming.headers) {
+        let name = name.as_str();
+        let is_websocket = name == "upgrade" && value.eq_ignore_ascii_case("websocket");
+        let is_dropped = HOP_BY_HOP.contains(&name)
+            || FORWARDED.contains(&name)
+            || OURS.iter().any(|prefix| name.starts_with(prefix))
+            || named.iter().any(|own| own == name)
+            || (name == "upgrade" && !is_websocket);
+        if !is_dropped {
+            headers.append(name, &value)?;
+        }
+    }
+    // Cloudflare writes this one itself, whatever the client sends.
+    if let Some(client) = incoming.headers.get("cf-connecting-ip")? {
+        headers.set("x-forwarded-for", &client)?;
+    }
+    headers.set("x-forwarded-host", &incoming.host)?;
+    headers.set("x-forwarded-proto", &incoming.scheme)?;
+    Ok(headers)
+}

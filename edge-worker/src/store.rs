@@ -1,0 +1,279 @@
+//! Entries in `caches.default`, under our policy and not under that API's: it ignores `Vary`, has
+//! no stale windows and decides by `Cache-Control`. So an entry is kept for as long as it can be
+//! of any use, and carries in one private field what the policy needs to know of it.
+
+use crate::incoming::{Incoming, View, pairs};
+use crate::{Call, js, reply};
+use rules::cache::{Entry, Judgement, Plan, fits, secondary};
+use rules::document::hex;
+use rules::{Fields, Head, Rules};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::JsValue;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Headers, Request, RequestInit, Response};
+
+/// Under the reserved prefix and on the request's own host, which is where Cloudflare wants a
+/// Worker's entries. Nobody can ask for it from outside: see [`is_inside`].
+const PREFIX: &str = "/edge-cache/";
+/// The record of an entry.
+const RECORD: &str = "x-spillway-record";
+/// Names of request fields: the entry is a marker, and the variants lie at other addresses.
+const VARY: &str = "x-spillway-vary";
+/// What a stored answer says about caching: taken off, so that the API does not act on it, and
+/// put back before a client sees the answer.
+const HIDDEN: [&str; 6] = [
+    "cache-control",
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "expires",
+    "spillway-cache-control",
+    "vary",
+];
+/// What the API adds to an answer it gives back, and what told of an earlier request's way.
+const DROPPED: [&str; 4] = ["age", "cache-status", "cf-cache-status", RECORD];
+/// An answer that must be asked for each time, but may be confirmed by 304, is kept so long.
+const VALIDATOR_MS: u64 = 86_400_000;
+/// A stored body is read by client and store at once, and what the slower one has not taken lies
+/// in the isolate's 128 MiB. Larger bodies pass by.
+pub(crate) const BODY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// What is kept of an answer besides its head and body.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) entry: Entry,
+    /// The origin's words about caching.
+    hidden: Vec<(String, String)>,
+    /// Sent to clients in place of the origin's `Cache-Control`.
+    client_cache_control: Option<String>,
+}
+
+/// A stored answer as the API gave it back.
+pub(crate) struct Found {
+    pub(crate) record: Record,
+    /// Where exactly it lies; not the marker.
+    url: String,
+    response: Response,
+}
+
+pub(crate) enum Lookup {
+    Nothing,
+    /// There are variants, but none for this request.
+    OtherVariant { names: Vec<String> },
+    Found(Box<Found>),
+}
+
+/// Whether somebody asks for an entry's own address.
+pub(crate) fn is_inside(rules: &Rules, incoming: &Incoming) -> bool {
+    let rest = incoming.target.strip_prefix(rules.document.jobs.base.as_str());
+    rest.is_some_and(|rest| rest.starts_with(PREFIX))
+}
+
+/// The address of a plan's entry.
+pub(crate) fn address(call: &Call, plan: &Plan<'_>) -> String {
+    let (incoming, base) = (&call.incoming, &call.rules.document.jobs.base);
+    let key = hex(&Sha256::digest(plan.key.as_bytes()));
+    format!("{}://{}{base}{PREFIX}{key}", incoming.scheme, incoming.host)
+}
+
+fn variant(address: &str, names: &[String], head: &Head<'_>) -> String {
+    let values = secondary(names.iter().map(String::as_str), head);
+    format!("{address}-{}", hex(&Sha256::digest(values.as_bytes())))
+}
+
+/// One look, or two when the answer varies.
+pub(crate) async fn find(address: &str, head: &Head<'_>) -> Result<Lookup, JsValue> {
+    let Some(response) = get(address, None).await? else { return Ok(Lookup::Nothing) };
+    let Some(names) = response.headers().get(VARY)? else {
+        return Ok(read(address, response)?.map_or(Lookup::Nothing, |found| Lookup::Found(found.into())));
+    };
+    let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+    let url = variant(address, &names, head);
+    let found = match get(&url, None).await? {
+        Some(response) => read(&url, response)?,
+        None => None,
+    };
+    match found.filter(|found| fits(&found.record.entry.vary, head)) {
+        Some(found) => Ok(Lookup::Found(found.into())),
+        None => Ok(Lookup::OtherVariant { names }),
+    }
+}
+
+fn read(url: &str, response: Response) -> Result<Option<Found>, JsValue> {
+    let record = response.headers().get(RECORD)?;
+    // An entry of an older version of this program is no entry.
+    let record = record.and_then(|json| serde_json::from_str(&json).ok());
+    Ok(record.map(|record| Found { record, url: url.to_owned(), response }))
+}
+
+async fn get(url: &str, range: Option<&str>) -> Result<Option<Response>, JsValue> {
+    let init = RequestInit::new();
+    if let Some(range) = range {
+        let headers = Headers::new()?;
+        headers.set("range", range)?;
+        init.set_headers(&headers);
+    }
+    let key = Request::new_with_str_and_init(url, &init)?;
+    let cache = js::CACHES.with(js::Caches::default_cache);
+    Ok(JsFuture::from(cache.lookup(&key)).await?.dyn_into().ok())
+}
+
+async fn put(url: &str, response: &Response) -> Result<(), JsValue> {
+    let cache = js::CACHES.with(js::Caches::default_cache);
+    JsFuture::from(cache.put(&Request::new_with_str(url)?, response)).await.map(|_| ())
+}
+
+/// Forgets the entry, or the marker and with it all variants. In this data centre only.
+pub(crate) async fn delete(address: &str) -> Result<(), JsValue> {
+    let cache = js::CACHES.with(js::Caches::default_cache);
+    JsFuture::from(cache.delete(&Request::new_with_str(address)?)).await.map(|_| ())
+}
+
+/// Stores `response`, whose body it consumes. `origin` are the fields as the origin sent them,
+/// `known` the names that a marker lists already: variants stored under them stay in reach.
+pub(crate) async fn keep(
+    address: &str,
+    head: &Head<'_>,
+    judgement: Judgement,
+    origin: &[(String, String)],
+    response: &Response,
+    known: &[String],
+) -> Result<(), JsValue> {
+    let entry = &judgement.entry;
+    let mut kept = entry.useful_for();
+    if entry.has_validator() {
+        kept = kept.max(VALIDATOR_MS);
+    }
+    let lifetime = format!("max-age={}", kept.div_ceil(1000));
+    let url = if entry.vary.is_empty() {
+        address.to_owned()
+    } else {
+        let mut names: Vec<String> = entry.vary.iter().map(|(name, _)| name.clone()).collect();
+        names.extend(known.iter().cloned());
+        names.sort();
+        names.dedup();
+        let headers = Headers::new()?;
+        headers.set("cache-control", &lifetime)?;
+        headers.set(VARY, &names.join(","))?;
+        put(address, &reply::empty(200, &headers)?).await?;
+        variant(address, &names, head)
+    };
+    let (record, headers) = pack(judgement, origin)?;
+    let json = serde_json::to_string(&record).map_err(|why| JsValue::from_str(&why.to_string()))?;
+    headers.set(RECORD, &json)?;
+    headers.set("cache-control", &lifetime)?;
+    let init = reply::init(response.status(), &headers);
+    let stored = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), &init)?;
+    put(&url, &stored).await
+}
+
+/// Parts the origin's fields into the record and those that are stored as they are.
+fn pack(judgement: Judgement, origin: &[(String, String)]) -> Result<(Record, Headers), JsValue> {
+    let Judgement { entry, remove, client_cache_control } = judgement;
+    let headers = Headers::new()?;
+    let mut hidden = Vec::new();
+    for (name, value) in origin {
+        if DROPPED.contains(&name.as_str()) || remove.contains(name) {
+            continue;
+        }
+        if HIDDEN.contains(&name.as_str()) {
+            hidden.push((name.clone(), value.clone()));
+        } else {
+            headers.append(name, value)?;
+        }
+    }
+    Ok((Record { entry, hidden, client_cache_control }, headers))
+}
+
+impl Found {
+    /// The same body under the fields that a 304 brought.
+    pub(crate) fn renewed(
+        &self,
+        judgement: Judgement,
+        origin: &[(String, String)],
+    ) -> Result<Self, JsValue> {
+        let (record, headers) = pack(judgement, origin)?;
+        let init = reply::init(self.response.status(), &headers);
+        let body = self.response.body();
+        let response = Response::new_with_opt_readable_stream_and_init(body.as_ref(), &init)?;
+        Ok(Self { record, url: self.url.clone(), response })
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.response.status()
+    }
+
+    /// The length of the stored body, where the API tells it.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.response.headers().get("content-length").ok()??.parse().ok()
+    }
+
+    /// The fields as the origin sent them.
+    pub(crate) fn origin_fields(&self) -> Vec<(String, String)> {
+        let is_own = |name: &str| DROPPED.contains(&name) || HIDDEN.contains(&name);
+        let mut fields = pairs(&self.response.headers());
+        fields.retain(|(name, _)| !is_own(name));
+        fields.extend(self.record.hidden.iter().cloned());
+        fields
+    }
+
+    /// A second handle on the body, for storing it again while a client reads it.
+    pub(crate) fn split(&self) -> Result<Response, JsValue> {
+        self.response.clone()
+    }
+
+    /// The bytes `from..=to`, cut by the API.
+    pub(crate) async fn part(&self, from: u64, to: u64) -> Result<Option<Response>, JsValue> {
+        let part = get(&self.url, Some(&format!("bytes={from}-{to}"))).await?;
+        Ok(part.filter(|part| part.status() == 206))
+    }
+
+    /// The stored answer as clients see it; `age` in seconds.
+    pub(crate) fn answer(&self, age: u64, member: &str) -> Result<Response, JsValue> {
+        self.dress(reply::copy(&self.response)?, age, member)
+    }
+
+    /// Gives an answer made from this entry the fields that clients see.
+    pub(crate) fn dress(&self, answer: Response, age: u64, member: &str) -> Result<Response, JsValue> {
+        let headers = answer.headers();
+        for name in DROPPED.iter().chain(&HIDDEN) {
+            headers.delete(name)?;
+        }
+        for (name, value) in &self.record.hidden {
+            headers.append(name, value)?;
+        }
+        if let Some(value) = &self.record.client_cache_control {
+            headers.set("cache-control", value)?;
+        }
+        headers.set("age", &age.to_string())?;
+        reply::add_status(&headers, member)?;
+        Ok(answer)
+    }
+
+    pub(crate) fn headers(&self) -> Headers {
+        self.response.headers()
+    }
+
+    pub(crate) fn discard(&self) {
+        discard(&self.response);
+    }
+}
+
+/// Tells the runtime that nobody will read this body.
+pub(crate) fn discard(response: &Response) {
+    if let Some(body) = response.body() {
+        // Nobody waits for it: it fails only on a body that has been read.
+        let _ = body.cancel();
+    }
+}
+
+/// Whether the body is too large to be kept, as far as its length is known.
+pub(crate) fn is_too_large(response: &Response) -> bool {
+    let mut is_large = false;
+    View(&response.headers()).each("content-length", &mut |value| {
+        let length = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
+        is_large = length.is_some_and(|length| length > BODY_BYTES_MAX);
+    });
+    is_large
+}

@@ -1,0 +1,125 @@
+// Static assets with a version or content hash in the name.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { cacheStatus, startEdge, startOrigin } from "./support.mjs";
+
+const IMMUTABLE = "public, max-age=31536000, immutable";
+let origin, edge;
+
+before(async () => {
+  origin = await startOrigin();
+  edge = await startEdge(origin.url);
+});
+after(async () => {
+  await edge?.stop();
+  await origin?.stop();
+});
+
+/** Stores `body` under the path by one request. */
+async function store(path, headers, body) {
+  origin.answer(path, 200, headers, body);
+  const first = await edge.send(path);
+  assert.equal(first.status, 200);
+  return first;
+}
+
+test("a versioned asset costs the origin one request and is immutable for the browser", async () => {
+  const path = "/assets/main.v123.css";
+  const first = await store(path, { "content-type": "text/css" }, "body{}");
+  assert.match(cacheStatus(first), /^spillway-edge; fwd=uri-miss; stored/);
+  for (let visit = 0; visit < 3; visit++) {
+    const again = await edge.send(path);
+    assert.equal(again.status, 200);
+    assert.equal(again.body, "body{}");
+    assert.equal(again.headers["content-type"], "text/css");
+    assert.equal(again.headers["cache-control"], IMMUTABLE);
+    assert.match(cacheStatus(again), /^spillway-edge; hit/);
+  }
+  assert.equal(first.headers["cache-control"], IMMUTABLE);
+  assert.equal(origin.count(path), 1);
+});
+
+test("a hash in the name counts as a version", async () => {
+  const path = "/assets/app-3f2a9c1b.js";
+  await store(path, {}, "run()");
+  assert.equal((await edge.send(path)).headers["cache-control"], IMMUTABLE);
+  assert.equal(origin.count(path), 1);
+});
+
+test("an asset without a version in its name is never immutable", async () => {
+  const path = "/assets/user-settings.js";
+  const first = await store(path, { etag: '"one"' }, "one");
+  assert.doesNotMatch(first.headers["cache-control"] ?? "", /immutable/);
+  origin.answer(path, 200, { etag: '"two"' }, "two");
+  const second = await edge.send(path);
+  assert.equal(second.body, "two", "a new deploy must show at once");
+});
+
+test("a version in the query string does not make a name immutable", async () => {
+  const path = "/assets/plain.css";
+  origin.answer(path, 200, { etag: '"a"' }, "a");
+  const answer = await edge.send(`${path}?v=123`);
+  assert.doesNotMatch(answer.headers["cache-control"] ?? "", /immutable/);
+});
+
+test("a missing versioned asset is not immutable, because the deploy may still be under way", async () => {
+  const path = "/assets/late.v7.js";
+  const missing = await edge.send(path);
+  assert.equal(missing.status, 404);
+  assert.doesNotMatch(missing.headers["cache-control"] ?? "", /immutable|max-age=\d{3,}/);
+});
+
+test("an error of the origin is not stored in a versioned asset's place", async () => {
+  const path = "/assets/broken.v8.js";
+  origin.answer(path, 500, {}, "oops");
+  assert.equal((await edge.send(path)).status, 500);
+  origin.answer(path, 200, {}, "well");
+  const mended = await edge.send(path);
+  assert.equal(mended.body, "well");
+  assert.equal(mended.headers["cache-control"], IMMUTABLE);
+});
+
+test("a browser that has the asset gets 304 without its body, and the origin is not asked", async () => {
+  const path = "/assets/known.v1.css";
+  await store(path, { etag: '"known"' }, "body{}");
+  const answer = await edge.send(path, { headers: { "if-none-match": 'W/"known"' } });
+  assert.equal(answer.status, 304);
+  assert.equal(answer.body, "");
+  assert.equal(answer.headers.etag, '"known"');
+  assert.equal(answer.headers["cache-control"], IMMUTABLE);
+  const changed = await edge.send(path, { headers: { "if-none-match": '"other"' } });
+  assert.equal(changed.status, 200);
+  assert.equal(origin.count(path), 1);
+});
+
+test("a byte range is cut from the stored whole", async () => {
+  const path = "/assets/movie.v2.txt";
+  await store(path, { etag: '"m"' }, "0123456789");
+  const part = await edge.send(path, { headers: { range: "bytes=2-4" } });
+  assert.equal(part.status, 206);
+  assert.equal(part.body, "234");
+  assert.equal(part.headers["content-range"], "bytes 2-4/10");
+  const changed = await edge.send(path, { headers: { range: "bytes=2-4", "if-range": '"old"' } });
+  assert.equal(changed.status, 200, "If-Range of another version asks for the whole");
+  assert.equal(changed.body, "0123456789");
+  assert.equal(origin.count(path), 1);
+});
+
+test("HEAD is answered from the stored GET", async () => {
+  const path = "/assets/head.v3.css";
+  await store(path, { "content-type": "text/css" }, "body{}");
+  const head = await edge.send(path, { method: "HEAD" });
+  assert.equal(head.status, 200);
+  assert.equal(head.body, "");
+  assert.equal(head.headers["content-type"], "text/css");
+  assert.match(cacheStatus(head), /; hit/);
+  assert.equal(origin.count(path), 1);
+});
+
+test("a stored answer shows none of the edge's own book-keeping", async () => {
+  const path = "/assets/clean.v4.css";
+  await store(path, {}, "body{}");
+  const answer = await edge.send(path);
+  const names = Object.keys(answer.headers).filter((name) => name.startsWith("x-spillway"));
+  assert.deepEqual(names, []);
+});

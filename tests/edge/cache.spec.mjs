@@ -1,0 +1,213 @@
+// Answers of the API and of pages, kept at the edge for as long as the rules say.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { cacheStatus, sleep, startEdge, startOrigin, until } from "./support.mjs";
+
+/** Longer than the one second of the rules, and than the whole seconds of `Age`. */
+const PAST_LIFETIME_MS = 1200;
+let origin, edge;
+
+before(async () => {
+  origin = await startOrigin();
+  edge = await startEdge(origin.url);
+});
+after(async () => {
+  await edge?.stop();
+  await origin?.stop();
+});
+
+test("an answer of the API is kept for its lifetime and then asked for again", async () => {
+  origin.answer("/api/prices/1", 200, { "cache-control": "public" }, "10");
+  assert.equal((await edge.send("/api/prices/1")).body, "10");
+  origin.answer("/api/prices/1", 200, {}, "11");
+  const hit = await edge.send("/api/prices/1");
+  assert.equal(hit.body, "10");
+  assert.match(cacheStatus(hit), /^spillway-edge; hit; ttl=\d/);
+  assert.equal(hit.headers["cache-control"], "public", "the origin's own field reaches the client");
+  await sleep(PAST_LIFETIME_MS);
+  const later = await edge.send("/api/prices/1");
+  assert.equal(later.body, "11");
+  assert.match(cacheStatus(later), /fwd=stale/);
+  assert.equal(origin.count("/api/prices/1"), 2);
+});
+
+test("a stale answer is served at once while one request in the background renews it", async () => {
+  origin.answer("/api/ticker", 200, {}, "old");
+  await edge.send("/api/ticker");
+  await sleep(PAST_LIFETIME_MS);
+  let release;
+  const gate = new Promise((open) => (release = open));
+  origin.on("/api/ticker", async (_, response) => {
+    await gate;
+    response.end("new");
+  });
+  const answers = await Promise.all([1, 2, 3, 4].map(() => edge.send("/api/ticker")));
+  assert.deepEqual(answers.map(({ body }) => body), ["old", "old", "old", "old"]);
+  assert.match(cacheStatus(answers[0]), /hit; ttl=-\d/);
+  release();
+  await until(async () => (await edge.send("/api/ticker")).body === "new");
+  assert.equal((await edge.send("/api/ticker")).body, "new");
+  assert.equal(origin.count("/api/ticker"), 2, "four stale hits, one renewal");
+});
+
+for (const [name, path, fail] of [
+  ["answers 500", "/api/prices/500", (_, response) => response.writeHead(500).end("oops")],
+  ["drops the connection", "/api/prices/drop", (request) => request.socket.destroy()],
+  ["does not answer in time", "/api/prices/slow", () => {}],
+]) {
+  test(`the last good answer is served when the origin ${name}`, async () => {
+    origin.answer(path, 200, {}, "good");
+    await edge.send(path);
+    await sleep(PAST_LIFETIME_MS);
+    origin.on(path, fail);
+    const answer = await edge.send(path);
+    assert.equal(answer.status, 200);
+    assert.equal(answer.body, "good");
+    assert.match(cacheStatus(answer), /fwd=stale/);
+  });
+}
+
+test("without a stored answer the origin's failure is passed on", async () => {
+  origin.answer("/api/prices/none", 500, {}, "oops");
+  const answer = await edge.send("/api/prices/none");
+  assert.equal(answer.status, 500);
+  assert.equal(answer.body, "oops");
+});
+
+test("an expired answer with an ETag is renewed by 304 and not sent again", async () => {
+  const path = "/api/prices/etag";
+  origin.answer(path, 200, { etag: '"v1"', "x-note": "first" }, "same");
+  await edge.send(path);
+  await sleep(PAST_LIFETIME_MS);
+  origin.answer(path, 304, { etag: '"v1"', "x-note": "second" });
+  const renewed = await edge.send(path);
+  assert.equal(renewed.status, 200);
+  assert.equal(renewed.body, "same");
+  assert.equal(renewed.headers["x-note"], "second", "the 304's fields replace the stored ones");
+  assert.equal(origin.last().headers["if-none-match"], '"v1"');
+  const hit = await edge.send(path);
+  assert.match(cacheStatus(hit), /; hit/);
+  assert.equal(hit.body, "same");
+  assert.equal(hit.headers["x-note"], "second");
+  assert.equal(origin.count(path), 2);
+});
+
+test("only listed query parameters reach the origin and the key", async () => {
+  const path = "/api/prices/query";
+  origin.answer(path, 200, {}, "q");
+  await edge.send(`${path}?utm_source=mail&to=2&from=1`);
+  assert.equal(origin.last().url, `${path}?from=1&to=2`);
+  await edge.send(`${path}?from=1&to=2&fbclid=xyz`);
+  assert.equal(origin.count(path), 1);
+  await edge.send(`${path}?from=1&to=3`);
+  assert.equal(origin.count(path), 2);
+});
+
+test("a request with a cookie neither gets a stored answer nor leaves one", async () => {
+  const path = "/catalogue/cookie";
+  origin.answer(path, 200, {}, "anyone's");
+  await edge.send(path);
+  origin.answer(path, 200, {}, "Ann's");
+  const own = await edge.send(path, { headers: { cookie: "session=ann" } });
+  assert.equal(own.body, "Ann's");
+  assert.match(cacheStatus(own), /fwd=(bypass|request)/);
+  assert.equal((await edge.send(path)).body, "anyone's");
+});
+
+test("an answer that sets a cookie is never stored", async () => {
+  const path = "/catalogue/set-cookie";
+  origin.answer(path, 200, { "set-cookie": "session=ann" }, "hello Ann");
+  const first = await edge.send(path);
+  assert.deepEqual(first.headers["set-cookie"], ["session=ann"]);
+  origin.answer(path, 200, {}, "hello");
+  const second = await edge.send(path);
+  assert.equal(second.body, "hello");
+  assert.equal(second.headers["set-cookie"], undefined);
+});
+
+test("an answer to a request with Authorization is stored for nobody else", async () => {
+  const path = "/catalogue/authorization";
+  origin.answer(path, 200, {}, "secret");
+  await edge.send(path, { headers: { authorization: "Bearer a" } });
+  origin.answer(path, 200, {}, "public");
+  assert.equal((await edge.send(path)).body, "public");
+});
+
+test("`private` and `no-store` of the origin win over the rules", async () => {
+  for (const directive of ["private", "no-store"]) {
+    const path = `/catalogue/${directive}`;
+    origin.answer(path, 200, { "cache-control": directive }, "mine");
+    await edge.send(path);
+    await edge.send(path);
+    assert.equal(origin.count(path), 2, directive);
+  }
+});
+
+test("each language that Vary tells apart has an answer of its own", async () => {
+  const path = "/catalogue/vary";
+  origin.on(path, (request, response) => {
+    response.writeHead(200, { vary: "Accept-Language" });
+    response.end(request.headers["accept-language"]);
+  });
+  for (const language of ["de", "en", "de", "en"]) {
+    const answer = await edge.send(path, { headers: { "accept-language": language } });
+    assert.equal(answer.body, language);
+    assert.equal(answer.headers.vary, "Accept-Language");
+  }
+  assert.equal(origin.count(path), 2);
+});
+
+test("`Vary: *` is never stored", async () => {
+  const path = "/catalogue/vary-all";
+  origin.answer(path, 200, { vary: "*" }, "x");
+  await edge.send(path);
+  await edge.send(path);
+  assert.equal(origin.count(path), 2);
+});
+
+test("a route may leave the lifetime to the origin", async () => {
+  origin.answer("/pages/kept", 200, { "cache-control": "max-age=60" }, "kept");
+  origin.answer("/pages/unsaid", 200, {}, "unsaid");
+  for (const path of ["/pages/kept", "/pages/unsaid"]) {
+    await edge.send(path);
+    await edge.send(path);
+  }
+  assert.equal(origin.count("/pages/kept"), 1);
+  assert.equal(origin.count("/pages/unsaid"), 2);
+});
+
+test("an unsafe request to a stored address makes the next reader ask the origin", async () => {
+  const path = "/pages/changed";
+  origin.answer(path, 200, { "cache-control": "max-age=60" }, "before");
+  await edge.send(path);
+  origin.answer(path, 200, { "cache-control": "max-age=60" }, "after");
+  await edge.send(path, { method: "POST", body: "change" });
+  assert.equal((await edge.send(path)).body, "after");
+});
+
+test("a route in observe mode is served as if it had no cache", async () => {
+  const path = "/watched/page";
+  origin.answer(path, 200, {}, "x");
+  await edge.send(path);
+  await edge.send(path);
+  assert.equal(origin.count(path), 2);
+});
+
+test("two hosts never share an entry", async () => {
+  const path = "/catalogue/host";
+  origin.on(path, (request, response) => response.end(request.headers["x-forwarded-host"]));
+  assert.equal((await edge.send(path, { headers: { host: "one.example" } })).body, "one.example");
+  assert.equal((await edge.send(path, { headers: { host: "two.example" } })).body, "two.example");
+});
+
+test("a header that an origin may obey but no key holds does not reach it on a cached route", async () => {
+  const path = "/catalogue/poison";
+  origin.answer(path, 200, {}, "x");
+  await edge.send(path, {
+    headers: { "x-original-url": "/admin", "x-http-method-override": "POST", "x-forwarded-host": "evil" },
+  });
+  const { headers } = origin.last();
+  assert.equal(headers["x-original-url"], undefined);
+  assert.equal(headers["x-http-method-override"], undefined);
+  assert.equal(headers["x-forwarded-host"], "app.example");
+});
