@@ -6,7 +6,8 @@ use crate::incoming::{Incoming, View, pairs};
 use crate::{Call, js, reply};
 use rules::cache::{Entry, Judgement, Plan, fits, secondary};
 use rules::document::hex;
-use rules::{Fields, Head, Rules};
+use rules::head::{first, has};
+use rules::{Head, Rules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::JsCast;
@@ -47,6 +48,8 @@ pub(crate) struct Record {
     hidden: Vec<(String, String)>,
     /// Sent to clients in place of the origin's `Cache-Control`.
     client_cache_control: Option<String>,
+    /// Of the body, when the origin said it: the API tells it of no body that was streamed.
+    length: Option<u64>,
 }
 
 /// A stored answer as the API gave it back.
@@ -183,7 +186,8 @@ fn pack(judgement: Judgement, origin: &[(String, String)]) -> Result<(Record, He
             headers.append(name, value)?;
         }
     }
-    Ok((Record { entry, hidden, client_cache_control }, headers))
+    let length = length(&headers).filter(|_| !has(&View(&headers), "content-encoding"));
+    Ok((Record { entry, hidden, client_cache_control, length }, headers))
 }
 
 impl Found {
@@ -204,9 +208,8 @@ impl Found {
         self.response.status()
     }
 
-    /// The length of the stored body, where the API tells it.
     pub(crate) fn length(&self) -> Option<u64> {
-        self.response.headers().get("content-length").ok()??.parse().ok()
+        self.record.length
     }
 
     /// The fields as the origin sent them.
@@ -270,10 +273,9 @@ pub(crate) fn discard(response: &Response) {
 
 /// Whether the body is too large to be kept, as far as its length is known.
 pub(crate) fn is_too_large(response: &Response) -> bool {
-    let mut is_large = false;
-    View(&response.headers()).each("content-length", &mut |value| {
-        let length = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());
-        is_large = length.is_some_and(|length| length > BODY_BYTES_MAX);
-    });
-    is_large
+    length(&response.headers()).is_some_and(|length| length > BODY_BYTES_MAX)
+}
+
+fn length(headers: &Headers) -> Option<u64> {
+    first(&View(headers), "content-length")?.parse().ok()
 }

@@ -94,7 +94,7 @@ test("a browser that has the asset gets 304 without its body, and the origin is 
 
 test("a byte range is cut from the stored whole", async () => {
   const path = "/assets/movie.v2.txt";
-  await store(path, { etag: '"m"' }, "0123456789");
+  await store(path, { etag: '"m"', "content-length": "10" }, "0123456789");
   const part = await edge.send(path, { headers: { range: "bytes=2-4" } });
   assert.equal(part.status, 206);
   assert.equal(part.body, "234");
@@ -102,6 +102,9 @@ test("a byte range is cut from the stored whole", async () => {
   const changed = await edge.send(path, { headers: { range: "bytes=2-4", "if-range": '"old"' } });
   assert.equal(changed.status, 200, "If-Range of another version asks for the whole");
   assert.equal(changed.body, "0123456789");
+  const beyond = await edge.send(path, { headers: { range: "bytes=10-" } });
+  assert.equal(beyond.status, 416);
+  assert.equal(beyond.headers["content-range"], "bytes */10");
   assert.equal(origin.count(path), 1);
 });
 

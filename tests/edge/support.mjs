@@ -2,6 +2,7 @@
 // can count.
 import { spawnSync } from "node:child_process";
 import { createServer, request as httpRequest } from "node:http";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 
 // wrangler asks cloudflare.com for these; the tests need no network.
@@ -11,7 +12,7 @@ Object.assign(process.env, {
   WRANGLER_SEND_ERROR_REPORTS: "false",
   CLOUDFLARE_CF_FETCH_ENABLED: "false",
 });
-const { createTestHarness } = await import("wrangler");
+const { unstable_startWorker: start } = await import("wrangler");
 
 export const root = path.resolve(import.meta.dirname, "../..");
 
@@ -41,6 +42,7 @@ export async function startOrigin() {
     count: (pathname) => seen.filter(({ url }) => url.split("?")[0] === pathname).length,
     last: () => seen.at(-1),
     on: (pathname, handler) => handlers.set(pathname, handler),
+    onUpgrade: (handler) => server.on("upgrade", handler),
     answer(pathname, status, headers, body) {
       handlers.set(pathname, (_, response) => response.writeHead(status, headers).end(body));
     },
@@ -62,18 +64,26 @@ export async function startEdge(originUrl) {
   });
 }
 
-export async function startWorker(config) {
-  const harness = createTestHarness({
-    workers: [{ config: { compatibility_date: "2026-11-01", ...config } }],
+/**
+ * As `wrangler dev` does it, whose requests to the origin leave workerd by its own HTTP client.
+ * (`createTestHarness` would send them through Node's fetch, which follows redirects and answers
+ * a refused connection with 500.)
+ */
+export async function startWorker({ name, main, vars = {} }) {
+  const config = path.join(path.dirname(main), `${name}.wrangler.json`);
+  writeFileSync(config, JSON.stringify({ name, main, vars, compatibility_date: "2026-11-01" }));
+  const worker = await start({
+    config,
+    dev: { server: { port: 0 }, inspector: false, persist: false, watch: false, logLevel: "error" },
   });
-  const { url } = await harness.listen();
+  const url = await worker.url;
   return {
     send: (target, options) => send(url, target, options),
     open: (target, options) => open(url, target, options),
     upload: (target) => upload(url, target),
-    main: config.main,
-    logs: () => harness.getLogs(),
-    stop: () => harness.close(),
+    main,
+    url,
+    stop: () => worker.dispose(),
   };
 }
 
