@@ -1,5 +1,31 @@
-//! The Kubernetes half of Spillway.
+//! The Kubernetes half of Spillway: the `spillway` command.
+//!
+//! - [`proxy`]: the path of a request: accept → handle → cache, shard, offload → forward
+//! - [`cache`]: answers in memory, one fetch per key at a time
+//! - [`offload`]: jobs: accept, status, page, consume, notify
+//! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
+//! - [`app`], [`bindings`], [`settings`], [`commands`]: wiring
+//! - [`admin`], [`metrics`], [`reload`], [`explain`]: operating it
+//!
+//! Decisions are made by the `rules` crate; this one carries them out.
 
+pub mod admin;
+pub mod app;
+pub mod bindings;
+pub mod body;
+pub mod cache;
+pub mod clock;
+pub mod commands;
+pub mod explain;
+pub mod fields;
 pub mod https;
+pub mod logging;
+pub mod metrics;
+pub mod offload;
+pub mod proxy;
 pub mod queue;
+pub mod reload;
+pub mod reply;
 pub mod results;
+pub mod secrets;
+pub mod settings;

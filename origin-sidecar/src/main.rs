@@ -1,1 +1,75 @@
-fn main() {}
+//! The `spillway` command: `proxy`, `consume`, `check`, `explain`.
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Proxy};
+use spillway::{commands, logging};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Scale a monolith without a rewrite
+#[derive(Debug, Parser)]
+#[command(name = "spillway", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar: cache, shards and offload in front of the application
+    Proxy(Proxy),
+    /// Run queued jobs: replay each to the application, store its answer, tell the user
+    Consume(Common),
+    /// Report every fault of a rules file at once
+    Check {
+        file: PathBuf,
+        /// Print the compiled rules as JSON instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what edge and sidecar would do with a request, and why
+    Explain {
+        method: String,
+        url: String,
+        /// A header as for curl (repeatable): 'Name: value'
+        #[arg(short = 'H', long = "header")]
+        header: Vec<String>,
+        /// The request's body, for rules that look into it
+        #[arg(long)]
+        body: Option<String>,
+        #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
+        routes: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // The terminal may be gone; the exit code still says it.
+            let _ = error.print();
+            let is_help =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+        }
+    };
+    logging::start();
+    let done = match arguments.command {
+        Command::Proxy(settings) => commands::proxy(&settings),
+        Command::Consume(settings) => commands::consume(&settings),
+        Command::Check { file, json } => commands::check(&file, json),
+        Command::Explain { method, url, header, body, routes } => {
+            spillway::explain::Request::new(&method, &url, &header, body)
+                .map_err(|fault| commands::Stop { code: EXIT_CONFIG, reason: fault })
+                .and_then(|request| commands::explain(&routes, &request))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => stop.exit(),
+    }
+}

@@ -97,8 +97,6 @@ pub trait Queue: Send + Sync {
 /// Whether SQS would take the text as a body: `#x9 | #xA | #xD | #x20–#xD7FF | #xE000–#xFFFD |
 /// #x10000–#x10FFFF`, one character at least.
 pub fn is_legal_body(text: &str) -> bool {
-    let legal = |c: char| {
-        matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
-    };
+    let legal = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     !text.is_empty() && text.chars().all(legal)
 }

@@ -82,6 +82,24 @@ impl Rules {
         self.document.routes.get(index)
     }
 
+    /// The route a request belongs to; tells `miss` of each one considered and not taken.
+    pub fn walk<'r>(
+        &'r self,
+        head: &crate::Head<'_>,
+        target: &crate::path::Target,
+        miss: &mut dyn FnMut(&'r Route, crate::route::Miss),
+    ) -> Option<&'r Route> {
+        let routes = &self.document.routes;
+        let mut by_index = |index: usize, reason| {
+            if let Some(route) = routes.get(index) {
+                miss(route, reason);
+            }
+        };
+        let query = target.query.as_deref();
+        let found = self.router.walk(routes, head, &target.path, query, &mut by_index)?;
+        routes.get(found.index)
+    }
+
     pub fn route_by_name(&self, name: &str) -> Option<&Route> {
         self.document.routes.iter().find(|route| route.name == name)
     }

@@ -96,10 +96,10 @@ pub fn judge(
     }
     let vary = vary::selected(request, response)?;
     let lifetime = lifetime(plan, &control, is_targeted, response, now)?;
-    let mut windows = freshness::windows(plan.rule, Lifetime::Fixed(lifetime), None, &control);
+    let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
     if plan.lifetime == Lifetime::FromOrigin {
         let origin = Some(lifetime);
-        windows = freshness::windows(plan.rule, Lifetime::FromOrigin, origin, &control);
+        windows = freshness::windows(&plan.rule, Lifetime::FromOrigin, origin, &control);
     }
     if control.no_cache && !overrides(Override::NoCache) {
         windows = freshness::Windows {

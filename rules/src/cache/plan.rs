@@ -7,6 +7,7 @@ use crate::head::{Head, cookie, has, joined};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
 use crate::versioned::is_versioned;
+use std::borrow::Cow;
 
 /// A versioned asset at the edge: a year (RFC 8246 section 2 by convention).
 const IMMUTABLE_MS: u64 = 31_536_000_000;
@@ -67,7 +68,7 @@ pub enum Cookies {
 /// How a request uses the cache.
 #[derive(Debug, Clone)]
 pub struct Plan<'r> {
-    pub rule: &'r Cache,
+    pub rule: Cow<'r, Cache>,
     pub tier: Tier,
     pub lifetime: Lifetime,
     /// Unambiguous: parts are length-prefixed.
@@ -83,6 +84,13 @@ pub struct Plan<'r> {
     pub tags: Vec<String>,
     /// `Cache-Control: only-if-cached` (RFC 9111 section 5.2.1.7).
     pub only_if_cached: bool,
+}
+
+impl Plan<'_> {
+    /// For a fetch that outlives the request that started it.
+    pub fn into_owned(self) -> Plan<'static> {
+        Plan { rule: Cow::Owned(self.rule.into_owned()), ..self }
+    }
 }
 
 /// Everything a plan is made from.
@@ -129,7 +137,7 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypa
     let query = query(rule, from.target.query.as_deref())?;
     let key = key(rule, from, query.as_deref(), &cookies);
     Ok(Plan {
-        rule,
+        rule: Cow::Borrowed(rule),
         tier: from.tier,
         lifetime,
         key,

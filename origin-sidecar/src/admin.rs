@@ -1,0 +1,159 @@
+//! The admin port: probes and metrics for everyone, the rest for loopback or a bearer token.
+
+use crate::app::App;
+use crate::body::Body;
+use crate::{reply, secrets};
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rules::shard::Key;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// Longest a `/drain` call blocks; a pod's grace period is 30 s by default.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How often a drain looks whether everything is done.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// Prometheus and the kubelet don't need longer.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves until the process ends: probes must be answered during the drain too.
+pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "admin accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let app = Arc::clone(&app);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let app = Arc::clone(&app);
+                async move { Ok::<_, Infallible>(answer(&app, &request, peer).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "admin connection ended");
+            }
+        });
+    }
+}
+
+async fn answer(app: &App, request: &Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    let path = request.uri().path();
+    match path {
+        "/startup" => probe(app.is_started(), "starting"),
+        // Never asks the app, the queue or the store: their trouble must not take this pod out.
+        "/ready" => probe(app.is_ready(), "draining or starting"),
+        "/live" => probe(true, ""),
+        "/metrics" => metrics(app),
+        // The kubelet's preStop can't carry a token; a NetworkPolicy guards the port.
+        "/drain" => drain(app).await,
+        _ if !may(app, request, peer) => reply::text(401, "a bearer token is needed\n"),
+        _ if request.method() != Method::GET => reply::text(405, "GET only\n"),
+        "/routes" => routes(app),
+        "/shards/map" => shard_maps(app),
+        "/shards/lookup" => lookup(app, request.uri().query().unwrap_or_default()),
+        _ => reply::text(
+            404,
+            "/startup /ready /live /metrics /drain /routes /shards/map /shards/lookup\n",
+        ),
+    }
+}
+
+fn probe(is_good: bool, why: &'static str) -> Response<Body> {
+    if is_good { reply::text(200, "ok\n") } else { reply::text(503, format!("{why}\n")) }
+}
+
+fn may(app: &App, request: &Request<Incoming>, peer: SocketAddr) -> bool {
+    if peer.ip().to_canonical().is_loopback() {
+        return true;
+    }
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|given| given.strip_prefix("Bearer "));
+    match (given, &app.admin_token) {
+        (Some(given), Some(token)) => secrets::same(given.as_bytes(), token.as_bytes()),
+        _ => false,
+    }
+}
+
+fn metrics(app: &App) -> Response<Body> {
+    app.store.count();
+    let mut response = reply::text(200, app.metrics.render());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Stops taking new work and blocks until what is in flight is done, or time is up.
+async fn drain(app: &App) -> Response<Body> {
+    app.drain();
+    let is_idle = || {
+        let running: i64 = app
+            .bindings
+            .queues
+            .keys()
+            .map(|name| app.metrics.jobs_running.with_label_values(&[name.as_str()]).get())
+            .sum();
+        app.metrics.active.load(Ordering::Relaxed) == 0 && running == 0
+    };
+    let drained = tokio::time::timeout(DRAIN_MAX, async {
+        while !is_idle() {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    });
+    match drained.await {
+        Ok(()) => reply::text(200, "drained\n"),
+        Err(_) => reply::text(503, "still busy\n"),
+    }
+}
+
+fn routes(app: &App) -> Response<Body> {
+    let rules = app.rules();
+    let document = serde_json::to_value(&rules.document).unwrap_or_default();
+    reply::json(200, &serde_json::json!({ "config_hash": rules.hash, "rules": document }))
+}
+
+fn shard_maps(app: &App) -> Response<Body> {
+    let rules = app.rules();
+    let maps = rules.shard_maps.iter().map(|(name, map)| {
+        let document = rules.document.shard_maps.get(name);
+        (name.clone(), serde_json::json!({ "epoch": map.epoch, "map": document }))
+    });
+    let maps: serde_json::Map<String, serde_json::Value> = maps.collect();
+    reply::json(200, &maps.into())
+}
+
+/// `?map=market_data&key=15000`
+fn lookup(app: &App, query: &str) -> Response<Body> {
+    let value = |name: &str| rules::path::query_values(query, name).next().unwrap_or_default();
+    let rules = app.rules();
+    let name = value("map");
+    let Some(map) = rules.shard_maps.get(&name) else {
+        return reply::text(404, format!("there is no shard map `{name}`\n"));
+    };
+    let found = Key::parse(map.key_type(), &value("key")).ok_or(rules::Problem::KeyInvalid);
+    match found.and_then(|key| map.lookup(&name, &key)) {
+        Ok(found) => reply::json(
+            200,
+            &serde_json::json!({
+                "map": found.map, "key": found.key, "shard": found.shard, "epoch": found.epoch,
+                "range": found.range, "upstream": found.upstream,
+            }),
+        ),
+        Err(problem) => reply::problem(&rules.document.jobs.base, problem, problem.title()),
+    }
+}

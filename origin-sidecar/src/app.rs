@@ -1,0 +1,111 @@
+//! Everything a running process holds; the only wiring there is.
+
+use crate::bindings::Bindings;
+use crate::cache::flights::Flights;
+use crate::cache::store::Store;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::secrets::Secrets;
+use rules::Rules;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
+
+pub struct App {
+    rules: RwLock<Arc<Rules>>,
+    pub bindings: Bindings,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub flights: Arc<Flights>,
+    pub secrets: Option<Secrets>,
+    /// The shard whose data the app beside us holds.
+    pub shard: Option<String>,
+    pub spool: std::path::PathBuf,
+    pub admin_token: Option<String>,
+    ready: AtomicBool,
+    /// Turns true once: stop taking new work.
+    draining: watch::Sender<bool>,
+}
+
+/// What [`App::new`] is made from.
+pub struct Parts {
+    pub rules: Arc<Rules>,
+    pub bindings: Bindings,
+    pub clock: Arc<dyn Clock>,
+    pub secrets: Option<Secrets>,
+    pub shard: Option<String>,
+    pub spool: std::path::PathBuf,
+    pub admin_token: Option<String>,
+    pub cache_bytes: usize,
+}
+
+impl App {
+    /// # Errors
+    /// Only when two metrics have one name.
+    pub fn new(parts: Parts) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let app = Self {
+            store: Store::new(parts.cache_bytes, Arc::clone(&metrics)),
+            rules: RwLock::new(Arc::clone(&parts.rules)),
+            bindings: parts.bindings,
+            metrics,
+            clock: parts.clock,
+            flights: Arc::new(Flights::default()),
+            secrets: parts.secrets,
+            shard: parts.shard,
+            spool: parts.spool,
+            admin_token: parts.admin_token,
+            ready: AtomicBool::new(false),
+            draining: watch::channel(false).0,
+        };
+        app.publish(&parts.rules);
+        Ok(app)
+    }
+
+    /// The rules in force. A request keeps the ones it started with.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_rules(&self, rules: Arc<Rules>) {
+        self.publish(&rules);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    fn publish(&self, rules: &Rules) {
+        self.metrics.rules_info.reset();
+        self.metrics.rules_info.with_label_values(&[rules.hash.as_str()]).set(1);
+        for (name, map) in &rules.shard_maps {
+            let epoch = i64::try_from(map.epoch).unwrap_or(i64::MAX);
+            self.metrics.shard_epoch.with_label_values(&[name.as_str()]).set(epoch);
+        }
+    }
+
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub fn is_started(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Ready to take traffic. Never depends on the app, the queue or the store.
+    pub fn is_ready(&self) -> bool {
+        self.is_started() && !*self.draining.borrow()
+    }
+
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Resolves when the drain begins.
+    pub async fn drained(draining: &mut watch::Receiver<bool>) {
+        // The sender lives as long as the app: the error can't happen.
+        let _ = draining.wait_for(|draining| *draining).await;
+    }
+
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+}

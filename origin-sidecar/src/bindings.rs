@@ -1,0 +1,178 @@
+//! Names of the rules file bound to addresses of this process. An unbound name is a fault.
+
+use crate::queue::Queue;
+use crate::results::Results;
+use crate::settings::{Common, pairs};
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use rules::Rules;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An HTTP/1.1 server that requests are sent on to.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub scheme: Scheme,
+    pub authority: Authority,
+}
+
+impl Upstream {
+    /// # Errors
+    /// Names what is wrong with the URL.
+    pub fn parse(name: &str, url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
+        let is_plain = uri.path() == "/" && uri.query().is_none();
+        match (uri.scheme(), uri.authority()) {
+            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && is_plain => {
+                Ok(Self { name: name.into(), scheme: scheme.clone(), authority: authority.clone() })
+            }
+            _ => Err(format!("{name}={url}: write http://host:port without a path")),
+        }
+    }
+}
+
+pub struct Bindings {
+    pub app: Upstream,
+    pub upstreams: BTreeMap<String, Upstream>,
+    pub queues: BTreeMap<String, Arc<dyn Queue>>,
+    pub results: Option<Arc<dyn Results>>,
+}
+
+impl Bindings {
+    /// Opens everything that is named.
+    ///
+    /// # Errors
+    /// All that is wrong, one a line.
+    pub async fn open(common: &Common, rules: &Rules) -> Result<Self, Vec<String>> {
+        let mut faults = Vec::new();
+        let mut note = |fault: String| faults.push(fault);
+        let app = Upstream::parse("--app", &common.app).map_err(&mut note).ok();
+        let mut upstreams = BTreeMap::new();
+        for (name, url) in
+            pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
+        {
+            if let Ok(upstream) = Upstream::parse(&name, &url).map_err(&mut note) {
+                upstreams.insert(name, upstream);
+            }
+        }
+        let results = match &common.results {
+            Some(results) => open_results(results).await.map_err(&mut note).ok(),
+            None => None,
+        };
+        let mut queues: BTreeMap<String, Arc<dyn Queue>> = BTreeMap::new();
+        for (name, queue) in pairs("queue", &common.queue).map_err(&mut note).unwrap_or_default() {
+            if queue.starts_with("sqs:")
+                && common.results.as_ref().is_some_and(|to| to.starts_with("file:"))
+            {
+                note(format!(
+                    "--queue {name}=sqs:… with --results file:…: other pods could not read the results; use s3://"
+                ));
+            }
+            let max = rules.document.queues.get(&name).map(|queue| queue.max_receives);
+            let Some(max) = max else {
+                note(format!("--queue {name}: there is no [queue.{name}] in the rules file"));
+                continue;
+            };
+            if let Ok(queue) = open_queue(&queue, max).await.map_err(&mut note) {
+                queues.insert(name, queue);
+            }
+        }
+        match app {
+            Some(app) if faults.is_empty() => Ok(Self { app, upstreams, queues, results }),
+            _ => Err(faults),
+        }
+    }
+
+    /// Names of the rules file that nothing is bound to; `own` is the shard served here.
+    pub fn unbound(&self, rules: &Rules, own: Option<&str>) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut need = |name: &str, of: &str| {
+            if !self.upstreams.contains_key(name) && name != "app" {
+                faults.push(format!(
+                    "upstream `{name}` of {of} is not bound: add --upstream {name}=http://host:port"
+                ));
+            }
+        };
+        for (map, document) in &rules.document.shard_maps {
+            for (shard, document) in &document.shards {
+                if let Some(upstream) = &document.upstream
+                    && own != Some(shard)
+                {
+                    need(upstream, &format!("shard {map}.{shard}"));
+                }
+            }
+        }
+        for route in &rules.document.routes {
+            if let Some(upstream) = &route.upstream {
+                need(upstream, &format!("route {}", route.name));
+            }
+        }
+        let offloads = rules.document.routes.iter().filter_map(|route| route.offload.as_ref());
+        let mut queues: Vec<&str> = offloads.map(|offload| offload.queue.as_str()).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in &queues {
+            if !self.queues.contains_key(*queue) {
+                faults.push(format!("queue `{queue}` is not bound: add --queue {queue}=file:DIR or --queue {queue}=sqs:URL"));
+            }
+        }
+        if !queues.is_empty() && self.results.is_none() {
+            faults.push(
+                "results are not bound: add --results file:DIR or --results s3://BUCKET".to_owned(),
+            );
+        }
+        faults
+    }
+
+    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+        if name == "app" { Some(&self.app) } else { self.upstreams.get(name) }
+    }
+}
+
+async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
+    if let Some(dir) = text.strip_prefix("file:") {
+        let queue = crate::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
+        return Ok(Arc::new(queue));
+    }
+    let Some(url) = text.strip_prefix("sqs:") else {
+        return Err(format!("--queue {text}: write file:DIR or sqs:URL"));
+    };
+    connect_sqs(url).await
+}
+
+async fn open_results(text: &str) -> Result<Arc<dyn Results>, String> {
+    if let Some(dir) = text.strip_prefix("file:") {
+        return Ok(Arc::new(crate::results::dir::DirResults::open(Path::new(dir))?));
+    }
+    let Some(place) = text.strip_prefix("s3://") else {
+        return Err(format!("--results {text}: write file:DIR or s3://BUCKET/PREFIX"));
+    };
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    connect_s3(bucket, prefix).await
+}
+
+#[cfg(feature = "aws")]
+async fn connect_sqs(url: &str) -> Result<Arc<dyn Queue>, String> {
+    let config = crate::queue::sqs::aws_config().await;
+    Ok(Arc::new(crate::queue::sqs::SqsQueue::connect(&config, url.to_owned()).await?))
+}
+
+#[cfg(feature = "aws")]
+async fn connect_s3(bucket: &str, prefix: &str) -> Result<Arc<dyn Results>, String> {
+    let config = crate::queue::sqs::aws_config().await;
+    let results =
+        crate::results::s3::S3Results::connect(&config, bucket.to_owned(), prefix.to_owned());
+    Ok(Arc::new(results.await?))
+}
+
+#[cfg(not(feature = "aws"))]
+async fn connect_sqs(_: &str) -> Result<Arc<dyn Queue>, String> {
+    Err("this program was built without the feature `aws`".to_owned())
+}
+
+#[cfg(not(feature = "aws"))]
+async fn connect_s3(_: &str, _: &str) -> Result<Arc<dyn Results>, String> {
+    Err("this program was built without the feature `aws`".to_owned())
+}

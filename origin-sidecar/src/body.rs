@@ -1,0 +1,118 @@
+//! The one body type of the proxy: bytes at hand, or a stream that is passed on.
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+pub enum Body {
+    Empty,
+    Full(Option<Bytes>),
+    /// Passed through as it comes, trailers included.
+    Incoming(Incoming),
+    /// In a mutex that is never locked: it lets a reference to the body cross an await.
+    Boxed(Mutex<UnsyncBoxBody<Bytes, io::Error>>),
+    /// What was read ahead, then the rest.
+    Prefixed(Option<Bytes>, Box<Body>),
+}
+
+impl Body {
+    pub fn boxed(body: UnsyncBoxBody<Bytes, io::Error>) -> Self {
+        Self::Boxed(Mutex::new(body))
+    }
+
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Some(bytes.into()))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Incoming(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(io::Error::other))),
+            Self::Boxed(body) => {
+                Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
+            }
+            Self::Prefixed(prefix, rest) => match prefix.take() {
+                Some(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                _ => Pin::new(rest.as_mut()).poll_frame(context),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Incoming(body) => body.is_end_stream(),
+            // Not known without the lock; the next poll tells.
+            Self::Boxed(_) => false,
+            Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Boxed(_) => SizeHint::default(),
+            Self::Prefixed(prefix, rest) => {
+                let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
+                match rest.size_hint().exact() {
+                    Some(rest) => SizeHint::with_exact(rest + ahead),
+                    None => SizeHint::default(),
+                }
+            }
+        }
+    }
+}
+
+/// What came of reading a body into memory.
+pub enum Collected {
+    Whole(Bytes),
+    /// More than the limit: what was read, then the rest.
+    TooLarge(Body),
+}
+
+/// Reads a body of up to `limit` bytes.
+///
+/// # Errors
+/// When the stream breaks off.
+pub async fn collect(mut body: Body, limit: usize) -> Result<Collected, io::Error> {
+    if body.size_hint().lower() > limit as u64 {
+        return Ok(Collected::TooLarge(body));
+    }
+    let mut read = bytes::BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            // A body that came in one piece is not copied.
+            if read.is_empty() && body.is_end_stream() && data.len() <= limit {
+                return Ok(Collected::Whole(data));
+            }
+            read.extend_from_slice(&data);
+            if read.len() > limit {
+                return Ok(Collected::TooLarge(Body::Prefixed(
+                    Some(read.freeze()),
+                    Box::new(body),
+                )));
+            }
+        }
+    }
+    Ok(Collected::Whole(read.freeze()))
+}

@@ -1,0 +1,102 @@
+//! Request collapsing: one fetch per key at a time, the others wait for what comes of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// How long a follower waits for another's fetch before it starts its own, in milliseconds.
+pub const FOLLOW_MS_MAX: u64 = 5_000;
+
+/// What came of a fetch, for those who waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landing {
+    /// In the store now.
+    Stored,
+    /// Not storable; each must fetch for itself.
+    NotStored,
+    /// The origin failed.
+    Failed,
+}
+
+type Waiters = watch::Receiver<Option<Landing>>;
+
+#[derive(Default)]
+pub struct Flights {
+    under_way: Mutex<HashMap<String, Waiters>>,
+}
+
+/// One's part in a fetch.
+pub enum Part {
+    Leader(Flight),
+    Follower(Waiters),
+}
+
+/// The right to fetch a key. Dropped without [`Flight::land`] it lands as failed, so that nobody
+/// waits for a fetch that is gone.
+pub struct Flight {
+    flights: Arc<Flights>,
+    key: String,
+    sender: watch::Sender<Option<Landing>>,
+}
+
+impl Flights {
+    pub fn join(self: &Arc<Self>, key: &str) -> Part {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiters) = under_way.get(key) {
+            return Part::Follower(waiters.clone());
+        }
+        let (sender, waiters) = watch::channel(None);
+        under_way.insert(key.to_owned(), waiters);
+        Part::Leader(Flight { flights: Arc::clone(self), key: key.to_owned(), sender })
+    }
+}
+
+impl Flight {
+    pub fn land(self, landing: Landing) {
+        self.sender.send_replace(Some(landing));
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.remove(&self.key);
+        drop(under_way);
+        self.sender.send_if_modified(|landing| {
+            let is_lost = landing.is_none();
+            landing.get_or_insert(Landing::Failed);
+            is_lost
+        });
+    }
+}
+
+/// Waits for the leader; `None` when that took too long.
+pub async fn follow(mut waiters: Waiters) -> Option<Landing> {
+    let limit = std::time::Duration::from_millis(FOLLOW_MS_MAX);
+    let landed = tokio::time::timeout(limit, waiters.wait_for(Option::is_some)).await.ok()?;
+    landed.map_or(Some(Landing::Failed), |landing| *landing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn followers_learn_what_the_leader_brought() {
+        let flights = Arc::new(Flights::default());
+        let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
+        let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
+        flight.land(Landing::Stored);
+        assert_eq!(follow(waiters).await, Some(Landing::Stored));
+        assert!(matches!(flights.join("k"), Part::Leader(_)));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_is_dropped_does_not_leave_followers_waiting() {
+        let flights = Arc::new(Flights::default());
+        let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
+        let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
+        drop(flight);
+        assert_eq!(follow(waiters).await, Some(Landing::Failed));
+    }
+}

@@ -1,0 +1,279 @@
+//! The subcommands: settings → rules → bindings → run → exit code.
+
+use crate::app::{App, Parts};
+use crate::bindings::Bindings;
+use crate::fields::Cidr;
+use crate::offload::consume::Consumer;
+use crate::proxy::Worker;
+use crate::proxy::serve::{self, Options};
+use crate::settings::{Common, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::{admin, clock, explain as explaining, reload};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub struct Stop {
+    pub code: u8,
+    pub reason: String,
+}
+
+impl Stop {
+    fn config(reason: impl Into<String>) -> Self {
+        Self { code: EXIT_CONFIG, reason: reason.into() }
+    }
+
+    fn run(reason: impl ToString) -> Self {
+        Self { code: EXIT_RUNTIME, reason: reason.to_string() }
+    }
+
+    /// Prints the reason and gives the code.
+    pub fn exit(self) -> ExitCode {
+        if !self.reason.is_empty() {
+            // Nothing is left to do when stderr is gone.
+            let _ = writeln!(std::io::stderr(), "spillway: {}", self.reason);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// How often queue depths are read for the metrics.
+const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Runs the sidecar until SIGTERM and the drain.
+///
+/// # Errors
+/// Code 78 when settings or rules are wrong, 1 when running fails.
+pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
+    let trusted = settings.trusted_proxy.iter().map(|text| Cidr::parse(text));
+    let trusted: Vec<Cidr> = trusted.collect::<Result<_, _>>().map_err(Stop::config)?;
+    let main = runtime()?;
+    let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
+    let (app, text) = main.block_on(open(&settings.common, cache_bytes))?;
+    let admin = serve::listen(settings.common.admin)
+        .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
+    let listeners = listeners(settings)?;
+    let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+    let options =
+        Options { trusted: trusted.into(), grace: Duration::from_secs(settings.common.grace) };
+    announce("proxy", &app, bound, &admin);
+    let threads: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            let (app, options) = (Arc::clone(&app), options.clone());
+            std::thread::spawn(move || -> Result<(), Stop> {
+                runtime()?.block_on(serve::run(app, listener, options)).map_err(Stop::run)
+            })
+        })
+        .collect();
+    main.block_on(attend(&app, settings.common.routes.clone(), text, admin));
+    for thread in threads {
+        thread.join().map_err(|_| Stop::run("a serving thread died"))??;
+    }
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// Runs queued jobs until SIGTERM and the drain.
+///
+/// # Errors
+/// Code 78 when settings or rules are wrong, 1 when running fails.
+pub fn consume(settings: &Common) -> Result<(), Stop> {
+    let runtime = runtime()?;
+    let (app, text) = runtime.block_on(open(settings, 0))?;
+    let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
+    else {
+        return Err(Stop::config("nothing to consume: give --queue NAME=… and --results …"));
+    };
+    let admin = serve::listen(settings.admin)
+        .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.admin)))?;
+    announce("consume", &app, None, &admin);
+    let grace = Duration::from_secs(settings.grace);
+    runtime.block_on(async {
+        let worker = Arc::new(Worker::new(Arc::clone(&app)));
+        let mut consumers = tokio::task::JoinSet::new();
+        for (name, queue) in &app.bindings.queues {
+            let consumer =
+                Consumer::new(Arc::clone(&worker), name, Arc::clone(queue), Arc::clone(&results));
+            consumers.spawn(Arc::new(consumer.map_err(Stop::run)?).run(grace));
+        }
+        attend(&app, settings.routes.clone(), text, admin).await;
+        while consumers.join_next().await.is_some() {}
+        tracing::info!("drained");
+        Ok(())
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::run)
+}
+
+/// Rules, bindings, secrets: everything that can be wrong is found before a port is opened.
+async fn open(common: &Common, cache_bytes: usize) -> Result<(Arc<App>, String), Stop> {
+    let (rules, text) = reload::load(&common.routes).map_err(Stop::config)?;
+    let secrets = common.secrets().map_err(Stop::config)?;
+    let bindings =
+        Bindings::open(common, &rules).await.map_err(|faults| Stop::config(faults.join("\n")))?;
+    let mut faults = bindings.unbound(&rules, common.shard.as_deref());
+    let needs_secret = !bindings.queues.is_empty() || !bindings.upstreams.is_empty();
+    if needs_secret && secrets.is_none() {
+        faults.push("no secret: set --secret-file FILE or SPILLWAY_SECRET (32 characters or more, the same for all pods; `openssl rand -hex 32`)".to_owned());
+    }
+    let known = |shard: &str| {
+        rules.shard_maps.values().any(|map| map.shard_names().any(|name| name == shard))
+    };
+    if let Some(shard) = common.shard.as_deref().filter(|shard| !known(shard)) {
+        faults.push(format!("--shard {shard}: no shard map has a shard of that name"));
+    }
+    if !faults.is_empty() {
+        return Err(Stop::config(faults.join("\n")));
+    }
+    let parts = Parts {
+        rules: Arc::new(rules),
+        bindings,
+        clock: Arc::new(clock::System),
+        secrets,
+        shard: common.shard.clone(),
+        spool: common.spool.clone(),
+        admin_token: common.admin_token.clone(),
+        cache_bytes,
+    };
+    let app = App::new(parts).map_err(Stop::run)?;
+    Ok((Arc::new(app), text))
+}
+
+fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if settings.threads == 0 { cores } else { settings.threads };
+    let failed =
+        |error: std::io::Error| Stop::run(format!("--listen {}: {error}", settings.listen));
+    let first = serve::listen(settings.listen).map_err(failed)?;
+    // With port 0 the others must share the port that the first was given.
+    let address = first.local_addr().map_err(failed)?;
+    let mut listeners = vec![first];
+    for _ in 1..threads {
+        listeners.push(serve::listen(address).map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+/// One line with every bound address, for people and for tests.
+fn announce(
+    command: &str,
+    app: &App,
+    listen: Option<std::net::SocketAddr>,
+    admin: &std::net::TcpListener,
+) {
+    app.set_ready();
+    let listen = listen.map(|address| address.to_string()).unwrap_or_default();
+    let admin = admin.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(
+        command,
+        listen,
+        admin,
+        config_hash = app.rules().hash,
+        shard = app.shard,
+        "listening"
+    );
+}
+
+/// Admin port, rules file and depths until SIGTERM, SIGINT or a drain by the admin port.
+async fn attend(
+    app: &Arc<App>,
+    routes: std::path::PathBuf,
+    text: String,
+    admin: std::net::TcpListener,
+) {
+    tokio::spawn(admin::run(Arc::clone(app), admin));
+    tokio::spawn(reload::watch(Arc::clone(app), routes, text));
+    tokio::spawn(depths(Arc::clone(app)));
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => tracing::error!("signals can't be handled"),
+    }
+    tracing::info!("draining");
+    app.drain();
+}
+
+async fn depths(app: Arc<App>) {
+    loop {
+        for (name, queue) in &app.bindings.queues {
+            let Ok(depth) = queue.depth().await else { continue };
+            let set = |state: &str, count: u64| {
+                let gauge = app.metrics.queue_messages.with_label_values(&[name.as_str(), state]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            };
+            set("visible", depth.visible);
+            set("in-flight", depth.in_flight);
+            set("dead", depth.dead);
+            let age =
+                depth.oldest.map_or(0, |oldest| app.clock.now().saturating_sub(oldest) / 1000);
+            let oldest = app.metrics.queue_oldest_seconds.with_label_values(&[name.as_str()]);
+            oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
+        }
+        tokio::time::sleep(DEPTH_INTERVAL).await;
+    }
+}
+
+/// Prints faults and warnings, or the compiled rules.
+///
+/// # Errors
+/// Code 78 when the file has faults.
+pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
+    let failed = |error: std::io::Error| Stop::config(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let checked = rules::file::check(&text);
+    let mut out = std::io::stdout().lock();
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(faults) => {
+            let count = faults.iter().filter(|fault| !fault.is_warning).count();
+            for fault in faults {
+                writeln!(out, "{}:{fault}", file.display()).map_err(failed)?;
+            }
+            let plural = if count == 1 { "" } else { "s" };
+            return Err(Stop::config(format!("{} has {count} fault{plural}", file.display())));
+        }
+    };
+    if json {
+        return writeln!(out, "{}", checked.document.to_json()).map_err(failed);
+    }
+    for warning in &checked.warnings {
+        writeln!(out, "{}:{warning}", file.display()).map_err(failed)?;
+    }
+    for line in explaining::staleness(&checked.document) {
+        writeln!(out, "{line}").map_err(failed)?;
+    }
+    let document = &checked.document;
+    let counts = (document.routes.len(), document.queues.len(), document.shard_maps.len());
+    writeln!(
+        out,
+        "{} is good: {} routes, {} queues, {} shard maps, config_hash {}",
+        file.display(),
+        counts.0,
+        counts.1,
+        counts.2,
+        document.hash()
+    )
+    .map_err(failed)
+}
+
+/// Prints what would be done with a request.
+///
+/// # Errors
+/// Code 78 when the rules file has faults.
+pub fn explain(routes: &Path, request: &explaining::Request) -> Result<(), Stop> {
+    let (rules, _) = reload::load(routes).map_err(Stop::config)?;
+    let text = explaining::explain(&rules, request);
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)
+}

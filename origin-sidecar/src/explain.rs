@@ -1,0 +1,213 @@
+//! `spillway check` and `spillway explain`: what the rules say, without running anything.
+
+use rules::cache::{Bypass, Plan};
+use rules::document::{Document, Lifetime};
+use rules::offload::Decision;
+use rules::shard::{Resolved, Step};
+use rules::{Head, Problem, Rules, edge, path, sidecar};
+use std::fmt::Write;
+
+/// A request to explain.
+pub struct Request {
+    pub method: String,
+    pub scheme: String,
+    pub host: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Option<String>,
+}
+
+impl Request {
+    /// From what one would give to curl; a URL without a host is asked of `localhost`.
+    ///
+    /// # Errors
+    /// Names the header that is not `Name: value`.
+    pub fn new(
+        method: &str,
+        url: &str,
+        headers: &[String],
+        body: Option<String>,
+    ) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let (host, target) = match rest.find('/') {
+            Some(0) => ("localhost", rest.to_owned()),
+            Some(at) => (&rest[..at], rest[at..].to_owned()),
+            None => (rest, "/".to_owned()),
+        };
+        let header = |text: &String| {
+            let (name, value) =
+                text.split_once(':').ok_or_else(|| format!("-H {text}: write Name: value"))?;
+            Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+        };
+        Ok(Self {
+            method: method.to_ascii_uppercase(),
+            scheme: scheme.to_owned(),
+            host: host.to_ascii_lowercase(),
+            target,
+            headers: headers.iter().map(header).collect::<Result<_, String>>()?,
+            body,
+        })
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            method: &self.method,
+            scheme: &self.scheme,
+            host: &self.host,
+            target: &self.target,
+            fields: &self.headers,
+        }
+    }
+}
+
+/// What edge and sidecar would do with the request, and why.
+pub fn explain(rules: &Rules, request: &Request) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail, here and below.
+    let _ =
+        writeln!(out, "{} {}://{}{}", request.method, request.scheme, request.host, request.target);
+    routes(&mut out, rules, request);
+    let _ = writeln!(out, "\nedge");
+    edge(&mut out, rules, request);
+    let _ = writeln!(out, "\nsidecar");
+    sidecar(&mut out, rules, request);
+    let _ = writeln!(out, "\nconfig_hash  {}", rules.hash);
+    out
+}
+
+fn line(out: &mut String, name: &str, text: &str) {
+    let _ = writeln!(out, "  {name:<9}{text}");
+}
+
+fn routes(out: &mut String, rules: &Rules, request: &Request) {
+    let Ok(target) = path::normalize(&request.target) else { return };
+    let mut losers = Vec::new();
+    let found = rules.walk(&request.head(), &target, &mut |route, miss| {
+        losers.push(format!("{} ({})", route.name, miss.as_str()));
+    });
+    match found {
+        Some(route) => line(out, "route", &format!("{}  {}", route.name, route.matches.path)),
+        None => line(out, "route", "none"),
+    }
+    if !losers.is_empty() {
+        line(out, "not", &losers.join(", "));
+    }
+}
+
+fn edge(out: &mut String, rules: &Rules, request: &Request) {
+    let decision = edge::decide(rules, &request.head());
+    match decision.action {
+        edge::Action::Redirect { location } => line(out, "redirect", &format!("308 {location}")),
+        edge::Action::Refuse(problem) => refuse(out, problem),
+        edge::Action::Pass { target, why } => {
+            line(out, "cache", &format!("not used: {}", why.as_str()));
+            line(out, "fetch", &target);
+        }
+        edge::Action::Cache(plan) => cached(out, &plan),
+    }
+}
+
+fn sidecar(out: &mut String, rules: &Rules, request: &Request) {
+    let decision = sidecar::decide(rules, &request.head());
+    for (rule, outcome) in &decision.observed {
+        line(out, "observe", &format!("{rule} would: {outcome}"));
+    }
+    let proceed = match decision.action {
+        sidecar::Action::Refuse(problem) => return refuse(out, problem),
+        sidecar::Action::Reserved { path } => return line(out, "reserved", &path),
+        sidecar::Action::Proceed(proceed) => proceed,
+    };
+    match (&proceed.shard, &request.body) {
+        (Step::None, _) => line(out, "shard", "none"),
+        (Step::Resolved(resolved), _) => shard(out, resolved),
+        (Step::NeedsBody { limit }, None) => {
+            line(
+                out,
+                "shard",
+                &format!("from the first {limit} bytes of the body; give one with --body"),
+            );
+        }
+        (Step::NeedsBody { .. }, Some(body)) => {
+            let rule = decision.route.and_then(|route| route.shard.as_ref());
+            let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
+            let resolved =
+                rule.zip(map).map(|(rule, map)| rules::shard::in_body(rule, map, body.as_bytes()));
+            match resolved {
+                Some(Ok(resolved)) => shard(out, &resolved),
+                Some(Err(problem)) => return refuse(out, problem),
+                None => {}
+            }
+        }
+    }
+    match proceed.offload {
+        Decision::Inline(why) => line(out, "offload", &format!("no: {}", why.as_str())),
+        Decision::Enqueue { reason, wait } => {
+            let wait = wait.map_or(String::new(), |wait| format!(", after waiting up to {wait} s"));
+            line(out, "offload", &format!("queued ({}), 202{wait}", reason.as_str()));
+        }
+        Decision::Adopt { reason, after } => {
+            line(
+                out,
+                "offload",
+                &format!("run at once; 202 if no answer after {after} ms ({})", reason.as_str()),
+            );
+        }
+    }
+    match &proceed.cache {
+        Ok(plan) => cached(out, plan),
+        Err(Bypass::NoRule) => line(out, "cache", "no rule"),
+        Err(why) => line(out, "cache", &format!("not used: {}", why.as_str())),
+    }
+    line(out, "fetch", &proceed.target);
+}
+
+fn refuse(out: &mut String, problem: Problem) {
+    line(out, "refused", &format!("{} {}: {}", problem.status(), problem.name(), problem.title()));
+    line(out, "", problem.remedy());
+}
+
+fn shard(out: &mut String, resolved: &Resolved) {
+    let to = match &resolved.upstream {
+        Some(upstream) => format!("forward to {upstream} (unless served by this pod)"),
+        None => "annotate for the local app".to_owned(),
+    };
+    let Resolved { map, key, shard, epoch, range, .. } = resolved;
+    line(out, "shard", &format!("{shard}  key {key} of {map} in {range}, epoch {epoch}: {to}"));
+}
+
+fn cached(out: &mut String, plan: &Plan<'_>) {
+    let lifetime = match plan.lifetime {
+        Lifetime::FromOrigin => "as the origin says".to_owned(),
+        Lifetime::Fixed(ms) => format!("{ms} ms"),
+    };
+    let kind = if plan.is_versioned { ", versioned: immutable" } else { "" };
+    line(out, "cache", &format!("lifetime {lifetime}{kind}"));
+    line(out, "key", &plan.key);
+    if !plan.tags.is_empty() {
+        line(out, "tags", &plan.tags.join(" "));
+    }
+}
+
+/// Worst staleness a client may see per cached route, errors aside.
+pub fn staleness(document: &Document) -> Vec<String> {
+    let cached = document.routes.iter().filter_map(|route| Some((route, route.cache.as_ref()?)));
+    cached
+        .map(|(route, cache)| {
+            let window = |lifetime: Option<Lifetime>| match lifetime {
+                Some(Lifetime::Fixed(ms)) => Some(ms + cache.stale_while_revalidate.unwrap_or(0)),
+                Some(Lifetime::FromOrigin) => None,
+                None => Some(0),
+            };
+            let sum =
+                window(cache.edge).zip(window(cache.sidecar)).map(|(edge, sidecar)| edge + sidecar);
+            let worst = match (sum, cache.max_staleness) {
+                _ if cache.versioned => "none for versioned names, others as the origin says".to_owned(),
+                (Some(sum), Some(max)) => format!("{} ms", sum.min(max)),
+                (None, Some(max)) => format!("{max} ms"),
+                (Some(sum), None) => format!("{sum} ms"),
+                (None, None) => "as the origin says".to_owned(),
+            };
+            format!("{}: worst staleness {worst}", route.name)
+        })
+        .collect()
+}

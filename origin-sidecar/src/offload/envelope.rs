@@ -1,0 +1,142 @@
+//! A request as a queue message, and back.
+//!
+//! The body **is** the request's body where SQS allows it, so that a plain consumer does
+//! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
+//! to the result store in the format of the SQS Extended Client.
+
+use super::record::{payload_key, whole};
+use crate::queue::{Message, Received, is_legal_body};
+use crate::results::{Condition, PutError, Results};
+use bytes::Bytes;
+use rules::document;
+use std::collections::BTreeMap;
+
+/// Marks a body that was empty: SQS wants one character at least.
+const EMPTY: &str = "empty";
+/// Attribute and first element of a claim check (Amazon SQS Extended Client Library).
+const EXTENDED_SIZE: &str = "ExtendedPayloadSize";
+const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
+/// Bytes of an attribute's type name, `String`: SQS counts it with name and value.
+const ATTRIBUTE_TYPE_BYTES: usize = 6;
+
+/// A job as a consumer runs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: String,
+    /// `None` for a plain producer's message.
+    pub route: Option<String>,
+    pub method: String,
+    pub target: String,
+    pub host: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+/// Why a message is no job. It stays in the queue for the dead letters, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecodable(pub String);
+
+/// Makes the message; a body that does not fit is stored under `payload/{id}` first.
+///
+/// # Errors
+/// When that store fails.
+pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<Message, PutError> {
+    let headers: BTreeMap<&str, &str> =
+        job.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut attributes = BTreeMap::from([
+        ("job-id".to_owned(), job.id.clone()),
+        ("method".to_owned(), job.method.clone()),
+        ("path".to_owned(), job.target.clone()),
+        ("host".to_owned(), job.host.clone()),
+        ("headers".to_owned(), serde_json::json!(headers).to_string()),
+    ]);
+    if let Some(route) = &job.route {
+        attributes.insert("route".to_owned(), route.clone());
+    }
+    if job.body.is_empty() {
+        attributes.insert("body".to_owned(), EMPTY.to_owned());
+        return Ok(Message { body: " ".to_owned(), attributes });
+    }
+    let around: usize = attributes
+        .iter()
+        .map(|(name, value)| name.len() + ATTRIBUTE_TYPE_BYTES + value.len())
+        .sum();
+    if let Ok(text) = std::str::from_utf8(&job.body)
+        && is_legal_body(text)
+        && text.len() + around <= bytes_max
+    {
+        return Ok(Message { body: text.to_owned(), attributes });
+    }
+    let key = payload_key(&job.id);
+    results.put(&key, job.body.clone(), Condition::Always).await?;
+    attributes.insert(EXTENDED_SIZE.to_owned(), job.body.len().to_string());
+    let pointer = serde_json::json!([POINTER, { "s3BucketName": results.bucket(), "s3Key": key }]);
+    Ok(Message { body: pointer.to_string(), attributes })
+}
+
+/// Reads a message: ours, a claim check, or a plain producer's bare body.
+///
+/// # Errors
+/// When it can't be a job: it is left for the dead letters.
+pub async fn unpack(
+    received: &Received,
+    queue: &document::Queue,
+    results: &dyn Results,
+) -> Result<Job, Undecodable> {
+    let attribute = |name: &str| received.attributes.get(name).cloned();
+    let body = body(received, results).await?;
+    let Some(id) = attribute("job-id") else {
+        let target = queue.path.clone().ok_or_else(|| {
+            Undecodable("a bare message, and [queue] names no path to replay it at".to_owned())
+        })?;
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        return Ok(Job {
+            id: received.id.clone(),
+            route: None,
+            method: queue.method.clone(),
+            target,
+            host: "localhost".to_owned(),
+            headers,
+            body,
+        });
+    };
+    if !super::id::is_plausible(&id) {
+        return Err(Undecodable("the job id is not an id".to_owned()));
+    }
+    let need =
+        |name: &str| attribute(name).ok_or_else(|| Undecodable(format!("no attribute {name}")));
+    let headers: BTreeMap<String, String> = serde_json::from_str(&need("headers")?)
+        .map_err(|error| Undecodable(format!("headers: {error}")))?;
+    Ok(Job {
+        id,
+        route: attribute("route"),
+        method: need("method")?,
+        target: need("path")?,
+        host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
+        headers: headers.into_iter().collect(),
+        body,
+    })
+}
+
+async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, Undecodable> {
+    if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
+        return Ok(Bytes::new());
+    }
+    if !received.attributes.contains_key(EXTENDED_SIZE) {
+        return Ok(Bytes::copy_from_slice(received.body.as_bytes()));
+    }
+    let pointer: serde_json::Value = serde_json::from_str(&received.body)
+        .map_err(|error| Undecodable(format!("claim check: {error}")))?;
+    let text =
+        |name: &str| pointer.get(1).and_then(|at| at.get(name)).and_then(|text| text.as_str());
+    // Only our own bucket: a pointer is data from outside.
+    if pointer.get(0).and_then(|class| class.as_str()) != Some(POINTER)
+        || text("s3BucketName") != Some(results.bucket())
+    {
+        return Err(Undecodable("the claim check points elsewhere".to_owned()));
+    }
+    let key = text("s3Key").unwrap_or_default();
+    let object = results.get(key, None).await.map_err(|error| Undecodable(error.to_string()))?;
+    let object = object.ok_or_else(|| Undecodable(format!("the claim check's {key} is gone")))?;
+    whole(object.body).await.map_err(|error| Undecodable(error.to_string()))
+}

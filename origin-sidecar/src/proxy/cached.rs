@@ -1,0 +1,379 @@
+//! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
+
+use super::Worker;
+use super::forward::{self, Failure, Outgoing};
+use super::handle::{Clean, Refused, shard_failed};
+use crate::bindings::Upstream;
+use crate::body::{Body, Collected, collect};
+use crate::cache::flights::{self, Flight, Landing, Part};
+use crate::cache::store::{ENTRY_BYTES_MAX, Found, Stored};
+use crate::fields::View;
+use crate::reply;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use rules::cache::conditional::{Selected, select};
+use rules::cache::status::Miss;
+use rules::cache::{self, CacheStatus, Cookies, Lookup, NotStored, Plan, Tier, judge};
+use rules::{Problem, ResponseHead};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where and how the origin is asked.
+#[derive(Clone)]
+pub struct Fetch {
+    pub upstream: Upstream,
+    pub timeout: Duration,
+    pub route: String,
+}
+
+/// What a fetch brought.
+enum Fetched {
+    /// In the store now, or revalidated there.
+    Stored(Arc<Stored>, Option<u16>),
+    /// For the one who asked, streamed.
+    Passed(Response<Body>, NotStored),
+    Failed(Failure),
+}
+
+/// Everything a fetch needs that outlives the request which started it.
+struct Job {
+    worker: Arc<Worker>,
+    inbound: super::inbound::Inbound,
+    plan: Plan<'static>,
+    fetch: Fetch,
+    headers: HeaderMap,
+    config: Arc<str>,
+}
+
+pub async fn answer(
+    worker: &Arc<Worker>,
+    clean: Clean,
+    plan: Plan<'_>,
+    fetch: Fetch,
+) -> Result<Response<Body>, Refused> {
+    let now = worker.app.clock.now();
+    let (stored, miss) = look_up(worker, &clean, &plan);
+    let job = |headers: HeaderMap| Job {
+        worker: Arc::clone(worker),
+        inbound: clean.inbound.clone(),
+        plan: plan.clone().into_owned(),
+        fetch: fetch.clone(),
+        headers,
+        config: clean.rules.hash.as_str().into(),
+    };
+    let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
+    match (&stored, lookup) {
+        (Some(stored), Some(Lookup::Fresh { ttl, .. })) => {
+            return Ok(serve(worker, &clean, &fetch, stored, CacheStatus::Hit { ttl }));
+        }
+        (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
+            if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
+                tokio::spawn(refresh(job(clean.headers.clone()), Some(Arc::clone(stored)), flight));
+            }
+            return Ok(serve(worker, &clean, &fetch, stored, CacheStatus::StaleHit { ttl }));
+        }
+        _ if plan.only_if_cached => {
+            count(worker, &fetch.route, CacheStatus::OnlyIfCached);
+            let detail = "only-if-cached, and nothing fresh is stored".to_owned();
+            return Err((Problem::UpstreamTimeout, detail));
+        }
+        _ => {}
+    }
+    let may_collapse = !plan.has_authorization
+        && !clean.headers.contains_key(header::COOKIE)
+        && !worker.app.store.is_uncacheable(&plan.key, now);
+    let part = if may_collapse { Some(worker.app.flights.join(&plan.key)) } else { None };
+    let flight = match part {
+        Some(Part::Follower(waiters)) => {
+            if flights::follow(waiters).await == Some(Landing::Stored)
+                && let (Some(fresh), _) = look_up(worker, &clean, &plan)
+            {
+                let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: true };
+                return Ok(serve(worker, &clean, &fetch, &fresh, status));
+            }
+            None
+        }
+        Some(Part::Leader(flight)) => Some(flight),
+        None => None,
+    };
+    // The fetch goes on when this client leaves: others may wait for it.
+    let fetched =
+        tokio::spawn(fetch_and_land(job(clean.headers.clone()), stored.clone(), flight)).await;
+    let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
+    finish(worker, &clean, &fetch, stored, fetched, miss)
+}
+
+fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
+    let view = View(&clean.headers);
+    match worker.app.store.look_up(&plan.key, &clean.inbound.head(&clean.method, &view)) {
+        Found::Answer(stored) => (Some(stored), Miss::Stale),
+        Found::Miss(reason) => (None, reason),
+    }
+}
+
+fn finish(
+    worker: &Worker,
+    clean: &Clean,
+    fetch: &Fetch,
+    stale: Option<Arc<Stored>>,
+    fetched: Fetched,
+    miss: Miss,
+) -> Result<Response<Body>, Refused> {
+    let now = worker.app.clock.now();
+    let usable = stale.filter(|stored| stored.entry.serves_on_error(now));
+    match (fetched, usable) {
+        (Fetched::Stored(stored, Some(304)), _) => {
+            Ok(serve(worker, clean, fetch, &stored, CacheStatus::Revalidated))
+        }
+        (Fetched::Stored(stored, _), _) => {
+            let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
+            Ok(serve(worker, clean, fetch, &stored, status))
+        }
+        (Fetched::Passed(response, _), Some(stored)) if response.status().is_server_error() => {
+            let status = CacheStatus::StaleOnError {
+                ttl: past(&stored, now),
+                status: Some(response.status().as_u16()),
+            };
+            Ok(serve(worker, clean, fetch, &stored, status))
+        }
+        (Fetched::Failed(_), Some(stored)) => {
+            let status = CacheStatus::StaleOnError { ttl: past(&stored, now), status: None };
+            Ok(serve(worker, clean, fetch, &stored, status))
+        }
+        (Fetched::Passed(mut response, reason), _) => {
+            let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
+            count(worker, &fetch.route, status);
+            reply::add_cache_status(response.headers_mut(), &status.member(Tier::Sidecar));
+            Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
+        }
+        (Fetched::Failed(failure), None) => {
+            Err(shard_failed(failure, clean.headers.contains_key("x-shard")))
+        }
+    }
+}
+
+fn past(stored: &Stored, now: u64) -> i64 {
+    let past = stored.entry.age(now).saturating_sub(stored.entry.windows.fresh) / 1000;
+    -i64::try_from(past).unwrap_or(i64::MAX)
+}
+
+fn count(worker: &Worker, route: &str, status: CacheStatus) {
+    worker.app.metrics.cache_requests.with_label_values(&[route, status.label()]).inc();
+    if let CacheStatus::Miss { stored: Err(reason), .. } = status {
+        worker.app.metrics.cache_not_stored.with_label_values(&[route, reason.as_str()]).inc();
+    }
+}
+
+/// Answers from a stored answer: in full, a part, or that nothing changed.
+fn serve(
+    worker: &Worker,
+    clean: &Clean,
+    fetch: &Fetch,
+    stored: &Stored,
+    status: CacheStatus,
+) -> Response<Body> {
+    count(worker, &fetch.route, status);
+    let length = stored.body.len() as u64;
+    let view = View(&clean.headers);
+    let head = clean.inbound.head(&clean.method, &view);
+    let is_ok = stored.status == 200;
+    let selected = if is_ok { select(&head, &stored.entry, length) } else { Selected::Full };
+    let mut response = Response::new(Body::Empty);
+    *response.headers_mut() = stored.headers.clone();
+    let headers = response.headers_mut();
+    let age = stored.entry.age(worker.app.clock.now()) / 1000;
+    headers.insert(header::AGE, HeaderValue::from(age));
+    reply::add_cache_status(headers, &status.member(Tier::Sidecar));
+    let (code, body) = match selected {
+        Selected::Full => (stored.status, Some(stored.body.clone())),
+        Selected::NotModified => (304, None),
+        Selected::Part { from, to } => {
+            headers.insert(header::CONTENT_RANGE, content_range(&format!("{from}-{to}"), length));
+            (206, Some(stored.body.slice(from as usize..=to as usize)))
+        }
+        Selected::Unsatisfiable => {
+            headers.insert(header::CONTENT_RANGE, content_range("*", length));
+            (416, None)
+        }
+    };
+    if matches!(code, 304 | 416) {
+        headers.remove(header::CONTENT_LENGTH);
+    } else if let Some(body) = &body {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
+    if clean.method != Method::HEAD
+        && let Some(body) = body
+    {
+        *response.body_mut() = Body::full(body);
+    }
+    response
+}
+
+fn content_range(range: &str, length: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("bytes {range}/{length}"))
+        .unwrap_or(HeaderValue::from_static("bytes */*"))
+}
+
+/// A revalidation that nobody waits for.
+async fn refresh(job: Job, stored: Option<Arc<Stored>>, flight: Flight) {
+    fetch_and_land(job, stored, Some(flight)).await;
+}
+
+async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Flight>) -> Fetched {
+    let fetched = fetch(&job, stored).await;
+    if let Some(flight) = flight {
+        flight.land(match &fetched {
+            Fetched::Stored(..) => Landing::Stored,
+            Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
+            Fetched::Passed(..) => Landing::NotStored,
+            Fetched::Failed(_) => Landing::Failed,
+        });
+    }
+    fetched
+}
+
+async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
+    let app = &job.worker.app;
+    let sequence = app.store.sequence();
+    let headers = outgoing_headers(job, stored.as_deref());
+    let outgoing = Outgoing {
+        upstream: job.fetch.upstream.clone(),
+        method: Method::GET,
+        target: job.plan.target.clone(),
+        headers,
+        body: Body::Empty,
+        timeout: job.fetch.timeout,
+    };
+    let response = match forward::send(&job.worker, outgoing).await {
+        Ok(response) => response,
+        Err(failure) => return Fetched::Failed(failure),
+    };
+    let (mut parts, body) = response.into_parts();
+    let code = parts.status.as_u16();
+    let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
+    if let Some(stored) = &revalidated {
+        parts.headers = merged(&stored.headers, &parts.headers);
+        parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    }
+    let judged = {
+        let view = View(&job.headers);
+        let head = job.inbound.head(&Method::GET, &view);
+        let response =
+            ResponseHead { status: parts.status.as_u16(), fields: &View(&parts.headers) };
+        judge(&job.plan, &head, &response, app.clock.now())
+    };
+    let judged = match judged {
+        Ok(judged) => judged,
+        Err(reason) => {
+            app.store.note_uncacheable(&job.plan.key, app.clock.now());
+            let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
+            return Fetched::Passed(Response::from_parts(parts, body), reason);
+        }
+    };
+    let body = match revalidated {
+        Some(stored) => stored.body.clone(),
+        None => match collect(body, ENTRY_BYTES_MAX).await {
+            Ok(Collected::Whole(body)) => body,
+            Ok(Collected::TooLarge(body)) => {
+                app.store.note_uncacheable(&job.plan.key, app.clock.now());
+                return Fetched::Passed(Response::from_parts(parts, body), NotStored::TooLarge);
+            }
+            Err(error) => return Fetched::Failed(broken(&error)),
+        },
+    };
+    let stored = Arc::new(Stored {
+        status: parts.status.as_u16(),
+        headers: stored_headers(parts.headers, &judged),
+        body,
+        entry: judged.entry,
+        config: Arc::clone(&job.config),
+    });
+    // A fill begun under other rules, or before a purge, is served once and not kept.
+    if *app.rules().hash == *job.config {
+        app.store.insert(&job.plan.key, Arc::clone(&stored), sequence);
+    }
+    Fetched::Stored(stored, (code == 304).then_some(304))
+}
+
+fn broken(error: &std::io::Error) -> Failure {
+    Failure {
+        problem: Problem::UpstreamInvalid,
+        detail: format!("the answer broke off: {error}"),
+        is_unsent: false,
+    }
+}
+
+/// What the app may see: what the key says, and validators of what is stored.
+fn outgoing_headers(job: &Job, stored: Option<&Stored>) -> HeaderMap {
+    let mut headers = job.headers.clone();
+    // One client's conditions, ranges and address are not everybody's.
+    for name in [
+        "if-none-match",
+        "if-modified-since",
+        "if-match",
+        "if-unmodified-since",
+        "if-range",
+        "range",
+        "x-forwarded-for",
+        "x-real-ip",
+        "cache-control",
+        "pragma",
+    ] {
+        headers.remove(name);
+    }
+    let mut set = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(HeaderName::from_static("x-forwarded-host"), &job.inbound.host);
+    set(HeaderName::from_static("x-forwarded-proto"), job.inbound.scheme);
+    match &job.plan.cookies {
+        Cookies::Only(Some(cookies)) => set(header::COOKIE, cookies),
+        Cookies::Only(None) | Cookies::Removed => {
+            headers.remove(header::COOKIE);
+        }
+        Cookies::Untouched => {}
+    }
+    let mut set = |name: HeaderName, value: &Option<String>| {
+        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(stored) = stored {
+        set(header::IF_NONE_MATCH, &stored.entry.etag);
+        set(header::IF_MODIFIED_SINCE, &stored.entry.last_modified);
+    }
+    headers
+}
+
+fn stored_headers(mut headers: HeaderMap, judged: &cache::Judgement) -> HeaderMap {
+    for name in &judged.remove {
+        headers.remove(name.as_str());
+    }
+    headers.remove(header::AGE);
+    if let Some(value) =
+        judged.client_cache_control.as_deref().and_then(|value| HeaderValue::from_str(value).ok())
+    {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+    headers
+}
+
+/// Header fields of a 304 replace the stored ones (RFC 9111 section 3.2).
+fn merged(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
+    let mut merged = stored.clone();
+    let kept = [
+        header::CONTENT_LENGTH,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::CONTENT_RANGE,
+    ];
+    for name in new.keys().filter(|name| !kept.contains(name)) {
+        merged.remove(name);
+        for value in new.get_all(name) {
+            merged.append(name, value.clone());
+        }
+    }
+    merged
+}

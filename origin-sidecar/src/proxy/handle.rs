@@ -1,0 +1,346 @@
+//! From a request to its answer, in reading order: refuse, offload, cache, forward.
+
+use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
+use super::inbound::Inbound;
+use super::{Worker, cached, hop, upgrade};
+use crate::bindings::Upstream;
+use crate::body::{Body, Collected, collect};
+use crate::fields::{self, View};
+use crate::{offload, reply};
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use rules::cache::{Bypass, CacheStatus, Tier};
+use rules::document::Route;
+use rules::shard::{Resolved, Step};
+use rules::sidecar::{self, Action, Proceed};
+use rules::{Problem, Rules};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A refusal with what was wrong this time.
+pub type Refused = (Problem, String);
+
+/// A request after its hygiene, with the rules it started with.
+pub struct Clean {
+    pub inbound: Inbound,
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub body: Body,
+    pub rules: Arc<Rules>,
+    /// Sent on by another sidecar.
+    pub is_forwarded: bool,
+}
+
+/// Answers one request. Never fails: what goes wrong becomes a problem answer.
+pub async fn handle(
+    worker: &Arc<Worker>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    is_trusted: bool,
+) -> Response<Body> {
+    let started = Instant::now();
+    let metrics = &worker.app.metrics;
+    metrics.begin();
+    let rules = worker.app.rules();
+    let method = request.method().clone();
+    let target = request.uri().path().to_owned();
+    let mut route = String::from("unmatched");
+    let answer = admit(worker, request, Inbound::read, peer, is_trusted, &rules, &mut route).await;
+    let response = answer.unwrap_or_else(|(problem, detail)| {
+        metrics.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
+        reply::problem(&rules.document.jobs.base, problem, &detail)
+    });
+    let took = started.elapsed();
+    metrics.answered(&route, response.status().as_u16(), took);
+    metrics.end();
+    tracing::debug!(%method, target, route, status = response.status().as_u16(), ?took, "answered");
+    response
+}
+
+type Read = fn(&Request<Incoming>, IpAddr, bool) -> Result<Inbound, (Problem, &'static str)>;
+
+async fn admit(
+    worker: &Arc<Worker>,
+    request: Request<Incoming>,
+    read: Read,
+    peer: IpAddr,
+    is_trusted: bool,
+    rules: &Arc<Rules>,
+    route: &mut String,
+) -> Result<Response<Body>, Refused> {
+    let inbound =
+        read(&request, peer, is_trusted).map_err(|(problem, why)| (problem, why.to_owned()))?;
+    let protocol = fields::upgrade(request.headers());
+    let (mut parts, body) = request.into_parts();
+    let now = worker.app.clock.now();
+    let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), now);
+    fields::remove_spoofed(&mut parts.headers);
+    let decision = sidecar::decide(rules, &inbound.head(&parts.method, &View(&parts.headers)));
+    decision.route_name().clone_into(route);
+    for (rule, outcome) in &decision.observed {
+        worker.app.metrics.observed.with_label_values(&[route.as_str(), rule, outcome]).inc();
+    }
+    let matched = decision.route;
+    let mut proceed = match decision.action {
+        Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
+        Action::Reserved { path } => {
+            "reserved".clone_into(route);
+            return reserved(worker, rules, &parts, &inbound, &path).await;
+        }
+        Action::Proceed(proceed) => *proceed,
+    };
+    if let Some(protocol) = protocol {
+        let request = Request::from_parts(parts, body);
+        return upgraded(worker, request, protocol, &inbound, matched, &proceed).await;
+    }
+    fields::remove_hop_by_hop(&mut parts.headers);
+    fields::set_forwarded(&mut parts.headers, peer, is_trusted, &inbound.host);
+    let body = limited(body, matched)?;
+    let (body, resolved) = resolve(rules, matched, &mut proceed, body).await?;
+    let rules = Arc::clone(rules);
+    let clean = Clean {
+        inbound,
+        method: parts.method,
+        headers: parts.headers,
+        body,
+        rules: Arc::clone(&rules),
+        is_forwarded,
+    };
+    route_on(worker, clean, matched, proceed, resolved).await
+}
+
+fn refusal(problem: Problem, inbound: &Inbound) -> String {
+    match problem {
+        Problem::KeyUnmapped => "no range of the shard map holds this key".to_owned(),
+        Problem::PathAmbiguous => match rules::path::normalize(&inbound.target) {
+            Err(ambiguous) => ambiguous.as_str().to_owned(),
+            Ok(_) => String::new(),
+        },
+        other => other.title().to_owned(),
+    }
+}
+
+/// Jobs, results and problem pages.
+async fn reserved(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    parts: &http::request::Parts,
+    inbound: &Inbound,
+    path: &str,
+) -> Result<Response<Body>, Refused> {
+    let base = &rules.document.jobs.base;
+    let rest = path.strip_prefix(base.as_str()).unwrap_or_default().trim_start_matches('/');
+    if let Some(name) = rest.strip_prefix("problems/") {
+        return reply::problem_page(name)
+            .ok_or((Problem::NoRoute, "there is no such problem".to_owned()));
+    }
+    match rest.strip_prefix("jobs/") {
+        Some(job) => {
+            let asked = offload::status::Asked {
+                method: &parts.method,
+                headers: &parts.headers,
+                inbound,
+                job,
+            };
+            offload::status::answer(&worker.app, rules, asked).await
+        }
+        None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
+    }
+}
+
+async fn upgraded(
+    worker: &Arc<Worker>,
+    request: Request<Incoming>,
+    protocol: http::HeaderValue,
+    inbound: &Inbound,
+    route: Option<&Route>,
+    proceed: &Proceed<'_>,
+) -> Result<Response<Body>, Refused> {
+    let mut headers = request.headers().clone();
+    fields::remove_hop_by_hop(&mut headers);
+    fields::set_forwarded(&mut headers, inbound.peer, inbound.is_trusted, &inbound.host);
+    let resolved = proceed.shard.resolved();
+    let upstream = direct(worker, &mut headers, route, resolved, false)?;
+    let outgoing = Outgoing {
+        upstream,
+        method: request.method().clone(),
+        target: proceed.target.clone(),
+        headers,
+        body: Body::Empty,
+        timeout: timeout(route),
+    };
+    upgrade::pass(worker, request, outgoing, protocol).await.map_err(failed)
+}
+
+/// Refuses a body that is known to be too large, and cuts off one that turns out to be.
+fn limited(body: Incoming, route: Option<&Route>) -> Result<Body, Refused> {
+    use http_body::Body as _;
+    use http_body_util::{BodyExt, Limited};
+    if body.is_end_stream() {
+        return Ok(Body::Empty);
+    }
+    let Some(max) = route.and_then(|route| route.max_body) else { return Ok(Body::Incoming(body)) };
+    if body.size_hint().lower() > max {
+        return Err((Problem::BodyTooLarge, format!("the route takes {max} bytes")));
+    }
+    let max = usize::try_from(max).unwrap_or(usize::MAX);
+    Ok(Body::boxed(Limited::new(body, max).map_err(std::io::Error::other).boxed_unsync()))
+}
+
+/// Finds the shard when its key lies in the body, which is read for that.
+async fn resolve(
+    rules: &Rules,
+    route: Option<&Route>,
+    proceed: &mut Proceed<'_>,
+    body: Body,
+) -> Result<(Body, Option<Resolved>), Refused> {
+    let Step::NeedsBody { limit } = proceed.shard else {
+        return Ok((body, proceed.shard.resolved().cloned()));
+    };
+    let rule = route.and_then(|route| route.shard.as_ref());
+    let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
+    let (Some(rule), Some(map)) = (rule, map) else {
+        return Err((Problem::Internal, "shard rule without a map".to_owned()));
+    };
+    let read = collect(body, usize::try_from(limit).unwrap_or(usize::MAX)).await;
+    match read.map_err(|error| (Problem::BadRequest, error.to_string()))? {
+        Collected::Whole(bytes) => {
+            let resolved = rules::shard::in_body(rule, map, &bytes)
+                .map_err(|problem| (problem, problem.title().to_owned()))?;
+            Ok((Body::full(bytes), Some(resolved)))
+        }
+        Collected::TooLarge(_) => Err((
+            Problem::BodyTooLarge,
+            format!("the shard key is looked for in the first {limit} bytes (shard.body_limit)"),
+        )),
+    }
+}
+
+/// The rest of the way for a request whose shard is known: queue, cache or upstream.
+async fn route_on(
+    worker: &Arc<Worker>,
+    mut clean: Clean,
+    route: Option<&Route>,
+    proceed: Proceed<'_>,
+    resolved: Option<Resolved>,
+) -> Result<Response<Body>, Refused> {
+    let Proceed { target, offload, cache, .. } = proceed;
+    if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
+        && let Some(offload) = offload::Wanted::of(offload)
+    {
+        return offload::accept::accept(worker, clean, route, target, resolved.as_ref(), offload)
+            .await;
+    }
+    let upstream =
+        direct(worker, &mut clean.headers, route, resolved.as_ref(), clean.is_forwarded)?;
+    let timeout = timeout(route);
+    let name = route.map_or("unmatched", |route| &route.name);
+    let cache = if clean.is_forwarded { Err(Bypass::Forwarded) } else { cache };
+    match cache {
+        Ok(plan) => {
+            let fetch = cached::Fetch { upstream, timeout, route: name.to_owned() };
+            cached::answer(worker, clean, plan, fetch).await
+        }
+        Err(why) => {
+            let is_sharded = resolved.is_some();
+            let outgoing = Outgoing {
+                upstream,
+                method: clean.method.clone(),
+                target,
+                headers: clean.headers,
+                body: clean.body,
+                timeout,
+            };
+            let sent = forward::send(worker, outgoing).await;
+            let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+            if !clean.method.is_safe() && response.status().as_u16() < 400 {
+                invalidate(worker, &clean.rules, &clean.inbound);
+            }
+            worker.app.metrics.cache_requests.with_label_values(&[name, "bypass"]).inc();
+            if why != Bypass::NoRule {
+                reply::add_cache_status(
+                    response.headers_mut(),
+                    &CacheStatus::Bypass(why).member(Tier::Sidecar),
+                );
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// Where a request goes, and what its headers must say there.
+///
+/// # Errors
+/// `shard-loop` when another sidecar sent it here and it belongs elsewhere.
+pub fn direct(
+    worker: &Worker,
+    headers: &mut HeaderMap,
+    route: Option<&Route>,
+    resolved: Option<&Resolved>,
+    is_forwarded: bool,
+) -> Result<Upstream, Refused> {
+    let app = &worker.app;
+    let named = |name: &str| {
+        app.bindings
+            .upstream(name)
+            .cloned()
+            .ok_or_else(|| (Problem::Internal, format!("upstream {name} is not bound")))
+    };
+    let Some(resolved) = resolved else {
+        return named(route.and_then(|route| route.upstream.as_deref()).unwrap_or("app"));
+    };
+    hop::annotate(headers, resolved);
+    let is_own = app.shard.as_deref() == Some(resolved.shard.as_str());
+    let other = resolved.upstream.as_deref().filter(|_| !is_own);
+    let output = if other.is_some() { "forward" } else { "annotate" };
+    app.metrics
+        .shard_requests
+        .with_label_values(&[resolved.map.as_str(), &resolved.shard, output])
+        .inc();
+    let Some(other) = other else { return named("app") };
+    if is_forwarded {
+        let own = app.shard.as_deref().unwrap_or("none");
+        return Err((
+            Problem::ShardLoop,
+            format!("sent here for shard {}; this pod serves {own}", resolved.shard),
+        ));
+    }
+    if let Some(secrets) = &app.secrets {
+        hop::mark(headers, secrets, resolved, app.clock.now());
+    }
+    named(other)
+}
+
+pub fn timeout(route: Option<&Route>) -> Duration {
+    route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+}
+
+pub fn failed(failure: Failure) -> Refused {
+    (failure.problem, failure.detail)
+}
+
+/// An unreachable shard is not a broken gateway: other keys are still served.
+pub fn shard_failed(failure: Failure, is_sharded: bool) -> Refused {
+    match failure.problem {
+        Problem::UpstreamUnreachable if is_sharded => (Problem::ShardUnavailable, failure.detail),
+        problem => (problem, failure.detail),
+    }
+}
+
+/// An unsafe request that succeeded makes the stored answer of its target obsolete (RFC 9111
+/// section 4.4).
+fn invalidate(worker: &Worker, rules: &Rules, inbound: &Inbound) {
+    let head = rules::Head {
+        method: "GET",
+        scheme: inbound.scheme,
+        host: &inbound.host,
+        target: &inbound.target,
+        fields: &rules::NoFields,
+    };
+    if let Action::Proceed(proceed) = sidecar::decide(rules, &head).action
+        && let Ok(plan) = proceed.cache
+    {
+        worker.app.store.remove(&plan.key);
+    }
+}

@@ -1,0 +1,72 @@
+//! A request as it came in: who asks, for which host, and whether it may be believed.
+
+use crate::fields;
+use http::{Request, header};
+use hyper::body::Incoming;
+use rules::Problem;
+use std::net::IpAddr;
+
+/// Facts about a request that are fixed before any rule is applied.
+#[derive(Debug, Clone)]
+pub struct Inbound {
+    pub peer: IpAddr,
+    pub is_trusted: bool,
+    /// Lower case, with the port if the client named one.
+    pub host: String,
+    pub scheme: &'static str,
+    /// Path and query as received.
+    pub target: String,
+}
+
+/// A host name is 255 bytes at most (RFC 1035), a port six.
+const HOST_BYTES_MAX: usize = 261;
+
+impl Inbound {
+    /// # Errors
+    /// `bad-request` with what is wrong: no or several Host fields, or a Host that differs from
+    /// the authority of an absolute target (RFC 9112 section 3.2).
+    pub fn read(
+        request: &Request<Incoming>,
+        peer: IpAddr,
+        is_trusted: bool,
+    ) -> Result<Self, (Problem, &'static str)> {
+        let headers = request.headers();
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => {
+                host.to_str().map_err(|_| (Problem::BadRequest, "Host is not text"))?
+            }
+            (None, _) => return Err((Problem::BadRequest, "Host is missing")),
+            (Some(_), Some(_)) => return Err((Problem::BadRequest, "Host is given twice")),
+        };
+        if let Some(authority) = request.uri().authority()
+            && !authority.as_str().eq_ignore_ascii_case(host)
+        {
+            return Err((Problem::BadRequest, "Host differs from the request target"));
+        }
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
+            return Err((Problem::BadRequest, "Host is not a host name"));
+        }
+        let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        let scheme = if is_trusted && proto == Some("https") { "https" } else { "http" };
+        let target =
+            request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        Ok(Self { peer, is_trusted, host: host.to_ascii_lowercase(), scheme, target })
+    }
+
+    /// The view that decisions are made from.
+    pub fn head<'a>(
+        &'a self,
+        method: &'a http::Method,
+        fields: &'a fields::View<'a>,
+    ) -> rules::Head<'a> {
+        rules::Head {
+            method: method.as_str(),
+            scheme: self.scheme,
+            host: &self.host,
+            target: &self.target,
+            fields,
+        }
+    }
+}

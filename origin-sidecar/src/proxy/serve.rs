@@ -1,0 +1,124 @@
+//! Listening, connections and the drain.
+//!
+//! One thread per core, each with its own runtime, listener (SO_REUSEPORT) and connections to
+//! the app: measured in docs/decisions/0001-threads.md.
+
+use super::Worker;
+use super::handle::handle;
+use crate::app::App;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Socket, Type};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+
+/// A client that has not sent its request head by then is slow on purpose.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a request head, twice nginx's default of four 8 KiB buffers less its slack.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Header lines of one request; more is an attack or a bug.
+const HEADERS_MAX: usize = 100;
+/// Connections of one thread; each costs about 6 KiB.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Connections the kernel holds for us while we are busy.
+const BACKLOG: i32 = 1024;
+
+/// What a serving thread needs to know besides the app.
+#[derive(Clone)]
+pub struct Options {
+    pub trusted: Arc<[crate::fields::Cidr]>,
+    pub grace: Duration,
+}
+
+/// A listener that shares its port with those of the other threads.
+///
+/// # Errors
+/// When the address can't be bound.
+pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Runs one thread's accept loop until the drain, then lets its requests finish.
+pub async fn run(
+    app: Arc<App>,
+    listener: std::net::TcpListener,
+    options: Options,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let worker = Arc::new(Worker::new(Arc::clone(&app)));
+    let mut draining = app.draining();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // Every connection holds a sender; when the last is gone, `recv` ends.
+    let (open, mut closed) = mpsc::channel::<Infallible>(1);
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        tokio::select! {
+            biased;
+            () = App::drained(&mut draining) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let (worker, options, open) = (Arc::clone(&worker), options.clone(), open.clone());
+                    tokio::spawn(async move {
+                        connection(worker, stream, peer, options).await;
+                        drop((slot, open));
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors: waiting for some to be closed is all there is to do.
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(open);
+    if tokio::time::timeout(options.grace, closed.recv()).await.is_err() {
+        tracing::warn!(grace = ?options.grace, "requests were still in flight at the end of the grace period");
+    }
+    Ok(())
+}
+
+async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, options: Options) {
+    // A head and a small body go out in one write; waiting for more would only add latency.
+    let _ = stream.set_nodelay(true);
+    let metrics = Arc::clone(&worker.app.metrics);
+    let mut draining = worker.app.draining();
+    metrics.connections.inc();
+    let peer = peer.ip();
+    let is_trusted = options.trusted.iter().any(|block| block.contains(peer));
+    let service = service_fn(move |request| {
+        let worker = Arc::clone(&worker);
+        async move { Ok::<_, Infallible>(handle(&worker, request, peer, is_trusted).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = App::drained(&mut draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+    metrics.connections.dec();
+}

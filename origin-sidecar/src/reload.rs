@@ -1,0 +1,60 @@
+//! The rules file is watched; good changes take effect without dropping a connection.
+
+use crate::app::App;
+use rules::Rules;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the file is read. A ConfigMap mount swaps a symlink, which file watchers miss; the
+/// file is small, and reading it once a second costs nothing.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reads a rules file.
+///
+/// # Errors
+/// All its faults as text, ready to print.
+pub fn load(path: &Path) -> Result<(Rules, String), String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let rules = Rules::from_toml(&text).map_err(|faults| {
+        let faults = faults.iter().map(|fault| format!("{}:{fault}", path.display()));
+        faults.collect::<Vec<_>>().join("\n")
+    })?;
+    Ok((rules, text))
+}
+
+/// Watches until the process ends. A bad file is refused and the old rules go on.
+pub async fn watch(app: Arc<App>, path: std::path::PathBuf, mut text: String) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let Ok(new) = std::fs::read_to_string(&path) else { continue };
+        if new == text {
+            continue;
+        }
+        text = new;
+        let result = match take(&app, &path) {
+            Ok(()) => "taken",
+            Err(faults) => {
+                tracing::error!(path = %path.display(), faults, "changed rules refused; the old ones go on");
+                "refused"
+            }
+        };
+        app.metrics.reloads.with_label_values(&[result]).inc();
+    }
+}
+
+fn take(app: &App, path: &Path) -> Result<(), String> {
+    let (new, _) = load(path)?;
+    let unbound = app.bindings.unbound(&new, app.shard.as_deref());
+    if !unbound.is_empty() {
+        return Err(unbound.join("\n"));
+    }
+    // Two sidecars with different maps would each be right for themselves.
+    if new.document.shard_maps != app.rules().document.shard_maps {
+        return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());
+    }
+    tracing::info!(config_hash = new.hash, "rules changed");
+    app.set_rules(Arc::new(new));
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Settings of one process: flags with environment twins. Rules are not here.
+
+use crate::secrets::Secrets;
+use clap::Args;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Exit codes (sysexits.h where there is one).
+pub const EXIT_USAGE: u8 = 64;
+pub const EXIT_CONFIG: u8 = 78;
+pub const EXIT_RUNTIME: u8 = 1;
+
+/// What `proxy` and `consume` have in common.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The rules file
+    #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
+    pub routes: PathBuf,
+    /// Where /startup /ready /live /metrics are served
+    #[arg(long, env = "SPILLWAY_ADMIN", default_value = "127.0.0.1:15081")]
+    pub admin: SocketAddr,
+    /// The application beside this sidecar
+    #[arg(long, env = "SPILLWAY_APP", default_value = "http://127.0.0.1:8080")]
+    pub app: String,
+    /// Binds a name of the rules file to an address (repeatable): NAME=http://host:port
+    #[arg(long, env = "SPILLWAY_UPSTREAM", value_delimiter = ',', value_name = "NAME=URL")]
+    pub upstream: Vec<String>,
+    /// Binds a queue (repeatable): NAME=sqs:URL or NAME=file:DIR
+    #[arg(long, env = "SPILLWAY_QUEUE", value_delimiter = ',', value_name = "NAME=QUEUE")]
+    pub queue: Vec<String>,
+    /// Where results go: s3://BUCKET[/PREFIX] or file:DIR
+    #[arg(long, env = "SPILLWAY_RESULTS")]
+    pub results: Option<String>,
+    /// The shard whose data the application beside this sidecar holds
+    #[arg(long, env = "SPILLWAY_SHARD")]
+    pub shard: Option<String>,
+    /// Where large results are kept until they are stored
+    #[arg(long, env = "SPILLWAY_SPOOL", default_value = "/tmp")]
+    pub spool: PathBuf,
+    /// File with the root secret, one key a line: the first signs, all verify
+    #[arg(long, env = "SPILLWAY_SECRET_FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Bearer token of the admin port, for callers that are not on loopback
+    #[arg(long, env = "SPILLWAY_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+    /// Seconds that requests and jobs in flight get after SIGTERM
+    #[arg(long, env = "SPILLWAY_GRACE", default_value_t = 25)]
+    pub grace: u64,
+}
+
+/// What only `proxy` needs.
+#[derive(Debug, Clone, Args)]
+pub struct Proxy {
+    #[command(flatten)]
+    pub common: Common,
+    /// Where requests come in
+    #[arg(long, env = "SPILLWAY_LISTEN", default_value = "127.0.0.1:15080")]
+    pub listen: SocketAddr,
+    /// Memory for cached answers, in MiB
+    #[arg(long, env = "SPILLWAY_CACHE_MIB", default_value_t = 64)]
+    pub cache_mib: u64,
+    /// Threads, each with its own listener and connections to the app; 0 = one per core
+    #[arg(long, env = "SPILLWAY_THREADS", default_value_t = 0)]
+    pub threads: usize,
+    /// Peers whose Forwarded and X-Forwarded-* are believed (repeatable): 10.0.0.0/8
+    #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
+    pub trusted_proxy: Vec<String>,
+}
+
+/// `NAME=VALUE` pairs.
+///
+/// # Errors
+/// Names the pair that has no `=` or stands twice.
+pub fn pairs(flag: &str, pairs: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let mut found = BTreeMap::new();
+    for pair in pairs {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(format!("--{flag} {pair}: write NAME=VALUE"));
+        };
+        if found.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("--{flag} {name} is given twice"));
+        }
+    }
+    Ok(found)
+}
+
+impl Common {
+    /// The root secret from `--secret-file` or `SPILLWAY_SECRET`.
+    ///
+    /// # Errors
+    /// When the file can't be read or the secret is too weak.
+    pub fn secrets(&self) -> Result<Option<Secrets>, String> {
+        let text = match &self.secret_file {
+            Some(path) => std::fs::read_to_string(path)
+                .map(Some)
+                .map_err(|error| format!("--secret-file {}: {error}", path.display()))?,
+            None => std::env::var("SPILLWAY_SECRET").ok(),
+        };
+        text.map(|text| Secrets::parse(&text)).transpose()
+    }
+}
