@@ -1,0 +1,155 @@
+//! Decisions as flat maps of JSON values, which a case can name parts of.
+
+use crate::{Case, Message, Response};
+use rules::cache::{self, Cookies, Plan};
+use rules::shard::Step;
+use rules::{Head, ResponseHead, Rules, edge, offload, sidecar};
+use serde_json::{Map, Value, json};
+
+pub(crate) type Facts = Map<String, Value>;
+
+/// A tier's decision: its facts, and the plan when the answer may be stored.
+pub(crate) type Observe = for<'r> fn(&'r Rules, &Head<'_>) -> (Facts, Option<Plan<'r>>);
+
+/// The clock of all cases: 2027-01-15T08:00:00Z, in milliseconds.
+const NOW_MS: u64 = 1_800_000_000_000;
+
+pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Facts, String> {
+    let head = head(&case.request)?;
+    let (mut facts, plan) = decide(rules, &head);
+    if let Some(plan) = &plan {
+        planned(plan, &mut facts);
+        if let Some(response) = &case.response {
+            judged(plan, &head, response, &mut facts);
+        }
+    }
+    if let Some(other) = &case.other {
+        let (_, theirs) = decide(rules, &self::head(other)?);
+        let same = plan.zip(theirs).map(|(own, theirs)| own.key == theirs.key);
+        facts.insert("same_key".to_owned(), json!(same));
+    }
+    Ok(facts)
+}
+
+fn head(message: &Message) -> Result<Head<'_>, String> {
+    let (scheme, rest) = message.url.split_once("://").ok_or("the URL has no scheme")?;
+    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    Ok(Head { method: &message.method, scheme, host, target, fields: &message.headers })
+}
+
+pub(crate) fn edge<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan<'r>>) {
+    let decision = edge::decide(rules, head);
+    let mut facts = facts([("route", json!(decision.route_name()))]);
+    let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
+    let plan = match decision.action {
+        edge::Action::Redirect { location } => {
+            add("action", json!("redirect"));
+            add("location", json!(location));
+            None
+        }
+        edge::Action::Refuse(problem) => {
+            add("action", json!("refuse"));
+            add("problem", json!(problem.name()));
+            None
+        }
+        edge::Action::Pass { target, why } => {
+            add("action", json!("pass"));
+            add("why", json!(why.as_str()));
+            add("target", json!(target));
+            None
+        }
+        edge::Action::Cache(plan) => {
+            add("action", json!("cache"));
+            Some(*plan)
+        }
+    };
+    (facts, plan)
+}
+
+pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan<'r>>) {
+    let decision = sidecar::decide(rules, head);
+    let mut facts = facts([
+        ("route", json!(decision.route_name())),
+        ("observed", json!(decision.observed)),
+    ]);
+    let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
+    let plan = match decision.action {
+        sidecar::Action::Refuse(problem) => {
+            add("action", json!("refuse"));
+            add("problem", json!(problem.name()));
+            None
+        }
+        sidecar::Action::Reserved { path } => {
+            add("action", json!("reserved"));
+            add("path", json!(path));
+            None
+        }
+        sidecar::Action::Proceed(proceed) => {
+            add("action", json!("proceed"));
+            add("target", json!(proceed.target));
+            add("offload", json!(offloaded(proceed.offload)));
+            add("shard", shard(&proceed.shard, |resolved| resolved.shard.clone()));
+            add("key", shard(&proceed.shard, |resolved| resolved.key.clone()));
+            add("cache", json!(proceed.cache.as_ref().map_or_else(|why| why.as_str(), |_| "use")));
+            proceed.cache.ok()
+        }
+    };
+    (facts, plan)
+}
+
+fn facts<const N: usize>(known: [(&str, Value); N]) -> Facts {
+    known.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn shard(step: &Step, of: impl Fn(&rules::shard::Resolved) -> String) -> Value {
+    match step {
+        Step::None => Value::Null,
+        Step::Resolved(resolved) => json!(of(resolved)),
+        Step::NeedsBody { .. } => json!("needs-body"),
+    }
+}
+
+/// `inline no-rule`, `enqueue always`, `enqueue always wait 5 s`, `adopt slow after 2000 ms`.
+fn offloaded(decision: offload::Decision) -> String {
+    match decision {
+        offload::Decision::Inline(why) => format!("inline {}", why.as_str()),
+        offload::Decision::Enqueue { reason, wait: None } => format!("enqueue {}", reason.as_str()),
+        offload::Decision::Enqueue { reason, wait: Some(wait) } => {
+            format!("enqueue {} wait {wait} s", reason.as_str())
+        }
+        offload::Decision::Adopt { reason, after } => {
+            format!("adopt {} after {after} ms", reason.as_str())
+        }
+    }
+}
+
+fn planned(plan: &Plan<'_>, facts: &mut Facts) {
+    let cookies = match &plan.cookies {
+        Cookies::Untouched => "untouched".to_owned(),
+        Cookies::Removed => "removed".to_owned(),
+        Cookies::Only(only) => format!("only {}", only.as_deref().unwrap_or("none")),
+    };
+    facts.insert("target".to_owned(), json!(plan.target));
+    facts.insert("versioned".to_owned(), json!(plan.is_versioned));
+    facts.insert("cookies".to_owned(), json!(cookies));
+    facts.insert("tags".to_owned(), json!(plan.tags));
+}
+
+fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Facts) {
+    let answer = ResponseHead { status: response.status, fields: &response.headers };
+    let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
+    match cache::judge(plan, head, &answer, NOW_MS) {
+        Ok(judged) => {
+            add("stored", json!("yes"));
+            add("fresh_ms", json!(judged.entry.windows.fresh));
+            add("useful_ms", json!(judged.entry.useful_for()));
+            add("removed", json!(judged.remove));
+            add("client_cache_control", json!(judged.client_cache_control.as_deref().unwrap_or("the origin's")));
+            let vary: Vec<&str> = judged.entry.vary.iter().map(|(name, _)| name.as_str()).collect();
+            add("vary", json!(vary));
+        }
+        Err(why) => {
+            add("stored", json!(why.as_str()));
+        }
+    }
+}
