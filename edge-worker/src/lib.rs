@@ -51,7 +51,11 @@ fn start() {
 
 /// The Worker's `fetch` handler. Never rejects: a failure of our own is an answer with a name.
 #[wasm_bindgen]
-pub async fn fetch(request: Request, env: js::Env, context: js::Context) -> Result<Response, JsValue> {
+pub async fn fetch(
+    request: Request,
+    env: js::Env,
+    context: js::Context,
+) -> Result<Response, JsValue> {
     match answer(request, &env, context).await {
         Ok(response) => Ok(response),
         Err(thrown) => {
@@ -62,7 +66,11 @@ pub async fn fetch(request: Request, env: js::Env, context: js::Context) -> Resu
     }
 }
 
-async fn answer(request: Request, env: &js::Env, context: js::Context) -> Result<Response, JsValue> {
+async fn answer(
+    request: Request,
+    env: &js::Env,
+    context: js::Context,
+) -> Result<Response, JsValue> {
     let rules = isolate_rules().map_err(|reason| JsValue::from_str(&reason))?;
     let incoming = Incoming::new(request)?;
     let head = incoming.head();
@@ -85,7 +93,11 @@ async fn answer(request: Request, env: &js::Env, context: js::Context) -> Result
 }
 
 /// Sends the request on and its answer back, storing nothing.
-pub(crate) async fn pass(call: &Call, target: &str, status: CacheStatus) -> Result<Response, JsValue> {
+pub(crate) async fn pass(
+    call: &Call,
+    target: &str,
+    status: CacheStatus,
+) -> Result<Response, JsValue> {
     let answer = origin::pass(call, target).await?;
     match answer {
         Ok(response) => {

@@ -63,7 +63,9 @@ pub(crate) struct Found {
 pub(crate) enum Lookup {
     Nothing,
     /// There are variants, but none for this request.
-    OtherVariant { names: Vec<String> },
+    OtherVariant {
+        names: Vec<String>,
+    },
     Found(Box<Found>),
 }
 
@@ -89,7 +91,9 @@ fn variant(address: &str, names: &[String], head: &Head<'_>) -> String {
 pub(crate) async fn find(address: &str, head: &Head<'_>) -> Result<Lookup, JsValue> {
     let Some(response) = get(address, None).await? else { return Ok(Lookup::Nothing) };
     let Some(names) = response.headers().get(VARY)? else {
-        return Ok(read(address, response)?.map_or(Lookup::Nothing, |found| Lookup::Found(found.into())));
+        return Ok(
+            read(address, response)?.map_or(Lookup::Nothing, |found| Lookup::Found(found.into()))
+        );
     };
     let names: Vec<String> = names.split(',').map(str::to_owned).collect();
     let url = variant(address, &names, head);
@@ -238,7 +242,12 @@ impl Found {
     }
 
     /// Gives an answer made from this entry the fields that clients see.
-    pub(crate) fn dress(&self, answer: Response, age: u64, member: &str) -> Result<Response, JsValue> {
+    pub(crate) fn dress(
+        &self,
+        answer: Response,
+        age: u64,
+        member: &str,
+    ) -> Result<Response, JsValue> {
         let headers = answer.headers();
         for name in DROPPED.iter().chain(&HIDDEN) {
             headers.delete(name)?;

@@ -16,5 +16,11 @@ fn every_case_of_the_corpus_is_decided_as_written() {
         .filter(|outcome| !outcome.passed)
         .map(|outcome| format!("{}\n  {}", outcome.name, outcome.message.replace('\n', "\n  ")))
         .collect();
-    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), outcomes.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed:\n{}",
+        failed.len(),
+        outcomes.len(),
+        failed.join("\n")
+    );
 }

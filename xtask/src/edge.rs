@@ -74,7 +74,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn build(root: &Path, bundle: &Bundle) -> Result<()> {
-    let built = root.join(format!("target/{TARGET}/edge/{}.wasm", bundle.crate_name.replace('-', "_")));
+    let built =
+        root.join(format!("target/{TARGET}/edge/{}.wasm", bundle.crate_name.replace('-', "_")));
     let glue = bundle.out.join("glue");
     let (index_js, index_wasm) = (bundle.out.join("index.js"), bundle.out.join("index_bg.wasm"));
     fs::create_dir_all(&glue).map_err(|why| format!("{}: {why}", glue.display()))?;
@@ -83,7 +84,10 @@ fn build(root: &Path, bundle: &Bundle) -> Result<()> {
 
     step("compile", || {
         let package = ["build", "-q", "-p", bundle.crate_name, "--lib"];
-        command(root, &cargo()).args(package).args(["--profile", "edge", "--target", TARGET]).finish()
+        command(root, &cargo())
+            .args(package)
+            .args(["--profile", "edge", "--target", TARGET])
+            .finish()
     })?;
     let glue_js = glue.join("index.js");
     if is_stale(&glue_js, &[&built]) {

@@ -89,7 +89,8 @@ fn outcome(case: &Case) -> Outcome {
 }
 
 fn differences(case: &Case) -> Result<Vec<String>, String> {
-    let rules = rules::Rules::from_compiled(&case.rules.to_string()).map_err(|why| why.to_string())?;
+    let rules =
+        rules::Rules::from_compiled(&case.rules.to_string()).map_err(|why| why.to_string())?;
     if case.expect.edge.is_empty() && case.expect.sidecar.is_empty() {
         return Err("expects nothing, so it could not fail".to_owned());
     }
@@ -98,7 +99,9 @@ fn differences(case: &Case) -> Result<Vec<String>, String> {
         ("edge", &case.expect.edge, observe::edge as observe::Observe),
         ("sidecar", &case.expect.sidecar, observe::sidecar as observe::Observe),
     ];
-    for (tier, expected, observe) in tiers.into_iter().filter(|(_, expected, _)| !expected.is_empty()) {
+    for (tier, expected, observe) in
+        tiers.into_iter().filter(|(_, expected, _)| !expected.is_empty())
+    {
         let observed = observe::observe(&rules, case, observe)?;
         for (name, value) in expected {
             let found = observed.get(name).unwrap_or(&Value::Null);

@@ -68,10 +68,8 @@ pub(crate) fn edge<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan
 
 pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan<'r>>) {
     let decision = sidecar::decide(rules, head);
-    let mut facts = facts([
-        ("route", json!(decision.route_name())),
-        ("observed", json!(decision.observed)),
-    ]);
+    let mut facts =
+        facts([("route", json!(decision.route_name())), ("observed", json!(decision.observed))]);
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
     let plan = match decision.action {
         sidecar::Action::Refuse(problem) => {
@@ -144,7 +142,10 @@ fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Fac
             add("fresh_ms", json!(judged.entry.windows.fresh));
             add("useful_ms", json!(judged.entry.useful_for()));
             add("removed", json!(judged.remove));
-            add("client_cache_control", json!(judged.client_cache_control.as_deref().unwrap_or("the origin's")));
+            add(
+                "client_cache_control",
+                json!(judged.client_cache_control.as_deref().unwrap_or("the origin's")),
+            );
             let vary: Vec<&str> = judged.entry.vary.iter().map(|(name, _)| name.as_str()).collect();
             add("vary", json!(vary));
         }
