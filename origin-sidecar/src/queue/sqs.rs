@@ -6,7 +6,7 @@ mod error;
 
 use super::limits::{RECEIVE_MAX, check, check_visibility};
 use super::{Boxed, Depth, Message, Queue, QueueError, Received};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
@@ -41,23 +41,27 @@ const LINGER: Duration = Duration::from_millis(2);
 /// What a queue takes that has not told its own limit: queues made before 2025 have this one.
 const MESSAGE_BYTES_ASSUMED: usize = 256 << 10;
 
-/// Credentials, region and endpoint from AWS's own chain (environment, profile, web identity,
-/// container, instance), with rustls and ring. Certificates are those of the image.
+/// Credentials, region and endpoint from AWS's own chain: environment, profile, web identity,
+/// container, instance.
 pub async fn aws_config() -> SdkConfig {
+    aws_loader().load().await
+}
+
+/// The same before it looks, with rustls and ring. Certificates are those of the image.
+pub fn aws_loader() -> ConfigLoader {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .build_https();
-    let timeouts = TimeoutConfig::builder()
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts())
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
-        .build();
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .timeout_config(timeouts)
-        .load()
-        .await
+        .build()
 }
 
 /// Names of errors: `message-illegal`, `message-too-large`, `refused`, `receipt-stale`, `closed`,
@@ -282,14 +286,9 @@ impl Queue for SqsQueue {
 }
 
 fn client_config(config: &SdkConfig, url: &str) -> aws_sdk_sqs::Config {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(CALL_TIMEOUT)
-        .build();
     let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS);
     let builder =
-        aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts).retry_config(retries);
+        aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts()).retry_config(retries);
     match region(url) {
         // The SDK calls its region's address, whatever the queue's URL says.
         Some(region) => builder.region(Region::new(region.to_owned())).build(),

@@ -357,4 +357,14 @@ mod tests {
         assert_eq!(url(Some("http://127.0.0.1:9"), "jobs", "x"), "http://127.0.0.1:9/jobs/a/b");
         assert!(address(Some("nonsense".into()), "jobs".into(), "x".into()).is_err());
     }
+
+    #[test]
+    fn conditions_are_signed() {
+        let bucket = address(None, "jobs".into(), "eu-west-1".into()).expect("an address");
+        let credentials = rusty_s3::Credentials::new("key", "secret");
+        let condition = [("if-none-match", "*".to_owned())];
+        let url = signed(bucket.put_object(Some(&credentials), "a"), &condition);
+        assert!(url.contains("X-Amz-SignedHeaders=host%3Bif-none-match"), "{url}");
+        assert!(url.contains("X-Amz-Expires=300"), "{url}");
+    }
 }
