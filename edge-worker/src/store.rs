@@ -32,8 +32,9 @@ const HIDDEN: [&str; 6] = [
     "spillway-cache-control",
     "vary",
 ];
-/// What the API adds to an answer it gives back, and what told of an earlier request's way.
-const DROPPED: [&str; 4] = ["age", "cache-status", "cf-cache-status", RECORD];
+/// What the API adds to an answer it gives back, what told of an earlier request's way, and our
+/// own fields, which an origin must not be able to write.
+const DROPPED: [&str; 5] = ["age", "cache-status", "cf-cache-status", RECORD, VARY];
 /// An answer that must be asked for each time, but may be confirmed by 304, is kept so long.
 const VALIDATOR_MS: u64 = 86_400_000;
 /// A stored body is read by client and store at once, and what the slower one has not taken lies

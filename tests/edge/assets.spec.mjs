@@ -126,3 +126,18 @@ test("a stored answer shows none of the edge's own book-keeping", async () => {
   const names = Object.keys(answer.headers).filter((name) => name.startsWith("x-spillway"));
   assert.deepEqual(names, []);
 });
+
+test("an origin can't write the book-keeping itself", async () => {
+  const path = "/assets/forged.v5.css";
+  const forged = { "x-spillway-vary": "accept", "x-spillway-record": "{}" };
+  await store(path, forged, "body{}");
+  assert.match(cacheStatus(await edge.send(path)), /; hit/);
+  assert.equal(origin.count(path), 1);
+});
+
+test("nobody can ask for a stored entry by its own address", async () => {
+  const answer = await edge.send("/_spillway/edge-cache/0123");
+  assert.equal(answer.status, 404);
+  assert.equal(JSON.parse(answer.body).type, "/_spillway/problems/no-route");
+  assert.equal(origin.count("/_spillway/edge-cache/0123"), 0);
+});
