@@ -120,7 +120,7 @@ pub fn judge(
     if entry.useful_for() == 0 && !entry.has_validator() {
         return Err(NotStored::NoLifetime);
     }
-    let client_cache_control = client_cache_control(plan, response.status);
+    let client_cache_control = client_cache_control(plan, response);
     Ok(Judgement { entry, remove, client_cache_control })
 }
 
@@ -143,16 +143,25 @@ fn lifetime(
             if !freshness::is_heuristically_cacheable(status) && !explicit && !control.public {
                 return Err(NotStored::Status);
             }
+            // Guessed from Last-Modified, a name without a version would outlive the next deploy.
+            if plan.rule.versioned && !explicit {
+                return Ok(0);
+            }
             Ok(freshness::from_origin(control, is_targeted, response, now).unwrap_or(0))
         }
     }
 }
 
 /// What the client is told: `immutable` for versioned names, `browser` of the rule, or the
-/// origin's own words.
-fn client_cache_control(plan: &Plan<'_>, status: u16) -> Option<String> {
+/// origin's own words; for a name without a version that the origin says nothing of, not to guess.
+fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<String> {
+    let status = response.status;
     if plan.is_versioned && status == 200 {
         return Some("public, max-age=31536000, immutable".to_owned());
+    }
+    let is_said = ["cache-control", "expires"].iter().any(|name| has(response.fields, name));
+    if plan.rule.versioned && plan.rule.browser.is_none() && !is_said && status == 200 {
+        return Some("no-cache".to_owned());
     }
     let seconds = plan.rule.browser? / 1000;
     (status == 200).then(|| format!("max-age={seconds}"))

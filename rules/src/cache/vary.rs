@@ -41,9 +41,11 @@ pub fn fits(vary: &[(String, Option<String>)], request: &Head<'_>) -> bool {
 pub fn secondary<'a>(names: impl Iterator<Item = &'a str>, request: &Head<'_>) -> String {
     let mut key = String::new();
     for name in names {
-        let value = value(request, name);
-        let part = value.as_deref().unwrap_or("-");
-        key.push_str(&format!("{}:{name}{}:{part}", name.len(), part.len()));
+        key.push_str(&format!("{}:{name}", name.len()));
+        match value(request, name) {
+            Some(value) => key.push_str(&format!("{}:{value}", value.len())),
+            None => key.push_str("-:"),
+        }
     }
     key
 }
@@ -52,4 +54,22 @@ pub fn secondary<'a>(names: impl Iterator<Item = &'a str>, request: &Head<'_>) -
 fn value(request: &Head<'_>, name: &str) -> Option<String> {
     let joined = joined(request.fields, name)?;
     Some(joined.split(',').map(str::trim).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::NoFields;
+
+    #[test]
+    fn an_absent_field_is_another_variant_than_any_value() {
+        let key = |fields: &dyn crate::Fields| {
+            let head = Head { method: "GET", scheme: "http", host: "h", target: "/", fields };
+            secondary(["accept"].into_iter(), &head)
+        };
+        for value in ["", "-", "-:"] {
+            let fields = vec![("accept".to_owned(), value.to_owned())];
+            assert_ne!(key(&fields), key(&NoFields), "{value:?}");
+        }
+    }
 }
