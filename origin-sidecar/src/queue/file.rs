@@ -2,9 +2,10 @@
 //! processes there. A message is durable when `send` resolves: the transaction's log is synced.
 
 mod store;
-mod writer;
+mod work;
 
 use super::limits::{MESSAGE_BYTES_MAX, RECEIVE_MAX, WAIT_MAX, check, check_visibility};
+use super::local::group::{Fault, Writer};
 use super::local::{self, error_name, millis, now};
 use super::{Boxed, Depth, Message, Queue, QueueError, Received};
 use rusqlite::Connection;
@@ -12,8 +13,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::Receipt;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use writer::{Order, Outcome, Writer};
+use work::{Order, Outcome, Work};
 
 const FILE: &str = "queue.db";
 
@@ -24,7 +26,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Names of errors: `message-illegal`, `message-too-large`, `refused`, `receipt-stale`,
 /// `queue-full`, `closed`, `busy`, `disk-full`, `corrupt`, `denied`, `store-failed`.
 pub struct FileQueue {
-    writer: Writer,
+    writer: Writer<Work>,
+    /// Wakes the long polls of this process.
+    arrived: Arc<Notify>,
     /// Counting must not hold up the writer.
     reader: Arc<Mutex<Connection>>,
 }
@@ -36,8 +40,9 @@ impl FileQueue {
         let dir = local::prepare(dir)?;
         let db = local::open(&dir, FILE, store::FORMAT, store::SCHEMA)?;
         let reader = Arc::new(Mutex::new(local::reopen(&dir, FILE)?));
-        let writer = Writer::start(db, max_receives.max(1))?;
-        Ok(Self { writer, reader })
+        let arrived = Arc::new(Notify::new());
+        let writer = Writer::start(db, Work::new(max_receives.max(1), arrived.clone()))?;
+        Ok(Self { writer, arrived, reader })
     }
 
     async fn send_now(&self, message: Message) -> Result<String, QueueError> {
@@ -61,7 +66,7 @@ impl FileQueue {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         loop {
             // Listens before it looks: a message that comes in between wakes it.
-            let arrived = self.writer.arrived.notified();
+            let arrived = self.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
             let order = Order::Receive { max, visibility: millis(visibility) };
@@ -144,6 +149,12 @@ impl Queue for FileQueue {
 
     fn message_bytes_max(&self) -> usize {
         MESSAGE_BYTES_MAX
+    }
+}
+
+impl From<Fault> for QueueError {
+    fn from(Fault { name, detail }: Fault) -> Self {
+        Self { name, detail }
     }
 }
 

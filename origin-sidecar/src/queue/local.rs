@@ -1,5 +1,7 @@
 //! What both embedded stores need: a directory on a disk of this node and a SQLite file in it.
 
+pub(crate) mod group;
+
 use rusqlite::{Connection, TransactionBehavior};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -76,9 +78,10 @@ pub(crate) fn open(
 /// A second connection to a file that [`open`] has prepared.
 pub(crate) fn reopen(dir: &Path, name: &str) -> Result<Connection, String> {
     let path = dir.join(name);
-    Connection::open(&path)
-        .and_then(|connection| configure(&connection).map(|()| connection))
-        .map_err(|error| format!("{}: {error}", path.display()))
+    let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let connection = Connection::open(&path).map_err(|error| fault(&error))?;
+    configure(&connection).map_err(|error| fault(&error))?;
+    Ok(connection)
 }
 
 /// Makes the names in a directory durable.
@@ -98,12 +101,19 @@ pub(crate) fn error_name(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
+fn configure(connection: &Connection) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(text)?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(text)?;
+    // SQLite says so only in its answer where the file system cannot share memory.
+    if mode != "wal" {
+        return Err(format!("this file system allows no write-ahead log (mode {mode})"));
+    }
     // A commit returns after the sync of the log, not before.
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)
+    connection.pragma_update(None, "synchronous", "full").map_err(text)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(text)
 }
 
 /// Makes the tables in a new file. Returns the format that the file has then.
@@ -174,6 +184,24 @@ mod tests {
         }
         assert!(!is_network("fuseblk"));
         assert_eq!(filesystem("", Path::new("/a")), None);
+    }
+
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let dir = std::env::temp_dir().join(format!("spillway-local-{}", std::process::id()));
+        let dir = prepare(&dir).expect("a directory");
+        for db in [open(&dir, "a.db", 1, ""), reopen(&dir, "a.db"), open(&dir, "a.db", 1, "")] {
+            let db = db.expect("a file");
+            let pragma = |name: &str| -> String {
+                let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+                db.query_row(&sql, [], |row| row.get(0)).expect(name)
+            };
+            assert_eq!(
+                (pragma("journal_mode").as_str(), pragma("synchronous").as_str()),
+                ("wal", "2")
+            );
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! is gone: a crash leaves at most a file that no row names, which the next open sweeps away.
 
 mod rows;
+mod work;
 
 use super::file_body::file_body;
 use super::{Condition, Object, PutError, Results, StoreError, key};
 use crate::queue::Boxed;
+use crate::queue::local::group::{Fault, Writer};
 use crate::queue::local::{self, error_name};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -16,6 +18,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use work::{Order, Outcome, Work};
 
 const FILE: &str = "results.db";
 
@@ -28,14 +31,14 @@ const INLINE_BYTES_MAX: usize = 16 << 10;
 const READ_ATTEMPTS: usize = 8;
 
 /// Names of errors: `key-illegal`, `range`, `busy`, `disk-full`, `corrupt`, `denied`,
-/// `store-failed`, `closed`.
+/// `store-failed`, `queue-full`, `closed`.
 pub struct DirResults {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     objects: PathBuf,
-    writer: Mutex<Connection>,
+    writer: Writer<Work>,
     /// Reads must not wait for a sync.
     reader: Mutex<Connection>,
     /// Held as long as this process writes files that no row names yet.
@@ -60,7 +63,7 @@ impl DirResults {
             Err(TryLockError::Error(error)) => return Err(fault(&error)),
         }
         in_use.lock_shared().map_err(|error| fault(&error))?;
-        let writer = Mutex::new(writer);
+        let writer = Writer::start(writer, Work)?;
         let reader = Mutex::new(reader);
         Ok(Self { shared: Arc::new(Shared { objects, writer, reader, _in_use: in_use }) })
     }
@@ -70,12 +73,10 @@ impl DirResults {
         &self,
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || work(&shared))
-            .await
-            .map_err(|error| StoreError { name: "closed", detail: error.to_string() })?
+        self.shared.clone().run(work).await
     }
 
+    /// A task of its own sees the write through when its caller leaves: no file stays behind.
     async fn write(
         &self,
         key: &str,
@@ -83,12 +84,19 @@ impl DirResults {
         condition: Condition,
     ) -> Result<String, PutError> {
         key::check(key).map_err(PutError::Failed)?;
-        let key = key.to_owned();
-        let written = self.run(move |shared| shared.put(&key, body, &condition)).await;
+        let (shared, key) = (self.shared.clone(), key.to_owned());
+        let written = tokio::spawn(shared.put(key, body, condition)).await;
+        let written = written.map_err(|error| PutError::Failed(closed(&error)))?;
         match written.map_err(PutError::Failed)? {
             Written::Yes { etag, .. } => Ok(etag),
             Written::Precondition => Err(PutError::Precondition),
         }
+    }
+
+    async fn erase(&self, key: &str) -> Result<(), StoreError> {
+        key::check(key)?;
+        let (shared, key) = (self.shared.clone(), key.to_owned());
+        tokio::spawn(shared.delete(key)).await.map_err(|error| closed(&error))?
     }
 
     async fn read(
@@ -124,27 +132,62 @@ enum Source {
 }
 
 impl Shared {
-    fn put(&self, key: &str, body: Source, condition: &Condition) -> Result<Written, StoreError> {
-        let (length, place) = self.store(body)?;
-        let written = rows::put(&mut lock(&self.writer), key, length, &place, condition);
-        let unused = match (&written, place) {
-            (Ok(Written::Yes { replaced, .. }), _) => replaced.clone(),
-            // The commit may have happened although it failed: the sweep will know.
-            (Err(_), _) | (_, Place::Inline(_)) => None,
-            (Ok(Written::Precondition), Place::File(name)) => Some(name),
-        };
-        self.remove(unused);
-        written.map_err(|error| database(&error))
+    async fn run<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        tokio::task::spawn_blocking(move || work(&self)).await.map_err(|error| closed(&error))?
     }
 
-    /// Makes the body durable, without a row that names it as yet.
+    async fn put(
+        self: Arc<Self>,
+        key: String,
+        body: Source,
+        condition: Condition,
+    ) -> Result<Written, StoreError> {
+        let (length, place) = match body {
+            Source::Bytes(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
+                (bytes.len() as u64, Place::Inline(bytes.into()))
+            }
+            body => self.clone().run(|shared| shared.store(body)).await?,
+        };
+        let own = match &place {
+            Place::Inline(_) => None,
+            Place::File(name) => Some(name.clone()),
+        };
+        // After an error the commit may have happened all the same: the sweep will know.
+        let outcome = self.writer.run(Order::Put { key, length, place, condition }).await?;
+        let Outcome::Put(written) = outcome else { return Err(unexpected()) };
+        let unused = match &written {
+            Written::Yes { replaced, .. } => replaced.clone(),
+            Written::Precondition => own,
+        };
+        self.discard(unused).await;
+        Ok(written)
+    }
+
+    async fn delete(self: Arc<Self>, key: String) -> Result<(), StoreError> {
+        let outcome = self.writer.run(Order::Delete { key }).await?;
+        let Outcome::Deleted(file) = outcome else { return Err(unexpected()) };
+        self.discard(file).await;
+        Ok(())
+    }
+
+    async fn discard(self: Arc<Self>, name: Option<String>) {
+        let Some(name) = name else { return };
+        let remove = move |shared: &Self| {
+            shared.remove(&name);
+            Ok(())
+        };
+        // Nothing to answer for: what is not removed now is swept later.
+        let _ = self.run(remove).await;
+    }
+
+    /// Makes the body a durable file, without a row that names it as yet.
     fn store(&self, body: Source) -> Result<(u64, Place), StoreError> {
         let name = rows::unique(&lock(&self.reader)).map_err(|error| database(&error))?;
         let target = self.objects.join(&name);
         let length = match body {
-            Source::Bytes(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
-                return Ok((bytes.len() as u64, Place::Inline(bytes.into())));
-            }
             // No reader can see the file before its row: it needs no second name.
             Source::Bytes(bytes) => File::create_new(&target)
                 .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
@@ -155,7 +198,7 @@ impl Shared {
         match length {
             Ok(length) => Ok((length, Place::File(name))),
             Err(error) => {
-                self.remove(Some(name));
+                self.remove(&name);
                 Err(io(&error))
             }
         }
@@ -176,15 +219,8 @@ impl Shared {
         Err(StoreError { name: "corrupt", detail: format!("the file of {key} is missing") })
     }
 
-    fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let file = rows::delete(&lock(&self.writer), key).map_err(|error| database(&error))?;
-        self.remove(file);
-        Ok(())
-    }
-
-    fn remove(&self, name: Option<String>) {
-        let Some(name) = name else { return };
-        if let Err(error) = std::fs::remove_file(self.objects.join(&name)) {
+    fn remove(&self, name: &str) {
+        if let Err(error) = std::fs::remove_file(self.objects.join(name)) {
             // Costs space until the next start sweeps, nothing else.
             tracing::debug!(%name, %error, "an unused body was not removed");
         }
@@ -234,6 +270,20 @@ fn offset(bytes: u64) -> Result<usize, StoreError> {
 fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
     // A panic inside rolled its transaction back; the connection itself is sound.
     connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<Fault> for StoreError {
+    fn from(Fault { name, detail }: Fault) -> Self {
+        Self { name, detail }
+    }
+}
+
+fn unexpected() -> StoreError {
+    failed(&"the writer answered another order")
+}
+
+fn closed(error: &tokio::task::JoinError) -> StoreError {
+    StoreError { name: "closed", detail: error.to_string() }
 }
 
 fn database(error: &rusqlite::Error) -> StoreError {
@@ -292,11 +342,7 @@ impl Results for DirResults {
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), StoreError>> {
-        Box::pin(async move {
-            key::check(key)?;
-            let key = key.to_owned();
-            self.run(move |shared| shared.delete(&key)).await
-        })
+        Box::pin(self.erase(key))
     }
 
     fn bucket(&self) -> &str {

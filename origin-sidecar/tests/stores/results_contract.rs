@@ -181,7 +181,7 @@ impl Run<'_> {
             }
             ["race", key, number] => {
                 let number = number.parse().expect("a number");
-                let winners = race(&[self.results.clone()], key, number).await;
+                let winners = race(std::slice::from_ref(self.results), key, number).await;
                 if winners == 1 { "ok".to_owned() } else { format!("{winners} winners") }
             }
             _ => panic!("not a step: {line}"),

@@ -1,7 +1,7 @@
-//! The rows of the directory store. Conditions are checked here, under the write lock.
+//! The rows of the directory store. Conditions are checked here, under the writer's lock.
 
 use crate::results::Condition;
-use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashSet;
 
 /// The format of `results.db`, kept in `PRAGMA user_version`.
@@ -48,16 +48,15 @@ pub(super) fn unique(db: &Connection) -> Result<String> {
     db.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))
 }
 
-/// Durable when it returns.
+/// Inside the writer's transaction.
 pub(super) fn put(
-    db: &mut Connection,
+    db: &Connection,
     key: &str,
     length: u64,
     place: &Place,
     condition: &Condition,
 ) -> Result<Written> {
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let old: Option<(String, Option<String>)> = transaction
+    let old: Option<(String, Option<String>)> = db
         .prepare_cached("SELECT etag, file FROM objects WHERE key = ?1")?
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
@@ -70,19 +69,17 @@ pub(super) fn put(
         return Ok(Written::Precondition);
     }
     // A new one for every write, even of equal bytes: a lease given up and taken again differs.
-    let etag = format!("\"{}\"", unique(&transaction)?);
+    let etag = format!("\"{}\"", unique(db)?);
     let (inline, file) = match place {
         Place::Inline(bytes) => (Some(bytes), None),
         Place::File(name) => (None, Some(name)),
     };
-    transaction
-        .prepare_cached(
-            "INSERT INTO objects (key, etag, length, inline, file) VALUES (?1, ?2, ?3, ?4, ?5)
+    db.prepare_cached(
+        "INSERT INTO objects (key, etag, length, inline, file) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (key) DO UPDATE SET etag = excluded.etag, length = excluded.length,
              inline = excluded.inline, file = excluded.file",
-        )?
-        .execute(params![key, etag, length, inline, file])?;
-    transaction.commit()?;
+    )?
+    .execute(params![key, etag, length, inline, file])?;
     Ok(Written::Yes { etag, replaced: old.and_then(|(_, file)| file) })
 }
 

@@ -1,0 +1,117 @@
+//! What the writer thread does for the queue.
+
+use super::store::{self, Receipt};
+use crate::queue::Received;
+use crate::queue::local::{group, now};
+use rusqlite::{Connection, Result};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    Send { body: String, attributes: String },
+    Receive { max: usize, visibility: u64 },
+    Delete(Receipt),
+    SetVisibility { receipt: Receipt, visibility: u64 },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Sent(String),
+    Received(Vec<Received>),
+    Done,
+    Stale,
+}
+
+pub(super) struct Work {
+    max_receives: u64,
+    /// Tells long polls of this process that messages may have become visible.
+    arrived: Arc<Notify>,
+    /// Receives that nobody waited for any more.
+    put_back: Vec<Receipt>,
+    /// The time of the transaction, and whether it may have made messages visible.
+    now: u64,
+    shows: bool,
+}
+
+impl Work {
+    pub(super) fn new(max_receives: u64, arrived: Arc<Notify>) -> Self {
+        Self { max_receives, arrived, put_back: Vec::new(), now: 0, shows: false }
+    }
+}
+
+impl group::Work for Work {
+    type Order = Order;
+    type Outcome = Outcome;
+
+    /// Empty long polls ask again and again: they shall not take the lock from other processes.
+    fn without_writing<'a>(
+        &mut self,
+        db: &Connection,
+        mut orders: impl Iterator<Item = &'a Order>,
+    ) -> Result<Option<Vec<Outcome>>> {
+        let mut outcomes = Vec::new();
+        let only_receives = orders.all(|order| {
+            outcomes.push(Outcome::Received(Vec::new()));
+            matches!(order, Order::Receive { .. })
+        });
+        let idle = only_receives && self.put_back.is_empty() && !store::any_visible(db, now())?;
+        Ok(idle.then_some(outcomes))
+    }
+
+    fn begin(&mut self, db: &Connection) -> Result<()> {
+        // Read with the lock held: waiting for it must not use up a visibility.
+        self.now = now();
+        self.shows = !self.put_back.is_empty();
+        self.put_back.iter().try_for_each(|receipt| store::put_back(db, receipt, self.now))
+    }
+
+    fn execute(&mut self, db: &Connection, order: &Order) -> Result<Outcome> {
+        let until = |visibility: u64| self.now.saturating_add(visibility);
+        self.shows |=
+            matches!(order, Order::Send { .. } | Order::SetVisibility { visibility: 0, .. });
+        Ok(match order {
+            Order::Send { body, attributes } => {
+                Outcome::Sent(store::send(db, body, attributes, self.now)?)
+            }
+            Order::Receive { max, visibility } => {
+                let until = until(*visibility);
+                let messages = store::receive(db, *max, self.max_receives, self.now, until)?;
+                Outcome::Received(messages)
+            }
+            Order::Delete(receipt) => fresh(store::delete(db, receipt)?),
+            Order::SetVisibility { receipt, visibility } => {
+                fresh(store::set_visible_at(db, receipt, until(*visibility))?)
+            }
+        })
+    }
+
+    fn end(&mut self, committed: bool) {
+        // What could not be put back reappears by itself when its visibility runs out.
+        self.put_back.clear();
+        if committed && self.shows {
+            self.arrived.notify_waiters();
+        }
+    }
+
+    fn undelivered(&mut self, outcome: Outcome) {
+        if let Outcome::Received(messages) = outcome {
+            self.put_back.extend(messages.iter().filter_map(|it| Receipt::parse(&it.receipt)));
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        !self.put_back.is_empty()
+    }
+
+    /// Whoever stopped waiting for a send was told a failure: the job must not run after that.
+    fn outlives_caller(order: &Order) -> bool {
+        matches!(order, Order::Delete(_) | Order::SetVisibility { .. })
+    }
+}
+
+fn fresh(fresh: bool) -> Outcome {
+    if fresh { Outcome::Done } else { Outcome::Stale }
+}
