@@ -74,8 +74,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn build(root: &Path, bundle: &Bundle) -> Result<()> {
-    let built =
-        root.join(format!("target/{TARGET}/edge/{}.wasm", bundle.crate_name.replace('-', "_")));
+    let built = crate::setup::target(root)
+        .join(format!("{TARGET}/edge/{}.wasm", bundle.crate_name.replace('-', "_")));
     let glue = bundle.out.join("glue");
     let (index_js, index_wasm) = (bundle.out.join("index.js"), bundle.out.join("index_bg.wasm"));
     fs::create_dir_all(&glue).map_err(|why| format!("{}: {why}", glue.display()))?;

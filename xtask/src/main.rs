@@ -1,13 +1,23 @@
 //! `cargo xtask`: everything that is done to this repository, in Rust.
+#![expect(clippy::print_stdout, reason = "a command's results go to stdout")]
+
 use std::{env, process::ExitCode};
 
+mod demo;
 mod edge;
+mod setup;
+mod suite;
 
-const USAGE: &str = "usage: cargo xtask edge …";
+const USAGE: &str = "usage: cargo xtask COMMAND
+  demo [--once]  the whole system on this machine, with a walk-through
+  test           everything CI runs
+  edge           build the edge worker (what wrangler calls)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let done = match args.split_first() {
+        Some((command, rest)) if command == "demo" => demo::run(rest),
+        Some((command, rest)) if command == "test" => suite::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
         _ => Err(USAGE.to_owned()),
     };

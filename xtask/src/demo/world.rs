@@ -1,0 +1,220 @@
+//! Three app shards, each with its sidecar, a consumer, and workerd in front.
+
+use super::processes::Processes;
+use crate::setup::{self, Result, say};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A process that is not up by then will not come up.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The shards of `routes.toml` and what each app is loaded with.
+const SHARDS: [(&str, &str); 3] = [("a", "1-10000"), ("b", "10001-20000"), ("c", "20001-30000")];
+
+pub(super) struct World {
+    root: PathBuf,
+    folder: PathBuf,
+    processes: Processes,
+    stop: Arc<AtomicBool>,
+    /// Ports: apps, sidecars, admin ports of the sidecars.
+    apps: [u16; 3],
+    sidecars: [u16; 3],
+    admins: [u16; 3],
+    consumer_admin: u16,
+    edge: u16,
+}
+
+impl World {
+    pub(super) fn start(root: &Path, stop: Arc<AtomicBool>) -> Result<Self> {
+        let folder = root.join(".demo");
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+        let ports = free_ports(11)?;
+        let three = |from: usize| [ports[from], ports[from + 1], ports[from + 2]];
+        let mut world = Self {
+            root: root.to_owned(),
+            processes: Processes::new(&folder),
+            folder,
+            stop,
+            apps: three(0),
+            sidecars: three(3),
+            admins: three(6),
+            consumer_admin: ports[9],
+            edge: ports[10],
+        };
+        say("starting three app shards, their sidecars, a consumer and workerd");
+        for shard in 0..SHARDS.len() {
+            world.start_app(shard)?;
+            world.start_sidecar(shard)?;
+        }
+        world.start_consumer()?;
+        world.start_edge()?;
+        let mut addresses: Vec<(String, u16, &str)> = Vec::new();
+        for (index, (shard, _)) in SHARDS.iter().enumerate() {
+            addresses.push((format!("app {shard}"), world.apps[index], "/healthz"));
+            addresses.push((format!("sidecar {shard}"), world.admins[index], "/ready"));
+        }
+        addresses.push(("the consumer".to_owned(), world.consumer_admin, "/ready"));
+        addresses.push(("workerd".to_owned(), world.edge, "/healthz"));
+        for (name, port, path) in addresses {
+            world.wait_for(&name, port, path)?;
+        }
+        Ok(world)
+    }
+
+    pub(super) fn start_app(&mut self, shard: usize) -> Result<()> {
+        let (name, instruments) = SHARDS[shard];
+        let mut command = Command::new("python3");
+        command
+            .args(["-m", "market", "--port", &self.apps[shard].to_string()])
+            .args(["--instruments", instruments, "--report-seconds", "3", "--db"])
+            .arg(self.folder.join(format!("market-{name}.db")))
+            .env("MARKET_SECRET", "the demo's apps share their sessions")
+            .current_dir(self.root.join("examples/market"));
+        self.processes.start(&format!("app-{name}"), &mut command)
+    }
+
+    fn spillway(&self, shard: &str, app: u16) -> Command {
+        let files = format!("file:{}", self.folder.join("jobs").display());
+        let mut command = Command::new(setup::target(&self.root).join("release/spillway"));
+        command
+            .current_dir(&self.root)
+            .env("SPILLWAY_SECRET", "the-secret-of-the-demo-worth-nothing-elsewhere")
+            .env("SPILLWAY_ROUTES", self.root.join("routes.toml"))
+            .env("SPILLWAY_SPOOL", &self.folder)
+            .env("SPILLWAY_QUEUE", format!("reports={files}"))
+            .env("SPILLWAY_RESULTS", files)
+            .env("SPILLWAY_SHARD", shard)
+            .env("SPILLWAY_GRACE", "3")
+            .env("SPILLWAY_APP", format!("http://127.0.0.1:{app}"));
+        let upstreams = SHARDS.iter().zip(self.sidecars);
+        let upstreams =
+            upstreams.map(|((name, _), port)| format!("app-{name}=http://127.0.0.1:{port}"));
+        command.env("SPILLWAY_UPSTREAM", upstreams.collect::<Vec<_>>().join(","));
+        command
+    }
+
+    fn start_sidecar(&mut self, shard: usize) -> Result<()> {
+        let (name, _) = SHARDS[shard];
+        let mut command = self.spillway(name, self.apps[shard]);
+        command
+            .arg("proxy")
+            .args(["--listen", &format!("127.0.0.1:{}", self.sidecars[shard])])
+            .args(["--admin", &format!("127.0.0.1:{}", self.admins[shard])])
+            .args(["--trusted-proxy", "127.0.0.1/32", "--threads", "1"]);
+        self.processes.start(&format!("sidecar-{name}"), &mut command)
+    }
+
+    fn start_consumer(&mut self) -> Result<()> {
+        let mut command = self.spillway(SHARDS[0].0, self.apps[0]);
+        command.arg("consume").args(["--admin", &format!("127.0.0.1:{}", self.consumer_admin)]);
+        self.processes.start("consumer", &mut command)
+    }
+
+    fn start_edge(&mut self) -> Result<()> {
+        let mut command = Command::new(self.root.join("node_modules/.bin/wrangler"));
+        command
+            .args([
+                "dev",
+                "--ip",
+                "127.0.0.1",
+                "--port",
+                &self.edge.to_string(),
+                "--inspector-port",
+                "0",
+            ])
+            .args(["--var", &format!("SPILLWAY_ORIGIN:{}", self.sidecar_url())])
+            .arg("--persist-to")
+            .arg(self.folder.join("wrangler"))
+            .env("PATH", setup::path_with_node(&self.root)?)
+            .env("CI", "1")
+            .env("WRANGLER_SEND_METRICS", "false")
+            .env("WRANGLER_SEND_ERROR_REPORTS", "false")
+            .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
+            .current_dir(&self.root);
+        self.processes.start("workerd", &mut command)
+    }
+
+    pub(super) fn wait_for(&mut self, name: &str, port: u16, path: &str) -> Result<()> {
+        let until = Instant::now() + START_TIMEOUT;
+        let url = format!("http://127.0.0.1:{port}{path}");
+        loop {
+            self.check_stop()?;
+            self.processes.check_alive()?;
+            if ureq::get(&url)
+                .config()
+                .timeout_global(Some(Duration::from_secs(2)))
+                .build()
+                .call()
+                .is_ok()
+            {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let folder = self.folder.display();
+                return Err(format!(
+                    "{name} did not answer {url} within {START_TIMEOUT:?}; logs are in {folder}"
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(super) fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::SeqCst) { Err("stopped".to_owned()) } else { Ok(()) }
+    }
+
+    /// While people look around they may well kill something: that is no reason to end.
+    pub(super) fn report_ended(&mut self) {
+        for (name, status) in self.processes.take_ended() {
+            say(&format!("{name} ended with {status}"));
+        }
+    }
+
+    pub(super) fn kill_app(&mut self, shard: usize) {
+        self.processes.kill(&format!("app-{}", SHARDS[shard].0));
+    }
+
+    pub(super) fn restart_app(&mut self, shard: usize) -> Result<()> {
+        self.start_app(shard)?;
+        self.wait_for("the restarted app", self.apps[shard], "/healthz")
+    }
+
+    pub(super) fn edge_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.edge)
+    }
+
+    pub(super) fn app_url(&self, shard: usize) -> String {
+        format!("http://127.0.0.1:{}", self.apps[shard])
+    }
+
+    fn sidecar_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.sidecars[0])
+    }
+
+    /// For people.
+    pub(super) fn addresses(&self) -> String {
+        format!(
+            "  dashboard  {}/   (log in as alice / alice, ask for a report)\n  \
+             sidecar a  {}/api/prices/15000\n  metrics    http://127.0.0.1:{}/metrics\n  logs       {}",
+            self.edge_url(),
+            self.sidecar_url(),
+            self.admins[0],
+            self.folder.display()
+        )
+    }
+}
+
+/// Ports the system gives. They are all held at once, so that they differ, and let go together.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let failed = |error: std::io::Error| format!("no free port on 127.0.0.1: {error}");
+    let held: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").map_err(failed))
+        .collect::<Result<_>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr().map_err(failed)?.port())).collect()
+}

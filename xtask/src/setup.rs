@@ -1,0 +1,87 @@
+//! What a fresh clone needs before anything runs: npm packages, a Python environment.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Instant, SystemTime};
+
+pub(crate) type Result<T> = std::result::Result<T, String>;
+
+/// The SQS and S3 emulator of the tests; one version, so that everybody tests against the same.
+const MOTO: &str = "moto[server]==5.2.5";
+
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Says what is going on, on stderr: stdout is for results.
+pub(crate) fn say(text: &str) {
+    eprintln!("\x1b[1m==>\x1b[0m {text}");
+}
+
+/// Runs a command to its end with its output shown; says how long it took.
+pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
+    say(what);
+    let started = Instant::now();
+    let status = command.status().map_err(|error| format!("{what}: {command:?}: {error}"))?;
+    if !status.success() {
+        return Err(format!("{what}: {command:?} ended with {status}"));
+    }
+    let seconds = started.elapsed().as_secs();
+    if seconds > 5 {
+        say(&format!("{what}: done in {seconds} s"));
+    }
+    Ok(())
+}
+
+/// `npm ci` where the lock file is newer than what is installed.
+pub(crate) fn npm(folder: &Path) -> Result<()> {
+    let modified = |path: PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
+    let installed = modified(folder.join("node_modules/.package-lock.json"));
+    let wanted = modified(folder.join("package-lock.json")).unwrap_or(SystemTime::now());
+    if installed.is_some_and(|installed| installed >= wanted) {
+        return Ok(());
+    }
+    let what = format!("npm ci in {}", folder.display());
+    run(&what, Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))
+        .map_err(|error| format!("{error}\nIs npm installed? Node.js 20 or newer brings it."))
+}
+
+/// A virtual environment of our own with the emulator; the path of its `moto_server`.
+pub(crate) fn emulator(root: &Path) -> Result<PathBuf> {
+    let folder = root.join(".venv");
+    let server = folder.join("bin/moto_server");
+    let stamp = folder.join("spillway-installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == MOTO) && server.exists() {
+        return Ok(server);
+    }
+    run(
+        "a Python environment for the SQS and S3 emulator",
+        Command::new("python3").args(["-m", "venv"]).arg(&folder),
+    )
+    .map_err(|error| format!("{error}\nOn Debian: apt install python3-venv"))?;
+    run(
+        "pip install moto",
+        Command::new(folder.join("bin/pip")).args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            MOTO,
+        ]),
+    )?;
+    std::fs::write(&stamp, MOTO).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(server)
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+/// PATH with the repository's own Node (22) in front: wrangler refuses older ones.
+pub(crate) fn path_with_node(root: &Path) -> Result<std::ffi::OsString> {
+    let bin = root.join("node_modules/.bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(bin).chain(std::env::split_paths(&path));
+    std::env::join_paths(all).map_err(|error| error.to_string())
+}

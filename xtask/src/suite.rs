@@ -1,0 +1,164 @@
+//! `cargo xtask test`: everything CI runs, and one line at the end.
+
+use crate::setup::{self, Result, say};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Tests counted over all runners.
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    /// Steps that could not run or ended badly.
+    broken: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if !arguments.is_empty() {
+        return Err("usage: cargo xtask test".to_owned());
+    }
+    let started = Instant::now();
+    let root = setup::root();
+    setup::npm(&root)?;
+    setup::npm(&root.join("examples/market"))?;
+    let moto = setup::emulator(&root)?;
+    let mut count = Count::default();
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(arguments).current_dir(&root);
+        command
+    };
+    count.check("fmt", &mut cargo(&["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
+    count.check("clippy", &mut cargo(&clippy));
+    count.check("the program under test", &mut cargo(&["build", "--package", "origin-sidecar"]));
+    let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    tests
+        .env("SPILLWAY_BIN", setup::target(&root).join("debug/spillway"))
+        .env("SPILLWAY_MOTO", &moto);
+    count.run("Rust tests", &mut tests, rust_result);
+    if let Err(error) = crate::edge::run(&[]) {
+        count.broken(&error);
+    }
+    count.run("edge specs in workerd", &mut edge_specs(&root)?, node_result);
+    let mut market = Command::new("python3");
+    market.args(["-m", "unittest"]).current_dir(root.join("examples/market"));
+    count.run("the example application", &mut market, python_result);
+    say(&format!("took {} s", started.elapsed().as_secs()));
+    count.finish()
+}
+
+fn edge_specs(root: &Path) -> Result<Command> {
+    let mut specs: Vec<_> = std::fs::read_dir(root.join("tests/edge"))
+        .map_err(|error| format!("tests/edge: {error}"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(".spec.mjs"))
+        .collect();
+    specs.sort();
+    let mut command = Command::new("node");
+    // One at a time: each starts a workerd, and two cores are all there may be.
+    command
+        .args(["--test", "--test-reporter=tap", "--test-concurrency=1"])
+        .args(specs)
+        .env("PATH", setup::path_with_node(root)?)
+        .current_dir(root);
+    Ok(command)
+}
+
+impl Count {
+    fn broken(&mut self, why: &str) {
+        say(&format!("FAILED: {why}"));
+        self.broken.push(why.to_owned());
+    }
+
+    /// A step that holds or not.
+    fn check(&mut self, name: &str, command: &mut Command) {
+        if let Err(error) = setup::run(name, command) {
+            self.broken(&error);
+        }
+    }
+
+    /// A test runner, whose results are read from what it prints.
+    fn run(&mut self, name: &str, command: &mut Command, read: fn(&str) -> Option<(u64, u64)>) {
+        say(name);
+        let (before, mut last) = (self.passed + self.failed, None);
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => return self.broken(&format!("{name}: {command:?}: {error}")),
+        };
+        let errors =
+            child.stderr.take().map(|errors| std::thread::spawn(move || show(errors, read)));
+        if let Some(output) = child.stdout.take() {
+            last = Some(show(output, read));
+        }
+        let from_errors = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let (passed, failed) = last.unwrap_or_default();
+        self.passed += passed + from_errors.0;
+        self.failed += failed + from_errors.1;
+        let ended = child.wait().is_ok_and(|status| status.success());
+        if !ended {
+            self.broken(&format!("{name}: {command:?} failed"));
+        } else if self.passed + self.failed == before {
+            self.broken(&format!("{name} ran no test"));
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        for why in &self.broken {
+            println!("broken: {why}");
+        }
+        // A broken step without a failed test of its own still counts as one failure.
+        let failed = if self.failed == 0 { self.broken.len() as u64 } else { self.failed };
+        println!("{} passed, {failed} failed", self.passed);
+        if failed == 0 { Ok(()) } else { Err("the tests failed".to_owned()) }
+    }
+}
+
+/// Shows the output as it comes and adds up its results.
+fn show(output: impl std::io::Read, read: fn(&str) -> Option<(u64, u64)>) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+        println!("{line}");
+        if let Some((passed, failed)) = read(&line) {
+            sum = (sum.0 + passed, sum.1 + failed);
+        }
+    }
+    sum
+}
+
+/// The number before a word: `21 passed`.
+fn before(line: &str, word: &str) -> Option<u64> {
+    let words: Vec<&str> =
+        line.split([' ', ';', ',', '(', ')', '=']).filter(|word| !word.is_empty()).collect();
+    let at = words.iter().position(|own| *own == word)?;
+    words.get(at.checked_sub(1)?)?.parse().ok()
+}
+
+/// `test result: ok. 21 passed; 0 failed; …`
+fn rust_result(line: &str) -> Option<(u64, u64)> {
+    if !line.starts_with("test result:") {
+        return None;
+    }
+    Some((before(line, "passed")?, before(line, "failed")?))
+}
+
+/// `# pass 12` and `# fail 0`
+fn node_result(line: &str) -> Option<(u64, u64)> {
+    let number = |name: &str| line.strip_prefix(name)?.trim().parse().ok();
+    match (number("# pass "), number("# fail ")) {
+        (Some(passed), _) => Some((passed, 0)),
+        (_, Some(failed)) => Some((0, failed)),
+        _ => None,
+    }
+}
+
+/// `Ran 30 tests in 3.6s` and `FAILED (failures=1, errors=2)`
+fn python_result(line: &str) -> Option<(u64, u64)> {
+    if let Some(rest) = line.strip_prefix("Ran ") {
+        return Some((rest.split(' ').next()?.parse().ok()?, 0));
+    }
+    line.starts_with("FAILED (").then_some((0, 1))
+}
