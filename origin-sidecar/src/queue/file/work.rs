@@ -115,3 +115,27 @@ impl group::Work for Work {
 fn fresh(fresh: bool) -> Outcome {
     if fresh { Outcome::Done } else { Outcome::Stale }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::local::group::Work as _;
+
+    #[test]
+    fn what_nobody_took_is_visible_in_the_next_transaction() {
+        let db = Connection::open_in_memory().expect("in memory");
+        db.execute_batch(store::SCHEMA).expect("schema");
+        let mut work = Work::new(1, Arc::new(Notify::new()));
+        store::send(&db, "a", "{}", 1).expect("sent");
+        let messages = store::receive(&db, 1, 1, 1, u64::MAX >> 1).expect("received");
+        assert!(!work.is_due());
+        work.undelivered(Outcome::Received(messages.clone()));
+        assert!(work.is_due(), "nobody else may come to start a transaction");
+        work.begin(&db).expect("begun");
+        let again = Order::Receive { max: 1, visibility: 60_000 };
+        let outcome = work.execute(&db, &again).expect("executed");
+        assert!(matches!(outcome, Outcome::Received(found) if found == messages));
+        work.end(true);
+        assert!(!work.is_due());
+    }
+}

@@ -160,3 +160,95 @@ impl<W: Work> Thread<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::task::{Context, Poll, Waker};
+
+    /// Each order says when its execution begins and then waits for leave to go on.
+    struct Steps {
+        begun: mpsc::Sender<u32>,
+        go: Receiver<()>,
+        undelivered: Vec<u32>,
+    }
+
+    impl Work for Steps {
+        type Order = u32;
+        /// The order, and those whose outcome nobody took before.
+        type Outcome = (u32, Vec<u32>);
+
+        fn execute(&mut self, _: &Connection, order: &u32) -> Sql<(u32, Vec<u32>)> {
+            self.begun.send(*order).expect("the test listens");
+            self.go.recv().expect("the test goes on");
+            Ok((*order, std::mem::take(&mut self.undelivered)))
+        }
+
+        fn undelivered(&mut self, (order, _): (u32, Vec<u32>)) {
+            self.undelivered.push(order);
+        }
+
+        fn outlives_caller(order: &u32) -> bool {
+            *order >= 100
+        }
+    }
+
+    fn steps() -> (Writer<Steps>, Receiver<u32>, mpsc::Sender<()>) {
+        let (begun, begins) = mpsc::channel();
+        let (leave, go) = mpsc::channel();
+        let db = Connection::open_in_memory().expect("in memory");
+        let work = Steps { begun, go, undelivered: Vec::new() };
+        (Writer::start(db, work).expect("a thread"), begins, leave)
+    }
+
+    /// Hands the order to the thread; the outcome stays open.
+    fn poll<F: Future>(future: F) -> std::pin::Pin<Box<F>> {
+        let mut future = Box::pin(future);
+        let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Pending));
+        future
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_nobody_takes_comes_back_to_the_work() {
+        let (writer, begins, leave) = steps();
+        let first = poll(writer.run(1));
+        assert_eq!(begins.recv(), Ok(1));
+        drop(first);
+        leave.send(()).expect("the thread waits");
+        leave.send(()).expect("the thread will wait");
+        assert_eq!(writer.run(2).await, Ok((2, vec![1])));
+    }
+
+    #[tokio::test]
+    async fn an_order_given_up_before_its_turn_is_not_executed() {
+        let (writer, begins, leave) = steps();
+        let first = poll(writer.run(1));
+        assert_eq!(begins.recv(), Ok(1));
+        drop(poll(writer.run(2)));
+        drop(poll(writer.run(100)));
+        let last = poll(writer.run(3));
+        for _ in 0..3 {
+            leave.send(()).expect("the thread waits");
+        }
+        assert_eq!((first.await, last.await.map(|it| it.0)), (Ok((1, vec![])), Ok(3)));
+        assert_eq!(begins.try_iter().collect::<Vec<_>>(), [100, 3]);
+    }
+
+    #[tokio::test]
+    async fn too_many_waiting_are_refused() {
+        let (writer, begins, leave) = steps();
+        let first = poll(writer.run(1));
+        assert_eq!(begins.recv(), Ok(1));
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|_| poll(writer.run(100))).collect();
+        assert_eq!(writer.run(2).await.expect_err("no room").name, "queue-full");
+        for _ in 0..=WAITING_MAX {
+            leave.send(()).expect("the thread waits");
+        }
+        assert!(first.await.is_ok());
+        for outcome in waiting {
+            assert!(outcome.await.is_ok());
+        }
+    }
+}
