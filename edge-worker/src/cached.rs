@@ -37,10 +37,25 @@ thread_local! {
 
 /// What a fetch for an entry came to.
 enum Fetched {
-    /// The stored answer was confirmed; it and its new judgement.
-    Confirmed(Judgement, Vec<(String, String)>),
+    /// The stored answer was confirmed; its fields with those of the 304, and their judgement.
+    Confirmed {
+        judgement: Judgement,
+        fields: Vec<(String, String)>,
+        way: Option<String>,
+    },
     New(Response),
     Failed(Failure),
+}
+
+impl Fetched {
+    /// The `Cache-Status` members of the caches this fetch went through.
+    fn way(&self) -> Result<Option<String>, JsValue> {
+        match self {
+            Self::Confirmed { way, .. } => Ok(way.clone()),
+            Self::New(response) => response.headers().get("cache-status"),
+            Self::Failed(_) => Ok(None),
+        }
+    }
 }
 
 pub(crate) async fn serve(call: Rc<Call>, plan: Plan<'static>) -> Result<Response, JsValue> {
@@ -55,11 +70,11 @@ pub(crate) async fn serve(call: Rc<Call>, plan: Plan<'static>) -> Result<Respons
     };
     match found.record.entry.look_up(js::now()) {
         Lookup::Fresh { age, ttl } => {
-            from_entry(&call, &found, age, CacheStatus::Hit { ttl }).await
+            from_entry(&call, &found, age, &CacheStatus::Hit { ttl }.member(Tier::Edge)).await
         }
         Lookup::StaleWhileRevalidate { age, ttl } => {
             renew(&call, plan, address);
-            from_entry(&call, &found, age, CacheStatus::StaleHit { ttl }).await
+            from_entry(&call, &found, age, &CacheStatus::StaleHit { ttl }.member(Tier::Edge)).await
         }
         Lookup::Expired { .. } if plan.only_if_cached => {
             found.discard();
@@ -102,7 +117,8 @@ async fn fetch(call: &Call, plan: &Plan<'_>, found: Option<&Found>) -> Result<Fe
         let confirmed = ResponseHead { status: found.status(), fields: &fields };
         // Confirmed, but by its new fields not to be kept: the body is good for this one answer.
         if let Ok(judgement) = judge(plan, &head, &confirmed, js::now()) {
-            return Ok(Fetched::Confirmed(judgement, fields));
+            let way = response.headers().get("cache-status")?;
+            return Ok(Fetched::Confirmed { judgement, fields, way });
         }
         return match origin::fill(call, plan, None).await? {
             Ok(response) => Ok(Fetched::New(response)),
@@ -112,12 +128,13 @@ async fn fetch(call: &Call, plan: &Plan<'_>, found: Option<&Found>) -> Result<Fe
     Ok(Fetched::New(response))
 }
 
-/// The stored fields with those of a 304 in their place.
+/// The stored fields with those of a 304 in their place. `Date` never stays: an answer confirmed
+/// by a 304 without one is as new as that 304.
 fn updated(found: &Found, not_modified: &Response) -> Vec<(String, String)> {
     let mut news = pairs(&not_modified.headers());
     news.retain(|(name, _)| !NOT_UPDATED.contains(&name.as_str()));
     let mut fields = found.origin_fields();
-    fields.retain(|(name, _)| !news.iter().any(|(new, _)| new == name));
+    fields.retain(|(name, _)| name != "date" && !news.iter().any(|(new, _)| new == name));
     fields.extend(news);
     fields
 }
@@ -132,11 +149,12 @@ async fn expired(
     aged: Aged,
 ) -> Result<Response, JsValue> {
     let status = match &fetched {
-        Fetched::Confirmed(..) => None,
+        Fetched::Confirmed { .. } => None,
         Fetched::New(response) if response.status() < 500 => None,
         Fetched::New(response) => Some(Some(response.status())),
         Fetched::Failed(_) => Some(None),
     };
+    let way = fetched.way()?;
     if let Some(status) = status
         && found.record.entry.serves_on_error(js::now())
     {
@@ -144,16 +162,24 @@ async fn expired(
             store::discard(response);
         }
         let status = CacheStatus::StaleOnError { ttl: aged.ttl, status };
-        return from_entry(call, &found, aged.seconds, status).await;
+        return from_entry(call, &found, aged.seconds, &behind(way, status)).await;
     }
-    let Fetched::Confirmed(judgement, fields) = fetched else {
+    let Fetched::Confirmed { judgement, fields, .. } = fetched else {
         found.discard();
         return forward(call, plan, address, fetched, Miss::Stale, Vec::new());
     };
     let body = found.split()?;
     let found = found.renewed(judgement.clone(), &fields)?;
+    // A cache behind us may have confirmed an old answer because its own origin failed.
+    let age = judgement.entry.age(js::now()) / 1000;
     keep(call, address, judgement, fields, body, Vec::new());
-    from_entry(call, &found, 0, CacheStatus::Revalidated).await
+    from_entry(call, &found, age, &behind(way, CacheStatus::Revalidated)).await
+}
+
+/// Our member behind those of the caches that were asked in this request.
+fn behind(way: Option<String>, status: CacheStatus) -> String {
+    let member = status.member(Tier::Edge);
+    way.map_or_else(|| member.clone(), |way| format!("{way}, {member}"))
 }
 
 /// Answers with what the origin sent, and keeps it if it may be kept.
@@ -172,7 +198,7 @@ fn forward(
             let status = CacheStatus::Miss { reason, stored, collapsed: false };
             return reply::failed(call.rules, &failure, status);
         }
-        Fetched::Confirmed(..) => return Err("a 304 without an entry".into()),
+        Fetched::Confirmed { .. } => return Err("a 304 without an entry".into()),
     };
     let head = call.incoming.head();
     let fields = pairs(&response.headers());
@@ -256,7 +282,7 @@ async fn renew_now(call: &Call, plan: &Plan<'static>, address: &str) -> Result<(
     let head = call.incoming.head();
     let store::Lookup::Found(found) = store::find(address, &head).await? else { return Ok(()) };
     match fetch(call, plan, Some(&found)).await? {
-        Fetched::Confirmed(judgement, fields) => {
+        Fetched::Confirmed { judgement, fields, .. } => {
             let body = found.split()?;
             found.discard();
             store::keep(address, &head, judgement, &fields, &body, &[]).await
@@ -292,15 +318,14 @@ fn in_background(call: &Call, work: impl Future<Output = Result<(), JsValue>> + 
     }));
 }
 
-/// A stored answer, or the part of it that the request asks for.
+/// A stored answer, or the part of it that the request asks for; `status` is its `Cache-Status`.
 async fn from_entry(
     call: &Call,
     found: &Found,
     age: u64,
-    status: CacheStatus,
+    status: &str,
 ) -> Result<Response, JsValue> {
     let head = call.incoming.head();
-    let member = status.member(Tier::Edge);
     let entry = &found.record.entry;
     let selected = match (found.status(), found.length()) {
         (200, Some(length)) => select(&head, entry, length),
@@ -310,28 +335,28 @@ async fn from_entry(
     match selected {
         Selected::NotModified => {
             found.discard();
-            let answer = found.dress(reply::empty(304, &found.headers())?, age, &member)?;
+            let answer = found.dress(reply::empty(304, &found.headers())?, age, status)?;
             bodiless(&answer, 304)
         }
         Selected::Part { from, to } => match found.part(from, to).await? {
             Some(part) => {
                 found.discard();
-                found.dress(reply::copy(&part)?, age, &member)
+                found.dress(reply::copy(&part)?, age, status)
             }
-            None => found.answer(age, &member),
+            None => found.answer(age, status),
         },
         Selected::Unsatisfiable => {
             found.discard();
-            let answer = found.dress(reply::empty(416, &found.headers())?, age, &member)?;
+            let answer = found.dress(reply::empty(416, &found.headers())?, age, status)?;
             let length = found.length().unwrap_or_default();
             answer.headers().set("content-range", &format!("bytes */{length}"))?;
             bodiless(&answer, 416)
         }
         Selected::Full if head.method == "HEAD" => {
             found.discard();
-            found.dress(reply::empty(found.status(), &found.headers())?, age, &member)
+            found.dress(reply::empty(found.status(), &found.headers())?, age, status)
         }
-        Selected::Full => found.answer(age, &member),
+        Selected::Full => found.answer(age, status),
     }
 }
 

@@ -237,9 +237,9 @@ impl Found {
         Ok(part.filter(|part| part.status() == 206))
     }
 
-    /// The stored answer as clients see it; `age` in seconds.
-    pub(crate) fn answer(&self, age: u64, member: &str) -> Result<Response, JsValue> {
-        self.dress(reply::copy(&self.response)?, age, member)
+    /// The stored answer as clients see it; `age` in seconds, `status` for `Cache-Status`.
+    pub(crate) fn answer(&self, age: u64, status: &str) -> Result<Response, JsValue> {
+        self.dress(reply::copy(&self.response)?, age, status)
     }
 
     /// Gives an answer made from this entry the fields that clients see.
@@ -247,7 +247,7 @@ impl Found {
         &self,
         answer: Response,
         age: u64,
-        member: &str,
+        status: &str,
     ) -> Result<Response, JsValue> {
         let headers = answer.headers();
         for name in DROPPED.iter().chain(&HIDDEN) {
@@ -260,7 +260,7 @@ impl Found {
             headers.set("cache-control", value)?;
         }
         headers.set("age", &age.to_string())?;
-        reply::add_status(&headers, member)?;
+        reply::add_status(&headers, status)?;
         Ok(answer)
     }
 

@@ -92,6 +92,56 @@ test("an expired answer with an ETag is renewed by 304 and not sent again", asyn
   assert.equal(origin.count(path), 2);
 });
 
+/** What the sidecar answers with when the app is down: old, and saying so. */
+const STALE = {
+  age: "33",
+  etag: '"v1"',
+  "cache-status": "spillway-sidecar; hit; fwd=stale; ttl=-30; detail=stale-on-error",
+};
+
+for (const status of [304, 200]) {
+  test(`the age and the way of a ${status} of a cache behind us reach the client, and age counts`, async () => {
+    const path = `/api/prices/stale-${status}`;
+    origin.answer(path, 200, { etag: '"v1"' }, "old");
+    await edge.send(path);
+    await sleep(PAST_LIFETIME_MS);
+    origin.answer(path, status, STALE, status === 304 ? undefined : "old");
+    for (let visit = 2; visit <= 3; visit++) {
+      const answer = await edge.send(path);
+      assert.equal(answer.status, 200);
+      assert.equal(answer.body, "old");
+      assert.equal(answer.headers.age, "33");
+      assert.match(answer.headers["cache-status"], /^spillway-sidecar; hit; fwd=stale; .*, spillway-edge; /);
+      assert.match(cacheStatus(answer), /fwd=stale/);
+      assert.equal(origin.count(path), visit, "older than its lifetime: asked for again");
+    }
+  });
+}
+
+test("a renewed answer's age counts on in the store, where nothing is said of the way it came", async () => {
+  const path = "/pages/aged";
+  origin.answer(path, 200, { etag: '"v1"', "cache-control": "max-age=1" }, "page");
+  await edge.send(path);
+  await sleep(PAST_LIFETIME_MS);
+  origin.answer(path, 304, { ...STALE, "cache-control": "max-age=60" });
+  assert.equal((await edge.send(path)).headers.age, "33");
+  const hit = await edge.send(path);
+  assert.match(hit.headers["cache-status"], /^spillway-edge; hit; ttl=2\d$/);
+  assert.match(hit.headers.age, /^3[34]$/);
+  assert.equal(origin.count(path), 2);
+});
+
+test("a failed answer's way is told before ours when a stale one takes its place", async () => {
+  const path = "/api/prices/failed-behind";
+  origin.answer(path, 200, {}, "good");
+  await edge.send(path);
+  await sleep(PAST_LIFETIME_MS);
+  origin.answer(path, 502, { "cache-status": "spillway-sidecar; fwd=uri-miss" }, "oops");
+  const answer = await edge.send(path);
+  assert.equal(answer.body, "good");
+  assert.match(answer.headers["cache-status"], /^spillway-sidecar; fwd=uri-miss, spillway-edge; hit; fwd=stale; fwd-status=502/);
+});
+
 test("only listed query parameters reach the origin and the key", async () => {
   const path = "/api/prices/query";
   origin.answer(path, 200, {}, "q");
