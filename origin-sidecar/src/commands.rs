@@ -70,10 +70,15 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
             })
         })
         .collect();
-    main.block_on(attend(&app, settings.common.routes.clone(), text, admin));
-    for thread in threads {
-        thread.join().map_err(|_| Stop::run("a serving thread died"))??;
-    }
+    main.block_on(async {
+        attend(&app, settings.common.routes.clone(), text, admin).await;
+        // The admin port is served by this runtime, also while requests finish.
+        let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
+        for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
+            ended.map_err(|_| Stop::run("a serving thread died"))??;
+        }
+        Ok(())
+    })?;
     tracing::info!("drained");
     Ok(())
 }

@@ -201,7 +201,9 @@ pub fn staleness(document: &Document) -> Vec<String> {
             let sum =
                 window(cache.edge).zip(window(cache.sidecar)).map(|(edge, sidecar)| edge + sidecar);
             let worst = match (sum, cache.max_staleness) {
-                _ if cache.versioned => "none for versioned names, others as the origin says".to_owned(),
+                _ if cache.versioned => {
+                    "none for versioned names, others as the origin says".to_owned()
+                }
                 (Some(sum), Some(max)) => format!("{} ms", sum.min(max)),
                 (None, Some(max)) => format!("{max} ms"),
                 (Some(sum), None) => format!("{sum} ms"),

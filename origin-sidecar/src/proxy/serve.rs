@@ -13,6 +13,7 @@ use socket2::{Domain, Socket, Type};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -25,6 +26,9 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 100;
 /// Connections of one thread; each costs about 6 KiB.
 const CONNECTIONS_MAX: usize = 10_000;
+/// How long the drain waits for the first request of a connection that never had one: a request
+/// may be on its way.
+const UNUSED_GRACE: Duration = Duration::from_millis(500);
 /// Connections the kernel holds for us while we are busy.
 const BACKLOG: i32 = 1024;
 
@@ -98,7 +102,10 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     metrics.connections.inc();
     let peer = peer.ip();
     let is_trusted = options.trusted.iter().any(|block| block.contains(peer));
+    let is_used = Arc::new(AtomicBool::new(false));
+    let mark = Arc::clone(&is_used);
     let service = service_fn(move |request| {
+        mark.store(true, Ordering::Relaxed);
         let worker = Arc::clone(&worker);
         async move { Ok::<_, Infallible>(handle(&worker, request, peer, is_trusted).await) }
     });
@@ -114,7 +121,12 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
         served = connection.as_mut() => served,
         () = App::drained(&mut draining) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            if is_used.load(Ordering::Relaxed) {
+                connection.await
+            } else {
+                // Opened ahead and never used: hyper would wait for its first request.
+                tokio::time::timeout(UNUSED_GRACE, connection).await.unwrap_or(Ok(()))
+            }
         }
     };
     if let Err(error) = served {

@@ -1,1 +1,35 @@
-//! The small language the whole-system tests are written in.
+//! The small language the whole-system tests are written in: an [`App`] whose answers a test
+//! writes, [`Spillway`] processes in front of it, and a [`Client`].
+//!
+//! Everything is a real process or a real socket; ports come from the system.
+
+mod app;
+mod client;
+mod emulator;
+mod process;
+
+pub use app::{App, Asked, Gate, Reply};
+pub use client::{Answer, Client};
+pub use emulator::Emulator;
+pub use process::{Ended, Spillway, folder, run};
+
+/// Nothing in a test takes longer; a test that waits for something that never comes ends here.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Asks until the answer is as wanted. For what happens soon, but at a time nobody tells.
+///
+/// # Panics
+/// When it is not so within [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < until, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,186 @@
+//! An unchanged application, as far as Spillway can tell.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// A request as the app saw it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Holds answers back until a test lets them go.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+}
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.add_permits(1_000_000);
+    }
+}
+
+/// What the app answers.
+#[derive(Clone)]
+pub struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+    gate: Option<Gate>,
+}
+
+impl Reply {
+    pub fn ok(body: impl Into<Bytes>) -> Self {
+        Self { status: 200, headers: Vec::new(), body: body.into(), gate: None }
+    }
+
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::ok("") }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Not before the gate opens.
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+}
+
+type Handler = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    handlers: HashMap<String, Handler>,
+    asked: Vec<Asked>,
+}
+
+pub struct App {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl App {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound port");
+        let state = Arc::new(Mutex::new(State::default()));
+        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        Self { address, state, server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers a path always the same.
+    pub fn on(&self, path: &str, reply: Reply) {
+        self.answer(path, move |_| reply.clone());
+    }
+
+    /// Answers a path as the request asks for.
+    pub fn answer(&self, path: &str, handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
+        self.state.lock().expect("no panic").handlers.insert(path.to_owned(), Arc::new(handler));
+    }
+
+    /// Requests for a path, in order.
+    pub fn asked(&self, path: &str) -> Vec<Asked> {
+        let state = self.state.lock().expect("no panic");
+        let is_path = |asked: &&Asked| asked.target.split('?').next() == Some(path);
+        state.asked.iter().filter(is_path).cloned().collect()
+    }
+
+    pub fn count(&self, path: &str) -> usize {
+        self.asked(path).len()
+    }
+
+    /// Waits until a path has been asked for so often.
+    pub async fn until_asked(&self, path: &str, times: usize) -> Vec<Asked> {
+        crate::eventually(&format!("{times} requests for {path}"), || async {
+            Some(self.asked(path)).filter(|asked| asked.len() >= times)
+        })
+        .await
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(request, Arc::clone(&state)));
+            // A connection that the proxy gives up is part of many tests.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<Mutex<State>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let target = parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let asked = Asked { method: parts.method, target, headers: parts.headers, body };
+    let path = asked.target.split('?').next().unwrap_or_default().to_owned();
+    let handler = {
+        let mut state = state.lock().expect("no panic");
+        state.asked.push(asked.clone());
+        state.handlers.get(&path).cloned()
+    };
+    let reply = handler.map_or_else(
+        || Reply::status(404).body("the app has no such page"),
+        |handler| handler(&asked),
+    );
+    if let Some(Gate(gate)) = &reply.gate {
+        gate.acquire().await.expect("an open semaphore").forget();
+    }
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = StatusCode::from_u16(reply.status).expect("a status");
+    for (name, value) in reply.headers {
+        let name = http::HeaderName::try_from(name).expect("a field name");
+        response.headers_mut().append(name, value.parse().expect("a field value"));
+    }
+    Ok(response)
+}

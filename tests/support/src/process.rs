@@ -1,0 +1,224 @@
+//! The real program, as a process of its own.
+
+use crate::{App, Client, PATIENCE};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// Of all processes of the tests; long enough to be accepted.
+const SECRET: &str = "tests-tests-tests-tests-tests-tests";
+
+/// A folder that is gone when the test is.
+pub fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// `SPILLWAY_BIN`, or the program built now.
+fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let built = std::process::Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "origin-sidecar"])
+            .current_dir(&root)
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "the program does not build");
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        target.join("debug/spillway")
+    };
+    PROGRAM
+        .get_or_init(|| std::env::var_os("SPILLWAY_BIN").map_or_else(build, PathBuf::from))
+        .clone()
+}
+
+/// How a command that ends by itself ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub output: String,
+    pub errors: String,
+}
+
+/// Runs a command such as `check FILE` to its end.
+pub async fn run(arguments: &[&str]) -> Ended {
+    let output =
+        Command::new(program()).args(arguments).output().await.expect("the program starts");
+    Ended {
+        code: output.status.code(),
+        output: String::from_utf8_lossy(&output.stdout).into_owned(),
+        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A `proxy` or `consume` process.
+pub struct Spillway {
+    child: Child,
+    listen: String,
+    admin: String,
+    _rules: TempDir,
+    rules_file: PathBuf,
+}
+
+/// What a process is started with.
+pub struct Setup {
+    command: &'static str,
+    rules: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Spillway {
+    /// A sidecar with these rules in front of the app.
+    pub fn proxy(rules: &str, app: &App) -> Setup {
+        Self::proxy_to(rules, &app.url())
+    }
+
+    /// The same in front of any address.
+    pub fn proxy_to(rules: &str, app: &str) -> Setup {
+        let arguments = ["--listen", "127.0.0.1:0", "--threads", "2", "--app", app];
+        Setup {
+            command: "proxy",
+            rules: rules.to_owned(),
+            arguments: arguments.map(str::to_owned).to_vec(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// A worker with these rules beside the app.
+    pub fn consume(rules: &str, app: &App) -> Setup {
+        Setup {
+            command: "consume",
+            arguments: vec!["--app".to_owned(), app.url()],
+            ..Self::proxy(rules, app)
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(format!("http://{}", self.listen))
+    }
+
+    pub fn admin(&self) -> Client {
+        Client::new(format!("http://{}", self.admin))
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> &str {
+        &self.listen
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
+    /// Replaces the rules file of the running process.
+    pub fn change_rules(&self, rules: &str) {
+        std::fs::write(&self.rules_file, rules).expect("the rules file");
+    }
+
+    /// A metric's value by its exact series; 0 when it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let page = self.admin().get("/metrics").await.text();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// As a node failure would: no signal is handled.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the process was running");
+    }
+
+    pub async fn terminate(&self) {
+        let id = self.child.id().expect("a running process").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM was not sent");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("the process ends").expect("a child").code()
+    }
+}
+
+impl Setup {
+    pub fn with(mut self, flag: &str, value: &str) -> Self {
+        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The embedded queue and results in a folder.
+    pub fn jobs(self, queue: &str, folder: &Path) -> Self {
+        let files = format!("file:{}", folder.display());
+        let spool = folder.display().to_string();
+        self.with("--queue", &format!("{queue}={files}"))
+            .with("--results", &files)
+            .with("--spool", &spool)
+    }
+
+    fn command(&self, rules: &Path) -> Command {
+        let mut command = Command::new(program());
+        command
+            .arg(self.command)
+            .args(["--admin", "127.0.0.1:0", "--routes"])
+            .arg(rules)
+            .args(&self.arguments)
+            .env("SPILLWAY_SECRET", SECRET)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts it and waits until it says that it listens.
+    ///
+    /// # Panics
+    /// When it ends instead; with what it said.
+    pub async fn start(self) -> Spillway {
+        let rules = folder();
+        let rules_file = rules.path().join("routes.toml");
+        std::fs::write(&rules_file, &self.rules).expect("a rules file");
+        let mut child =
+            self.command(&rules_file).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let errors = child.stderr.take().expect("a pipe");
+        let mut lines = BufReader::new(errors).lines();
+        let mut said = String::new();
+        let announced = loop {
+            let line =
+                tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a line in time");
+            let Some(line) = line.expect("text") else { panic!("the program ended: {said}") };
+            let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if json["message"] == "listening" {
+                break json;
+            }
+            said.push_str(&line);
+        };
+        // The rest is shown with a failing test.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                eprintln!("spillway: {line}");
+            }
+        });
+        let text = |name: &str| announced[name].as_str().unwrap_or_default().to_owned();
+        Spillway { child, listen: text("listen"), admin: text("admin"), _rules: rules, rules_file }
+    }
+
+    /// Starts it and waits for its end: for starts that must be refused.
+    pub async fn refused(self) -> Ended {
+        let rules = folder();
+        let rules_file = rules.path().join("routes.toml");
+        std::fs::write(&rules_file, &self.rules).expect("a rules file");
+        let output = self.command(&rules_file).output().await.expect("the program starts");
+        Ended {
+            code: output.status.code(),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The sidecar's HTTP cache, seen from a client and from the app.
+
+use support::{App, Client, Gate, Reply, Spillway, eventually};
+
+const RULES: &str = r#"
+    [[route]]
+    name  = "minute"
+    match = { path = "/minute/{*rest}" }
+    cache = { sidecar = "1m", stale_if_error = "1h", query = ["a", "b"] }
+
+    [[route]]
+    name  = "instant"
+    match = { path = "/instant" }
+    cache = { sidecar = "1ms", stale_while_revalidate = "1h" }
+
+    [[route]]
+    name  = "fragile"
+    match = { path = "/fragile" }
+    cache = { sidecar = "1ms", stale_if_error = "1h" }
+
+    [[route]]
+    name  = "origin"
+    match = { path = "/origin/{*rest}" }
+    cache = { sidecar = "from-origin" }
+
+    [[route]]
+    name  = "watched"
+    match = { path = "/watched" }
+    cache = { mode = "observe", sidecar = "1m" }
+"#;
+
+async fn started() -> (App, Spillway, Client) {
+    let app = App::start().await;
+    let sidecar = Spillway::proxy(RULES, &app).start().await;
+    let client = sidecar.client();
+    (app, sidecar, client)
+}
+
+#[tokio::test]
+async fn a_second_request_is_answered_from_memory() {
+    let (app, sidecar, client) = started().await;
+    app.on("/minute/x", Reply::ok("once"));
+    assert_eq!(client.get("/minute/x").await.cache(), "fwd=uri-miss; stored");
+    let hit = client.get("/minute/x").await;
+    assert!(hit.cache().starts_with("hit; ttl="), "{}", hit.cache());
+    assert_eq!((hit.status, hit.text().as_str()), (200, "once"));
+    assert!(hit.header("age").parse::<u64>().is_ok(), "{}", hit.header("age"));
+    assert_eq!(app.count("/minute/x"), 1);
+    let hits = r#"spillway_cache_requests_total{result="hit",route="minute"}"#;
+    assert_eq!(sidecar.metric(hits).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_hundred_misses_of_one_key_make_one_request() {
+    let (app, _sidecar, client) = started().await;
+    let gate = Gate::default();
+    app.on("/minute/x", Reply::ok("once").behind(&gate));
+    let asking: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("/minute/x").await })
+        })
+        .collect();
+    app.until_asked("/minute/x", 1).await;
+    gate.open();
+    for answer in asking {
+        let answer = answer.await.expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "once"));
+    }
+    assert_eq!(app.count("/minute/x"), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_end_the_fetch() {
+    let (app, _sidecar, client) = started().await;
+    let gate = Gate::default();
+    app.on("/minute/x", Reply::ok("once").behind(&gate));
+    let leaving = client.clone();
+    let asking = tokio::spawn(async move { leaving.get("/minute/x").await });
+    app.until_asked("/minute/x", 1).await;
+    asking.abort();
+    gate.open();
+    eventually("the answer is stored", || async {
+        client.get("/minute/x").await.cache().starts_with("hit").then_some(())
+    })
+    .await;
+    assert_eq!(app.count("/minute/x"), 1);
+}
+
+#[tokio::test]
+async fn uncacheable_answers_are_not_waited_for_in_line() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/minute/x", Reply::ok("mine").with("cache-control", "private"));
+    assert_eq!(client.get("/minute/x").await.cache(), "fwd=uri-miss; detail=private");
+    let gate = Gate::default();
+    app.on("/minute/x", Reply::ok("mine").with("cache-control", "private").behind(&gate));
+    let asking: Vec<_> = (0..5)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("/minute/x").await.status })
+        })
+        .collect();
+    // All five are at the app at once: nobody waits for another's answer.
+    app.until_asked("/minute/x", 6).await;
+    gate.open();
+    for status in asking {
+        assert_eq!(status.await.expect("an answer"), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_served_while_a_new_one_is_fetched() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/instant", Reply::ok("old"));
+    client.get("/instant").await;
+    let gate = Gate::default();
+    app.on("/instant", Reply::ok("new").behind(&gate));
+    let stale = eventually("the answer is stale", || async {
+        Some(client.get("/instant").await).filter(|answer| answer.cache().contains("revalidating"))
+    })
+    .await;
+    assert_eq!(stale.text(), "old");
+    gate.open();
+    eventually("the new answer is served", || async {
+        (client.get("/instant").await.text() == "new").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_served_when_the_app_fails_or_is_gone() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/fragile", Reply::ok("kept"));
+    client.get("/fragile").await;
+    app.on("/fragile", Reply::status(500));
+    let stale = eventually("the lifetime is over", || async {
+        Some(client.get("/fragile").await)
+            .filter(|answer| answer.cache().contains("stale-on-error"))
+    })
+    .await;
+    assert_eq!((stale.status, stale.text().as_str()), (200, "kept"));
+    assert!(stale.cache().contains("fwd-status=500"), "{}", stale.cache());
+    drop(app);
+    let stale = client.get("/fragile").await;
+    assert_eq!((stale.status, stale.text().as_str()), (200, "kept"));
+}
+
+#[tokio::test]
+async fn an_answer_for_one_person_is_never_given_to_another() {
+    let (app, _sidecar, client) = started().await;
+    for (path, reply) in [
+        ("/minute/cookie", Reply::ok("a").with("set-cookie", "session=1")),
+        ("/minute/private", Reply::ok("a").with("cache-control", "Private, max-age=60")),
+        ("/minute/no-store", Reply::ok("a").with("cache-control", "No-Store")),
+        ("/minute/star", Reply::ok("a").with("vary", "*")),
+    ] {
+        app.on(path, reply);
+        client.get(path).await;
+        client.get(path).await;
+        assert_eq!(app.count(path), 2, "{path} was stored");
+    }
+    app.on("/minute/x", Reply::ok("a"));
+    let known = client.with("authorization", "Bearer alice");
+    assert_eq!(known.get("/minute/x").await.cache(), "fwd=uri-miss; detail=authorization");
+    assert_eq!(
+        client.with("cookie", "session=1").get("/minute/x").await.cache(),
+        "fwd=bypass; detail=cookie"
+    );
+    assert_eq!(app.count("/minute/x"), 2);
+}
+
+#[tokio::test]
+async fn only_listed_parameters_reach_the_app_and_the_key() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/minute/x", Reply::ok("x"));
+    client.get("/minute/x?b=2&utm_source=mail&a=1").await;
+    assert!(client.get("/minute/x?a=1&b=2&fbclid=9").await.cache().starts_with("hit"));
+    assert_eq!(app.asked("/minute/x")[0].target, "/minute/x?a=1&b=2");
+    client.get("/minute/x?a=2").await;
+    assert_eq!(app.count("/minute/x"), 2);
+}
+
+#[tokio::test]
+async fn what_a_client_claims_about_itself_does_not_reach_a_shared_answer() {
+    let (app, _sidecar, client) = started().await;
+    app.answer("/minute/x", |asked| {
+        Reply::ok(asked.header("x-forwarded-host").unwrap_or_default().to_owned())
+    });
+    let poisoner = client
+        .with("x-forwarded-host", "evil.example")
+        .with("x-original-url", "/admin")
+        .with("x-forwarded-for", "6.6.6.6");
+    poisoner.get("/minute/x").await;
+    let asked = app.asked("/minute/x").remove(0);
+    assert_ne!(asked.header("x-forwarded-host"), Some("evil.example"));
+    assert_eq!((asked.header("x-original-url"), asked.header("x-forwarded-for")), (None, None));
+    assert!(!client.get("/minute/x").await.text().contains("evil"));
+}
+
+#[tokio::test]
+async fn a_write_makes_the_stored_answer_obsolete() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/minute/x", Reply::ok("old"));
+    client.get("/minute/x").await;
+    app.on("/minute/x", Reply::ok("new"));
+    assert_eq!(client.get("/minute/x").await.text(), "old");
+    client.post("/minute/x", "change").await;
+    assert_eq!(client.get("/minute/x").await.text(), "new");
+}
+
+#[tokio::test]
+async fn languages_that_the_answer_varies_by_are_kept_apart() {
+    let (app, _sidecar, client) = started().await;
+    app.answer("/minute/x", |asked| {
+        Reply::ok(asked.header("accept-language").unwrap_or("none").to_owned())
+            .with("vary", "Accept-Language")
+    });
+    let (german, french) =
+        (client.with("accept-language", "de"), client.with("accept-language", "fr"));
+    assert_eq!(german.get("/minute/x").await.text(), "de");
+    let other = french.get("/minute/x").await;
+    assert_eq!((other.text().as_str(), other.cache().as_str()), ("fr", "fwd=vary-miss; stored"));
+    assert!(german.get("/minute/x").await.cache().starts_with("hit"));
+    assert_eq!(german.get("/minute/x").await.text(), "de");
+}
+
+#[tokio::test]
+async fn conditions_ranges_and_head_are_answered_from_the_stored_200() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/minute/x", Reply::ok("0123456789").with("etag", "\"v1\""));
+    client.get("/minute/x").await;
+    let same = client.with("if-none-match", "W/\"v1\"").get("/minute/x").await;
+    assert_eq!((same.status, same.body.len()), (304, 0));
+    let part = client.with("range", "bytes=2-4").get("/minute/x").await;
+    assert_eq!((part.status, part.text().as_str()), (206, "234"));
+    assert_eq!(part.header("content-range"), "bytes 2-4/10");
+    assert_eq!(client.with("range", "bytes=10-").get("/minute/x").await.status, 416);
+    let head = client.send("HEAD", "/minute/x", "").await;
+    assert_eq!((head.status, head.header("content-length").as_str()), (200, "10"));
+    assert_eq!(app.count("/minute/x"), 1);
+}
+
+#[tokio::test]
+async fn an_unchanged_answer_is_revalidated_not_sent_again() {
+    let (app, _sidecar, client) = started().await;
+    app.answer("/origin/x", |asked| match asked.header("if-none-match") {
+        Some("\"v1\"") => Reply::status(304).with("x-version", "2"),
+        _ => Reply::ok("body")
+            .with("etag", "\"v1\"")
+            .with("cache-control", "max-age=0")
+            .with("x-version", "1"),
+    });
+    client.get("/origin/x").await;
+    let again = client.get("/origin/x").await;
+    assert_eq!(
+        (again.status, again.text().as_str(), again.header("x-version").as_str()),
+        (200, "body", "2")
+    );
+    assert_eq!(again.cache(), "hit; fwd=stale; fwd-status=304; stored");
+}
+
+#[tokio::test]
+async fn a_rule_that_is_observed_stores_nothing_and_says_what_it_would_do() {
+    let (app, sidecar, client) = started().await;
+    app.on("/watched", Reply::ok("x"));
+    client.get("/watched").await;
+    assert_eq!(client.get("/watched").await.cache(), "fwd=bypass; detail=observed");
+    assert_eq!(app.count("/watched"), 2);
+    let observed = r#"spillway_observed_total{outcome="use",route="watched",rule="cache"}"#;
+    assert_eq!(sidecar.metric(observed).await, 2.0);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_without_a_cache_rule() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/free", Reply::ok("x").with("cache-control", "public, max-age=60"));
+    client.get("/free").await;
+    assert_eq!(client.get("/free").await.header("cache-status"), "");
+    assert_eq!(app.count("/free"), 2);
+}
+
+#[tokio::test]
+async fn answers_judged_by_old_rules_are_not_served_under_new_ones() {
+    let (app, sidecar, client) = started().await;
+    app.on("/minute/x", Reply::ok("leaked"));
+    client.get("/minute/x").await;
+    sidecar.change_rules(&RULES.replace("query = [\"a\", \"b\"]", "query = [\"a\"]"));
+    eventually("the rules are reloaded", || async {
+        (sidecar.metric(r#"spillway_rules_reloads_total{result="taken"}"#).await > 0.0)
+            .then_some(())
+    })
+    .await;
+    app.on("/minute/x", Reply::ok("mended"));
+    assert_eq!(client.get("/minute/x").await.text(), "mended");
+}
