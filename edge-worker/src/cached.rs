@@ -13,8 +13,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use wasm_bindgen::prelude::JsValue;
-use wasm_bindgen_futures::future_to_promise;
 use web_sys::Response;
+use worker::console_error;
 
 /// Cloudflare ends background work so long after the answer; a renewal older than this is dead
 /// and must not keep others from trying.
@@ -99,7 +99,7 @@ async fn look_up(call: &Call, address: &str) -> (Option<Box<Found>>, Miss, Vec<S
         Ok(store::Lookup::OtherVariant { names }) => (None, Miss::Vary, names),
         Ok(store::Lookup::Nothing) => (None, Miss::Uri, Vec::new()),
         Err(thrown) => {
-            js::log_error(&format!("spillway-edge: store-read: {}", js::reason(&thrown)));
+            console_error!("spillway-edge: store-read: {}", js::reason(&thrown));
             (None, Miss::Uri, Vec::new())
         }
     }
@@ -310,12 +310,11 @@ async fn renew_now(call: &Call, plan: &Plan<'static>, address: &str) -> Result<(
 }
 
 fn in_background(call: &Call, work: impl Future<Output = Result<(), JsValue>> + 'static) {
-    call.context.wait_until(&future_to_promise(async move {
+    call.context.wait_until(async move {
         if let Err(thrown) = work.await {
-            js::log_error(&format!("spillway-edge: store-write: {}", js::reason(&thrown)));
+            console_error!("spillway-edge: store-write: {}", js::reason(&thrown));
         }
-        Ok(JsValue::UNDEFINED)
-    }));
+    });
 }
 
 /// A stored answer, or the part of it that the request asks for; `status` is its `Cache-Status`.
@@ -382,6 +381,6 @@ pub(crate) async fn invalidate(call: &Call, status: u16) {
     if let Action::Cache(plan) = decide(call.rules, &get).action
         && let Err(thrown) = store::delete(&store::address(call, &plan)).await
     {
-        js::log_error(&format!("spillway-edge: store-delete: {}", js::reason(&thrown)));
+        console_error!("spillway-edge: store-delete: {}", js::reason(&thrown));
     }
 }

@@ -1,36 +1,19 @@
-//! What the Workers runtime has beyond the browser: the few names that web-sys does not know.
+//! What the Workers runtime has beyond the browser, as far as neither web-sys nor `worker` gives
+//! it: the crate's own cache, fetch and delay are for its own request and response types, which
+//! are made anew from every handle.
 
 use js_sys::Promise;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
-use web_sys::{Request, Response};
+use web_sys::{Cache, Request};
 
 #[wasm_bindgen]
 extern "C" {
-    /// Variables of the deployment (`[vars]` in wrangler.toml).
-    pub type Env;
-    #[wasm_bindgen(method, getter, js_name = SPILLWAY_ORIGIN)]
-    pub(crate) fn origin(this: &Env) -> Option<String>;
-
-    /// The request's execution context.
-    #[derive(Clone)]
-    pub type Context;
-    #[wasm_bindgen(method, js_name = waitUntil)]
-    pub(crate) fn wait_until(this: &Context, promise: &Promise);
-
     pub(crate) type Caches;
     #[wasm_bindgen(thread_local_v2, js_name = caches)]
     pub(crate) static CACHES: Caches;
     #[wasm_bindgen(method, getter, js_name = default)]
     pub(crate) fn default_cache(this: &Caches) -> Cache;
-
-    pub(crate) type Cache;
-    #[wasm_bindgen(method, js_name = match)]
-    pub(crate) fn lookup(this: &Cache, key: &Request) -> Promise;
-    #[wasm_bindgen(method)]
-    pub(crate) fn put(this: &Cache, key: &Request, response: &Response) -> Promise;
-    #[wasm_bindgen(method)]
-    pub(crate) fn delete(this: &Cache, key: &Request) -> Promise;
 
     #[wasm_bindgen(js_name = fetch)]
     pub(crate) fn fetch(request: &Request) -> Promise;
@@ -41,9 +24,6 @@ extern "C" {
     /// Resolves to `undefined` after so many milliseconds.
     #[wasm_bindgen(method)]
     pub(crate) fn wait(this: &Scheduler, milliseconds: f64) -> Promise;
-
-    #[wasm_bindgen(js_namespace = console, js_name = error)]
-    pub(crate) fn log_error(text: &str);
 }
 
 /// The compiled rules, a file that the build lays beside the bundle.

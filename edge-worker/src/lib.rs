@@ -23,8 +23,12 @@ use rules::edge::{Action, decide};
 use rules::{Problem, Rules};
 use std::cell::OnceCell;
 use std::rc::Rc;
-use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+use wasm_bindgen::prelude::JsValue;
 use web_sys::{Request, Response};
+use worker::{Context, Env, console_error};
+
+/// The origin of this deployment, instead of the one in the rules.
+const ORIGIN_VARIABLE: &str = "SPILLWAY_ORIGIN";
 
 thread_local! {
     /// Built by the isolate's first request. Leaked on purpose: they live as long as the isolate,
@@ -40,37 +44,23 @@ pub(crate) struct Call {
     pub(crate) origin: Option<String>,
     /// Milliseconds until the origin's head must be there.
     pub(crate) timeout: u64,
-    pub(crate) context: js::Context,
-}
-
-#[wasm_bindgen(start, private)]
-fn start() {
-    // After a panic the next request gets a fresh instance.
-    wasm_bindgen::handler::set_on_abort(wasm_bindgen::handler::schedule_reinit);
+    pub(crate) context: Context,
 }
 
 /// The Worker's `fetch` handler. Never rejects: a failure of our own is an answer with a name.
-#[wasm_bindgen]
-pub async fn fetch(
-    request: Request,
-    env: js::Env,
-    context: js::Context,
-) -> Result<Response, JsValue> {
+#[worker::event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     match answer(request, &env, context).await {
         Ok(response) => Ok(response),
         Err(thrown) => {
             let reason = js::reason(&thrown);
-            js::log_error(&format!("spillway-edge: internal: {reason}"));
-            reply::internal(&reason)
+            console_error!("spillway-edge: internal: {reason}");
+            Ok(reply::internal(&reason)?)
         }
     }
 }
 
-async fn answer(
-    request: Request,
-    env: &js::Env,
-    context: js::Context,
-) -> Result<Response, JsValue> {
+async fn answer(request: Request, env: &Env, context: Context) -> Result<Response, JsValue> {
     let rules = isolate_rules().map_err(|reason| JsValue::from_str(&reason))?;
     let incoming = Incoming::new(request)?;
     let head = incoming.head();
@@ -82,7 +72,8 @@ async fn answer(
         _ if store::is_inside(rules, &incoming) => return reply::problem(rules, Problem::NoRoute),
         action => action,
     };
-    let origin = env.origin().or_else(|| rules.document.edge.origin.clone());
+    let bound = env.var(ORIGIN_VARIABLE).ok().map(|origin| origin.to_string());
+    let origin = bound.or_else(|| rules.document.edge.origin.clone());
     let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
     let call = Rc::new(Call { incoming, rules, origin, timeout, context });
     match action {

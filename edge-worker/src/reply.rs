@@ -6,6 +6,7 @@ use rules::{Problem, Rules};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::{Headers, Response, ResponseInit};
+use worker::console_error;
 
 /// A failure of our own is 503 and not 500: the request is not at fault and may be repeated.
 const INTERNAL_STATUS: u16 = 503;
@@ -39,7 +40,7 @@ pub(crate) fn failed(
         Failure::Unreachable(_) => (Problem::UpstreamUnreachable, "No connection to the origin."),
     };
     if let Failure::Unreachable(reason) = failure {
-        crate::js::log_error(&format!("spillway-edge: upstream-unreachable: {reason}"));
+        console_error!("spillway-edge: upstream-unreachable: {reason}");
     }
     let member = format!("{}; detail={}", fwd(status), problem.name());
     problem_answer(&rules.document.jobs.base, problem, problem.status(), detail, &member, None)

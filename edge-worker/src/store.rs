@@ -124,18 +124,18 @@ async fn get(url: &str, range: Option<&str>) -> Result<Option<Response>, JsValue
     }
     let key = Request::new_with_str_and_init(url, &init)?;
     let cache = js::CACHES.with(js::Caches::default_cache);
-    Ok(JsFuture::from(cache.lookup(&key)).await?.dyn_into().ok())
+    Ok(JsFuture::from(cache.match_with_request(&key)).await?.dyn_into().ok())
 }
 
 async fn put(url: &str, response: &Response) -> Result<(), JsValue> {
     let cache = js::CACHES.with(js::Caches::default_cache);
-    JsFuture::from(cache.put(&Request::new_with_str(url)?, response)).await.map(|_| ())
+    JsFuture::from(cache.put_with_request(&Request::new_with_str(url)?, response)).await.map(|_| ())
 }
 
 /// Forgets the entry, or the marker and with it all variants. In this data centre only.
 pub(crate) async fn delete(address: &str) -> Result<(), JsValue> {
     let cache = js::CACHES.with(js::Caches::default_cache);
-    JsFuture::from(cache.delete(&Request::new_with_str(address)?)).await.map(|_| ())
+    JsFuture::from(cache.delete_with_request(&Request::new_with_str(address)?)).await.map(|_| ())
 }
 
 /// Stores `response`, whose body it consumes. `origin` are the fields as the origin sent them,
