@@ -106,7 +106,7 @@ async fn drain(app: &App) -> Response<Body> {
             .bindings
             .queues
             .keys()
-            .map(|name| app.metrics.jobs_running.with_label_values(&[name.as_str()]).get())
+            .map(|name| app.metrics.jobs.running.with_label_values(&[name.as_str()]).get())
             .sum();
         app.metrics.active.load(Ordering::Relaxed) == 0 && running == 0
     };

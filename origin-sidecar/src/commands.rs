@@ -215,7 +215,7 @@ async fn depths(app: Arc<App>) {
         for (name, queue) in &app.bindings.queues {
             let Ok(depth) = queue.depth().await else { continue };
             let set = |state: &str, count: u64| {
-                let gauge = app.metrics.queue_messages.with_label_values(&[name.as_str(), state]);
+                let gauge = app.metrics.jobs.messages.with_label_values(&[name.as_str(), state]);
                 gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
             };
             set("visible", depth.visible);
@@ -223,7 +223,7 @@ async fn depths(app: Arc<App>) {
             set("dead", depth.dead);
             let age =
                 depth.oldest.map_or(0, |oldest| app.clock.now().saturating_sub(oldest) / 1000);
-            let oldest = app.metrics.queue_oldest_seconds.with_label_values(&[name.as_str()]);
+            let oldest = app.metrics.jobs.oldest_seconds.with_label_values(&[name.as_str()]);
             oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
         }
         tokio::time::sleep(DEPTH_INTERVAL).await;

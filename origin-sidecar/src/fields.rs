@@ -1,5 +1,6 @@
 //! hyper's header map as the view that `rules` reads, and the hygiene of header fields.
 
+use crate::proxy::inbound::Peer;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::net::IpAddr;
 
@@ -122,9 +123,10 @@ fn mapped(address: IpAddr) -> u128 {
 }
 
 /// Rebuilds `X-Forwarded-*`: a trusted peer's are continued, anyone else's replaced.
-pub fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, host: &str) {
+pub fn set_forwarded(headers: &mut HeaderMap, peer: Peer, host: &str) {
+    let trusted = peer.is_trusted;
     headers.remove("forwarded");
-    let own = peer.to_canonical().to_string();
+    let own = peer.address.to_canonical().to_string();
     let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
     let chain = match before.filter(|_| trusted) {
         Some(before) => format!("{before}, {own}"),
@@ -177,10 +179,13 @@ mod tests {
     fn an_untrusted_peer_can_not_say_who_it_forwards_for() {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("1.1.1.1"));
-        let peer = "9.9.9.9".parse().expect("an address");
-        set_forwarded(&mut headers, peer, false, "h");
+        let peer = |text: &str, is_trusted| Peer {
+            address: text.parse().expect("an address"),
+            is_trusted,
+        };
+        set_forwarded(&mut headers, peer("9.9.9.9", false), "h");
         assert_eq!(headers["x-forwarded-for"], "9.9.9.9");
-        set_forwarded(&mut headers, "10.0.0.1".parse().expect("an address"), true, "h");
+        set_forwarded(&mut headers, peer("10.0.0.1", true), "h");
         assert_eq!(headers["x-forwarded-for"], "9.9.9.9, 10.0.0.1");
     }
 }

@@ -15,7 +15,7 @@ use crate::document::{Canonical, Document, Edge, FORMAT, Jobs, Unmatched};
 use crate::fault::{Fault, position};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use tree::{Table, Value};
+use tree::Table;
 
 /// A rules file larger than this is refused: 1 MiB is some 5,000 routes, and a ConfigMap's limit.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -35,26 +35,17 @@ struct Faults<'a> {
 
 impl Faults<'_> {
     fn add(&self, at: usize, path: &str, name: &'static str, reason: String, remedy: String) {
-        self.push(at, path, name, reason, remedy, false);
+        let (line, column) = position(self.text, at);
+        let path = path.to_owned();
+        let fault = Fault { line, column, path, name, reason, remedy, is_warning: false };
+        self.found.borrow_mut().push(fault);
     }
 
     fn warn(&self, at: usize, path: &str, name: &'static str, reason: String, remedy: String) {
-        self.push(at, path, name, reason, remedy, true);
-    }
-
-    fn push(
-        &self,
-        at: usize,
-        path: &str,
-        name: &'static str,
-        reason: String,
-        remedy: String,
-        is_warning: bool,
-    ) {
-        let (line, column) = position(self.text, at);
-        let path = path.to_owned();
-        let fault = Fault { line, column, path, name, reason, remedy, is_warning };
-        self.found.borrow_mut().push(fault);
+        self.add(at, path, name, reason, remedy);
+        if let Some(fault) = self.found.borrow_mut().last_mut() {
+            fault.is_warning = true;
+        }
     }
 }
 
@@ -149,10 +140,12 @@ fn jobs(root: &Table<'_>) -> Jobs {
 }
 
 fn named<T>(root: &Table<'_>, key: &str, read: fn(&Table<'_>) -> T) -> BTreeMap<String, T> {
-    let Some(table) = root.table(key) else { return BTreeMap::new() };
-    let entries = table
-        .entries()
-        .filter_map(|(name, value): (String, Value<'_>)| Some((name, read(&value.table()?))))
-        .collect();
-    entries
+    let mut found = BTreeMap::new();
+    let Some(table) = root.table(key) else { return found };
+    for (name, value) in table.entries() {
+        if let Some(table) = value.table() {
+            found.insert(name, read(&table));
+        }
+    }
+    found
 }

@@ -129,7 +129,7 @@ impl Store {
             let freed: usize = variants.iter().map(|stored| stored.size(&key)).sum();
             let left = shard.bytes - freed;
             self.account(&mut shard, left);
-            self.metrics.cache_evictions.inc();
+            self.metrics.cache.evictions.inc();
         }
         true
     }
@@ -137,7 +137,7 @@ impl Store {
     fn account(&self, shard: &mut Shard, bytes: usize) {
         let difference = bytes as i64 - shard.bytes as i64;
         shard.bytes = bytes;
-        self.metrics.cache_bytes.add(difference);
+        self.metrics.cache.bytes.add(difference);
     }
 
     /// Forgets all variants of a key. Fills in flight are not stored.
@@ -166,7 +166,7 @@ impl Store {
             shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entries.len()
         };
         let entries: usize = self.shards.iter().map(lock).sum();
-        self.metrics.cache_entries.set(entries as i64);
+        self.metrics.cache.entries.set(entries as i64);
     }
 }
 
@@ -212,8 +212,8 @@ mod tests {
         for number in 0..2000 {
             store.insert(&format!("key {number}"), stored(10_000), store.sequence());
         }
-        assert!(store.metrics.cache_bytes.get() as usize <= budget);
-        assert!(store.metrics.cache_bytes.get() as usize > budget / 2);
+        assert!(store.metrics.cache.bytes.get() as usize <= budget);
+        assert!(store.metrics.cache.bytes.get() as usize > budget / 2);
         assert!(has(&store, "key 1999"));
         assert!(!has(&store, "key 0"));
     }
@@ -232,6 +232,6 @@ mod tests {
         let store = store(4 * 1024 * 1024);
         store.insert("key", stored(1000), store.sequence());
         store.remove("key");
-        assert_eq!(store.metrics.cache_bytes.get(), 0);
+        assert_eq!(store.metrics.cache.bytes.get(), 0);
     }
 }

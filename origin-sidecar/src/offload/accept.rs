@@ -109,7 +109,7 @@ async fn enqueue(
         Ok(id) => id,
         Err(NotQueued::Refused(refused)) => return Err(refused),
         Err(NotQueued::Unavailable(name, detail)) => {
-            metrics.offloads.with_label_values(&[route.as_str(), name]).inc();
+            metrics.jobs.offloads.with_label_values(&[route.as_str(), name]).inc();
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
             if offered.rule.fallback == Fallback::Inline {
                 return inline(worker, offered, resolved).await;
@@ -117,8 +117,9 @@ async fn enqueue(
             return Err((Problem::OffloadUnavailable, detail));
         }
     };
-    metrics.offloads.with_label_values(&[route.as_str(), "queued"]).inc();
-    metrics.enqueue_seconds.observe(started.elapsed().as_secs_f64());
+    metrics.jobs.offloads.with_label_values(&[route.as_str(), "queued"]).inc();
+    let seconds = started.elapsed().as_secs_f64();
+    metrics.jobs.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
     tracing::info!(route, queue, job = id, "job queued");
     if let Some(seconds) = wait {
         wait_for(tools.results.as_ref(), &id, Duration::from_secs(seconds)).await;

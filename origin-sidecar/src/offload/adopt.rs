@@ -65,7 +65,7 @@ pub(super) async fn run(
         results: Arc::clone(&results),
     };
     tokio::spawn(execution.run(answer));
-    let offloads = &worker.app.metrics.offloads;
+    let offloads = &worker.app.metrics.jobs.offloads;
     tokio::select! {
         biased;
         sent = &mut answered => {

@@ -104,7 +104,13 @@ impl Consumer {
     }
 
     fn count(&self, outcome: &str) {
-        self.worker.app.metrics.jobs.with_label_values(&[self.name.as_str(), outcome]).inc();
+        self.worker
+            .app
+            .metrics
+            .jobs
+            .finished
+            .with_label_values(&[self.name.as_str(), outcome])
+            .inc();
     }
 
     async fn work(&self, received: Received) {
@@ -123,7 +129,7 @@ impl Consumer {
                 return;
             }
         };
-        let running = self.worker.app.metrics.jobs_running.with_label_values(&[self.name.as_str()]);
+        let running = self.worker.app.metrics.jobs.running.with_label_values(&[self.name.as_str()]);
         running.inc();
         self.attempt(&rules, queue, &job, &received).await;
         running.dec();
@@ -156,11 +162,15 @@ impl Consumer {
         let labels = [self.name.as_str()];
         if received.receives == 1 {
             let waited = self.worker.app.clock.now().saturating_sub(received.sent);
-            metrics.job_wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
+            metrics.jobs.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
         }
         let started = Instant::now();
         let verdict = self.run_with_heartbeat(rules, queue, job, received, visibility).await;
-        metrics.job_run_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+        metrics
+            .jobs
+            .run_seconds
+            .with_label_values(&labels)
+            .observe(started.elapsed().as_secs_f64());
         let ended = match verdict {
             None => {
                 self.count("cancelled");

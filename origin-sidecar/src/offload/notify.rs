@@ -150,7 +150,7 @@ where
     F: Future<Output = Result<u16, String>>,
 {
     let count = |result: &str| {
-        worker.app.metrics.notifications.with_label_values(&[notice.queue_name, result]).inc();
+        worker.app.metrics.jobs.notifications.with_label_values(&[notice.queue_name, result]).inc();
     };
     for number in 0..ATTEMPTS {
         let problem = match attempt().await {

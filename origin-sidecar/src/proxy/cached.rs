@@ -157,9 +157,9 @@ fn past(stored: &Stored, now: u64) -> i64 {
 }
 
 fn count(worker: &Worker, route: &str, status: CacheStatus) {
-    worker.app.metrics.cache_requests.with_label_values(&[route, status.label()]).inc();
+    worker.app.metrics.cache.requests.with_label_values(&[route, status.label()]).inc();
     if let CacheStatus::Miss { stored: Err(reason), .. } = status {
-        worker.app.metrics.cache_not_stored.with_label_values(&[route, reason.as_str()]).inc();
+        worker.app.metrics.cache.not_stored.with_label_values(&[route, reason.as_str()]).inc();
     }
 }
 

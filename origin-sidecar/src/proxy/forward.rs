@@ -71,7 +71,7 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
         },
     };
     let metrics = &worker.app.metrics;
-    metrics.upstream_errors.with_label_values(&[&*name, failure.problem.name()]).inc();
+    metrics.http.upstream_errors.with_label_values(&[&*name, failure.problem.name()]).inc();
     Err(failure)
 }
 

@@ -1,7 +1,7 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
 use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
-use super::inbound::Inbound;
+use super::inbound::{Inbound, Peer};
 use super::{Worker, cached, hop, upgrade};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
@@ -14,7 +14,6 @@ use rules::document::Route;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action, Proceed};
 use rules::{Problem, Rules};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,8 +35,7 @@ pub struct Clean {
 pub async fn handle(
     worker: &Arc<Worker>,
     request: Request<Incoming>,
-    peer: IpAddr,
-    is_trusted: bool,
+    peer: Peer,
 ) -> Response<Body> {
     let started = Instant::now();
     let metrics = &worker.app.metrics;
@@ -46,9 +44,9 @@ pub async fn handle(
     let method = request.method().clone();
     let target = request.uri().path().to_owned();
     let mut route = String::from("unmatched");
-    let answer = admit(worker, request, Inbound::read, peer, is_trusted, &rules, &mut route).await;
+    let answer = admit(worker, request, peer, &rules, &mut route).await;
     let response = answer.unwrap_or_else(|(problem, detail)| {
-        metrics.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
+        metrics.http.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
         reply::problem(&rules.document.jobs.base, problem, &detail)
     });
     let took = started.elapsed();
@@ -58,19 +56,15 @@ pub async fn handle(
     response
 }
 
-type Read = fn(&Request<Incoming>, IpAddr, bool) -> Result<Inbound, (Problem, &'static str)>;
-
 async fn admit(
     worker: &Arc<Worker>,
     request: Request<Incoming>,
-    read: Read,
-    peer: IpAddr,
-    is_trusted: bool,
+    peer: Peer,
     rules: &Arc<Rules>,
     route: &mut String,
 ) -> Result<Response<Body>, Refused> {
     let inbound =
-        read(&request, peer, is_trusted).map_err(|(problem, why)| (problem, why.to_owned()))?;
+        Inbound::read(&request, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
     let protocol = fields::upgrade(request.headers());
     let (mut parts, body) = request.into_parts();
     let now = worker.app.clock.now();
@@ -79,7 +73,7 @@ async fn admit(
     let decision = sidecar::decide(rules, &inbound.head(&parts.method, &View(&parts.headers)));
     decision.route_name().clone_into(route);
     for (rule, outcome) in &decision.observed {
-        worker.app.metrics.observed.with_label_values(&[route.as_str(), rule, outcome]).inc();
+        worker.app.metrics.http.observed.with_label_values(&[route.as_str(), rule, outcome]).inc();
     }
     let matched = decision.route;
     let mut proceed = match decision.action {
@@ -95,7 +89,7 @@ async fn admit(
         return upgraded(worker, request, protocol, &inbound, matched, &proceed).await;
     }
     fields::remove_hop_by_hop(&mut parts.headers);
-    fields::set_forwarded(&mut parts.headers, peer, is_trusted, &inbound.host);
+    fields::set_forwarded(&mut parts.headers, peer, &inbound.host);
     let body = limited(body, matched)?;
     let (body, resolved) = resolve(rules, matched, &mut proceed, body).await?;
     let rules = Arc::clone(rules);
@@ -159,7 +153,7 @@ async fn upgraded(
 ) -> Result<Response<Body>, Refused> {
     let mut headers = request.headers().clone();
     fields::remove_hop_by_hop(&mut headers);
-    fields::set_forwarded(&mut headers, inbound.peer, inbound.is_trusted, &inbound.host);
+    fields::set_forwarded(&mut headers, inbound.peer, &inbound.host);
     let resolved = proceed.shard.resolved();
     let upstream = direct(worker, &mut headers, route, resolved, false)?;
     let outgoing = Outgoing {
@@ -257,7 +251,7 @@ async fn route_on(
             if !clean.method.is_safe() && response.status().as_u16() < 400 {
                 invalidate(worker, &clean.rules, &clean.inbound);
             }
-            worker.app.metrics.cache_requests.with_label_values(&[name, "bypass"]).inc();
+            worker.app.metrics.cache.requests.with_label_values(&[name, "bypass"]).inc();
             if why != Bypass::NoRule {
                 reply::add_cache_status(
                     response.headers_mut(),

@@ -6,11 +6,18 @@ use hyper::body::Incoming;
 use rules::Problem;
 use std::net::IpAddr;
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// Its `X-Forwarded-*` are believed.
+    pub is_trusted: bool,
+}
+
 /// Facts about a request that are fixed before any rule is applied.
 #[derive(Debug, Clone)]
 pub struct Inbound {
-    pub peer: IpAddr,
-    pub is_trusted: bool,
+    pub peer: Peer,
     /// Lower case, with the port if the client named one.
     pub host: String,
     pub scheme: &'static str,
@@ -25,11 +32,7 @@ impl Inbound {
     /// # Errors
     /// `bad-request` with what is wrong: no or several Host fields, or a Host that differs from
     /// the authority of an absolute target (RFC 9112 section 3.2).
-    pub fn read(
-        request: &Request<Incoming>,
-        peer: IpAddr,
-        is_trusted: bool,
-    ) -> Result<Self, (Problem, &'static str)> {
+    pub fn read(request: &Request<Incoming>, peer: Peer) -> Result<Self, (Problem, &'static str)> {
         let headers = request.headers();
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
@@ -49,10 +52,10 @@ impl Inbound {
             return Err((Problem::BadRequest, "Host is not a host name"));
         }
         let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-        let scheme = if is_trusted && proto == Some("https") { "https" } else { "http" };
+        let scheme = if peer.is_trusted && proto == Some("https") { "https" } else { "http" };
         let target =
             request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        Ok(Self { peer, is_trusted, host: host.to_ascii_lowercase(), scheme, target })
+        Ok(Self { peer, host: host.to_ascii_lowercase(), scheme, target })
     }
 
     /// The view that decisions are made from.

@@ -5,6 +5,7 @@
 
 use super::Worker;
 use super::handle::handle;
+use super::inbound::Peer;
 use crate::app::App;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -99,15 +100,16 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     let _ = stream.set_nodelay(true);
     let metrics = Arc::clone(&worker.app.metrics);
     let mut draining = worker.app.draining();
-    metrics.connections.inc();
-    let peer = peer.ip();
-    let is_trusted = options.trusted.iter().any(|block| block.contains(peer));
+    metrics.http.connections.inc();
+    let address = peer.ip();
+    let is_trusted = options.trusted.iter().any(|block| block.contains(address));
+    let peer = Peer { address, is_trusted };
     let is_used = Arc::new(AtomicBool::new(false));
     let mark = Arc::clone(&is_used);
     let service = service_fn(move |request| {
         mark.store(true, Ordering::Relaxed);
         let worker = Arc::clone(&worker);
-        async move { Ok::<_, Infallible>(handle(&worker, request, peer, is_trusted).await) }
+        async move { Ok::<_, Infallible>(handle(&worker, request, peer).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -130,7 +132,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%peer, %error, "connection ended");
+        tracing::debug!(peer = %address, %error, "connection ended");
     }
-    metrics.connections.dec();
+    metrics.http.connections.dec();
 }
