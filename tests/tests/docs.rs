@@ -1,0 +1,214 @@
+//! docs/rules.md against the sources of `rules`: a name that one has and the other has not is a
+//! page that lies.
+
+use rules::Problem;
+use std::collections::{BTreeMap, BTreeSet};
+use std::{fs, path::Path};
+
+type Names = BTreeSet<String>;
+
+/// Enums with a stable name per variant, and the head of the table that explains them.
+const ENUMS: [(&str, &str); 7] = [
+    ("Ambiguous", "ambiguous"),
+    ("Bypass", "bypass"),
+    ("Inline", "inline"),
+    ("KeyType", "key type"),
+    ("Miss", "not taken"),
+    ("NotStored", "not stored"),
+    ("Reason", "offloaded"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+}
+
+/// The sources of `rules`, without comments and tests.
+fn sources() -> Vec<String> {
+    let mut folders = vec![root().join("rules/src")];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).unwrap_or_else(|why| panic!("{why}"));
+        for path in entries.map(|entry| entry.expect("a folder that can be read").path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+                sources.push(code(&read(&path)));
+            }
+        }
+    }
+    sources
+}
+
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    let code = text.lines().filter(is_code).collect::<Vec<_>>().join("\n");
+    // So that every quote left begins or ends a string.
+    code.replace("\\\"", "'")
+}
+
+/// The strings in a piece of Rust.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+fn is_name(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_lowercase() || c == '-';
+    !text.is_empty() && text.chars().all(legal) && !text.starts_with('-')
+}
+
+/// The names in the tables of the page whose first column has this head: the first code span of
+/// each row, and the whole row.
+fn tables(page: &str, head: &str) -> BTreeMap<String, String> {
+    let start = format!("| {head} |");
+    let mut is_inside = false;
+    let mut rows = BTreeMap::new();
+    for line in page.lines() {
+        if !line.starts_with('|') {
+            is_inside = false;
+        } else if line.starts_with(&start) {
+            is_inside = true;
+        } else if is_inside && let Some(name) = line.strip_prefix("| `") {
+            let name = name.split('`').next().unwrap_or_default();
+            rows.insert(name.to_owned(), line.to_owned());
+        }
+    }
+    assert!(!rows.is_empty(), "docs/rules.md has no table of `{head}`");
+    rows
+}
+
+#[track_caller]
+fn assert_same(what: &str, sources: &Names, page: &BTreeMap<String, String>) {
+    let page: Names = page.keys().cloned().collect();
+    let missing: Vec<_> = sources.difference(&page).collect();
+    let invented: Vec<_> = page.difference(sources).collect();
+    assert!(
+        missing.is_empty() && invented.is_empty(),
+        "docs/rules.md, {what}: missing {missing:?}, not in the sources {invented:?}"
+    );
+}
+
+fn page() -> String {
+    read(&root().join("docs/rules.md"))
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let tree = read(&root().join("rules/src/file/tree.rs"));
+    let list = tree.split("const KEYS: &[&str] = &[").nth(1).expect("the list of all keys");
+    let list = list.split("];").next().unwrap_or_default();
+    let keys: Names = quoted(list).map(str::to_owned).collect();
+    assert!(keys.len() > 50, "only {} keys were found", keys.len());
+    assert_same("keys", &keys, &tables(&page(), "key"));
+}
+
+/// The names given to `fault(…)`, `warn(…)` and `faults.add(…)`: the first argument that is one.
+fn faults(call: &str) -> Names {
+    let mut names = Names::new();
+    for source in sources() {
+        for arguments in source.split(call).skip(1) {
+            let (mut depth, mut is_quoted) = (1_u32, false);
+            let end = arguments.find(|letter| {
+                match letter {
+                    '"' => is_quoted = !is_quoted,
+                    '(' if !is_quoted => depth += 1,
+                    ')' if !is_quoted => depth -= 1,
+                    _ => {}
+                }
+                depth == 0
+            });
+            let own = arguments.get(..end.unwrap_or(arguments.len())).unwrap_or_default();
+            names.extend(quoted(own).find(|text| is_name(text)).map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_fault_is_in_the_reference() {
+    let mut names = faults(".fault(");
+    names.extend(faults(".add("));
+    // The one fault that no walk of the file finds.
+    names.extend(sources().iter().flat_map(|source| {
+        source.split("name: \"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+    }));
+    assert!(names.len() > 25, "only {} faults were found", names.len());
+    assert_same("faults", &names, &tables(&page(), "fault"));
+    assert_same("warnings", &faults(".warn("), &tables(&page(), "warning"));
+}
+
+#[test]
+fn a_key_names_only_faults_that_exist() {
+    let page = page();
+    let known = tables(&page, "fault");
+    for (key, row) in tables(&page, "key") {
+        let faults = row.trim_end_matches('|').rsplit(" | ").next().unwrap_or_default();
+        for name in faults.split('`').skip(1).step_by(2) {
+            assert!(known.contains_key(name), "{key}: there is no fault `{name}`");
+        }
+    }
+}
+
+#[test]
+fn every_problem_is_in_the_reference_with_its_status() {
+    let rows = tables(&page(), "problem");
+    let names = Problem::ALL.iter().map(|problem| problem.name().to_owned()).collect();
+    assert_same("problems", &names, &rows);
+    for problem in Problem::ALL {
+        let wanted = format!("| `{}` | {} |", problem.name(), problem.status());
+        let row = &rows[problem.name()];
+        assert!(row.starts_with(&wanted), "{row}: the status is {}", problem.status());
+    }
+}
+
+/// The names of every enum that has `as_str`, by enum.
+fn named_enums() -> BTreeMap<String, Names> {
+    let mut enums = BTreeMap::new();
+    for source in sources() {
+        for block in source.split("\nimpl ").skip(1) {
+            let block = block.split("\n}").next().unwrap_or_default();
+            let Some(body) = block.split("fn as_str(self) -> &'static str {").nth(1) else {
+                continue;
+            };
+            let name = block.split(' ').next().unwrap_or_default().to_owned();
+            enums.insert(name, quoted(body).map(str::to_owned).collect());
+        }
+    }
+    enums
+}
+
+#[test]
+fn every_reason_is_in_the_reference() {
+    let page = page();
+    let found = named_enums();
+    let known: Vec<&str> = ENUMS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(found.keys().collect::<Vec<_>>(), known, "an enum with names has no table here");
+    for (name, head) in ENUMS {
+        assert_same(name, &found[name], &tables(&page, head));
+    }
+}
+
+/// Words that a key takes, written `("word", Type::Variant)` in the sources.
+#[test]
+fn every_choice_is_in_the_reference() {
+    let page = page();
+    let mut count = 0;
+    for source in sources() {
+        for rest in source.split("(\"").skip(1) {
+            let Some((word, rest)) = rest.split_once("\", ") else { continue };
+            let value = rest.split([')', ',']).next().unwrap_or_default();
+            let variant = value.rsplit_once("::").map_or("", |(_, variant)| variant);
+            if is_name(word) && variant.starts_with(|c: char| c.is_ascii_uppercase()) {
+                count += 1;
+                let written = [format!("`\"{word}\"`"), format!("| `{word}` |")];
+                assert!(written.iter().any(|text| page.contains(text)), "no choice `{word}`");
+            }
+        }
+    }
+    assert!(count > 20, "only {count} choices were found");
+}
