@@ -54,7 +54,6 @@ pub enum Inline {
     Observed,
     NotPreferred,
     Upgrade,
-    Replay,
 }
 
 impl Inline {
@@ -65,7 +64,6 @@ impl Inline {
             Self::Observed => "observed",
             Self::NotPreferred => "not-preferred",
             Self::Upgrade => "upgrade",
-            Self::Replay => "replay",
         }
     }
 }

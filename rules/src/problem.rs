@@ -21,14 +21,13 @@ pub enum Problem {
     UpstreamUnreachable,
     UpstreamTimeout,
     UpstreamInvalid,
-    Overloaded,
     ConnectRefused,
     BadRequest,
     Internal,
 }
 
 impl Problem {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 21] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::KeyMissing,
@@ -47,7 +46,6 @@ impl Problem {
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
-        Self::Overloaded,
         Self::ConnectRefused,
         Self::BadRequest,
         Self::Internal,
@@ -93,7 +91,6 @@ impl Problem {
             Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Check that the application listens where --app or --upstream says."),
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Raise the route's timeout, or offload the route."),
             Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),
-            Self::Overloaded => ("overloaded", 503, "Too many requests are in flight.", "Retry after the time in Retry-After; add replicas."),
             Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not served here.", "Spillway is a reverse proxy; use a forward proxy."),
             Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "See the detail."),
             Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),

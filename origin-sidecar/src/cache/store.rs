@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use http::HeaderMap;
 use lru::LruCache;
-use rules::cache::{Entry, fits};
+use rules::cache::{Entry, NotStored, fits};
 use rules::{Head, cache::status::Miss};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -107,12 +107,18 @@ impl Store {
         self.sequence.load(Ordering::Acquire)
     }
 
-    /// Stores an answer; `false` when a purge came between, or it is larger than a shard.
-    pub fn insert(&self, key: &str, stored: Arc<Stored>, sequence: u64) -> bool {
+    /// Stores an answer.
+    ///
+    /// # Errors
+    /// `superseded` when a purge came between, `too-large` when it does not fit a shard.
+    pub fn insert(&self, key: &str, stored: Arc<Stored>, sequence: u64) -> Result<(), NotStored> {
         let size = stored.size(key);
         let mut shard = self.shard(key);
-        if size > self.shard_budget || self.sequence() != sequence {
-            return false;
+        if size > self.shard_budget {
+            return Err(NotStored::TooLarge);
+        }
+        if self.sequence() != sequence {
+            return Err(NotStored::Superseded);
         }
         shard.uncacheable.pop(key);
         let mut variants = shard.entries.pop(key).unwrap_or_default();
@@ -131,7 +137,7 @@ impl Store {
             self.account(&mut shard, left);
             self.metrics.cache.evictions.inc();
         }
-        true
+        Ok(())
     }
 
     fn account(&self, shard: &mut Shard, bytes: usize) {
@@ -210,7 +216,7 @@ mod tests {
         let budget = 4 * 1024 * 1024;
         let store = store(budget);
         for number in 0..2000 {
-            store.insert(&format!("key {number}"), stored(10_000), store.sequence());
+            store.insert(&format!("key {number}"), stored(10_000), store.sequence()).expect("room");
         }
         assert!(store.metrics.cache.bytes.get() as usize <= budget);
         assert!(store.metrics.cache.bytes.get() as usize > budget / 2);
@@ -223,14 +229,14 @@ mod tests {
         let store = store(4 * 1024 * 1024);
         let before = store.sequence();
         store.remove("key");
-        assert!(!store.insert("key", stored(1), before));
+        assert_eq!(store.insert("key", stored(1), before), Err(NotStored::Superseded));
         assert!(!has(&store, "key"));
     }
 
     #[test]
     fn memory_is_given_back_when_a_key_is_removed() {
         let store = store(4 * 1024 * 1024);
-        store.insert("key", stored(1000), store.sequence());
+        store.insert("key", stored(1000), store.sequence()).expect("room");
         store.remove("key");
         assert_eq!(store.metrics.cache.bytes.get(), 0);
     }

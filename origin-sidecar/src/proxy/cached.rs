@@ -29,6 +29,8 @@ pub struct Fetch {
 enum Fetched {
     /// In the store now, or revalidated there.
     Stored(Arc<Stored>, Option<u16>),
+    /// For the one who asked: the store did not take it.
+    NotKept(Arc<Stored>, NotStored),
     /// For the one who asked, streamed.
     Passed(Response<Body>, NotStored),
     Failed(Failure),
@@ -128,6 +130,10 @@ fn finish(
             let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
             Ok(serve(worker, clean, fetch, &stored, status))
         }
+        (Fetched::NotKept(stored, reason), _) => {
+            let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
+            Ok(serve(worker, clean, fetch, &stored, status))
+        }
         (Fetched::Passed(response, _), Some(stored)) if response.status().is_server_error() => {
             let status = CacheStatus::StaleOnError {
                 ttl: past(&stored, now),
@@ -225,7 +231,7 @@ async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Fl
         flight.land(match &fetched {
             Fetched::Stored(..) => Landing::Stored,
             Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
-            Fetched::Passed(..) => Landing::NotStored,
+            Fetched::Passed(..) | Fetched::NotKept(..) => Landing::NotStored,
             Fetched::Failed(_) => Landing::Failed,
         });
     }
@@ -289,10 +295,15 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
         config: Arc::clone(&job.config),
     });
     // A fill begun under other rules, or before a purge, is served once and not kept.
-    if *app.rules().hash == *job.config {
-        app.store.insert(&job.plan.key, Arc::clone(&stored), sequence);
+    let kept = if *app.rules().hash == *job.config {
+        app.store.insert(&job.plan.key, Arc::clone(&stored), sequence)
+    } else {
+        Err(NotStored::Superseded)
+    };
+    match kept {
+        Ok(()) => Fetched::Stored(stored, (code == 304).then_some(304)),
+        Err(reason) => Fetched::NotKept(stored, reason),
     }
-    Fetched::Stored(stored, (code == 304).then_some(304))
 }
 
 fn broken(error: &std::io::Error) -> Failure {

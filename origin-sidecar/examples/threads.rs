@@ -1,0 +1,72 @@
+//! The measurement behind docs/decisions/0001-threads.md: the real proxy, served either by one
+//! current-thread runtime per thread with a listener each, or by one work-stealing runtime.
+//!
+//! `threads per-core|stealing THREADS LISTEN APP ROUTES`
+
+use clap::Parser;
+use spillway::app::{App, Parts};
+use spillway::bindings::Bindings;
+use spillway::clock::System;
+use spillway::proxy::serve::{self, Options};
+use spillway::reload;
+use spillway::settings::Common;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Builder;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+struct Settings {
+    model: String,
+    threads: usize,
+    listen: std::net::SocketAddr,
+    #[command(flatten)]
+    common: Common,
+}
+
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let settings = Settings::parse();
+    let (rules, _) = reload::load(&settings.common.routes)?;
+    let start = Builder::new_current_thread().enable_all().build()?;
+    let bindings = start.block_on(Bindings::open(&settings.common, &rules));
+    let bindings = bindings.map_err(|faults| faults.join("\n"))?;
+    let app = Arc::new(App::new(Parts {
+        rules: Arc::new(rules),
+        bindings,
+        clock: Arc::new(System),
+        secrets: None,
+        shard: None,
+        spool: "/tmp".into(),
+        admin_token: None,
+        cache_bytes: CACHE_BYTES,
+    })?);
+    let options = Options { trusted: Arc::new([]), grace: Duration::from_secs(1) };
+    let listener = serve::listen(settings.listen)?;
+    if settings.model == "stealing" {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(settings.threads).enable_all().build()?;
+        // Spawned, so that the accept loop runs on a worker too.
+        let served = runtime.spawn(serve::run(app, listener, options));
+        return Ok(runtime.block_on(served)??);
+    }
+    let mut threads = Vec::new();
+    for _ in 0..settings.threads {
+        let (app, options, listener) =
+            (Arc::clone(&app), options.clone(), serve::listen(settings.listen)?);
+        threads.push(std::thread::spawn(move || -> std::io::Result<()> {
+            Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(serve::run(app, listener, options))
+        }));
+    }
+    drop(listener);
+    for thread in threads {
+        thread.join().map_err(|_| "a thread died")??;
+    }
+    Ok(())
+}
