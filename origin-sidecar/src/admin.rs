@@ -12,7 +12,6 @@ use rules::shard::Key;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -108,7 +107,7 @@ async fn drain(app: &App) -> Response<Body> {
             .keys()
             .map(|name| app.metrics.jobs.running.with_label_values(&[name.as_str()]).get())
             .sum();
-        app.metrics.active.load(Ordering::Relaxed) == 0 && running == 0
+        app.metrics.is_idle() && running == 0
     };
     let drained = tokio::time::timeout(DRAIN_MAX, async {
         while !is_idle() {

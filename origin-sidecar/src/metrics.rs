@@ -4,6 +4,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ pub struct Metrics {
     pub shard_epoch: IntGaugeVec,
     pub reloads: IntCounterVec,
     pub rules_info: IntGaugeVec,
-    /// Requests in flight, also read by the drain.
-    pub active: AtomicU64,
+    /// Requests in flight, for the drain.
+    active: AtomicU64,
 }
 
 /// Requests and upstreams.
@@ -158,14 +159,26 @@ impl Metrics {
         self.http.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    pub fn begin(&self) {
+    /// Counts a request or an execution until the guard is dropped.
+    pub fn in_flight(self: &Arc<Self>) -> InFlight {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.http.in_flight.inc();
+        InFlight(Arc::clone(self))
     }
 
-    pub fn end(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.http.in_flight.dec();
+    /// Whether nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.active.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// Something in flight; see [`Metrics::in_flight`].
+pub struct InFlight(Arc<Metrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.http.in_flight.dec();
     }
 }
 

@@ -225,6 +225,17 @@ pub struct Queue {
     pub notify_urls: Vec<String>,
     pub max_receives: u64,
     pub concurrency: u64,
+    /// Of a bare message: the header the app takes its user from.
+    pub user: Option<QueueUser>,
+}
+
+/// Where a plain producer's message says for whom it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueUser {
+    pub header: String,
+    /// A JSON pointer into the message.
+    pub from: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

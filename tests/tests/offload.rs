@@ -363,6 +363,24 @@ async fn an_adopted_request_whose_sidecar_dies_ends_as_failed_unknown() {
 }
 
 #[tokio::test]
+async fn a_sidecar_that_is_told_to_end_finishes_what_it_adopted() {
+    let World { app, proxy, jobs, .. } = world().await;
+    let gate = Gate::default();
+    app.on("/slow", Reply::ok("slow answer").behind(&gate));
+    let location = proxy.client().post("/slow", "x").await.header("location");
+    proxy.terminate().await;
+    eventually("it drains", || async {
+        (proxy.admin().get("/ready").await.status == 503).then_some(())
+    })
+    .await;
+    gate.open();
+    assert_eq!(proxy.ended().await, Some(0));
+    let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
+    let status = ended(&proxy.client(), &location).await.json();
+    assert_eq!(status["status"], "succeeded");
+}
+
+#[tokio::test]
 async fn a_client_chooses_by_prefer_and_is_told_that_it_was_heard() {
     let world = world().await;
     world.app.on("/polite", Reply::ok("now"));

@@ -84,6 +84,15 @@ async fn a_key_of_another_shard_is_forwarded_once() {
 }
 
 #[tokio::test]
+async fn the_second_sidecar_believes_the_first_for_whom_it_forwards() {
+    let pair = pair().await;
+    let asking = pair.client.with("x-forwarded-for", "1.2.3.4");
+    asking.get("/prices/15000").await;
+    let asked = pair.app_b.asked("/prices/15000").remove(0);
+    assert_eq!(asked.header("x-forwarded-for"), Some("127.0.0.1, 127.0.0.1"));
+}
+
+#[tokio::test]
 async fn two_sidecars_that_disagree_answer_508_instead_of_a_loop() {
     let (app_a, app_b) = (App::start().await, App::start().await);
     // This one believes that it serves shard a, and is reached as shard b.

@@ -10,6 +10,7 @@ const RULES: &str = r#"
 
     [queue.work]
     path       = "/reports"
+    user       = { header = "X-User-Id", from = "body:/user_id" }
     visibility = "5s"
 "#;
 
@@ -83,6 +84,7 @@ async fn a_plain_producers_message_is_run_by_our_consumer() {
     let id = emulator.boto3(&send).await;
     let asked = app.until_asked("/reports", 1).await.remove(0);
     assert_eq!(asked.header("x-job-id"), Some(id.as_str()));
+    assert_eq!(asked.header("x-user-id"), Some("7"));
     let json: serde_json::Value = serde_json::from_slice(&asked.body).expect("JSON");
     assert_eq!(json["user_id"], 7);
     let outcome = format!(

@@ -130,6 +130,8 @@ impl Execution {
     /// Runs to the end whatever becomes of the client.
     async fn run(self, answer: oneshot::Sender<Result<Response<Body>, Failure>>) {
         let Self { worker, outgoing, side, results } = self;
+        // In flight until its end, so that a drain waits for it.
+        let _in_flight = worker.app.metrics.in_flight();
         let ended = {
             let mut sending = std::pin::pin!(forward::send(&worker, outgoing));
             loop {

@@ -89,7 +89,8 @@ pub async fn unpack(
         let target = queue.path.clone().ok_or_else(|| {
             Undecodable("a bare message, and [queue] names no path to replay it at".to_owned())
         })?;
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        headers.extend(queue.user.as_ref().and_then(|user| named_user(user, &body)));
         return Ok(Job {
             id: received.id.clone(),
             route: None,
@@ -116,6 +117,17 @@ pub async fn unpack(
         headers: headers.into_iter().collect(),
         body,
     })
+}
+
+/// The header that tells the app for whom a plain producer's message is.
+fn named_user(user: &document::QueueUser, body: &[u8]) -> Option<(String, String)> {
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let value = match json.pointer(&user.from)? {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    Some((user.header.clone(), value))
 }
 
 async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, Undecodable> {

@@ -39,7 +39,7 @@ pub async fn handle(
 ) -> Response<Body> {
     let started = Instant::now();
     let metrics = &worker.app.metrics;
-    metrics.begin();
+    let _in_flight = metrics.in_flight();
     let rules = worker.app.rules();
     let method = request.method().clone();
     let target = request.uri().path().to_owned();
@@ -51,7 +51,6 @@ pub async fn handle(
     });
     let took = started.elapsed();
     metrics.answered(&route, response.status().as_u16(), took);
-    metrics.end();
     tracing::debug!(%method, target, route, status = response.status().as_u16(), ?took, "answered");
     response
 }
@@ -63,12 +62,14 @@ async fn admit(
     rules: &Arc<Rules>,
     route: &mut String,
 ) -> Result<Response<Body>, Refused> {
-    let inbound =
-        Inbound::read(&request, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
-    let protocol = fields::upgrade(request.headers());
     let (mut parts, body) = request.into_parts();
     let now = worker.app.clock.now();
     let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), now);
+    // Another sidecar of ours says truly for whom it forwards.
+    let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer };
+    let inbound =
+        Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
+    let protocol = fields::upgrade(&parts.headers);
     fields::remove_spoofed(&mut parts.headers);
     let decision = sidecar::decide(rules, &inbound.head(&parts.method, &View(&parts.headers)));
     decision.route_name().clone_into(route);
@@ -86,7 +87,8 @@ async fn admit(
     };
     if let Some(protocol) = protocol {
         let request = Request::from_parts(parts, body);
-        return upgraded(worker, request, protocol, &inbound, matched, &proceed).await;
+        let outgoing = joined(worker, &request, &inbound, matched, &proceed, is_forwarded)?;
+        return upgrade::pass(worker, request, outgoing, protocol).await.map_err(failed);
     }
     fields::remove_hop_by_hop(&mut parts.headers);
     fields::set_forwarded(&mut parts.headers, peer, &inbound.host);
@@ -143,28 +145,27 @@ async fn reserved(
     }
 }
 
-async fn upgraded(
+/// Where a connection that changes protocols leads.
+fn joined(
     worker: &Arc<Worker>,
-    request: Request<Incoming>,
-    protocol: http::HeaderValue,
+    request: &Request<Incoming>,
     inbound: &Inbound,
     route: Option<&Route>,
     proceed: &Proceed<'_>,
-) -> Result<Response<Body>, Refused> {
+    is_forwarded: bool,
+) -> Result<Outgoing, Refused> {
     let mut headers = request.headers().clone();
     fields::remove_hop_by_hop(&mut headers);
     fields::set_forwarded(&mut headers, inbound.peer, &inbound.host);
-    let resolved = proceed.shard.resolved();
-    let upstream = direct(worker, &mut headers, route, resolved, false)?;
-    let outgoing = Outgoing {
+    let upstream = direct(worker, &mut headers, route, proceed.shard.resolved(), is_forwarded)?;
+    Ok(Outgoing {
         upstream,
         method: request.method().clone(),
         target: proceed.target.clone(),
         headers,
         body: Body::Empty,
         timeout: timeout(route),
-    };
-    upgrade::pass(worker, request, outgoing, protocol).await.map_err(failed)
+    })
 }
 
 /// Refuses a body that is known to be too large, and cuts off one that turns out to be.

@@ -1,8 +1,8 @@
 //! A request as it came in: who asks, for which host, and whether it may be believed.
 
 use crate::fields;
-use http::{Request, header};
-use hyper::body::Incoming;
+use http::header;
+use http::request::Parts;
 use rules::Problem;
 use std::net::IpAddr;
 
@@ -32,8 +32,8 @@ impl Inbound {
     /// # Errors
     /// `bad-request` with what is wrong: no or several Host fields, or a Host that differs from
     /// the authority of an absolute target (RFC 9112 section 3.2).
-    pub fn read(request: &Request<Incoming>, peer: Peer) -> Result<Self, (Problem, &'static str)> {
-        let headers = request.headers();
+    pub fn read(request: &Parts, peer: Peer) -> Result<Self, (Problem, &'static str)> {
+        let headers = &request.headers;
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => {
@@ -42,7 +42,7 @@ impl Inbound {
             (None, _) => return Err((Problem::BadRequest, "Host is missing")),
             (Some(_), Some(_)) => return Err((Problem::BadRequest, "Host is given twice")),
         };
-        if let Some(authority) = request.uri().authority()
+        if let Some(authority) = request.uri.authority()
             && !authority.as_str().eq_ignore_ascii_case(host)
         {
             return Err((Problem::BadRequest, "Host differs from the request target"));
@@ -53,8 +53,7 @@ impl Inbound {
         }
         let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
         let scheme = if peer.is_trusted && proto == Some("https") { "https" } else { "http" };
-        let target =
-            request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         Ok(Self { peer, host: host.to_ascii_lowercase(), scheme, target })
     }
 

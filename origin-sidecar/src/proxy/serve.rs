@@ -30,6 +30,8 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// How long the drain waits for the first request of a connection that never had one: a request
 /// may be on its way.
 const UNUSED_GRACE: Duration = Duration::from_millis(500);
+/// How often the drain looks whether adopted executions have ended.
+const IDLE_POLL: Duration = Duration::from_millis(20);
 /// Connections the kernel holds for us while we are busy.
 const BACKLOG: i32 = 1024;
 
@@ -89,7 +91,14 @@ pub async fn run(
     }
     drop(listener);
     drop(open);
-    if tokio::time::timeout(options.grace, closed.recv()).await.is_err() {
+    let finished = async {
+        closed.recv().await;
+        // Adopted executions outlive their connections, and need this thread's runtime.
+        while !app.metrics.is_idle() {
+            tokio::time::sleep(IDLE_POLL).await;
+        }
+    };
+    if tokio::time::timeout(options.grace, finished).await.is_err() {
         tracing::warn!(grace = ?options.grace, "requests were still in flight at the end of the grace period");
     }
     Ok(())

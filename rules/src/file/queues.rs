@@ -1,7 +1,7 @@
 //! `[queue.NAME]`.
 
 use super::tree::Table;
-use crate::document::Queue;
+use crate::document::{Queue, QueueUser};
 
 /// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
@@ -33,6 +33,7 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
         notify_app,
         notify_urls,
         max_receives: table.number("max_receives", 1, 1000).unwrap_or(MAX_RECEIVES_DEFAULT),
+        user: table.table("user").and_then(|user| read_user(&user)),
         concurrency: table.number("concurrency", 1, 1000).unwrap_or(CONCURRENCY_DEFAULT),
     };
     if queue.job_timeout > JOB_TIMEOUT_MAX_MS {
@@ -48,4 +49,24 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
     }
     table.finish();
     queue
+}
+
+/// `user = { header = "X-User-Id", from = "body:/user_id" }`
+fn read_user(table: &Table<'_>) -> Option<QueueUser> {
+    let header = table.required_text("header").to_ascii_lowercase();
+    let value = table.value("from");
+    if value.is_none() {
+        table.missing("from", "where the message names its user, e.g. \"body:/user_id\"");
+    }
+    table.finish();
+    let value = value?;
+    let pointer = value.text()?.strip_prefix("body:").filter(|pointer| pointer.starts_with('/'));
+    if pointer.is_none() {
+        value.fault(
+            "bad-source",
+            "a message has nothing but its body".to_owned(),
+            "Write body:/json/pointer.",
+        );
+    }
+    Some(QueueUser { header, from: pointer?.to_owned() })
 }

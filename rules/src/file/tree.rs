@@ -307,11 +307,12 @@ fn distance(left: &str, right: &str) -> usize {
 const KEYS: &[&str] = &[
     "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "cache", "canonical",
     "check", "concurrency", "cookies", "default", "edge", "fallback", "forward_headers", "from",
+    "header",
     "headers", "hosts", "identity", "ignore_cookies", "job_timeout", "jobs", "keep", "key_type",
     "map", "match", "max_body", "max_receives", "max_staleness", "message", "method", "methods",
     "mode", "name", "notify", "offload", "origin", "outside", "override", "path", "query",
     "query_rest", "queue", "ranges", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "stale_if_error", "stale_while_revalidate", "strict_slash",
-    "strip_cookies", "tags", "timeout", "to", "until", "upstream", "urls", "versioned",
+    "strip_cookies", "tags", "timeout", "to", "until", "upstream", "urls", "user", "versioned",
     "visibility", "when",
 ];
