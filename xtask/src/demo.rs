@@ -20,10 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
-        // The second time nobody wants to wait.
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
+        flag.store(true, Ordering::SeqCst);
         say("stopping");
     })
     .map_err(|error| error.to_string())?;
