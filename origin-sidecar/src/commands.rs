@@ -134,6 +134,9 @@ async fn open(common: &Common, cache_bytes: usize) -> Result<(Arc<App>, String),
     if let Some(shard) = common.shard.as_deref().filter(|shard| !known(shard)) {
         faults.push(format!("--shard {shard}: no shard map has a shard of that name"));
     }
+    if let Err(error) = std::fs::create_dir_all(&common.spool) {
+        faults.push(format!("--spool {}: {error}", common.spool.display()));
+    }
     if !faults.is_empty() {
         return Err(Stop::config(faults.join("\n")));
     }
