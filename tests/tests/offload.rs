@@ -396,6 +396,19 @@ async fn a_client_chooses_by_prefer_and_is_told_that_it_was_heard() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_gets_the_apps_own_answer_when_it_comes_in_time() {
+    let world = world().await;
+    let waiting = world.alice.with("prefer", "wait=20");
+    let consumer = world.consumer().await;
+    let answer = waiting.post("/reports", "May").await;
+    assert_eq!((answer.status, answer.text().as_str()), (201, "report of May"));
+    assert_eq!(answer.header("preference-applied"), "wait=20");
+    drop(consumer);
+    let late = world.alice.with("prefer", "wait=0").post("/reports", "June").await;
+    assert_eq!((late.status, late.json()["status"].as_str()), (202, Some("queued")));
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_text_or_too_large_for_a_message_arrives_unchanged() {
     let world = world().await;
     world.app.answer("/reports", |asked| Reply::ok(asked.body.clone()));

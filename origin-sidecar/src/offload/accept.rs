@@ -3,7 +3,7 @@
 use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
 use super::record::{self, Accepted, accepted_key, outcome_key};
-use super::{Wanted, adopt, id};
+use super::{Wanted, adopt, id, status};
 use crate::body::{Body, Collected, collect};
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Outgoing};
@@ -123,6 +123,13 @@ async fn enqueue(
     tracing::info!(route, queue, job = id, "job queued");
     if let Some(seconds) = wait {
         wait_for(tools.results.as_ref(), &id, Duration::from_secs(seconds)).await;
+        let finished = status::finished(&worker.app, tools.results.as_ref(), &id, &offered.clean);
+        if let Some(mut response) = finished.await {
+            if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
+                response.headers_mut().insert("preference-applied", applied);
+            }
+            return Ok(response);
+        }
     }
     Ok(Receipt::of(&offered.clean, offered.rule).answer(&id, "queued"))
 }

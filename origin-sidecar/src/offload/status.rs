@@ -7,7 +7,7 @@ use super::{auth, id, page};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
-use crate::proxy::handle::Refused;
+use crate::proxy::handle::{Clean, Refused};
 use crate::proxy::inbound::Inbound;
 use crate::reply;
 use crate::results::{Condition, PutError, Results, StoreError};
@@ -72,6 +72,19 @@ pub async fn answer(
         (&Method::DELETE, "") => cancel(app, results.as_ref(), id, state).await,
         _ => Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
     }
+}
+
+/// The app's own answer for a client that waited, if the job has ended with one.
+pub(super) async fn finished(
+    app: &App,
+    results: &dyn Results,
+    id: &str,
+    clean: &Clean,
+) -> Option<Response<Body>> {
+    let state = state(app, results, id).await.ok()?;
+    let (method, headers) = (&Method::GET, &HeaderMap::new());
+    let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
+    result(results, id, state, &asked).await.ok()
 }
 
 fn unavailable(error: StoreError) -> Refused {
