@@ -47,6 +47,11 @@ pub async fn handle(
     let answer = admit(worker, request, peer, &rules, &mut route).await;
     let response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
+        if problem.status() >= 500 {
+            tracing::warn!(route, problem = problem.name(), detail, "refused");
+        } else {
+            tracing::debug!(route, problem = problem.name(), detail, "refused");
+        }
         reply::problem(&rules.document.jobs.base, problem, &detail)
     });
     let took = started.elapsed();
