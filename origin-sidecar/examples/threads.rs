@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cache_bytes: CACHE_BYTES,
     })?);
     let options = Options { trusted: Arc::new([]), grace: Duration::from_secs(1) };
-    let listener = serve::listen(settings.listen)?;
+    let listener = serve::listen_shared(settings.listen)?;
     if settings.model == "stealing" {
         let runtime =
             Builder::new_multi_thread().worker_threads(settings.threads).enable_all().build()?;
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut threads = Vec::new();
     for _ in 0..settings.threads {
         let (app, options, listener) =
-            (Arc::clone(&app), options.clone(), serve::listen(settings.listen)?);
+            (Arc::clone(&app), options.clone(), serve::listen_shared(settings.listen)?);
         threads.push(std::thread::spawn(move || -> std::io::Result<()> {
             Builder::new_current_thread()
                 .enable_all()

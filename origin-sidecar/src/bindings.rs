@@ -48,7 +48,7 @@ impl Bindings {
     pub async fn open(common: &Common, rules: &Rules) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut note = |fault: String| faults.push(fault);
-        let app = Upstream::parse("--app", &common.app).map_err(&mut note).ok();
+        let app = Upstream::parse("app", &common.app).map_err(&mut note).ok();
         let mut upstreams = BTreeMap::new();
         for (name, url) in
             pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
@@ -63,12 +63,15 @@ impl Bindings {
         };
         let mut queues: BTreeMap<String, Arc<dyn Queue>> = BTreeMap::new();
         for (name, queue) in pairs("queue", &common.queue).map_err(&mut note).unwrap_or_default() {
-            if queue.starts_with("sqs:")
-                && common.results.as_ref().is_some_and(|to| to.starts_with("file:"))
-            {
-                note(format!(
+            let kinds = (queue.starts_with("sqs:"), common.results.as_deref());
+            match kinds {
+                (true, Some(to)) if to.starts_with("file:") => note(format!(
                     "--queue {name}=sqs:… with --results file:…: other pods could not read the results; use s3://"
-                ));
+                )),
+                (false, Some(to)) if to.starts_with("s3:") => note(format!(
+                    "--queue {name}=file:… with --results s3://…: jobs would be less durable than their results; use sqs: or file:"
+                )),
+                _ => {}
             }
             let max = rules.document.queues.get(&name).map(|queue| queue.max_receives);
             let Some(max) = max else {
@@ -131,9 +134,14 @@ impl Bindings {
     }
 }
 
+/// Deliveries past a job's last attempt, in which a consumer can still write that it failed; only
+/// then does a message go to the dead letters without a word.
+const SPARE_RECEIVES: u64 = 3;
+
 async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
-        let queue = crate::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
+        let queue =
+            crate::queue::file::FileQueue::open(Path::new(dir), max_receives + SPARE_RECEIVES)?;
         return Ok(Arc::new(queue));
     }
     let Some(url) = text.strip_prefix("sqs:") else {

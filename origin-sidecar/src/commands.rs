@@ -159,12 +159,14 @@ fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
     let threads = if settings.threads == 0 { cores } else { settings.threads };
     let failed =
         |error: std::io::Error| Stop::run(format!("--listen {}: {error}", settings.listen));
-    let first = serve::listen(settings.listen).map_err(failed)?;
+    // Sharing is for our own threads: a second process on this port is a mistake to be told.
+    drop(serve::listen(settings.listen).map_err(failed)?);
+    let first = serve::listen_shared(settings.listen).map_err(failed)?;
     // With port 0 the others must share the port that the first was given.
     let address = first.local_addr().map_err(failed)?;
     let mut listeners = vec![first];
     for _ in 1..threads {
-        listeners.push(serve::listen(address).map_err(failed)?);
+        listeners.push(serve::listen_shared(address).map_err(failed)?);
     }
     Ok(listeners)
 }

@@ -90,4 +90,9 @@ pub trait Results: Send + Sync {
 
     /// What a claim-check pointer names as its bucket.
     fn bucket(&self) -> &str;
+
+    /// What stands before our keys in the bucket; empty, or with a slash at its end.
+    fn prefix(&self) -> &str {
+        ""
+    }
 }

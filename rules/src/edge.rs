@@ -56,6 +56,9 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         let target = head.target.to_owned();
         return of(None, Action::Pass { target, why: Bypass::NoRule });
     }
+    if rules.is_hook(&target.path) {
+        return of(None, Action::Refuse(Problem::HookPath));
+    }
     let query = target.query.as_deref();
     let Some(found) = rules.router.find(&rules.document.routes, head, &target.path, query) else {
         let action = match rules.document.unmatched {

@@ -5,6 +5,7 @@
 pub enum Problem {
     PathAmbiguous,
     NoRoute,
+    HookPath,
     KeyMissing,
     KeyInvalid,
     KeyUnmapped,
@@ -27,9 +28,10 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::PathAmbiguous,
         Self::NoRoute,
+        Self::HookPath,
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::KeyUnmapped,
@@ -75,6 +77,7 @@ impl Problem {
         match self {
             Self::PathAmbiguous => ("path-ambiguous", 400, "The path can be read in more than one way.", "Send the path without dot segments, empty segments and encoded separators, or let the route pass it: ambiguous_path = \"bypass\"."),
             Self::NoRoute => ("no-route", 404, "No route of the rules file matches.", "Add a route, or remove default = \"refuse\". `spillway explain METHOD URL` shows which routes were tried."),
+            Self::HookPath => ("hook-path", 404, "This path is for notifications of finished jobs only.", "Nobody but Spillway's consumer may say that a job is finished. Give the queue's notify.app a path of its own."),
             Self::KeyMissing => ("key-missing", 400, "The request carries no shard key.", "Send the key where the route's shard.from looks for it."),
             Self::KeyInvalid => ("key-invalid", 400, "The shard key is not of the map's key type.", "Send an integer without sign and leading zeros, a UUID, text or an RFC 3339 timestamp, as the map's key_type says."),
             Self::KeyUnmapped => ("key-unmapped", 404, "No shard holds this key.", "Add a range to the shard map, raise `until`, or name a shard for all other keys: outside = \"…\"."),

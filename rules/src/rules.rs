@@ -78,6 +78,14 @@ impl Rules {
         })
     }
 
+    /// Whether the path is where the app is told of finished jobs. A client that reached it could
+    /// tell the app's users whatever it likes.
+    pub(crate) fn is_hook(&self, path: &str) -> bool {
+        let bare = path.strip_suffix('/').unwrap_or(path);
+        let hooks = self.document.queues.values().filter_map(|queue| queue.notify_app.as_deref());
+        hooks.map(|hook| hook.split('?').next().unwrap_or_default()).any(|hook| hook == bare)
+    }
+
     pub fn route(&self, index: usize) -> Option<&Route> {
         self.document.routes.get(index)
     }

@@ -57,6 +57,9 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         let action = Action::Reserved { path: target.path };
         return Decision { route: None, action, observed: Vec::new() };
     }
+    if rules.is_hook(&target.path) {
+        return refuse(None, Problem::HookPath);
+    }
     let found =
         rules.router.find(&rules.document.routes, head, &target.path, target.query.as_deref());
     match found {

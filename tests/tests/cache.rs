@@ -9,6 +9,11 @@ const RULES: &str = r#"
     cache = { sidecar = "1m", stale_if_error = "1h", query = ["a", "b"] }
 
     [[route]]
+    name  = "anonymous"
+    match = { path = "/anonymous" }
+    cache = { sidecar = "1m", ignore_cookies = true }
+
+    [[route]]
     name  = "instant"
     match = { path = "/instant" }
     cache = { sidecar = "1ms", stale_while_revalidate = "1h" }
@@ -68,6 +73,26 @@ async fn a_hundred_misses_of_one_key_make_one_request() {
         assert_eq!((answer.status, answer.text().as_str()), (200, "once"));
     }
     assert_eq!(app.count("/minute/x"), 1);
+}
+
+#[tokio::test]
+async fn clients_with_different_cookies_wait_for_one_fetch_where_cookies_do_not_count() {
+    let (app, _sidecar, client) = started().await;
+    let gate = Gate::default();
+    app.on("/anonymous", Reply::ok("once").behind(&gate));
+    let asking: Vec<_> = (0..20)
+        .map(|number| {
+            let client = client.with("cookie", &format!("session={number}"));
+            tokio::spawn(async move { client.get("/anonymous").await.text() })
+        })
+        .collect();
+    app.until_asked("/anonymous", 1).await;
+    gate.open();
+    for answer in asking {
+        assert_eq!(answer.await.expect("an answer"), "once");
+    }
+    let asked = app.asked("/anonymous");
+    assert_eq!((asked.len(), asked[0].header("cookie")), (1, None));
 }
 
 #[tokio::test]

@@ -144,6 +144,34 @@ async fn the_app_is_told_once_when_a_job_ends() {
 }
 
 #[tokio::test]
+async fn a_client_can_not_tell_the_app_that_a_job_is_finished() {
+    let world = world().await;
+    let answer = world.alice.post("/hooks/ready", "{}").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (404, "hook-path"));
+    assert_eq!(world.app.count("/hooks/ready"), 0);
+}
+
+#[tokio::test]
+async fn a_job_that_kills_every_consumer_ends_as_failed() {
+    let world = world().await;
+    let gate = Gate::default();
+    world.app.on("/reports", Reply::ok("never").behind(&gate));
+    let location = world.start_job("May").await;
+    for attempt in 1..=3 {
+        let consumer = world.consumer().await;
+        world.app.until_asked("/reports", attempt).await;
+        consumer.kill().await;
+    }
+    let _consumer = world.consumer().await;
+    let status = ended(&world.alice, &location).await.json();
+    assert_eq!(
+        (status["status"].as_str(), status["reason"].as_str()),
+        (Some("failed"), Some("attempts-exhausted"))
+    );
+    assert_eq!(world.app.count("/reports"), 3);
+}
+
+#[tokio::test]
 async fn nobody_sees_cancels_or_guesses_anothers_job() {
     let world = world().await;
     let location = world.start_job("secret").await;

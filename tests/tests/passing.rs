@@ -251,6 +251,18 @@ async fn bad_settings_and_rules_refuse_to_start_and_say_everything_at_once() {
 }
 
 #[tokio::test]
+async fn a_port_that_somebody_has_is_not_shared_in_silence() {
+    let app = App::start().await;
+    let first = Spillway::proxy(RULES, &app).start().await;
+    let taken = ["--listen", first.address(), "--admin", "127.0.0.1:0"];
+    let mut arguments = vec!["proxy", "--routes", "/dev/null"];
+    arguments.extend(taken);
+    let second = run(&arguments).await;
+    assert_eq!(second.code, Some(1));
+    assert!(second.errors.contains("Address already in use"), "{}", second.errors);
+}
+
+#[tokio::test]
 async fn changed_rules_take_effect_and_bad_ones_do_not() {
     let app = App::start().await;
     app.on("/page", Reply::ok("x"));

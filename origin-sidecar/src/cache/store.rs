@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Power of two; enough that 16 threads seldom wait for each other.
 const SHARDS: usize = 16;
 /// A body larger than this would evict too much of the rest.
-pub const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
+const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Answers per key that differ by Vary; the oldest makes room.
 const VARIANTS_MAX: usize = 16;
 /// Keys known to be uncacheable per shard, so that their requests don't queue behind each other.
@@ -90,6 +90,11 @@ impl Store {
         let at = self.hasher.hash_one(key) as usize & (SHARDS - 1);
         // A poisoned lock means a panic, and a panic ends this program.
         self.shards[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Bytes a body may have to be stored: a shard holds several.
+    pub fn entry_bytes_max(&self) -> usize {
+        ENTRY_BYTES_MAX.min(self.shard_budget / 2)
     }
 
     /// The variant that fits the request.

@@ -153,6 +153,12 @@ impl Consumer {
                 return self.give_back(received, RECEIVE_PAUSE).await;
             }
         }
+        if received.receives > queue.max_receives {
+            // Every attempt took its consumer with it: say so before the queue buries the job.
+            self.count("failed");
+            let ended = Ended::failed("attempts-exhausted");
+            return self.finish(rules, queue, job, received, ended).await;
+        }
         let visibility = Duration::from_millis(queue.visibility);
         if let Err(rest) = self.take_lease(&job.id, received.receives, visibility).await {
             self.count("duplicate");

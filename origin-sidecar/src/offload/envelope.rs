@@ -70,7 +70,7 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
     let key = payload_key(&job.id);
     results.put(&key, job.body.clone(), Condition::Always).await?;
     attributes.insert(EXTENDED_SIZE.to_owned(), job.body.len().to_string());
-    let pointer = serde_json::json!([POINTER, { "s3BucketName": results.bucket(), "s3Key": key }]);
+    let pointer = serde_json::json!([POINTER, { "s3BucketName": results.bucket(), "s3Key": format!("{}{key}", results.prefix()) }]);
     Ok(Message { body: pointer.to_string(), attributes })
 }
 
@@ -147,7 +147,7 @@ async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, Undec
     {
         return Err(Undecodable("the claim check points elsewhere".to_owned()));
     }
-    let key = text("s3Key").unwrap_or_default();
+    let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix())).unwrap_or_default();
     let object = results.get(key, None).await.map_err(|error| Undecodable(error.to_string()))?;
     let object = object.ok_or_else(|| Undecodable(format!("the claim check's {key} is gone")))?;
     whole(object.body).await.map_err(|error| Undecodable(error.to_string()))

@@ -18,6 +18,11 @@ impl Caller {
         if self.0.is_some() { b"caller" } else { b"open" }
     }
 
+    /// Whether `owner` was made for this caller, by any key of the secret.
+    pub fn is(&self, secrets: &Secrets, owner: &str) -> bool {
+        secrets.verify(Purpose::Owner, &[self.kind(), self.bytes()], owner)
+    }
+
     /// What is stored instead of the identity (often a session cookie).
     pub fn owner(&self, secrets: &Secrets) -> String {
         secrets.sign(Purpose::Owner, &[self.kind(), self.bytes()])

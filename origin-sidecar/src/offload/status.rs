@@ -116,8 +116,9 @@ async fn owner<'r>(
         return Ok(None);
     };
     let mut found = offloads.filter(|(route, offload)| {
-        let owner = auth::identity(&offload.auth, headers).map(|caller| caller.owner(secrets));
-        route.name == accepted.route && owner.as_deref() == Some(accepted.owner.as_str())
+        let caller = auth::identity(&offload.auth, headers);
+        route.name == accepted.route
+            && caller.is_some_and(|caller| caller.is(secrets, &accepted.owner))
     });
     Ok(found.next().map(|(route, offload)| (route, offload, accepted.at)))
 }

@@ -6,7 +6,7 @@ use super::handle::{Clean, Refused, shard_failed};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
 use crate::cache::flights::{self, Flight, Landing, Part};
-use crate::cache::store::{ENTRY_BYTES_MAX, Found, Stored};
+use crate::cache::store::{Found, Stored};
 use crate::fields::View;
 use crate::reply;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -80,9 +80,8 @@ pub async fn answer(
         }
         _ => {}
     }
-    let may_collapse = !plan.has_authorization
-        && !clean.headers.contains_key(header::COOKIE)
-        && !worker.app.store.is_uncacheable(&plan.key, now);
+    // Cookies are either part of the key or do not reach the app.
+    let may_collapse = !plan.has_authorization && !worker.app.store.is_uncacheable(&plan.key, now);
     let part = if may_collapse { Some(worker.app.flights.join(&plan.key)) } else { None };
     let flight = match part {
         Some(Part::Follower(waiters)) => {
@@ -278,7 +277,7 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     };
     let body = match revalidated {
         Some(stored) => stored.body.clone(),
-        None => match collect(body, ENTRY_BYTES_MAX).await {
+        None => match collect(body, app.store.entry_bytes_max()).await {
             Ok(Collected::Whole(body)) => body,
             Ok(Collected::TooLarge(body)) => {
                 app.store.note_uncacheable(&job.plan.key, app.clock.now());

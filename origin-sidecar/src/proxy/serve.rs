@@ -46,10 +46,22 @@ pub struct Options {
 ///
 /// # Errors
 /// When the address can't be bound.
+pub fn listen_shared(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    open(address, true)
+}
+
+/// A listener of its own: fails where anybody else has the port.
+///
+/// # Errors
+/// When the address can't be bound.
 pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    open(address, false)
+}
+
+fn open(address: SocketAddr, is_shared: bool) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

@@ -292,6 +292,10 @@ impl Results for S3Results {
     fn bucket(&self) -> &str {
         self.bucket.name()
     }
+
+    fn prefix(&self) -> &str {
+        &self.prefix
+    }
 }
 
 /// Where the bucket is.
