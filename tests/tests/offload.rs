@@ -369,6 +369,8 @@ async fn a_slow_request_is_adopted_and_never_run_twice() {
     assert_eq!(ended(&client, &location).await.json()["status"], "succeeded");
     assert_eq!(client.get(&format!("{location}/result")).await.text(), "slow answer");
     assert_eq!(world.app.count("/slow"), 1);
+    let told = world.app.until_asked("/hooks/ready", 1).await.remove(0);
+    assert_eq!(told.header("webhook-id"), location.rsplit('/').next());
     // The same route answers directly when it is quick.
     world.app.on("/slow", Reply::ok("quick"));
     let quick = client.post("/slow", "x").await;

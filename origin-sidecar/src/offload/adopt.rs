@@ -3,7 +3,8 @@
 
 use super::accept::{Offered, Receipt, Tools, outgoing, tools};
 use super::id;
-use super::record::{self, Lease, Terminal, lease_key};
+use super::notify::{self, Notice};
+use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::run::{self, Ended};
 use crate::body::Body;
 use crate::proxy::Worker;
@@ -11,6 +12,7 @@ use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::proxy::handle::{Refused, shard_failed};
 use crate::results::{Condition, Results};
 use http::Response;
+use rules::Rules;
 use rules::offload::Reason;
 use rules::shard::Resolved;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +40,14 @@ struct Execution {
     outgoing: Outgoing,
     side: Arc<Mutex<Side>>,
     results: Arc<dyn Results>,
+    about: About,
+}
+
+/// What the end of an adopted job needs to be told.
+struct About {
+    rules: Arc<Rules>,
+    queue: String,
+    user: Option<String>,
 }
 
 pub(super) async fn run(
@@ -54,6 +64,12 @@ pub(super) async fn run(
         offered.clean.rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
     let caller = offered.allowed.caller.clone();
     let receipt = Receipt::of(&offered.clean, rule);
+    let user = offered.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
+    let about = About {
+        rules: Arc::clone(&offered.clean.rules),
+        queue: rule.queue.clone(),
+        user: user.map(str::to_owned),
+    };
     let mut outgoing = outgoing(worker, offered, resolved)?;
     outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
     let side = Arc::new(Mutex::new(Side::Undecided));
@@ -63,6 +79,7 @@ pub(super) async fn run(
         outgoing,
         side: Arc::clone(&side),
         results: Arc::clone(&results),
+        about,
     };
     tokio::spawn(execution.run(answer));
     let offloads = &worker.app.metrics.jobs.offloads;
@@ -129,7 +146,7 @@ async fn lease(worker: &Worker, results: &dyn Results, id: &str) -> bool {
 impl Execution {
     /// Runs to the end whatever becomes of the client.
     async fn run(self, answer: oneshot::Sender<Result<Response<Body>, Failure>>) {
-        let Self { worker, outgoing, side, results } = self;
+        let Self { worker, outgoing, side, results, about } = self;
         // In flight until its end, so that a drain waits for it.
         let _in_flight = worker.app.metrics.in_flight();
         let ended = {
@@ -153,7 +170,7 @@ impl Execution {
             let _ = answer.send(ended);
             return;
         };
-        let mut storing = std::pin::pin!(store(&worker, &results, &id, ended));
+        let mut storing = std::pin::pin!(store(&worker, &results, &id, ended, &about));
         loop {
             tokio::select! {
                 () = &mut storing => break,
@@ -176,6 +193,7 @@ async fn store(
     results: &Arc<dyn Results>,
     id: &str,
     ended: Result<Response<Body>, Failure>,
+    about: &About,
 ) {
     let ended = match ended {
         Ok(response) if response.status().is_success() => {
@@ -187,8 +205,33 @@ async fn store(
         }
         Err(failure) => Ended::failed(failure.problem.name()),
     };
-    run::store_outcome(&worker.app, results, id, 1, ended).await;
+    worker.app.metrics.jobs.finished.with_label_values(&[&about.queue, ended.label()]).inc();
+    if !run::store_outcome(&worker.app, results, id, 1, ended).await {
+        // The lease runs out, and the job is seen as failed for an unknown reason.
+        tracing::error!(job = id, "the outcome of an adopted request was not stored");
+        return;
+    }
     if let Err(error) = results.delete(&lease_key(id)).await {
         tracing::debug!(job = id, %error, "lease not removed");
     }
+    notify(worker, results.as_ref(), id, about).await;
+}
+
+async fn notify(worker: &Worker, results: &dyn Results, id: &str, about: &About) {
+    let Ok(Some((outcome, _))) = record::read::<Outcome>(results, &outcome_key(id)).await else {
+        return;
+    };
+    let document = &about.rules.document;
+    let Some(queue) = document.queues.get(&about.queue) else { return };
+    if outcome.status == Terminal::Cancelled {
+        return;
+    }
+    let notice = Notice {
+        queue_name: &about.queue,
+        queue,
+        outcome: &outcome,
+        user: about.user.clone(),
+        base: &document.jobs.base,
+    };
+    notify::send(worker, results, &notice).await;
 }
