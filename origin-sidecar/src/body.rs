@@ -1,5 +1,6 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
+use crate::metrics::InFlight;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -19,11 +20,21 @@ pub enum Body {
     Boxed(Mutex<UnsyncBoxBody<Bytes, io::Error>>),
     /// What was read ahead, then the rest.
     Prefixed(Option<Bytes>, Box<Body>),
+    /// In flight until its end.
+    Counted(Box<Body>, InFlight),
 }
 
 impl Body {
     pub fn boxed(body: UnsyncBoxBody<Bytes, io::Error>) -> Self {
         Self::Boxed(Mutex::new(body))
+    }
+
+    /// Keeps the guard until a streamed body has ended; what is in memory needs none.
+    pub fn counted(self, in_flight: InFlight) -> Self {
+        match self {
+            Self::Empty | Self::Full(_) => self,
+            streamed => Self::Counted(Box::new(streamed), in_flight),
+        }
     }
 
     pub fn full(bytes: impl Into<Bytes>) -> Self {
@@ -52,6 +63,7 @@ impl HttpBody for Body {
                 Some(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Pin::new(rest.as_mut()).poll_frame(context),
             },
+            Self::Counted(body, _) => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
 
@@ -63,6 +75,7 @@ impl HttpBody for Body {
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
+            Self::Counted(body, _) => body.is_end_stream(),
         }
     }
 
@@ -72,6 +85,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
+            Self::Counted(body, _) => body.size_hint(),
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {

@@ -30,26 +30,35 @@ const HOP_BY_HOP: [&str; 8] = [
 /// Removes what belongs to one connection, and what its `Connection` names. Must happen before
 /// anything is stored: a stored `Connection: close` would close every hit's connection.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
+    remove_named_by_connection(headers);
     for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes what `Connection` names. For requests this must happen before any rule looks at them:
+/// a field that was part of a cache key and then vanished would give everybody the answer of a
+/// request that did not have it. What frames the message stays until it is sent on.
+pub fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|name| !HOP_BY_HOP.contains(&name.as_str()))
+        .collect();
+    for name in named {
         headers.remove(name);
     }
 }
 
 /// Fields that only Spillway itself may set, and those by which a client could make the app
 /// believe that it asked for something else than what the cache key says.
-const NOT_FROM_OUTSIDE: [&str; 12] = [
+const NOT_FROM_OUTSIDE: [&str; 11] = [
     "x-shard",
     "x-shard-epoch",
     "x-shard-range",
@@ -61,24 +70,41 @@ const NOT_FROM_OUTSIDE: [&str; 12] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
-    "x-forwarded-prefix",
 ];
 
 pub fn remove_spoofed(headers: &mut HeaderMap) {
     for name in NOT_FROM_OUTSIDE {
         headers.remove(name);
     }
+    // CGI and WSGI read `X_Job_Id` as `X-Job-Id`; of X-Forwarded-* only those we rebuild are known.
+    let rebuilt = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
+    let is_odd = |name: &str| {
+        name.contains('_') || (name.starts_with("x-forwarded-") && !rebuilt.contains(&name))
+    };
+    let odd: Vec<HeaderName> =
+        headers.keys().filter(|name| is_odd(name.as_str())).cloned().collect();
+    for name in odd {
+        headers.remove(name);
+    }
 }
 
-/// Whether the request asks to change protocols (RFC 9110 section 7.8); the protocol's name.
-pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The protocol a GET asks to change to (RFC 9110 section 7.8). Only WebSocket: an `Upgrade: h2c`
+/// that was passed on would open a tunnel past every rule, so it is removed, as the RFC allows.
+pub fn take_upgrade(method: &http::Method, headers: &mut HeaderMap) -> Option<HeaderValue> {
     let is_named = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
-    if is_named { headers.get(header::UPGRADE).cloned() } else { None }
+    let protocol = headers.get(header::UPGRADE).cloned();
+    let protocol = protocol.filter(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if is_named && method == http::Method::GET && protocol.is_some() {
+        return protocol;
+    }
+    headers.remove(header::UPGRADE);
+    headers.remove("http2-settings");
+    None
 }
 
 /// A block of addresses.
@@ -127,11 +153,10 @@ pub fn set_forwarded(headers: &mut HeaderMap, peer: Peer, host: &str) {
     let trusted = peer.is_trusted;
     headers.remove("forwarded");
     let own = peer.address.to_canonical().to_string();
-    let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    let chain = match before.filter(|_| trusted) {
-        Some(before) => format!("{before}, {own}"),
-        None => own,
-    };
+    // All lines: a proxy may append its own below a client's.
+    let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let before = lines.filter(|_| trusted).map(str::to_owned);
+    let chain = before.chain(std::iter::once(own)).collect::<Vec<_>>().join(", ");
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);

@@ -2,7 +2,7 @@
 
 use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
-use super::record::{self, Accepted, accepted_key, outcome_key};
+use super::record::{self, Accepted, Outcome, Terminal, accepted_key, outcome_key};
 use super::{Wanted, adopt, id, status};
 use crate::body::{Body, Collected, collect};
 use crate::proxy::Worker;
@@ -101,22 +101,29 @@ async fn enqueue(
     let tools = tools(worker, offered.rule)?;
     let started = Instant::now();
     // One budget for everything: two calls of 3 s and a retry would add up to 9.
-    let put = tokio::time::timeout(ENQUEUE_BUDGET, put(worker, &offered, &tools)).await;
-    let put = put.unwrap_or_else(|_| {
+    let (id, is_keyed) = choose_id(worker, &offered, &tools)?;
+    let put = tokio::time::timeout(ENQUEUE_BUDGET, async {
+        if is_keyed {
+            return put_keyed(worker, &offered, &tools, &id).await;
+        }
+        send(&offered, &tools, &id).await
+    });
+    let put = put.await.unwrap_or_else(|_| {
         Err(NotQueued::Unavailable("timeout", "the queue took too long".to_owned()))
     });
-    let id = match put {
-        Ok(id) => id,
+    match put {
+        Ok(()) => {}
         Err(NotQueued::Refused(refused)) => return Err(refused),
         Err(NotQueued::Unavailable(name, detail)) => {
             metrics.jobs.offloads.with_label_values(&[route.as_str(), name]).inc();
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
-            if offered.rule.fallback == Fallback::Inline {
+            let is_inline = offered.rule.fallback == Fallback::Inline && !is_keyed;
+            if is_inline && withdrawn(worker, &tools, &id).await {
                 return inline(worker, offered, resolved).await;
             }
             return Err((Problem::OffloadUnavailable, detail));
         }
-    };
+    }
     metrics.jobs.offloads.with_label_values(&[route.as_str(), "queued"]).inc();
     let seconds = started.elapsed().as_secs_f64();
     metrics.jobs.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
@@ -140,22 +147,46 @@ enum NotQueued {
     Unavailable(&'static str, String),
 }
 
-async fn put(
+/// The id of the job to be, and whether it comes from an `Idempotency-Key`.
+fn choose_id(
     worker: &Worker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
-) -> Result<String, NotQueued> {
+) -> Result<(String, bool), Refused> {
+    let (caller, route) = (&offered.allowed.caller, &offered.route.name);
+    if let Some(key) = idempotency_key(offered)? {
+        return Ok((id::keyed(tools.secrets, route, caller, &key), true));
+    }
+    let id = id::fresh(tools.secrets, route, caller, worker.app.clock.now());
+    Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, false))
+}
+
+/// Before a request that may be in the queue after all is executed inline, the job is cancelled:
+/// a message that arrives late is then not run a second time.
+async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
+    const BUDGET: Duration = Duration::from_secs(1);
+    let outcome = Outcome {
+        id: id.to_owned(),
+        status: Terminal::Cancelled,
+        reason: Some("inline".to_owned()),
+        answer: None,
+        attempt: 0,
+        finished: worker.app.clock.now(),
+    };
+    let key = outcome_key(id);
+    let written = record::write(tools.results.as_ref(), &key, &outcome, Condition::IfAbsent);
+    matches!(tokio::time::timeout(BUDGET, written).await, Ok(Ok(_)))
+}
+
+async fn put_keyed(
+    worker: &Worker,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+    id: &str,
+) -> Result<(), NotQueued> {
     let now = worker.app.clock.now();
     let caller = &offered.allowed.caller;
     let route = &offered.route.name;
-    let key = idempotency_key(offered).map_err(NotQueued::Refused)?;
-    let Some(key) = key else {
-        let id = id::fresh(tools.secrets, route, caller, now);
-        let id = id.map_err(|error| NotQueued::Unavailable("no-random", error.to_string()))?;
-        send(offered, tools, &id).await?;
-        return Ok(id);
-    };
-    let id = id::keyed(tools.secrets, route, caller, &key);
     let record = Accepted {
         route: route.clone(),
         owner: caller.owner(tools.secrets),
@@ -163,7 +194,7 @@ async fn put(
         at: now,
         queued: false,
     };
-    let record_key = accepted_key(&id);
+    let record_key = accepted_key(id);
     let etag = match record::write(
         tools.results.as_ref(),
         &record_key,
@@ -180,7 +211,7 @@ async fn put(
                     let problem = Problem::IdempotencyMismatch;
                     return Err(NotQueued::Refused((problem, problem.title().to_owned())));
                 }
-                Some((found, _)) if found.queued => return Ok(id),
+                Some((found, _)) if found.queued => return Ok(()),
                 // Somebody died, or is at it, between record and message: send again, same id.
                 Some((_, etag)) => etag,
                 None => return Err(NotQueued::Unavailable("store-race", "try again".to_owned())),
@@ -188,7 +219,7 @@ async fn put(
         }
         Err(PutError::Failed(error)) => return Err(store_failed(error)),
     };
-    send(offered, tools, &id).await?;
+    send(offered, tools, id).await?;
     let queued = Accepted { queued: true, ..record };
     // The message is durable; the record only saves a retry from sending it again.
     if let Err(error) =
@@ -196,7 +227,7 @@ async fn put(
     {
         tracing::debug!(job = id, ?error, "accept record not updated");
     }
-    Ok(id)
+    Ok(())
 }
 
 fn store_failed(error: crate::results::StoreError) -> NotQueued {
@@ -250,7 +281,7 @@ async fn send(offered: &Offered<'_>, tools: &Tools<'_>, id: &str) -> Result<(), 
 
 /// Headers that travel with a job. Queue and store are another trust zone, so credentials stay
 /// behind unless the route lists them.
-const TRAVEL: [&str; 8] = [
+const TRAVEL: [&str; 11] = [
     "accept",
     "accept-language",
     "content-type",
@@ -259,6 +290,9 @@ const TRAVEL: [&str; 8] = [
     "traceparent",
     "tracestate",
     "idempotency-key",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
 ];
 
 fn kept_headers(offered: &Offered<'_>) -> Vec<(String, String)> {

@@ -1,6 +1,6 @@
 //! The worker's loop: receive, run, store, notify, delete.
 
-use super::envelope::{self, Job};
+use super::envelope::{self, Job, NotAJob};
 use super::notify::{self, Notice};
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::run::{self, Ended, Verdict};
@@ -24,6 +24,23 @@ const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
 const RECEIVE_MAX: usize = 10;
 /// The lease and the visibility are renewed after a third of their time.
 const HEARTBEAT_PART: u32 = 3;
+
+/// What came of a message's turn.
+enum Done {
+    /// With the outcome's label.
+    Stored(&'static str),
+    Retry(Duration),
+    NotStored,
+    Cancelled,
+}
+
+/// Whose the lease is.
+enum Taken {
+    Ours,
+    /// For so long.
+    Others(Duration),
+    Draining,
+}
 
 /// One queue's consumer.
 pub struct Consumer {
@@ -63,6 +80,11 @@ impl Consumer {
             drop(slot);
             let free = slots.available_permits().clamp(1, RECEIVE_MAX);
             for received in self.receive(free).await {
+                if *draining.borrow() {
+                    // Came with the last poll: the app may be gone before it would be done.
+                    self.give_back(&received, Duration::ZERO).await;
+                    continue;
+                }
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
                 let this = Arc::clone(&self);
                 running.spawn(async move {
@@ -116,14 +138,27 @@ impl Consumer {
     async fn work(&self, received: Received) {
         let rules = self.rules();
         let Some(queue) = rules.document.queues.get(&self.name) else { return };
-        let job = match envelope::unpack(&received, queue, self.results.as_ref()).await {
+        let visibility = Duration::from_millis(queue.visibility);
+        let unpacked = loop {
+            match envelope::unpack(&received, queue, self.results.as_ref()).await {
+                Err(NotAJob::Store(error)) => {
+                    tracing::warn!(message = received.id, %error, "claim check not read; the job waits");
+                    if self.hold(&received, visibility).await.is_none() {
+                        return self.give_back(&received, Duration::ZERO).await;
+                    }
+                }
+                Err(NotAJob::Undecodable(why)) => break Err(why),
+                Ok(job) => break Ok(job),
+            }
+        };
+        let job = match unpacked {
             Ok(job) => job,
             Err(why) => {
                 self.count("undecodable");
                 tracing::warn!(
                     queue = self.name,
                     message = received.id,
-                    why = why.0,
+                    why,
                     "message left for the dead letters"
                 );
                 return;
@@ -142,79 +177,103 @@ impl Consumer {
         job: &Job,
         received: &Received,
     ) {
-        match record::read::<Outcome>(self.results.as_ref(), &outcome_key(&job.id)).await {
-            // A duplicate of a finished job, or its message outlived us: finish what is left.
-            Ok(Some((outcome, _))) => {
-                return self.close(rules, queue, job, received, &outcome).await;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(job = job.id, %error, "the result store does not answer; the job waits");
-                return self.give_back(received, RECEIVE_PAUSE).await;
-            }
-        }
-        if received.receives > queue.max_receives {
-            // Every attempt took its consumer with it: say so before the queue buries the job.
-            self.count("failed");
-            let ended = Ended::failed("attempts-exhausted");
-            return self.finish(rules, queue, job, received, ended).await;
-        }
         let visibility = Duration::from_millis(queue.visibility);
-        if let Err(rest) = self.take_lease(&job.id, received.receives, visibility).await {
-            self.count("duplicate");
-            return self.give_back(received, rest).await;
+        match self.outcome(job, received, visibility).await {
+            // A duplicate of a finished job, or its message outlived us: finish what is left.
+            Some(Some(outcome)) => return self.close(rules, queue, job, received, &outcome).await,
+            Some(None) => {}
+            None => return self.give_back(received, Duration::ZERO).await,
         }
-        let metrics = &self.worker.app.metrics;
-        let labels = [self.name.as_str()];
-        if received.receives == 1 {
-            let waited = self.worker.app.clock.now().saturating_sub(received.sent);
-            metrics.jobs.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
+        let holder = self.holder_of(received);
+        match self.take_lease(job, received, &holder, visibility).await {
+            Taken::Ours => {}
+            Taken::Others(rest) => {
+                self.count("duplicate");
+                return self.give_back(received, rest).await;
+            }
+            Taken::Draining => return self.give_back(received, Duration::ZERO).await,
         }
-        let started = Instant::now();
-        let verdict = self.run_with_heartbeat(rules, queue, job, received, visibility).await;
-        metrics
-            .jobs
-            .run_seconds
-            .with_label_values(&labels)
-            .observe(started.elapsed().as_secs_f64());
-        let ended = match verdict {
-            None => {
+        let done = self.run_with_heartbeat(rules, queue, job, received, visibility).await;
+        self.drop_lease(&job.id, &holder).await;
+        match done {
+            Done::Cancelled => {
                 self.count("cancelled");
                 self.delete(received).await;
-                return;
             }
-            Some(Verdict::Ended(ended)) => ended,
-            Some(Verdict::Retry { last, .. }) if received.receives >= queue.max_receives => last,
-            Some(Verdict::Retry { delay, .. }) => {
+            Done::Retry(delay) => {
                 self.count("retried");
-                self.drop_lease(&job.id).await;
-                return self.give_back(received, delay).await;
+                self.give_back(received, delay).await;
             }
-        };
-        self.count(ended.label());
-        self.finish(rules, queue, job, received, ended).await;
+            Done::NotStored => {
+                self.count("not-stored");
+                self.give_back(received, RECEIVE_PAUSE).await;
+            }
+            Done::Stored(label) => {
+                self.count(label);
+                if let Some(Some(outcome)) = self.outcome(job, received, visibility).await {
+                    self.close(rules, queue, job, received, &outcome).await;
+                }
+            }
+        }
     }
 
-    /// Stores the outcome; the message goes only after that.
-    async fn finish(
+    /// The outcome of the job, if it has one. While the store is in trouble the message is kept in
+    /// hand: each time it were given back would count as an attempt. `None` when the drain began.
+    async fn outcome(
+        &self,
+        job: &Job,
+        received: &Received,
+        visibility: Duration,
+    ) -> Option<Option<Outcome>> {
+        loop {
+            match record::read::<Outcome>(self.results.as_ref(), &outcome_key(&job.id)).await {
+                Ok(found) => return Some(found.map(|(outcome, _)| outcome)),
+                Err(error) => {
+                    tracing::warn!(job = job.id, %error, "the result store does not answer; the job waits");
+                    self.hold(received, visibility).await?;
+                }
+            }
+        }
+    }
+
+    /// Keeps the message ours for another while; `None` when the drain began.
+    async fn hold(&self, received: &Received, visibility: Duration) -> Option<()> {
+        if *self.worker.app.draining().borrow() {
+            return None;
+        }
+        self.give_back(received, visibility).await;
+        tokio::time::sleep(RECEIVE_PAUSE).await;
+        Some(())
+    }
+
+    /// One attempt's name in the lease: a duplicate delivery to this process is another's too.
+    fn holder_of(&self, received: &Received) -> String {
+        format!("{}.{}.{}", self.holder, received.id, received.receives)
+    }
+
+    /// Runs the job and stores its outcome.
+    async fn execute(
         &self,
         rules: &Rules,
         queue: &document::Queue,
         job: &Job,
         received: &Received,
-        ended: Ended,
-    ) {
+    ) -> Done {
+        let ended = if received.receives > queue.max_receives {
+            // Every attempt took its consumer with it: say so before the queue buries the job.
+            Ended::failed("attempts-exhausted")
+        } else {
+            match run::execute(&self.worker, rules, job, queue, received.receives).await {
+                Verdict::Ended(ended) => ended,
+                Verdict::Retry { last, .. } if received.receives >= queue.max_receives => last,
+                Verdict::Retry { delay, .. } => return Done::Retry(delay),
+            }
+        };
+        let label = ended.label();
         let app = &self.worker.app;
-        if !run::store_outcome(app, &self.results, &job.id, received.receives, ended).await {
-            self.count("not-stored");
-            self.drop_lease(&job.id).await;
-            return self.give_back(received, RECEIVE_PAUSE).await;
-        }
-        self.drop_lease(&job.id).await;
-        if let Ok(Some((outcome, _))) =
-            record::read::<Outcome>(self.results.as_ref(), &outcome_key(&job.id)).await
-        {
-            self.close(rules, queue, job, received, &outcome).await;
+        match run::store_outcome(app, &self.results, &job.id, received.receives, ended).await {
+            true => Done::Stored(label),
+            false => Done::NotStored,
         }
     }
 
@@ -247,7 +306,8 @@ impl Consumer {
         }
     }
 
-    /// `None` when the job was cancelled: the connection to the app is closed.
+    /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
+    /// meanwhile (a cancellation), the connection to the app is closed.
     async fn run_with_heartbeat(
         &self,
         rules: &Rules,
@@ -255,71 +315,88 @@ impl Consumer {
         job: &Job,
         received: &Received,
         visibility: Duration,
-    ) -> Option<Verdict> {
-        let mut running =
-            std::pin::pin!(run::execute(&self.worker, rules, job, queue, received.receives));
-        loop {
+    ) -> Done {
+        let metrics = &self.worker.app.metrics.jobs;
+        let labels = [self.name.as_str()];
+        if received.receives == 1 {
+            let waited = self.worker.app.clock.now().saturating_sub(received.sent);
+            metrics.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
+        }
+        let started = Instant::now();
+        let mut running = std::pin::pin!(self.execute(rules, queue, job, received));
+        let done = loop {
             tokio::select! {
-                verdict = &mut running => return Some(verdict),
+                done = &mut running => break done,
                 () = tokio::time::sleep(visibility / HEARTBEAT_PART) => {
                     self.beat(job, received, visibility).await;
-                    if matches!(self.results.head(&outcome_key(&job.id)).await, Ok(Some(_))) {
-                        return None;
+                    let found = record::read::<Outcome>(self.results.as_ref(), &outcome_key(&job.id)).await;
+                    if matches!(&found, Ok(Some((outcome, _))) if outcome.status == Terminal::Cancelled) {
+                        break Done::Cancelled;
                     }
                 }
             }
-        }
+        };
+        metrics.run_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
+        done
     }
 
     async fn beat(&self, job: &Job, received: &Received, visibility: Duration) {
-        if let Err(error) = self.queue.set_visibility(&received.receipt, visibility).await {
-            tracing::warn!(job = job.id, %error, "heartbeat failed");
-        }
-        let lease = self.lease(received.receives, visibility);
-        if let Err(error) =
-            record::write(self.results.as_ref(), &lease_key(&job.id), &lease, Condition::Always)
-                .await
-        {
+        self.give_back(received, visibility).await;
+        let lease = self.lease(self.holder_of(received), received.receives, visibility);
+        let key = lease_key(&job.id);
+        let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always).await;
+        if let Err(error) = written {
             tracing::warn!(job = job.id, ?error, "lease not renewed");
         }
     }
 
-    fn lease(&self, attempt: u64, visibility: Duration) -> Lease {
+    fn lease(&self, holder: String, attempt: u64, visibility: Duration) -> Lease {
         let for_ms = u64::try_from(visibility.as_millis()).unwrap_or(u64::MAX);
         let until = self.worker.app.clock.now().saturating_add(for_ms);
-        Lease { holder: self.holder.clone(), until, attempt, adopted: false }
+        Lease { holder, until, attempt, adopted: false }
     }
 
-    /// # Errors
-    /// How long another's lease still lasts.
     async fn take_lease(
         &self,
-        id: &str,
-        attempt: u64,
+        job: &Job,
+        received: &Received,
+        holder: &str,
         visibility: Duration,
-    ) -> Result<(), Duration> {
-        let key = lease_key(id);
-        let lease = self.lease(attempt, visibility);
-        let condition = match record::read::<Lease>(self.results.as_ref(), &key).await {
-            Ok(None) => Condition::IfAbsent,
-            Ok(Some((other, etag))) => {
-                let now = self.worker.app.clock.now();
-                if other.until > now && other.holder != self.holder {
-                    return Err(Duration::from_millis(other.until - now));
+    ) -> Taken {
+        let key = lease_key(&job.id);
+        let results = self.results.as_ref();
+        loop {
+            let now = self.worker.app.clock.now();
+            let condition = match record::read::<Lease>(results, &key).await {
+                Ok(None) => Some(Condition::IfAbsent),
+                Ok(Some((other, _))) if other.until > now => {
+                    return Taken::Others(Duration::from_millis(other.until - now));
                 }
-                Condition::IfMatch(etag)
+                Ok(Some((_, etag))) => Some(Condition::IfMatch(etag)),
+                Err(_) => None,
+            };
+            if let Some(condition) = condition {
+                let lease = self.lease(holder.to_owned(), received.receives, visibility);
+                match record::write(results, &key, &lease, condition).await {
+                    Ok(_) => return Taken::Ours,
+                    Err(PutError::Precondition) => return Taken::Others(visibility),
+                    Err(PutError::Failed(_)) => {}
+                }
             }
-            Err(_) => return Err(RECEIVE_PAUSE),
-        };
-        match record::write(self.results.as_ref(), &key, &lease, condition).await {
-            Ok(_) => Ok(()),
-            Err(PutError::Precondition) => Err(visibility),
-            Err(PutError::Failed(_)) => Err(RECEIVE_PAUSE),
+            if self.hold(received, visibility).await.is_none() {
+                return Taken::Draining;
+            }
         }
     }
 
-    async fn drop_lease(&self, id: &str) {
-        if let Err(error) = self.results.delete(&lease_key(id)).await {
+    /// Only our own: another attempt may have taken over.
+    async fn drop_lease(&self, id: &str, holder: &str) {
+        let key = lease_key(id);
+        let found = record::read::<Lease>(self.results.as_ref(), &key).await;
+        if !matches!(found, Ok(Some((lease, _))) if lease.holder == holder) {
+            return;
+        }
+        if let Err(error) = self.results.delete(&key).await {
             tracing::debug!(job = id, %error, "lease not removed");
         }
     }

@@ -6,7 +6,7 @@
 
 use super::record::{payload_key, whole};
 use crate::queue::{Message, Received, is_legal_body};
-use crate::results::{Condition, PutError, Results};
+use crate::results::{Condition, PutError, Results, StoreError};
 use bytes::Bytes;
 use rules::document;
 use std::collections::BTreeMap;
@@ -32,9 +32,16 @@ pub struct Job {
     pub body: Bytes,
 }
 
-/// Why a message is no job. It stays in the queue for the dead letters, byte for byte.
+/// Why a message is no job, or not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undecodable(pub String);
+pub enum NotAJob {
+    /// It stays in the queue for the dead letters, byte for byte.
+    Undecodable(String),
+    /// The store does not give its body now.
+    Store(StoreError),
+}
+
+use NotAJob::Undecodable;
 
 /// Makes the message; a body that does not fit is stored under `payload/{id}` first.
 ///
@@ -82,7 +89,7 @@ pub async fn unpack(
     received: &Received,
     queue: &document::Queue,
     results: &dyn Results,
-) -> Result<Job, Undecodable> {
+) -> Result<Job, NotAJob> {
     let attribute = |name: &str| received.attributes.get(name).cloned();
     let body = body(received, results).await?;
     let Some(id) = attribute("job-id") else {
@@ -130,7 +137,7 @@ fn named_user(user: &document::QueueUser, body: &[u8]) -> Option<(String, String
     Some((user.header.clone(), value))
 }
 
-async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, Undecodable> {
+async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, NotAJob> {
     if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
         return Ok(Bytes::new());
     }
@@ -148,7 +155,10 @@ async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, Undec
         return Err(Undecodable("the claim check points elsewhere".to_owned()));
     }
     let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix())).unwrap_or_default();
-    let object = results.get(key, None).await.map_err(|error| Undecodable(error.to_string()))?;
+    let object = results.get(key, None).await.map_err(NotAJob::Store)?;
     let object = object.ok_or_else(|| Undecodable(format!("the claim check's {key} is gone")))?;
-    whole(object.body).await.map_err(|error| Undecodable(error.to_string()))
+    let broken = |error: std::io::Error| {
+        NotAJob::Store(StoreError { name: "broken", detail: error.to_string() })
+    };
+    whole(object.body).await.map_err(broken)
 }

@@ -42,12 +42,14 @@ impl Terminal {
     }
 }
 
-/// Status and headers of the app's answer; its body is the object `results/{id}`.
+/// Status and headers of the app's answer; its body is an object of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub code: u16,
     pub headers: Vec<(String, String)>,
     pub length: u64,
+    /// The object with the body: attempts that overlap have one each.
+    pub object: String,
 }
 
 /// `leases/{id}`: somebody is executing the job.

@@ -9,6 +9,7 @@ use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::proxy::handle::direct;
 use crate::results::{Condition, PutError, Results};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body_util::BodyExt;
 use rules::document::{self, Retry, Route};
@@ -24,8 +25,12 @@ use tokio::io::AsyncWriteExt;
 const MEMORY_BYTES_MAX: usize = 1024 * 1024;
 /// A result larger than this fails the job.
 const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// How often storing is tried before the message is given back.
-const STORE_ATTEMPTS: u32 = 5;
+/// How often storing is tried, some ten minutes in all, before the message is given back: an
+/// execution that is not recorded is an execution that is repeated.
+const STORE_ATTEMPTS: u32 = 66;
+const STORE_PAUSE_MAX_MS: u64 = 10_000;
+/// From the head of an answer to its stored body: as long as the longest job_timeout.
+const BODY_TIMEOUT: Duration = Duration::from_secs(11 * 3600);
 /// Longest delay before another attempt, in seconds.
 const BACKOFF_MAX_SECONDS: u64 = 900;
 
@@ -213,7 +218,7 @@ pub(super) async fn store_outcome(
     let Ended { status, reason, answer } = ended;
     let (status, reason, answer) = match answer {
         None => (status, reason, None),
-        Some(answer) => match store_body(app, results.as_ref(), id, answer).await {
+        Some(answer) => match store_in_time(app, results.as_ref(), id, answer).await {
             Ok(answer) => (status, reason, Some(answer)),
             Err(BodyError::Store) => return false,
             Err(BodyError::App(reason)) => (Terminal::Failed, Some(reason.to_owned()), None),
@@ -227,11 +232,22 @@ pub(super) async fn store_outcome(
             Ok(_) | Err(PutError::Precondition) => return true,
             Err(PutError::Failed(error)) => {
                 tracing::warn!(job = id, %error, "outcome not stored");
-                tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+                tokio::time::sleep(pause(attempt)).await;
             }
         }
     }
     false
+}
+
+/// A body that stalls must not hold a worker for ever.
+async fn store_in_time(
+    app: &App,
+    results: &dyn Results,
+    id: &str,
+    answer: Response<Body>,
+) -> Result<Answer, BodyError> {
+    let stored = tokio::time::timeout(BODY_TIMEOUT, store_body(app, results, id, answer)).await;
+    stored.unwrap_or(Err(BodyError::App("upstream-timeout")))
 }
 
 enum BodyError {
@@ -255,33 +271,58 @@ async fn store_body(
     });
     let headers: Vec<(String, String)> = headers.collect();
     let code = parts.status.as_u16();
-    let key = result_key(id);
     let collected =
         collect(body, MEMORY_BYTES_MAX).await.map_err(|_| BodyError::App("upstream-invalid"))?;
-    let length = match collected {
+    match collected {
         Collected::Whole(bytes) => {
             let length = bytes.len() as u64;
-            put_twice(|| results.put(&key, bytes.clone(), Condition::Always)).await?;
-            length
+            let object = put_bytes(results, id, bytes).await?;
+            Ok(Answer { code, headers, length, object })
         }
         Collected::TooLarge(body) => {
-            let path = app.spool.join(format!("spillway-{id}"));
-            let length = spool(&path, body).await?;
-            let stored = results.put_file(&key, &path, Condition::Always).await;
+            let object = other_key(id)?;
+            let path = app.spool.join(format!("spillway-{}", object.replace('/', "-")));
+            let length = spool(&path, body).await;
+            let length = match length {
+                Ok(length) => length,
+                Err(error) => {
+                    let _ = tokio::fs::remove_file(&path).await;
+                    return Err(error);
+                }
+            };
+            let stored = results.put_file(&object, &path, Condition::Always).await;
             // The store may have moved it away.
             let _ = tokio::fs::remove_file(&path).await;
             stored.map_err(|_| BodyError::Store)?;
-            length
+            Ok(Answer { code, headers, length, object })
         }
-    };
-    Ok(Answer { code, headers, length })
+    }
 }
 
-async fn put_twice<'a, F>(mut put: impl FnMut() -> F) -> Result<(), BodyError>
-where
-    F: Future<Output = Result<String, PutError>> + 'a,
-{
-    if put().await.is_ok() || put().await.is_ok() { Ok(()) } else { Err(BodyError::Store) }
+/// `results/{id}`, or a name beside it when another attempt has that one.
+async fn put_bytes(results: &dyn Results, id: &str, bytes: Bytes) -> Result<String, BodyError> {
+    let mut key = result_key(id);
+    for attempt in 0..STORE_ATTEMPTS {
+        match results.put(&key, bytes.clone(), Condition::IfAbsent).await {
+            Ok(_) => return Ok(key),
+            Err(PutError::Precondition) => key = other_key(id)?,
+            Err(PutError::Failed(error)) => {
+                tracing::warn!(job = id, %error, "result not stored");
+                tokio::time::sleep(pause(attempt)).await;
+            }
+        }
+    }
+    Err(BodyError::Store)
+}
+
+fn other_key(id: &str) -> Result<String, BodyError> {
+    let random = crate::secrets::random_hex(4).map_err(|_| BodyError::Store)?;
+    Ok(format!("{}.{random}", result_key(id)))
+}
+
+/// Between two tries of the store.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_millis((200_u64 << attempt.min(6)).min(STORE_PAUSE_MAX_MS))
 }
 
 async fn spool(path: &PathBuf, mut body: Body) -> Result<u64, BodyError> {

@@ -2,7 +2,7 @@
 //! Any pod answers; everything is derived from what is in the store.
 
 use super::accept::{is_page, wait_for};
-use super::record::{self, Accepted, Lease, Outcome, Terminal, lease_key, outcome_key, result_key};
+use super::record::{self, Accepted, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::{auth, id, page};
 use crate::app::App;
 use crate::body::Body;
@@ -194,7 +194,7 @@ async fn result(
     let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
         return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
     };
-    let etag = results.head(&result_key(id)).await.map_err(unavailable)?.map(|(etag, _)| etag);
+    let etag = results.head(&answer.object).await.map_err(unavailable)?.map(|(etag, _)| etag);
     let Some(etag) = etag else {
         return Err((Problem::JobExpired, "the result is gone".to_owned()));
     };
@@ -228,7 +228,7 @@ async fn result(
     }
     let has_body = matches!(selected, Selected::Full | Selected::Part { .. });
     if has_body && asked.method == Method::GET && answer.length > 0 {
-        let object = results.get(&result_key(id), range).await.map_err(unavailable)?;
+        let object = results.get(&answer.object, range).await.map_err(unavailable)?;
         let length = range.map_or(answer.length, |(from, to)| to - from + 1);
         insert(response.headers_mut(), "content-length", &length.to_string());
         *response.body_mut() = object.map_or(Body::Empty, |object| Body::boxed(object.body));

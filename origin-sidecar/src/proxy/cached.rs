@@ -87,6 +87,7 @@ pub async fn answer(
         Some(Part::Follower(waiters)) => {
             if flights::follow(waiters).await == Some(Landing::Stored)
                 && let (Some(fresh), _) = look_up(worker, &clean, &plan)
+                && !matches!(fresh.entry.look_up(now), Lookup::Expired { .. })
             {
                 let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: true };
                 return Ok(serve(worker, &clean, &fetch, &fresh, status));
@@ -277,13 +278,13 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     };
     let body = match revalidated {
         Some(stored) => stored.body.clone(),
-        None => match collect(body, app.store.entry_bytes_max()).await {
-            Ok(Collected::Whole(body)) => body,
+        None => match whole(job, body).await {
+            Ok(Collected::Whole(body)) => compact(body),
             Ok(Collected::TooLarge(body)) => {
                 app.store.note_uncacheable(&job.plan.key, app.clock.now());
                 return Fetched::Passed(Response::from_parts(parts, body), NotStored::TooLarge);
             }
-            Err(error) => return Fetched::Failed(broken(&error)),
+            Err(failure) => return Fetched::Failed(failure),
         },
     };
     let stored = Arc::new(Stored {
@@ -303,6 +304,25 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
         Ok(()) => Fetched::Stored(stored, (code == 304).then_some(304)),
         Err(reason) => Fetched::NotKept(stored, reason),
     }
+}
+
+/// Within the route's time: a body that stalls must not hold those who wait, or memory.
+async fn whole(job: &Job, body: Body) -> Result<Collected, Failure> {
+    let limit = job.worker.app.store.entry_bytes_max();
+    match tokio::time::timeout(job.fetch.timeout, collect(body, limit)).await {
+        Ok(collected) => collected.map_err(|error| broken(&error)),
+        Err(_) => Err(Failure {
+            problem: Problem::UpstreamTimeout,
+            detail: "the answer's body did not end in time".to_owned(),
+            is_unsent: false,
+        }),
+    }
+}
+
+/// A small body in one piece is a slice of hyper's read buffer of 8 KiB and more.
+fn compact(body: bytes::Bytes) -> bytes::Bytes {
+    const COPY_BYTES_MAX: usize = 64 * 1024;
+    if body.len() <= COPY_BYTES_MAX { bytes::Bytes::copy_from_slice(&body) } else { body }
 }
 
 fn broken(error: &std::io::Error) -> Failure {
@@ -362,6 +382,12 @@ fn stored_headers(mut headers: HeaderMap, judged: &cache::Judgement) -> HeaderMa
         headers.remove(name.as_str());
     }
     headers.remove(header::AGE);
+    // hyper's values are slices of its read buffer, which each would keep in memory.
+    for value in headers.values_mut() {
+        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = own;
+        }
+    }
     if let Some(value) =
         judged.client_cache_control.as_deref().and_then(|value| HeaderValue::from_str(value).ok())
     {

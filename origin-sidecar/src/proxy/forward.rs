@@ -70,6 +70,9 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
             is_unsent: false,
         },
     };
+    if matches!(failure.problem, Problem::BodyTooLarge | Problem::BadRequest) {
+        return Err(failure);
+    }
     let metrics = &worker.app.metrics;
     metrics.http.upstream_errors.with_label_values(&[&*name, failure.problem.name()]).inc();
     Err(failure)
@@ -78,12 +81,23 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
 fn explain(error: &hyper_util::client::legacy::Error) -> Failure {
     let mut detail = error.to_string();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    let mut is_parse = false;
+    let (mut is_parse, mut is_user, mut is_long) = (false, false, false);
     while let Some(own) = cause {
         is_parse |= own.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
+        is_user |= own.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user);
+        // `source` of an io::Error skips the error it was made from.
+        let inner = own.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        is_long |= inner.is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>())
+            || own.is::<http_body_util::LengthLimitError>();
         detail = format!("{detail}: {own}");
         cause = own.source();
     }
-    let problem = if is_parse { Problem::UpstreamInvalid } else { Problem::UpstreamUnreachable };
+    let problem = match (is_long, is_user, is_parse) {
+        (true, ..) => Problem::BodyTooLarge,
+        // The client broke its body off.
+        (_, true, _) => Problem::BadRequest,
+        (.., true) => Problem::UpstreamInvalid,
+        _ => Problem::UpstreamUnreachable,
+    };
     Failure { problem, detail, is_unsent: error.is_connect() }
 }

@@ -39,7 +39,7 @@ pub async fn handle(
 ) -> Response<Body> {
     let started = Instant::now();
     let metrics = &worker.app.metrics;
-    let _in_flight = metrics.in_flight();
+    let in_flight = metrics.in_flight();
     let rules = worker.app.rules();
     let method = request.method().clone();
     let target = request.uri().path().to_owned();
@@ -56,6 +56,8 @@ pub async fn handle(
     });
     let took = started.elapsed();
     metrics.answered(&route, response.status().as_u16(), took);
+    // A streamed body is in flight until its end.
+    let response = response.map(|body| body.counted(in_flight));
     tracing::debug!(%method, target, route, status = response.status().as_u16(), ?took, "answered");
     response
 }
@@ -70,11 +72,12 @@ async fn admit(
     let (mut parts, body) = request.into_parts();
     let now = worker.app.clock.now();
     let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), now);
+    fields::remove_named_by_connection(&mut parts.headers);
+    let protocol = fields::take_upgrade(&parts.method, &mut parts.headers);
     // Another sidecar of ours says truly for whom it forwards.
     let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer };
     let inbound =
         Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
-    let protocol = fields::upgrade(&parts.headers);
     fields::remove_spoofed(&mut parts.headers);
     let decision = sidecar::decide(rules, &inbound.head(&parts.method, &View(&parts.headers)));
     decision.route_name().clone_into(route);
@@ -91,6 +94,12 @@ async fn admit(
         Action::Proceed(proceed) => *proceed,
     };
     if let Some(protocol) = protocol {
+        if matches!(proceed.shard, Step::NeedsBody { .. }) {
+            return Err((
+                Problem::KeyMissing,
+                "an upgrade has no body to find the key in".to_owned(),
+            ));
+        }
         let request = Request::from_parts(parts, body);
         let outgoing = joined(worker, &request, &inbound, matched, &proceed, is_forwarded)?;
         return upgrade::pass(worker, request, outgoing, protocol).await.map_err(failed);

@@ -89,10 +89,15 @@ impl Spillway {
 
     /// A worker with these rules beside the app.
     pub fn consume(rules: &str, app: &App) -> Setup {
+        Self::consume_for(rules, &app.url())
+    }
+
+    /// The same for any address.
+    pub fn consume_for(rules: &str, app: &str) -> Setup {
         Setup {
             command: "consume",
-            arguments: vec!["--app".to_owned(), app.url()],
-            ..Self::proxy(rules, app)
+            arguments: vec!["--app".to_owned(), app.to_owned()],
+            ..Self::proxy_to(rules, app)
         }
     }
 
