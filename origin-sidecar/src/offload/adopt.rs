@@ -1,9 +1,10 @@
 //! `when = "slow"`: the request is executed at once, and when that takes too long the client gets
 //! its 202 while **the same execution** goes on. Nothing is ever run twice.
 
-use super::accept::{Offered, Receipt, Tools, outgoing, tools};
+use super::accept::{Offered, Tools, outgoing, tools};
 use super::id;
 use super::notify::{self, Notice};
+use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::run::{self, Ended};
 use crate::body::Body;

@@ -1,13 +1,14 @@
 //! The worker's loop: receive, run, store, notify, delete.
 
 use super::envelope::{self, Job, NotAJob};
+use super::lease::Taken;
 use super::notify::{self, Notice};
-use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
+use super::record::{self, Outcome, Terminal, outcome_key};
 use super::run::{self, Ended, Verdict};
 use crate::app::App;
 use crate::proxy::Worker;
 use crate::queue::{Queue, Received};
-use crate::results::{Condition, PutError, Results};
+use crate::results::Results;
 use crate::secrets::random_hex;
 use rules::{Rules, document};
 use std::sync::Arc;
@@ -32,14 +33,6 @@ enum Done {
     Retry(Duration),
     NotStored,
     Cancelled,
-}
-
-/// Whose the lease is.
-enum Taken {
-    Ours,
-    /// For so long.
-    Others(Duration),
-    Draining,
 }
 
 /// One queue's consumer.
@@ -237,18 +230,13 @@ impl Consumer {
     }
 
     /// Keeps the message ours for another while; `None` when the drain began.
-    async fn hold(&self, received: &Received, visibility: Duration) -> Option<()> {
+    pub(super) async fn hold(&self, received: &Received, visibility: Duration) -> Option<()> {
         if *self.worker.app.draining().borrow() {
             return None;
         }
         self.give_back(received, visibility).await;
         tokio::time::sleep(RECEIVE_PAUSE).await;
         Some(())
-    }
-
-    /// One attempt's name in the lease: a duplicate delivery to this process is another's too.
-    fn holder_of(&self, received: &Received) -> String {
-        format!("{}.{}.{}", self.holder, received.id, received.receives)
     }
 
     /// Runs the job and stores its outcome.
@@ -340,68 +328,7 @@ impl Consumer {
         done
     }
 
-    async fn beat(&self, job: &Job, received: &Received, visibility: Duration) {
-        self.give_back(received, visibility).await;
-        let lease = self.lease(self.holder_of(received), received.receives, visibility);
-        let key = lease_key(&job.id);
-        let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always).await;
-        if let Err(error) = written {
-            tracing::warn!(job = job.id, ?error, "lease not renewed");
-        }
-    }
-
-    fn lease(&self, holder: String, attempt: u64, visibility: Duration) -> Lease {
-        let for_ms = u64::try_from(visibility.as_millis()).unwrap_or(u64::MAX);
-        let until = self.worker.app.clock.now().saturating_add(for_ms);
-        Lease { holder, until, attempt, adopted: false }
-    }
-
-    async fn take_lease(
-        &self,
-        job: &Job,
-        received: &Received,
-        holder: &str,
-        visibility: Duration,
-    ) -> Taken {
-        let key = lease_key(&job.id);
-        let results = self.results.as_ref();
-        loop {
-            let now = self.worker.app.clock.now();
-            let condition = match record::read::<Lease>(results, &key).await {
-                Ok(None) => Some(Condition::IfAbsent),
-                Ok(Some((other, _))) if other.until > now => {
-                    return Taken::Others(Duration::from_millis(other.until - now));
-                }
-                Ok(Some((_, etag))) => Some(Condition::IfMatch(etag)),
-                Err(_) => None,
-            };
-            if let Some(condition) = condition {
-                let lease = self.lease(holder.to_owned(), received.receives, visibility);
-                match record::write(results, &key, &lease, condition).await {
-                    Ok(_) => return Taken::Ours,
-                    Err(PutError::Precondition) => return Taken::Others(visibility),
-                    Err(PutError::Failed(_)) => {}
-                }
-            }
-            if self.hold(received, visibility).await.is_none() {
-                return Taken::Draining;
-            }
-        }
-    }
-
-    /// Only our own: another attempt may have taken over.
-    async fn drop_lease(&self, id: &str, holder: &str) {
-        let key = lease_key(id);
-        let found = record::read::<Lease>(self.results.as_ref(), &key).await;
-        if !matches!(found, Ok(Some((lease, _))) if lease.holder == holder) {
-            return;
-        }
-        if let Err(error) = self.results.delete(&key).await {
-            tracing::debug!(job = id, %error, "lease not removed");
-        }
-    }
-
-    async fn give_back(&self, received: &Received, delay: Duration) {
+    pub(super) async fn give_back(&self, received: &Received, delay: Duration) {
         if let Err(error) = self.queue.set_visibility(&received.receipt, delay).await {
             tracing::debug!(message = received.id, %error, "message not given back; it will come by itself");
         }

@@ -1,7 +1,8 @@
 //! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
 //! Any pod answers; everything is derived from what is in the store.
 
-use super::accept::{is_page, wait_for};
+use super::accept::wait_for;
+use super::receipt::is_page;
 use super::record::{self, Accepted, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::{auth, id, page};
 use crate::app::App;

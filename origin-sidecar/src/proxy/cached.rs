@@ -1,18 +1,18 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
-use super::Worker;
 use super::forward::{self, Failure, Outgoing};
 use super::handle::{Clean, Refused, shard_failed};
+use super::{Worker, cache_fields};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
 use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::{Found, Stored};
 use crate::fields::View;
 use crate::reply;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
-use rules::cache::{self, CacheStatus, Cookies, Lookup, NotStored, Plan, Tier, judge};
+use rules::cache::{CacheStatus, Lookup, NotStored, Plan, Tier, judge};
 use rules::{Problem, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,7 +241,8 @@ async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Fl
 async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     let app = &job.worker.app;
     let sequence = app.store.sequence();
-    let headers = outgoing_headers(job, stored.as_deref());
+    let headers =
+        cache_fields::to_origin(job.headers.clone(), &job.inbound, &job.plan, stored.as_deref());
     let outgoing = Outgoing {
         upstream: job.fetch.upstream.clone(),
         method: Method::GET,
@@ -258,7 +259,7 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     let code = parts.status.as_u16();
     let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
     if let Some(stored) = &revalidated {
-        parts.headers = merged(&stored.headers, &parts.headers);
+        parts.headers = cache_fields::merged(&stored.headers, &parts.headers);
         parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     }
     let judged = {
@@ -289,7 +290,7 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     };
     let stored = Arc::new(Stored {
         status: parts.status.as_u16(),
-        headers: stored_headers(parts.headers, &judged),
+        headers: cache_fields::to_store(parts.headers, &judged),
         body,
         entry: judged.entry,
         config: Arc::clone(&job.config),
@@ -331,85 +332,4 @@ fn broken(error: &std::io::Error) -> Failure {
         detail: format!("the answer broke off: {error}"),
         is_unsent: false,
     }
-}
-
-/// What the app may see: what the key says, and validators of what is stored.
-fn outgoing_headers(job: &Job, stored: Option<&Stored>) -> HeaderMap {
-    let mut headers = job.headers.clone();
-    // One client's conditions, ranges and address are not everybody's.
-    for name in [
-        "if-none-match",
-        "if-modified-since",
-        "if-match",
-        "if-unmodified-since",
-        "if-range",
-        "range",
-        "x-forwarded-for",
-        "x-real-ip",
-        "cache-control",
-        "pragma",
-    ] {
-        headers.remove(name);
-    }
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    set(HeaderName::from_static("x-forwarded-host"), &job.inbound.host);
-    set(HeaderName::from_static("x-forwarded-proto"), job.inbound.scheme);
-    match &job.plan.cookies {
-        Cookies::Only(Some(cookies)) => set(header::COOKIE, cookies),
-        Cookies::Only(None) | Cookies::Removed => {
-            headers.remove(header::COOKIE);
-        }
-        Cookies::Untouched => {}
-    }
-    let mut set = |name: HeaderName, value: &Option<String>| {
-        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(name, value);
-        }
-    };
-    if let Some(stored) = stored {
-        set(header::IF_NONE_MATCH, &stored.entry.etag);
-        set(header::IF_MODIFIED_SINCE, &stored.entry.last_modified);
-    }
-    headers
-}
-
-fn stored_headers(mut headers: HeaderMap, judged: &cache::Judgement) -> HeaderMap {
-    for name in &judged.remove {
-        headers.remove(name.as_str());
-    }
-    headers.remove(header::AGE);
-    // hyper's values are slices of its read buffer, which each would keep in memory.
-    for value in headers.values_mut() {
-        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
-            *value = own;
-        }
-    }
-    if let Some(value) =
-        judged.client_cache_control.as_deref().and_then(|value| HeaderValue::from_str(value).ok())
-    {
-        headers.insert(header::CACHE_CONTROL, value);
-    }
-    headers
-}
-
-/// Header fields of a 304 replace the stored ones (RFC 9111 section 3.2).
-fn merged(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
-    let mut merged = stored.clone();
-    let kept = [
-        header::CONTENT_LENGTH,
-        header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
-        header::CONTENT_RANGE,
-    ];
-    for name in new.keys().filter(|name| !kept.contains(name)) {
-        merged.remove(name);
-        for value in new.get_all(name) {
-            merged.append(name, value.clone());
-        }
-    }
-    merged
 }
