@@ -1,9 +1,9 @@
 //! What goes wrong around a job or a cached answer, and must not become the user's problem.
 
 use std::time::Duration;
-use support::{App, Reply, Spillway, eventually, folder};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use support::{App, Reply, Spillway, eventually, folder, raw};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
 const RULES: &str = r#"
     [[route]]
@@ -35,25 +35,6 @@ async fn sidecar(app: &App) -> (Spillway, tempfile::TempDir) {
     let jobs = folder();
     let sidecar = Spillway::proxy(RULES, app).jobs("work", jobs.path()).start().await;
     (sidecar, jobs)
-}
-
-/// Sends bytes and reads until the text is there or the peer closes.
-async fn raw(address: &str, request: &str, until: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("a connection");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut read = String::new();
-    let mut buffer = [0; 4096];
-    let done = async {
-        while !read.contains(until) {
-            let count = stream.read(&mut buffer).await.unwrap_or(0);
-            if count == 0 {
-                break;
-            }
-            read.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    };
-    tokio::time::timeout(support::PATIENCE, done).await.expect("an answer in time");
-    read
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Requests that pass through: headers, streams, upgrades, refusals, and the life of the process.
 
-use support::{App, Gate, Reply, Spillway, eventually, folder, run};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use support::{App, Gate, Reply, Spillway, eventually, folder, raw, read_until, run};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 const RULES: &str = r#"
@@ -15,28 +15,6 @@ const RULES: &str = r#"
     match   = { path = "/hasty" }
     timeout = "50ms"
 "#;
-
-/// Sends raw bytes and reads until the peer closes or the text is there.
-async fn raw(address: &str, request: &str, until: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("a connection");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    read_until(&mut stream, until).await
-}
-
-async fn read_until(stream: &mut TcpStream, until: &str) -> String {
-    let mut read = Vec::new();
-    let mut buffer = [0; 4096];
-    let done = async {
-        loop {
-            let count = stream.read(&mut buffer).await.unwrap_or(0);
-            read.extend_from_slice(&buffer[..count]);
-            if count == 0 || String::from_utf8_lossy(&read).contains(until) {
-                return String::from_utf8_lossy(&read).into_owned();
-            }
-        }
-    };
-    tokio::time::timeout(support::PATIENCE, done).await.expect("an answer in time")
-}
 
 #[tokio::test]
 async fn an_unmatched_request_passes_through_untouched() {

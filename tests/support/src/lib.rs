@@ -7,11 +7,13 @@ mod app;
 mod client;
 mod emulator;
 mod process;
+mod raw;
 
 pub use app::{App, Asked, Gate, Reply};
 pub use client::{Answer, Client};
 pub use emulator::Emulator;
 pub use process::{Ended, Spillway, folder, run};
+pub use raw::{raw, read_until};
 
 /// Nothing in a test takes longer; a test that waits for something that never comes ends here.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,0 +1,33 @@
+//! Bytes on a socket, for requests that no client would send.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Sends raw bytes and reads until the peer closes or the text is there.
+///
+/// # Panics
+/// When there is no connection or no answer within [`crate::PATIENCE`].
+pub async fn raw(address: &str, request: &str, until: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    read_until(&mut stream, until).await
+}
+
+/// Reads until the text is there or the peer closes.
+///
+/// # Panics
+/// When neither happens within [`crate::PATIENCE`].
+pub async fn read_until(stream: &mut TcpStream, until: &str) -> String {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    let done = async {
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            read.extend_from_slice(&buffer[..count]);
+            if count == 0 || String::from_utf8_lossy(&read).contains(until) {
+                return String::from_utf8_lossy(&read).into_owned();
+            }
+        }
+    };
+    tokio::time::timeout(crate::PATIENCE, done).await.expect("an answer in time")
+}
