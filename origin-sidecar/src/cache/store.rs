@@ -24,8 +24,9 @@ const UNCACHEABLE_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024
 /// How long a key counts as uncacheable, in milliseconds: an app that starts to send
 /// Cache-Control is believed within this time.
 const UNCACHEABLE_MS: u64 = 10_000;
-/// Bytes of bookkeeping per answer and per header line, measured with mimalloc and rounded up.
-const ENTRY_OVERHEAD: usize = 512;
+/// Bytes of bookkeeping per answer, and per header line besides its text. Measured: 24,000 answers
+/// of 10 bytes with five header lines made the process 44.6 MB larger, 1.9 KB each.
+const ENTRY_OVERHEAD: usize = 1344;
 const HEADER_OVERHEAD: usize = 96;
 
 /// A stored answer. Shared, never copied: a hit clones the `Arc` and the body's handle.
