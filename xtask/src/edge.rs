@@ -4,14 +4,13 @@
 //! It stands in for worker-build, which downloads three tools at versions of its own choosing:
 //! here wasm-bindgen's version is Cargo.lock's, and wasm-opt's and esbuild's package-lock.json's.
 
+use crate::setup::{self, Result};
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Instant, SystemTime},
 };
-
-type Result<T> = std::result::Result<T, String>;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const USAGE: &str = "usage: cargo xtask edge [--routes FILE] [--out DIR]
@@ -40,7 +39,7 @@ struct Bundle {
 }
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let root = workspace();
+    let root = setup::root();
     let mut routes = env::var_os("SPILLWAY_ROUTES").map_or(root.join("routes.toml"), PathBuf::from);
     let mut out = None;
     let mut is_cases = false;
@@ -69,12 +68,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
     };
     require_wasm_target()?;
-    require_node_modules(&root)?;
+    setup::npm(&root)?;
     build(&root, &bundle)
 }
 
 fn build(root: &Path, bundle: &Bundle) -> Result<()> {
-    let built = crate::setup::target(root)
+    let built = setup::target(root)
         .join(format!("{TARGET}/edge/{}.wasm", bundle.crate_name.replace('-', "_")));
     let glue = bundle.out.join("glue");
     let (index_js, index_wasm) = (bundle.out.join("index.js"), bundle.out.join("index_bg.wasm"));
@@ -151,20 +150,6 @@ fn require_wasm_target() -> Result<()> {
     })
 }
 
-fn require_node_modules(root: &Path) -> Result<()> {
-    // npm writes this file last, so that an interrupted installation is stale.
-    let installed = root.join("node_modules/.package-lock.json");
-    if !is_stale(&installed, &[&root.join("package-lock.json")]) {
-        return Ok(());
-    }
-    step("npm ci", || {
-        // npm itself runs under any Node; the complaint that wrangler wants a newer one is
-        // beside the point, because that newer one is among what is being installed.
-        let mut npm = Command::new("npm");
-        npm.current_dir(root).args(["ci", "--loglevel=error"]).finish()
-    })
-}
-
 fn report(index_js: &Path, index_wasm: &Path) -> Result<()> {
     let kib = |path: &Path| {
         let bytes = fs::metadata(path).map_err(|why| format!("{}: {why}", path.display()))?.len();
@@ -184,11 +169,12 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 
 /// A program in `dir` that finds the repository's own node and tools before the machine's.
 fn command(dir: &Path, program: &str) -> Command {
-    let mut path = workspace().join("node_modules/.bin").into_os_string();
-    path.push(":");
-    path.push(env::var_os("PATH").unwrap_or_default());
     let mut command = Command::new(program);
-    command.current_dir(dir).env("PATH", path);
+    command.current_dir(dir);
+    // A PATH that can't be joined has no program of ours to find either.
+    if let Ok(path) = setup::path_with_node(&setup::root()) {
+        command.env("PATH", path);
+    }
     command
 }
 
@@ -211,10 +197,6 @@ impl Finish for Command {
 
 fn cargo() -> String {
     env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
-}
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 /// The tools run in folders of their own.

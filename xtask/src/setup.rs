@@ -34,7 +34,8 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// `npm ci` where the lock file is newer than what is installed.
+/// `npm ci` where the lock file is newer than what is installed. npm itself runs under any Node:
+/// its complaint that wrangler wants a newer one is about what is just being installed.
 pub(crate) fn npm(folder: &Path) -> Result<()> {
     let modified = |path: PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
     let installed = modified(folder.join("node_modules/.package-lock.json"));
@@ -43,8 +44,13 @@ pub(crate) fn npm(folder: &Path) -> Result<()> {
         return Ok(());
     }
     let what = format!("npm ci in {}", folder.display());
-    run(&what, Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(folder))
-        .map_err(|error| format!("{error}\nIs npm installed? Node.js 20 or newer brings it."))
+    run(
+        &what,
+        Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
+            .current_dir(folder),
+    )
+    .map_err(|error| format!("{error}\nIs npm installed? Node.js 20 or newer brings it."))
 }
 
 /// A virtual environment of our own with the emulator; the path of its `moto_server`.

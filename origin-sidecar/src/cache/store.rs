@@ -35,8 +35,6 @@ pub struct Stored {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub entry: Entry,
-    /// The rules the answer was judged by (a reload may have closed a leak).
-    pub config: Arc<str>,
 }
 
 impl Stored {
@@ -208,7 +206,7 @@ mod tests {
             vary: Vec::new(),
         };
         let body = Bytes::from(vec![b'x'; body]);
-        Arc::new(Stored { status: 200, headers: HeaderMap::new(), body, entry, config: "".into() })
+        Arc::new(Stored { status: 200, headers: HeaderMap::new(), body, entry })
     }
 
     fn has(store: &Store, key: &str) -> bool {

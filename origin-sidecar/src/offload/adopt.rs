@@ -207,7 +207,9 @@ async fn store(
         Err(failure) => Ended::failed(failure.problem.name()),
     };
     worker.app.metrics.jobs.finished.with_label_values(&[&about.queue, ended.label()]).inc();
-    if !run::store_outcome(&worker.app, results, id, 1, ended).await {
+    let queue = about.rules.document.queues.get(&about.queue);
+    let in_time = Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout));
+    if !run::store_outcome(&worker.app, results, id, 1, ended, in_time).await {
         // The lease runs out, and the job is seen as failed for an unknown reason.
         tracing::error!(job = id, "the outcome of an adopted request was not stored");
         return;

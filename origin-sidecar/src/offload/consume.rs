@@ -259,7 +259,9 @@ impl Consumer {
         };
         let label = ended.label();
         let app = &self.worker.app;
-        match run::store_outcome(app, &self.results, &job.id, received.receives, ended).await {
+        let in_time = Duration::from_millis(queue.job_timeout);
+        let attempt = received.receives;
+        match run::store_outcome(app, &self.results, &job.id, attempt, ended, in_time).await {
             true => Done::Stored(label),
             false => Done::NotStored,
         }

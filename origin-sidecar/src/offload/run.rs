@@ -29,8 +29,6 @@ const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// execution that is not recorded is an execution that is repeated.
 const STORE_ATTEMPTS: u32 = 66;
 const STORE_PAUSE_MAX_MS: u64 = 10_000;
-/// From the head of an answer to its stored body: as long as the longest job_timeout.
-const BODY_TIMEOUT: Duration = Duration::from_secs(11 * 3600);
 /// Longest delay before another attempt, in seconds.
 const BACKOFF_MAX_SECONDS: u64 = 900;
 
@@ -214,11 +212,12 @@ pub(super) async fn store_outcome(
     id: &str,
     attempt: u64,
     ended: Ended,
+    in_time: Duration,
 ) -> bool {
     let Ended { status, reason, answer } = ended;
     let (status, reason, answer) = match answer {
         None => (status, reason, None),
-        Some(answer) => match store_in_time(app, results.as_ref(), id, answer).await {
+        Some(answer) => match store_in_time(app, results.as_ref(), id, answer, in_time).await {
             Ok(answer) => (status, reason, Some(answer)),
             Err(BodyError::Store) => return false,
             Err(BodyError::App(reason)) => (Terminal::Failed, Some(reason.to_owned()), None),
@@ -239,14 +238,15 @@ pub(super) async fn store_outcome(
     false
 }
 
-/// A body that stalls must not hold a worker for ever.
+/// A body that stalls must not hold a worker for longer than the job may take.
 async fn store_in_time(
     app: &App,
     results: &dyn Results,
     id: &str,
     answer: Response<Body>,
+    in_time: Duration,
 ) -> Result<Answer, BodyError> {
-    let stored = tokio::time::timeout(BODY_TIMEOUT, store_body(app, results, id, answer)).await;
+    let stored = tokio::time::timeout(in_time, store_body(app, results, id, answer)).await;
     stored.unwrap_or(Err(BodyError::App("upstream-timeout")))
 }
 

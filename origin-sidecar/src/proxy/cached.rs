@@ -272,7 +272,10 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     let judged = match judged {
         Ok(judged) => judged,
         Err(reason) => {
-            app.store.note_uncacheable(&job.plan.key, app.clock.now());
+            // A failing app says nothing about its answers, and needs the collapsing most.
+            if code < 500 {
+                app.store.note_uncacheable(&job.plan.key, app.clock.now());
+            }
             let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
             return Fetched::Passed(Response::from_parts(parts, body), reason);
         }
@@ -293,7 +296,6 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
         headers: cache_fields::to_store(parts.headers, &judged),
         body,
         entry: judged.entry,
-        config: Arc::clone(&job.config),
     });
     // A fill begun under other rules, or before a purge, is served once and not kept.
     let kept = if *app.rules().hash == *job.config {

@@ -41,8 +41,9 @@ pub async fn handle(
     let metrics = &worker.app.metrics;
     let in_flight = metrics.in_flight();
     let rules = worker.app.rules();
-    let method = request.method().clone();
-    let target = request.uri().path().to_owned();
+    // Copied only where somebody reads it.
+    let asked = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| format!("{} {}", request.method(), request.uri().path()));
     let mut route = String::from("unmatched");
     let answer = admit(worker, request, peer, &rules, &mut route).await;
     let response = answer.unwrap_or_else(|(problem, detail)| {
@@ -58,7 +59,7 @@ pub async fn handle(
     metrics.answered(&route, response.status().as_u16(), took);
     // A streamed body is in flight until its end.
     let response = response.map(|body| body.counted(in_flight));
-    tracing::debug!(%method, target, route, status = response.status().as_u16(), ?took, "answered");
+    tracing::debug!(asked, route, status = response.status().as_u16(), ?took, "answered");
     response
 }
 
