@@ -11,6 +11,9 @@ mod upgrade;
 
 use crate::app::App;
 use crate::body::Body;
+use crate::queue::Boxed;
+use forward::Failure;
+use http::{Request, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -25,10 +28,21 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Idle connections to one upstream, per thread.
 const POOL_IDLE_MAX: usize = 64;
 
+/// The way to the upstreams.
+pub enum Upstreams {
+    Network(Box<Client<HttpConnector, Body>>),
+    /// Answered in this process: by the application of a simulation.
+    Local(Local),
+}
+
+/// What answers instead of the network.
+pub type Local =
+    Arc<dyn Fn(Request<Body>) -> Boxed<'static, Result<Response<Body>, Failure>> + Send + Sync>;
+
 /// One thread's share: its own connections to the upstreams, everything else in common.
 pub struct Worker {
     pub app: Arc<App>,
-    pub client: Client<HttpConnector, Body>,
+    pub upstreams: Upstreams,
 }
 
 impl Worker {
@@ -41,6 +55,6 @@ impl Worker {
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_IDLE_MAX)
             .build(connector);
-        Self { app, client }
+        Self { app, upstreams: Upstreams::Network(Box::new(client)) }
     }
 }

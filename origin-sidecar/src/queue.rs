@@ -9,6 +9,7 @@ pub mod sqs;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A future behind a trait object.
@@ -24,6 +25,9 @@ pub struct Message {
     pub body: String,
     /// At most [`ATTRIBUTES_MAX`] string attributes.
     pub attributes: BTreeMap<String, String>,
+    /// Whose message it is: no tenant's backlog holds up another's (SQS fair queues'
+    /// `MessageGroupId`: 1-128 letters, digits and punctuation).
+    pub group: Option<String>,
 }
 
 /// A message received and invisible to others until its visibility runs out.
@@ -35,6 +39,7 @@ pub struct Received {
     pub receipt: String,
     pub body: String,
     pub attributes: BTreeMap<String, String>,
+    pub group: Option<String>,
     /// How often the message has been received, this time included.
     pub receives: u64,
     /// Milliseconds since 1970.
@@ -89,6 +94,9 @@ pub trait Queue: Send + Sync {
     ) -> Boxed<'a, Result<(), QueueError>>;
 
     fn depth(&self) -> Boxed<'_, Result<Depth, QueueError>>;
+
+    /// Where messages go that were received too often; `None` where nothing is set up for them.
+    fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>>;
 
     /// Bytes of body, attribute names, types and values together.
     fn message_bytes_max(&self) -> usize;

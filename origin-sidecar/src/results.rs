@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// The body of a stored object.
 pub type ObjectBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -58,6 +59,13 @@ pub struct Object {
     pub body: ObjectBody,
 }
 
+/// A key with the time it was written last, in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub key: String,
+    pub written: u64,
+}
+
 /// Keys are `/`-separated segments of `[A-Za-z0-9._-]`.
 pub trait Results: Send + Sync {
     /// Resolves to the new etag when the object is durable.
@@ -87,6 +95,24 @@ pub trait Results: Send + Sync {
     fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(String, u64)>, StoreError>>;
 
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), StoreError>>;
+
+    /// Up to `max` (1-1000) keys that begin with `prefix` and come after `after` (empty: from the
+    /// first), ascending. A prefix is a key, or one with a slash at its end.
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &'a str,
+        max: usize,
+    ) -> Boxed<'a, Result<Vec<Listed>, StoreError>>;
+
+    /// An address from which anybody can fetch the object for so long, with the header fields
+    /// given; `None` where the store has no addresses.
+    fn signed_url<'a>(
+        &'a self,
+        key: &'a str,
+        life: Duration,
+        headers: &'a [(String, String)],
+    ) -> Boxed<'a, Result<Option<String>, StoreError>>;
 
     /// What a claim-check pointer names as its bucket.
     fn bucket(&self) -> &str;

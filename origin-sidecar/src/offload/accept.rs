@@ -267,6 +267,8 @@ async fn send(offered: &Offered<'_>, tools: &Tools<'_>, id: &str) -> Result<(), 
         host: offered.clean.inbound.host.clone(),
         headers: kept_headers(offered),
         body: offered.body.clone(),
+        group: None,
+        deadline: None,
     };
     let message =
         envelope::pack(&job, tools.results.as_ref(), tools.queue.message_bytes_max()).await;

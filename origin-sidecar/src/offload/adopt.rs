@@ -154,6 +154,7 @@ impl Execution {
             let mut sending = std::pin::pin!(forward::send(&worker, outgoing));
             loop {
                 tokio::select! {
+                    biased;
                     ended = &mut sending => break ended,
                     () = tokio::time::sleep(RENEW) => renew(&worker, results.as_ref(), &side).await,
                 }
@@ -174,6 +175,7 @@ impl Execution {
         let mut storing = std::pin::pin!(store(&worker, &results, &id, ended, &about));
         loop {
             tokio::select! {
+                biased;
                 () = &mut storing => break,
                 () = tokio::time::sleep(RENEW) => { lease(&worker, results.as_ref(), &id).await; }
             }

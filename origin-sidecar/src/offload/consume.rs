@@ -67,6 +67,7 @@ impl Consumer {
         while !*draining.borrow() {
             // Never receive what can't be started: it would run out in a buffer.
             let slot = tokio::select! {
+                biased;
                 slot = Arc::clone(&slots).acquire_owned() => slot,
                 () = App::drained(&mut draining) => break,
             };
@@ -251,7 +252,7 @@ impl Consumer {
             // Every attempt took its consumer with it: say so before the queue buries the job.
             Ended::failed("attempts-exhausted")
         } else {
-            match run::execute(&self.worker, rules, job, queue, received.receives).await {
+            match run::execute(&self.worker, rules, job, queue, received).await {
                 Verdict::Ended(ended) => ended,
                 Verdict::Retry { last, .. } if received.receives >= queue.max_receives => last,
                 Verdict::Retry { delay, .. } => return Done::Retry(delay),
@@ -316,6 +317,7 @@ impl Consumer {
         let mut running = std::pin::pin!(self.execute(rules, queue, job, received));
         let done = loop {
             tokio::select! {
+                biased;
                 done = &mut running => break done,
                 () = tokio::time::sleep(visibility / HEARTBEAT_PART) => {
                     self.beat(job, received, visibility).await;

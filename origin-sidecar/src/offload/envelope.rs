@@ -15,7 +15,13 @@ use std::collections::BTreeMap;
 const EMPTY: &str = "empty";
 /// Attribute and first element of a claim check (Amazon SQS Extended Client Library).
 const EXTENDED_SIZE: &str = "ExtendedPayloadSize";
+/// The same in its versions before 2.
+const EXTENDED_SIZE_OLD: &str = "SQSLargePayloadSize";
 const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
+/// When the job stops being worth starting, in milliseconds since 1970.
+const DEADLINE: &str = "deadline";
+/// A redriven message keeps the id that it had first: its job has no other.
+pub(super) const FIRST_ID: &str = "first-id";
 /// Bytes of an attribute's type name, `String`: SQS counts it with name and value.
 const ATTRIBUTE_TYPE_BYTES: usize = 6;
 
@@ -30,6 +36,10 @@ pub struct Job {
     pub host: String,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// Whose it is, for the queue's fairness: a name that tells nothing of the tenant.
+    pub group: Option<String>,
+    /// Not worth starting after this (milliseconds since 1970).
+    pub deadline: Option<u64>,
 }
 
 /// Why a message is no job, or not yet.
@@ -60,9 +70,13 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
     if let Some(route) = &job.route {
         attributes.insert("route".to_owned(), route.clone());
     }
+    if let Some(deadline) = job.deadline {
+        attributes.insert(DEADLINE.to_owned(), deadline.to_string());
+    }
+    let group = job.group.clone();
     if job.body.is_empty() {
         attributes.insert("body".to_owned(), EMPTY.to_owned());
-        return Ok(Message { body: " ".to_owned(), attributes });
+        return Ok(Message { body: " ".to_owned(), attributes, group });
     }
     let around: usize = attributes
         .iter()
@@ -72,13 +86,13 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
         && is_legal_body(text)
         && text.len() + around <= bytes_max
     {
-        return Ok(Message { body: text.to_owned(), attributes });
+        return Ok(Message { body: text.to_owned(), attributes, group });
     }
     let key = payload_key(&job.id);
     results.put(&key, job.body.clone(), Condition::Always).await?;
     attributes.insert(EXTENDED_SIZE.to_owned(), job.body.len().to_string());
     let pointer = serde_json::json!([POINTER, { "s3BucketName": results.bucket(), "s3Key": format!("{}{key}", results.prefix()) }]);
-    Ok(Message { body: pointer.to_string(), attributes })
+    Ok(Message { body: pointer.to_string(), attributes, group })
 }
 
 /// Reads a message: ours, a claim check, or a plain producer's bare body.
@@ -92,6 +106,9 @@ pub async fn unpack(
 ) -> Result<Job, NotAJob> {
     let attribute = |name: &str| received.attributes.get(name).cloned();
     let body = body(received, results).await?;
+    if attribute(FIRST_ID).is_some_and(|id| !super::id::is_plausible(&id)) {
+        return Err(Undecodable("the first id is not an id".to_owned()));
+    }
     let Some(id) = attribute("job-id") else {
         let target = queue.path.clone().ok_or_else(|| {
             Undecodable("a bare message, and [queue] names no path to replay it at".to_owned())
@@ -99,13 +116,15 @@ pub async fn unpack(
         let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         headers.extend(queue.user.as_ref().and_then(|user| named_user(user, &body)));
         return Ok(Job {
-            id: received.id.clone(),
+            id: attribute(FIRST_ID).unwrap_or_else(|| received.id.clone()),
             route: None,
             method: queue.method.clone(),
             target,
             host: "localhost".to_owned(),
             headers,
             body,
+            group: received.group.clone(),
+            deadline: None,
         });
     };
     if !super::id::is_plausible(&id) {
@@ -123,6 +142,8 @@ pub async fn unpack(
         host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
         headers: headers.into_iter().collect(),
         body,
+        group: received.group.clone(),
+        deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
     })
 }
 
@@ -137,11 +158,16 @@ fn named_user(user: &document::QueueUser, body: &[u8]) -> Option<(String, String
     Some((user.header.clone(), value))
 }
 
+/// Whether the body lies in the store.
+pub(super) fn is_claim_check(received: &Received) -> bool {
+    [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| received.attributes.contains_key(*name))
+}
+
 async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, NotAJob> {
     if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
         return Ok(Bytes::new());
     }
-    if !received.attributes.contains_key(EXTENDED_SIZE) {
+    if !is_claim_check(received) {
         return Ok(Bytes::copy_from_slice(received.body.as_bytes()));
     }
     let pointer: serde_json::Value = serde_json::from_str(&received.body)

@@ -8,6 +8,7 @@ use crate::fields;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::proxy::handle::direct;
+use crate::queue::Received;
 use crate::results::{Condition, PutError, Results};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
@@ -18,7 +19,7 @@ use rules::sidecar::{self, Action};
 use rules::{Head, Rules};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::AsyncWriteExt;
 
 /// Results up to this are kept in memory until they are stored; larger ones are spooled.
@@ -73,13 +74,13 @@ pub(super) async fn execute(
     rules: &Rules,
     job: &Job,
     queue: &document::Queue,
-    attempt: u64,
+    received: &Received,
 ) -> Verdict {
     let (route, resolved) = match resolve(rules, job) {
         Ok(found) => found,
         Err(problem) => return Verdict::Ended(Ended::failed(problem.name())),
     };
-    let mut headers = headers(job, attempt);
+    let mut headers = headers(job, received.receives);
     let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
         Ok(upstream) => upstream,
         Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())),
@@ -93,8 +94,8 @@ pub(super) async fn execute(
     let outgoing =
         Outgoing { upstream, method, target: job.target.clone(), headers, body, timeout };
     match forward::send(worker, outgoing).await {
-        Ok(response) => judge(response, attempt),
-        Err(failure) => judge_failure(&failure, is_repeatable, attempt),
+        Ok(response) => judge(response, received, worker.app.clock.now()),
+        Err(failure) => judge_failure(&failure, is_repeatable, received),
     }
 }
 
@@ -156,7 +157,7 @@ fn headers(job: &Job, attempt: u64) -> HeaderMap {
     headers
 }
 
-fn judge(response: Response<Body>, attempt: u64) -> Verdict {
+fn judge(response: Response<Body>, received: &Received, now: u64) -> Verdict {
     let code = response.status().as_u16();
     let reason = Some(format!("http-{code}"));
     match code {
@@ -166,41 +167,51 @@ fn judge(response: Response<Body>, attempt: u64) -> Verdict {
             Verdict::Ended(Ended::answered(Terminal::Failed, Some("redirected".into()), response))
         }
         408 | 425 | 429 | 500..=599 => {
-            let after = retry_after(response.headers());
+            let after = retry_after(response.headers(), now);
             let last = Ended::answered(Terminal::Failed, reason, response);
-            Verdict::Retry { delay: after.unwrap_or_else(|| backoff(attempt)), last }
+            Verdict::Retry { delay: after.unwrap_or_else(|| backoff(received)), last }
         }
         _ => Verdict::Ended(Ended::answered(Terminal::Failed, reason, response)),
     }
 }
 
 /// A request that may have been executed is not sent again, unless that is harmless.
-fn judge_failure(failure: &Failure, is_repeatable: bool, attempt: u64) -> Verdict {
+fn judge_failure(failure: &Failure, is_repeatable: bool, received: &Received) -> Verdict {
     if failure.is_unsent || is_repeatable {
         return Verdict::Retry {
-            delay: backoff(attempt),
+            delay: backoff(received),
             last: Ended::failed(failure.problem.name()),
         };
     }
     Verdict::Ended(Ended::failed("unknown"))
 }
 
-/// Seconds only; a date would need the app's clock to be right.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds.min(BACKOFF_MAX_SECONDS)))
+/// Seconds or a date (RFC 9110 section 10.2.3), never longer than a backoff.
+fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+            since.saturating_sub(Duration::from_millis(now))
+        }
+    };
+    Some(wait.min(Duration::from_secs(BACKOFF_MAX_SECONDS)))
 }
 
-/// 1 s, 2 s, 4 s …, with up to half as much again so that failures don't march in step.
-fn backoff(attempt: u64) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
+/// 1 s, 2 s, 4 s …, with up to half as much again so that failures don't march in step. The message
+/// and the attempt decide how much: the same schedule is the same when it is simulated again.
+fn backoff(received: &Received) -> Duration {
+    use std::hash::{DefaultHasher, Hash, Hasher};
     const JITTER_PARTS: u64 = 512;
+    let attempt = received.receives;
     let base = 1_u64
         .checked_shl(u32::try_from(attempt.saturating_sub(1)).unwrap_or(63))
         .unwrap_or(u64::MAX);
     let base = Duration::from_secs(base.min(BACKOFF_MAX_SECONDS));
-    // RandomState is seeded at random; no other generator is needed for this.
-    let jitter = RandomState::new().hash_one(attempt) % JITTER_PARTS;
+    let mut hasher = DefaultHasher::new();
+    (&received.id, attempt).hash(&mut hasher);
+    let jitter = hasher.finish() % JITTER_PARTS;
     base + base.mul_f64(jitter as f64 / JITTER_PARTS as f64 / 2.0)
 }
 
@@ -358,23 +369,50 @@ pub(super) fn user(job: &Job, rules: &Rules) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn received(receives: u64) -> Received {
+        Received {
+            id: "message".into(),
+            receipt: String::new(),
+            body: String::new(),
+            attributes: Default::default(),
+            group: None,
+            receives,
+            sent: 0,
+        }
+    }
+
     #[test]
     fn backoff_grows_and_is_bounded() {
+        let backoff = |attempt| backoff(&received(attempt));
         assert!(backoff(1) >= Duration::from_secs(1) && backoff(1) <= Duration::from_millis(1500));
         assert!(backoff(4) >= Duration::from_secs(8));
         assert!(backoff(1000) <= Duration::from_secs(BACKOFF_MAX_SECONDS * 2));
     }
 
     #[test]
+    fn the_app_says_when_to_come_back_in_seconds_or_by_date() {
+        let wait = |value: &'static str| {
+            let headers = [(header::RETRY_AFTER, HeaderValue::from_static(value))];
+            retry_after(&headers.into_iter().collect(), 1_000).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("120"), Some(120));
+        assert_eq!(wait("Thu, 01 Jan 1970 00:01:01 GMT"), Some(60));
+        assert_eq!(wait("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT"), Some(BACKOFF_MAX_SECONDS));
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
     fn an_execution_that_may_have_happened_is_not_repeated() {
+        let first = received(1);
         let lost = Failure {
             problem: rules::Problem::UpstreamTimeout,
             detail: String::new(),
             is_unsent: false,
         };
-        assert!(matches!(judge_failure(&lost, false, 1), Verdict::Ended(_)));
-        assert!(matches!(judge_failure(&lost, true, 1), Verdict::Retry { .. }));
+        assert!(matches!(judge_failure(&lost, false, &first), Verdict::Ended(_)));
+        assert!(matches!(judge_failure(&lost, true, &first), Verdict::Retry { .. }));
         let unsent = Failure { is_unsent: true, ..lost };
-        assert!(matches!(judge_failure(&unsent, false, 1), Verdict::Retry { .. }));
+        assert!(matches!(judge_failure(&unsent, false, &first), Verdict::Retry { .. }));
     }
 }

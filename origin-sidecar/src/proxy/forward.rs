@@ -1,6 +1,6 @@
 //! Sending a request on to an upstream and taking its answer.
 
-use super::Worker;
+use super::{Upstreams, Worker};
 use crate::bindings::Upstream;
 use crate::body::Body;
 use crate::fields;
@@ -54,16 +54,15 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
     *request.headers_mut() = outgoing.headers;
     // hyper answers the client's `Expect` itself when the body is first read.
     request.headers_mut().remove(header::EXPECT);
-    let answered = tokio::time::timeout(outgoing.timeout, worker.client.request(request)).await;
+    let answered = tokio::time::timeout(outgoing.timeout, call(&worker.upstreams, request)).await;
     let failure = match answered {
-        Ok(Ok(response)) => {
-            let mut response = response.map(Body::Incoming);
+        Ok(Ok(mut response)) => {
             if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 fields::remove_hop_by_hop(response.headers_mut());
             }
             return Ok(response);
         }
-        Ok(Err(error)) => explain(&error),
+        Ok(Err(failure)) => failure,
         Err(_) => Failure {
             problem: Problem::UpstreamTimeout,
             detail: format!("no answer from {name} within {:?}", outgoing.timeout),
@@ -76,6 +75,16 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
     let metrics = &worker.app.metrics;
     metrics.http.upstream_errors.with_label_values(&[&*name, failure.problem.name()]).inc();
     Err(failure)
+}
+
+async fn call(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    match upstreams {
+        Upstreams::Network(client) => {
+            let answered = client.request(request).await;
+            answered.map(|response| response.map(Body::Incoming)).map_err(|error| explain(&error))
+        }
+        Upstreams::Local(answer) => answer(request).await,
+    }
 }
 
 fn explain(error: &hyper_util::client::legacy::Error) -> Failure {

@@ -25,12 +25,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Names of errors: `message-illegal`, `message-too-large`, `refused`, `receipt-stale`,
 /// `queue-full`, `closed`, `busy`, `disk-full`, `corrupt`, `denied`, `store-failed`.
+#[derive(Clone)]
 pub struct FileQueue {
-    writer: Writer<Work>,
+    writer: Arc<Writer<Work>>,
     /// Wakes the long polls of this process.
     arrived: Arc<Notify>,
     /// Counting must not hold up the writer.
     reader: Arc<Mutex<Connection>>,
+    /// This is the queue of the dead letters.
+    is_dead: bool,
 }
 
 impl FileQueue {
@@ -38,18 +41,20 @@ impl FileQueue {
     /// deleted goes to the dead letters at the next receive.
     pub fn open(dir: &Path, max_receives: u64) -> Result<Self, String> {
         let dir = local::prepare(dir)?;
-        let db = local::open(&dir, FILE, store::FORMAT, store::SCHEMA)?;
+        let db = local::open(&dir, FILE, &store::FORMAT)?;
         let reader = Arc::new(Mutex::new(local::reopen(&dir, FILE)?));
         let arrived = Arc::new(Notify::new());
         let writer = Writer::start(db, Work::new(max_receives.max(1), arrived.clone()))?;
-        Ok(Self { writer, arrived, reader })
+        Ok(Self { writer: Arc::new(writer), arrived, reader, is_dead: false })
     }
 
     async fn send_now(&self, message: Message) -> Result<String, QueueError> {
         check(&message, MESSAGE_BYTES_MAX)?;
         let attributes = serde_json::to_string(&message.attributes)
             .map_err(|error| failed("message-illegal", &error))?;
-        match self.writer.run(Order::Send { body: message.body, attributes }).await? {
+        let group = message.group.unwrap_or_default();
+        let order = Order::Send { body: message.body, attributes, group };
+        match self.writer.run(order).await? {
             Outcome::Sent(id) => Ok(id),
             other => Err(unexpected(&other)),
         }
@@ -69,7 +74,8 @@ impl FileQueue {
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
-            let order = Order::Receive { max, visibility: millis(visibility) };
+            let (visibility, dead) = (millis(visibility), self.is_dead);
+            let order = Order::Receive { max, visibility, dead };
             match self.writer.run(order).await? {
                 Outcome::Received(messages) if !messages.is_empty() => return Ok(messages),
                 Outcome::Received(none) if Instant::now() >= deadline => return Ok(none),
@@ -100,11 +106,11 @@ impl FileQueue {
     }
 
     async fn count(&self) -> Result<Depth, QueueError> {
-        let reader = self.reader.clone();
+        let (reader, dead) = (self.reader.clone(), self.is_dead);
         let count = move || {
             // A connection that a panic left behind is in no other state than before.
             let db = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            store::depth(&db, now())
+            store::depth(&db, dead, now())
         };
         tokio::task::spawn_blocking(count)
             .await
@@ -145,6 +151,11 @@ impl Queue for FileQueue {
 
     fn depth(&self) -> Boxed<'_, Result<Depth, QueueError>> {
         Box::pin(self.count())
+    }
+
+    fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>> {
+        let dead: Arc<dyn Queue> = Arc::new(Self { is_dead: true, ..self.clone() });
+        Box::pin(std::future::ready(Ok(Some(dead))))
     }
 
     fn message_bytes_max(&self) -> usize {

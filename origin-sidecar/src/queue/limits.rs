@@ -30,6 +30,9 @@ pub(super) fn check(message: &Message, bytes_max: usize) -> Result<usize, QueueE
     if message.attributes.len() > ATTRIBUTES_MAX {
         return Err(illegal(format!("more than {ATTRIBUTES_MAX} attributes")));
     }
+    if message.group.as_deref().is_some_and(|group| !is_legal_group(group)) {
+        return Err(illegal("the group is empty, too long or has a character that SQS forbids"));
+    }
     let mut bytes = message.body.len();
     for (name, value) in &message.attributes {
         if !is_legal_name(name) {
@@ -56,6 +59,12 @@ pub(super) fn check_visibility(visibility: Duration) -> Result<(), QueueError> {
     Err(QueueError { name: "refused", detail })
 }
 
+/// SQS: 1 to 128 alphanumeric characters and punctuation.
+fn is_legal_group(group: &str) -> bool {
+    const CHARS_MAX: usize = 128;
+    !group.is_empty() && group.len() <= CHARS_MAX && group.bytes().all(|it| it.is_ascii_graphic())
+}
+
 fn is_legal_name(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let reserved = |prefix: &str| {
@@ -80,7 +89,8 @@ mod tests {
     use super::*;
 
     fn with(name: &str, value: &str) -> Message {
-        Message { body: "b".into(), attributes: [(name.into(), value.into())].into() }
+        let attributes = [(name.into(), value.into())].into();
+        Message { body: "b".into(), attributes, group: None }
     }
 
     #[test]
@@ -104,6 +114,15 @@ mod tests {
         }
         for name in ["job-id", "a.b", "_", "awsx"] {
             check(&with(name, "v"), MESSAGE_BYTES_MAX).expect(name);
+        }
+    }
+
+    #[test]
+    fn a_group_is_short_and_printable() {
+        for (group, is_legal) in [("a", true), ("", false), ("a b", false), ("ä", false)] {
+            let message =
+                Message { body: "b".into(), group: Some(group.into()), ..Message::default() };
+            assert_eq!(check(&message, MESSAGE_BYTES_MAX).is_ok(), is_legal, "{group:?}");
         }
     }
 

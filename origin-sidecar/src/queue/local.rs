@@ -48,13 +48,17 @@ pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Opens `dir/name` for durable writes. `schema` makes the tables of format `version`.
-pub(crate) fn open(
-    dir: &Path,
-    name: &str,
-    version: i64,
-    schema: &str,
-) -> Result<Connection, String> {
+/// How the tables of one file are made, and how an older file becomes one of today.
+pub(crate) struct Format {
+    /// Kept in `PRAGMA user_version`.
+    pub(crate) version: i64,
+    pub(crate) schema: &'static str,
+    /// `(from, statements)`: what turns format `from` into the next one.
+    pub(crate) upgrades: &'static [(i64, &'static str)],
+}
+
+/// Opens `dir/name` for durable writes, in the format of today.
+pub(crate) fn open(dir: &Path, name: &str, format: &Format) -> Result<Connection, String> {
     let path = dir.join(name);
     let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     // Two processes that turn on the WAL at once would meet SQLITE_BUSY, which SQLite does not
@@ -63,11 +67,12 @@ pub(crate) fn open(
     lock.lock().map_err(|error| fault(&error))?;
     let mut connection = Connection::open(&path).map_err(|error| fault(&error))?;
     configure(&connection).map_err(|error| fault(&error))?;
-    let found = migrate(&mut connection, version, schema).map_err(|error| fault(&error))?;
-    if found != version {
+    let found = migrate(&mut connection, format).map_err(|error| fault(&error))?;
+    if found != format.version {
         return Err(fault(&format!(
-            "has format {found}, this program knows format {version}: start the version of \
-             spillway that wrote it, or move the file away to begin empty"
+            "has format {found}, this program knows format {}: start the version of \
+             spillway that wrote it, or move the file away to begin empty",
+            format.version
         )));
     }
     // The file's own name must survive a power cut too.
@@ -116,17 +121,25 @@ fn configure(connection: &Connection) -> Result<(), String> {
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(text)
 }
 
-/// Makes the tables in a new file. Returns the format that the file has then.
-fn migrate(connection: &mut Connection, version: i64, schema: &str) -> rusqlite::Result<i64> {
+/// Makes the tables in a new file, or brings an older file up to date. Returns the format that the
+/// file has then.
+fn migrate(connection: &mut Connection, format: &Format) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found != 0 {
-        return Ok(found);
+    let mut found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let before = found;
+    if found == 0 {
+        transaction.execute_batch(format.schema)?;
+        found = format.version;
     }
-    transaction.execute_batch(schema)?;
-    transaction.pragma_update(None, "user_version", version)?;
-    transaction.commit()?;
-    Ok(version)
+    while let Some((_, statements)) = format.upgrades.iter().find(|(from, _)| *from == found) {
+        transaction.execute_batch(statements)?;
+        found += 1;
+    }
+    if found != before {
+        transaction.pragma_update(None, "user_version", found)?;
+        transaction.commit()?;
+    }
+    Ok(found)
 }
 
 /// The type of the file system that holds the path: that of the longest mount point above it, and of
@@ -190,7 +203,8 @@ mod tests {
     fn a_commit_waits_for_the_disk() {
         let dir = std::env::temp_dir().join(format!("spillway-local-{}", std::process::id()));
         let dir = prepare(&dir).expect("a directory");
-        for db in [open(&dir, "a.db", 1, ""), reopen(&dir, "a.db"), open(&dir, "a.db", 1, "")] {
+        let format = Format { version: 1, schema: "", upgrades: &[] };
+        for db in [open(&dir, "a.db", &format), reopen(&dir, "a.db"), open(&dir, "a.db", &format)] {
             let db = db.expect("a file");
             let pragma = |name: &str| -> String {
                 let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");

@@ -88,14 +88,7 @@ impl SqsQueue {
             return Err(format!("{url}: FIFO queues are not supported, use a standard queue"));
         }
         let client = Client::from_conf(client_config(config, &url));
-        let inner = Inner {
-            client,
-            url,
-            bytes_max: AtomicUsize::new(MESSAGE_BYTES_ASSUMED),
-            dead: OnceCell::new(),
-            sends: Batch::new(),
-            deletes: Batch::new(),
-        };
+        let inner = Inner::new(client, url);
         match inner.attributes(&inner.url).await {
             Ok(attributes) => inner.learn(&attributes),
             Err(error) if error.name == "queue-missing" => {
@@ -184,6 +177,17 @@ impl Kind for Deletes {
 }
 
 impl Inner {
+    fn new(client: Client, url: String) -> Self {
+        Self {
+            client,
+            url,
+            bytes_max: AtomicUsize::new(MESSAGE_BYTES_ASSUMED),
+            dead: OnceCell::new(),
+            sends: Batch::new(),
+            deletes: Batch::new(),
+        }
+    }
+
     async fn attributes(&self, url: &str) -> Result<HashMap<Attribute, String>, QueueError> {
         let names = [
             Attribute::ApproximateNumberOfMessages,
@@ -227,6 +231,16 @@ impl Inner {
         let attributes = self.attributes(url).await?;
         Ok(number(&attributes, &Attribute::ApproximateNumberOfMessages)
             + number(&attributes, &Attribute::ApproximateNumberOfMessagesNotVisible))
+    }
+
+    /// The dead-letter queue as a queue of its own; it has the limits of this one.
+    async fn dead_letters(&self) -> Result<Option<Arc<dyn Queue>>, QueueError> {
+        let attributes = self.attributes(&self.url).await?;
+        let find = || self.dead_url(attributes.get(&Attribute::RedrivePolicy));
+        let Some(url) = self.dead.get_or_try_init(find).await? else { return Ok(None) };
+        let inner = Self::new(self.client.clone(), url.clone());
+        inner.bytes_max.store(self.bytes_max.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(Some(Arc::new(SqsQueue { inner: Arc::new(inner) })))
     }
 
     async fn dead_url(&self, policy: Option<&String>) -> Result<Option<String>, QueueError> {
@@ -278,6 +292,10 @@ impl Queue for SqsQueue {
 
     fn depth(&self) -> Boxed<'_, Result<Depth, QueueError>> {
         Box::pin(self.inner.depth())
+    }
+
+    fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>> {
+        Box::pin(self.inner.dead_letters())
     }
 
     fn message_bytes_max(&self) -> usize {

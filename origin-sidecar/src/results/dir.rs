@@ -6,7 +6,7 @@ mod rows;
 mod work;
 
 use super::file_body::file_body;
-use super::{Condition, Object, PutError, Results, StoreError, key};
+use super::{Condition, Listed, Object, PutError, Results, StoreError, key};
 use crate::queue::Boxed;
 use crate::queue::local::group::{Fault, Writer};
 use crate::queue::local::{self, error_name};
@@ -18,6 +18,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use work::{Order, Outcome, Work};
 
 const FILE: &str = "results.db";
@@ -49,7 +50,7 @@ impl DirResults {
     /// Opens or creates the store in `dir`.
     pub fn open(dir: &Path) -> Result<Self, String> {
         let dir = local::prepare(dir)?;
-        let writer = local::open(&dir, FILE, rows::FORMAT, rows::SCHEMA)?;
+        let writer = local::open(&dir, FILE, &rows::FORMAT)?;
         let reader = local::reopen(&dir, FILE)?;
         let objects = dir.join("objects");
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", objects.display());
@@ -343,6 +344,32 @@ impl Results for DirResults {
 
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), StoreError>> {
         Box::pin(self.erase(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &'a str,
+        max: usize,
+    ) -> Boxed<'a, Result<Vec<Listed>, StoreError>> {
+        Box::pin(async move {
+            key::check_prefix(prefix)?;
+            let (prefix, after) = (prefix.to_owned(), after.to_owned());
+            self.run(move |shared| {
+                let listed = rows::list(&lock(&shared.reader), &prefix, &after, max);
+                listed.map_err(|error| database(&error))
+            })
+            .await
+        })
+    }
+
+    fn signed_url<'a>(
+        &'a self,
+        _: &'a str,
+        _: Duration,
+        _: &'a [(String, String)],
+    ) -> Boxed<'a, Result<Option<String>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     fn bucket(&self) -> &str {

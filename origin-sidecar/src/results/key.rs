@@ -16,6 +16,11 @@ pub(super) fn check(key: &str) -> Result<(), StoreError> {
     Err(StoreError { name: "key-illegal", detail: format!("{key:?}") })
 }
 
+/// A key, or the beginning of keys that ends with a slash.
+pub(super) fn check_prefix(prefix: &str) -> Result<(), StoreError> {
+    check(prefix.strip_suffix('/').unwrap_or(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,23 +2,23 @@
 //! sends: five calls do not need an SDK.
 
 mod answer;
+mod call;
 mod credentials;
+mod listing;
 
-use super::file_body::file_body;
-use super::{Condition, Object, ObjectBody, PutError, Results, StoreError, key};
+use super::{Condition, Listed, Object, ObjectBody, PutError, Results, StoreError, key};
 use crate::https::{HttpsClient, client};
 use crate::queue::Boxed;
 use answer::Refusal;
 use aws_config::SdkConfig;
 use bytes::Bytes;
+use call::{Call, Payload};
 use credentials::Credentials;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rusty_s3::{Bucket, S3Action, UrlStyle};
 use std::path::Path;
 use std::time::Duration;
-use tokio::fs::File;
 use tokio::time::timeout;
 
 /// From the call to the answer's head, retry included. S3 answers within 100 ms as a rule.
@@ -42,22 +42,6 @@ pub struct S3Results {
     /// Empty, or ends with `/`.
     prefix: String,
     credentials: Credentials,
-}
-
-/// One call; its body can be made again for a retry.
-struct Call<'a> {
-    method: Method,
-    key: &'a str,
-    headers: Vec<(&'static str, String)>,
-    payload: Payload<'a>,
-    /// Doing it twice is the same as doing it once.
-    idempotent: bool,
-}
-
-enum Payload<'a> {
-    None,
-    Bytes(Bytes),
-    File(&'a Path, u64),
 }
 
 impl S3Results {
@@ -96,7 +80,10 @@ impl S3Results {
 
     /// Sends the call and waits for the answer's head.
     async fn call(&self, call: &Call<'_>) -> Result<Response<Incoming>, StoreError> {
-        key::check(call.key)?;
+        match call.listing {
+            Some(_) => key::check_prefix(call.key)?,
+            None => key::check(call.key)?,
+        }
         let bound = CALL_TIMEOUT + Duration::from_secs(call.payload.length() / UPLOAD_RATE_MIN);
         let late = |_| StoreError { name: "timeout", detail: format!("no answer in {bound:?}") };
         timeout(bound, self.attempt(call)).await.map_err(late)?
@@ -136,6 +123,15 @@ impl S3Results {
         let credentials = self.credentials.get().await?;
         let credentials = Some(&credentials);
         let key = format!("{}{}", self.prefix, call.key);
+        if let Some((after, max)) = call.listing {
+            let mut action = self.bucket.list_objects_v2(credentials);
+            action.with_prefix(key);
+            action.with_max_keys(max);
+            if !after.is_empty() {
+                action.with_start_after(format!("{}{after}", self.prefix));
+            }
+            return Ok(signed(action, &call.headers));
+        }
         Ok(match call.method {
             Method::PUT => signed(self.bucket.put_object(credentials, &key), &call.headers),
             Method::HEAD => signed(self.bucket.head_object(credentials, &key), &call.headers),
@@ -157,7 +153,7 @@ impl S3Results {
             Condition::IfAbsent => vec![("if-none-match", "*".to_owned())],
             Condition::IfMatch(etag) => vec![("if-match", etag)],
         };
-        let call = Call { method: Method::PUT, key, headers, payload, idempotent };
+        let call = Call { method: Method::PUT, key, headers, payload, listing: None, idempotent };
         let answer = self.call(&call).await.map_err(PutError::Failed)?;
         if answer.status().is_success() {
             return answer::etag(answer.headers()).map_err(PutError::Failed);
@@ -219,38 +215,38 @@ impl S3Results {
         }
     }
 
+    async fn keys(&self, prefix: &str, after: &str, max: usize) -> Result<Vec<Listed>, StoreError> {
+        let listing = Some((after, max.clamp(1, listing::KEYS_MAX)));
+        let call = Call { listing, ..Call::of(Method::GET, prefix, Vec::new()) };
+        let answer = self.call(&call).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(Refusal::read(answer).await.into_error());
+        }
+        listing::read(answer::body(answer.into_body()), &self.prefix).await
+    }
+
+    async fn address_of(
+        &self,
+        key: &str,
+        life: Duration,
+        headers: &[(String, String)],
+    ) -> Result<String, StoreError> {
+        key::check(key)?;
+        let credentials = self.credentials.get().await?;
+        let key = format!("{}{key}", self.prefix);
+        let mut action = self.bucket.get_object(Some(&credentials), &key);
+        for (name, value) in headers {
+            action.query_mut().insert(format!("response-{name}"), value.clone());
+        }
+        Ok(action.sign(life).to_string())
+    }
+
     async fn remove(&self, key: &str) -> Result<(), StoreError> {
         let answer = self.call(&Call::of(Method::DELETE, key, Vec::new())).await?;
         if answer.status().is_success() {
             return Ok(());
         }
         missing::<()>(Refusal::read(answer).await).map(|_| ())
-    }
-}
-
-impl<'a> Call<'a> {
-    /// A call without a body, which may happen twice.
-    fn of(method: Method, key: &'a str, headers: Vec<(&'static str, String)>) -> Self {
-        Self { method, key, headers, payload: Payload::None, idempotent: true }
-    }
-}
-
-impl Payload<'_> {
-    fn length(&self) -> u64 {
-        match self {
-            Self::None => 0,
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File(_, length) => *length,
-        }
-    }
-
-    async fn body(&self) -> std::io::Result<ObjectBody> {
-        let whole = |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
-        Ok(match self {
-            Self::None => whole(Bytes::new()),
-            Self::Bytes(bytes) => whole(bytes.clone()),
-            Self::File(path, length) => file_body(File::open(path).await?, *length),
-        })
     }
 }
 
@@ -287,6 +283,24 @@ impl Results for S3Results {
 
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), StoreError>> {
         Box::pin(self.remove(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: &'a str,
+        max: usize,
+    ) -> Boxed<'a, Result<Vec<Listed>, StoreError>> {
+        Box::pin(self.keys(prefix, after, max))
+    }
+
+    fn signed_url<'a>(
+        &'a self,
+        key: &'a str,
+        life: Duration,
+        headers: &'a [(String, String)],
+    ) -> Boxed<'a, Result<Option<String>, StoreError>> {
+        Box::pin(async move { self.address_of(key, life, headers).await.map(Some) })
     }
 
     fn bucket(&self) -> &str {

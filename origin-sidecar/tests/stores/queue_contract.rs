@@ -7,6 +7,7 @@
 //! delete NAME@TIME [-> ERROR]                 by the receipt of that receive
 //! visibility NAME@TIME SECONDS [-> ERROR]
 //! depth VISIBLE IN_FLIGHT DEAD
+//! dead -> NAME … | nothing                    receives and deletes what lies with the dead letters
 //! ```
 //!
 //! `a@2` is message *a* received the second time. Every receive compares body, attributes, count and
@@ -100,6 +101,23 @@ pub(super) const CASES: &[(&str, &str)] = &[
          depth 0 1 1",
     ),
     (
+        "a dead letter can be read, sent again and deleted",
+        "send a
+         receive -> a@1
+         visibility a@1 0
+         receive -> a@2
+         visibility a@2 0
+         receive -> nothing
+         dead -> a
+         dead -> nothing
+         depth 0 0 0",
+    ),
+    (
+        "a message's tenant comes with it",
+        "send of-alice
+         receive -> of-alice@1",
+    ),
+    (
         "the depth counts what waits and what is in flight",
         "depth 0 0 0
          send a
@@ -151,6 +169,7 @@ impl Run<'_> {
                 let time = Duration::from_secs(seconds.parse().expect("seconds"));
                 outcome(self.queue.set_visibility(&self.receipt(at), time).await)
             }
+            ["dead"] => self.dead().await,
             ["depth", visible, in_flight, dead] => {
                 return self.depth([visible, in_flight, dead]).await;
             }
@@ -196,7 +215,10 @@ impl Run<'_> {
         let mut names = Vec::new();
         for received in messages {
             let (name, sent) = self.sent.get(&received.id).ok_or("a message nobody sent")?;
-            if received.body != sent.body || received.attributes != sent.attributes {
+            if received.body != sent.body
+                || received.attributes != sent.attributes
+                || received.group != sent.group
+            {
                 return Err(format!("{name} was changed on its way"));
             }
             if received.sent == 0 {
@@ -207,6 +229,19 @@ impl Run<'_> {
         }
         names.sort();
         Ok(if names.is_empty() { "nothing".to_owned() } else { names.join(" ") })
+    }
+
+    async fn dead(&self) -> String {
+        let dead = self.queue.dead_letters().await.expect("the dead letters").expect("are set up");
+        let mut names = Vec::new();
+        let received = dead.receive(10, Duration::ZERO, Duration::from_secs(60)).await;
+        for received in received.expect("received") {
+            let (name, sent) = &self.sent[&received.id];
+            assert_eq!(received.body, sent.body);
+            dead.delete(&received.receipt).await.expect("deleted");
+            names.push(name.clone());
+        }
+        if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
     }
 
     async fn depth(&self, expected: [&str; 3]) -> Result<(), String> {
@@ -265,5 +300,6 @@ fn message(name: &str) -> Message {
         "oversize" => ("x".repeat(1 << 20), attributes(1, "v")),
         name => (format!("body of {name}"), attributes(1, name)),
     };
-    Message { body, attributes }
+    let group = name.strip_prefix("of-").map(str::to_owned);
+    Message { body, attributes, group }
 }

@@ -6,6 +6,7 @@
 //! get KEY [FIRST-LAST] -> CONTENT @ETAG | nothing | ERROR
 //! head KEY -> LENGTH @ETAG | nothing | ERROR
 //! delete KEY [-> ERROR]
+//! list PREFIX MAX [AFTER] -> KEY … | nothing | ERROR
 //! race KEY NUMBER                                   that many creates at once, one of which wins
 //! ```
 //!
@@ -109,6 +110,20 @@ pub(super) const CASES: &[(&str, &str)] = &[
          head a -> 6 @3",
     ),
     (
+        "keys are listed in order, from a prefix on",
+        "put b/2 one -> @1
+         put b/1 two -> @2
+         put b/3 three -> @3
+         put bb four -> @4
+         put a/1 five -> @5
+         list b/ 10 -> b/1 b/2 b/3
+         list b/ 2 -> b/1 b/2
+         list b/ 2 b/2 -> b/3
+         list b/ 2 b/3 -> nothing
+         list c/ 2 -> nothing
+         list ../ 2 -> key-illegal",
+    ),
+    (
         "a bad key is refused",
         "put ../a one -> key-illegal
          put-file a//b one -> key-illegal
@@ -178,6 +193,10 @@ impl Run<'_> {
             ["delete", key] => {
                 let done = self.results.delete(key).await;
                 done.map_or_else(|error| error.name, |()| "ok").to_owned()
+            }
+            ["list", prefix, max, ..] => {
+                let max = max.parse().expect("a number");
+                self.list(prefix, words.get(3).copied().unwrap_or_default(), max).await
             }
             ["race", key, number] => {
                 let number = number.parse().expect("a number");
@@ -250,6 +269,16 @@ impl Run<'_> {
             return format!("the length is {}, not {length:?}", object.length);
         }
         format!("{} {etag}", described(&body, range))
+    }
+
+    async fn list(&self, prefix: &str, after: &str, max: usize) -> String {
+        let listed = match self.results.list(prefix, after, max).await {
+            Ok(listed) => listed,
+            Err(error) => return error.name.to_owned(),
+        };
+        assert!(listed.iter().all(|it| it.written > 1_600_000_000_000), "{listed:?}");
+        let keys: Vec<String> = listed.into_iter().map(|it| it.key).collect();
+        if keys.is_empty() { "nothing".to_owned() } else { keys.join(" ") }
     }
 
     fn named(&self, etag: &str) -> String {

@@ -1,6 +1,6 @@
 //! What the writer thread does for the queue.
 
-use super::store::{self, Receipt};
+use super::store::{self, Receipt, Wanted};
 use crate::queue::Received;
 use crate::queue::local::{group, now};
 use rusqlite::{Connection, Result};
@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 /// What to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    Send { body: String, attributes: String },
-    Receive { max: usize, visibility: u64 },
+    Send { body: String, attributes: String, group: String },
+    Receive { max: usize, visibility: u64, dead: bool },
     Delete(Receipt),
     SetVisibility { receipt: Receipt, visibility: u64 },
 }
@@ -34,11 +34,20 @@ pub(super) struct Work {
     /// The time of the transaction, and whether it may have made messages visible.
     now: u64,
     shows: bool,
+    /// The tenant whose message was handed out last.
+    last: String,
 }
 
 impl Work {
     pub(super) fn new(max_receives: u64, arrived: Arc<Notify>) -> Self {
-        Self { max_receives, arrived, put_back: Vec::new(), now: 0, shows: false }
+        Self {
+            max_receives,
+            arrived,
+            put_back: Vec::new(),
+            now: 0,
+            shows: false,
+            last: String::new(),
+        }
     }
 }
 
@@ -50,15 +59,20 @@ impl group::Work for Work {
     fn without_writing<'a>(
         &mut self,
         db: &Connection,
-        mut orders: impl Iterator<Item = &'a Order>,
+        orders: impl Iterator<Item = &'a Order>,
     ) -> Result<Option<Vec<Outcome>>> {
+        if !self.put_back.is_empty() {
+            return Ok(None);
+        }
         let mut outcomes = Vec::new();
-        let only_receives = orders.all(|order| {
+        for order in orders {
+            let Order::Receive { dead, .. } = order else { return Ok(None) };
+            if store::any_visible(db, *dead, now())? {
+                return Ok(None);
+            }
             outcomes.push(Outcome::Received(Vec::new()));
-            matches!(order, Order::Receive { .. })
-        });
-        let idle = only_receives && self.put_back.is_empty() && !store::any_visible(db, now())?;
-        Ok(idle.then_some(outcomes))
+        }
+        Ok(Some(outcomes))
     }
 
     fn begin(&mut self, db: &Connection) -> Result<()> {
@@ -73,13 +87,19 @@ impl group::Work for Work {
         self.shows |=
             matches!(order, Order::Send { .. } | Order::SetVisibility { visibility: 0, .. });
         Ok(match order {
-            Order::Send { body, attributes } => {
-                Outcome::Sent(store::send(db, body, attributes, self.now)?)
+            Order::Send { body, attributes, group } => {
+                Outcome::Sent(store::send(db, body, attributes, group, self.now)?)
             }
-            Order::Receive { max, visibility } => {
-                let until = until(*visibility);
-                let messages = store::receive(db, *max, self.max_receives, self.now, until)?;
-                Outcome::Received(messages)
+            Order::Receive { max, visibility, dead } => {
+                let mut wanted = Wanted {
+                    max: *max,
+                    max_receives: self.max_receives,
+                    dead: *dead,
+                    now: self.now,
+                    until: until(*visibility),
+                    last: &mut self.last,
+                };
+                Outcome::Received(store::receive(db, &mut wanted)?)
             }
             Order::Delete(receipt) => fresh(store::delete(db, receipt)?),
             Order::SetVisibility { receipt, visibility } => {
@@ -124,15 +144,17 @@ mod tests {
     #[test]
     fn what_nobody_took_is_visible_in_the_next_transaction() {
         let db = Connection::open_in_memory().expect("in memory");
-        db.execute_batch(store::SCHEMA).expect("schema");
+        db.execute_batch(store::FORMAT.schema).expect("schema");
         let mut work = Work::new(1, Arc::new(Notify::new()));
-        store::send(&db, "a", "{}", 1).expect("sent");
-        let messages = store::receive(&db, 1, 1, 1, u64::MAX >> 1).expect("received");
+        store::send(&db, "a", "{}", "", 1).expect("sent");
+        let (until, last) = (u64::MAX >> 1, &mut String::new());
+        let mut wanted = Wanted { max: 1, max_receives: 1, dead: false, now: 1, until, last };
+        let messages = store::receive(&db, &mut wanted).expect("received");
         assert!(!work.is_due());
         work.undelivered(Outcome::Received(messages.clone()));
         assert!(work.is_due(), "nobody else may come to start a transaction");
         work.begin(&db).expect("begun");
-        let again = Order::Receive { max: 1, visibility: 60_000 };
+        let again = Order::Receive { max: 1, visibility: 60_000, dead: false };
         let outcome = work.execute(&db, &again).expect("executed");
         assert!(matches!(outcome, Outcome::Received(found) if found == messages));
         work.end(true);

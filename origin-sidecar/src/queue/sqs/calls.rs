@@ -88,6 +88,7 @@ pub(super) async fn receive(
         .visibility_timeout(seconds(visibility))
         .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
         .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+        .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
         .message_attribute_names("All")
         .customize()
         .config_override(bounded)
@@ -105,6 +106,7 @@ pub(super) fn seconds(duration: Duration) -> i32 {
 fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequestEntry, BuildError> {
     let mut entry =
         SendMessageBatchRequestEntry::builder().id(at.to_string()).message_body(message.body);
+    entry = entry.set_message_group_id(message.group);
     for (name, value) in message.attributes {
         let value = MessageAttributeValue::builder()
             .data_type(ATTRIBUTE_TYPE)
@@ -120,6 +122,8 @@ fn received(message: SdkMessage) -> Option<Received> {
     let number = |name| message.attributes.as_ref()?.get(&name)?.parse::<u64>().ok();
     let receives = number(MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
     let sent = number(MessageSystemAttributeName::SentTimestamp).unwrap_or_default();
+    let group = message.attributes.as_ref();
+    let group = group.and_then(|it| it.get(&MessageSystemAttributeName::MessageGroupId)).cloned();
     // Binary attributes of other producers have no text and mean nothing to a job.
     let attributes = message.message_attributes.unwrap_or_default();
     let attributes =
@@ -129,6 +133,7 @@ fn received(message: SdkMessage) -> Option<Received> {
         receipt: message.receipt_handle?,
         body: message.body.unwrap_or_default(),
         attributes: attributes.collect(),
+        group,
         receives,
         sent,
     })

@@ -1,23 +1,33 @@
 //! The rows of the directory store. Conditions are checked here, under the writer's lock.
 
-use crate::results::Condition;
+use crate::queue::local::{Format, now};
+use crate::results::{Condition, Listed};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashSet;
 
-/// The format of `results.db`, kept in `PRAGMA user_version`.
-pub(super) const FORMAT: i64 = 1;
-
-/// A body is either in the row or in a file of `objects/`.
-pub(super) const SCHEMA: &str = "
+/// A body is either in the row or in a file of `objects/`; `written` is ms since 1970.
+pub(super) const FORMAT: Format = Format {
+    version: 2,
+    schema: "
     CREATE TABLE objects (
-        key    TEXT NOT NULL UNIQUE,
-        etag   TEXT NOT NULL,
-        length INTEGER NOT NULL,
-        inline BLOB,
-        file   TEXT UNIQUE,
+        key     TEXT NOT NULL UNIQUE,
+        etag    TEXT NOT NULL,
+        length  INTEGER NOT NULL,
+        inline  BLOB,
+        file    TEXT UNIQUE,
+        written INTEGER NOT NULL DEFAULT 0,
         CHECK ((inline IS NULL) <> (file IS NULL))
     ) STRICT;
-";
+",
+    // Format 1 did not know how old an object is: it counts from the upgrade.
+    upgrades: &[(
+        1,
+        "
+    ALTER TABLE objects ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
+    UPDATE objects SET written = unixepoch() * 1000;
+",
+    )],
+};
 
 /// Where a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +85,11 @@ pub(super) fn put(
         Place::File(name) => (None, Some(name)),
     };
     db.prepare_cached(
-        "INSERT INTO objects (key, etag, length, inline, file) VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO objects (key, etag, length, inline, file, written) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (key) DO UPDATE SET etag = excluded.etag, length = excluded.length,
-             inline = excluded.inline, file = excluded.file",
+             inline = excluded.inline, file = excluded.file, written = excluded.written",
     )?
-    .execute(params![key, etag, length, inline, file])?;
+    .execute(params![key, etag, length, inline, file, now()])?;
     Ok(Written::Yes { etag, replaced: old.and_then(|(_, file)| file) })
 }
 
@@ -110,6 +120,21 @@ pub(super) fn delete(db: &Connection, key: &str) -> Result<Option<String>> {
         .query_row([key], |row| row.get(0))
         .optional()?;
     Ok(file.flatten())
+}
+
+/// See [`crate::results::Results::list`].
+pub(super) fn list(db: &Connection, prefix: &str, after: &str, max: usize) -> Result<Vec<Listed>> {
+    // Every legal character of a key comes before `~`.
+    let end = format!("{prefix}~");
+    let after = if after < prefix { prefix } else { after };
+    db.prepare_cached(
+        "SELECT key, written FROM objects
+         WHERE key >= ?1 AND key <> ?4 AND key < ?2 ORDER BY key LIMIT ?3",
+    )?
+    .query_map(params![after, end, max, after], |row| {
+        Ok(Listed { key: row.get(0)?, written: row.get(1)? })
+    })?
+    .collect()
 }
 
 /// All files that rows name.
