@@ -70,9 +70,22 @@ pub struct Route {
     pub timeout: Option<u64>,
     pub max_body: Option<u64>,
     pub upstream: Option<String>,
+    pub cors: Option<Cors>,
     pub cache: Option<Cache>,
     pub shard: Option<ShardRule>,
     pub offload: Option<Offload>,
+}
+
+/// Which pages of other origins may call the route (the Fetch standard's CORS protocol).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// `https://app.example.com`, or `*` alone.
+    pub origins: Vec<String>,
+    /// With cookies; never together with `*`.
+    pub credentials: bool,
+    /// Milliseconds that a browser may keep a preflight's answer.
+    pub max_age: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -174,6 +187,16 @@ pub struct Offload {
     pub max_body: u64,
     pub retry: Retry,
     pub fallback: Fallback,
+    /// For `slow`: requests of one class are alike in how long they take.
+    pub class: Option<KeySource>,
+    /// Executions at once in one sidecar while their clients wait; more are queued.
+    pub spill_over: Option<u64>,
+    /// Jobs of this route at once in one consumer.
+    pub concurrency: Option<u64>,
+    /// Whose a job is, for fairness; else the caller's.
+    pub tenant: Option<KeySource>,
+    /// Milliseconds after which a job that waits is not worth starting.
+    pub deadline: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +235,15 @@ pub enum Fallback {
     Inline,
 }
 
+/// How a result reaches its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    Proxy,
+    /// To an address of the store that is good for a few minutes.
+    Redirect,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queue {
@@ -223,8 +255,13 @@ pub struct Queue {
     pub message: String,
     pub notify_app: Option<String>,
     pub notify_urls: Vec<String>,
-    pub max_receives: u64,
+    /// Whether the URLs may lead to private addresses.
+    pub notify_private: bool,
+    pub max_attempts: u64,
     pub concurrency: u64,
+    /// Jobs of one tenant at once in one consumer.
+    pub tenant_concurrency: Option<u64>,
+    pub result: Delivery,
     /// Of a bare message: the header the app takes its user from.
     pub user: Option<QueueUser>,
 }

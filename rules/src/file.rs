@@ -5,6 +5,7 @@
 //! has a bad evening.
 
 mod checks;
+mod offloads;
 mod queues;
 mod routes;
 mod shards;

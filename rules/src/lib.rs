@@ -51,6 +51,7 @@
 )]
 
 pub mod cache;
+pub mod cors;
 pub mod document;
 pub mod edge;
 #[cfg(feature = "file")]

@@ -1,7 +1,11 @@
 //! Is a request answered at once with 202 and executed later?
 
-use crate::document::{Mode, Offload, When};
-use crate::head::{Head, has};
+pub mod learned;
+
+use crate::document::{KeySource, Mode, Offload, When};
+use crate::head::{Head, cookie, first, has};
+use crate::path;
+use learned::Learned;
 
 /// RFC 7240 preferences that matter here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub enum Reason {
     Always,
     Preferred,
     Slow,
+    Learned,
+    Overload,
 }
 
 impl Reason {
@@ -82,6 +88,8 @@ impl Reason {
             Self::Always => "always",
             Self::Preferred => "preferred",
             Self::Slow => "slow",
+            Self::Learned => "learned",
+            Self::Overload => "overload",
         }
     }
 }
@@ -104,6 +112,57 @@ pub fn by_rule(rule: &Offload, head: &Head<'_>) -> Decision {
             Some(wait) => Decision::Adopt { reason: Reason::Preferred, after: wait * 1000 },
             None => Decision::Enqueue { reason: Reason::Preferred, wait: None },
         },
+    }
+}
+
+/// What the sidecar knows of the application when a request that would be executed comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// How long requests of its class take.
+    pub learned: Learned,
+    /// Executions of the route whose clients wait.
+    pub executing: u64,
+}
+
+/// The decision in the light of what was learned and of how busy the application is: a request that
+/// has not been sent yet can still be queued.
+pub fn under_load(decision: Decision, rule: &Offload, load: Load) -> Decision {
+    let Decision::Adopt { reason, .. } = decision else { return decision };
+    if rule.spill_over.is_some_and(|most| load.executing >= most) {
+        return Decision::Enqueue { reason: Reason::Overload, wait: None };
+    }
+    if reason == Reason::Slow && load.learned == Learned::Slow {
+        return Decision::Enqueue { reason: Reason::Learned, wait: None };
+    }
+    decision
+}
+
+/// The value of a source in a whole request; `None` where it has none.
+pub fn value(
+    source: &KeySource,
+    head: &Head<'_>,
+    parameters: &[(String, String)],
+    body: &[u8],
+) -> Option<String> {
+    match source {
+        KeySource::Path(name) => {
+            parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
+        }
+        KeySource::Query(name) => {
+            let (_, query) = head.target.split_once('?')?;
+            path::query_values(query, name).next()
+        }
+        KeySource::Header(name) => first(head.fields, name),
+        KeySource::Cookie(name) => cookie(head.fields, name),
+        KeySource::Body(pointer) => {
+            let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+            match json.pointer(pointer)? {
+                serde_json::Value::String(text) => Some(text.clone()),
+                serde_json::Value::Number(number) => Some(number.to_string()),
+                serde_json::Value::Bool(flag) => Some(flag.to_string()),
+                _ => None,
+            }
+        }
     }
 }
 

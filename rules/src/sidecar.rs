@@ -1,6 +1,7 @@
 //! What the sidecar does with a request: the one place with the order of the rules.
 
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
+use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, Unmatched};
 use crate::head::Head;
 use crate::offload;
@@ -22,6 +23,10 @@ pub enum Action<'r> {
     /// A path under the reserved prefix: status and results of jobs, problem pages.
     Reserved {
         path: String,
+    },
+    /// A page asks whether it may call from another origin; answered with these fields.
+    Preflight {
+        fields: FieldsToSet,
     },
     Proceed(Box<Proceed<'r>>),
 }
@@ -53,6 +58,9 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         Ok(target) => target,
         Err(_) => return ambiguous(rules, head),
     };
+    if let Some(decision) = preflight(rules, head, &target) {
+        return decision;
+    }
     if is_reserved(&rules.document.jobs.base, &target.path) {
         let action = Action::Reserved { path: target.path };
         return Decision { route: None, action, observed: Vec::new() };
@@ -67,6 +75,23 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         None if rules.document.unmatched == Unmatched::Refuse => refuse(None, Problem::NoRoute),
         None => pass(None, head.target.to_owned(), target, Bypass::NoRule),
     }
+}
+
+/// The preflight of a route with `cors`, or of the jobs; any other goes on to the app.
+fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<Decision<'r>> {
+    let method = cors::preflight(head)?;
+    let document = &rules.document;
+    let (route, rule) = if is_reserved(&document.jobs.base, &target.path) {
+        (None, cors::of_jobs(&document.routes, &cors::origin(head)?)?)
+    } else {
+        let meant = Head { method: &method, ..*head };
+        let query = target.query.as_deref();
+        let found = rules.router.find(&document.routes, &meant, &target.path, query)?;
+        let route = rules.route(found.index)?;
+        (Some(route), route.cors.as_ref()?)
+    };
+    let action = Action::Preflight { fields: cors::preflight_answer(rule, head, &method) };
+    Some(Decision { route, action, observed: Vec::new() })
 }
 
 fn routed<'r>(

@@ -28,7 +28,7 @@ const RULES: &str = r#"
     path         = "/reports"
     visibility   = "1s"
     job_timeout  = "10s"
-    max_receives = 3
+    max_attempts = 3
     message      = "report generation initiated"
     notify       = { app = "/hooks/ready" }
 "#;

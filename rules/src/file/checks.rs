@@ -24,6 +24,11 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
 
 fn queue_exists(document: &Document, route: &Route, table: &Table<'_>) {
     let Some(offload) = &route.offload else { return };
+    for source in [&offload.class, &offload.tenant].into_iter().flatten() {
+        if let KeySource::Path(name) = source {
+            parameter_exists(route, name, table);
+        }
+    }
     if !document.queues.contains_key(&offload.queue) && !offload.queue.is_empty() {
         let reason = format!("there is no [queue.{}]", offload.queue);
         table.fault("unknown-queue", reason, &format!("Add [queue.{}].", offload.queue));

@@ -1,23 +1,25 @@
 //! `[queue.NAME]`.
 
 use super::tree::Table;
-use crate::document::{Queue, QueueUser};
+use crate::document::{Delivery, Queue, QueueUser};
 
 /// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
 const VISIBILITY_DEFAULT_MS: u64 = 120_000;
 const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
 const RESULT_TTL_DEFAULT_MS: u64 = 7 * 86_400_000;
-const MAX_RECEIVES_DEFAULT: u64 = 5;
+const MAX_ATTEMPTS_DEFAULT: u64 = 5;
 const CONCURRENCY_DEFAULT: u64 = 4;
 
 pub(super) fn queue(table: &Table<'_>) -> Queue {
     let notify = table.table("notify");
-    let (notify_app, notify_urls) = notify.map_or((None, Vec::new()), |notify| {
-        let read = (notify.text("app"), notify.texts("urls").unwrap_or_default());
-        notify.finish();
-        read
-    });
+    let (notify_app, notify_urls, notify_private) =
+        notify.map_or((None, Vec::new(), false), |notify| {
+            let urls = notify.texts("urls").unwrap_or_default();
+            let read = (notify.text("app"), urls, notify.flag("private"));
+            notify.finish();
+            read
+        });
     for url in &notify_urls {
         if !url.starts_with("https://") && !url.starts_with("http://") {
             table.fault("bad-url", format!("`{url}` is not a URL"), "Write https://….");
@@ -32,9 +34,14 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
         message: table.text("message").unwrap_or_else(|| "accepted".to_owned()),
         notify_app,
         notify_urls,
-        max_receives: table.number("max_receives", 1, 1000).unwrap_or(MAX_RECEIVES_DEFAULT),
+        notify_private,
+        max_attempts: table.number("max_attempts", 1, 1000).unwrap_or(MAX_ATTEMPTS_DEFAULT),
         user: table.table("user").and_then(|user| read_user(&user)),
         concurrency: table.number("concurrency", 1, 1000).unwrap_or(CONCURRENCY_DEFAULT),
+        tenant_concurrency: table.number("tenant_concurrency", 1, 1000),
+        result: table
+            .choice("result", &[("proxy", Delivery::Proxy), ("redirect", Delivery::Redirect)])
+            .unwrap_or(Delivery::Proxy),
     };
     if queue.job_timeout > JOB_TIMEOUT_MAX_MS {
         let reason = "SQS keeps a message in flight for 12 hours at most".to_owned();

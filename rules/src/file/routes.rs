@@ -1,9 +1,10 @@
-//! `[[route]]`: match, cache, shard and offload of one route.
+//! `[[route]]`: match, cache, shard and CORS of one route.
 
+use super::offloads;
 use super::tree::{Table, Value};
 use crate::document::{
-    AmbiguousPath, Auth, Cache, Fallback, KeySource, Lifetime, Match, Mode, Offload, Override,
-    QueryRest, Retry, Route, ShardRule, When,
+    AmbiguousPath, Cache, Cors, KeySource, Lifetime, Match, Mode, Override, QueryRest, Route,
+    ShardRule,
 };
 use crate::route::Template;
 
@@ -11,10 +12,9 @@ use crate::route::Template;
 const NAME_CHARS_MAX: usize = 64;
 /// How much of a body is read to find a shard key, unless the route says otherwise.
 const BODY_LIMIT_DEFAULT: u64 = 64 * 1024;
-/// The largest body that is taken into a job, unless the route says otherwise.
-const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
 
-const MODES: &[(&str, Mode)] = &[("on", Mode::On), ("observe", Mode::Observe), ("off", Mode::Off)];
+pub(super) const MODES: &[(&str, Mode)] =
+    &[("on", Mode::On), ("observe", Mode::Observe), ("off", Mode::Off)];
 
 pub(super) fn route(table: &Table<'_>) -> Route {
     let name = table.required_text("name");
@@ -31,12 +31,48 @@ pub(super) fn route(table: &Table<'_>) -> Route {
         timeout: table.duration("timeout"),
         max_body: table.size("max_body"),
         upstream: table.text("upstream"),
+        cors: table.table("cors").map(|cors| read_cors(&cors)),
         cache: table.table("cache").map(|cache| read_cache(&cache, mode)),
         shard: table.table("shard").map(|shard| read_shard(&shard, mode)),
-        offload: table.table("offload").map(|offload| read_offload(&offload, mode)),
+        offload: table.table("offload").map(|offload| offloads::read(&offload, mode)),
     };
+    if route.cors.is_some() && route.cache.is_some() {
+        let reason = "an answer that names one origin can't be shared with others".to_owned();
+        table.fault(
+            "cors-with-cache",
+            reason,
+            "Let the app send the CORS fields, or drop `cache`.",
+        );
+    }
     table.finish();
     route
+}
+
+/// How long browsers keep a preflight's answer; Chromium takes two hours at most.
+const CORS_MAX_AGE_DEFAULT_MS: u64 = 600_000;
+
+fn read_cors(table: &Table<'_>) -> Cors {
+    if !table.has("origins") {
+        table.missing("origins", "e.g. [\"https://app.example.com\"]");
+    }
+    let cors = Cors {
+        origins: table.texts("origins").unwrap_or_default(),
+        credentials: table.flag("credentials"),
+        max_age: table.duration("max_age").unwrap_or(CORS_MAX_AGE_DEFAULT_MS),
+    };
+    for origin in &cors.origins {
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        if origin != "*" && rest.is_none_or(|rest| rest.is_empty() || rest.contains('/')) {
+            let reason = format!("`{origin}` is not an origin");
+            table.fault("bad-origin", reason, "Write https://host without a slash at the end.");
+        }
+    }
+    if cors.credentials && cors.origins.iter().any(|origin| origin == "*") {
+        let reason = "browsers refuse cookies for `*`".to_owned();
+        table.fault("cors-for-all", reason, "Name the origins, or remove credentials.");
+    }
+    table.finish();
+    cors
 }
 
 fn is_name(name: &str) -> bool {
@@ -106,7 +142,7 @@ fn pairs(
     table.entries().filter_map(pair).collect()
 }
 
-fn lower(names: Vec<String>) -> Vec<String> {
+pub(super) fn lower(names: Vec<String>) -> Vec<String> {
     names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
@@ -180,7 +216,7 @@ fn read_shard(table: &Table<'_>, route: Mode) -> ShardRule {
 }
 
 /// `path:id`, `query:id`, `header:X-Id`, `cookie:id` or `body:/json/pointer`.
-fn key_source(value: &Value<'_>) -> Option<KeySource> {
+pub(super) fn key_source(value: &Value<'_>) -> Option<KeySource> {
     let text = value.text()?;
     let source = match text.split_once(':') {
         Some((_, "")) | None => None,
@@ -202,63 +238,4 @@ fn key_source(value: &Value<'_>) -> Option<KeySource> {
         );
     }
     source
-}
-
-fn read_offload(table: &Table<'_>, route: Mode) -> Offload {
-    let whens = [("always", When::Always), ("slow", When::Slow), ("prefer", When::Prefer)];
-    let when = table.choice("when", &whens);
-    if !table.has("when") {
-        table.missing("when", "\"always\", \"slow\" or \"prefer\"");
-    }
-    let offload = Offload {
-        mode: table.choice("mode", MODES).unwrap_or(route),
-        queue: table.required_text("queue"),
-        when: when.unwrap_or(When::Prefer),
-        after: table.duration("after"),
-        auth: auth(table),
-        forward_headers: lower(table.texts("forward_headers").unwrap_or_default()),
-        max_body: table.size("max_body").unwrap_or(JOB_BODY_DEFAULT),
-        retry: table
-            .choice("retry", &[("never", Retry::Never), ("safe", Retry::Safe)])
-            .unwrap_or(Retry::Never),
-        fallback: table
-            .choice("fallback", &[("refuse", Fallback::Refuse), ("inline", Fallback::Inline)])
-            .unwrap_or(Fallback::Refuse),
-    };
-    if offload.when == When::Slow && offload.after.is_none() {
-        table.missing("after", "for when = \"slow\": how long an answer may take, e.g. \"2s\"");
-    }
-    table.finish();
-    offload
-}
-
-fn auth(offload: &Table<'_>) -> Auth {
-    let Some(value) = offload.value("auth") else {
-        let reason = "nobody is named who may start and read these jobs".to_owned();
-        offload.fault("offload-without-auth", reason, "Add auth = { check = \"/path\", identity = \"cookie:session\" }, or auth = \"none\" if anyone may.");
-        return Auth::Open;
-    };
-    if !value.is_table() {
-        value.choice(&[("none", ())]);
-        return Auth::Open;
-    }
-    let Some(table) = value.table() else { return Auth::Open };
-    let identity = table.value("identity").as_ref().and_then(key_source);
-    match &identity {
-        None if !table.has("identity") => {
-            table.missing("identity", "who the caller is, e.g. \"cookie:session\"")
-        }
-        Some(KeySource::Body(_) | KeySource::Path(_) | KeySource::Query(_)) => {
-            let reason = "a caller can't be known by what he writes himself".to_owned();
-            table.fault("bad-identity", reason, "Use header:NAME or cookie:NAME.");
-        }
-        _ => {}
-    }
-    let auth = Auth::Caller {
-        check: table.text("check"),
-        identity: identity.unwrap_or_else(|| KeySource::Header(String::new())),
-        keep: lower(table.texts("keep").unwrap_or_default()),
-    };
-    table.finish();
-    auth
 }

@@ -306,13 +306,13 @@ fn distance(left: &str, right: &str) -> usize {
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "cache", "canonical",
-    "check", "concurrency", "cookies", "default", "edge", "fallback", "forward_headers", "from",
-    "header",
-    "headers", "hosts", "identity", "ignore_cookies", "job_timeout", "jobs", "keep", "key_type",
-    "map", "match", "max_body", "max_receives", "max_staleness", "message", "method", "methods",
-    "mode", "name", "notify", "offload", "origin", "outside", "override", "path", "query",
-    "query_rest", "queue", "ranges", "result_ttl", "retry", "route", "shard", "shard_map",
-    "shards", "sidecar", "stale_if_error", "stale_while_revalidate", "strict_slash",
-    "strip_cookies", "tags", "timeout", "to", "until", "upstream", "urls", "user", "versioned",
-    "visibility", "when",
+    "check", "class", "concurrency", "cookies", "cors", "credentials", "deadline", "default",
+    "edge", "fallback", "forward_headers", "from", "header", "headers", "hosts", "identity",
+    "ignore_cookies", "job_timeout", "jobs", "keep", "key_type", "map", "match", "max_age",
+    "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
+    "notify", "offload", "origin", "origins", "outside", "override", "path", "private", "query",
+    "query_rest", "queue", "ranges", "result", "result_ttl", "retry", "route", "shard", "shard_map",
+    "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
+    "strip_cookies", "tags", "tenant", "tenant_concurrency", "timeout", "to", "until", "upstream",
+    "urls", "user", "versioned", "visibility", "when",
 ];

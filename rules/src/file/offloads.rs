@@ -1,0 +1,83 @@
+//! `[route.offload]`.
+
+use super::routes::{MODES, key_source, lower};
+use super::tree::Table;
+use crate::document::{Auth, Fallback, KeySource, Mode, Offload, Retry, When};
+
+/// The largest body that is taken into a job, unless the route says otherwise.
+const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
+
+pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
+    let whens = [("always", When::Always), ("slow", When::Slow), ("prefer", When::Prefer)];
+    let when = table.choice("when", &whens);
+    if !table.has("when") {
+        table.missing("when", "\"always\", \"slow\" or \"prefer\"");
+    }
+    let offload = Offload {
+        mode: table.choice("mode", MODES).unwrap_or(route),
+        queue: table.required_text("queue"),
+        when: when.unwrap_or(When::Prefer),
+        after: table.duration("after"),
+        auth: auth(table),
+        forward_headers: lower(table.texts("forward_headers").unwrap_or_default()),
+        max_body: table.size("max_body").unwrap_or(JOB_BODY_DEFAULT),
+        retry: table
+            .choice("retry", &[("never", Retry::Never), ("safe", Retry::Safe)])
+            .unwrap_or(Retry::Never),
+        fallback: table
+            .choice("fallback", &[("refuse", Fallback::Refuse), ("inline", Fallback::Inline)])
+            .unwrap_or(Fallback::Refuse),
+        class: table.value("class").as_ref().and_then(key_source),
+        spill_over: table.number("spill_over", 1, 100_000),
+        concurrency: table.number("concurrency", 1, 1000),
+        tenant: table.value("tenant").as_ref().and_then(key_source),
+        deadline: table.duration("deadline"),
+    };
+    if offload.when == When::Slow && offload.after.is_none() {
+        table.missing("after", "for when = \"slow\": how long an answer may take, e.g. \"2s\"");
+    }
+    let needs_slow = [("after", offload.after.is_some()), ("class", offload.class.is_some())];
+    for (key, is_set) in needs_slow {
+        if is_set && offload.when != When::Slow {
+            let reason = format!("`{key}` says nothing without when = \"slow\"");
+            table.fault("only-for-slow", reason, "Write when = \"slow\", or remove the key.");
+        }
+    }
+    if offload.spill_over.is_some() && offload.when == When::Always {
+        let reason = "no client of this route ever waits for an execution".to_owned();
+        table.fault("spill-over-always", reason, "Remove spill_over.");
+    }
+    table.finish();
+    offload
+}
+
+fn auth(offload: &Table<'_>) -> Auth {
+    let Some(value) = offload.value("auth") else {
+        let reason = "nobody is named who may start and read these jobs".to_owned();
+        offload.fault("offload-without-auth", reason, "Add auth = { check = \"/path\", identity = \"cookie:session\" }, or auth = \"none\" if anyone may.");
+        return Auth::Open;
+    };
+    if !value.is_table() {
+        value.choice(&[("none", ())]);
+        return Auth::Open;
+    }
+    let Some(table) = value.table() else { return Auth::Open };
+    let identity = table.value("identity").as_ref().and_then(key_source);
+    match &identity {
+        None if !table.has("identity") => {
+            table.missing("identity", "who the caller is, e.g. \"cookie:session\"")
+        }
+        Some(KeySource::Body(_) | KeySource::Path(_) | KeySource::Query(_)) => {
+            let reason = "a caller can't be known by what he writes himself".to_owned();
+            table.fault("bad-identity", reason, "Use header:NAME or cookie:NAME.");
+        }
+        _ => {}
+    }
+    let auth = Auth::Caller {
+        check: table.text("check"),
+        identity: identity.unwrap_or_else(|| KeySource::Header(String::new())),
+        keep: lower(table.texts("keep").unwrap_or_default()),
+    };
+    table.finish();
+    auth
+}

@@ -1,0 +1,178 @@
+//! How long the requests of a class take: learned from those that were executed, so that the next
+//! slow one is queued before it occupies the application.
+
+use std::collections::VecDeque;
+
+/// Older samples say nothing about now.
+const WINDOW_MS: u64 = 5 * 60_000;
+/// The newest samples kept; the 95th percentile of 128 is the seventh longest.
+const SAMPLES_MAX: usize = 128;
+/// Fewer samples than this decide nothing.
+const SAMPLES_MIN: usize = 5;
+/// While a class is slow, one request in so many is executed all the same, to go on learning.
+const PROBE_EVERY: u32 = 20;
+/// A class is quick again below three quarters of the limit: it must not flap around it.
+const QUICK_QUARTERS: u64 = 3;
+
+/// What is known of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// Too few samples.
+    Unknown,
+    Quick,
+    /// Queue it.
+    Slow,
+    /// It is slow, but this one is executed to go on learning.
+    Probe,
+}
+
+/// Names a sample, to say later how long it really took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample(u64);
+
+/// The latencies of one class of requests.
+#[derive(Debug, Clone, Default)]
+pub struct Latency {
+    /// Number, time of the sample, how long it took.
+    samples: VecDeque<(u64, u64, u64)>,
+    next: u64,
+    is_slow: bool,
+    since_probe: u32,
+}
+
+impl Latency {
+    /// An execution took so long, or has taken so long already.
+    pub fn record(&mut self, now: u64, took_ms: u64) -> Sample {
+        if self.samples.len() == SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+        let number = self.next;
+        self.next += 1;
+        self.samples.push_back((number, now, took_ms));
+        Sample(number)
+    }
+
+    /// The execution that had not ended when it was recorded has ended.
+    pub fn settle(&mut self, sample: Sample, took_ms: u64) {
+        let found = self.samples.iter_mut().find(|(number, _, _)| *number == sample.0);
+        if let Some((_, _, took)) = found {
+            *took = took_ms;
+        }
+    }
+
+    /// The 95th percentile over the window, in milliseconds (nearest rank).
+    pub fn p95(&mut self, now: u64) -> Option<u64> {
+        while self.samples.front().is_some_and(|(_, at, _)| at.saturating_add(WINDOW_MS) < now) {
+            self.samples.pop_front();
+        }
+        if self.samples.len() < SAMPLES_MIN {
+            return None;
+        }
+        let mut sorted: Vec<u64> = self.samples.iter().map(|(_, _, took)| *took).collect();
+        sorted.sort_unstable();
+        sorted.get((sorted.len() * 95).div_ceil(100).saturating_sub(1)).copied()
+    }
+
+    /// Whether the next request may take longer than `after` milliseconds.
+    pub fn judge(&mut self, now: u64, after: u64) -> Learned {
+        let Some(p95) = self.p95(now) else {
+            self.is_slow = false;
+            return Learned::Unknown;
+        };
+        self.is_slow = if self.is_slow {
+            p95.saturating_mul(4) >= after.saturating_mul(QUICK_QUARTERS)
+        } else {
+            p95 >= after
+        };
+        if !self.is_slow {
+            return Learned::Quick;
+        }
+        self.since_probe = self.since_probe.saturating_add(1);
+        if self.since_probe < PROBE_EVERY {
+            return Learned::Slow;
+        }
+        self.since_probe = 0;
+        Learned::Probe
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(samples: &[u64]) -> Latency {
+        let mut latency = Latency::default();
+        for took in samples {
+            latency.record(0, *took);
+        }
+        latency
+    }
+
+    /// A window full of new samples.
+    fn again(latency: &mut Latency, took: u64) {
+        for _ in 0..SAMPLES_MAX {
+            latency.record(0, took);
+        }
+    }
+
+    #[test]
+    fn a_few_samples_decide_nothing() {
+        assert_eq!(of(&[9000; 4]).judge(0, 2000), Learned::Unknown);
+        assert_eq!(of(&[9000; 5]).judge(0, 2000), Learned::Slow);
+        assert_eq!(of(&[100; 5]).judge(0, 2000), Learned::Quick);
+    }
+
+    #[test]
+    fn a_rare_slow_one_does_not_make_a_class_slow() {
+        let mut samples = vec![100; 99];
+        samples.push(9000);
+        assert_eq!(of(&samples).judge(0, 2000), Learned::Quick);
+    }
+
+    #[test]
+    fn a_slow_class_stays_slow_until_it_is_clearly_quick() {
+        let mut latency = of(&[2000; 128]);
+        assert_eq!(latency.judge(0, 2000), Learned::Slow);
+        again(&mut latency, 1600);
+        assert_eq!(latency.judge(0, 2000), Learned::Slow);
+        again(&mut latency, 1400);
+        assert_eq!(latency.judge(0, 2000), Learned::Quick);
+        again(&mut latency, 1600);
+        assert_eq!(latency.judge(0, 2000), Learned::Quick);
+    }
+
+    #[test]
+    fn one_in_twenty_is_executed_to_go_on_learning() {
+        let mut latency = of(&[9000; 5]);
+        let probes = (0..100).filter(|_| latency.judge(0, 2000) == Learned::Probe).count();
+        assert_eq!(probes, 5);
+    }
+
+    #[test]
+    fn what_was_long_ago_is_forgotten() {
+        let mut latency = of(&[9000; 128]);
+        assert_eq!(latency.judge(WINDOW_MS, 2000), Learned::Slow);
+        assert_eq!(latency.judge(WINDOW_MS + 1, 2000), Learned::Unknown);
+    }
+
+    #[test]
+    fn an_execution_under_way_counts_with_what_it_took_so_far() {
+        let mut latency = of(&[100; 4]);
+        let sample = latency.record(0, 2000);
+        assert_eq!(latency.p95(0), Some(2000));
+        latency.settle(sample, 60_000);
+        assert_eq!(latency.p95(0), Some(60_000));
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_breaks_it(samples in prop::collection::vec((any::<u64>(), any::<u64>()), 0..300), after: u64) {
+            let mut latency = Latency::default();
+            for (now, took) in samples {
+                latency.record(now, took);
+                latency.judge(now, after);
+            }
+        }
+    }
+}
