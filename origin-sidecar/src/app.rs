@@ -5,11 +5,13 @@ use crate::cache::flights::Flights;
 use crate::cache::store::Store;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::offload::latency::Latencies;
+use crate::offload::watch::WATCHERS_MAX;
 use crate::secrets::Secrets;
 use rules::Rules;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub struct App {
     rules: RwLock<Arc<Rules>>,
@@ -18,6 +20,9 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     pub store: Store,
     pub flights: Arc<Flights>,
+    pub latencies: Latencies,
+    /// Clients that wait for the end of a job.
+    pub watchers: Arc<Semaphore>,
     pub secrets: Option<Secrets>,
     /// The shard whose data the app beside us holds.
     pub shard: Option<String>,
@@ -52,6 +57,8 @@ impl App {
             metrics,
             clock: parts.clock,
             flights: Arc::new(Flights::default()),
+            latencies: Latencies::default(),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,
             shard: parts.shard,
             spool: parts.spool,

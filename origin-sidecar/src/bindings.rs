@@ -6,6 +6,7 @@ use crate::settings::{Common, pairs};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use rules::Rules;
+use rules::document::Delivery;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,12 +74,17 @@ impl Bindings {
                 )),
                 _ => {}
             }
-            let max = rules.document.queues.get(&name).map(|queue| queue.max_receives);
-            let Some(max) = max else {
+            let Some(rule) = rules.document.queues.get(&name) else {
                 note(format!("--queue {name}: there is no [queue.{name}] in the rules file"));
                 continue;
             };
-            if let Ok(queue) = open_queue(&queue, max).await.map_err(&mut note) {
+            let is_file = common.results.as_deref().is_some_and(|to| to.starts_with("file:"));
+            if rule.result == Delivery::Redirect && is_file {
+                note(format!(
+                    "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
+                ));
+            }
+            if let Ok(queue) = open_queue(&queue, rule.max_attempts).await.map_err(&mut note) {
                 queues.insert(name, queue);
             }
         }
@@ -134,14 +140,16 @@ impl Bindings {
     }
 }
 
-/// Deliveries past a job's last attempt, in which a consumer can still write that it failed; only
-/// then does a message go to the dead letters without a word.
-const SPARE_RECEIVES: u64 = 3;
+/// Deliveries of the embedded queue that are no attempts: it found the lease taken, its consumer
+/// was drained, or a consumer says that no attempt is left. Only a message that never becomes one
+/// goes to the dead letters without a word.
+const SPARE_RECEIVES: u64 = 20;
 
-async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
+/// `file:DIR` or `sqs:URL`.
+pub(crate) async fn open_queue(text: &str, max_attempts: u64) -> Result<Arc<dyn Queue>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
-        let queue =
-            crate::queue::file::FileQueue::open(Path::new(dir), max_receives + SPARE_RECEIVES)?;
+        let max_receives = max_attempts + SPARE_RECEIVES;
+        let queue = crate::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
         return Ok(Arc::new(queue));
     }
     let Some(url) = text.strip_prefix("sqs:") else {
@@ -150,7 +158,8 @@ async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, Str
     connect_sqs(url).await
 }
 
-async fn open_results(text: &str) -> Result<Arc<dyn Results>, String> {
+/// `file:DIR` or `s3://BUCKET[/PREFIX]`.
+pub(crate) async fn open_results(text: &str) -> Result<Arc<dyn Results>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
         return Ok(Arc::new(crate::results::dir::DirResults::open(Path::new(dir))?));
     }

@@ -1,15 +1,15 @@
-//! The subcommands: settings → rules → bindings → run → exit code.
+//! The commands that run on: settings → rules → bindings → run → exit code.
 
 use crate::app::{App, Parts};
 use crate::bindings::Bindings;
 use crate::fields::Cidr;
 use crate::offload::consume::Consumer;
+use crate::offload::expire;
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
-use crate::settings::{Common, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
-use crate::{admin, clock, explain as explaining, reload};
+use crate::settings::{self, Common, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::{admin, clock, reload};
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ pub struct Stop {
 }
 
 impl Stop {
-    fn config(reason: impl Into<String>) -> Self {
+    pub fn config(reason: impl Into<String>) -> Self {
         Self { code: EXIT_CONFIG, reason: reason.into() }
     }
 
-    fn run(reason: impl ToString) -> Self {
+    pub fn run(reason: impl ToString) -> Self {
         Self { code: EXIT_RUNTIME, reason: reason.to_string() }
     }
 
@@ -106,6 +106,10 @@ pub fn consume(settings: &Common) -> Result<(), Stop> {
                 Consumer::new(Arc::clone(&worker), name, Arc::clone(queue), Arc::clone(&results));
             consumers.spawn(Arc::new(consumer.map_err(Stop::run)?).run(grace));
         }
+        tokio::spawn(expire::reap(Arc::clone(&worker), Arc::clone(&results)));
+        if results.keeps_for_good() {
+            tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));
+        }
         attend(&app, settings.routes.clone(), text, admin).await;
         while consumers.join_next().await.is_some() {}
         tracing::info!("drained");
@@ -113,14 +117,14 @@ pub fn consume(settings: &Common) -> Result<(), Stop> {
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::run)
 }
 
 /// Rules, bindings, secrets: everything that can be wrong is found before a port is opened.
 async fn open(common: &Common, cache_bytes: usize) -> Result<(Arc<App>, String), Stop> {
     let (rules, text) = reload::load(&common.routes).map_err(Stop::config)?;
-    let secrets = common.secrets().map_err(Stop::config)?;
+    let secrets = settings::secrets(common.secret_file.as_deref()).map_err(Stop::config)?;
     let bindings =
         Bindings::open(common, &rules).await.map_err(|faults| Stop::config(faults.join("\n")))?;
     let mut faults = bindings.unbound(&rules, common.shard.as_deref());
@@ -226,64 +230,21 @@ async fn depths(app: Arc<App>) {
             set("visible", depth.visible);
             set("in-flight", depth.in_flight);
             set("dead", depth.dead);
-            let age =
-                depth.oldest.map_or(0, |oldest| app.clock.now().saturating_sub(oldest) / 1000);
+            // A queue that can't tell: the consumer does, by what it receives.
+            let received =
+                app.metrics.jobs.received_age_seconds.with_label_values(&[name.as_str()]);
+            let age = match depth.oldest {
+                Some(oldest) => i64::try_from(app.clock.now().saturating_sub(oldest) / 1000),
+                None if depth.visible + depth.in_flight == 0 => Ok(0),
+                None => Ok(received.get()),
+            };
             let oldest = app.metrics.jobs.oldest_seconds.with_label_values(&[name.as_str()]);
-            oldest.set(i64::try_from(age).unwrap_or(i64::MAX));
+            oldest.set(age.unwrap_or(i64::MAX));
+        }
+        for (route, p95) in app.latencies.slowest(app.clock.now()) {
+            let learned = app.metrics.jobs.learned_seconds.with_label_values(&[route.as_str()]);
+            learned.set(p95 as f64 / 1000.0);
         }
         tokio::time::sleep(DEPTH_INTERVAL).await;
     }
-}
-
-/// Prints faults and warnings, or the compiled rules.
-///
-/// # Errors
-/// Code 78 when the file has faults.
-pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
-    let failed = |error: std::io::Error| Stop::config(format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(failed)?;
-    let checked = rules::file::check(&text);
-    let mut out = std::io::stdout().lock();
-    let checked = match checked {
-        Ok(checked) => checked,
-        Err(faults) => {
-            let count = faults.iter().filter(|fault| !fault.is_warning).count();
-            for fault in faults {
-                writeln!(out, "{}:{fault}", file.display()).map_err(failed)?;
-            }
-            let plural = if count == 1 { "" } else { "s" };
-            return Err(Stop::config(format!("{} has {count} fault{plural}", file.display())));
-        }
-    };
-    if json {
-        return writeln!(out, "{}", checked.document.to_json()).map_err(failed);
-    }
-    for warning in &checked.warnings {
-        writeln!(out, "{}:{warning}", file.display()).map_err(failed)?;
-    }
-    for line in explaining::staleness(&checked.document) {
-        writeln!(out, "{line}").map_err(failed)?;
-    }
-    let document = &checked.document;
-    let counts = (document.routes.len(), document.queues.len(), document.shard_maps.len());
-    writeln!(
-        out,
-        "{} is good: {} routes, {} queues, {} shard maps, config_hash {}",
-        file.display(),
-        counts.0,
-        counts.1,
-        counts.2,
-        document.hash()
-    )
-    .map_err(failed)
-}
-
-/// Prints what would be done with a request.
-///
-/// # Errors
-/// Code 78 when the rules file has faults.
-pub fn explain(routes: &Path, request: &explaining::Request) -> Result<(), Stop> {
-    let (rules, _) = reload::load(routes).map_err(Stop::config)?;
-    let text = explaining::explain(&rules, request);
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)
 }

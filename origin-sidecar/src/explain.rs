@@ -115,6 +115,9 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request) {
     let proceed = match decision.action {
         sidecar::Action::Refuse(problem) => return refuse(out, problem),
         sidecar::Action::Reserved { path } => return line(out, "reserved", &path),
+        sidecar::Action::Preflight { fields } => {
+            return fields.iter().for_each(|(name, value)| line(out, name, value));
+        }
         sidecar::Action::Proceed(proceed) => proceed,
     };
     match (&proceed.shard, &request.body) {

@@ -4,7 +4,7 @@
 //! - [`cache`]: answers in memory, one fetch per key at a time
 //! - [`offload`]: jobs: accept, status, page, consume, notify
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
-//! - [`app`], [`bindings`], [`settings`], [`commands`]: wiring
+//! - [`app`], [`bindings`], [`settings`], [`commands`], [`tools`]: wiring
 //! - [`admin`], [`metrics`], [`reload`], [`explain`]: operating it
 //!
 //! Decisions are made by the `rules` crate; this one carries them out.
@@ -29,3 +29,4 @@ pub mod reply;
 pub mod results;
 pub mod secrets;
 pub mod settings;
+pub mod tools;

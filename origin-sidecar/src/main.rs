@@ -1,9 +1,9 @@
-//! The `spillway` command: `proxy`, `consume`, `check`, `explain`.
+//! The `spillway` command: `proxy`, `consume`, `jobs`, `check`, `explain`.
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Proxy};
-use spillway::{commands, logging};
+use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy};
+use spillway::{commands, logging, tools};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +24,8 @@ enum Command {
     Proxy(Proxy),
     /// Run queued jobs: replay each to the application, store its answer, tell the user
     Consume(Common),
+    /// Look at jobs, run failed ones again, bring dead letters back
+    Jobs(Jobs),
     /// Report every fault of a rules file at once
     Check {
         file: PathBuf,
@@ -61,11 +63,12 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Proxy(settings) => commands::proxy(&settings),
         Command::Consume(settings) => commands::consume(&settings),
-        Command::Check { file, json } => commands::check(&file, json),
+        Command::Jobs(settings) => tools::jobs(&settings),
+        Command::Check { file, json } => tools::check(&file, json),
         Command::Explain { method, url, header, body, routes } => {
             spillway::explain::Request::new(&method, &url, &header, body)
                 .map_err(|fault| commands::Stop { code: EXIT_CONFIG, reason: fault })
-                .and_then(|request| commands::explain(&routes, &request))
+                .and_then(|request| tools::explain(&routes, &request))
         }
     };
     match done {

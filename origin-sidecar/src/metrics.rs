@@ -1,9 +1,10 @@
 //! Every metric of the program. Labels are route names and named reasons, never paths or keys.
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use rules::offload::Reason;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,14 +50,16 @@ pub struct Cache {
 
 /// Offload, queues and jobs.
 pub struct Jobs {
-    pub offloads: IntCounterVec,
+    offloads: IntCounterVec,
     pub enqueue_seconds: HistogramVec,
-    pub finished: IntCounterVec,
+    finished: IntCounterVec,
     pub run_seconds: HistogramVec,
     pub wait_seconds: HistogramVec,
     pub running: IntGaugeVec,
     pub messages: IntGaugeVec,
     pub oldest_seconds: IntGaugeVec,
+    pub received_age_seconds: IntGaugeVec,
+    pub learned_seconds: GaugeVec,
     pub notifications: IntCounterVec,
 }
 
@@ -93,17 +96,49 @@ impl Cache {
 #[rustfmt::skip]
 impl Jobs {
     fn new(r: &Registry) -> prometheus::Result<Self> {
+        let learned = GaugeVec::new(opts("offload_learned_p95_seconds", "How long requests of the route's slowest class take, as learned."), &["route"])?;
+        r.register(Box::new(learned.clone()))?;
         Ok(Self {
-            offloads: counters(r, "offload_requests_total", "Requests offered to a queue, by result.", &["route", "result"])?,
+            offloads: counters(r, "offload_requests_total", "Requests offered to a queue, by result and why they were.", &["route", "result", "reason"])?,
             enqueue_seconds: histograms(r, "offload_enqueue_duration_seconds", "Time until a job was durable.", &["route"], &LATENCY_BUCKETS)?,
-            finished: counters(r, "jobs_total", "Jobs finished or put back, by outcome.", &["queue", "outcome"])?,
+            finished: counters(r, "jobs_total", "Jobs finished or put back, by outcome and reason.", &["queue", "outcome", "reason"])?,
             run_seconds: histograms(r, "job_run_duration_seconds", "Time a job ran.", &["queue"], &JOB_BUCKETS)?,
             wait_seconds: histograms(r, "job_wait_duration_seconds", "Time a job waited before its first run.", &["queue"], &JOB_BUCKETS)?,
             running: gauges(r, "jobs_running", "Jobs running in this process.", &["queue"])?,
             messages: gauges(r, "queue_messages", "Messages by state.", &["queue", "state"])?,
             oldest_seconds: gauges(r, "queue_oldest_message_age_seconds", "Age of the oldest message.", &["queue"])?,
+            received_age_seconds: gauges(r, "queue_received_message_age_seconds", "Age of the oldest message that the last receive brought for the first time.", &["queue"])?,
+            learned_seconds: learned,
             notifications: counters(r, "notifications_total", "Notifications of finished jobs, by result.", &["queue", "result"])?,
         })
+    }
+}
+
+impl Jobs {
+    /// A request that was offered to a queue: what became of it, and why it was.
+    pub fn offered(&self, route: &str, result: &str, reason: Reason) {
+        self.offloads.with_label_values(&[route, result, reason.as_str()]).inc();
+    }
+
+    /// A job's end, or one of its deliveries'. Reasons are names: an app's status has its own.
+    pub fn ended(&self, queue: &str, outcome: &str, reason: &str) {
+        self.finished.with_label_values(&[queue, outcome, reason]).inc();
+    }
+
+    /// Counts a running job until the guard is dropped.
+    pub fn run(&self, queue: &str) -> Running {
+        let gauge = self.running.with_label_values(&[queue]);
+        gauge.inc();
+        Running(gauge)
+    }
+}
+
+/// A job that runs; see [`Jobs::run`].
+pub struct Running(IntGauge);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -5,33 +5,25 @@
 
 pub mod accept;
 mod adopt;
+mod attempt;
 mod auth;
 pub mod consume;
+mod deliver;
 mod envelope;
+pub mod expire;
 mod id;
+pub mod jobs;
+mod keyed;
+pub mod latency;
 mod lease;
+mod limits;
 mod notify;
 mod page;
+mod progress;
 mod receipt;
 mod record;
 mod run;
 pub mod status;
-
-use rules::offload::{Decision, Reason};
-
-/// A request that is to be offloaded, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    Enqueue { reason: Reason, wait: Option<u64> },
-    Adopt { reason: Reason, after: u64 },
-}
-
-impl Wanted {
-    pub fn of(decision: Decision) -> Option<Self> {
-        match decision {
-            Decision::Inline(_) => None,
-            Decision::Enqueue { reason, wait } => Some(Self::Enqueue { reason, wait }),
-            Decision::Adopt { reason, after } => Some(Self::Adopt { reason, after }),
-        }
-    }
-}
+mod store;
+mod tenant;
+pub mod watch;

@@ -114,6 +114,11 @@ pub trait Results: Send + Sync {
         headers: &'a [(String, String)],
     ) -> Boxed<'a, Result<Option<String>, StoreError>>;
 
+    /// Whether objects stay until somebody deletes them. A bucket has lifecycle rules.
+    fn keeps_for_good(&self) -> bool {
+        false
+    }
+
     /// What a claim-check pointer names as its bucket.
     fn bucket(&self) -> &str;
 

@@ -20,6 +20,10 @@ pub enum Purpose {
     Owner,
     Hop,
     Webhook,
+    /// The name of a tenant in a queue.
+    Tenant,
+    /// What lets the app report the progress of a job.
+    Progress,
 }
 
 impl Purpose {
@@ -29,6 +33,8 @@ impl Purpose {
             Self::Owner => b"spillway owner",
             Self::Hop => b"spillway shard hop",
             Self::Webhook => b"spillway webhook",
+            Self::Tenant => b"spillway tenant",
+            Self::Progress => b"spillway progress",
         }
     }
 }

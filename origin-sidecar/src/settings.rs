@@ -1,10 +1,11 @@
 //! Settings of one process: flags with environment twins. Rules are not here.
 
+use crate::offload::jobs::Shown;
 use crate::secrets::Secrets;
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Exit codes (sysexits.h where there is one).
 pub const EXIT_USAGE: u8 = 64;
@@ -68,6 +69,58 @@ pub struct Proxy {
     pub trusted_proxy: Vec<String>,
 }
 
+/// What `jobs` needs: queue and store, no process.
+#[derive(Debug, Clone, Args)]
+pub struct Jobs {
+    /// The rules file
+    #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml", global = true)]
+    pub routes: PathBuf,
+    /// Binds a queue (repeatable): NAME=sqs:URL or NAME=file:DIR
+    #[arg(
+        long,
+        env = "SPILLWAY_QUEUE",
+        value_delimiter = ',',
+        value_name = "NAME=QUEUE",
+        global = true
+    )]
+    pub queue: Vec<String>,
+    /// Where results are: s3://BUCKET[/PREFIX] or file:DIR
+    #[arg(long, env = "SPILLWAY_RESULTS", global = true)]
+    pub results: Option<String>,
+    #[command(subcommand)]
+    pub command: JobsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum JobsCommand {
+    /// Depths of the queues and the newest jobs
+    List {
+        #[arg(long, value_enum, default_value = "all")]
+        status: Shown,
+        /// How many jobs
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Everything that is kept of a job, as JSON
+    Show { id: String },
+    /// Run a failed job again
+    Retry { id: String },
+    /// End a job that has not ended; a running one's connection is closed
+    Cancel { id: String },
+    /// Bring dead letters back into their queue
+    Redrive {
+        queue_name: String,
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Print the key with which receivers verify notifications
+    Key {
+        /// File with the root secret; else SPILLWAY_SECRET
+        #[arg(long, env = "SPILLWAY_SECRET_FILE")]
+        secret_file: Option<PathBuf>,
+    },
+}
+
 /// `NAME=VALUE` pairs.
 ///
 /// # Errors
@@ -85,18 +138,16 @@ pub fn pairs(flag: &str, pairs: &[String]) -> Result<BTreeMap<String, String>, S
     Ok(found)
 }
 
-impl Common {
-    /// The root secret from `--secret-file` or `SPILLWAY_SECRET`.
-    ///
-    /// # Errors
-    /// When the file can't be read or the secret is too weak.
-    pub fn secrets(&self) -> Result<Option<Secrets>, String> {
-        let text = match &self.secret_file {
-            Some(path) => std::fs::read_to_string(path)
-                .map(Some)
-                .map_err(|error| format!("--secret-file {}: {error}", path.display()))?,
-            None => std::env::var("SPILLWAY_SECRET").ok(),
-        };
-        text.map(|text| Secrets::parse(&text)).transpose()
-    }
+/// The root secret from the file, or from `SPILLWAY_SECRET`.
+///
+/// # Errors
+/// When the file can't be read or the secret is too weak.
+pub fn secrets(file: Option<&Path>) -> Result<Option<Secrets>, String> {
+    let text = match file {
+        Some(path) => std::fs::read_to_string(path)
+            .map(Some)
+            .map_err(|error| format!("--secret-file {}: {error}", path.display()))?,
+        None => std::env::var("SPILLWAY_SECRET").ok(),
+    };
+    text.map(|text| Secrets::parse(&text)).transpose()
 }

@@ -19,6 +19,7 @@ pub enum Problem {
     JobUnknown,
     JobExpired,
     JobUnfinished,
+    TooManyWatchers,
     UpstreamUnreachable,
     UpstreamTimeout,
     UpstreamInvalid,
@@ -28,7 +29,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -45,6 +46,7 @@ impl Problem {
         Self::JobUnknown,
         Self::JobExpired,
         Self::JobUnfinished,
+        Self::TooManyWatchers,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
@@ -90,6 +92,7 @@ impl Problem {
             Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),
             Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it is not yours.", "Use the Location of the 202 answer, with the same credentials."),
             Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),
+            Self::TooManyWatchers => ("too-many-watchers", 503, "Too many clients wait for jobs here.", "Ask for the status again after the time in Retry-After, without a stream."),
             Self::JobUnfinished => ("job-unfinished", 409, "The job has no result yet.", "Ask for the job's status first."),
             Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Check that the application listens where --app or --upstream says."),
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Raise the route's timeout, or offload the route."),

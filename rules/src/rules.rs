@@ -108,6 +108,13 @@ impl Rules {
         routes.get(found.index)
     }
 
+    /// The parameters that the request's route finds in its path.
+    pub fn parameters(&self, head: &crate::Head<'_>, path: &str) -> Vec<(String, String)> {
+        let query = head.target.split_once('?').map(|(_, query)| query);
+        let found = self.router.find(&self.document.routes, head, path, query);
+        found.map_or_else(Vec::new, |found| found.parameters)
+    }
+
     pub fn route_by_name(&self, name: &str) -> Option<&Route> {
         self.document.routes.iter().find(|route| route.name == name)
     }

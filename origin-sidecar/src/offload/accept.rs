@@ -2,31 +2,29 @@
 
 use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
+use super::id::{self, Kind};
 use super::receipt::Receipt;
-use super::record::{self, Accepted, Outcome, Terminal, accepted_key, outcome_key};
-use super::{Wanted, adopt, id, status};
+use super::record::{self, Outcome, Terminal, outcome_key};
+use super::{adopt, deliver, keyed, tenant, watch};
 use crate::body::{Body, Collected, collect};
+use crate::fields::View;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Outgoing};
 use crate::proxy::handle::{self, Clean, Refused};
 use crate::queue::Queue;
-use crate::results::{Condition, PutError, Results};
+use crate::results::{Condition, PutError, Results, StoreError};
 use crate::secrets::Secrets;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
-use rules::Problem;
-use rules::document::{Fallback, Offload, Route, hex};
+use rules::document::{Fallback, KeySource, Offload, Route};
+use rules::offload::{self, Decision, Reason};
 use rules::shard::Resolved;
-use sha2::{Digest, Sha256};
+use rules::{Head, Problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// From the whole request to a durable message; after that the client is told to retry.
 const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);
-/// How often an outcome is looked for while a client waits with `Prefer: wait=N`.
-const WAIT_POLL: Duration = Duration::from_millis(100);
-/// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
-const KEY_CHARS_MAX: usize = 255;
 
 /// What an offload needs of the process; bound at start-up, so always there.
 pub(super) struct Tools<'a> {
@@ -61,7 +59,7 @@ pub async fn accept(
     route: &Route,
     target: String,
     resolved: Option<&Resolved>,
-    wanted: Wanted,
+    decision: Decision,
 ) -> Result<Response<Body>, Refused> {
     let Some(rule) = &route.offload else {
         return Err((Problem::Internal, "no offload rule".to_owned()));
@@ -69,11 +67,35 @@ pub async fn accept(
     let allowed = auth::check(worker, &clean, &rule.auth).await?;
     let body = read(std::mem::replace(&mut clean.body, Body::Empty), rule).await?;
     let offered = Offered { clean, body, route, rule, target, allowed };
-    match wanted {
-        Wanted::Adopt { reason, after } => {
-            adopt::run(worker, offered, resolved, reason, Duration::from_millis(after)).await
+    let class = offered.class();
+    let load = worker.app.latencies.load(&route.name, &class, worker.app.clock.now(), rule.after);
+    match offload::under_load(decision, rule, load) {
+        Decision::Adopt { reason, after } => {
+            let wanted = adopt::Wanted { reason, after: Duration::from_millis(after), class };
+            adopt::run(worker, offered, resolved, wanted).await
         }
-        Wanted::Enqueue { wait, .. } => enqueue(worker, offered, resolved, wait).await,
+        Decision::Enqueue { reason, wait } => {
+            enqueue(worker, offered, resolved, reason, wait).await
+        }
+        Decision::Inline(_) => inline(worker, offered, resolved).await,
+    }
+}
+
+impl Offered<'_> {
+    /// What requests are alike in how long they take; empty where the rule names nothing.
+    fn class(&self) -> String {
+        self.rule.class.as_ref().and_then(|source| self.value(source)).unwrap_or_default()
+    }
+
+    /// The value of a source of the request.
+    pub(super) fn value(&self, source: &KeySource) -> Option<String> {
+        let view = View(&self.clean.headers);
+        let head =
+            Head { target: &self.target, ..self.clean.inbound.head(&self.clean.method, &view) };
+        let rules = &self.clean.rules;
+        let path = self.target.split('?').next().unwrap_or_default();
+        let parameters = rules.parameters(&head, path);
+        offload::value(source, &head, &parameters, &self.body)
     }
 }
 
@@ -93,9 +115,10 @@ async fn enqueue(
     worker: &Arc<Worker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
+    reason: Reason,
     wait: Option<u64>,
 ) -> Result<Response<Body>, Refused> {
-    let metrics = &worker.app.metrics;
+    let metrics = &worker.app.metrics.jobs;
     let (route, queue) = (offered.route.name.clone(), offered.rule.queue.clone());
     let tools = tools(worker, offered.rule)?;
     let started = Instant::now();
@@ -103,9 +126,9 @@ async fn enqueue(
     let (id, is_keyed) = choose_id(worker, &offered, &tools)?;
     let put = tokio::time::timeout(ENQUEUE_BUDGET, async {
         if is_keyed {
-            return put_keyed(worker, &offered, &tools, &id).await;
+            return keyed::put(worker, &offered, &tools, &id).await;
         }
-        send(&offered, &tools, &id).await
+        send(worker, &offered, &tools, &id).await
     });
     let put = put.await.unwrap_or_else(|_| {
         Err(NotQueued::Unavailable("timeout", "the queue took too long".to_owned()))
@@ -114,7 +137,7 @@ async fn enqueue(
         Ok(()) => {}
         Err(NotQueued::Refused(refused)) => return Err(refused),
         Err(NotQueued::Unavailable(name, detail)) => {
-            metrics.jobs.offloads.with_label_values(&[route.as_str(), name]).inc();
+            metrics.offered(&route, name, reason);
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
             let is_inline = offered.rule.fallback == Fallback::Inline && !is_keyed;
             if is_inline && withdrawn(worker, &tools, &id).await {
@@ -123,25 +146,37 @@ async fn enqueue(
             return Err((Problem::OffloadUnavailable, detail));
         }
     }
-    metrics.jobs.offloads.with_label_values(&[route.as_str(), "queued"]).inc();
+    metrics.offered(&route, "queued", reason);
     let seconds = started.elapsed().as_secs_f64();
-    metrics.jobs.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
-    tracing::info!(route, queue, job = id, "job queued");
-    if let Some(seconds) = wait {
-        wait_for(tools.results.as_ref(), &id, Duration::from_secs(seconds)).await;
-        let finished = status::finished(&worker.app, tools.results.as_ref(), &id, &offered.clean);
-        if let Some(mut response) = finished.await {
-            if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
-                response.headers_mut().insert("preference-applied", applied);
-            }
-            return Ok(response);
-        }
+    metrics.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
+    tracing::info!(route, queue, job = id, reason = reason.as_str(), "job queued");
+    if let Some(seconds) = wait
+        && let Some(response) = waited(worker, &tools, &offered, &id, seconds).await
+    {
+        return Ok(response);
     }
-    Ok(Receipt::of(&offered.clean, offered.rule).answer(&id, "queued"))
+    Ok(Receipt::of(&offered.clean, offered.rule).answer(&id, "queued", reason))
+}
+
+/// The app's own answer, when the job ends with one within the time the client gives.
+async fn waited(
+    worker: &Worker,
+    tools: &Tools<'_>,
+    offered: &Offered<'_>,
+    id: &str,
+    seconds: u64,
+) -> Option<Response<Body>> {
+    let results = tools.results.as_ref();
+    watch::end(&worker.app, results, id, Duration::from_secs(seconds)).await;
+    let mut response = deliver::finished(&worker.app, results, id, &offered.clean).await?;
+    if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
+        response.headers_mut().insert("preference-applied", applied);
+    }
+    Some(response)
 }
 
 /// Why there is no job.
-enum NotQueued {
+pub(super) enum NotQueued {
     Refused(Refused),
     Unavailable(&'static str, String),
 }
@@ -153,10 +188,10 @@ fn choose_id(
     tools: &Tools<'_>,
 ) -> Result<(String, bool), Refused> {
     let (caller, route) = (&offered.allowed.caller, &offered.route.name);
-    if let Some(key) = idempotency_key(offered)? {
+    if let Some(key) = keyed::of(offered)? {
         return Ok((id::keyed(tools.secrets, route, caller, &key), true));
     }
-    let id = id::fresh(tools.secrets, route, caller, worker.app.clock.now());
+    let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.app.clock.now());
     Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, false))
 }
 
@@ -164,101 +199,24 @@ fn choose_id(
 /// a message that arrives late is then not run a second time.
 async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
-    let outcome = Outcome {
-        id: id.to_owned(),
-        status: Terminal::Cancelled,
-        reason: Some("inline".to_owned()),
-        answer: None,
-        attempt: 0,
-        finished: worker.app.clock.now(),
-    };
+    let now = worker.app.clock.now();
+    let outcome = Outcome::without_answer(id, Terminal::Cancelled, "inline", now);
     let key = outcome_key(id);
     let written = record::write(tools.results.as_ref(), &key, &outcome, Condition::IfAbsent);
     matches!(tokio::time::timeout(BUDGET, written).await, Ok(Ok(_)))
 }
 
-async fn put_keyed(
+pub(super) fn store_failed(error: StoreError) -> NotQueued {
+    NotQueued::Unavailable(error.name, error.detail)
+}
+
+pub(super) async fn send(
     worker: &Worker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     id: &str,
 ) -> Result<(), NotQueued> {
     let now = worker.app.clock.now();
-    let caller = &offered.allowed.caller;
-    let route = &offered.route.name;
-    let record = Accepted {
-        route: route.clone(),
-        owner: caller.owner(tools.secrets),
-        fingerprint: fingerprint(offered),
-        at: now,
-        queued: false,
-    };
-    let record_key = accepted_key(id);
-    let etag = match record::write(
-        tools.results.as_ref(),
-        &record_key,
-        &record,
-        Condition::IfAbsent,
-    )
-    .await
-    {
-        Ok(etag) => etag,
-        Err(PutError::Precondition) => {
-            let found = record::read::<Accepted>(tools.results.as_ref(), &record_key).await;
-            match found.map_err(store_failed)? {
-                Some((found, _)) if found.fingerprint != record.fingerprint => {
-                    let problem = Problem::IdempotencyMismatch;
-                    return Err(NotQueued::Refused((problem, problem.title().to_owned())));
-                }
-                Some((found, _)) if found.queued => return Ok(()),
-                // Somebody died, or is at it, between record and message: send again, same id.
-                Some((_, etag)) => etag,
-                None => return Err(NotQueued::Unavailable("store-race", "try again".to_owned())),
-            }
-        }
-        Err(PutError::Failed(error)) => return Err(store_failed(error)),
-    };
-    send(offered, tools, id).await?;
-    let queued = Accepted { queued: true, ..record };
-    // The message is durable; the record only saves a retry from sending it again.
-    if let Err(error) =
-        record::write(tools.results.as_ref(), &record_key, &queued, Condition::IfMatch(etag)).await
-    {
-        tracing::debug!(job = id, ?error, "accept record not updated");
-    }
-    Ok(())
-}
-
-fn store_failed(error: crate::results::StoreError) -> NotQueued {
-    NotQueued::Unavailable(error.name, error.detail)
-}
-
-/// A key needs a caller: without one, two strangers could meet in one job.
-fn idempotency_key(offered: &Offered<'_>) -> Result<Option<String>, Refused> {
-    if offered.allowed.caller.0.is_none() {
-        return Ok(None);
-    }
-    let Some(key) = offered.clean.headers.get("idempotency-key") else { return Ok(None) };
-    match key.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= KEY_CHARS_MAX => Ok(Some(key.to_owned())),
-        _ => Err((
-            Problem::BadRequest,
-            format!("Idempotency-Key is not text of up to {KEY_CHARS_MAX} characters"),
-        )),
-    }
-}
-
-fn fingerprint(offered: &Offered<'_>) -> String {
-    let mut hash = Sha256::new();
-    for part in [offered.clean.method.as_str().as_bytes(), offered.target.as_bytes(), &offered.body]
-    {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hex(&hash.finalize())
-}
-
-async fn send(offered: &Offered<'_>, tools: &Tools<'_>, id: &str) -> Result<(), NotQueued> {
     let job = Job {
         id: id.to_owned(),
         route: Some(offered.route.name.clone()),
@@ -267,8 +225,8 @@ async fn send(offered: &Offered<'_>, tools: &Tools<'_>, id: &str) -> Result<(), 
         host: offered.clean.inbound.host.clone(),
         headers: kept_headers(offered),
         body: offered.body.clone(),
-        group: None,
-        deadline: None,
+        group: tenant::group(offered, tools.secrets),
+        deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
     };
     let message =
         envelope::pack(&job, tools.results.as_ref(), tools.queue.message_bytes_max()).await;
@@ -347,14 +305,4 @@ pub(super) fn outgoing(
         body,
         timeout,
     })
-}
-
-pub(super) async fn wait_for(results: &dyn Results, id: &str, limit: Duration) {
-    let until = tokio::time::Instant::now() + limit;
-    while tokio::time::Instant::now() < until {
-        if matches!(results.head(&outcome_key(id)).await, Ok(Some(_))) {
-            return;
-        }
-        tokio::time::sleep(WAIT_POLL).await;
-    }
 }

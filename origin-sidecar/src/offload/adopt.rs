@@ -2,23 +2,26 @@
 //! its 202 while **the same execution** goes on. Nothing is ever run twice.
 
 use super::accept::{Offered, Tools, outgoing, tools};
-use super::id;
+use super::id::{self, Kind};
 use super::notify::{self, Notice};
 use super::receipt::Receipt;
-use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::run::{self, Ended};
+use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
+use super::run::Ended;
+use super::store::{self, Ending};
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::proxy::handle::{Refused, shard_failed};
 use crate::results::{Condition, Results};
 use http::Response;
-use rules::Rules;
 use rules::offload::Reason;
+use rules::offload::learned::Sample;
 use rules::shard::Resolved;
+use rules::{Problem, Rules};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// How long a lease lasts without being renewed; a crash shows within this and 10 s.
 const LEASE_MS: u64 = 15_000;
@@ -26,6 +29,15 @@ const LEASE_MS: u64 = 15_000;
 const RENEW: Duration = Duration::from_secs(5);
 /// Writing the lease must not keep the client waiting for long.
 const LEASE_BUDGET: Duration = Duration::from_secs(3);
+
+/// How a request is to be adopted.
+pub(super) struct Wanted {
+    pub reason: Reason,
+    /// How long the client waits for the head of the answer.
+    pub after: Duration,
+    /// Requests of one class are alike in how long they take.
+    pub class: String,
+}
 
 /// Who answers the client: settled once, under the lock.
 enum Side {
@@ -38,82 +50,80 @@ enum Side {
 
 struct Execution {
     worker: Arc<Worker>,
-    outgoing: Outgoing,
-    side: Arc<Mutex<Side>>,
+    side: Mutex<Side>,
     results: Arc<dyn Results>,
-    about: About,
-}
-
-/// What the end of an adopted job needs to be told.
-struct About {
     rules: Arc<Rules>,
-    queue: String,
-    user: Option<String>,
+    /// What the lease says, and the notification is made from.
+    about: Adopted,
+    class: String,
+    began: Instant,
+    /// How long it had taken when it was recorded as a slow one.
+    sample: Mutex<Option<Sample>>,
 }
 
 pub(super) async fn run(
     worker: &Arc<Worker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
-    reason: Reason,
-    after: Duration,
+    wanted: Wanted,
 ) -> Result<Response<Body>, Refused> {
+    let Wanted { reason, after, class } = wanted;
     let Tools { results, secrets, .. } = tools(worker, offered.rule)?;
     let (results, secrets) = (Arc::clone(results), secrets.clone());
     let (route, rule) = (offered.route, offered.rule);
-    let job_timeout =
-        offered.clean.rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
+    let rules = Arc::clone(&offered.clean.rules);
+    let job_timeout = rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
     let caller = offered.allowed.caller.clone();
     let receipt = Receipt::of(&offered.clean, rule);
     let user = offered.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
-    let about = About {
-        rules: Arc::clone(&offered.clean.rules),
+    let about = Adopted {
+        until: 0,
+        route: route.name.clone(),
         queue: rule.queue.clone(),
         user: user.map(str::to_owned),
     };
     let mut outgoing = outgoing(worker, offered, resolved)?;
     outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
-    let side = Arc::new(Mutex::new(Side::Undecided));
-    let (answer, mut answered) = oneshot::channel();
-    let execution = Execution {
+    let execution = Arc::new(Execution {
         worker: Arc::clone(worker),
-        outgoing,
-        side: Arc::clone(&side),
+        side: Mutex::new(Side::Undecided),
         results: Arc::clone(&results),
+        rules,
         about,
-    };
-    tokio::spawn(execution.run(answer));
-    let offloads = &worker.app.metrics.jobs.offloads;
+        class,
+        began: Instant::now(),
+        sample: Mutex::new(None),
+    });
+    let (answer, mut answered) = oneshot::channel();
+    tokio::spawn(Arc::clone(&execution).run(outgoing, answer));
+    let metrics = &worker.app.metrics.jobs;
     tokio::select! {
         biased;
         sent = &mut answered => {
-            offloads.with_label_values(&[route.name.as_str(), "inline"]).inc();
+            metrics.offered(&route.name, "inline", reason);
             return finish(sent, resolved);
         }
         () = tokio::time::sleep(after) => {}
     }
-    let id = id::fresh(&secrets, &route.name, &caller, worker.app.clock.now());
+    execution.note_slow();
+    let id = id::fresh(&secrets, Kind::Adopted, &route.name, &caller, worker.app.clock.now());
     if let Ok(id) = &id
-        && lease(worker, results.as_ref(), id).await
-        && adopt(&side, id)
+        && execution.lease(id).await
+        && execution.adopt(id)
     {
-        offloads.with_label_values(&[route.name.as_str(), "adopted"]).inc();
-        tracing::info!(
-            route = route.name,
-            job = id,
-            reason = reason.as_str(),
-            "request adopted as a job"
-        );
-        return Ok(receipt.answer(id, "running"));
+        metrics.offered(&route.name, "adopted", reason);
+        let (route, reason_name) = (&route.name, reason.as_str());
+        tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
+        return Ok(receipt.answer(id, "running", reason));
     }
     // No lease, no 202: the client goes on waiting. Or the answer came at the last moment.
     let sent = answered.await;
     if let Ok(id) = &id
-        && let Err(error) = results.delete(&lease_key(id)).await
+        && let Err(error) = results.delete(&adopted_key(id)).await
     {
         tracing::debug!(job = id, %error, "unused lease not removed");
     }
-    offloads.with_label_values(&[route.name.as_str(), "inline"]).inc();
+    metrics.offered(&route.name, "inline", reason);
     finish(sent, resolved)
 }
 
@@ -123,45 +133,33 @@ fn finish(sent: Sent, resolved: Option<&Resolved>) -> Result<Response<Body>, Ref
     match sent {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(failure)) => Err(shard_failed(failure, resolved.is_some())),
-        Err(_) => Err((rules::Problem::Internal, "the execution was lost".to_owned())),
+        Err(_) => Err((Problem::Internal, "the execution was lost".to_owned())),
     }
-}
-
-fn adopt(side: &Mutex<Side>, id: &str) -> bool {
-    let mut side = side.lock().unwrap_or_else(PoisonError::into_inner);
-    if matches!(*side, Side::Answered) {
-        return false;
-    }
-    *side = Side::Adopted(id.to_owned());
-    true
-}
-
-async fn lease(worker: &Worker, results: &dyn Results, id: &str) -> bool {
-    let until = worker.app.clock.now() + LEASE_MS;
-    let lease = Lease { holder: "adopted".to_owned(), until, attempt: 1, adopted: true };
-    let key = lease_key(id);
-    let written = record::write(results, &key, &lease, Condition::Always);
-    matches!(tokio::time::timeout(LEASE_BUDGET, written).await, Ok(Ok(_)))
 }
 
 impl Execution {
     /// Runs to the end whatever becomes of the client.
-    async fn run(self, answer: oneshot::Sender<Result<Response<Body>, Failure>>) {
-        let Self { worker, outgoing, side, results, about } = self;
+    async fn run(
+        self: Arc<Self>,
+        outgoing: Outgoing,
+        answer: oneshot::Sender<Result<Response<Body>, Failure>>,
+    ) {
         // In flight until its end, so that a drain waits for it.
-        let _in_flight = worker.app.metrics.in_flight();
+        let _in_flight = self.worker.app.metrics.in_flight();
+        let _executing = self.worker.app.latencies.begin(&self.about.route);
         let ended = {
-            let mut sending = std::pin::pin!(forward::send(&worker, outgoing));
+            let mut sending = std::pin::pin!(forward::send(&self.worker, outgoing));
             loop {
                 tokio::select! {
                     biased;
                     ended = &mut sending => break ended,
-                    () = tokio::time::sleep(RENEW) => renew(&worker, results.as_ref(), &side).await,
+                    () = tokio::time::sleep(RENEW) => self.renew().await,
                 }
             }
         };
+        self.note_end(&ended);
         let adopted = {
-            let mut side = side.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
             match std::mem::replace(&mut *side, Side::Answered) {
                 Side::Adopted(id) => Some(id),
                 Side::Undecided | Side::Answered => None,
@@ -172,71 +170,116 @@ impl Execution {
             let _ = answer.send(ended);
             return;
         };
-        let mut storing = std::pin::pin!(store(&worker, &results, &id, ended, &about));
+        let mut storing = std::pin::pin!(self.store(&id, ended));
         loop {
             tokio::select! {
                 biased;
                 () = &mut storing => break,
-                () = tokio::time::sleep(RENEW) => { lease(&worker, results.as_ref(), &id).await; }
+                () = tokio::time::sleep(RENEW) => { self.lease(&id).await; }
             }
         }
     }
+
+    /// True once the client's answer is the 202.
+    fn adopt(&self, id: &str) -> bool {
+        let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*side, Side::Answered) {
+            return false;
+        }
+        *side = Side::Adopted(id.to_owned());
+        true
+    }
+
+    async fn lease(&self, id: &str) -> bool {
+        let until = self.worker.app.clock.now() + LEASE_MS;
+        let lease = Adopted { until, ..self.about.clone() };
+        let key = adopted_key(id);
+        let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always);
+        matches!(tokio::time::timeout(LEASE_BUDGET, written).await, Ok(Ok(_)))
+    }
+
+    async fn renew(&self) {
+        let id = match &*self.side.lock().unwrap_or_else(PoisonError::into_inner) {
+            Side::Adopted(id) => id.clone(),
+            Side::Undecided | Side::Answered => return,
+        };
+        self.lease(&id).await;
+    }
+
+    /// The next requests of the class must not wait for this one's end to be known as slow.
+    fn note_slow(&self) {
+        let app = &self.worker.app;
+        let took = millis(self.began.elapsed());
+        let sample = app.latencies.record(&self.about.route, &self.class, app.clock.now(), took);
+        *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
+    }
+
+    fn note_end(&self, ended: &Result<Response<Body>, Failure>) {
+        let (app, route, class) = (&self.worker.app, &self.about.route, &self.class);
+        let took = millis(self.began.elapsed());
+        let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (sample, ended) {
+            (Some(sample), _) => app.latencies.settle(route, class, sample, took),
+            (None, Ok(_)) => drop(app.latencies.record(route, class, app.clock.now(), took)),
+            // An app that is down answers quickly; that says nothing of its work.
+            (None, Err(_)) => {}
+        }
+    }
+
+    async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) {
+        let ended = match ended {
+            Ok(response) if response.status().is_success() => {
+                Ended::answered(Terminal::Succeeded, None, response)
+            }
+            Ok(response) => {
+                let reason = format!("http-{}", response.status().as_u16());
+                Ended::answered(Terminal::Failed, Some(reason), response)
+            }
+            Err(failure) => Ended::failed(failure.problem.name()),
+        };
+        let queue = self.rules.document.queues.get(&self.about.queue);
+        let ending = Ending {
+            id,
+            queue: &self.about.queue,
+            route: Some(&self.about.route),
+            attempt: 1,
+            condition: Condition::IfAbsent,
+            in_time: Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout)),
+        };
+        let stored = store::outcome(&self.worker.app, &self.results, &ending, ended).await;
+        let Some(outcome) = stored else {
+            // The lease runs out, and the job is seen as failed for an unknown reason.
+            tracing::error!(job = id, "the outcome of an adopted request was not stored");
+            return;
+        };
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        let status = outcome.status.as_str();
+        self.worker.app.metrics.jobs.ended(&self.about.queue, status, reason);
+        if let Err(error) = self.results.delete(&adopted_key(id)).await {
+            tracing::debug!(job = id, %error, "lease not removed");
+        }
+        tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, &outcome).await;
+    }
 }
 
-async fn renew(worker: &Worker, results: &dyn Results, side: &Mutex<Side>) {
-    let id = match &*side.lock().unwrap_or_else(PoisonError::into_inner) {
-        Side::Adopted(id) => id.clone(),
-        Side::Undecided | Side::Answered => return,
-    };
-    lease(worker, results, &id).await;
-}
-
-async fn store(
+/// Tells the receivers how an adopted request ended.
+pub(super) async fn tell(
     worker: &Worker,
-    results: &Arc<dyn Results>,
-    id: &str,
-    ended: Result<Response<Body>, Failure>,
-    about: &About,
+    results: &dyn Results,
+    rules: &Rules,
+    about: &Adopted,
+    outcome: &Outcome,
 ) {
-    let ended = match ended {
-        Ok(response) if response.status().is_success() => {
-            Ended::answered(Terminal::Succeeded, None, response)
-        }
-        Ok(response) => {
-            let reason = format!("http-{}", response.status().as_u16());
-            Ended::answered(Terminal::Failed, Some(reason), response)
-        }
-        Err(failure) => Ended::failed(failure.problem.name()),
-    };
-    worker.app.metrics.jobs.finished.with_label_values(&[&about.queue, ended.label()]).inc();
-    let queue = about.rules.document.queues.get(&about.queue);
-    let in_time = Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout));
-    if !run::store_outcome(&worker.app, results, id, 1, ended, in_time).await {
-        // The lease runs out, and the job is seen as failed for an unknown reason.
-        tracing::error!(job = id, "the outcome of an adopted request was not stored");
-        return;
-    }
-    if let Err(error) = results.delete(&lease_key(id)).await {
-        tracing::debug!(job = id, %error, "lease not removed");
-    }
-    notify(worker, results.as_ref(), id, about).await;
-}
-
-async fn notify(worker: &Worker, results: &dyn Results, id: &str, about: &About) {
-    let Ok(Some((outcome, _))) = record::read::<Outcome>(results, &outcome_key(id)).await else {
-        return;
-    };
-    let document = &about.rules.document;
+    let document = &rules.document;
     let Some(queue) = document.queues.get(&about.queue) else { return };
     if outcome.status == Terminal::Cancelled {
         return;
     }
-    let notice = Notice {
-        queue_name: &about.queue,
-        queue,
-        outcome: &outcome,
-        user: about.user.clone(),
-        base: &document.jobs.base,
-    };
+    let (user, base) = (about.user.clone(), &document.jobs.base);
+    let notice = Notice { queue_name: &about.queue, queue, outcome, user, base };
     notify::send(worker, results, &notice).await;
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

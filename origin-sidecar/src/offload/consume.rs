@@ -1,10 +1,7 @@
-//! The worker's loop: receive, run, store, notify, delete.
+//! The worker's loop: receive what can be started, and nothing else.
 
-use super::envelope::{self, Job, NotAJob};
-use super::lease::Taken;
-use super::notify::{self, Notice};
-use super::record::{self, Outcome, Terminal, outcome_key};
-use super::run::{self, Ended, Verdict};
+use super::attempt;
+use super::limits::Limits;
 use crate::app::App;
 use crate::proxy::Worker;
 use crate::queue::{Queue, Received};
@@ -12,28 +9,23 @@ use crate::results::Results;
 use crate::secrets::random_hex;
 use rules::{Rules, document};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// One long poll. A poll under way is awaited at the drain (an aborted one would hide its
 /// messages for a whole visibility time-out), so it is shorter than SQS's 20 s.
 const LONG_POLL: Duration = Duration::from_secs(5);
-/// Before the next receive after the queue failed.
-const RECEIVE_PAUSE: Duration = Duration::from_secs(1);
+/// Before the next receive after the queue failed, and the next look at a store that failed.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// Messages taken at once, the limit of SQS.
 const RECEIVE_MAX: usize = 10;
-/// The lease and the visibility are renewed after a third of their time.
-const HEARTBEAT_PART: u32 = 3;
-
-/// What came of a message's turn.
-enum Done {
-    /// With the outcome's label.
-    Stored(&'static str),
-    Retry(Duration),
-    NotStored,
-    Cancelled,
-}
+/// Messages in hand for each that runs: one more may wait for its route or its tenant.
+const IN_HAND_PER_SLOT: usize = 2;
+/// What giving back needs of the grace period: one call to the queue and one to the store.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+/// Visibility where the rules no longer know the queue.
+const VISIBILITY_UNKNOWN: Duration = Duration::from_secs(60);
 
 /// One queue's consumer.
 pub struct Consumer {
@@ -43,6 +35,11 @@ pub struct Consumer {
     pub results: Arc<dyn Results>,
     /// Names this process in leases.
     pub holder: String,
+    pub(super) limits: Limits,
+    /// Jobs that may run at once.
+    pub(super) slots: Arc<Semaphore>,
+    /// Turns true at the end of the grace period: give back what still runs.
+    pub(super) giving_up: watch::Sender<bool>,
 }
 
 impl Consumer {
@@ -54,180 +51,114 @@ impl Consumer {
         queue: Arc<dyn Queue>,
         results: Arc<dyn Results>,
     ) -> std::io::Result<Self> {
-        Ok(Self { worker, name: name.to_owned(), queue, results, holder: random_hex(8)? })
+        let concurrency =
+            worker.app.rules().document.queues.get(name).map_or(1, |queue| queue.concurrency);
+        Ok(Self {
+            worker,
+            name: name.to_owned(),
+            queue,
+            results,
+            holder: random_hex(8)?,
+            limits: Limits::default(),
+            slots: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1))),
+            giving_up: watch::channel(false).0,
+        })
     }
 
     /// Consumes until the drain; then lets running jobs finish within the grace period and gives
     /// the rest back.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let mut draining = self.worker.app.draining();
-        let concurrency = self.document().map_or(1, |queue| queue.concurrency);
-        let slots = Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1)));
+        let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT;
+        let in_hand = Arc::new(Semaphore::new(in_hand));
         let mut running = JoinSet::new();
         while !*draining.borrow() {
-            // Never receive what can't be started: it would run out in a buffer.
-            let slot = tokio::select! {
+            let free = tokio::select! {
                 biased;
-                slot = Arc::clone(&slots).acquire_owned() => slot,
+                free = self.free(&in_hand) => free,
                 () = App::drained(&mut draining) => break,
             };
-            drop(slot);
-            let free = slots.available_permits().clamp(1, RECEIVE_MAX);
             for received in self.receive(free).await {
                 if *draining.borrow() {
                     // Came with the last poll: the app may be gone before it would be done.
                     self.give_back(&received, Duration::ZERO).await;
                     continue;
                 }
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+                // Free, as nobody else takes any; neither is ever closed.
+                let place = Arc::clone(&in_hand).acquire_owned().await;
+                let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { break };
                 let this = Arc::clone(&self);
                 running.spawn(async move {
-                    this.work(received).await;
-                    drop(slot);
+                    attempt::work(&this, received, slot).await;
+                    drop(place);
                 });
             }
             while running.try_join_next().is_some() {}
         }
         let finished = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, finished).await.is_err() {
+        if tokio::time::timeout(grace.saturating_sub(GIVE_BACK), finished).await.is_ok() {
+            return;
+        }
+        tracing::warn!(
+            queue = self.name,
+            "jobs still run at the end of the grace period; given back"
+        );
+        self.giving_up.send_replace(true);
+        let given_back = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(GIVE_BACK, given_back).await.is_err() {
             tracing::warn!(
                 queue = self.name,
-                "jobs were still running at the end of the grace period; they will be delivered again"
+                "not all were given back; they come when their visibility ends"
             );
         }
     }
 
-    fn rules(&self) -> Arc<Rules> {
+    /// Waits until a job can be started; how many. What can't be started would run out in a buffer.
+    async fn free(&self, in_hand: &Arc<Semaphore>) -> usize {
+        // Permits that are given back at once: waiting is all that is wanted.
+        let _ = in_hand.acquire().await;
+        let _ = self.slots.acquire().await;
+        let free = self.slots.available_permits().min(in_hand.available_permits());
+        free.clamp(1, RECEIVE_MAX)
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
         self.worker.app.rules()
     }
 
-    fn document(&self) -> Option<document::Queue> {
+    pub(super) fn document(&self) -> Option<document::Queue> {
         self.rules().document.queues.get(&self.name).cloned()
     }
 
     async fn receive(&self, max: usize) -> Vec<Received> {
         let visibility = self
             .document()
-            .map_or(Duration::from_secs(60), |queue| Duration::from_millis(queue.visibility));
+            .map_or(VISIBILITY_UNKNOWN, |queue| Duration::from_millis(queue.visibility));
         match self.queue.receive(max, LONG_POLL, visibility).await {
-            Ok(received) => received,
+            Ok(received) => {
+                self.note_age(&received);
+                received
+            }
             Err(error) => {
                 tracing::warn!(queue = self.name, %error, "receive failed");
-                tokio::time::sleep(RECEIVE_PAUSE).await;
+                tokio::time::sleep(PAUSE).await;
                 Vec::new()
             }
         }
     }
 
-    fn count(&self, outcome: &str) {
-        self.worker
-            .app
-            .metrics
-            .jobs
-            .finished
-            .with_label_values(&[self.name.as_str(), outcome])
-            .inc();
+    /// SQS does not tell how old its oldest message is; what comes first is old.
+    fn note_age(&self, received: &[Received]) {
+        let now = self.worker.app.clock.now();
+        let oldest = received.iter().filter(|it| it.receives == 1).map(|it| it.sent).min();
+        let age = oldest.map_or(0, |sent| now.saturating_sub(sent) / 1000);
+        let gauge = &self.worker.app.metrics.jobs.received_age_seconds;
+        let gauge = gauge.with_label_values(&[self.name.as_str()]);
+        gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
     }
 
-    async fn work(&self, received: Received) {
-        let rules = self.rules();
-        let Some(queue) = rules.document.queues.get(&self.name) else { return };
-        let visibility = Duration::from_millis(queue.visibility);
-        let unpacked = loop {
-            match envelope::unpack(&received, queue, self.results.as_ref()).await {
-                Err(NotAJob::Store(error)) => {
-                    tracing::warn!(message = received.id, %error, "claim check not read; the job waits");
-                    if self.hold(&received, visibility).await.is_none() {
-                        return self.give_back(&received, Duration::ZERO).await;
-                    }
-                }
-                Err(NotAJob::Undecodable(why)) => break Err(why),
-                Ok(job) => break Ok(job),
-            }
-        };
-        let job = match unpacked {
-            Ok(job) => job,
-            Err(why) => {
-                self.count("undecodable");
-                tracing::warn!(
-                    queue = self.name,
-                    message = received.id,
-                    why,
-                    "message left for the dead letters"
-                );
-                return;
-            }
-        };
-        let running = self.worker.app.metrics.jobs.running.with_label_values(&[self.name.as_str()]);
-        running.inc();
-        self.attempt(&rules, queue, &job, &received).await;
-        running.dec();
-    }
-
-    async fn attempt(
-        &self,
-        rules: &Rules,
-        queue: &document::Queue,
-        job: &Job,
-        received: &Received,
-    ) {
-        let visibility = Duration::from_millis(queue.visibility);
-        match self.outcome(job, received, visibility).await {
-            // A duplicate of a finished job, or its message outlived us: finish what is left.
-            Some(Some(outcome)) => return self.close(rules, queue, job, received, &outcome).await,
-            Some(None) => {}
-            None => return self.give_back(received, Duration::ZERO).await,
-        }
-        let holder = self.holder_of(received);
-        match self.take_lease(job, received, &holder, visibility).await {
-            Taken::Ours => {}
-            Taken::Others(rest) => {
-                self.count("duplicate");
-                return self.give_back(received, rest).await;
-            }
-            Taken::Draining => return self.give_back(received, Duration::ZERO).await,
-        }
-        let done = self.run_with_heartbeat(rules, queue, job, received, visibility).await;
-        self.drop_lease(&job.id, &holder).await;
-        match done {
-            Done::Cancelled => {
-                self.count("cancelled");
-                self.delete(received).await;
-            }
-            Done::Retry(delay) => {
-                self.count("retried");
-                self.give_back(received, delay).await;
-            }
-            Done::NotStored => {
-                self.count("not-stored");
-                self.give_back(received, RECEIVE_PAUSE).await;
-            }
-            Done::Stored(label) => {
-                self.count(label);
-                if let Some(Some(outcome)) = self.outcome(job, received, visibility).await {
-                    self.close(rules, queue, job, received, &outcome).await;
-                }
-            }
-        }
-    }
-
-    /// The outcome of the job, if it has one. While the store is in trouble the message is kept in
-    /// hand: each time it were given back would count as an attempt. `None` when the drain began.
-    async fn outcome(
-        &self,
-        job: &Job,
-        received: &Received,
-        visibility: Duration,
-    ) -> Option<Option<Outcome>> {
-        loop {
-            match record::read::<Outcome>(self.results.as_ref(), &outcome_key(&job.id)).await {
-                Ok(found) => return Some(found.map(|(outcome, _)| outcome)),
-                Err(error) => {
-                    tracing::warn!(job = job.id, %error, "the result store does not answer; the job waits");
-                    self.hold(received, visibility).await?;
-                }
-            }
-        }
+    pub(super) fn count(&self, outcome: &str, reason: &str) {
+        self.worker.app.metrics.jobs.ended(&self.name, outcome, reason);
     }
 
     /// Keeps the message ours for another while; `None` when the drain began.
@@ -236,100 +167,8 @@ impl Consumer {
             return None;
         }
         self.give_back(received, visibility).await;
-        tokio::time::sleep(RECEIVE_PAUSE).await;
+        tokio::time::sleep(PAUSE).await;
         Some(())
-    }
-
-    /// Runs the job and stores its outcome.
-    async fn execute(
-        &self,
-        rules: &Rules,
-        queue: &document::Queue,
-        job: &Job,
-        received: &Received,
-    ) -> Done {
-        let ended = if received.receives > queue.max_receives {
-            // Every attempt took its consumer with it: say so before the queue buries the job.
-            Ended::failed("attempts-exhausted")
-        } else {
-            match run::execute(&self.worker, rules, job, queue, received).await {
-                Verdict::Ended(ended) => ended,
-                Verdict::Retry { last, .. } if received.receives >= queue.max_receives => last,
-                Verdict::Retry { delay, .. } => return Done::Retry(delay),
-            }
-        };
-        let label = ended.label();
-        let app = &self.worker.app;
-        let in_time = Duration::from_millis(queue.job_timeout);
-        let attempt = received.receives;
-        match run::store_outcome(app, &self.results, &job.id, attempt, ended, in_time).await {
-            true => Done::Stored(label),
-            false => Done::NotStored,
-        }
-    }
-
-    async fn close(
-        &self,
-        rules: &Rules,
-        queue: &document::Queue,
-        job: &Job,
-        received: &Received,
-        outcome: &Outcome,
-    ) {
-        if outcome.status != Terminal::Cancelled {
-            let base = &rules.document.jobs.base;
-            let user = run::user(job, rules);
-            let notice = Notice { queue_name: &self.name, queue, outcome, user, base };
-            notify::send(&self.worker, self.results.as_ref(), &notice).await;
-        }
-        tracing::info!(
-            queue = self.name,
-            job = job.id,
-            outcome = outcome.status.as_str(),
-            reason = outcome.reason,
-            "job finished"
-        );
-        self.delete(received).await;
-        if received.attributes.contains_key("ExtendedPayloadSize")
-            && let Err(error) = self.results.delete(&record::payload_key(&job.id)).await
-        {
-            tracing::debug!(job = job.id, %error, "claim check not removed");
-        }
-    }
-
-    /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
-    /// meanwhile (a cancellation), the connection to the app is closed.
-    async fn run_with_heartbeat(
-        &self,
-        rules: &Rules,
-        queue: &document::Queue,
-        job: &Job,
-        received: &Received,
-        visibility: Duration,
-    ) -> Done {
-        let metrics = &self.worker.app.metrics.jobs;
-        let labels = [self.name.as_str()];
-        if received.receives == 1 {
-            let waited = self.worker.app.clock.now().saturating_sub(received.sent);
-            metrics.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
-        }
-        let started = Instant::now();
-        let mut running = std::pin::pin!(self.execute(rules, queue, job, received));
-        let done = loop {
-            tokio::select! {
-                biased;
-                done = &mut running => break done,
-                () = tokio::time::sleep(visibility / HEARTBEAT_PART) => {
-                    self.beat(job, received, visibility).await;
-                    let found = record::read::<Outcome>(self.results.as_ref(), &outcome_key(&job.id)).await;
-                    if matches!(&found, Ok(Some((outcome, _))) if outcome.status == Terminal::Cancelled) {
-                        break Done::Cancelled;
-                    }
-                }
-            }
-        };
-        metrics.run_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-        done
     }
 
     pub(super) async fn give_back(&self, received: &Received, delay: Duration) {
@@ -338,7 +177,7 @@ impl Consumer {
         }
     }
 
-    async fn delete(&self, received: &Received) {
+    pub(super) async fn delete(&self, received: &Received) {
         if let Err(error) = self.queue.delete(&received.receipt).await {
             tracing::warn!(message = received.id, %error, "message not deleted; its duplicate will be");
         }

@@ -29,30 +29,62 @@ impl Caller {
     }
 }
 
-/// `v1.<milliseconds, hex>.<random>.<mac over route, caller, time and random>`
+/// What became of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It lies in a queue: `v1.…`
+    Queued,
+    /// Its execution goes on in the proxy that took it: `a1.…`
+    Adopted,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "v1",
+            Self::Adopted => "a1",
+        }
+    }
+
+    /// Of any id.
+    pub fn of(id: &str) -> Self {
+        if id.starts_with("a1.") { Self::Adopted } else { Self::Queued }
+    }
+}
+
+/// `<kind>.<milliseconds, hex>.<random>.<mac over kind, route, caller, time and random>`
 ///
 /// # Errors
 /// When the system gives no random bytes.
-pub fn fresh(secrets: &Secrets, route: &str, caller: &Caller, now: u64) -> std::io::Result<String> {
-    let time = format!("{now:x}");
-    let random = random_hex(RANDOM_BYTES)?;
-    let mac = sign(secrets, route, caller, &time, &random);
-    Ok(format!("v1.{time}.{random}.{mac}"))
+pub fn fresh(
+    secrets: &Secrets,
+    kind: Kind,
+    route: &str,
+    caller: &Caller,
+    now: u64,
+) -> std::io::Result<String> {
+    let (kind, time, random) = (kind.name(), format!("{now:x}"), random_hex(RANDOM_BYTES)?);
+    let mac = secrets.sign(Purpose::JobId, &parts(kind, route, caller, &time, &random));
+    Ok(format!("{kind}.{time}.{random}.{mac}"))
 }
 
-fn sign(secrets: &Secrets, route: &str, caller: &Caller, time: &str, random: &str) -> String {
-    secrets.sign(Purpose::JobId, &parts(route, caller, time, random))
-}
-
-fn parts<'a>(route: &'a str, caller: &'a Caller, time: &'a str, random: &'a str) -> [&'a [u8]; 5] {
-    [route.as_bytes(), caller.kind(), caller.bytes(), time.as_bytes(), random.as_bytes()]
+fn parts<'a>(
+    kind: &'a str,
+    route: &'a str,
+    caller: &'a Caller,
+    time: &'a str,
+    random: &'a str,
+) -> [&'a [u8]; 6] {
+    let caller: [&[u8]; 2] = [caller.kind(), caller.bytes()];
+    [kind.as_bytes(), route.as_bytes(), caller[0], caller[1], time.as_bytes(), random.as_bytes()]
 }
 
 /// Whether the id was given to this caller on this route; the time it was given, in milliseconds.
 pub fn verify(secrets: &Secrets, id: &str, route: &str, caller: &Caller) -> Option<u64> {
     let split: Vec<&str> = id.split('.').collect();
-    let ["v1", time, random, mac] = split.as_slice() else { return None };
-    let is_ours = secrets.verify(Purpose::JobId, &parts(route, caller, time, random), mac);
+    let [kind @ ("v1" | "a1"), time, random, mac] = split.as_slice() else { return None };
+    let parts = parts(kind, route, caller, time, random);
+    let is_ours = secrets.verify(Purpose::JobId, &parts, mac);
     if is_ours { u64::from_str_radix(time, 16).ok() } else { None }
 }
 
@@ -77,12 +109,13 @@ mod tests {
     fn an_id_is_known_only_for_its_caller_and_route() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
         let alice = Caller(Some("alice".into()));
-        let id = fresh(&secrets, "reports", &alice, 1234).expect("random bytes");
+        let id = fresh(&secrets, Kind::Queued, "reports", &alice, 1234).expect("random bytes");
         assert_eq!(verify(&secrets, &id, "reports", &alice), Some(1234));
         assert_eq!(verify(&secrets, &id, "reports", &Caller(Some("bob".into()))), None);
         assert_eq!(verify(&secrets, &id, "reports", &Caller(None)), None);
         assert_eq!(verify(&secrets, &id, "other", &alice), None);
         assert_eq!(verify(&secrets, &id.replace("v1.4d2", "v1.4d3"), "reports", &alice), None);
+        assert_eq!(verify(&secrets, &id.replace("v1.", "a1."), "reports", &alice), None);
         assert!(is_plausible(&id));
     }
 

@@ -1,84 +1,117 @@
-//! The lease of a running job: one attempt at a time, by conditional writes.
+//! The lease of a running job: one attempt at a time, by conditional writes. It counts the attempts:
+//! a delivery that finds the lease taken is none.
 
-use super::consume::Consumer;
-use super::envelope::Job;
 use super::record::{self, Lease, lease_key};
-use crate::queue::Received;
-use crate::results::{Condition, PutError};
+use crate::clock::Clock;
+use crate::results::{Condition, PutError, Results};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Whose the lease is.
-pub(super) enum Taken {
-    Ours,
-    /// For so long.
-    Others(Duration),
-    Draining,
+/// One attempt's hold on a job.
+pub(super) struct Held {
+    results: Arc<dyn Results>,
+    clock: Arc<dyn Clock>,
+    key: String,
+    holder: String,
+    etag: String,
+    pub attempt: u64,
 }
 
-impl Consumer {
-    /// One attempt's name in the lease: a duplicate delivery to this process is another's too.
-    pub(super) fn holder_of(&self, received: &Received) -> String {
-        format!("{}.{}.{}", self.holder, received.id, received.receives)
-    }
+/// What came of trying to take a lease.
+pub(super) enum Taken {
+    Ours(Held),
+    /// Another's, for so long.
+    Others(Duration),
+    /// The store did not say.
+    Unknown,
+}
 
-    pub(super) async fn beat(&self, job: &Job, received: &Received, visibility: Duration) {
-        self.give_back(received, visibility).await;
-        let lease = self.lease(self.holder_of(received), received.receives, visibility);
-        let key = lease_key(&job.id);
-        let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always).await;
-        if let Err(error) = written {
-            tracing::warn!(job = job.id, ?error, "lease not renewed");
+/// The lease went to another attempt: this one has no say any more.
+pub(super) struct Lost;
+
+/// `holder` names one attempt: a duplicate delivery to this process is another's too.
+pub(super) async fn take(
+    results: &Arc<dyn Results>,
+    clock: &Arc<dyn Clock>,
+    id: &str,
+    holder: String,
+    time: Duration,
+) -> Taken {
+    let key = lease_key(id);
+    let now = clock.now();
+    let (condition, attempt) = match record::read::<Lease>(results.as_ref(), &key).await {
+        Ok(None) => (Condition::IfAbsent, 1),
+        Ok(Some((other, _))) if other.until > now && other.holder != holder => {
+            return Taken::Others(Duration::from_millis(other.until - now));
+        }
+        // An earlier write of ours whose answer was lost.
+        Ok(Some((own, etag))) if own.until > now => {
+            let (results, clock) = (Arc::clone(results), Arc::clone(clock));
+            let attempt = own.attempt;
+            return Taken::Ours(Held { results, clock, key, holder, etag, attempt });
+        }
+        Ok(Some((last, etag))) => (Condition::IfMatch(etag), last.attempt + 1),
+        Err(_) => return Taken::Unknown,
+    };
+    let lease = Lease { holder: holder.clone(), until: until(clock.as_ref(), time), attempt };
+    match record::write(results.as_ref(), &key, &lease, condition).await {
+        Ok(etag) => {
+            let (results, clock) = (Arc::clone(results), Arc::clone(clock));
+            Taken::Ours(Held { results, clock, key, holder, etag, attempt })
+        }
+        Err(PutError::Precondition) => Taken::Others(time),
+        Err(PutError::Failed(_)) => Taken::Unknown,
+    }
+}
+
+fn until(clock: &dyn Clock, time: Duration) -> u64 {
+    clock.now().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Held {
+    /// Ours for so long from now. A store that does not answer changes nothing: the next beat may
+    /// get through before the lease runs out.
+    ///
+    /// # Errors
+    /// When another attempt has it.
+    pub(super) async fn renew(&mut self, time: Duration) -> Result<(), Lost> {
+        let until = until(self.clock.as_ref(), time);
+        match self.write(until).await {
+            Ok(()) => Ok(()),
+            Err(PutError::Failed(error)) => {
+                tracing::warn!(lease = self.key, %error, "lease not renewed");
+                Ok(())
+            }
+            Err(PutError::Precondition) => self.again(until).await,
         }
     }
 
-    fn lease(&self, holder: String, attempt: u64, visibility: Duration) -> Lease {
-        let for_ms = u64::try_from(visibility.as_millis()).unwrap_or(u64::MAX);
-        let until = self.worker.app.clock.now().saturating_add(for_ms);
-        Lease { holder, until, attempt, adopted: false }
-    }
-
-    pub(super) async fn take_lease(
-        &self,
-        job: &Job,
-        received: &Received,
-        holder: &str,
-        visibility: Duration,
-    ) -> Taken {
-        let key = lease_key(&job.id);
-        let results = self.results.as_ref();
-        loop {
-            let now = self.worker.app.clock.now();
-            let condition = match record::read::<Lease>(results, &key).await {
-                Ok(None) => Some(Condition::IfAbsent),
-                Ok(Some((other, _))) if other.until > now => {
-                    return Taken::Others(Duration::from_millis(other.until - now));
-                }
-                Ok(Some((_, etag))) => Some(Condition::IfMatch(etag)),
-                Err(_) => None,
-            };
-            if let Some(condition) = condition {
-                let lease = self.lease(holder.to_owned(), received.receives, visibility);
-                match record::write(results, &key, &lease, condition).await {
-                    Ok(_) => return Taken::Ours,
-                    Err(PutError::Precondition) => return Taken::Others(visibility),
-                    Err(PutError::Failed(_)) => {}
+    /// An earlier write may have happened without our knowing its etag.
+    async fn again(&mut self, until: u64) -> Result<(), Lost> {
+        match record::read::<Lease>(self.results.as_ref(), &self.key).await {
+            Ok(Some((lease, etag))) if lease.holder == self.holder => {
+                self.etag = etag;
+                match self.write(until).await {
+                    Err(PutError::Precondition) => Err(Lost),
+                    _ => Ok(()),
                 }
             }
-            if self.hold(received, visibility).await.is_none() {
-                return Taken::Draining;
-            }
+            Ok(_) => Err(Lost),
+            Err(_) => Ok(()),
         }
     }
 
-    /// Only our own: another attempt may have taken over.
-    pub(super) async fn drop_lease(&self, id: &str, holder: &str) {
-        let key = lease_key(id);
-        let found = record::read::<Lease>(self.results.as_ref(), &key).await;
-        if !matches!(found, Ok(Some((lease, _))) if lease.holder == holder) {
-            return;
-        }
-        if let Err(error) = self.results.delete(&key).await {
-            tracing::debug!(job = id, %error, "lease not removed");
+    async fn write(&mut self, until: u64) -> Result<(), PutError> {
+        let lease = Lease { holder: self.holder.clone(), until, attempt: self.attempt };
+        let condition = Condition::IfMatch(self.etag.clone());
+        self.etag = record::write(self.results.as_ref(), &self.key, &lease, condition).await?;
+        Ok(())
+    }
+
+    /// The attempt is over and the job is not: the next one may begin, and is counted.
+    pub(super) async fn release(mut self) {
+        if let Err(error) = self.write(0).await {
+            tracing::debug!(lease = self.key, ?error, "lease not released; it runs out");
         }
     }
 }

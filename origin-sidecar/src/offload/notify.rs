@@ -1,8 +1,8 @@
 //! Telling somebody that a job is finished: a CloudEvent, signed as Standard Webhooks says.
 
-use super::record::{Outcome, notified_key};
+use super::record::{self, Deliveries, Delivery, Outcome, notified_key};
 use crate::body::Body;
-use crate::https::{self, HttpsClient};
+use crate::https::{self, Public};
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Outgoing};
 use crate::results::{Condition, Results};
@@ -10,6 +10,7 @@ use crate::secrets::{Purpose, Secrets, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use rules::document;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 /// One attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// After these the notification is given up; the outcome stays.
-const ATTEMPTS: u32 = 5;
+/// After these, some two minutes, the notification is given up; the outcome stays.
+const ATTEMPTS: u32 = 9;
+/// Before the second attempt; doubled for each further one.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// What is told, and to whom.
 pub(super) struct Notice<'a> {
@@ -30,32 +33,34 @@ pub(super) struct Notice<'a> {
     pub base: &'a str,
 }
 
-/// Sends the notification to each receiver once; a marker in the store keeps a redelivered
-/// message from repeating it.
+/// Sends the notification to each receiver, all at the same time. A log in the store keeps a
+/// redelivered message from repeating it, and says how it went.
 pub(super) async fn send(worker: &Worker, results: &dyn Results, notice: &Notice<'_>) {
     let (queue, id) = (notice.queue, &notice.outcome.id);
     if queue.notify_app.is_none() && queue.notify_urls.is_empty() {
         return;
     }
-    let marker = notified_key(id);
-    if matches!(results.head(&marker).await, Ok(Some(_))) {
+    let key = notified_key(id);
+    if matches!(results.head(&key).await, Ok(Some(_))) {
         return;
     }
     let body = Bytes::from(event(notice).to_string());
-    let mut is_told = true;
+    let mut deliveries = Deliveries::default();
     if let Some(path) = &queue.notify_app {
-        is_told &=
-            until_taken(notice, worker, || to_app(worker, path, headers(worker, id, &body), &body))
-                .await;
+        let call = || to_app(worker, path, headers(worker, id, &body), &body);
+        deliveries.log.extend(until_taken(notice, worker, path, call).await);
     }
-    let client = https::client();
-    for url in &queue.notify_urls {
-        is_told &=
-            until_taken(notice, worker, || to_url(&client, url, headers(worker, id, &body), &body))
-                .await;
+    let client = https::public(queue.notify_private);
+    let calls = queue.notify_urls.iter().map(|url| {
+        let call = || to_url(&client, url, headers(worker, id, &body), &body);
+        until_taken(notice, worker, url, call)
+    });
+    // A receiver that is slow does not hold up the others.
+    for log in join_all(calls).await {
+        deliveries.log.extend(log);
     }
-    if is_told && let Err(error) = results.put(&marker, Bytes::new(), Condition::Always).await {
-        tracing::debug!(job = id, ?error, "marker of the notification not stored");
+    if let Err(error) = record::write(results, &key, &deliveries, Condition::Always).await {
+        tracing::debug!(job = id, ?error, "log of the notification not stored");
     }
 }
 
@@ -121,9 +126,10 @@ async fn to_app(
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)
 }
 
-/// Only addresses of the rules file are ever called; redirects are not followed.
+/// Only addresses of the rules file are ever called, and of those only public ones unless the rules
+/// say otherwise; redirects are not followed.
 async fn to_url(
-    client: &HttpsClient,
+    client: &Public,
     url: &str,
     headers: HeaderMap,
     body: &Bytes,
@@ -132,10 +138,11 @@ async fn to_url(
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    client.check(request.uri())?;
     *request.headers_mut() = headers;
-    match tokio::time::timeout(TIMEOUT, client.request(request)).await {
+    match tokio::time::timeout(TIMEOUT, client.client.request(request)).await {
         Ok(Ok(response)) => Ok(response.status().as_u16()),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(https::chain(&error)),
         Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
     }
 }
@@ -144,32 +151,44 @@ async fn to_url(
 async fn until_taken<F>(
     notice: &Notice<'_>,
     worker: &Worker,
+    to: &str,
     mut attempt: impl FnMut() -> F,
-) -> bool
+) -> Vec<Delivery>
 where
     F: Future<Output = Result<u16, String>>,
 {
+    let notifications = &worker.app.metrics.jobs.notifications;
     let count = |result: &str| {
-        worker.app.metrics.jobs.notifications.with_label_values(&[notice.queue_name, result]).inc();
+        notifications.with_label_values(&[notice.queue_name, result]).inc();
     };
+    let mut log = Vec::new();
     for number in 0..ATTEMPTS {
-        let problem = match attempt().await {
+        if number > 0 {
+            tokio::time::sleep(PAUSE * 2_u32.pow(number - 1)).await;
+        }
+        let answered = attempt().await;
+        let mut note = |result: String| {
+            log.push(Delivery { at: worker.app.clock.now(), to: to.to_owned(), result });
+        };
+        match answered {
             Ok(200..=299) => {
+                note("delivered".to_owned());
                 count("delivered");
-                return true;
+                return log;
             }
             Ok(410) => {
+                note("gone".to_owned());
                 count("gone");
-                return true;
+                return log;
             }
-            Ok(code) => format!("answered {code}"),
-            Err(error) => error,
-        };
-        tracing::warn!(job = notice.outcome.id, number, problem, "notification not taken");
-        tokio::time::sleep(Duration::from_millis(500 << number)).await;
+            Ok(code) => note(format!("answered {code}")),
+            Err(error) => note(error),
+        }
+        let problem = log.last().map(|delivery| delivery.result.as_str());
+        tracing::warn!(job = notice.outcome.id, to, number, problem, "notification not taken");
     }
     count("given-up");
-    false
+    log
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The job's page, for people who submitted a form. It reloads itself without JavaScript and
-//! watches the job with it; either way it ends at the result.
+//! follows the job's events with it; either way it ends at the result.
 
-use super::record::Terminal;
+use super::record::{Progress, Terminal};
 use super::status::State;
 use crate::body::Body;
 use crate::reply::{escape, html};
@@ -16,19 +16,22 @@ pub(super) fn answer(rules: &Rules, offload: &Offload, id: &str, state: &State) 
     let location = format!("{}/jobs/{id}", rules.document.jobs.base);
     let message =
         rules.document.queues.get(&offload.queue).map_or("accepted", |queue| &queue.message);
-    let (title, text, is_pending) = match state {
-        State::Queued => ("Waiting", message.to_owned(), true),
-        State::Running(_) => ("Working", message.to_owned(), true),
-        State::Ended(outcome) => match (outcome.status, &outcome.answer) {
-            (Terminal::Succeeded, _) => return to_result(&location),
-            (Terminal::Cancelled, _) => ("Cancelled", "This job was cancelled.".to_owned(), false),
-            (Terminal::Failed, _) => {
+    let (title, text) = match state {
+        State::Queued => ("Waiting", message.to_owned()),
+        State::Running { progress: Some(Progress { message: Some(message), .. }), .. } => {
+            ("Working", message.clone())
+        }
+        State::Running { .. } => ("Working", message.to_owned()),
+        State::Ended(outcome) => match outcome.status {
+            Terminal::Succeeded => return to_result(&location),
+            Terminal::Cancelled => ("Cancelled", "This job was cancelled.".to_owned()),
+            Terminal::Failed | Terminal::Requeued => {
                 let reason = outcome.reason.as_deref().unwrap_or("unknown");
-                ("Failed", format!("This job failed: {reason}."), false)
+                ("Failed", format!("This job failed: {reason}."))
             }
         },
     };
-    html(200, page(title, &text, &location, is_pending))
+    html(200, page(title, &text, &location, state))
 }
 
 fn to_result(location: &str) -> Response<Body> {
@@ -40,32 +43,51 @@ fn to_result(location: &str) -> Response<Body> {
     response
 }
 
-fn page(title: &str, text: &str, location: &str, is_pending: bool) -> String {
-    let (reload, script, bar) = if is_pending {
-        (
-            format!("<noscript><meta http-equiv=refresh content={RELOAD_SECONDS}></noscript>"),
-            format!("<script>{}</script>", SCRIPT.replace("LOCATION", location)),
-            "<progress aria-label=working></progress>",
-        )
+fn page(title: &str, text: &str, location: &str, state: &State) -> String {
+    let is_pending = !matches!(state, State::Ended(_));
+    let (reload, below) = if is_pending {
+        let reload =
+            format!("<noscript><meta http-equiv=refresh content={RELOAD_SECONDS}></noscript>");
+        (reload, pending(location, state))
     } else {
-        (String::new(), String::new(), "")
+        (String::new(), String::new())
     };
     format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8>\
          <meta name=viewport content='width=device-width'><meta name=color-scheme content='light dark'>\
-         <title>{title}</title>{reload}<style>body{{font:17px/1.6 system-ui;display:grid;\
-         place-content:center;min-height:90vh;text-align:center}}progress{{width:16rem}}</style></head>\
-         <body><main><h1>{title}</h1><p>{}</p>{bar}<p><a href='{location}'>Look again</a></p></main>\
-         {script}</body></html>\n",
+         <title>{title}</title>{reload}<style>{STYLE}</style></head>\
+         <body><main><h1 id=title>{title}</h1><p id=text role=status>{}</p>{below}</main></body></html>\n",
         escape(text)
     )
 }
 
-/// Asks for the status, each time waiting up to 20 s for the end.
+/// The bar, the buttons and the script of a job that has not ended.
+fn pending(location: &str, state: &State) -> String {
+    let value = match state {
+        State::Running { progress: Some(progress), .. } => {
+            format!(" max=100 value={}", progress.percent)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "<progress id=bar aria-label=progress{value}></progress>\
+         <form method=post action='{location}/cancel'><a href='{location}'>Look again</a> \
+         <button>Cancel</button></form><script>{}</script>",
+        SCRIPT.replace("LOCATION", location)
+    )
+}
+
+const STYLE: &str = "body{font:17px/1.6 system-ui;display:grid;place-content:center;\
+min-height:90vh;text-align:center}progress{width:16rem}button{font:inherit;margin-left:1rem}";
+
+/// Follows the job's events and goes where it ends.
 const SCRIPT: &str = "\
-(async () => { for (;;) { try {\
- const r = await fetch('LOCATION', {headers: {Accept: 'application/json', Prefer: 'wait=20'}});\
- const job = await r.json();\
- if (job.status !== 'queued' && job.status !== 'running') { location.reload(); return; }\
- document.querySelector('h1').textContent = job.status === 'running' ? 'Working' : 'Waiting';\
- } catch { await new Promise(done => setTimeout(done, 2000)); } } })()";
+const at = id => document.getElementById(id), titles = {queued: 'Waiting', running: 'Working'};\
+const events = new EventSource('LOCATION');\
+events.addEventListener('status', event => {\
+ const job = JSON.parse(event.data);\
+ if (!titles[job.status]) { events.close(); location.replace('LOCATION'); return; }\
+ at('title').textContent = document.title = titles[job.status];\
+ if (job.progress) { at('bar').max = 100; at('bar').value = job.progress.percent; }\
+ if (job.progress && job.progress.message) at('text').textContent = job.progress.message;\
+});";

@@ -5,7 +5,7 @@ use crate::proxy::handle::Clean;
 use crate::reply;
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::document::Offload;
-use rules::offload::{Prefer, prefer};
+use rules::offload::{Prefer, Reason, prefer};
 
 /// What a 202 is made from, taken before the request is used up.
 pub(super) struct Receipt {
@@ -29,10 +29,11 @@ impl Receipt {
     }
 
     /// 202 for programs; for a form post, 303 to the job's page.
-    pub(super) fn answer(&self, id: &str, status: &str) -> Response<Body> {
+    pub(super) fn answer(&self, id: &str, status: &str, reason: Reason) -> Response<Body> {
         let location = format!("{}/jobs/{id}", self.base);
         let body = serde_json::json!({
             "id": id, "status": status, "message": self.message, "location": location,
+            "offloaded": reason.as_str(),
         });
         let mut response =
             if self.is_page { reply::text(303, "") } else { reply::json(202, &body) };

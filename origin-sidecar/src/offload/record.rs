@@ -4,24 +4,47 @@ use crate::results::{Condition, ObjectBody, PutError, Results, StoreError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A record larger than this is not one of ours.
 const RECORD_BYTES_MAX: u64 = 256 * 1024;
 
-/// `outcome/{id}`: written once, the end of the job.
+/// `outcome/{id}`: created once, the end of the job. Only an operator's retry replaces it
+/// (`If-Match`), and then the end of that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub id: String,
     pub status: Terminal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// Why it failed; a stable name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The app's own answer, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// Executions so far.
     pub attempt: u64,
     /// Milliseconds since 1970.
     pub finished: u64,
+}
+
+impl Outcome {
+    /// An end without an answer of the app.
+    pub fn without_answer(id: &str, status: Terminal, reason: &str, now: u64) -> Self {
+        Self {
+            id: id.to_owned(),
+            status,
+            queue: None,
+            route: None,
+            reason: Some(reason.to_owned()),
+            answer: None,
+            attempt: 0,
+            finished: now,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +53,8 @@ pub enum Terminal {
     Succeeded,
     Failed,
     Cancelled,
+    /// The end before was taken back by an operator: the job is to run again.
+    Requeued,
 }
 
 impl Terminal {
@@ -38,6 +63,7 @@ impl Terminal {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Requeued => "requeued",
         }
     }
 }
@@ -52,15 +78,85 @@ pub struct Answer {
     pub object: String,
 }
 
-/// `leases/{id}`: somebody is executing the job.
+/// What is known of a job's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Not yet; how an outcome is to be written, and how many executions there were before an
+    /// operator's retry.
+    Open {
+        condition: Condition,
+        attempts: u64,
+    },
+    Is(Outcome),
+}
+
+/// Reads the job's end.
+///
+/// # Errors
+/// When the store fails or the record is damaged.
+pub async fn end(results: &dyn Results, id: &str) -> Result<End, StoreError> {
+    Ok(match read::<Outcome>(results, &outcome_key(id)).await? {
+        None => End::Open { condition: Condition::IfAbsent, attempts: 0 },
+        Some((outcome, etag)) if outcome.status == Terminal::Requeued => {
+            End::Open { condition: Condition::IfMatch(etag), attempts: outcome.attempt }
+        }
+        Some((outcome, _)) => End::Is(outcome),
+    })
+}
+
+/// `leases/{id}`: somebody is executing the job, or was: it counts the attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub holder: String,
-    /// Milliseconds since 1970; renewed while the job runs.
+    /// Milliseconds since 1970; renewed while the job runs, in the past when it was given up.
     pub until: u64,
     pub attempt: u64,
-    /// The original execution goes on; there is no message to try again from.
-    pub adopted: bool,
+}
+
+/// `adopted/{id}`: the original execution goes on in the proxy that took it. There is no message to
+/// try again from: a crash is an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Milliseconds since 1970; renewed while the request runs.
+    pub until: u64,
+    pub route: String,
+    pub queue: String,
+    /// For the notification.
+    pub user: Option<String>,
+}
+
+/// `progress/{id}`: what the app says of a job that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// `failed/{id}`: the message of a job that failed, so that it can be run again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    pub body: String,
+    pub attributes: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+/// `notified/{id}`: the notification has come to an end, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deliveries {
+    pub log: Vec<Delivery>,
+}
+
+/// One attempt to tell one receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Milliseconds since 1970.
+    pub at: u64,
+    pub to: String,
+    /// `delivered`, `gone`, or what went wrong.
+    pub result: String,
 }
 
 /// `jobs/{id}`: what an `Idempotency-Key` was used for.
@@ -120,6 +216,10 @@ pub fn lease_key(id: &str) -> String {
     format!("leases/{id}")
 }
 
+pub fn adopted_key(id: &str) -> String {
+    format!("{ADOPTED}{id}")
+}
+
 pub fn result_key(id: &str) -> String {
     format!("results/{id}")
 }
@@ -132,6 +232,21 @@ pub fn payload_key(id: &str) -> String {
     format!("payload/{id}")
 }
 
+pub fn progress_key(id: &str) -> String {
+    format!("progress/{id}")
+}
+
+pub fn failed_key(id: &str) -> String {
+    format!("failed/{id}")
+}
+
 pub fn notified_key(id: &str) -> String {
     format!("notified/{id}")
 }
+
+/// Where leases of adopted executions lie.
+pub const ADOPTED: &str = "adopted/";
+
+/// Where everything else of jobs lies that is removed when it has expired.
+pub const EXPIRING: [&str; 8] =
+    ["outcome/", "results/", "jobs/", "payload/", "progress/", "failed/", "notified/", "leases/"];

@@ -1,43 +1,29 @@
-//! Executing a job: the request is replayed to the unchanged app, its answer is stored once.
+//! Executing a job: the request is replayed to the unchanged app, its answer is judged.
 
 use super::envelope::Job;
-use super::record::{self, Answer, Outcome, Terminal, outcome_key, result_key};
-use crate::app::App;
-use crate::body::{Body, Collected, collect};
+use super::progress;
+use super::record::Terminal;
+use crate::body::Body;
 use crate::fields;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::proxy::handle::direct;
 use crate::queue::Received;
-use crate::results::{Condition, PutError, Results};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
-use http_body_util::BodyExt;
 use rules::document::{self, Retry, Route};
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
 use rules::{Head, Rules};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
-use tokio::io::AsyncWriteExt;
 
-/// Results up to this are kept in memory until they are stored; larger ones are spooled.
-const MEMORY_BYTES_MAX: usize = 1024 * 1024;
-/// A result larger than this fails the job.
-const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// How often storing is tried, some ten minutes in all, before the message is given back: an
-/// execution that is not recorded is an execution that is repeated.
-const STORE_ATTEMPTS: u32 = 66;
-const STORE_PAUSE_MAX_MS: u64 = 10_000;
 /// Longest delay before another attempt, in seconds.
 const BACKOFF_MAX_SECONDS: u64 = 900;
 
 /// How an execution ended.
 pub(super) struct Ended {
-    status: Terminal,
-    reason: Option<String>,
-    answer: Option<Response<Body>>,
+    pub status: Terminal,
+    pub reason: Option<String>,
+    pub answer: Option<Response<Body>>,
 }
 
 impl Ended {
@@ -53,8 +39,8 @@ impl Ended {
         Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
     }
 
-    pub(super) fn label(&self) -> &'static str {
-        self.status.as_str()
+    pub(super) fn is_failure(&self) -> bool {
+        self.status == Terminal::Failed
     }
 }
 
@@ -68,19 +54,27 @@ pub(super) enum Verdict {
     },
 }
 
+/// Which execution of a job this is.
+pub(super) struct Turn<'a> {
+    pub received: &'a Received,
+    /// Counted over everything the job has been through.
+    pub attempt: u64,
+}
+
 /// Replays the job and judges the answer.
 pub(super) async fn execute(
     worker: &Worker,
     rules: &Rules,
     job: &Job,
     queue: &document::Queue,
-    received: &Received,
+    turn: &Turn<'_>,
 ) -> Verdict {
     let (route, resolved) = match resolve(rules, job) {
         Ok(found) => found,
         Err(problem) => return Verdict::Ended(Ended::failed(problem.name())),
     };
-    let mut headers = headers(job, received.receives);
+    let mut headers = headers(job, turn.attempt);
+    progress::invite(worker, rules, &job.id, &mut headers);
     let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
         Ok(upstream) => upstream,
         Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())),
@@ -94,8 +88,8 @@ pub(super) async fn execute(
     let outgoing =
         Outgoing { upstream, method, target: job.target.clone(), headers, body, timeout };
     match forward::send(worker, outgoing).await {
-        Ok(response) => judge(response, received, worker.app.clock.now()),
-        Err(failure) => judge_failure(&failure, is_repeatable, received),
+        Ok(response) => judge(response, turn.received, worker.app.clock.now()),
+        Err(failure) => judge_failure(&failure, is_repeatable, turn.received),
     }
 }
 
@@ -120,7 +114,7 @@ fn resolve<'r>(
     let decision = sidecar::decide(rules, &head);
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err(problem),
-        Action::Reserved { .. } => return Err(rules::Problem::NoRoute),
+        Action::Reserved { .. } | Action::Preflight { .. } => return Err(rules::Problem::NoRoute),
         Action::Proceed(proceed) => proceed,
     };
     let resolved = match proceed.shard {
@@ -213,148 +207,6 @@ fn backoff(received: &Received) -> Duration {
     (&received.id, attempt).hash(&mut hasher);
     let jitter = hasher.finish() % JITTER_PARTS;
     base + base.mul_f64(jitter as f64 / JITTER_PARTS as f64 / 2.0)
-}
-
-/// Stores the body, then the outcome; `false` when the store could not be reached and the job
-/// must be tried again later. An outcome that is already there wins.
-pub(super) async fn store_outcome(
-    app: &App,
-    results: &Arc<dyn Results>,
-    id: &str,
-    attempt: u64,
-    ended: Ended,
-    in_time: Duration,
-) -> bool {
-    let Ended { status, reason, answer } = ended;
-    let (status, reason, answer) = match answer {
-        None => (status, reason, None),
-        Some(answer) => match store_in_time(app, results.as_ref(), id, answer, in_time).await {
-            Ok(answer) => (status, reason, Some(answer)),
-            Err(BodyError::Store) => return false,
-            Err(BodyError::App(reason)) => (Terminal::Failed, Some(reason.to_owned()), None),
-        },
-    };
-    let finished = app.clock.now();
-    let outcome = Outcome { id: id.to_owned(), status, reason, answer, attempt, finished };
-    for attempt in 0..STORE_ATTEMPTS {
-        match record::write(results.as_ref(), &outcome_key(id), &outcome, Condition::IfAbsent).await
-        {
-            Ok(_) | Err(PutError::Precondition) => return true,
-            Err(PutError::Failed(error)) => {
-                tracing::warn!(job = id, %error, "outcome not stored");
-                tokio::time::sleep(pause(attempt)).await;
-            }
-        }
-    }
-    false
-}
-
-/// A body that stalls must not hold a worker for longer than the job may take.
-async fn store_in_time(
-    app: &App,
-    results: &dyn Results,
-    id: &str,
-    answer: Response<Body>,
-    in_time: Duration,
-) -> Result<Answer, BodyError> {
-    let stored = tokio::time::timeout(in_time, store_body(app, results, id, answer)).await;
-    stored.unwrap_or(Err(BodyError::App("upstream-timeout")))
-}
-
-enum BodyError {
-    Store,
-    /// The app's answer broke off or is too large.
-    App(&'static str),
-}
-
-async fn store_body(
-    app: &App,
-    results: &dyn Results,
-    id: &str,
-    answer: Response<Body>,
-) -> Result<Answer, BodyError> {
-    let (mut parts, body) = answer.into_parts();
-    for name in [header::SET_COOKIE, header::CONTENT_LENGTH, header::DATE] {
-        parts.headers.remove(name);
-    }
-    let headers = parts.headers.iter().filter_map(|(name, value)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-    });
-    let headers: Vec<(String, String)> = headers.collect();
-    let code = parts.status.as_u16();
-    let collected =
-        collect(body, MEMORY_BYTES_MAX).await.map_err(|_| BodyError::App("upstream-invalid"))?;
-    match collected {
-        Collected::Whole(bytes) => {
-            let length = bytes.len() as u64;
-            let object = put_bytes(results, id, bytes).await?;
-            Ok(Answer { code, headers, length, object })
-        }
-        Collected::TooLarge(body) => {
-            let object = other_key(id)?;
-            let path = app.spool.join(format!("spillway-{}", object.replace('/', "-")));
-            let length = spool(&path, body).await;
-            let length = match length {
-                Ok(length) => length,
-                Err(error) => {
-                    let _ = tokio::fs::remove_file(&path).await;
-                    return Err(error);
-                }
-            };
-            let stored = results.put_file(&object, &path, Condition::Always).await;
-            // The store may have moved it away.
-            let _ = tokio::fs::remove_file(&path).await;
-            stored.map_err(|_| BodyError::Store)?;
-            Ok(Answer { code, headers, length, object })
-        }
-    }
-}
-
-/// `results/{id}`, or a name beside it when another attempt has that one.
-async fn put_bytes(results: &dyn Results, id: &str, bytes: Bytes) -> Result<String, BodyError> {
-    let mut key = result_key(id);
-    for attempt in 0..STORE_ATTEMPTS {
-        match results.put(&key, bytes.clone(), Condition::IfAbsent).await {
-            Ok(_) => return Ok(key),
-            Err(PutError::Precondition) => key = other_key(id)?,
-            Err(PutError::Failed(error)) => {
-                tracing::warn!(job = id, %error, "result not stored");
-                tokio::time::sleep(pause(attempt)).await;
-            }
-        }
-    }
-    Err(BodyError::Store)
-}
-
-fn other_key(id: &str) -> Result<String, BodyError> {
-    let random = crate::secrets::random_hex(4).map_err(|_| BodyError::Store)?;
-    Ok(format!("{}.{random}", result_key(id)))
-}
-
-/// Between two tries of the store.
-fn pause(attempt: u32) -> Duration {
-    Duration::from_millis((200_u64 << attempt.min(6)).min(STORE_PAUSE_MAX_MS))
-}
-
-async fn spool(path: &PathBuf, mut body: Body) -> Result<u64, BodyError> {
-    let full = |error: std::io::Error| {
-        tracing::warn!(%error, path = %path.display(), "result not spooled");
-        BodyError::Store
-    };
-    let mut file = tokio::fs::File::create(path).await.map_err(full)?;
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::App("upstream-invalid"))?.into_data() else {
-            continue;
-        };
-        length += data.len() as u64;
-        if length > RESULT_BYTES_MAX {
-            return Err(BodyError::App("result-too-large"));
-        }
-        file.write_all(&data).await.map_err(full)?;
-    }
-    file.flush().await.map_err(full)?;
-    Ok(length)
 }
 
 /// The headers of a check that were kept with the job, for the notification.

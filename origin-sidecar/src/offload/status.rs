@@ -1,22 +1,21 @@
 //! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
 //! Any pod answers; everything is derived from what is in the store.
 
-use super::accept::wait_for;
 use super::receipt::is_page;
-use super::record::{self, Accepted, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{auth, id, page};
+use super::record::{
+    self, Accepted, Adopted, End, Lease, Outcome, Progress, adopted_key, lease_key,
+};
+use super::{auth, deliver, expire, id, page, progress, watch};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
-use crate::proxy::handle::{Clean, Refused};
+use crate::proxy::handle::Refused;
 use crate::proxy::inbound::Inbound;
 use crate::reply;
-use crate::results::{Condition, PutError, Results, StoreError};
+use crate::results::{Results, StoreError};
 use crate::secrets::Secrets;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use rules::cache::conditional::{Selected, select};
-use rules::cache::{Entry, Windows};
-use rules::document::{Offload, Route};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use rules::document::{Delivery, Offload, Route};
 use rules::{Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,63 +31,133 @@ pub struct Asked<'a> {
 /// What is known of a job.
 pub(super) enum State {
     Queued,
-    Running(u64),
+    Running { attempt: u64, progress: Option<Progress> },
     Ended(Outcome),
+}
+
+impl State {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running { .. } => "running",
+            Self::Ended(outcome) => outcome.status.as_str(),
+        }
+    }
 }
 
 pub async fn answer(
     app: &Arc<App>,
-    rules: &Rules,
+    rules: &Arc<Rules>,
     asked: Asked<'_>,
+    body: Body,
 ) -> Result<Response<Body>, Refused> {
     let (id, part) = asked.job.split_once('/').unwrap_or((asked.job, ""));
-    let unknown = || (Problem::JobUnknown, Problem::JobUnknown.title().to_owned());
     let (Some(results), Some(secrets)) = (&app.bindings.results, &app.secrets) else {
         return Err(unknown());
     };
     if !id::is_plausible(id) {
         return Err(unknown());
     }
+    if (asked.method, part) == (&Method::PUT, "progress") {
+        return progress::report(app, id, asked.headers, body).await;
+    }
     let owned =
         owner(rules, results.as_ref(), secrets, id, asked.headers).await.map_err(unavailable)?;
     let (route, offload, at) = owned.ok_or_else(unknown)?;
-    let ttl = rules.document.queues.get(&offload.queue).map_or(u64::MAX, |queue| queue.result_ttl);
-    if app.clock.now() > at.saturating_add(ttl) {
+    let queue = rules.document.queues.get(&offload.queue);
+    if app.clock.now() > at.saturating_add(queue.map_or(u64::MAX, |queue| queue.result_ttl)) {
         return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
     }
-    let view = View(asked.headers);
-    let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
-    if let Some(seconds) = preference.wait {
-        wait_for(results.as_ref(), id, Duration::from_secs(seconds)).await;
+    let is_get = matches!(*asked.method, Method::GET | Method::HEAD);
+    let job = Job { app, rules, results, route, id };
+    if is_get && part.is_empty() && watch::is_stream(asked.headers) {
+        return job.stream(&asked).await;
     }
+    let waited = job.wait(&asked).await;
     let state = state(app, results.as_ref(), id).await.map_err(unavailable)?;
-    match (asked.method, part) {
-        (&Method::GET | &Method::HEAD, "") if is_page(asked.headers) => {
-            Ok(page::answer(rules, offload, id, &state))
+    let mut response = match part {
+        "" if is_get && is_page(asked.headers) => page::answer(rules, offload, id, &state),
+        "" if is_get => job.answer(&state),
+        "" if asked.method == Method::DELETE => cancel(app, results.as_ref(), id, state).await?,
+        // A page without scripts has forms only.
+        "cancel" if asked.method == Method::POST => {
+            cancel(app, results.as_ref(), id, state).await?;
+            to_page(rules, id)
         }
-        (&Method::GET | &Method::HEAD, "") => Ok(report(rules, route, id, &state)),
-        (&Method::GET | &Method::HEAD, "result") => {
-            result(results.as_ref(), id, state, &asked).await
+        "result" if is_get => {
+            let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
+            deliver::result(results.as_ref(), id, state, &asked, delivery).await?
         }
-        (&Method::DELETE, "") => cancel(app, results.as_ref(), id, state).await,
-        _ => Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
+        _ => return Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
+    };
+    if let Some(applied) = waited {
+        response.headers_mut().insert("preference-applied", applied);
+    }
+    Ok(response)
+}
+
+/// A job of the one who asks.
+struct Job<'a> {
+    app: &'a Arc<App>,
+    rules: &'a Arc<Rules>,
+    results: &'a Arc<dyn Results>,
+    route: &'a Route,
+    id: &'a str,
+}
+
+impl Job<'_> {
+    /// `Prefer: wait=N`, and that it was heard.
+    async fn wait(&self, asked: &Asked<'_>) -> Option<HeaderValue> {
+        let view = View(asked.headers);
+        let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
+        let seconds = preference.wait?;
+        let limit = Duration::from_secs(seconds);
+        watch::end(self.app, self.results.as_ref(), self.id, limit).await;
+        HeaderValue::from_str(&format!("wait={seconds}")).ok()
+    }
+
+    fn answer(&self, state: &State) -> Response<Body> {
+        let base = &self.rules.document.jobs.base;
+        let mut response = reply::json(200, &report(base, &self.route.name, self.id, state));
+        if !matches!(state, State::Ended(_)) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    async fn stream(&self, asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
+        let (app, results) = (self.app, self.results);
+        let last = asked.headers.get("last-event-id").and_then(|last| last.to_str().ok());
+        let has_ended = matches!(last, Some("succeeded" | "failed" | "cancelled"));
+        if has_ended {
+            let state = state(app, results.as_ref(), self.id).await.map_err(unavailable)?;
+            // The browser comes again after each end of a stream; 204 tells it not to.
+            if state.name() == last.unwrap_or_default() {
+                return Ok(reply::text(204, ""));
+            }
+        }
+        let (base, route) = (self.rules.document.jobs.base.clone(), self.route.name.clone());
+        let id = self.id.to_owned();
+        let report = move |state: &State| report(&base, &route, &id, state);
+        let response = watch::stream(app, results, self.id, report);
+        response
+            .ok_or_else(|| (Problem::TooManyWatchers, Problem::TooManyWatchers.title().to_owned()))
     }
 }
 
-/// The app's own answer for a client that waited, if the job has ended with one.
-pub(super) async fn finished(
-    app: &App,
-    results: &dyn Results,
-    id: &str,
-    clean: &Clean,
-) -> Option<Response<Body>> {
-    let state = state(app, results, id).await.ok()?;
-    let (method, headers) = (&Method::GET, &HeaderMap::new());
-    let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
-    result(results, id, state, &asked).await.ok()
+fn unknown() -> Refused {
+    (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
 }
 
-fn unavailable(error: StoreError) -> Refused {
+fn to_page(rules: &Rules, id: &str) -> Response<Body> {
+    let mut response = reply::text(303, "");
+    if let Ok(page) = HeaderValue::from_str(&format!("{}/jobs/{id}", rules.document.jobs.base)) {
+        response.headers_mut().insert(header::LOCATION, page);
+    }
+    response
+}
+
+pub(super) fn unavailable(error: StoreError) -> Refused {
     (Problem::OffloadUnavailable, error.to_string())
 }
 
@@ -124,51 +193,45 @@ async fn owner<'r>(
     Ok(found.next().map(|(route, offload)| (route, offload, accepted.at)))
 }
 
-async fn state(app: &App, results: &dyn Results, id: &str) -> Result<State, StoreError> {
-    if let Some((outcome, _)) = record::read::<Outcome>(results, &outcome_key(id)).await? {
+pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<State, StoreError> {
+    if let End::Is(outcome) = record::end(results, id).await? {
         return Ok(State::Ended(outcome));
     }
-    let Some((lease, _)) = record::read::<Lease>(results, &lease_key(id)).await? else {
-        return Ok(State::Queued);
-    };
-    if lease.until > app.clock.now() {
-        return Ok(State::Running(lease.attempt));
+    let now = app.clock.now();
+    if id::Kind::of(id) == id::Kind::Adopted {
+        return match record::read::<Adopted>(results, &adopted_key(id)).await? {
+            Some((lease, _)) if lease.until > now => {
+                Ok(State::Running { attempt: 1, progress: None })
+            }
+            // The process that executed the request is gone: nobody will ever know how it ended.
+            _ => expire::lost(results, id, now).await.map(State::Ended),
+        };
     }
-    if !lease.adopted {
-        return Ok(State::Queued);
-    }
-    // The process that executed the request is gone: nobody will ever know how it ended.
-    let outcome = Outcome {
-        id: id.to_owned(),
-        status: Terminal::Failed,
-        reason: Some("unknown".to_owned()),
-        answer: None,
-        attempt: lease.attempt,
-        finished: app.clock.now(),
-    };
-    match record::write(results, &outcome_key(id), &outcome, Condition::IfAbsent).await {
-        Ok(_) => Ok(State::Ended(outcome)),
-        Err(PutError::Precondition) => {
-            let found = record::read::<Outcome>(results, &outcome_key(id)).await?;
-            Ok(found.map_or(State::Queued, |(outcome, _)| State::Ended(outcome)))
+    match record::read::<Lease>(results, &lease_key(id)).await? {
+        Some((lease, _)) if lease.until > now => {
+            let progress = record::read::<Progress>(results, &record::progress_key(id)).await?;
+            let progress = progress.map(|(progress, _)| progress);
+            Ok(State::Running { attempt: lease.attempt, progress })
         }
-        Err(PutError::Failed(error)) => Err(error),
+        _ => Ok(State::Queued),
     }
 }
 
-fn report(rules: &Rules, route: &Route, id: &str, state: &State) -> Response<Body> {
-    let location = format!("{}/jobs/{id}", rules.document.jobs.base);
-    let mut body = serde_json::json!({ "id": id, "route": route.name, "location": location });
-    let mut is_pending = true;
+/// What a GET of the job answers.
+fn report(base: &str, route: &str, id: &str, state: &State) -> serde_json::Value {
+    let location = format!("{base}/jobs/{id}");
+    let mut body = serde_json::json!({
+        "id": id, "route": route, "location": location, "status": state.name(),
+    });
     match state {
-        State::Queued => body["status"] = "queued".into(),
-        State::Running(attempt) => {
-            body["status"] = "running".into();
+        State::Queued => {}
+        State::Running { attempt, progress } => {
             body["attempt"] = (*attempt).into();
+            if let Some(progress) = progress {
+                body["progress"] = serde_json::json!(progress);
+            }
         }
         State::Ended(outcome) => {
-            is_pending = false;
-            body["status"] = outcome.status.as_str().into();
             body["attempt"] = outcome.attempt.into();
             if let Some(reason) = &outcome.reason {
                 body["reason"] = reason.clone().into();
@@ -178,83 +241,7 @@ fn report(rules: &Rules, route: &Route, id: &str, state: &State) -> Response<Bod
             }
         }
     }
-    let mut response = reply::json(200, &body);
-    if is_pending {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-/// The app's own status, headers and body.
-async fn result(
-    results: &dyn Results,
-    id: &str,
-    state: State,
-    asked: &Asked<'_>,
-) -> Result<Response<Body>, Refused> {
-    let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
-        return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
-    };
-    let etag = results.head(&answer.object).await.map_err(unavailable)?.map(|(etag, _)| etag);
-    let Some(etag) = etag else {
-        return Err((Problem::JobExpired, "the result is gone".to_owned()));
-    };
-    let windows =
-        Windows { fresh: 0, stale_while_revalidate: 0, stale_if_error: 0, max_staleness: None };
-    let entry = Entry {
-        received: 0,
-        age_at_receipt: 0,
-        windows,
-        etag: Some(etag.clone()),
-        last_modified: None,
-        vary: Vec::new(),
-    };
-    let selected = {
-        let view = View(asked.headers);
-        let head = asked.inbound.head(asked.method, &view);
-        if answer.code == 200 { select(&head, &entry, answer.length) } else { Selected::Full }
-    };
-    let (code, range) = match selected {
-        Selected::Full => (answer.code, None),
-        Selected::NotModified => (304, None),
-        Selected::Part { from, to } => (206, Some((from, to))),
-        Selected::Unsatisfiable => (416, None),
-    };
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
-    result_headers(response.headers_mut(), &answer.headers, id, &etag);
-    if let Some((from, to)) = range {
-        let value = format!("bytes {from}-{to}/{}", answer.length);
-        insert(response.headers_mut(), "content-range", &value);
-    }
-    let has_body = matches!(selected, Selected::Full | Selected::Part { .. });
-    if has_body && asked.method == Method::GET && answer.length > 0 {
-        let object = results.get(&answer.object, range).await.map_err(unavailable)?;
-        let length = range.map_or(answer.length, |(from, to)| to - from + 1);
-        insert(response.headers_mut(), "content-length", &length.to_string());
-        *response.body_mut() = object.map_or(Body::Empty, |object| Body::boxed(object.body));
-    }
-    Ok(response)
-}
-
-fn result_headers(headers: &mut HeaderMap, stored: &[(String, String)], id: &str, etag: &str) {
-    for (name, value) in stored {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
-        {
-            headers.append(name, value);
-        }
-    }
-    insert(headers, "cache-control", "private, no-store");
-    insert(headers, "etag", etag);
-    insert(headers, "accept-ranges", "bytes");
-    insert(headers, "x-job-id", id);
-}
-
-fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
+    body
 }
 
 /// A queued job is dropped when it is received; a running one's connection is closed.
@@ -264,25 +251,9 @@ async fn cancel(
     id: &str,
     state: State,
 ) -> Result<Response<Body>, Refused> {
-    if let State::Ended(outcome) = &state {
-        return Ok(reply::json(
-            200,
-            &serde_json::json!({ "id": id, "status": outcome.status.as_str() }),
-        ));
-    }
-    let outcome = Outcome {
-        id: id.to_owned(),
-        status: Terminal::Cancelled,
-        reason: Some("caller".to_owned()),
-        answer: None,
-        attempt: 0,
-        finished: app.clock.now(),
+    let status = match state {
+        State::Ended(outcome) => outcome.status,
+        _ => expire::cancel(results, id, app.clock.now()).await.map_err(unavailable)?,
     };
-    let status = match record::write(results, &outcome_key(id), &outcome, Condition::IfAbsent).await
-    {
-        Ok(_) => "cancelled".to_owned(),
-        Err(PutError::Precondition) => "finished".to_owned(),
-        Err(PutError::Failed(error)) => return Err(unavailable(error)),
-    };
-    Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status })))
+    Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
 }

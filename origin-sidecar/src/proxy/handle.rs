@@ -6,16 +6,21 @@ use super::{Worker, cached, hop, upgrade};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
 use crate::fields::{self, View};
+use crate::offload::accept;
 use crate::{offload, reply};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use rules::cache::{Bypass, CacheStatus, Tier};
 use rules::document::Route;
+use rules::offload::Decision;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action, Proceed};
-use rules::{Problem, Rules};
+use rules::{Problem, Rules, cors};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Metric label of jobs, results and problem pages.
+const RESERVED: &str = "reserved";
 
 /// A refusal with what was wrong this time.
 pub type Refused = (Problem, String);
@@ -45,8 +50,10 @@ pub async fn handle(
     let asked = tracing::enabled!(tracing::Level::DEBUG)
         .then(|| format!("{} {}", request.method(), request.uri().path()));
     let mut route = String::from("unmatched");
+    let origin = request.headers().get(header::ORIGIN).and_then(|it| it.to_str().ok());
+    let origin = origin.map(str::to_owned);
     let answer = admit(worker, request, peer, &rules, &mut route).await;
-    let response = answer.unwrap_or_else(|(problem, detail)| {
+    let mut response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
         if problem.status() >= 500 {
             tracing::warn!(route, problem = problem.name(), detail, "refused");
@@ -55,12 +62,36 @@ pub async fn handle(
         }
         reply::problem(&rules.document.jobs.base, problem, &detail)
     });
+    if let Some(origin) = &origin {
+        share(&rules, &route, origin, response.headers_mut());
+    }
     let took = started.elapsed();
     metrics.answered(&route, response.status().as_u16(), took);
     // A streamed body is in flight until its end.
     let response = response.map(|body| body.counted(in_flight));
     tracing::debug!(asked, route, status = response.status().as_u16(), ?took, "answered");
     response
+}
+
+/// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
+/// not spoken for itself.
+fn share(rules: &Rules, route: &str, origin: &str, headers: &mut HeaderMap) {
+    let rule = match route {
+        RESERVED => cors::of_jobs(&rules.document.routes, origin),
+        name => rules.route_by_name(name).and_then(|route| route.cors.as_ref()),
+    };
+    let Some(rule) = rule else { return };
+    if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        set_fields(headers, cors::answer(rule, origin));
+    }
+}
+
+fn set_fields(headers: &mut HeaderMap, fields: cors::FieldsToSet) {
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.append(name, value);
+        }
+    }
 }
 
 async fn admit(
@@ -89,8 +120,13 @@ async fn admit(
     let mut proceed = match decision.action {
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
-            "reserved".clone_into(route);
-            return reserved(worker, rules, &parts, &inbound, &path).await;
+            RESERVED.clone_into(route);
+            return reserved(worker, rules, &parts, body, &inbound, &path).await;
+        }
+        Action::Preflight { fields } => {
+            let mut response = reply::text(204, "");
+            set_fields(response.headers_mut(), fields);
+            return Ok(response);
         }
         Action::Proceed(proceed) => *proceed,
     };
@@ -137,6 +173,7 @@ async fn reserved(
     worker: &Arc<Worker>,
     rules: &Arc<Rules>,
     parts: &http::request::Parts,
+    body: Incoming,
     inbound: &Inbound,
     path: &str,
 ) -> Result<Response<Body>, Refused> {
@@ -154,7 +191,7 @@ async fn reserved(
                 inbound,
                 job,
             };
-            offload::status::answer(&worker.app, rules, asked).await
+            offload::status::answer(&worker.app, rules, asked, Body::Incoming(body)).await
         }
         None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
     }
@@ -237,10 +274,9 @@ async fn route_on(
 ) -> Result<Response<Body>, Refused> {
     let Proceed { target, offload, cache, .. } = proceed;
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
-        && let Some(offload) = offload::Wanted::of(offload)
+        && !matches!(offload, Decision::Inline(_))
     {
-        return offload::accept::accept(worker, clean, route, target, resolved.as_ref(), offload)
-            .await;
+        return accept::accept(worker, clean, route, target, resolved.as_ref(), offload).await;
     }
     let upstream =
         direct(worker, &mut clean.headers, route, resolved.as_ref(), clean.is_forwarded)?;

@@ -372,6 +372,10 @@ impl Results for DirResults {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    fn keeps_for_good(&self) -> bool {
+        true
+    }
+
     fn bucket(&self) -> &str {
         "local"
     }

@@ -7,7 +7,7 @@ mod credentials;
 mod listing;
 
 use super::{Condition, Listed, Object, ObjectBody, PutError, Results, StoreError, key};
-use crate::https::{HttpsClient, client};
+use crate::https::{HttpsClient, chain, client};
 use crate::queue::Boxed;
 use answer::Refusal;
 use aws_config::SdkConfig;
@@ -342,18 +342,6 @@ fn missing<T>(refusal: Refusal) -> Result<Option<T>, StoreError> {
 
 fn store_failed(detail: String) -> StoreError {
     StoreError { name: "store-failed", detail }
-}
-
-/// The error with its causes: hyper's own text says "client error (Connect)" only.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

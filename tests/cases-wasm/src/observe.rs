@@ -82,6 +82,11 @@ pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<P
             add("path", json!(path));
             None
         }
+        sidecar::Action::Preflight { fields } => {
+            add("action", json!("preflight"));
+            add("fields", json!(fields));
+            None
+        }
         sidecar::Action::Proceed(proceed) => {
             add("action", json!("proceed"));
             add("target", json!(proceed.target));

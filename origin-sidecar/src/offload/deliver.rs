@@ -1,0 +1,129 @@
+//! The result of a job: the app's own status, headers and body.
+
+use super::record::{Answer, Outcome};
+use super::status::{self, Asked, State, unavailable};
+use crate::app::App;
+use crate::body::Body;
+use crate::fields::View;
+use crate::proxy::handle::{Clean, Refused};
+use crate::reply;
+use crate::results::{Results, StoreError};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use rules::Problem;
+use rules::cache::conditional::{Selected, select};
+use rules::cache::{Entry, Windows};
+use rules::document::Delivery;
+use std::time::Duration;
+
+/// How long a signed address of a result is good for: time to follow it, not to pass it on.
+const REDIRECT_LIFE: Duration = Duration::from_secs(300);
+/// Fields of the app's answer that S3 can be told to send.
+const PASSED_BY_STORE: [&str; 4] =
+    ["content-type", "content-disposition", "content-encoding", "content-language"];
+
+/// The app's own status, headers and body.
+pub(super) async fn result(
+    results: &dyn Results,
+    id: &str,
+    state: State,
+    asked: &Asked<'_>,
+    delivery: Delivery,
+) -> Result<Response<Body>, Refused> {
+    let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
+        return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
+    };
+    if delivery == Delivery::Redirect
+        && answer.code == 200
+        && let Some(url) = address(results, &answer).await.map_err(unavailable)?
+    {
+        return Ok(redirect(&url, id));
+    }
+    let etag = results.head(&answer.object).await.map_err(unavailable)?.map(|(etag, _)| etag);
+    let Some(etag) = etag else {
+        return Err((Problem::JobExpired, "the result is gone".to_owned()));
+    };
+    let windows =
+        Windows { fresh: 0, stale_while_revalidate: 0, stale_if_error: 0, max_staleness: None };
+    let entry = Entry {
+        received: 0,
+        age_at_receipt: 0,
+        windows,
+        etag: Some(etag.clone()),
+        last_modified: None,
+        vary: Vec::new(),
+    };
+    let selected = {
+        let view = View(asked.headers);
+        let head = asked.inbound.head(asked.method, &view);
+        if answer.code == 200 { select(&head, &entry, answer.length) } else { Selected::Full }
+    };
+    let (code, range) = match selected {
+        Selected::Full => (answer.code, None),
+        Selected::NotModified => (304, None),
+        Selected::Part { from, to } => (206, Some((from, to))),
+        Selected::Unsatisfiable => (416, None),
+    };
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
+    result_headers(response.headers_mut(), &answer.headers, id, &etag);
+    if let Some((from, to)) = range {
+        let value = format!("bytes {from}-{to}/{}", answer.length);
+        insert(response.headers_mut(), "content-range", &value);
+    }
+    let has_body = matches!(selected, Selected::Full | Selected::Part { .. });
+    if has_body && asked.method == Method::GET && answer.length > 0 {
+        let object = results.get(&answer.object, range).await.map_err(unavailable)?;
+        let length = range.map_or(answer.length, |(from, to)| to - from + 1);
+        insert(response.headers_mut(), "content-length", &length.to_string());
+        *response.body_mut() = object.map_or(Body::Empty, |object| Body::boxed(object.body));
+    }
+    Ok(response)
+}
+
+/// A signed address of the store, with the type and the name that the app gave.
+async fn address(results: &dyn Results, answer: &Answer) -> Result<Option<String>, StoreError> {
+    let is_passed = |name: &str| PASSED_BY_STORE.contains(&name);
+    let headers: Vec<_> =
+        answer.headers.iter().filter(|(name, _)| is_passed(name)).cloned().collect();
+    results.signed_url(&answer.object, REDIRECT_LIFE, &headers).await
+}
+
+fn redirect(url: &str, id: &str) -> Response<Body> {
+    let mut response = reply::text(303, "");
+    insert(response.headers_mut(), "location", url);
+    insert(response.headers_mut(), "x-job-id", id);
+    response
+}
+
+fn result_headers(headers: &mut HeaderMap, stored: &[(String, String)], id: &str, etag: &str) {
+    for (name, value) in stored {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
+        {
+            headers.append(name, value);
+        }
+    }
+    insert(headers, "cache-control", "private, no-store");
+    insert(headers, "etag", etag);
+    insert(headers, "accept-ranges", "bytes");
+    insert(headers, "x-job-id", id);
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The app's own answer for a client that waited, if the job has ended with one.
+pub(super) async fn finished(
+    app: &App,
+    results: &dyn Results,
+    id: &str,
+    clean: &Clean,
+) -> Option<Response<Body>> {
+    let state = status::state(app, results, id).await.ok()?;
+    let (method, headers) = (&Method::GET, &HeaderMap::new());
+    let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
+    result(results, id, state, &asked, Delivery::Proxy).await.ok()
+}

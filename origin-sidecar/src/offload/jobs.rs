@@ -1,0 +1,333 @@
+//! `spillway jobs`: look at jobs, run failed ones again, bring dead letters back. It works on queue
+//! and store themselves: no process needs to run, and none is asked.
+
+use super::envelope::FIRST_ID;
+use super::expire;
+use super::record::{
+    self, ADOPTED, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal,
+    accepted_key, adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
+};
+use crate::queue::{Message, Queue, Received};
+use crate::results::{Condition, Listed, PutError, Results};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Keys that one listing looks through; the newest of them are shown.
+const KEYS_MAX: usize = 10_000;
+/// Keys in one call to the store.
+const PAGE: usize = 1_000;
+/// How long a redrive waits for the next dead letter before it is done.
+const REDRIVE_WAIT: Duration = Duration::from_secs(2);
+/// How long a dead letter is hidden while it is brought back.
+const REDRIVE_VISIBILITY: Duration = Duration::from_secs(60);
+
+/// Queues and store, as the settings name them.
+pub struct Stores {
+    pub queues: BTreeMap<String, Arc<dyn Queue>>,
+    pub results: Arc<dyn Results>,
+    /// Milliseconds since 1970.
+    pub now: u64,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shown {
+    All,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Shown {
+    fn takes(self, status: Terminal) -> bool {
+        match self {
+            Self::All => true,
+            Self::Running => false,
+            Self::Succeeded => status == Terminal::Succeeded,
+            Self::Failed => status == Terminal::Failed,
+            Self::Cancelled => status == Terminal::Cancelled,
+        }
+    }
+}
+
+type Done = Result<(), String>;
+
+impl Stores {
+    /// Queues with their depths, then the newest jobs that run or have ended, newest first. Jobs that
+    /// wait are counted only: nobody can look into SQS without taking messages out.
+    ///
+    /// # Errors
+    /// When the store fails or the output is gone.
+    pub async fn list(&self, out: &mut dyn Write, shown: Shown, limit: usize) -> Done {
+        for (name, queue) in &self.queues {
+            let depth = queue.depth().await.map_err(text)?;
+            let oldest = depth.oldest.map_or(String::new(), |oldest| {
+                format!(", oldest {}", age(self.now.saturating_sub(oldest)))
+            });
+            let (visible, in_flight, dead) = (depth.visible, depth.in_flight, depth.dead);
+            line(
+                out,
+                &format!(
+                    "queue {name}: {visible} waiting, {in_flight} in flight, {dead} dead letters{oldest}"
+                ),
+            )?;
+        }
+        line(
+            out,
+            &format!(
+                "{:<10} {:<8} {:<3} {:<20} {:<24} id",
+                "status", "age", "try", "route", "reason"
+            ),
+        )?;
+        if matches!(shown, Shown::All | Shown::Running) {
+            self.list_running(out, limit).await?;
+        }
+        let newest = self.newest("outcome/").await?;
+        let mut left = limit;
+        for listed in newest {
+            if left == 0 || shown == Shown::Running {
+                break;
+            }
+            let found = record::read::<Outcome>(self.results.as_ref(), &listed.key).await;
+            let Some((outcome, _)) = found.map_err(text)? else { continue };
+            if shown.takes(outcome.status) {
+                line(out, &self.row(&outcome))?;
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, outcome: &Outcome) -> String {
+        let Outcome { id, status, route, reason, attempt, finished, .. } = outcome;
+        let (route, reason) = (route.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
+        let (status, age) = (status.as_str(), age(self.now.saturating_sub(*finished)));
+        format!("{status:<10} {age:<8} {attempt:<3} {route:<20} {reason:<24} {id}")
+    }
+
+    async fn list_running(&self, out: &mut dyn Write, limit: usize) -> Done {
+        let results = self.results.as_ref();
+        for prefix in ["leases/", ADOPTED] {
+            for listed in self.newest(prefix).await?.into_iter().take(limit) {
+                let id = listed.key.strip_prefix(prefix).unwrap_or_default();
+                let (until, attempt, route) = if prefix == ADOPTED {
+                    let found =
+                        record::read::<Adopted>(results, &listed.key).await.map_err(text)?;
+                    let Some((lease, _)) = found else { continue };
+                    (lease.until, 1, lease.route)
+                } else {
+                    let found = record::read::<Lease>(results, &listed.key).await.map_err(text)?;
+                    let Some((lease, _)) = found else { continue };
+                    (lease.until, lease.attempt, "-".to_owned())
+                };
+                // Given up or run out: the job waits for its next attempt.
+                if until > self.now {
+                    let (age, reason) = (age(self.now.saturating_sub(listed.written)), "-");
+                    line(
+                        out,
+                        &format!(
+                            "{:<10} {age:<8} {attempt:<3} {route:<20} {reason:<24} {id}",
+                            "running"
+                        ),
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys below a prefix, the newest first.
+    async fn newest(&self, prefix: &str) -> Result<Vec<Listed>, String> {
+        let mut found: Vec<Listed> = Vec::new();
+        while found.len() < KEYS_MAX {
+            let after = found.last().map_or(String::new(), |last| last.key.clone());
+            let page = self.results.list(prefix, &after, PAGE).await.map_err(text)?;
+            let is_last = page.len() < PAGE;
+            found.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        found.sort_by_key(|listed| std::cmp::Reverse(listed.written));
+        Ok(found)
+    }
+
+    /// Everything that is kept of a job, as JSON.
+    ///
+    /// # Errors
+    /// When nothing is, or the store fails.
+    pub async fn show(&self, out: &mut dyn Write, id: &str) -> Done {
+        let results = self.results.as_ref();
+        let mut found = serde_json::Map::new();
+        macro_rules! add {
+            ($name:literal, $kind:ty, $key:expr) => {
+                if let Some((record, _)) =
+                    record::read::<$kind>(results, &$key).await.map_err(text)?
+                {
+                    found.insert($name.to_owned(), serde_json::json!(record));
+                }
+            };
+        }
+        add!("outcome", Outcome, outcome_key(id));
+        add!("lease", Lease, lease_key(id));
+        add!("adopted", Adopted, adopted_key(id));
+        add!("accepted", Accepted, accepted_key(id));
+        add!("progress", Progress, progress_key(id));
+        add!("deliveries", Deliveries, notified_key(id));
+        add!("message", Copy, failed_key(id));
+        if found.is_empty() {
+            return Err(format!(
+                "nothing is kept of {id}: it waits in its queue, it has expired, or there is no such job"
+            ));
+        }
+        let json = serde_json::to_string_pretty(&found).map_err(text)?;
+        line(out, &json)
+    }
+
+    /// # Errors
+    /// When the store fails.
+    pub async fn cancel(&self, out: &mut dyn Write, id: &str) -> Done {
+        let status = expire::cancel(self.results.as_ref(), id, self.now).await.map_err(text)?;
+        line(out, &format!("{id} {}", status.as_str()))
+    }
+
+    /// Runs a failed job again, from the copy of its message.
+    ///
+    /// # Errors
+    /// When it has not failed, nothing is left to run it from, or queue or store fail.
+    pub async fn retry(&self, out: &mut dyn Write, id: &str) -> Done {
+        let results = self.results.as_ref();
+        let copy = record::read::<Copy>(results, &failed_key(id)).await.map_err(text)?;
+        let Some((copy, _)) = copy else {
+            return Err(format!(
+                "{id}: there is no copy of its message. Only a queued job that failed can be retried, until it expires"
+            ));
+        };
+        let outcome = self.requeue(id).await?;
+        let name = outcome.queue.unwrap_or_default();
+        let queue = self.queue(&name)?;
+        let Copy { body, attributes, group } = copy;
+        queue.send(Message { body, attributes, group }).await.map_err(|error| {
+            format!("{error}; the job has no message now: call `spillway jobs retry {id}` again")
+        })?;
+        line(out, &format!("{id} is queued again in {name}"))
+    }
+
+    fn queue(&self, name: &str) -> Result<&Arc<dyn Queue>, String> {
+        self.queues
+            .get(name)
+            .ok_or_else(|| format!("queue `{name}` is not bound: add --queue {name}=…"))
+    }
+
+    /// Takes the end of a failed job back. Whoever ends it next replaces this mark.
+    async fn requeue(&self, id: &str) -> Result<Outcome, String> {
+        let results = self.results.as_ref();
+        let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
+        let Some((outcome, etag)) = found else { return Err(format!("{id} has not ended")) };
+        match outcome.status {
+            // An earlier call that did not get to the message.
+            Terminal::Requeued => return Ok(outcome),
+            Terminal::Failed => {}
+            status => return Err(format!("{id} has {}, not failed", status.as_str())),
+        }
+        let marked =
+            Outcome { status: Terminal::Requeued, answer: None, finished: self.now, ..outcome };
+        let condition = Condition::IfMatch(etag);
+        match record::write(results, &outcome_key(id), &marked, condition).await {
+            Ok(_) => {}
+            Err(PutError::Precondition) => {
+                return Err(format!("{id} changed meanwhile; look again"));
+            }
+            Err(PutError::Failed(error)) => return Err(error.to_string()),
+        }
+        // Attempts are counted anew, and its receivers are told of the new end.
+        for key in [lease_key(id), notified_key(id)] {
+            results.delete(&key).await.map_err(text)?;
+        }
+        Ok(marked)
+    }
+
+    /// Brings dead letters back into their queue, by receive, send and delete: each is in one of the
+    /// two at any time.
+    ///
+    /// # Errors
+    /// When the queue has no dead letters, or queue or store fail.
+    pub async fn redrive(&self, out: &mut dyn Write, name: &str, limit: usize) -> Done {
+        let queue = self.queue(name)?;
+        let dead = queue.dead_letters().await.map_err(text)?;
+        let Some(dead) = dead else {
+            return Err(format!("queue {name} has no redrive policy, so no dead letters"));
+        };
+        let (mut back, mut ended) = (0, 0);
+        while back + ended < limit {
+            let max = (limit - back - ended).min(10);
+            let received =
+                dead.receive(max, REDRIVE_WAIT, REDRIVE_VISIBILITY).await.map_err(text)?;
+            if received.is_empty() {
+                break;
+            }
+            for letter in received {
+                let is_open = self.reopen(&letter).await?;
+                if is_open {
+                    queue.send(again(&letter)).await.map_err(text)?;
+                    back += 1;
+                } else {
+                    ended += 1;
+                }
+                dead.delete(&letter.receipt).await.map_err(text)?;
+            }
+        }
+        line(out, &format!("{back} brought back into {name}, {ended} removed that had ended"))
+    }
+
+    /// Whether the letter's job is to run; a job that failed may.
+    async fn reopen(&self, letter: &Received) -> Result<bool, String> {
+        let id = job_id(letter);
+        if !super::id::is_plausible(id) {
+            return Ok(true);
+        }
+        let results = self.results.as_ref();
+        let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
+        match found.map(|(outcome, _)| outcome.status) {
+            Some(Terminal::Succeeded | Terminal::Cancelled) => return Ok(false),
+            Some(Terminal::Failed | Terminal::Requeued) => drop(self.requeue(id).await?),
+            None => results.delete(&lease_key(id)).await.map_err(text)?,
+        }
+        Ok(true)
+    }
+}
+
+fn job_id(letter: &Received) -> &str {
+    let attribute = |name: &str| letter.attributes.get(name);
+    attribute("job-id").or_else(|| attribute(FIRST_ID)).unwrap_or(&letter.id)
+}
+
+/// The letter as a new message; a bare one keeps the id that its job has.
+fn again(letter: &Received) -> Message {
+    let mut attributes = letter.attributes.clone();
+    if !attributes.contains_key("job-id") {
+        attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| letter.id.clone());
+    }
+    Message { body: letter.body.clone(), attributes, group: letter.group.clone() }
+}
+
+fn line(out: &mut dyn Write, line: &str) -> Done {
+    writeln!(out, "{line}").map_err(text)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// `12s`, `3m`, `5h`, `2d`
+fn age(ms: u64) -> String {
+    match ms / 1000 {
+        seconds @ 0..=119 => format!("{seconds}s"),
+        seconds @ 120..=7_199 => format!("{}m", seconds / 60),
+        seconds @ 7_200..=172_799 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,105 @@
+//! What this process learns of its routes: how long their requests take, and how many it executes.
+
+use rules::offload::Load;
+use rules::offload::learned::{Latency, Learned, Sample};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Classes of one route that are told apart. A value that a client makes up must not cost memory;
+/// what comes after these shares one class.
+const CLASSES_MAX: usize = 64;
+/// The class of what found no place of its own.
+const OTHERS: &str = "\0others";
+
+#[derive(Default)]
+pub struct Latencies {
+    routes: Mutex<HashMap<String, Route>>,
+}
+
+#[derive(Default)]
+struct Route {
+    classes: HashMap<String, Latency>,
+    executing: Arc<()>,
+}
+
+/// An execution under way; counted until it is dropped.
+pub(super) struct Executing(#[expect(dead_code, reason = "counted, never read")] Arc<()>);
+
+impl Latencies {
+    /// What is known when a request of the class comes that is slow after so many milliseconds.
+    pub(super) fn load(&self, route: &str, class: &str, now: u64, after: Option<u64>) -> Load {
+        let mut routes = self.lock();
+        let Some(route) = routes.get_mut(route) else {
+            return Load { learned: Learned::Unknown, executing: 0 };
+        };
+        let executing = Arc::strong_count(&route.executing) as u64 - 1;
+        let learned = match after {
+            Some(after) => route.class(class).judge(now, after),
+            None => Learned::Unknown,
+        };
+        Load { learned, executing }
+    }
+
+    pub(super) fn begin(&self, route: &str) -> Executing {
+        let mut routes = self.lock();
+        Executing(Arc::clone(&routes.entry(route.to_owned()).or_default().executing))
+    }
+
+    pub(super) fn record(&self, route: &str, class: &str, now: u64, took: u64) -> Sample {
+        self.lock().entry(route.to_owned()).or_default().class(class).record(now, took)
+    }
+
+    pub(super) fn settle(&self, route: &str, class: &str, sample: Sample, took: u64) {
+        self.lock().entry(route.to_owned()).or_default().class(class).settle(sample, took);
+    }
+
+    /// The 95th percentile of each route's slowest class, in milliseconds.
+    pub fn slowest(&self, now: u64) -> Vec<(String, u64)> {
+        let mut routes = self.lock();
+        let slowest = routes.iter_mut().filter_map(|(name, route)| {
+            let p95 = route.classes.values_mut().filter_map(|latency| latency.p95(now)).max()?;
+            Some((name.clone(), p95))
+        });
+        slowest.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Route>> {
+        // Samples are whole or not there.
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Route {
+    fn class(&mut self, class: &str) -> &mut Latency {
+        let has_room = self.classes.len() < CLASSES_MAX || self.classes.contains_key(class);
+        let class = if has_room { class } else { OTHERS };
+        self.classes.entry(class.to_owned()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_clients_make_up_share_one() {
+        let latencies = Latencies::default();
+        for at in 0..1000 {
+            latencies.record("r", &at.to_string(), 0, 5000);
+        }
+        assert_eq!(latencies.lock()["r"].classes.len(), CLASSES_MAX + 1);
+        assert_eq!(latencies.load("r", "new", 0, Some(2000)).learned, Learned::Slow);
+        assert_eq!(latencies.load("r", "1", 0, Some(2000)).learned, Learned::Unknown);
+        assert_eq!(latencies.slowest(0), [("r".to_owned(), 5000)]);
+    }
+
+    #[test]
+    fn an_execution_counts_until_it_ends() {
+        let latencies = Latencies::default();
+        let first = latencies.begin("r");
+        let executing = || latencies.load("r", "", 0, None).executing;
+        assert_eq!(executing(), 1);
+        drop(first);
+        assert_eq!(executing(), 0);
+    }
+}

@@ -1,0 +1,68 @@
+//! How many jobs of one route and of one tenant run at once in this process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Whose share it is, and how large it is: a reload that changes it begins a new count.
+type Share = (&'static str, String, u64);
+
+#[derive(Default)]
+pub(super) struct Limits {
+    shares: Mutex<HashMap<Share, Arc<Semaphore>>>,
+}
+
+/// A job's places; given back when it is dropped.
+pub(super) struct Shares {
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl Limits {
+    /// Waits for a place in each of the shares. They are taken in order, so that no two jobs wait
+    /// for each other.
+    pub(super) async fn shares(
+        &self,
+        route: Option<(&str, u64)>,
+        tenant: Option<(&str, u64)>,
+    ) -> Shares {
+        let mut places = Vec::new();
+        for (kind, share) in [("route", route), ("tenant", tenant)] {
+            let Some((name, most)) = share else { continue };
+            let share = self.share((kind, name.to_owned(), most));
+            // The semaphore is never closed.
+            places.extend(share.acquire_owned().await);
+        }
+        Shares { _places: places }
+    }
+
+    fn share(&self, share: Share) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody holds or waits for is forgotten: tenants come and go.
+        shares.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+        let most = usize::try_from(share.2).unwrap_or(1);
+        Arc::clone(shares.entry(share).or_insert_with(|| Arc::new(Semaphore::new(most))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Waker};
+
+    fn is_free(limits: &Limits, tenant: &str) -> bool {
+        let waiting = limits.shares(None, Some((tenant, 1)));
+        std::pin::pin!(waiting).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test]
+    async fn one_tenants_jobs_take_nothing_from_anothers() {
+        let limits = Limits::default();
+        let place = limits.shares(Some(("reports", 9)), Some(("alice", 1))).await;
+        assert!(!is_free(&limits, "alice"));
+        assert!(is_free(&limits, "bob"));
+        drop(place);
+        assert!(is_free(&limits, "alice"));
+        drop(limits.share(("tenant", "bob".into(), 1)));
+        assert_eq!(limits.shares.lock().expect("no panic").len(), 1, "the others are forgotten");
+    }
+}

@@ -1,0 +1,24 @@
+//! Whose a job is in the queue, so that nobody's backlog holds up the others (SQS fair queues).
+
+use super::accept::Offered;
+use crate::secrets::{Purpose, Secrets};
+use rules::document::KeySource;
+
+/// A name that tells nothing of the tenant: the rule's `tenant`, else the caller.
+pub(super) fn group(offered: &Offered<'_>, secrets: &Secrets) -> Option<String> {
+    let tenant = match &offered.rule.tenant {
+        None => offered.allowed.caller.0.clone(),
+        // What the app said of the caller counts more than what the request says.
+        Some(KeySource::Header(name)) => {
+            kept(offered, name).or_else(|| offered.value(&KeySource::Header(name.clone())))
+        }
+        Some(source) => offered.value(source),
+    };
+    let tenant = tenant.filter(|tenant| !tenant.is_empty())?;
+    Some(secrets.sign(Purpose::Tenant, &[tenant.as_bytes()]))
+}
+
+fn kept(offered: &Offered<'_>, name: &str) -> Option<String> {
+    let (_, value) = offered.allowed.keep.iter().find(|(own, _)| own.as_str() == name)?;
+    value.to_str().ok().map(str::to_owned)
+}

@@ -1,0 +1,112 @@
+//! The commands that answer and end: `check`, `explain`, `jobs`.
+
+use crate::bindings::{open_queue, open_results};
+use crate::clock::{self, Clock};
+use crate::commands::{Stop, runtime};
+use crate::offload::jobs::Stores;
+use crate::secrets::Purpose;
+use crate::settings::{self, Jobs, JobsCommand, pairs};
+use crate::{explain as explaining, reload};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+/// Prints faults and warnings, or the compiled rules.
+///
+/// # Errors
+/// Code 78 when the file has faults.
+pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
+    let failed = |error: std::io::Error| Stop::config(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(failed)?;
+    let checked = rules::file::check(&text);
+    let mut out = std::io::stdout().lock();
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(faults) => {
+            let count = faults.iter().filter(|fault| !fault.is_warning).count();
+            for fault in faults {
+                writeln!(out, "{}:{fault}", file.display()).map_err(failed)?;
+            }
+            let plural = if count == 1 { "" } else { "s" };
+            return Err(Stop::config(format!("{} has {count} fault{plural}", file.display())));
+        }
+    };
+    if json {
+        return writeln!(out, "{}", checked.document.to_json()).map_err(failed);
+    }
+    for warning in &checked.warnings {
+        writeln!(out, "{}:{warning}", file.display()).map_err(failed)?;
+    }
+    for line in explaining::staleness(&checked.document) {
+        writeln!(out, "{line}").map_err(failed)?;
+    }
+    let document = &checked.document;
+    let counts = (document.routes.len(), document.queues.len(), document.shard_maps.len());
+    writeln!(
+        out,
+        "{} is good: {} routes, {} queues, {} shard maps, config_hash {}",
+        file.display(),
+        counts.0,
+        counts.1,
+        counts.2,
+        document.hash()
+    )
+    .map_err(failed)
+}
+
+/// Prints what would be done with a request.
+///
+/// # Errors
+/// Code 78 when the rules file has faults.
+pub fn explain(routes: &Path, request: &explaining::Request) -> Result<(), Stop> {
+    let (rules, _) = reload::load(routes).map_err(Stop::config)?;
+    let text = explaining::explain(&rules, request);
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)
+}
+
+/// Looks at jobs, or changes them.
+///
+/// # Errors
+/// Code 78 when settings or rules are wrong, 1 when queue or store fail or say no.
+pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
+    let mut out = std::io::stdout().lock();
+    if let JobsCommand::Key { secret_file } = &settings.command {
+        let secrets = settings::secrets(secret_file.as_deref()).map_err(Stop::config)?;
+        let secrets = secrets
+            .ok_or_else(|| Stop::config("no secret: set --secret-file FILE or SPILLWAY_SECRET"))?;
+        let key = STANDARD.encode(secrets.derived(Purpose::Webhook));
+        return writeln!(out, "whsec_{key}").map_err(Stop::run);
+    }
+    runtime()?.block_on(async {
+        let stores = open(settings).await.map_err(Stop::config)?;
+        let done = match &settings.command {
+            JobsCommand::List { status, limit } => stores.list(&mut out, *status, *limit).await,
+            JobsCommand::Show { id } => stores.show(&mut out, id).await,
+            JobsCommand::Retry { id } => stores.retry(&mut out, id).await,
+            JobsCommand::Cancel { id } => stores.cancel(&mut out, id).await,
+            JobsCommand::Redrive { queue_name, limit } => {
+                stores.redrive(&mut out, queue_name, *limit).await
+            }
+            JobsCommand::Key { .. } => Ok(()),
+        };
+        done.map_err(Stop::run)
+    })
+}
+
+async fn open(settings: &Jobs) -> Result<Stores, String> {
+    let (rules, _) = reload::load(&settings.routes)?;
+    let Some(results) = &settings.results else {
+        return Err("results are not bound: add --results file:DIR or --results s3://BUCKET".into());
+    };
+    let results = open_results(results).await?;
+    let mut queues = BTreeMap::new();
+    for (name, queue) in pairs("queue", &settings.queue)? {
+        let rule = rules.document.queues.get(&name).ok_or_else(|| {
+            format!("--queue {name}: there is no [queue.{name}] in the rules file")
+        })?;
+        queues.insert(name, open_queue(&queue, rule.max_attempts).await?);
+    }
+    Ok(Stores { queues, results, now: clock::System.now() })
+}
