@@ -211,7 +211,8 @@ async fn only_those_whom_the_app_accepts_start_jobs() {
         .post("/reports", "x")
         .await;
     assert_eq!((forged.status, forged.problem().as_str()), (401, "offload-unauthorized"));
-    let queued = r#"spillway_offload_requests_total{reason="always",result="queued",route="reports"}"#;
+    let queued =
+        r#"spillway_offload_requests_total{reason="always",result="queued",route="reports"}"#;
     assert_eq!(world.proxy.metric(queued).await, 0.0);
 }
 

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -53,11 +54,18 @@ pub struct Reply {
     headers: Vec<(String, String)>,
     body: Bytes,
     gate: Option<Gate>,
+    after: Duration,
 }
 
 impl Reply {
     pub fn ok(body: impl Into<Bytes>) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.into(), gate: None }
+        Self {
+            status: 200,
+            headers: Vec::new(),
+            body: body.into(),
+            gate: None,
+            after: Duration::ZERO,
+        }
     }
 
     pub fn status(status: u16) -> Self {
@@ -71,6 +79,12 @@ impl Reply {
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// Takes at least so long: for an application that is slow by itself.
+    pub fn after(mut self, time: Duration) -> Self {
+        self.after = time;
         self
     }
 
@@ -89,6 +103,9 @@ struct State {
     asked: Vec<Asked>,
 }
 
+/// As many requests as an application server with so many workers answers at once.
+const WORKERS_MANY: usize = 10_000;
+
 pub struct App {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -103,10 +120,16 @@ impl Drop for App {
 
 impl App {
     pub async fn start() -> Self {
+        Self::with_workers(WORKERS_MANY).await
+    }
+
+    /// Answers so many requests at a time; the others wait, as behind gunicorn or puma.
+    pub async fn with_workers(workers: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let state = Arc::new(Mutex::new(State::default()));
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let workers = Arc::new(Semaphore::new(workers));
+        let server = tokio::spawn(serve(listener, Arc::clone(&state), workers));
         Self { address, state, server }
     }
 
@@ -144,11 +167,17 @@ impl App {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, workers: Arc<Semaphore>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
+        let (state, workers) = (Arc::clone(&state), Arc::clone(&workers));
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&state)));
+            let service = service_fn(move |request| {
+                let (state, workers) = (Arc::clone(&state), Arc::clone(&workers));
+                async move {
+                    let _worker = workers.acquire().await.expect("an open semaphore");
+                    answer(request, state).await
+                }
+            });
             // A connection that the proxy gives up is part of many tests.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -176,6 +205,7 @@ async fn answer(
     if let Some(Gate(gate)) = &reply.gate {
         gate.acquire().await.expect("an open semaphore").forget();
     }
+    tokio::time::sleep(reply.after).await;
     let mut response = Response::new(Full::new(reply.body));
     *response.status_mut() = StatusCode::from_u16(reply.status).expect("a status");
     for (name, value) in reply.headers {
