@@ -1,6 +1,6 @@
 //! The same jobs over Amazon SQS and S3, with plain boto3 on the other side.
 
-use support::{App, Emulator, Reply, Spillway, eventually};
+use support::{App, Client, Emulator, Reply, Spillway, eventually};
 
 const RULES: &str = r#"
     [[route]]
@@ -22,8 +22,11 @@ async fn provision(emulator: &Emulator) -> String {
 
 /// Both halves over the emulator.
 macro_rules! spillway {
-    ($command:ident, $app:expr, $emulator:expr, $queue:expr) => {{
-        let setup = Spillway::$command(RULES, $app)
+    ($command:ident, $app:expr, $emulator:expr, $queue:expr) => {
+        spillway!($command, RULES, $app, $emulator, $queue)
+    };
+    ($command:ident, $rules:expr, $app:expr, $emulator:expr, $queue:expr) => {{
+        let setup = Spillway::$command($rules, $app)
             .with("--queue", &format!("work=sqs:{}", $queue))
             .with("--results", "s3://results/jobs");
         let setup = $emulator
@@ -57,6 +60,31 @@ async fn a_job_goes_through_sqs_and_its_result_lies_in_s3() {
         "print(sqs.get_queue_attributes(QueueUrl='{queue}', AttributeNames=['All'])['Attributes']['ApproximateNumberOfMessages'])"
     );
     assert_eq!(emulator.boto3(&left).await, "0");
+}
+
+#[tokio::test]
+async fn a_result_is_fetched_from_s3_itself_where_the_rules_say_so() {
+    let (emulator, app) = (Emulator::start().await, App::start().await);
+    let queue = provision(&emulator).await;
+    app.on("/reports", Reply::ok("a,b\n1,2\n").with("content-type", "text/csv"));
+    let redirecting = RULES.replace("[queue.work]", "[queue.work]\nresult = \"redirect\"");
+    let proxy = spillway!(proxy, &redirecting, &app, emulator, queue);
+    let _consumer = spillway!(consume, &redirecting, &app, emulator, queue);
+    let client = proxy.client();
+    let location = client.post("/reports", "May").await.header("location");
+    assert_eq!(client.with("prefer", "wait=25").get(&location).await.json()["status"], "succeeded");
+    let redirect = client.get(&format!("{location}/result")).await;
+    assert_eq!((redirect.status, redirect.header("cache-control").as_str()), (303, "no-store"));
+    let address = redirect.header("location");
+    assert!(
+        address.contains("X-Amz-Expires=300")
+            && address.contains("response-content-type=text%2Fcsv"),
+        "{address}"
+    );
+    let target = address.strip_prefix(&emulator.url).expect("an address of the store");
+    let csv = Client::new(emulator.url.clone()).get(target).await;
+    assert_eq!((csv.status, csv.text().as_str()), (200, "a,b\n1,2\n"));
+    assert_eq!(csv.header("content-type"), "text/csv");
 }
 
 #[tokio::test]
