@@ -271,9 +271,9 @@ fn every_setting_is_in_the_operating_guide() {
     }
 }
 
-#[test]
-fn every_metric_is_in_the_operating_guide() {
-    let (metrics, guide) = (page("origin-sidecar/src/metrics.rs"), page("docs/operating.md"));
+/// Every metric of the program.
+fn metrics() -> BTreeSet<String> {
+    let metrics = page("origin-sidecar/src/metrics.rs");
     let mut names = BTreeSet::new();
     for call in ["counters(", "gauges(", "gauge(", "histograms(", "opts("] {
         for rest in metrics.split(call).skip(1) {
@@ -283,6 +283,28 @@ fn every_metric_is_in_the_operating_guide() {
         }
     }
     assert!(names.len() > 25, "only {} metrics were found", names.len());
+    names
+}
+
+#[test]
+fn every_alert_is_made_of_metrics_that_exist_and_is_in_the_operating_guide() {
+    let (alerts, guide, known) =
+        (page("k8s/alerts/jobs.yaml"), page("docs/operating.md"), metrics());
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = alerts.split(|c: char| !is_name(c)).filter(|word| word.starts_with("spillway_"));
+    let unknown: Vec<&str> = words.filter(|word| !known.contains(*word)).collect();
+    assert!(unknown.is_empty(), "no such metrics: {unknown:?}");
+    let names: Vec<&str> =
+        alerts.split("- alert: ").skip(1).filter_map(|rest| rest.lines().next()).collect();
+    assert!(names.len() > 5, "only {} alerts were found", names.len());
+    for name in names {
+        assert!(guide.contains(&format!("| `{name}` |")), "docs/operating.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_metric_is_in_the_operating_guide() {
+    let (names, guide) = (metrics(), page("docs/operating.md"));
     for name in &names {
         assert!(guide.contains(&format!("`{name}`")), "docs/operating.md lacks {name}");
     }

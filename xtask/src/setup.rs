@@ -79,6 +79,44 @@ pub(crate) fn emulator(root: &Path) -> Result<PathBuf> {
     Ok(server)
 }
 
+/// A program of the system, or of the Debian package that has it where we may install that.
+pub(crate) fn program(names: &[&str], package: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(own) = std::env::var_os(variable) {
+        return Ok(own.into());
+    }
+    if let Some(found) = on_path(names) {
+        return Ok(found);
+    }
+    let what = format!("apt-get install {package}");
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--quiet=2", "--no-install-recommends", package])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    let hint =
+        format!("{} is missing: install it, or set {variable} to its path", names.join(" or "));
+    if !is_root() || on_path(&["apt-get"]).is_none() {
+        return Err(hint);
+    }
+    if run(&what, &mut apt).is_err() {
+        // A machine that has never fetched the lists of packages.
+        run("apt-get update", Command::new("apt-get").args(["update", "--quiet=2"]))?;
+        run(&what, &mut apt)?;
+    }
+    on_path(names).ok_or(hint)
+}
+
+fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    names.iter().find_map(|name| {
+        folders.iter().map(|folder| folder.join(name)).find(|program| program.is_file())
+    })
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|id| id.stdout.trim_ascii() == b"0")
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)

@@ -42,7 +42,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Err(error) = crate::edge::run(&[]) {
         count.broken(&error);
     }
-    count.run("edge specs in workerd", &mut edge_specs(&root)?, node_result);
+    count.run("edge specs in workerd", &mut specs(&root, "tests/edge")?, node_result);
+    browser_specs(&root, &mut count);
+    alerts(&root, &mut count);
     let mut market = Command::new("python3");
     market.args(["-m", "unittest"]).current_dir(root.join("examples/market"));
     count.run("the example application", &mut market, python_result);
@@ -50,9 +52,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     count.finish()
 }
 
-fn edge_specs(root: &Path) -> Result<Command> {
-    let mut specs: Vec<_> = std::fs::read_dir(root.join("tests/edge"))
-        .map_err(|error| format!("tests/edge: {error}"))?
+/// The job page and the documented snippet in a real browser.
+fn browser_specs(root: &Path, count: &mut Count) {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let chromium = setup::program(&names, "chromium", "SPILLWAY_CHROMIUM");
+    let command = chromium.and_then(|chromium| {
+        let mut command = specs(root, "tests/browser")?;
+        command
+            .env("SPILLWAY_CHROMIUM", chromium)
+            .env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"));
+        Ok(command)
+    });
+    match command {
+        Ok(mut command) => count.run("browser specs in Chromium", &mut command, node_result),
+        Err(error) => count.broken(&error),
+    }
+}
+
+/// The alerts against made-up series.
+fn alerts(root: &Path, count: &mut Count) {
+    match setup::program(&["promtool"], "prometheus", "SPILLWAY_PROMTOOL") {
+        Ok(promtool) => {
+            let mut command = Command::new(promtool);
+            command.args(["test", "rules", "k8s/alerts/jobs.test.yaml"]).current_dir(root);
+            count.check("alerts in promtool", &mut command);
+        }
+        Err(error) => count.broken(&error),
+    }
+}
+
+fn specs(root: &Path, folder: &str) -> Result<Command> {
+    let mut specs: Vec<_> = std::fs::read_dir(root.join(folder))
+        .map_err(|error| format!("{folder}: {error}"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.to_string_lossy().ends_with(".spec.mjs"))
         .collect();
