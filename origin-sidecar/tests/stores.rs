@@ -8,6 +8,8 @@ mod stores {
     mod embedded;
     #[cfg(feature = "aws")]
     mod emulator;
+    #[cfg(feature = "aws")]
+    mod peers;
     mod queue_contract;
     mod results_contract;
 }

@@ -1,59 +1,18 @@
-//! SQS and S3 against the emulator, and against servers that misbehave.
+//! SQS and S3 beyond the contracts: batches, limits, and servers that misbehave.
 
-use super::directory::Directory;
 use super::emulator::{Emulator, config};
-use super::{queue_contract, results_contract};
+use super::peers::create_queue;
 use aws_sdk_sqs::types::QueueAttributeName;
 use bytes::Bytes;
-use http::Method;
-use http_body_util::BodyExt;
 use spillway::queue::sqs::SqsQueue;
 use spillway::queue::{Message, Queue};
 use spillway::results::s3::S3Results;
-use spillway::results::{Condition, ObjectBody, PutError, Results};
+use spillway::results::{Condition, PutError, Results};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-
-#[tokio::test]
-async fn sqs_keeps_the_contract() {
-    let emulator = Emulator::start();
-    let config = emulator.config().await;
-    let client = aws_sdk_sqs::Client::new(&config);
-    let mut faults = Vec::new();
-    for (at, (name, script)) in queue_contract::CASES.iter().enumerate() {
-        let url = create_queue(&client, &format!("case-{at}"), &[]).await;
-        let queue = SqsQueue::connect(&config, url).await.expect("the queue");
-        if let Err(fault) = queue_contract::run(&queue, script).await {
-            faults.push(format!("{name}\n    {fault}"));
-        }
-    }
-    assert!(faults.is_empty(), "\n  {}", faults.join("\n  "));
-}
-
-/// With a dead-letter queue.
-async fn create_queue(
-    client: &aws_sdk_sqs::Client,
-    name: &str,
-    attributes: &[(QueueAttributeName, &str)],
-) -> String {
-    let dead = format!("{name}-dead");
-    client.create_queue().queue_name(&dead).send().await.expect("a dead-letter queue");
-    let policy = format!(
-        r#"{{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:123456789012:{dead}","maxReceiveCount":{}}}"#,
-        queue_contract::MAX_RECEIVES
-    );
-    let mut call = client
-        .create_queue()
-        .queue_name(name)
-        .attributes(QueueAttributeName::RedrivePolicy, policy);
-    for (name, value) in attributes {
-        call = call.attributes(name.clone(), *value);
-    }
-    call.send().await.expect("a queue").queue_url.expect("its address")
-}
 
 #[tokio::test]
 async fn sqs_sends_and_deletes_many_at_once() {
@@ -123,24 +82,6 @@ async fn sqs_tells_its_own_limit() {
 }
 
 #[tokio::test]
-async fn s3_keeps_the_contract() {
-    let emulator = Emulator::start();
-    let config = emulator.config().await;
-    let spool = Directory::new();
-    create_bucket(config.endpoint_url().expect("an endpoint")).await;
-    let mut faults = Vec::new();
-    for (at, (name, script)) in results_contract::CASES.iter().enumerate() {
-        // A prefix is a store of its own.
-        let results = S3Results::connect(&config, "jobs".into(), format!("case/{at}/")).await;
-        let results: Arc<dyn Results> = Arc::new(results.expect("the store"));
-        if let Err(fault) = results_contract::run(&results, spool.path(), script).await {
-            faults.push(format!("{name}\n    {fault}"));
-        }
-    }
-    assert!(faults.is_empty(), "\n  {}", faults.join("\n  "));
-}
-
-#[tokio::test]
 async fn a_missing_bucket_is_not_a_missing_key() {
     let emulator = Emulator::start();
     let config = emulator.config().await;
@@ -149,23 +90,6 @@ async fn a_missing_bucket_is_not_a_missing_key() {
     assert_eq!(error.name, "bucket-missing");
     let error = results.put("a", Bytes::new(), Condition::IfMatch("\"x\"".into())).await;
     assert!(matches!(error, Err(PutError::Failed(error)) if error.name == "bucket-missing"));
-}
-
-async fn create_bucket(endpoint: &str) {
-    let empty: ObjectBody = http_body_util::Empty::new().map_err(|it| match it {}).boxed_unsync();
-    let request = http::Request::builder()
-        .method(Method::PUT)
-        .uri(format!("{endpoint}/jobs"))
-        // Names the service, as the emulator has many on one port, and the one region in which a
-        // bucket is made without a document.
-        .header(
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request",
-        )
-        .body(empty)
-        .expect("a request");
-    let answer = spillway::https::client().request(request).await.expect("an answer");
-    assert!(answer.status().is_success(), "{}", answer.status());
 }
 
 /// A server that reads the first bytes of each request and then hangs up, or holds its tongue.

@@ -1,6 +1,7 @@
 //! A real SQS and S3 emulator on loopback, and plain boto3 beside it.
 
 use crate::PATIENCE;
+use crate::aws::CREDENTIALS;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -11,10 +12,6 @@ pub struct Emulator {
     pub url: String,
     python: PathBuf,
 }
-
-/// What every AWS client here is told.
-const CREDENTIALS: [(&str, &str); 3] =
-    [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "eu-west-1")];
 
 impl Emulator {
     /// # Panics

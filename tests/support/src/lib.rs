@@ -4,12 +4,14 @@
 //! Everything is a real process or a real socket; ports come from the system.
 
 mod app;
+mod aws;
 mod client;
 mod emulator;
 mod process;
 mod raw;
 
 pub use app::{App, Asked, Gate, Reply};
+pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
 pub use emulator::Emulator;
 pub use process::{Ended, Spillway, folder, run};
