@@ -82,13 +82,17 @@ impl Cloud {
         own.into_iter().chain(credentials).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// Makes a queue with these attributes; its URL.
-    pub async fn queue(&self, name: &str, attributes: &[(&str, &str)]) -> String {
+    /// Makes a queue with these attributes.
+    pub async fn queue(&self, name: &str, attributes: &[(&str, &str)]) {
         let attributes = attributes.iter().map(|(name, value)| (*name, Value::from(*value)));
         let attributes: Value = attributes.collect();
         let input = json!({ "QueueName": name, "Attributes": attributes });
         let made = self.services.sqs.call("CreateQueue", &input, &self.url(), Fault::None).await;
-        made.ok().and_then(|made| made["QueueUrl"].as_str().map(str::to_owned)).expect("a queue")
+        assert!(made.is_ok(), "the queue {name} was not made");
+    }
+
+    pub fn queue_url(&self, name: &str) -> String {
+        format!("{}/{}/{name}", self.url(), sqs::ACCOUNT)
     }
 
     pub fn bucket(&self, name: &str) {

@@ -1,6 +1,6 @@
 //! The real program, as a process of its own.
 
-use crate::{App, Client, PATIENCE};
+use crate::{App, Client, Cloud, PATIENCE};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -68,6 +68,7 @@ pub struct Setup {
     rules: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    shell: Option<String>,
 }
 
 impl Spillway {
@@ -84,6 +85,7 @@ impl Spillway {
             rules: rules.to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),
             environment: Vec::new(),
+            shell: None,
         }
     }
 
@@ -130,13 +132,17 @@ impl Spillway {
         value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
     /// As a node failure would: no signal is handled.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("the process was running");
     }
 
     pub async fn terminate(&self) {
-        let id = self.child.id().expect("a running process").to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().await;
         assert!(sent.is_ok_and(|status| status.success()), "SIGTERM was not sent");
     }
@@ -168,8 +174,29 @@ impl Setup {
             .with("--spool", &spool)
     }
 
+    /// A queue and the bucket `results` of a cloud.
+    pub fn cloud(self, queue: &str, cloud: &Cloud) -> Self {
+        let setup = self
+            .with("--queue", &format!("{queue}=sqs:{}", cloud.queue_url(queue)))
+            .with("--results", "s3://results/jobs");
+        cloud.environment().iter().fold(setup, |setup, (name, value)| setup.env(name, value))
+    }
+
+    /// Run by a shell after these commands, which become part of its surroundings.
+    pub fn after(mut self, shell: &str) -> Self {
+        self.shell = Some(format!("{shell}; exec \"$0\" \"$@\""));
+        self
+    }
+
     fn command(&self, rules: &Path) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match &self.shell {
+            None => Command::new(program()),
+            Some(shell) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", shell]).arg(program());
+                command
+            }
+        };
         command
             .arg(self.command)
             .args(["--admin", "127.0.0.1:0", "--routes"])
