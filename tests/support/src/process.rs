@@ -3,7 +3,7 @@
 use crate::{App, Client, Cloud, PATIENCE};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -58,6 +58,7 @@ pub struct Spillway {
     child: Child,
     listen: String,
     admin: String,
+    log: Arc<Mutex<String>>,
     _rules: TempDir,
     rules_file: PathBuf,
 }
@@ -139,6 +140,14 @@ impl Spillway {
     /// As a node failure would: no signal is handled.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("the process was running");
+    }
+
+    /// Waits for a text in what it logs.
+    pub async fn until_said(&self, text: &str) {
+        crate::eventually(&format!("{text:?} in the log"), || async {
+            self.log.lock().expect("no panic").contains(text).then_some(())
+        })
+        .await;
     }
 
     pub async fn terminate(&self) {
@@ -232,13 +241,17 @@ impl Setup {
             said.push_str(&line);
         };
         // The rest is shown with a failing test.
+        let log = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&log);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 eprintln!("spillway: {line}");
+                *kept.lock().expect("no panic") += &line;
             }
         });
         let text = |name: &str| announced[name].as_str().unwrap_or_default().to_owned();
-        Spillway { child, listen: text("listen"), admin: text("admin"), _rules: rules, rules_file }
+        let (listen, admin) = (text("listen"), text("admin"));
+        Spillway { child, listen, admin, log, _rules: rules, rules_file }
     }
 
     /// Starts it and waits for its end: for starts that must be refused.
