@@ -70,6 +70,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     shell: Option<String>,
+    is_quiet: bool,
 }
 
 impl Spillway {
@@ -87,6 +88,7 @@ impl Spillway {
             arguments: arguments.map(str::to_owned).to_vec(),
             environment: Vec::new(),
             shell: None,
+            is_quiet: false,
         }
     }
 
@@ -139,6 +141,11 @@ impl Spillway {
 
     /// As a node failure would: no signal is handled.
     pub async fn kill(mut self) {
+        self.kill_now().await;
+    }
+
+    /// The same, when another is to be put in its place.
+    pub async fn kill_now(&mut self) {
         self.child.kill().await.expect("the process was running");
     }
 
@@ -197,6 +204,12 @@ impl Setup {
         self
     }
 
+    /// For a test with thousands of jobs: what it logs is thrown away.
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
     fn command(&self, rules: &Path) -> Command {
         let mut command = match &self.shell {
             None => Command::new(program()),
@@ -242,11 +255,13 @@ impl Setup {
         };
         // The rest is shown with a failing test.
         let log = Arc::new(Mutex::new(String::new()));
-        let kept = Arc::clone(&log);
+        let (kept, is_quiet) = (Arc::clone(&log), self.is_quiet);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                eprintln!("spillway: {line}");
-                *kept.lock().expect("no panic") += &line;
+                if !is_quiet {
+                    eprintln!("spillway: {line}");
+                    *kept.lock().expect("no panic") += &line;
+                }
             }
         });
         let text = |name: &str| announced[name].as_str().unwrap_or_default().to_owned();

@@ -189,7 +189,7 @@ fn get(bucket: &Bucket, call: &Call) -> Answered {
 fn part(range: &str, length: usize) -> Option<(usize, usize)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let (first, last) = match (first, last) {
-        ("", last) => (length.checked_sub(last.parse().ok()?).unwrap_or(0), length),
+        ("", last) => (length.saturating_sub(last.parse().ok()?), length),
         (first, "") => (first.parse().ok()?, length),
         (first, last) => (first.parse().ok()?, last.parse().ok()?),
     };
