@@ -180,8 +180,14 @@ async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, NotAJ
     {
         return Err(Undecodable("the claim check points elsewhere".to_owned()));
     }
-    let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix())).unwrap_or_default();
-    let object = results.get(key, None).await.map_err(NotAJob::Store)?;
+    let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix()));
+    let key = key.ok_or_else(|| Undecodable("the claim check points elsewhere".to_owned()))?;
+    // Asking again would not make a legal key of it.
+    let failed = |error: StoreError| match error.name {
+        "key-illegal" => Undecodable(format!("claim check: {error}")),
+        _ => NotAJob::Store(error),
+    };
+    let object = results.get(key, None).await.map_err(failed)?;
     let object = object.ok_or_else(|| Undecodable(format!("the claim check's {key} is gone")))?;
     let broken = |error: std::io::Error| {
         NotAJob::Store(StoreError { name: "broken", detail: error.to_string() })
