@@ -91,6 +91,19 @@ impl Cloud {
         assert!(made.is_ok(), "the queue {name} was not made");
     }
 
+    /// A message with these attributes, as another producer sends it.
+    pub async fn send(&self, queue: &str, body: &str, attributes: &[(&str, &str)]) {
+        let attributes = attributes
+            .iter()
+            .map(|(name, value)| (*name, json!({ "DataType": "String", "StringValue": value })));
+        let attributes: Value = attributes.collect();
+        let url = self.queue_url(queue);
+        let input =
+            json!({ "QueueUrl": url, "MessageBody": body, "MessageAttributes": attributes });
+        let sent = self.services.sqs.call("SendMessage", &input, &self.url(), Fault::None).await;
+        assert!(sent.is_ok(), "the message was not sent to {queue}");
+    }
+
     pub fn queue_url(&self, name: &str) -> String {
         format!("{}/{}/{name}", self.url(), sqs::ACCOUNT)
     }

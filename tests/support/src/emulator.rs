@@ -10,22 +10,39 @@ use tokio::process::{Child, Command};
 pub struct Emulator {
     _child: Child,
     pub url: String,
-    python: PathBuf,
+}
+
+/// A program of the tests' Python environment.
+///
+/// # Panics
+/// With what to do when it is not installed.
+fn installed(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let server = std::env::var_os("SPILLWAY_MOTO");
+    let server = server.map_or_else(|| root.join(".venv/bin/moto_server"), PathBuf::from);
+    let program = server.with_file_name(name);
+    assert!(program.exists(), "{} is not there: `cargo xtask test` installs it", program.display());
+    program
+}
+
+/// Runs lines of Python in the tests' own environment of it; what they print.
+///
+/// # Panics
+/// With what went wrong in there.
+pub async fn python(lines: &str, environment: &[(String, String)]) -> String {
+    let variables = environment.iter().map(|(name, value)| (name, value));
+    let output = Command::new(installed("python")).args(["-c", lines]).envs(variables).output();
+    let output = output.await.expect("python starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 impl Emulator {
     /// # Panics
-    /// With what to do when the emulator is not installed.
+    /// When it does not start.
     pub async fn start() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let default = root.join(".venv/bin/moto_server");
-        let program = std::env::var_os("SPILLWAY_MOTO").map_or(default, PathBuf::from);
-        assert!(
-            program.exists(),
-            "{} is not there: `cargo xtask test` installs it",
-            program.display()
-        );
-        let mut child = Command::new(&program)
+        let mut child = Command::new(installed("moto_server"))
             .args(["-H", "127.0.0.1", "-p", "0"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -42,8 +59,7 @@ impl Emulator {
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let python = program.with_file_name("python");
-        Self { _child: child, url, python }
+        Self { _child: child, url }
     }
 
     /// Environment of a process that uses it.
@@ -59,14 +75,6 @@ impl Emulator {
         let script = format!(
             "import boto3, json\nsqs = boto3.client('sqs', 'eu-west-1')\ns3 = boto3.client('s3', 'eu-west-1')\n{lines}\n"
         );
-        let output = Command::new(&self.python)
-            .args(["-c", &script])
-            .envs(self.environment())
-            .output()
-            .await;
-        let output = output.expect("python starts");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        python(&script, &self.environment()).await
     }
 }

@@ -13,8 +13,8 @@ mod raw;
 pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
-pub use emulator::Emulator;
-pub use process::{Ended, Spillway, folder, run};
+pub use emulator::{Emulator, python};
+pub use process::{Ended, SECRET, Setup, Spillway, folder, run};
 pub use raw::{raw, read_until};
 
 /// Nothing in a test takes longer; a test that waits for something that never comes ends here.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// Of all processes of the tests; long enough to be accepted.
-const SECRET: &str = "tests-tests-tests-tests-tests-tests";
+pub const SECRET: &str = "tests-tests-tests-tests-tests-tests";
 
 /// A folder that is gone when the test is.
 pub fn folder() -> TempDir {
@@ -69,6 +69,7 @@ pub struct Setup {
     rules: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    removed: Vec<String>,
     shell: Option<String>,
     is_quiet: bool,
 }
@@ -87,6 +88,7 @@ impl Spillway {
             rules: rules.to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),
             environment: Vec::new(),
+            removed: Vec::new(),
             shell: None,
             is_quiet: false,
         }
@@ -181,6 +183,12 @@ impl Setup {
         self
     }
 
+    /// Not with what the tests themselves were started with.
+    pub fn without(mut self, name: &str) -> Self {
+        self.removed.push(name.to_owned());
+        self
+    }
+
     /// The embedded queue and results in a folder.
     pub fn jobs(self, queue: &str, folder: &Path) -> Self {
         let files = format!("file:{}", folder.display());
@@ -227,6 +235,9 @@ impl Setup {
             .env("SPILLWAY_SECRET", SECRET)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
+        for name in &self.removed {
+            command.env_remove(name);
+        }
         command
     }
 
