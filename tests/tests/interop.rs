@@ -211,3 +211,43 @@ async fn keda_sees_the_job_that_runs_and_those_that_wait() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn boto3_speaks_with_our_own_cloud_as_with_any_other() {
+    let cloud = Cloud::start().await;
+    let lines = r"
+import boto3
+sqs, s3 = boto3.client('sqs'), boto3.client('s3')
+url = sqs.create_queue(QueueName='q', Attributes={'MaximumMessageSize': '2048'})['QueueUrl']
+text = {'DataType': 'String', 'StringValue': 'v'}
+sent = sqs.send_message_batch(QueueUrl=url, Entries=[
+    {'Id': 'a', 'MessageBody': 'one', 'MessageAttributes': {'n': text}, 'MessageGroupId': 'g'},
+    {'Id': 'b', 'MessageBody': 'x' * 2049}])
+print([e['Id'] for e in sent['Successful']], [(e['Id'], e['SenderFault']) for e in sent['Failed']])
+m = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1, MaxNumberOfMessages=10, MessageAttributeNames=['All'], MessageSystemAttributeNames=['All'])['Messages'][0]
+print(m['Body'], m['MessageAttributes']['n']['StringValue'], m['Attributes']['MessageGroupId'], m['Attributes']['ApproximateReceiveCount'])
+print(sqs.get_queue_attributes(QueueUrl=sqs.get_queue_url(QueueName='q')['QueueUrl'], AttributeNames=['All'])['Attributes']['ApproximateNumberOfMessagesNotVisible'])
+sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=m['ReceiptHandle'], VisibilityTimeout=0)
+try:
+    sqs.delete_message(QueueUrl=url, ReceiptHandle='none')
+except sqs.exceptions.ReceiptHandleIsInvalid:
+    print('stale')
+s3.create_bucket(Bucket='b', CreateBucketConfiguration={'LocationConstraint': 'eu-west-1'})
+for n in range(5):
+    s3.put_object(Bucket='b', Key=f'k/{n} &+', Body=b'0123456789', IfNoneMatch='*')
+try:
+    s3.put_object(Bucket='b', Key='k/0 &+', Body=b'', IfNoneMatch='*')
+except s3.exceptions.ClientError as error:
+    print(error.response['Error']['Code'])
+print(s3.get_object(Bucket='b', Key='k/1 &+', Range='bytes=2-4')['Body'].read(), s3.head_object(Bucket='b', Key='k/1 &+')['ContentLength'])
+pages = s3.get_paginator('list_objects_v2').paginate(Bucket='b', Prefix='k/', StartAfter='k/0 &+', PaginationConfig={'PageSize': 2})
+found = [o for page in pages for o in page['Contents']]
+print([o['Key'] for o in found], found[0]['LastModified'].year > 2025)
+s3.delete_object(Bucket='b', Key='k/4 &+')
+print(s3.list_objects_v2(Bucket='b')['KeyCount'])
+";
+    let mut environment = cloud.environment();
+    environment.push(("AWS_DEFAULT_REGION".to_owned(), "eu-west-1".to_owned()));
+    let wanted = "['a'] [('b', True)]\none v g 1\n1\nstale\nPreconditionFailed\nb'234' 10\n['k/1 &+', 'k/2 &+', 'k/3 &+', 'k/4 &+'] True\n4";
+    assert_eq!(python(lines, &environment).await, wanted);
+}

@@ -16,6 +16,11 @@ const RULES: &str = r#"
     match   = { path = "/inline", methods = ["POST"] }
     offload = { queue = "work", when = "always", auth = "none", fallback = "inline" }
 
+    [[route]]
+    name    = "slow"
+    match   = { path = "/slow", methods = ["POST"] }
+    offload = { queue = "work", when = "slow", after = "50ms", auth = "none" }
+
     [queue.work]
     visibility  = "2s"
     job_timeout = "60s"
@@ -196,6 +201,46 @@ async fn whatever_s3_does_small_jobs_are_accepted_and_large_ones_refused_or_whol
             assert!([1, 2 * MESSAGE_BYTES].contains(&asked.body.len()), "{fault:?}");
         }
         assert!(accepted.iter().all(|id| world.executions(id) == 1), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_can_not_be_read_is_refused_by_name() {
+    let world = world().await;
+    let accepted = world.post(1, 1).await.remove(0);
+    let location = format!("/_spillway/jobs/{accepted}");
+    for fault in S3_FAULTS {
+        world.cloud.s3().set(fault);
+        for target in [location.clone(), format!("{location}/result")] {
+            let answer = world.client.get(&target).await;
+            assert_eq!(
+                (answer.status, answer.problem().as_str()),
+                (503, "offload-unavailable"),
+                "{fault:?}"
+            );
+        }
+        world.cloud.s3().clear();
+    }
+    eventually("it can be read", || async {
+        (world.client.get(&location).await.json()["status"] == "queued").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_request_whose_lease_can_not_be_written_is_answered_by_the_app() {
+    for fault in [Fault::Fail, Fault::Throttle, Fault::Hang, Fault::LoseAnswer] {
+        let world = world().await;
+        let gate = Gate::default();
+        world.answer("/slow", Reply::ok("slow answer").behind(&gate), || ());
+        world.cloud.s3().set(fault);
+        let client = world.client.clone();
+        let asking = tokio::spawn(async move { client.post("/slow", "x").await });
+        world.cloud.s3().until_called("PutObject", 1).await;
+        gate.open();
+        let answer = asking.await.expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "slow answer"), "{fault:?}");
+        assert_eq!(world.app.count("/slow"), 1);
     }
 }
 
