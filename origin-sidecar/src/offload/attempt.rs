@@ -1,4 +1,4 @@
-//! One delivery of a message: decode, take the lease, run, store, tell, delete.
+//! One delivery of a message: decode, take the lease, run, store, tell; then delete or give back.
 
 use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
@@ -13,6 +13,7 @@ use crate::metrics::Running;
 use crate::queue::Received;
 use crate::results::Condition;
 use rules::{Rules, document};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,6 +22,18 @@ use tokio::sync::OwnedSemaphorePermit;
 const HEARTBEAT_PART: u32 = 3;
 /// How soon a cancellation closes the connection to the app: one look at the store each time.
 const CANCEL_POLL: Duration = Duration::from_secs(2);
+
+/// What becomes of the message.
+enum After {
+    /// The job has ended, and what only a job that runs needs goes with the message.
+    Close(Vec<String>),
+    GiveBack(Duration),
+    /// Not ours any more, or for the dead letters.
+    Leave,
+}
+
+/// The drain: whatever has not begun is for others.
+const DRAINED: After = After::GiveBack(Duration::ZERO);
 
 /// What came of running the job.
 enum Done {
@@ -35,6 +48,13 @@ enum Done {
     GivenUp,
 }
 
+/// What a job holds while it runs; given back when it is dropped.
+struct Places {
+    _shares: Shares,
+    _slot: Option<OwnedSemaphorePermit>,
+    _running: Running,
+}
+
 /// One message in hand, and what it is run by.
 struct Delivery<'a> {
     consumer: &'a Consumer,
@@ -44,73 +64,95 @@ struct Delivery<'a> {
     visibility: Duration,
 }
 
-/// What a job holds while it runs; given back when it is dropped.
-struct Places {
-    _shares: Shares,
-    _slot: Option<OwnedSemaphorePermit>,
-    _running: Running,
-}
-
 /// `slot` is a place among the jobs that run at once.
 pub(super) async fn work(consumer: &Consumer, received: Received, slot: OwnedSemaphorePermit) {
     let rules = consumer.rules();
     let Some(queue) = rules.document.queues.get(&consumer.name) else { return };
     let visibility = Duration::from_millis(queue.visibility);
     let delivery = Delivery { consumer, rules: &rules, queue, received: &received, visibility };
-    match delivery.unpack().await {
-        Some(Ok(job)) => delivery.attempt(&job, slot).await,
-        Some(Err(why)) => {
-            consumer.count("undecodable", "undecodable");
-            let (queue, message) = (&consumer.name, &received.id);
-            tracing::warn!(queue, message, why, "message left for the dead letters");
+    // Beside everything else: a store that hangs must not cost us the message.
+    let after = tokio::select! {
+        biased;
+        after = delivery.process(slot) => after,
+        never = delivery.keep() => match never {},
+    };
+    match after {
+        After::Close(keys) => {
+            // The message first: without it nobody needs the rest.
+            consumer.delete(&received).await;
+            for key in keys {
+                if let Err(error) = consumer.results.delete(&key).await {
+                    tracing::debug!(key, %error, "not removed; it expires");
+                }
+            }
         }
-        None => consumer.give_back(&received, Duration::ZERO).await,
+        After::GiveBack(delay) => consumer.give_back(&received, delay).await,
+        After::Leave => {}
     }
 }
 
 impl Delivery<'_> {
-    /// `None` when the drain began while the store was in trouble.
-    async fn unpack(&self) -> Option<Result<Job, String>> {
-        let results = self.consumer.results.as_ref();
+    /// Keeps the message out of sight of others.
+    async fn keep(&self) -> Infallible {
         loop {
-            match envelope::unpack(self.received, self.queue, results).await {
-                Ok(job) => return Some(Ok(job)),
-                Err(NotAJob::Undecodable(why)) => return Some(Err(why)),
-                Err(NotAJob::Store(error)) => {
-                    tracing::warn!(message = self.received.id, %error, "claim check not read; the job waits");
-                    self.consumer.hold(self.received, self.visibility).await?;
-                }
-            }
+            tokio::time::sleep(self.visibility / HEARTBEAT_PART).await;
+            self.consumer.give_back(self.received, self.visibility).await;
         }
     }
 
-    async fn attempt(&self, job: &Job, slot: OwnedSemaphorePermit) {
-        let consumer = self.consumer;
-        let Some(places) = self.in_turn(job, slot).await else {
-            return consumer.give_back(self.received, Duration::ZERO).await;
+    async fn process(&self, slot: OwnedSemaphorePermit) -> After {
+        let job = match envelope::unpack(self.received, self.queue) {
+            Ok(job) => job,
+            Err(why) => return self.undecodable(&why),
         };
-        let open = match self.end(job).await {
+        let Some(places) = self.in_turn(&job, slot).await else { return DRAINED };
+        let open = match self.end(&job).await {
             // A duplicate of a finished job, or its message outlived us: finish what is left.
             Some(End::Is(outcome)) => {
                 drop(places);
-                return self.close(job, &outcome).await;
+                return self.close(&job, &outcome).await;
             }
             Some(End::Open { condition, attempts }) => (condition, attempts),
-            None => return consumer.give_back(self.received, Duration::ZERO).await,
+            None => return DRAINED,
         };
-        let mut held = match self.lease(job).await {
+        let job = match self.load(job).await {
+            Some(Ok(job)) => job,
+            Some(Err(why)) => return self.undecodable(&why),
+            None => return DRAINED,
+        };
+        let mut held = match self.lease(&job).await {
             Some(Taken::Ours(held)) => held,
             Some(Taken::Others(rest)) => {
-                consumer.count("duplicate", "lease-taken");
-                return consumer.give_back(self.received, rest).await;
+                self.consumer.count("duplicate", "lease-taken");
+                return After::GiveBack(rest);
             }
-            Some(Taken::Unknown) | None => {
-                return consumer.give_back(self.received, Duration::ZERO).await;
-            }
+            Some(Taken::Unknown) | None => return DRAINED,
         };
-        let done = self.run_with_heartbeat(job, &mut held, open).await;
+        let done = self.run_with_heartbeat(&job, &mut held, open).await;
         drop(places);
-        self.finish(job, held, done).await;
+        self.finish(&job, held, done).await
+    }
+
+    fn undecodable(&self, why: &str) -> After {
+        let (queue, message) = (&self.consumer.name, &self.received.id);
+        self.consumer.count("undecodable", "undecodable");
+        tracing::warn!(queue, message, why, "message left for the dead letters");
+        After::Leave
+    }
+
+    /// The job with its body. `None` when the drain began while the store was in trouble.
+    async fn load(&self, job: Job) -> Option<Result<Job, String>> {
+        let results = self.consumer.results.as_ref();
+        loop {
+            match envelope::load(job.clone(), self.received, self.queue, results).await {
+                Ok(job) => return Some(Ok(job)),
+                Err(NotAJob::Undecodable(why)) => return Some(Err(why)),
+                Err(NotAJob::Store(error)) => {
+                    tracing::warn!(job = job.id, %error, "claim check not read; the job waits");
+                    self.consumer.pause().await?;
+                }
+            }
+        }
     }
 
     /// Waits until route and tenant have room for one more; the message stays ours, but the slot
@@ -138,17 +180,11 @@ impl Delivery<'_> {
             let slot = Arc::clone(&consumer.slots).acquire_owned().await.ok();
             Places { _shares: shares, _slot: slot, _running: running() }
         };
-        let mut turn = std::pin::pin!(turn);
         let mut draining = consumer.worker.app.draining();
-        loop {
-            tokio::select! {
-                biased;
-                places = &mut turn => return Some(places),
-                () = App::drained(&mut draining) => return None,
-                () = tokio::time::sleep(self.visibility / HEARTBEAT_PART) => {
-                    consumer.give_back(self.received, self.visibility).await;
-                }
-            }
+        tokio::select! {
+            biased;
+            places = turn => Some(places),
+            () = App::drained(&mut draining) => None,
         }
     }
 
@@ -160,7 +196,7 @@ impl Delivery<'_> {
                 Ok(end) => return Some(end),
                 Err(error) => {
                     tracing::warn!(job = job.id, %error, "the result store does not answer; the job waits");
-                    self.consumer.hold(self.received, self.visibility).await?;
+                    self.consumer.pause().await?;
                 }
             }
         }
@@ -172,7 +208,7 @@ impl Delivery<'_> {
         loop {
             let holder = holder.clone();
             match lease::take(results, &worker.app.clock, &job.id, holder, self.visibility).await {
-                Taken::Unknown => self.consumer.hold(self.received, self.visibility).await?,
+                Taken::Unknown => self.consumer.pause().await?,
                 taken => return Some(taken),
             }
         }
@@ -188,38 +224,39 @@ impl Delivery<'_> {
             metrics.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
         }
         let started = Instant::now();
-        let beat = self.visibility / HEARTBEAT_PART;
         let (condition, before) = open;
         let mut giving_up = self.consumer.giving_up.subscribe();
-        let mut next_beat = tokio::time::Instant::now() + beat;
-        let mut running =
-            std::pin::pin!(self.execute(job, held.attempt, before, condition.clone()));
-        let done = loop {
-            let next = next_beat.min(tokio::time::Instant::now() + CANCEL_POLL);
-            tokio::select! {
-                biased;
-                done = &mut running => break done,
-                () = App::drained(&mut giving_up) => break Done::GivenUp,
-                () = tokio::time::sleep_until(next) => {}
-            }
-            if tokio::time::Instant::now() >= next_beat {
-                next_beat = tokio::time::Instant::now() + beat;
-                self.consumer.give_back(self.received, self.visibility).await;
-                if let Err(Lost) = held.renew(self.visibility).await {
-                    break Done::Lost;
-                }
-            }
-            if self.is_overtaken(job).await {
-                break Done::Overtaken;
-            }
+        let attempt = held.attempt;
+        let done = tokio::select! {
+            biased;
+            done = self.execute(job, attempt, before, condition) => done,
+            () = App::drained(&mut giving_up) => Done::GivenUp,
+            Lost = self.renew(held) => Done::Lost,
+            () = self.overtaken(job) => Done::Overtaken,
         };
         metrics.run_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
         done
     }
 
-    async fn is_overtaken(&self, job: &Job) -> bool {
-        let end = record::end(self.consumer.results.as_ref(), &job.id).await;
-        matches!(end, Ok(End::Is(outcome)) if outcome.status == Terminal::Cancelled)
+    /// Keeps the lease until another attempt has it.
+    async fn renew(&self, held: &mut Held) -> Lost {
+        loop {
+            tokio::time::sleep(self.visibility / HEARTBEAT_PART).await;
+            if let Err(lost) = held.renew(self.visibility).await {
+                return lost;
+            }
+        }
+    }
+
+    /// Resolves when the job is cancelled.
+    async fn overtaken(&self, job: &Job) {
+        loop {
+            tokio::time::sleep(CANCEL_POLL).await;
+            let end = record::end(self.consumer.results.as_ref(), &job.id).await;
+            if matches!(end, Ok(End::Is(outcome)) if outcome.status == Terminal::Cancelled) {
+                return;
+            }
+        }
     }
 
     /// Runs the job and stores its outcome.
@@ -270,58 +307,62 @@ impl Delivery<'_> {
         }
     }
 
-    async fn finish(&self, job: &Job, held: Held, done: Done) {
+    async fn finish(&self, job: &Job, held: Held, done: Done) -> After {
         let consumer = self.consumer;
         match done {
             Done::Stored(outcome) => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
-                self.close(job, &outcome).await;
+                self.close(job, &outcome).await
             }
-            Done::Overtaken => {
-                if let Some(End::Is(outcome)) = self.end(job).await {
+            Done::Overtaken => match self.end(job).await {
+                Some(End::Is(outcome)) => {
                     consumer.count(outcome.status.as_str(), "overtaken");
-                    self.close(job, &outcome).await;
+                    self.close(job, &outcome).await
                 }
-            }
+                _ => DRAINED,
+            },
             Done::Retry(delay) => {
                 held.release().await;
                 consumer.count("retried", "retried");
-                consumer.give_back(self.received, delay).await;
+                After::GiveBack(delay)
             }
             Done::NotStored => {
                 held.release().await;
                 consumer.count("not-stored", "not-stored");
-                consumer.give_back(self.received, PAUSE).await;
+                After::GiveBack(PAUSE)
             }
             Done::GivenUp => {
                 held.release().await;
                 consumer.count("given-back", "drain");
-                consumer.give_back(self.received, Duration::ZERO).await;
+                DRAINED
             }
-            Done::Lost => consumer.count("duplicate", "lease-lost"),
+            Done::Lost => {
+                consumer.count("duplicate", "lease-lost");
+                After::Leave
+            }
         }
     }
 
-    /// The job has ended: tell, then remove what only a job that runs needs, the message last.
-    async fn close(&self, job: &Job, outcome: &Outcome) {
+    /// The job has ended: tell, then nothing is left to do but remove what it needed.
+    async fn close(&self, job: &Job, outcome: &Outcome) -> After {
         let consumer = self.consumer;
         if outcome.status != Terminal::Cancelled && !self.tell(job, outcome).await {
             // The next delivery goes on telling.
-            return consumer.give_back(self.received, Duration::ZERO).await;
+            return DRAINED;
         }
         let (queue, job_id, end) = (&consumer.name, &job.id, outcome.status.as_str());
         let reason = outcome.reason.as_deref();
         tracing::info!(queue, job = job_id, outcome = end, reason, "job finished");
-        self.remove(&lease_key(&job.id)).await;
+        let mut keys = vec![lease_key(&job.id)];
         // A failed job's body is needed to run it again.
         if envelope::is_claim_check(self.received) && outcome.status != Terminal::Failed {
-            self.remove(&payload_key(&job.id)).await;
+            keys.push(payload_key(&job.id));
         }
-        consumer.delete(self.received).await;
+        After::Close(keys)
     }
 
-    /// Tells the receivers, with the message kept in hand; `false` when the drain began first.
+    /// Tells the receivers; `false` when the grace period ended first.
     async fn tell(&self, job: &Job, outcome: &Outcome) -> bool {
         let consumer = self.consumer;
         let notice = Notice {
@@ -331,24 +372,11 @@ impl Delivery<'_> {
             user: run::user(job, self.rules),
             base: &self.rules.document.jobs.base,
         };
-        let telling = notify::send(&consumer.worker, consumer.results.as_ref(), &notice);
-        let mut telling = std::pin::pin!(telling);
         let mut giving_up = consumer.giving_up.subscribe();
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut telling => return true,
-                () = App::drained(&mut giving_up) => return false,
-                () = tokio::time::sleep(self.visibility / HEARTBEAT_PART) => {
-                    consumer.give_back(self.received, self.visibility).await;
-                }
-            }
-        }
-    }
-
-    async fn remove(&self, key: &str) {
-        if let Err(error) = self.consumer.results.delete(key).await {
-            tracing::debug!(key, %error, "not removed; it expires");
+        tokio::select! {
+            biased;
+            () = notify::send(&consumer.worker, consumer.results.as_ref(), &notice) => true,
+            () = App::drained(&mut giving_up) => false,
         }
     }
 }

@@ -161,12 +161,11 @@ impl Consumer {
         self.worker.app.metrics.jobs.ended(&self.name, outcome, reason);
     }
 
-    /// Keeps the message ours for another while; `None` when the drain began.
-    pub(super) async fn hold(&self, received: &Received, visibility: Duration) -> Option<()> {
+    /// Before the store is asked again; `None` when the drain began.
+    pub(super) async fn pause(&self) -> Option<()> {
         if *self.worker.app.draining().borrow() {
             return None;
         }
-        self.give_back(received, visibility).await;
         tokio::time::sleep(PAUSE).await;
         Some(())
     }

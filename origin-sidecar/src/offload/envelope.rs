@@ -95,45 +95,37 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
     Ok(Message { body: pointer.to_string(), attributes, group })
 }
 
-/// Reads a message: ours, a claim check, or a plain producer's bare body.
+/// Reads a message, ours or a plain producer's bare one, but for the body.
 ///
 /// # Errors
-/// When it can't be a job: it is left for the dead letters.
-pub async fn unpack(
-    received: &Received,
-    queue: &document::Queue,
-    results: &dyn Results,
-) -> Result<Job, NotAJob> {
+/// Why it can't be a job: it is left for the dead letters.
+pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, String> {
     let attribute = |name: &str| received.attributes.get(name).cloned();
-    let body = body(received, results).await?;
     if attribute(FIRST_ID).is_some_and(|id| !super::id::is_plausible(&id)) {
-        return Err(Undecodable("the first id is not an id".to_owned()));
+        return Err("the first id is not an id".to_owned());
     }
     let Some(id) = attribute("job-id") else {
         let target = queue.path.clone().ok_or_else(|| {
-            Undecodable("a bare message, and [queue] names no path to replay it at".to_owned())
+            "a bare message, and [queue] names no path to replay it at".to_owned()
         })?;
-        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        headers.extend(queue.user.as_ref().and_then(|user| named_user(user, &body)));
         return Ok(Job {
             id: attribute(FIRST_ID).unwrap_or_else(|| received.id.clone()),
             route: None,
             method: queue.method.clone(),
             target,
             host: "localhost".to_owned(),
-            headers,
-            body,
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            body: Bytes::new(),
             group: received.group.clone(),
             deadline: None,
         });
     };
     if !super::id::is_plausible(&id) {
-        return Err(Undecodable("the job id is not an id".to_owned()));
+        return Err("the job id is not an id".to_owned());
     }
-    let need =
-        |name: &str| attribute(name).ok_or_else(|| Undecodable(format!("no attribute {name}")));
-    let headers: BTreeMap<String, String> = serde_json::from_str(&need("headers")?)
-        .map_err(|error| Undecodable(format!("headers: {error}")))?;
+    let need = |name: &str| attribute(name).ok_or_else(|| format!("no attribute {name}"));
+    let headers: BTreeMap<String, String> =
+        serde_json::from_str(&need("headers")?).map_err(|error| format!("headers: {error}"))?;
     Ok(Job {
         id,
         route: attribute("route"),
@@ -141,10 +133,27 @@ pub async fn unpack(
         target: need("path")?,
         host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
         headers: headers.into_iter().collect(),
-        body,
+        body: Bytes::new(),
         group: received.group.clone(),
         deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
     })
+}
+
+/// Completes the job with its body, and a bare message's with the user whom it names.
+///
+/// # Errors
+/// When a claim check leads nowhere, or the store does not give it now.
+pub async fn load(
+    mut job: Job,
+    received: &Received,
+    queue: &document::Queue,
+    results: &dyn Results,
+) -> Result<Job, NotAJob> {
+    job.body = body(received, results).await?;
+    if job.route.is_none() && !received.attributes.contains_key("job-id") {
+        job.headers.extend(queue.user.as_ref().and_then(|user| named_user(user, &job.body)));
+    }
+    Ok(job)
 }
 
 /// The header that tells the app for whom a plain producer's message is.
