@@ -21,7 +21,7 @@ const RULES: &str = r#"
     visibility   = "2s"
     job_timeout  = "60s"
     concurrency  = 16
-    max_receives = 100
+    max_attempts = 100
 "#;
 
 const JOBS: usize = 5_000;

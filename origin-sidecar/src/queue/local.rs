@@ -124,9 +124,13 @@ fn configure(connection: &Connection) -> Result<(), String> {
 /// Makes the tables in a new file, or brings an older file up to date. Returns the format that the
 /// file has then.
 fn migrate(connection: &mut Connection, format: &Format) -> rusqlite::Result<i64> {
+    let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get(0));
+    // As a rule: a process that starts must not wait for those that write.
+    if version(connection)? == format.version {
+        return Ok(format.version);
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let before = found;
+    let mut found: i64 = version(&transaction)?;
     if found == 0 {
         transaction.execute_batch(format.schema)?;
         found = format.version;
@@ -135,7 +139,7 @@ fn migrate(connection: &mut Connection, format: &Format) -> rusqlite::Result<i64
         transaction.execute_batch(statements)?;
         found += 1;
     }
-    if found != before {
+    if found == format.version {
         transaction.pragma_update(None, "user_version", found)?;
         transaction.commit()?;
     }
