@@ -15,7 +15,7 @@ use crate::results::Condition;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The lease and the visibility are renewed after a third of their time.
@@ -38,6 +38,10 @@ const DRAINED: After = After::GiveBack(Duration::ZERO);
 /// What came of running the job.
 enum Done {
     Stored(Outcome),
+    /// A duplicate of a finished job, or its message outlived us.
+    Ended(Outcome),
+    /// The message is no job after all.
+    Undecodable(String),
     Retry(Duration),
     NotStored,
     /// Somebody else wrote an outcome: the caller cancelled it, as a rule.
@@ -106,20 +110,6 @@ impl Delivery<'_> {
             Err(why) => return self.undecodable(&why),
         };
         let Some(places) = self.in_turn(&job, slot).await else { return DRAINED };
-        let open = match self.end(&job).await {
-            // A duplicate of a finished job, or its message outlived us: finish what is left.
-            Some(End::Is(outcome)) => {
-                drop(places);
-                return self.close(&job, &outcome).await;
-            }
-            Some(End::Open { condition, attempts }) => (condition, attempts),
-            None => return DRAINED,
-        };
-        let job = match self.load(job).await {
-            Some(Ok(job)) => job,
-            Some(Err(why)) => return self.undecodable(&why),
-            None => return DRAINED,
-        };
         let mut held = match self.lease(&job).await {
             Some(Taken::Ours(held)) => held,
             Some(Taken::Others(rest)) => {
@@ -128,7 +118,7 @@ impl Delivery<'_> {
             }
             Some(Taken::Unknown) | None => return DRAINED,
         };
-        let done = self.run_with_heartbeat(&job, &mut held, open).await;
+        let done = self.under_lease(&job, &mut held).await;
         drop(places);
         self.finish(&job, held, done).await
     }
@@ -214,28 +204,41 @@ impl Delivery<'_> {
         }
     }
 
-    /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
-    /// meanwhile (a cancellation), the connection to the app is closed.
-    async fn run_with_heartbeat(&self, job: &Job, held: &mut Held, open: (Condition, u64)) -> Done {
-        let metrics = &self.consumer.worker.app.metrics.jobs;
-        let labels = [self.consumer.name.as_str()];
-        if held.attempt == 1 {
-            let waited = self.consumer.worker.app.clock.now().saturating_sub(self.received.sent);
-            metrics.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
-        }
-        let started = Instant::now();
-        let (condition, before) = open;
+    /// All that needs the lease, while it is renewed. When somebody else wrote an outcome meanwhile
+    /// (a cancellation), the connection to the app is closed.
+    async fn under_lease(&self, job: &Job, held: &mut Held) -> Done {
         let mut giving_up = self.consumer.giving_up.subscribe();
         let attempt = held.attempt;
-        let done = tokio::select! {
+        tokio::select! {
             biased;
-            done = self.execute(job, attempt, before, condition) => done,
+            done = self.begin(job, attempt) => done,
             () = App::drained(&mut giving_up) => Done::GivenUp,
             Lost = self.renew(held) => Done::Lost,
             () = self.overtaken(job) => Done::Overtaken,
+        }
+    }
+
+    /// The end is looked for with the lease in hand: who had it before may have ended the job just
+    /// now. It is looked for before the body: a finished job's claim check is gone.
+    async fn begin(&self, job: &Job, attempt: u64) -> Done {
+        let (condition, before) = match self.end(job).await {
+            Some(End::Is(outcome)) => return Done::Ended(outcome),
+            Some(End::Open { condition, attempts }) => (condition, attempts),
+            None => return Done::GivenUp,
         };
-        metrics.run_seconds.with_label_values(&labels).observe(started.elapsed().as_secs_f64());
-        done
+        let job = match self.load(job.clone()).await {
+            Some(Ok(job)) => job,
+            Some(Err(why)) => return Done::Undecodable(why),
+            None => return Done::GivenUp,
+        };
+        let metrics = &self.consumer.worker.app.metrics.jobs;
+        let labels = [self.consumer.name.as_str()];
+        if attempt == 1 {
+            let waited = self.consumer.worker.app.clock.now().saturating_sub(self.received.sent);
+            metrics.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
+        }
+        let _timer = metrics.run_seconds.with_label_values(&labels).start_timer();
+        self.execute(&job, attempt, before, condition).await
     }
 
     /// Keeps the lease until another attempt has it.
@@ -310,6 +313,11 @@ impl Delivery<'_> {
     async fn finish(&self, job: &Job, held: Held, done: Done) -> After {
         let consumer = self.consumer;
         match done {
+            Done::Ended(outcome) => self.close(job, &outcome).await,
+            Done::Undecodable(why) => {
+                held.release().await;
+                self.undecodable(&why)
+            }
             Done::Stored(outcome) => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
