@@ -3,6 +3,7 @@
 
 use std::{env, process::ExitCode};
 
+mod bench;
 mod demo;
 mod edge;
 mod setup;
@@ -11,6 +12,7 @@ mod suite;
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through
   test           everything CI runs
+  bench offload  jobs beside boto3 and Celery, in CPU time
   edge           build the edge worker (what wrangler calls)";
 
 fn main() -> ExitCode {
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let done = match args.split_first() {
         Some((command, rest)) if command == "demo" => demo::run(rest),
         Some((command, rest)) if command == "test" => suite::run(rest),
+        Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
         _ => Err(USAGE.to_owned()),
     };

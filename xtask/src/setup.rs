@@ -65,30 +65,30 @@ pub(crate) fn npm(folder: &Path) -> Result<()> {
     .map_err(|error| format!("{error}\nIs npm installed? Node.js 20 or newer brings it."))
 }
 
-/// A virtual environment of our own with the peers; the path of its `moto_server`, beside which the
-/// others are.
+/// The peers of the tests; the path of `moto_server`, beside which the others are.
 pub(crate) fn emulator(root: &Path) -> Result<PathBuf> {
-    let folder = root.join(".venv");
-    let server = folder.join("bin/moto_server");
+    Ok(python(&root.join(".venv"), &PEERS)?.join("moto_server"))
+}
+
+/// A virtual environment of our own with these packages; the folder of its programs.
+pub(crate) fn python(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
+    let programs = folder.join("bin");
     let stamp = folder.join("spillway-installed");
-    let wanted = PEERS.join("\n");
-    let installed = std::fs::read_to_string(&stamp);
-    if installed.is_ok_and(|installed| installed == wanted) && server.exists() {
-        return Ok(server);
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(programs);
     }
+    let what = format!("a Python environment in {}", folder.display());
+    run(&what, Command::new("python3").args(["-m", "venv"]).arg(folder))
+        .map_err(|error| format!("{error}\nOn Debian: apt install python3-venv"))?;
     run(
-        "a Python environment for the peers of the tests",
-        Command::new("python3").args(["-m", "venv"]).arg(&folder),
-    )
-    .map_err(|error| format!("{error}\nOn Debian: apt install python3-venv"))?;
-    run(
-        "pip install moto, ministack, seaweedfs and two clients",
-        Command::new(folder.join("bin/pip"))
+        &format!("pip install {}", packages.join(" ")),
+        Command::new(programs.join("pip"))
             .args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(PEERS),
+            .args(packages),
     )?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
-    Ok(server)
+    Ok(programs)
 }
 
 /// A program of the system, or of the Debian package that has it where we may install that.
