@@ -4,7 +4,7 @@ use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
 use super::id::{self, Kind};
 use super::receipt::Receipt;
-use super::record::{self, Outcome, Terminal, outcome_key};
+use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::{adopt, deliver, keyed, tenant, watch};
 use crate::body::{Body, Collected, collect};
 use crate::fields::View;
@@ -196,13 +196,20 @@ fn choose_id(
 }
 
 /// Before a request that may be in the queue after all is executed inline, the job is cancelled:
-/// a message that arrives late is then not run a second time.
+/// a message that arrives late is then not run a second time. The lease comes first: a message that
+/// arrived early is being run.
 async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
-    let now = worker.app.clock.now();
+    /// Longer than the budget and the difference of two clocks.
+    const LEASE_MS: u64 = 15_000;
+    let (now, results) = (worker.app.clock.now(), tools.results.as_ref());
+    let until = now.saturating_add(LEASE_MS);
+    let lease = Lease { holder: "inline".to_owned(), until, attempt: 0 };
     let outcome = Outcome::without_answer(id, Terminal::Cancelled, "inline", now);
-    let key = outcome_key(id);
-    let written = record::write(tools.results.as_ref(), &key, &outcome, Condition::IfAbsent);
+    let written = async {
+        record::write(results, &lease_key(id), &lease, Condition::IfAbsent).await?;
+        record::write(results, &outcome_key(id), &outcome, Condition::IfAbsent).await
+    };
     matches!(tokio::time::timeout(BUDGET, written).await, Ok(Ok(_)))
 }
 
