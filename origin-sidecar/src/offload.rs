@@ -26,4 +26,5 @@ mod run;
 pub mod status;
 mod store;
 mod tenant;
+mod turn;
 pub mod watch;

@@ -2,24 +2,21 @@
 
 use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
-use super::lease::{self, Held, Lost, Taken};
-use super::limits::Shares;
+use super::lease::{Held, Lost};
 use super::notify::{self, Notice};
 use super::record::{self, Copy, End, Outcome, Terminal, failed_key, lease_key, payload_key};
 use super::run::{self, Ended, Verdict};
 use super::store;
+use super::turn::Slot;
 use crate::app::App;
-use crate::metrics::Running;
 use crate::queue::Received;
 use crate::results::Condition;
 use rules::{Rules, document};
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use std::time::{Duration, Instant};
 
 /// The lease and the visibility are renewed after a third of their time.
-const HEARTBEAT_PART: u32 = 3;
+pub(super) const HEARTBEAT_PART: u32 = 3;
 /// How soon a cancellation closes the connection to the app: one look at the store each time.
 const CANCEL_POLL: Duration = Duration::from_secs(2);
 
@@ -38,9 +35,8 @@ const DRAINED: After = After::GiveBack(Duration::ZERO);
 /// What came of running the job.
 enum Done {
     Stored(Outcome),
-    /// A duplicate of a finished job, or its message outlived us.
-    Ended(Outcome),
-    /// The message is no job after all.
+    /// A duplicate of a finished job, or its message outlived its consumer.
+    Over(Outcome),
     Undecodable(String),
     Retry(Duration),
     NotStored,
@@ -52,24 +48,16 @@ enum Done {
     GivenUp,
 }
 
-/// What a job holds while it runs; given back when it is dropped.
-struct Places {
-    _shares: Shares,
-    _slot: Option<OwnedSemaphorePermit>,
-    _running: Running,
-}
-
 /// One message in hand, and what it is run by.
-struct Delivery<'a> {
-    consumer: &'a Consumer,
-    rules: &'a Rules,
-    queue: &'a document::Queue,
-    received: &'a Received,
-    visibility: Duration,
+pub(super) struct Delivery<'a> {
+    pub consumer: &'a Consumer,
+    pub rules: &'a Rules,
+    pub queue: &'a document::Queue,
+    pub received: &'a Received,
+    pub visibility: Duration,
 }
 
-/// `slot` is a place among the jobs that run at once.
-pub(super) async fn work(consumer: &Consumer, received: Received, slot: OwnedSemaphorePermit) {
+pub(super) async fn work(consumer: &Consumer, received: Received, slot: Slot) {
     let rules = consumer.rules();
     let Some(queue) = rules.document.queues.get(&consumer.name) else { return };
     let visibility = Duration::from_millis(queue.visibility);
@@ -104,21 +92,13 @@ impl Delivery<'_> {
         }
     }
 
-    async fn process(&self, slot: OwnedSemaphorePermit) -> After {
+    async fn process(&self, slot: Slot) -> After {
         let job = match envelope::unpack(self.received, self.queue) {
             Ok(job) => job,
             Err(why) => return self.undecodable(&why),
         };
-        let Some(places) = self.in_turn(&job, slot).await else { return DRAINED };
-        let mut held = match self.lease(&job).await {
-            Some(Taken::Ours(held)) => held,
-            Some(Taken::Others(rest)) => {
-                self.consumer.count("duplicate", "lease-taken");
-                return After::GiveBack(rest);
-            }
-            Some(Taken::Unknown) | None => return DRAINED,
-        };
-        let done = self.under_lease(&job, &mut held).await;
+        let Some((places, mut held)) = self.begin(&job, slot).await else { return DRAINED };
+        let done = self.run_with_heartbeat(&job, &mut held).await;
         drop(places);
         self.finish(&job, held, done).await
     }
@@ -145,39 +125,6 @@ impl Delivery<'_> {
         }
     }
 
-    /// Waits until route and tenant have room for one more; the message stays ours, but the slot
-    /// is left to others meanwhile. `None` when the drain began.
-    async fn in_turn(&self, job: &Job, slot: OwnedSemaphorePermit) -> Option<Places> {
-        let consumer = self.consumer;
-        let route = job.route.as_deref().and_then(|name| self.rules.route_by_name(name));
-        let most = route.and_then(|route| route.offload.as_ref()?.concurrency);
-        let route = job.route.as_deref().zip(most);
-        let tenant = job.group.as_deref().zip(self.queue.tenant_concurrency);
-        let mut shares = std::pin::pin!(consumer.limits.shares(route, tenant));
-        let at_once = tokio::select! {
-            biased;
-            shares = &mut shares => Some(shares),
-            () = std::future::ready(()) => None,
-        };
-        let running = || consumer.worker.app.metrics.jobs.run(&consumer.name);
-        if let Some(shares) = at_once {
-            return Some(Places { _shares: shares, _slot: Some(slot), _running: running() });
-        }
-        drop(slot);
-        let turn = async {
-            let shares = shares.await;
-            // Never closed, so there is one.
-            let slot = Arc::clone(&consumer.slots).acquire_owned().await.ok();
-            Places { _shares: shares, _slot: slot, _running: running() }
-        };
-        let mut draining = consumer.worker.app.draining();
-        tokio::select! {
-            biased;
-            places = turn => Some(places),
-            () = App::drained(&mut draining) => None,
-        }
-    }
-
     /// How the job ended, if it has. While the store is in trouble the message is kept in hand.
     /// `None` when the drain began.
     async fn end(&self, job: &Job) -> Option<End> {
@@ -192,26 +139,15 @@ impl Delivery<'_> {
         }
     }
 
-    async fn lease(&self, job: &Job) -> Option<Taken> {
-        let Consumer { results, worker, holder, .. } = self.consumer;
-        let holder = format!("{holder}.{}.{}", self.received.id, self.received.receives);
-        loop {
-            let holder = holder.clone();
-            match lease::take(results, &worker.app.clock, &job.id, holder, self.visibility).await {
-                Taken::Unknown => self.consumer.pause().await?,
-                taken => return Some(taken),
-            }
-        }
-    }
-
-    /// All that needs the lease, while it is renewed. When somebody else wrote an outcome meanwhile
-    /// (a cancellation), the connection to the app is closed.
-    async fn under_lease(&self, job: &Job, held: &mut Held) -> Done {
+    /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
+    /// meanwhile (a cancellation), the connection to the app is closed.
+    async fn run_with_heartbeat(&self, job: &Job, held: &mut Held) -> Done {
+        let started = Instant::now();
         let mut giving_up = self.consumer.giving_up.subscribe();
         let attempt = held.attempt;
         tokio::select! {
             biased;
-            done = self.begin(job, attempt) => done,
+            done = self.execute(job, attempt) => done,
             () = App::drained(&mut giving_up) => Done::GivenUp,
             Lost = self.renew(held) => Done::Lost,
             () = self.overtaken(job) => Done::Overtaken,
@@ -226,19 +162,35 @@ impl Delivery<'_> {
             Some(End::Open { condition, attempts }) => (condition, attempts),
             None => return Done::GivenUp,
         };
-        let job = match self.load(job.clone()).await {
-            Some(Ok(job)) => job,
-            Some(Err(why)) => return Done::Undecodable(why),
+        if !matches!(done, Done::Over(_)) {
+            let seconds = &self.consumer.worker.app.metrics.jobs.run_seconds;
+            let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
+            seconds.observe(started.elapsed().as_secs_f64());
+        }
+        done
+    }
+
+    /// How long the job waited for its first run.
+    fn note_wait(&self) {
+        let waited = self.consumer.worker.app.clock.now().saturating_sub(self.received.sent);
+        let seconds = &self.consumer.worker.app.metrics.jobs.wait_seconds;
+        let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
+        seconds.observe(waited as f64 / 1000.0);
+    }
+
+    /// Runs the job unless it has ended. The end is looked for with the lease in hand: whoever had
+    /// it before may have stored one until then.
+    async fn execute(&self, job: &Job, attempt: u64) -> Done {
+        let open = match self.end(job).await {
+            Some(End::Open { condition, attempts }) => (condition, attempts),
+            Some(End::Is(outcome)) => return Done::Over(outcome),
             None => return Done::GivenUp,
         };
-        let metrics = &self.consumer.worker.app.metrics.jobs;
-        let labels = [self.consumer.name.as_str()];
-        if attempt == 1 {
-            let waited = self.consumer.worker.app.clock.now().saturating_sub(self.received.sent);
-            metrics.wait_seconds.with_label_values(&labels).observe(waited as f64 / 1000.0);
+        match self.load(job.clone()).await {
+            Some(Ok(job)) => self.run(&job, attempt, open).await,
+            Some(Err(why)) => Done::Undecodable(why),
+            None => Done::GivenUp,
         }
-        let _timer = metrics.run_seconds.with_label_values(&labels).start_timer();
-        self.execute(&job, attempt, before, condition).await
     }
 
     /// Keeps the lease until another attempt has it.
@@ -263,7 +215,10 @@ impl Delivery<'_> {
     }
 
     /// Runs the job and stores its outcome.
-    async fn execute(&self, job: &Job, attempt: u64, before: u64, condition: Condition) -> Done {
+    async fn run(&self, job: &Job, attempt: u64, (condition, before): (Condition, u64)) -> Done {
+        if attempt == 1 {
+            self.note_wait();
+        }
         let worker = &self.consumer.worker;
         let max = self.queue.max_attempts;
         let ended = if attempt > max {
@@ -322,6 +277,11 @@ impl Delivery<'_> {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
                 self.close(job, &outcome).await
+            }
+            Done::Over(outcome) => self.close(job, &outcome).await,
+            Done::Undecodable(why) => {
+                held.release().await;
+                self.undecodable(&why)
             }
             Done::Overtaken => match self.end(job).await {
                 Some(End::Is(outcome)) => {

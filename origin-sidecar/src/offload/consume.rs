@@ -84,9 +84,10 @@ impl Consumer {
                     self.give_back(&received, Duration::ZERO).await;
                     continue;
                 }
-                // Free, as nobody else takes any; neither is ever closed.
+                // Free, as nobody else takes any; never closed.
                 let place = Arc::clone(&in_hand).acquire_owned().await;
-                let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { break };
+                // A job in hand may have come to its turn meanwhile and taken it.
+                let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
                 let this = Arc::clone(&self);
                 running.spawn(async move {
                     attempt::work(&this, received, slot).await;
