@@ -143,7 +143,7 @@ impl Bindings {
 /// Deliveries of the embedded queue that are no attempts: it found the lease taken, its consumer
 /// was drained, or a consumer says that no attempt is left. Only a message that never becomes one
 /// goes to the dead letters without a word.
-const SPARE_RECEIVES: u64 = 20;
+pub(crate) const SPARE_RECEIVES: u64 = 20;
 
 /// `file:DIR` or `sqs:URL`.
 pub(crate) async fn open_queue(text: &str, max_attempts: u64) -> Result<Arc<dyn Queue>, String> {

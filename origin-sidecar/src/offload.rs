@@ -23,6 +23,8 @@ mod progress;
 mod receipt;
 mod record;
 mod run;
+#[cfg(test)]
+pub(crate) mod simulation;
 pub mod status;
 mod store;
 mod tenant;

@@ -1,0 +1,273 @@
+//! What must always hold, whatever happens. The first thing that does not ends the schedule.
+
+use super::super::record::Terminal;
+use super::client::Plan;
+use super::world::{Execution, Job, State, Taking};
+use std::collections::BTreeMap;
+
+/// Between what a promise says and what a scheduler of milliseconds does.
+const SLACK_MS: u64 = 300;
+/// The bound of one call to the store.
+const STORE_MS: u64 = 5_000;
+const AUTH_MS: u64 = 2_000;
+const ENQUEUE_MS: u64 = 3_000;
+const WITHDRAW_MS: u64 = 1_000;
+/// `after` of the route `slow`.
+pub(super) const SLOW_AFTER_MS: u64 = 1_500;
+
+/// An id that was answered 202.
+#[derive(Debug, Clone)]
+pub(super) struct Promise {
+    pub job: usize,
+    pub request: usize,
+    pub number: u64,
+    pub is_adopted: bool,
+    pub key: Option<usize>,
+    /// The end that a client was told of, and when.
+    pub told: Option<(String, u64)>,
+}
+
+/// 202 only with something durable behind it.
+pub(super) fn promised(state: &mut State, promise: Promise) {
+    let Job { is_sent, is_adopted, outcome, .. } = &state.jobs[promise.job];
+    let is_durable = if promise.is_adopted { *is_adopted } else { *is_sent } || outcome.is_some();
+    let job = promise.job;
+    if !is_durable {
+        state.violated(|| format!("durable: j{job} was promised, and nothing is durable"));
+    }
+    let other =
+        state.promises.iter().find(|other| promise.key.is_some() && other.key == promise.key);
+    if let Some(other) = other.map(|other| other.job).filter(|other| *other != job) {
+        state.violated(|| format!("one key: j{job} and j{other} have the same key"));
+    }
+    state.promises.push(promise);
+}
+
+/// Every answer has its bound of time; a refusal of ours has no code.
+pub(super) fn in_time(
+    state: &mut State,
+    plan: &Plan,
+    code: Option<u16>,
+    took: u64,
+    troubled: bool,
+) {
+    let wait = plan.wait.unwrap_or(0) * 1_000;
+    let bound = match (plan.is_adopting(), code, troubled) {
+        // The application's own time.
+        (true, ..) if code != Some(202) => return,
+        (true, _, false) if plan.wait.is_some() => wait + SLACK_MS,
+        (true, _, false) => SLOW_AFTER_MS + SLACK_MS,
+        (true, _, true) => AUTH_MS + wait.max(SLOW_AFTER_MS) + ENQUEUE_MS + SLACK_MS,
+        // Inline, as a fallback.
+        (false, ..) if plan.route == "safe" && code.is_some_and(|code| code != 202) => return,
+        (false, _, false) => wait + SLACK_MS,
+        (false, _, true) => {
+            let reads = if plan.wait.is_some() { 5 * STORE_MS } else { 0 };
+            AUTH_MS + ENQUEUE_MS + WITHDRAW_MS + wait + reads + SLACK_MS
+        }
+    };
+    if took > bound {
+        let Plan { request, route, .. } = plan;
+        state.violated(|| format!("in time: r{request} ({route}) took {took} ms of {bound}"));
+    }
+}
+
+pub(super) fn looked(
+    state: &mut State,
+    job: usize,
+    code: u16,
+    took: u64,
+    wait: u64,
+    troubled: bool,
+) {
+    let bound = wait * 1_000 + if troubled { 7 * STORE_MS } else { 0 } + SLACK_MS;
+    if took > bound {
+        state.violated(|| format!("in time: a look at j{job} took {took} ms of {bound}"));
+    }
+    if ![503, 200, 201, 204].contains(&code) && code < 300 || code == 404 && !knows_404(state, job)
+    {
+        state.violated(|| format!("known: a look at j{job} was answered {code}"));
+    }
+}
+
+/// The application's own 404 may be a result.
+fn knows_404(state: &State, job: usize) -> bool {
+    let answer = state.jobs[job].outcome.as_ref().and_then(|end| end.outcome.answer.as_ref());
+    answer.is_some_and(|answer| answer.code == 404)
+}
+
+/// Whether the status is an end; an end never becomes another for those who look later.
+pub(super) fn status(
+    state: &mut State,
+    job: usize,
+    status: &serde_json::Value,
+    (asked, now): (u64, u64),
+) -> bool {
+    let said = status["status"].as_str().unwrap_or_default().to_owned();
+    if !["succeeded", "failed", "cancelled"].contains(&said.as_str()) {
+        let told = state.promises.iter().find(|of| of.job == job).and_then(|of| of.told.clone());
+        if let Some((was, _)) = told.filter(|(_, at)| *at < asked) {
+            state.violated(|| format!("final: j{job} was {was}, and is {said} now"));
+        }
+        return false;
+    }
+    let stored = state.jobs[job].outcome.as_ref().map(|end| end.outcome.status.as_str());
+    if stored != Some(said.as_str()) {
+        state.violated(|| format!("final: j{job} is told {said}, and is {stored:?}"));
+    }
+    for promise in state.promises.iter_mut().filter(|promise| promise.job == job) {
+        promise.told.get_or_insert_with(|| (said.clone(), now));
+    }
+    true
+}
+
+/// A result is what one execution answered.
+pub(super) fn result(state: &mut State, job: usize, code: u16, text: &str) {
+    let is_same = |of: &Execution| {
+        of.answer.as_ref().is_some_and(|(own, answer)| *own == code && answer == text)
+    };
+    let requests: Vec<usize> =
+        state.promises.iter().filter(|of| of.job == job).map(|of| of.request).collect();
+    let mut own = state
+        .executions
+        .iter()
+        .filter(|of| of.job.map_or(requests.contains(&of.request), |of| of == job));
+    if !own.any(is_same) {
+        state.violated(|| format!("result: of j{job} {code} {text:?} is no execution's answer"));
+    }
+}
+
+/// Called when the application begins to execute a job; the lease it is executed under.
+pub(super) fn began(state: &mut State, process: usize, job: usize) -> Option<Taking> {
+    let taking = state.jobs[job].leases.iter().rfind(|taking| taking.process == process).copied();
+    let Some(taking) = taking else {
+        state.violated(|| format!("leased: j{job} is executed without a lease"));
+        return None;
+    };
+    let ended = state.jobs[job].outcome.as_ref().map(|end| end.order);
+    if ended.is_some_and(|ended| ended < taking.order) {
+        state.violated(|| format!("once ended: j{job} is executed after its end"));
+    }
+    let is_other =
+        |of: &&Execution| of.job == Some(job) && of.is_open && state.processes[of.process].is_alive;
+    let other = state.executions.iter().find(is_other).and_then(|of| of.taking);
+    if let Some(other) = other {
+        overlap(state, job, taking, other);
+    }
+    Some(taking)
+}
+
+/// Two executions of one job: the earlier lease must have run out, and for a reason. Whoever took
+/// it first may have given it up since.
+fn overlap(state: &mut State, job: usize, one: Taking, other: Taking) {
+    let (first, last) = if one.order < other.order { (one, other) } else { (other, one) };
+    let next = state.jobs[job].leases.iter().find(|taking| taking.order > first.order);
+    let second = next.copied().unwrap_or(last);
+    let (holder, taker) = (state.processes[first.process], state.processes[second.process]);
+    let had_run_out = second.before.is_some_and(|before| before.until <= second.now);
+    let written = second.before.map_or(0, |before| before.written);
+    let why = holder.troubled >= written || holder.has_jumped || taker.has_jumped;
+    if !had_run_out {
+        let (first, second) = (first.process, last.process);
+        state.violated(|| format!("one at a time: j{job} runs in p{first} and p{second}"));
+    } else if !why {
+        state.violated(|| format!("one at a time: the lease of j{job} ran out for no reason"));
+    }
+}
+
+/// A message that somebody has in hand, and is well, does not become visible; one of a job that has
+/// ended may be let go.
+pub(super) fn received(
+    state: &mut State,
+    came: u64,
+    (message, job): (u64, usize),
+    (holder, ms): (usize, u64),
+) {
+    let vitals = state.processes[holder];
+    let is_well = vitals.is_alive
+        && !vitals.is_draining
+        && !vitals.has_jumped
+        && vitals.troubled + 3 * ms < came;
+    if is_well && state.jobs[job].outcome.is_none() {
+        state.violated(|| format!("in hand: m{message} came again, and p{holder} has it"));
+    }
+}
+
+/// A notification tells what is stored, under the job's own id.
+pub(super) fn told(state: &mut State, job: usize, event: &[u8]) {
+    let event: serde_json::Value = serde_json::from_slice(event).unwrap_or_default();
+    let said = event["data"]["status"].as_str().unwrap_or_default().to_owned();
+    let stored = state.jobs[job].outcome.as_ref().map(|end| end.outcome.status.as_str());
+    let is_id = event["id"].as_str() == Some(state.jobs[job].id.as_str());
+    if stored != Some(said.as_str()) || !is_id {
+        state.violated(|| format!("told: j{job} was told as {said}, and is {stored:?}"));
+    }
+}
+
+/// What must hold when everything has come to rest.
+pub(super) fn finally(state: &mut State) {
+    for promise in state.promises.clone() {
+        ended(state, &promise);
+    }
+    let requests: Vec<(usize, u64)> = state
+        .promises
+        .iter()
+        .filter(|of| of.is_adopted)
+        .map(|of| (of.request, of.number))
+        .collect();
+    let mut runs: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+    for of in &state.executions {
+        *runs.entry((of.request, of.number)).or_default() += 1;
+    }
+    for of in requests {
+        let count = runs.get(&of).copied().unwrap_or(0);
+        if count > 1 {
+            state.violated(|| format!("adopted once: r{} ran {count} times", of.0));
+        }
+    }
+    for job in state.mailbox.dead.clone() {
+        let ended = state.jobs[job].outcome.as_ref().map(|end| end.outcome.status);
+        if ended != Some(Terminal::Failed) {
+            state.violated(|| format!("dead letters: j{job} lies there, and is {ended:?}"));
+        }
+    }
+    inline_only(state);
+}
+
+fn ended(state: &mut State, promise: &Promise) {
+    let job = promise.job;
+    let Some(end) = state.jobs[job].outcome.clone() else {
+        return state.violated(|| format!("every promise ends: j{job} has no outcome"));
+    };
+    if promise.told.is_none() {
+        state.violated(|| format!("every promise ends: the end of j{job} can't be seen"));
+    }
+    let Some(answer) = end.outcome.answer else {
+        if end.outcome.status == Terminal::Succeeded {
+            state.violated(|| format!("result: j{job} succeeded without an answer"));
+        }
+        return;
+    };
+    let Some(bytes) = state.objects.read(&answer.object).cloned() else {
+        return state.violated(|| format!("result: that of j{job} is not in the store"));
+    };
+    if bytes.len() as u64 != answer.length {
+        state.violated(|| format!("result: that of j{job} has another length"));
+    }
+    result(state, job, answer.code, &String::from_utf8_lossy(&bytes));
+}
+
+/// A request that was withdrawn from the queue and executed inline is not executed as a job too.
+fn inline_only(state: &mut State) {
+    let withdrawn = |job: usize| state.jobs[job].is_withdrawn;
+    let found = state.executions.iter().find(|of| {
+        let inline = |other: &&Execution| {
+            other.job.is_none() && (other.request, other.number) == (of.request, of.number)
+        };
+        of.job.is_some_and(withdrawn) && state.executions.iter().any(|other| inline(&other))
+    });
+    let has_jumped = state.processes.iter().any(|vitals| vitals.has_jumped);
+    if let Some(request) = found.map(|of| of.request).filter(|_| !has_jumped) {
+        state.violated(|| format!("inline only: r{request} ran inline and as a job"));
+    }
+}

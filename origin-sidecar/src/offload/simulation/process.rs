@@ -1,0 +1,198 @@
+//! Processes: the real sidecar on a handle to the world, to be crashed, drained and started again.
+
+use super::super::consume::Consumer;
+use super::super::{accept, expire, status};
+use super::application::application;
+use super::log::What;
+use super::mailbox::SimQueue;
+use super::store::SimStore;
+use super::variants::Variant;
+use super::world::{Link, Vitals, Watch, World};
+use crate::app::{App, Parts};
+use crate::bindings::{Bindings, Upstream};
+use crate::body::Body;
+use crate::fields::View;
+use crate::proxy::handle::{Clean, Refused};
+use crate::proxy::inbound::{Inbound, Peer};
+use crate::proxy::{Upstreams, Worker};
+use crate::queue::Queue;
+use crate::results::Results;
+use crate::secrets::Secrets;
+use http::{Request, Response};
+use rules::sidecar::{self, Action};
+use rules::{Problem, Rules};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// The one queue of the rules.
+pub(super) const QUEUE: &str = "jobs";
+/// How far clocks are apart that are kept right.
+const SKEW_MS: u64 = 500;
+const DRAIN_POLL: Duration = Duration::from_millis(200);
+
+pub(super) struct Process {
+    pub link: Link,
+    pub worker: Arc<Worker>,
+    pub is_producer: bool,
+    fell: Notify,
+    consuming: Mutex<Option<JoinHandle<()>>>,
+    reaping: Option<JoinHandle<()>>,
+}
+
+fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
+    let queue: Arc<dyn Queue> = Arc::new(SimQueue(link.clone()));
+    let results: Arc<dyn Results> = Arc::new(SimStore(link.clone()));
+    let (queue, results) = variant.wrap(link, queue, results);
+    let app = Upstream::parse("app", "http://app:80").expect("a good address");
+    let bindings = Bindings {
+        app,
+        upstreams: BTreeMap::new(),
+        queues: BTreeMap::from([(QUEUE.to_owned(), queue)]),
+        results: Some(results),
+    };
+    Parts {
+        rules: Arc::clone(rules),
+        bindings,
+        clock: Arc::new(Watch(link.clone())),
+        secrets: Secrets::parse(&"s".repeat(32)).ok(),
+        shard: None,
+        spool: std::path::PathBuf::from("/nonexistent"),
+        admin_token: None,
+        cache_bytes: 0,
+    }
+}
+
+impl Process {
+    pub(super) fn start(
+        world: &Arc<World>,
+        rules: &Arc<Rules>,
+        is_producer: bool,
+        variant: Variant,
+        grace: Duration,
+    ) -> Arc<Self> {
+        let offset = world.draw(|rng| rng.below(SKEW_MS * 2)).cast_signed();
+        let offset = offset - SKEW_MS.cast_signed();
+        let process = {
+            let mut state = world.state();
+            state.processes.push(Vitals { is_alive: true, offset, ..Vitals::default() });
+            state.processes.len() - 1
+        };
+        let link = Link { world: Arc::clone(world), process };
+        world.note(process, What::Started { is_producer });
+        let app = Arc::new(App::new(parts(&link, rules, variant)).expect("an app"));
+        let upstreams = Upstreams::Local(application(link.clone()));
+        let worker = Arc::new(Worker { app, upstreams });
+        let (consuming, reaping) = (!is_producer).then(|| consume(&worker, grace)).unzip();
+        let (fell, consuming) = (Notify::new(), Mutex::new(consuming));
+        Arc::new(Self { link, worker, is_producer, fell, consuming, reaping })
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.link.is_alive()
+    }
+
+    pub(super) fn takes_requests(&self) -> bool {
+        self.is_producer && self.is_alive() && !*self.worker.app.draining().borrow()
+    }
+
+    /// From one moment to the next, whatever it is at.
+    pub(super) fn crash(&self) {
+        if !self.is_alive() {
+            return;
+        }
+        self.link.world.note(self.link.process, What::Crashed);
+        self.link.world.state().processes[self.link.process].is_alive = false;
+        if let Some(consuming) = self.consuming().take() {
+            consuming.abort();
+        }
+        if let Some(reaping) = &self.reaping {
+            reaping.abort();
+        }
+        self.fell.notify_waiters();
+    }
+
+    fn consuming(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.consuming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As at SIGTERM: what is under way has its grace (`serve::run`, `Consumer::run`), then the
+    /// process is gone.
+    pub(super) async fn drain(&self, grace: Duration) {
+        let ms = super::mailbox::millis(grace);
+        self.link.world.note(self.link.process, What::Draining { grace: ms });
+        self.link.world.state().processes[self.link.process].is_draining = true;
+        self.worker.app.drain();
+        let consuming = self.consuming().take();
+        if let Some(mut consuming) = consuming {
+            tokio::select! {
+                biased;
+                _ = &mut consuming => {}
+                () = self.fallen() => consuming.abort(),
+            }
+        } else {
+            let idle = async {
+                while !self.worker.app.metrics.is_idle() {
+                    tokio::time::sleep(DRAIN_POLL).await;
+                }
+            };
+            let _ = tokio::time::timeout(grace, idle).await;
+        }
+        self.crash();
+    }
+
+    /// Resolves when the process has crashed.
+    pub(super) async fn fallen(&self) {
+        let mut fell = std::pin::pin!(self.fell.notified());
+        fell.as_mut().enable();
+        if self.is_alive() {
+            fell.await;
+        }
+    }
+
+    /// A request from its hygiene on (`proxy::handle`).
+    pub(super) async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, Refused> {
+        let app = &self.worker.app;
+        let _in_flight = app.metrics.in_flight();
+        let rules = app.rules();
+        let (parts, body) = request.into_parts();
+        let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_trusted: false };
+        let inbound =
+            Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
+        let (method, headers) = (parts.method, parts.headers);
+        let decision = sidecar::decide(&rules, &inbound.head(&method, &View(&headers)));
+        match decision.action {
+            Action::Refuse(problem) => Err((problem, String::new())),
+            Action::Preflight { .. } => Err((Problem::NoRoute, String::new())),
+            Action::Reserved { path } => {
+                let job = path.split("/jobs/").nth(1).unwrap_or_default();
+                let (method, headers, inbound) = (&method, &headers, &inbound);
+                let asked = status::Asked { method, headers, inbound, job };
+                status::answer(app, &rules, asked, body).await
+            }
+            Action::Proceed(proceed) => {
+                let Some(route) = decision.route else {
+                    return Err((Problem::NoRoute, String::new()));
+                };
+                let offload = proceed.offload;
+                let (rules, is_forwarded) = (Arc::clone(&rules), false);
+                let clean = Clean { inbound, method, headers, body, rules, is_forwarded };
+                accept::accept(&self.worker, clean, route, proceed.target, None, offload).await
+            }
+        }
+    }
+}
+
+/// What `commands::consume` starts.
+fn consume(worker: &Arc<Worker>, grace: Duration) -> (JoinHandle<()>, JoinHandle<()>) {
+    let bindings = &worker.app.bindings;
+    let (Some(queue), Some(results)) = (bindings.queues.get(QUEUE), &bindings.results) else {
+        unreachable!("a process of a schedule has a queue and results");
+    };
+    let consumer = Consumer::new(Arc::clone(worker), QUEUE, Arc::clone(queue), Arc::clone(results));
+    let consuming = tokio::spawn(Arc::new(consumer.expect("random bytes")).run(grace));
+    (consuming, tokio::spawn(expire::reap(Arc::clone(worker), Arc::clone(results))))
+}
