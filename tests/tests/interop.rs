@@ -141,7 +141,7 @@ async fn a_pointer_out_of_our_place_is_no_job_and_holds_up_nobody() {
     }
     cloud.send("work", "{}", &[]).await;
     assert_eq!(app.until_asked("/reports", 1).await[0].body, "{}");
-    let counted = r#"spillway_jobs_total{outcome="undecodable",queue="work"}"#;
+    let counted = r#"spillway_jobs_total{outcome="undecodable",queue="work",reason="undecodable"}"#;
     eventually("they are counted", || async {
         (consumer.metric(counted).await >= 3.0).then_some(())
     })
