@@ -27,6 +27,9 @@ const RULES: &str = r#"
 const JOBS: usize = 5_000;
 /// Of all processes together.
 const KILLS: usize = 200;
+/// Jobs accepted or executed between two kills, on average; while a process starts there are as
+/// many again.
+const EVENTS: usize = 30;
 const PRODUCERS: usize = 2;
 const CONSUMERS: usize = 2;
 /// Clients of each producer.
@@ -158,10 +161,9 @@ impl World {
     /// Kills a process and starts another in its place, again and again, until there have been
     /// enough kills and jobs; how many kills. Both kinds of events of a job are spread over them.
     async fn kill(&self, processes: &mut [Spillway], mut dice: Dice) -> usize {
-        let between = 2 * JOBS / KILLS;
         let mut kills = 0;
         while kills < KILLS || self.progress.borrow().accepted < JOBS {
-            let until = self.progress.borrow().events + 1 + dice.below(2 * between - 1);
+            let until = self.progress.borrow().events + 1 + dice.below(2 * EVENTS - 1);
             self.until(|progress| progress.events >= until).await;
             let at = dice.below(processes.len());
             let is_producer = at < PRODUCERS;
