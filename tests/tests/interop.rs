@@ -1,7 +1,9 @@
 //! Others' programs on the other side: the library that receivers verify notifications with, the
 //! Extended Client that stores large messages, STS for pods without keys, and what KEDA reads.
 
-use support::{App, Cloud, Emulator, Gate, Reply, SECRET, Spillway, eventually, folder, python};
+use support::{
+    App, Cloud, Emulator, Gate, Reply, SECRET, Spillway, eventually, folder, python, run,
+};
 
 const RULES: &str = r#"
     [[route]]
@@ -41,21 +43,15 @@ async fn extended(emulator: &Emulator, lines: &str) -> String {
     python(&format!("{begin}{lines}"), &environment).await
 }
 
-/// What docs/security.md tells a receiver to do for its key.
+/// As docs/security.md tells to make it.
 async fn receivers_key() -> String {
-    let page = include_str!("../../docs/security.md");
-    let command =
-        page.split("```").find(|block| block.contains("python3 -c")).expect("the command");
     let folder = folder();
-    std::fs::write(folder.path().join("secret-file"), SECRET).expect("a file");
-    let output = tokio::process::Command::new("sh")
-        .args(["-c", command])
-        .current_dir(folder.path())
-        .output()
-        .await
-        .expect("a shell");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    let file = folder.path().join("secret-file");
+    std::fs::write(&file, SECRET).expect("a file");
+    let file = file.display().to_string();
+    let printed = run(&["jobs", "key", "--secret-file", &file]).await;
+    assert_eq!(printed.code, Some(0), "{}", printed.errors);
+    printed.output.trim().to_owned()
 }
 
 #[tokio::test]
