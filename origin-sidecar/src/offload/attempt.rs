@@ -145,22 +145,12 @@ impl Delivery<'_> {
         let started = Instant::now();
         let mut giving_up = self.consumer.giving_up.subscribe();
         let attempt = held.attempt;
-        tokio::select! {
+        let done = tokio::select! {
             biased;
             done = self.execute(job, attempt) => done,
             () = App::drained(&mut giving_up) => Done::GivenUp,
             Lost = self.renew(held) => Done::Lost,
             () = self.overtaken(job) => Done::Overtaken,
-        }
-    }
-
-    /// The end is looked for with the lease in hand: who had it before may have ended the job just
-    /// now. It is looked for before the body: a finished job's claim check is gone.
-    async fn begin(&self, job: &Job, attempt: u64) -> Done {
-        let (condition, before) = match self.end(job).await {
-            Some(End::Is(outcome)) => return Done::Ended(outcome),
-            Some(End::Open { condition, attempts }) => (condition, attempts),
-            None => return Done::GivenUp,
         };
         if !matches!(done, Done::Over(_)) {
             let seconds = &self.consumer.worker.app.metrics.jobs.run_seconds;
@@ -268,11 +258,6 @@ impl Delivery<'_> {
     async fn finish(&self, job: &Job, held: Held, done: Done) -> After {
         let consumer = self.consumer;
         match done {
-            Done::Ended(outcome) => self.close(job, &outcome).await,
-            Done::Undecodable(why) => {
-                held.release().await;
-                self.undecodable(&why)
-            }
             Done::Stored(outcome) => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
