@@ -87,7 +87,7 @@ impl Problem {
             Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key does not answer.", "Check the shard's upstream; retry after the time in Retry-After."),
             Self::ShardLoop => ("shard-loop", 508, "The request was forwarded to a shard that sends it on.", "Two sidecars disagree on who serves the range: compare their --shard and the map's epoch at /metrics."),
             Self::BodyTooLarge => ("body-too-large", 413, "The body is larger than the route allows.", "Send less, or raise the route's max_body."),
-            Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued; nothing was started.", "Retry after the time in Retry-After. The operator finds the cause in spillway_offload_requests_total by reason."),
+            Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued.", "Retry after the time in Retry-After, with the same Idempotency-Key if there was one; the detail says whether the job may be run all the same. The operator finds the cause in spillway_offload_requests_total by reason."),
             Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first."),
             Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),
             Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it is not yours.", "Use the Location of the 202 answer, with the same credentials."),

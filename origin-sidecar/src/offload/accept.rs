@@ -139,11 +139,13 @@ async fn enqueue(
         Err(NotQueued::Unavailable(name, detail)) => {
             metrics.offered(&route, name, reason);
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
-            let is_inline = offered.rule.fallback == Fallback::Inline && !is_keyed;
-            if is_inline && withdrawn(worker, &tools, &id).await {
+            // A retry with the key is the same job: nothing needs to be taken back.
+            let is_withdrawn = !is_keyed && withdrawn(worker, &tools, &id).await;
+            if is_withdrawn && offered.rule.fallback == Fallback::Inline {
                 return inline(worker, offered, resolved).await;
             }
-            return Err((Problem::OffloadUnavailable, detail));
+            let started = if is_withdrawn { "nothing is started" } else { MAY_BE_STARTED };
+            return Err((Problem::OffloadUnavailable, format!("{detail}; {started}")));
         }
     }
     metrics.offered(&route, "queued", reason);
@@ -195,17 +197,20 @@ fn choose_id(
     Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, false))
 }
 
-/// Before a request that may be in the queue after all is executed inline, the job is cancelled:
-/// a message that arrives late is then not run a second time. The lease comes first: a message that
-/// arrived early is being run.
+/// What a client is told when its message may be in the queue after all.
+const MAY_BE_STARTED: &str = "the job may be run all the same; retry with the same Idempotency-Key";
+
+/// A request whose send failed may be in the queue after all. The job is cancelled, so that a
+/// message that arrives late is not run besides the client's retry, or the execution inline. The
+/// lease comes first: a message that arrived early is being run.
 async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
     /// Longer than the budget and the difference of two clocks.
     const LEASE_MS: u64 = 15_000;
     let (now, results) = (worker.app.clock.now(), tools.results.as_ref());
     let until = now.saturating_add(LEASE_MS);
-    let lease = Lease { holder: "inline".to_owned(), until, attempt: 0 };
-    let outcome = Outcome::without_answer(id, Terminal::Cancelled, "inline", now);
+    let lease = Lease { holder: "withdrawn".to_owned(), until, attempt: 0 };
+    let outcome = Outcome::without_answer(id, Terminal::Cancelled, "withdrawn", now);
     let written = async {
         record::write(results, &lease_key(id), &lease, Condition::IfAbsent).await?;
         record::write(results, &outcome_key(id), &outcome, Condition::IfAbsent).await

@@ -142,7 +142,7 @@ impl Course {
                 is_told: true,
             };
         }
-        let effect = if roll % 4 == 0 { rng.below(8) } else { 0 };
+        let effect = if roll.is_multiple_of(4) { rng.below(8) } else { 0 };
         Self { effect: Some(effect), answer: effect + rng.pick(&[0, 1, 3, 20]), is_told: true }
     }
 
