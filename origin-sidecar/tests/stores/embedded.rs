@@ -158,6 +158,45 @@ async fn a_file_of_another_format_is_refused() {
     assert!(error.contains("format 99") && error.contains("results.db"), "{error}");
 }
 
+/// What a power cut leaves of writes that nobody had been told of: the log up to some byte of them,
+/// and anything after it.
+#[tokio::test]
+async fn a_torn_write_takes_nothing_that_was_acknowledged() {
+    let dir = Directory::new();
+    let queue = queue(dir.path());
+    let acknowledged = ["a", "b", "c"];
+    for name in acknowledged {
+        queue.send(message(name)).await.expect("sent");
+    }
+    let log = dir.path().join("queue.db-wal");
+    let safe = std::fs::metadata(&log).expect("the log").len() as usize;
+    for _ in 0..5 {
+        queue.send(message(&"torn".repeat(1000))).await.expect("sent");
+    }
+    let whole = std::fs::read(&log).expect("the log");
+    let file = std::fs::read(dir.path().join("queue.db")).expect("the file");
+    for cut in (safe..whole.len()).step_by(997) {
+        for rest in [&[][..], &[0; 4096][..], &[0xA5; 5000][..]] {
+            let torn = Directory::new();
+            std::fs::write(torn.path().join("queue.db"), &file).expect("written");
+            let log = [&whole[..cut], rest].concat();
+            std::fs::write(torn.path().join("queue.db-wal"), log).expect("written");
+            let found = self::queue(torn.path());
+            let mut bodies = Vec::new();
+            loop {
+                let messages = found.receive(10, Duration::ZERO, VISIBILITY).await.expect("intact");
+                if messages.is_empty() {
+                    break;
+                }
+                bodies.extend(messages.into_iter().map(|message| message.body));
+            }
+            assert_eq!(bodies[..3], acknowledged, "cut at {cut}");
+            assert!(bodies[3..].iter().all(|body| *body == "torn".repeat(1000)), "cut at {cut}");
+            found.send(message("after")).await.expect("it goes on");
+        }
+    }
+}
+
 #[tokio::test]
 async fn racing_creates_of_two_handles_have_one_winner() {
     let dir = Directory::new();
