@@ -2,7 +2,9 @@
 //! died; and objects that have outlived their job.
 
 use super::adopt;
-use super::record::{self, ADOPTED, Adopted, EXPIRING, End, Outcome, Terminal, outcome_key};
+use super::record::{
+    self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
+};
 use crate::app::App;
 use crate::proxy::Worker;
 use crate::results::{PutError, Results, StoreError};
@@ -133,10 +135,89 @@ async fn sweep_once(app: &App, results: &dyn Results) -> Result<u64, StoreError>
             let Some(last) = page.last() else { break };
             after.clone_from(&last.key);
             for object in page.iter().filter(|object| object.written < before) {
-                results.delete(&object.key).await?;
-                count += 1;
+                if may_go(results, &object.key).await? {
+                    results.delete(&object.key).await?;
+                    count += 1;
+                }
             }
         }
     }
     Ok(count)
+}
+
+/// The body of a job that still waits is needed, however old it is.
+async fn may_go(results: &dyn Results, key: &str) -> Result<bool, StoreError> {
+    match key.strip_prefix(PAYLOAD) {
+        Some(id) => Ok(matches!(record::end(results, id).await?, End::Is(_))),
+        None => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::Parts;
+    use crate::bindings::{Bindings, Upstream};
+    use crate::clock::{Clock, System};
+    use crate::results::Condition;
+    use crate::results::dir::DirResults;
+    use bytes::Bytes;
+    use rules::Rules;
+
+    const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
+
+    /// So many milliseconds from now.
+    struct Later(u64);
+
+    impl Clock for Later {
+        fn now(&self) -> u64 {
+            System.now() + self.0
+        }
+    }
+
+    fn app(clock: Later) -> App {
+        let upstream = Upstream::parse("app", "http://127.0.0.1:1").expect("an address");
+        let bindings = Bindings {
+            app: upstream,
+            upstreams: Default::default(),
+            queues: Default::default(),
+            results: None,
+        };
+        let parts = Parts {
+            rules: Arc::new(Rules::from_toml(RULES).expect("good rules")),
+            bindings,
+            clock: Arc::new(clock),
+            secrets: None,
+            shard: None,
+            spool: std::env::temp_dir(),
+            admin_token: None,
+            cache_bytes: 0,
+        };
+        App::new(parts).expect("an app")
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_removed_and_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("spillway-expire-{}", std::process::id()));
+        let results = DirResults::open(&dir).expect("a store");
+        for number in 0..PAGE + 1 {
+            let key = format!("results/{number}");
+            results.put(&key, Bytes::new(), Condition::Always).await.expect("stored");
+        }
+        let others =
+            ["jobs/a", "adopted/a", "shards/market_data", "payload/failed", "payload/waits"];
+        for key in others {
+            results.put(key, Bytes::new(), Condition::Always).await.expect("stored");
+        }
+        lost(&results, "failed", 1).await.expect("an outcome");
+        const DAY_MS: u64 = 86_400_000;
+        let longest = app(Later(3 * DAY_MS - 60_000));
+        assert_eq!(sweep_once(&longest, &results).await, Ok(0), "the longest TTL and a day");
+        let after = app(Later(3 * DAY_MS + 60_000));
+        assert_eq!(sweep_once(&after, &results).await, Ok(PAGE as u64 + 4));
+        for (key, why) in [("shards/market_data", "no job's"), ("payload/waits", "still needed")] {
+            assert!(results.head(key).await.expect("an answer").is_some(), "{key} is {why}");
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
 }

@@ -229,7 +229,7 @@ pub fn accepted_key(id: &str) -> String {
 }
 
 pub fn payload_key(id: &str) -> String {
-    format!("payload/{id}")
+    format!("{PAYLOAD}{id}")
 }
 
 pub fn progress_key(id: &str) -> String {
@@ -244,9 +244,13 @@ pub fn notified_key(id: &str) -> String {
     format!("notified/{id}")
 }
 
+/// Where bodies lie that did not fit into their message.
+pub const PAYLOAD: &str = "payload/";
+
 /// Where leases of adopted executions lie.
 pub const ADOPTED: &str = "adopted/";
 
-/// Where everything else of jobs lies that is removed when it has expired.
+/// Where everything else of jobs lies that is removed when it has expired. A payload comes before
+/// the outcome that says whether it is still needed.
 pub const EXPIRING: [&str; 8] =
-    ["outcome/", "results/", "jobs/", "payload/", "progress/", "failed/", "notified/", "leases/"];
+    [PAYLOAD, "outcome/", "results/", "jobs/", "progress/", "failed/", "notified/", "leases/"];
