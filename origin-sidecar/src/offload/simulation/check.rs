@@ -164,7 +164,9 @@ fn overlap(state: &mut State, job: usize, one: Taking, other: Taking) {
     let next = state.jobs[job].leases.iter().find(|taking| taking.order > first.order);
     let second = next.copied().unwrap_or(last);
     let (holder, taker) = (state.processes[first.process], state.processes[second.process]);
-    let had_run_out = second.before.is_some_and(|before| before.until <= second.now);
+    // A clock that was set while the lease was being taken may have said anything.
+    let has_run_out = |before: super::world::Before| before.until <= second.now || taker.has_jumped;
+    let had_run_out = second.before.is_some_and(has_run_out);
     let written = second.before.map_or(0, |before| before.written);
     let why = holder.troubled >= written || holder.has_jumped || taker.has_jumped;
     if !had_run_out {
