@@ -44,7 +44,7 @@ fn rules(set: usize) -> Arc<Rules> {
     route("always", "when = \"always\"\nauth = \"none\"");
     route("keyed", &format!("when = \"always\"\nauth = {caller}"));
     route("safe", "when = \"always\"\nauth = \"none\"\nretry = \"safe\"\nfallback = \"inline\"");
-    route("prefer", "when = \"prefer\"\nauth = \"none\"");
+    route("prefer", "when = \"prefer\"\nauth = \"none\"\ndeadline = \"30s\"\nconcurrency = 1");
     route("slow", &format!("when = \"slow\"\nafter = \"{after}ms\"\nauth = {caller}"));
     Arc::new(Rules::from_toml(&text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}")))
 }

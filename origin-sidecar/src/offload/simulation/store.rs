@@ -106,7 +106,7 @@ impl State {
         if let Some(first) = &self.jobs[job].outcome {
             let first = first.outcome.status;
             let second = outcome.status;
-            self.violated(|| format!("j{job} has a second outcome: {first:?}, then {second:?}"));
+            self.violated(|| format!("one outcome: j{job} has two, {first:?} and {second:?}"));
         }
         let what = What::Ended { job, status: number(outcome.status) };
         self.log.push(Event { at, process: link.process, what });
