@@ -111,7 +111,7 @@ impl State {
         let what = What::Ended { job, status: number(outcome.status) };
         self.log.push(Event { at, process: link.process, what });
         let order = self.log.len();
-        self.jobs[job].is_withdrawn |= outcome.reason.as_deref() == Some("inline");
+        self.jobs[job].is_withdrawn |= outcome.reason.as_deref() == Some("withdrawn");
         self.jobs[job].outcome = Some(Ending { order, outcome });
     }
 
