@@ -61,9 +61,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The whole group: gunicorn and celery have children.
+        // The whole group: gunicorn and celery have children. The `--` is vital: procps' kill takes
+        // a bare `-1234` for the option `-1`, and then kills everything there is.
         if let Some(id) = self.child.id() {
-            let _ = std::process::Command::new("kill").args(["-KILL", &format!("-{id}")]).status();
+            let group = format!("-{id}");
+            let _ = std::process::Command::new("kill").args(["-s", "KILL", "--", &group]).status();
         }
     }
 }
