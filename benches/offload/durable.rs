@@ -4,14 +4,15 @@
 use rusqlite::{Connection, params};
 use spillway::queue::file::FileQueue;
 use spillway::queue::{Message, Queue};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 64;
-const TIME: Duration = Duration::from_secs(4);
+const TIME: Duration = Duration::from_secs(3);
 /// Taken in turns, so that a disk that changes its mind hits both; the median counts.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const BODY_BYTES: usize = 600;
 
 /// Sends a second.
@@ -22,11 +23,23 @@ pub(crate) struct Durable {
 
 pub(crate) async fn measure() -> Durable {
     let (mut queue, mut raw) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        raw.push(tokio::task::spawn_blocking(raw_sends).await.expect("no panic"));
-        queue.push(queue_sends().await);
+    // Removed at the very end: freeing a large file keeps the disk busy for seconds.
+    let folders: Vec<_> = (0..2 * ROUNDS).map(|_| folder()).collect();
+    for pair in folders.chunks(2) {
+        let [one, other] = pair else { continue };
+        settle().await;
+        let path = one.path().to_owned();
+        raw.push(tokio::task::spawn_blocking(move || raw_sends(&path)).await.expect("no panic"));
+        settle().await;
+        queue.push(queue_sends(other.path()).await);
     }
     Durable { queue: median(queue), raw: median(raw) }
+}
+
+/// What others left to be written must not be written during the measurement.
+async fn settle() {
+    let synced = tokio::process::Command::new("sync").status().await;
+    assert!(synced.is_ok_and(|status| status.success()), "sync failed");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -39,9 +52,8 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(disk).expect("a folder")
 }
 
-async fn queue_sends() -> f64 {
-    let folder = folder();
-    let queue = Arc::new(FileQueue::open(folder.path(), 5).expect("a queue"));
+async fn queue_sends(folder: &Path) -> f64 {
+    let queue = Arc::new(FileQueue::open(folder, 5).expect("a queue"));
     let began = Instant::now();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -64,9 +76,8 @@ async fn queue_sends() -> f64 {
     f64::from(sent) / began.elapsed().as_secs_f64()
 }
 
-fn raw_sends() -> f64 {
-    let folder = folder();
-    let db = Connection::open(folder.path().join("raw.db")).expect("a file");
+fn raw_sends(folder: &Path) -> f64 {
+    let db = Connection::open(folder.join("raw.db")).expect("a file");
     db.pragma_update(None, "journal_mode", "wal").expect("a log");
     db.pragma_update(None, "synchronous", "full").expect("durable");
     db.execute_batch("CREATE TABLE jobs (id INTEGER PRIMARY KEY, body TEXT NOT NULL, visible_at INTEGER NOT NULL) STRICT; CREATE INDEX visible ON jobs (visible_at)").expect("a table");

@@ -70,7 +70,9 @@ impl std::fmt::Display for Receipt {
     }
 }
 
-/// Returns the new message's id.
+/// Returns the new message's id: its time before 80 random bits, so that ids made one after another
+/// lie side by side in their index. Random ones dirty a page of it each, and a commit of 64 messages
+/// wrote three times as much.
 pub(super) fn send(
     db: &Connection,
     body: &str,
@@ -80,7 +82,8 @@ pub(super) fn send(
 ) -> Result<String> {
     db.prepare_cached(
         "INSERT INTO messages (id, body, attributes, sent, visible_at, receives, grp)
-         VALUES (lower(hex(randomblob(16))), ?1, ?2, ?3, ?3, 0, ?4) RETURNING id",
+         VALUES (printf('%012x', ?3) || lower(hex(randomblob(10))), ?1, ?2, ?3, ?3, 0, ?4)
+         RETURNING id",
     )?
     .query_row(params![body, attributes, now, group], |row| row.get(0))
 }

@@ -4,11 +4,17 @@
 use super::error_name;
 use rusqlite::{Connection, Result as Sql, TransactionBehavior};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Operations that wait for the writer. At the 16,000 per second measured on the slowest disk this
 /// is a sixteenth of a second; more waiting means that the disk has stopped.
 const WAITING_MAX: usize = 1024;
+
+/// How long the writer waits for as many operations as came with the last batch: those whom that one
+/// answered are about to ask again, and would otherwise wait for a sync of two or three early ones.
+/// A sync takes longer on every disk, and a client that is alone is never waited for.
+const LINGER: Duration = Duration::from_micros(300);
 
 /// Operations in one transaction: the first of a batch never waits for more than this many others,
 /// and with messages of 1 MiB the log grows by 256 MiB at most.
@@ -72,7 +78,7 @@ impl<W: Work> Writer<W> {
         let (operations, waiting) = sync_channel(WAITING_MAX);
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || Thread { db, work }.run(&waiting))
+            .spawn(move || Thread { db, work, last: 1 }.run(&waiting))
             .map_err(|error| format!("the store's writer thread: {error}"))?;
         Ok(Self { operations })
     }
@@ -98,6 +104,8 @@ fn stopped() -> Fault {
 struct Thread<W> {
     db: Connection,
     work: W,
+    /// Operations of the last batch.
+    last: usize,
 }
 
 impl<W: Work> Thread<W> {
@@ -109,12 +117,21 @@ impl<W: Work> Thread<W> {
     }
 
     /// Waits for the first operation and takes along all that are there. None: the store is closed.
-    fn next_batch(&self, waiting: &Receiver<Operation<W>>) -> Option<Vec<Operation<W>>> {
+    fn next_batch(&mut self, waiting: &Receiver<Operation<W>>) -> Option<Vec<Operation<W>>> {
         let mut batch = Vec::new();
         if !self.work.is_due() {
             batch.push(waiting.recv().ok()?);
         }
+        let until = Instant::now() + LINGER;
+        while batch.len() < self.last {
+            let left = until.saturating_duration_since(Instant::now());
+            match waiting.recv_timeout(left) {
+                Ok(operation) => batch.push(operation),
+                Err(_) => break,
+            }
+        }
         batch.extend(waiting.try_iter().take(BATCH_MAX - batch.len()));
+        self.last = batch.len();
         batch.retain(|it| !it.answer.is_closed() || W::outlives_caller(&it.order));
         Some(batch)
     }
