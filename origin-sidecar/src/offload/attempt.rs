@@ -4,7 +4,7 @@ use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
 use super::lease::{Held, Lost};
 use super::notify::{self, Notice};
-use super::record::{self, Copy, End, Outcome, Terminal, failed_key, lease_key, payload_key};
+use super::record::{self, Copy, End, Outcome, Terminal, failed_key, payload_key};
 use super::run::{self, Ended, Verdict};
 use super::store;
 use super::turn::Slot;
@@ -22,8 +22,8 @@ const CANCEL_POLL: Duration = Duration::from_secs(2);
 
 /// What becomes of the message.
 enum After {
-    /// The job has ended, and what only a job that runs needs goes with the message.
-    Close(Vec<String>),
+    /// The job has ended: the lease and a claim check that nobody needs any more go with the message.
+    Close(Held, Option<String>),
     GiveBack(Duration),
     /// Not ours any more, or for the dead letters.
     Leave,
@@ -69,13 +69,14 @@ pub(super) async fn work(consumer: &Consumer, received: Received, slot: Slot) {
         never = delivery.keep() => match never {},
     };
     match after {
-        After::Close(keys) => {
+        After::Close(held, payload) => {
             // The message first: without it nobody needs the rest.
             consumer.delete(&received).await;
-            for key in keys {
-                if let Err(error) = consumer.results.delete(&key).await {
-                    tracing::debug!(key, %error, "not removed; it expires");
-                }
+            held.remove().await;
+            if let Some(key) = payload
+                && let Err(error) = consumer.results.delete(&key).await
+            {
+                tracing::debug!(key, %error, "not removed; it expires");
             }
         }
         After::GiveBack(delay) => consumer.give_back(&received, delay).await,
@@ -261,9 +262,9 @@ impl Delivery<'_> {
             Done::Stored(outcome) => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
-                self.close(job, &outcome).await
+                self.close(job, held, &outcome).await
             }
-            Done::Over(outcome) => self.close(job, &outcome).await,
+            Done::Over(outcome) => self.close(job, held, &outcome).await,
             Done::Undecodable(why) => {
                 held.release().await;
                 self.undecodable(&why)
@@ -271,7 +272,7 @@ impl Delivery<'_> {
             Done::Overtaken => match self.end(job).await {
                 Some(End::Is(outcome)) => {
                     consumer.count(outcome.status.as_str(), "overtaken");
-                    self.close(job, &outcome).await
+                    self.close(job, held, &outcome).await
                 }
                 _ => DRAINED,
             },
@@ -298,7 +299,7 @@ impl Delivery<'_> {
     }
 
     /// The job has ended: tell, then nothing is left to do but remove what it needed.
-    async fn close(&self, job: &Job, outcome: &Outcome) -> After {
+    async fn close(&self, job: &Job, held: Held, outcome: &Outcome) -> After {
         let consumer = self.consumer;
         if outcome.status != Terminal::Cancelled && !self.tell(job, outcome).await {
             // The next delivery goes on telling.
@@ -307,12 +308,9 @@ impl Delivery<'_> {
         let (queue, job_id, end) = (&consumer.name, &job.id, outcome.status.as_str());
         let reason = outcome.reason.as_deref();
         tracing::info!(queue, job = job_id, outcome = end, reason, "job finished");
-        let mut keys = vec![lease_key(&job.id)];
         // A failed job's body is needed to run it again.
-        if envelope::is_claim_check(self.received) && outcome.status != Terminal::Failed {
-            keys.push(payload_key(&job.id));
-        }
-        After::Close(keys)
+        let is_left = envelope::is_claim_check(self.received) && outcome.status != Terminal::Failed;
+        After::Close(held, is_left.then(|| payload_key(&job.id)))
     }
 
     /// Tells the receivers; `false` when the grace period ended first.

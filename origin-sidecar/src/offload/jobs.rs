@@ -233,6 +233,11 @@ impl Stores {
             Terminal::Failed => {}
             status => return Err(format!("{id} has {}, not failed", status.as_str())),
         }
+        if let Some(seconds) = self.held(id).await? {
+            return Err(format!(
+                "{id}: its consumer is still telling of its end; call this again in {seconds} s"
+            ));
+        }
         let marked =
             Outcome { status: Terminal::Requeued, answer: None, finished: self.now, ..outcome };
         let condition = Condition::IfMatch(etag);
@@ -243,11 +248,32 @@ impl Stores {
             }
             Err(PutError::Failed(error)) => return Err(error.to_string()),
         }
-        // Attempts are counted anew, and its receivers are told of the new end.
-        for key in [lease_key(id), notified_key(id)] {
-            results.delete(&key).await.map_err(text)?;
-        }
+        self.forget_attempts(id).await?;
+        // Its receivers are told of the new end.
+        results.delete(&notified_key(id)).await.map_err(text)?;
         Ok(marked)
+    }
+
+    /// For how long somebody has the job, in seconds.
+    async fn held(&self, id: &str) -> Result<Option<u64>, String> {
+        let found = record::read::<Lease>(self.results.as_ref(), &lease_key(id)).await;
+        let rest = found.map_err(text)?.map(|(lease, _)| lease.until.saturating_sub(self.now));
+        Ok(rest.filter(|rest| *rest > 0).map(|rest| rest.div_ceil(1_000)))
+    }
+
+    /// Attempts are counted anew, unless one is under way: a duplicate of the message may be run as
+    /// soon as the end is taken back.
+    async fn forget_attempts(&self, id: &str) -> Result<(), String> {
+        let (results, key) = (self.results.as_ref(), lease_key(id));
+        let found = record::read::<Lease>(results, &key).await.map_err(text)?;
+        let Some((_, etag)) = found.filter(|(lease, _)| lease.until <= self.now) else {
+            return Ok(());
+        };
+        let anew = Lease { holder: "retry".to_owned(), until: 0, attempt: 0 };
+        match record::write(results, &key, &anew, Condition::IfMatch(etag)).await {
+            Ok(_) | Err(PutError::Precondition) => Ok(()),
+            Err(PutError::Failed(error)) => Err(error.to_string()),
+        }
     }
 
     /// Brings dead letters back into their queue, by receive, send and delete: each is in one of the
@@ -294,7 +320,7 @@ impl Stores {
         match found.map(|(outcome, _)| outcome.status) {
             Some(Terminal::Succeeded | Terminal::Cancelled) => return Ok(false),
             Some(Terminal::Failed | Terminal::Requeued) => drop(self.requeue(id).await?),
-            None => results.delete(&lease_key(id)).await.map_err(text)?,
+            None => self.forget_attempts(id).await?,
         }
         Ok(true)
     }

@@ -108,6 +108,21 @@ impl Held {
         Ok(())
     }
 
+    /// The job has ended, and its lease is of no use. A removal can't be conditional: it is only
+    /// tried while the lease is ours for longer than that may take, as nobody retries the job until
+    /// then. Otherwise it is given up, and expires with the rest.
+    pub(super) async fn remove(self) {
+        const REMOVAL_MS: u64 = 15_000;
+        let found = record::read::<Lease>(self.results.as_ref(), &self.key).await;
+        let Ok(Some((lease, _))) = found else { return };
+        if lease.holder != self.holder || lease.until < self.clock.now() + REMOVAL_MS {
+            return self.release().await;
+        }
+        if let Err(error) = self.results.delete(&self.key).await {
+            tracing::debug!(lease = self.key, %error, "lease not removed; it expires");
+        }
+    }
+
     /// The attempt is over and the job is not: the next one may begin, and is counted.
     pub(super) async fn release(mut self) {
         if let Err(error) = self.write(0).await {
