@@ -12,6 +12,7 @@ mod client;
 mod faults;
 mod log;
 mod mailbox;
+mod operator;
 mod process;
 mod schedule;
 mod store;

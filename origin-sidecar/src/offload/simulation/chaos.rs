@@ -37,8 +37,15 @@ fn happen(stage: &Arc<Stage>, kind: u64, seat: usize, ends: &mut JoinSet<()>) {
     let ms = world.draw(|rng| rng.between(500, 40_000));
     match kind {
         0 => {
-            process.crash();
-            ends.spawn(restart(Arc::clone(stage), seat, ms / 2));
+            let stage = Arc::clone(stage);
+            let is_aimed = process.is_producer && stage.world.draw(|rng| rng.chance(700));
+            ends.spawn(async move {
+                if is_aimed {
+                    in_the_middle(&stage).await;
+                }
+                process.crash();
+                restart(stage, seat, ms / 2).await;
+            });
         }
         1 => {
             let stage = Arc::clone(stage);
@@ -67,6 +74,14 @@ fn happen(stage: &Arc<Stage>, kind: u64, seat: usize, ends: &mut JoinSet<()>) {
             world.state().store_out_until = now + ms;
         }
     }
+}
+
+/// A moment when somebody is being answered, if one comes soon.
+async fn in_the_middle(stage: &Stage) {
+    const SOON: Duration = Duration::from_secs(20);
+    let _ = tokio::time::timeout(SOON, stage.world.asked.notified()).await;
+    let after = stage.world.draw(|rng| rng.below(40));
+    tokio::time::sleep(Duration::from_millis(after)).await;
 }
 
 async fn restart(stage: Arc<Stage>, seat: usize, after: u64) {

@@ -90,10 +90,13 @@ pub(super) fn looked(
     }
 }
 
-/// The application's own 404 may be a result.
+/// The application's own 404 may be a result, also of an end that was taken back.
 fn knows_404(state: &State, job: usize) -> bool {
     let answer = state.jobs[job].outcome.as_ref().and_then(|end| end.outcome.answer.as_ref());
-    answer.is_some_and(|answer| answer.code == 404)
+    let said_so = |of: &Execution| {
+        of.job == Some(job) && of.answer.as_ref().is_some_and(|(code, _)| *code == 404)
+    };
+    answer.is_some_and(|answer| answer.code == 404) || state.executions.iter().any(said_so)
 }
 
 /// Whether the status is an end; an end never becomes another for those who look later.
@@ -106,13 +109,18 @@ pub(super) fn status(
     let said = status["status"].as_str().unwrap_or_default().to_owned();
     if !["succeeded", "failed", "cancelled"].contains(&said.as_str()) {
         let told = state.promises.iter().find(|of| of.job == job).and_then(|of| of.told.clone());
-        if let Some((was, _)) = told.filter(|(_, at)| *at < asked) {
+        let is_requeued = state.jobs[job].is_requeued;
+        if let Some((was, _)) = told.filter(|(_, at)| *at < asked && !is_requeued) {
             state.violated(|| format!("final: j{job} was {was}, and is {said} now"));
         }
         return false;
     }
     let stored = state.jobs[job].outcome.as_ref().map(|end| end.outcome.status.as_str());
     if stored != Some(said.as_str()) {
+        // Of a job that was taken back, the end before.
+        if state.jobs[job].is_requeued {
+            return false;
+        }
         state.violated(|| format!("final: j{job} is told {said}, and is {stored:?}"));
     }
     for promise in state.promises.iter_mut().filter(|promise| promise.job == job) {
@@ -123,6 +131,10 @@ pub(super) fn status(
 
 /// A result is what one execution answered.
 pub(super) fn result(state: &mut State, job: usize, code: u16, text: &str) {
+    // Taken back between the look at the status and this one.
+    if state.jobs[job].is_requeued && code == 409 {
+        return;
+    }
     let is_same = |of: &Execution| {
         of.answer.as_ref().is_some_and(|(own, answer)| *own == code && answer == text)
     };
@@ -188,8 +200,9 @@ pub(super) fn received(
     let vitals = state.processes[holder];
     let is_well = vitals.is_alive
         && !vitals.is_draining
-        && !vitals.has_jumped
-        && vitals.troubled + 3 * ms < came;
+        && vitals.troubled + 3 * ms < came
+        // Whose clock is set may take the lease; the holder then lets the message go.
+        && !state.processes.iter().any(|vitals| vitals.has_jumped);
     if is_well && state.jobs[job].outcome.is_none() {
         state.violated(|| format!("in hand: m{message} came again, and p{holder} has it"));
     }
@@ -201,7 +214,8 @@ pub(super) fn told(state: &mut State, job: usize, event: &[u8]) {
     let said = event["data"]["status"].as_str().unwrap_or_default().to_owned();
     let stored = state.jobs[job].outcome.as_ref().map(|end| end.outcome.status.as_str());
     let is_id = event["id"].as_str() == Some(state.jobs[job].id.as_str());
-    if stored != Some(said.as_str()) || !is_id {
+    let is_stored = stored == Some(said.as_str()) || state.jobs[job].is_requeued;
+    if !is_stored || !is_id {
         state.violated(|| format!("told: j{job} was told as {said}, and is {stored:?}"));
     }
 }

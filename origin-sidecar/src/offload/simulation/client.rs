@@ -145,6 +145,7 @@ async fn submit(
     let (world, request) = (&stage.world, plan.request);
     let asked = world.now();
     world.note(NOBODY, What::Asked { request, number, route: plan.route });
+    world.asked.notify_waiters();
     let got = ask(process, plan.request(number), plan.patience).await;
     let took = world.now() - asked;
     let troubled = world.state().processes[process.link.process].troubled >= asked;

@@ -5,7 +5,7 @@ use super::faults::{Rng, seed_system};
 use super::process::Process;
 use super::variants::Variant;
 use super::world::World;
-use super::{chaos, check, log};
+use super::{chaos, check, log, operator};
 use crate::bindings::SPARE_RECEIVES;
 use rules::Rules;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -167,10 +167,11 @@ async fn play(world: Arc<World>, rules: Arc<Rules>, variant: Variant) {
         }
         clients.spawn(client::run(Arc::clone(&stage), plan));
     }
-    chaos::run(Arc::clone(&stage), active).await;
+    tokio::join!(biased; chaos::run(Arc::clone(&stage), active), operator::run(&stage, active));
     let now = world.now();
     world.state().calm(now);
     while clients.join_next().await.is_some() && !is_violated(&world) {}
+    operator::finish(&stage).await;
     while !stage.is_at_rest() && !is_violated(&world) {
         if world.now() > now + SETTLED_MS {
             world.state().violated(|| "at rest: something goes on for ever".to_owned());

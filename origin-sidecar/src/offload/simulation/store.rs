@@ -1,6 +1,6 @@
 //! The store: objects with etags and conditional writes. What is written about a job is noted.
 
-use super::super::record::{Adopted, Lease, Outcome};
+use super::super::record::{Adopted, Lease, Outcome, Terminal};
 use super::log::{Event, What, hash_text, number};
 use super::world::{Before, Ending, Link, State, Taking, To};
 use crate::queue::Boxed;
@@ -103,6 +103,11 @@ impl State {
         let Ok(outcome) = serde_json::from_slice::<Outcome>(bytes) else {
             return self.violated(|| "an outcome can't be read".to_owned());
         };
+        let is_requeued = outcome.status == Terminal::Requeued;
+        let before = self.jobs[job].outcome.as_ref().map(|end| end.outcome.status);
+        if is_requeued && before == Some(Terminal::Failed) {
+            return self.requeued(link, at, job);
+        }
         if let Some(first) = &self.jobs[job].outcome {
             let first = first.outcome.status;
             let second = outcome.status;
@@ -113,6 +118,16 @@ impl State {
         let order = self.log.len();
         self.jobs[job].is_withdrawn |= outcome.reason.as_deref() == Some("withdrawn");
         self.jobs[job].outcome = Some(Ending { order, outcome });
+    }
+
+    /// The operator wants it to be run again.
+    fn requeued(&mut self, link: &Link, at: u64, job: usize) {
+        let what = What::Ended { job, status: number(Terminal::Requeued) };
+        self.log.push(Event { at, process: link.process, what });
+        (self.jobs[job].outcome, self.jobs[job].is_requeued) = (None, true);
+        for promise in self.promises.iter_mut().filter(|promise| promise.job == job) {
+            promise.told = None;
+        }
     }
 
     fn leased(&mut self, link: &Link, at: u64, job: usize, key: &str, bytes: &Bytes) {

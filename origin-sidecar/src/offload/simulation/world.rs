@@ -58,6 +58,10 @@ pub(super) struct Job {
     pub outcome: Option<Ending>,
     pub leases: Vec<Taking>,
     pub is_withdrawn: bool,
+    /// Its end was taken back by the operator.
+    pub is_requeued: bool,
+    /// … and it has a message again.
+    pub is_retried: bool,
 }
 
 /// A stored outcome: when, and as the how manieth event.
@@ -109,6 +113,8 @@ pub(super) struct World {
     began: Instant,
     /// A message may have become visible.
     pub arrived: Notify,
+    /// A client has begun to ask.
+    pub asked: Notify,
 }
 
 impl World {
@@ -130,7 +136,12 @@ impl World {
             calls: 0,
             violation: None,
         };
-        Self { state: Mutex::new(state), began: Instant::now(), arrived: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            began: Instant::now(),
+            arrived: Notify::new(),
+            asked: Notify::new(),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
