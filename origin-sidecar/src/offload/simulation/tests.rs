@@ -130,22 +130,3 @@ fn the_schedules_reach_what_they_are_made_for() {
     }
     eprintln!("{seen:?}");
 }
-
-#[test]
-#[ignore = "a survey for those who change the simulation: what fails, how often, at which seeds"]
-fn survey() {
-    let count = setting("SPILLWAY_SIM_SCHEDULES").unwrap_or(SCHEDULES);
-    let mut kinds: std::collections::BTreeMap<String, Vec<u64>> = std::collections::BTreeMap::new();
-    for seed in 0..count {
-        let Some(violation) = run(seed, Variant::Whole).violation else { continue };
-        let kind = violation.split(':').next().unwrap_or_default().to_owned();
-        kinds.entry(kind).or_default().push(seed);
-    }
-    for (kind, seeds) in kinds {
-        eprintln!(
-            "{kind}: {} of {count}, such as {:?}",
-            seeds.len(),
-            &seeds[..seeds.len().min(12)]
-        );
-    }
-}
