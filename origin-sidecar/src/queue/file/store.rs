@@ -70,9 +70,8 @@ impl std::fmt::Display for Receipt {
     }
 }
 
-/// Returns the new message's id: its time before 80 random bits, so that ids made one after another
-/// lie side by side in their index. Random ones dirty a page of it each, and a commit of 64 messages
-/// wrote three times as much.
+/// Returns the new message's id: its time before 80 random bits. Ids in order lie side by side in
+/// their index; random ones would dirty a page of it each.
 pub(super) fn send(
     db: &Connection,
     body: &str,
