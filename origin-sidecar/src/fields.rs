@@ -58,12 +58,14 @@ pub fn remove_named_by_connection(headers: &mut HeaderMap) {
 
 /// Fields that only Spillway itself may set, and those by which a client could make the app
 /// believe that it asked for something else than what the cache key says.
-const NOT_FROM_OUTSIDE: [&str; 11] = [
+const NOT_FROM_OUTSIDE: [&str; 13] = [
     "x-shard",
     "x-shard-epoch",
     "x-shard-range",
     "x-job-id",
     "x-job-attempt",
+    "x-job-progress",
+    "x-job-token",
     "x-original-url",
     "x-rewrite-url",
     "x-original-host",

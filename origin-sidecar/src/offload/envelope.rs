@@ -19,7 +19,7 @@ const EXTENDED_SIZE: &str = "ExtendedPayloadSize";
 const EXTENDED_SIZE_OLD: &str = "SQSLargePayloadSize";
 const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
 /// When the job stops being worth starting, in milliseconds since 1970.
-const DEADLINE: &str = "deadline";
+pub(super) const DEADLINE: &str = "deadline";
 /// A redriven message keeps the id that it had first: its job has no other.
 pub(super) const FIRST_ID: &str = "first-id";
 /// Bytes of an attribute's type name, `String`: SQS counts it with name and value.

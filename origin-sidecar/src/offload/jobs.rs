@@ -1,7 +1,7 @@
 //! `spillway jobs`: look at jobs, run failed ones again, bring dead letters back. It works on queue
 //! and store themselves: no process needs to run, and none is asked.
 
-use super::envelope::FIRST_ID;
+use super::envelope::{DEADLINE, FIRST_ID};
 use super::expire;
 use super::record::{
     self, ADOPTED, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal,
@@ -209,7 +209,9 @@ impl Stores {
         let outcome = self.requeue(id).await?;
         let name = outcome.queue.unwrap_or_default();
         let queue = self.queue(&name)?;
-        let Copy { body, attributes, group } = copy;
+        let Copy { body, mut attributes, group } = copy;
+        // It is wanted now, whenever it was wanted first.
+        attributes.remove(DEADLINE);
         queue.send(Message { body, attributes, group }).await.map_err(|error| {
             format!("{error}; the job has no message now: call `spillway jobs retry {id}` again")
         })?;
@@ -334,6 +336,7 @@ fn job_id(letter: &Received) -> &str {
 /// The letter as a new message; a bare one keeps the id that its job has.
 fn again(letter: &Received) -> Message {
     let mut attributes = letter.attributes.clone();
+    attributes.remove(DEADLINE);
     if !attributes.contains_key("job-id") {
         attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| letter.id.clone());
     }

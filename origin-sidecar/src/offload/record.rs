@@ -6,8 +6,9 @@ use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A record larger than this is not one of ours.
-const RECORD_BYTES_MAX: u64 = 256 * 1024;
+/// A record larger than this is not one of ours. The largest is the copy of a failed job's message:
+/// 1 MiB, and up to twice that as JSON.
+const RECORD_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// `outcome/{id}`: created once, the end of the job. Only an operator's retry replaces it
 /// (`If-Match`), and then the end of that.

@@ -8,7 +8,7 @@ use crate::results::{Condition, PutError, Results};
 use bytes::Bytes;
 use http::{Response, header};
 use http_body_util::BodyExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -139,13 +139,34 @@ async fn store_body(
                     return Err(error);
                 }
             };
-            let stored = results.put_file(&object, &path, Condition::Always).await;
+            let stored = put_spooled(results, id, &object, &path).await;
             // The store may have moved it away.
             let _ = tokio::fs::remove_file(&path).await;
-            stored.map_err(|_| BodyError::Store)?;
+            stored?;
             Ok(Answer { code, headers, length, object })
         }
     }
+}
+
+/// Tried as long as a small result is: an execution that is not recorded is repeated.
+async fn put_spooled(
+    results: &dyn Results,
+    id: &str,
+    object: &str,
+    path: &Path,
+) -> Result<(), BodyError> {
+    for attempt in 0..STORE_ATTEMPTS {
+        match results.put_file(object, path, Condition::Always).await {
+            Ok(_) => return Ok(()),
+            Err(error) => tracing::warn!(job = id, ?error, "result not stored"),
+        }
+        // A directory that failed late has moved it away.
+        if !tokio::fs::try_exists(path).await.unwrap_or(false) {
+            break;
+        }
+        tokio::time::sleep(pause(attempt)).await;
+    }
+    Err(BodyError::Store)
 }
 
 /// `results/{id}`, or a name beside it when another attempt has that one.

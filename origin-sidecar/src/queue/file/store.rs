@@ -1,14 +1,12 @@
-//! The table of the embedded queue and what is done to it, always inside a transaction of the
-//! writer.
+//! The table of the embedded queue and what is done to it, inside the writer's transactions.
 
 use crate::queue::local::Format;
 use crate::queue::{Depth, Received};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 /// `attributes` is a JSON object. A message is in flight while `visible_at` (ms since 1970) lies
-/// ahead. `grp` is its tenant (empty: none). `dead` is 1 for the dead letters, which are a queue of
-/// their own in the same table. The index serves a receive of one tenant in order; `seq` breaks
-/// ties in the order of sending.
+/// ahead. `grp` is its tenant (empty: none). `dead` is 1 for the dead letters, a queue of their own.
+/// The index serves a receive of one tenant in order; `seq` breaks ties in the order of sending.
 pub(super) const FORMAT: Format = Format {
     version: 2,
     schema: "
@@ -40,8 +38,7 @@ pub(super) const FORMAT: Format = Format {
     )],
 };
 
-/// How many used-up messages one receive moves to the dead letters at most, so that a queue full of
-/// them does not hold up the other operations of the batch.
+/// Used-up messages that one receive buries: the other operations of its batch must not wait long.
 const DEAD_MOVES_MAX: usize = 100;
 
 /// Tenants that one look compares; the next look begins after the last one served.
@@ -70,8 +67,7 @@ impl std::fmt::Display for Receipt {
     }
 }
 
-/// Returns the new message's id: its time before 80 random bits. Ids in order lie side by side in
-/// their index; random ones would dirty a page of it each.
+/// Returns the new id: time, then 80 random bits. Ids in order dirty few pages of their index.
 pub(super) fn send(
     db: &Connection,
     body: &str,
@@ -133,7 +129,7 @@ struct Next {
 /// have as few.
 fn fairest(db: &Connection, wanted: &Wanted<'_>) -> Result<Option<Next>> {
     let mut best: Option<(u64, Next)> = None;
-    for group in groups(db, wanted.dead, wanted.last)? {
+    for group in groups(db, wanted)? {
         let Some(next) = first_visible(db, wanted, group)? else { continue };
         let in_flight = in_flight(db, wanted, &next.group)?;
         let rank = (in_flight, next.visible_at, next.seq);
@@ -144,20 +140,22 @@ fn fairest(db: &Connection, wanted: &Wanted<'_>) -> Result<Option<Next>> {
     Ok(best.map(|(_, next)| next))
 }
 
-/// Tenants that have messages: those after `last`, then from the beginning.
-fn groups(db: &Connection, dead: bool, last: &str) -> Result<Vec<String>> {
+/// Tenants that have visible messages: those after the last one served, then from the beginning.
+fn groups(db: &Connection, wanted: &Wanted<'_>) -> Result<Vec<String>> {
+    let (dead, now) = (wanted.dead, wanted.now);
     let mut next = db.prepare_cached(
-        "SELECT grp FROM messages WHERE dead = ?1 AND grp > ?2 ORDER BY grp LIMIT 1",
+        "SELECT grp FROM messages WHERE dead = ?1 AND visible_at <= ?2 AND grp > ?3 ORDER BY grp LIMIT 1",
     )?;
-    let mut first =
-        db.prepare_cached("SELECT grp FROM messages WHERE dead = ?1 ORDER BY grp LIMIT 1")?;
+    let mut first = db.prepare_cached(
+        "SELECT grp FROM messages WHERE dead = ?1 AND visible_at <= ?2 ORDER BY grp LIMIT 1",
+    )?;
     let mut found: Vec<String> = Vec::new();
-    let mut after = last.to_owned();
+    let mut after = wanted.last.clone();
     while found.len() < GROUPS_MAX {
-        let group = next.query_row(params![dead, after], |row| row.get(0)).optional()?;
+        let group = next.query_row(params![dead, now, after], |row| row.get(0)).optional()?;
         let group: Option<String> = match group {
             Some(group) => Some(group),
-            None => first.query_row([dead], |row| row.get(0)).optional()?,
+            None => first.query_row(params![dead, now], |row| row.get(0)).optional()?,
         };
         match group {
             // Once around.
@@ -246,7 +244,7 @@ pub(super) fn set_visible_at(db: &Connection, receipt: &Receipt, at: u64) -> Res
     Ok(changed > 0)
 }
 
-/// Undoes a receive that nobody waited for any more, count included: its receipt was never seen.
+/// Undoes a receive that nobody waited for, count included: its receipt was never seen.
 pub(super) fn put_back(db: &Connection, receipt: &Receipt, now: u64) -> Result<()> {
     db.prepare_cached(
         "UPDATE messages SET visible_at = ?3, receives = receives - 1
@@ -353,6 +351,8 @@ mod tests {
             seen.extend(received.into_iter().filter_map(|it| it.group));
         }
         assert_eq!(seen.len(), GROUPS_MAX * 3);
+        send_one(&db, "late", "h", 3);
+        assert_eq!(take_some(&db, 1, 9, 4, 9).len(), 1);
     }
 
     #[test]
