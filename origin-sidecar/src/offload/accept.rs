@@ -292,7 +292,7 @@ async fn inline(
     forward::send(worker, outgoing).await.map_err(handle::failed)
 }
 
-/// The request as it would have gone on, with the headers of the check.
+/// The request as it would have gone on.
 pub(super) fn outgoing(
     worker: &Worker,
     offered: Offered<'_>,

@@ -45,20 +45,25 @@ pub(super) async fn send(worker: &Worker, results: &dyn Results, notice: &Notice
         return;
     }
     let body = Bytes::from(event(notice).to_string());
-    let mut deliveries = Deliveries::default();
-    if let Some(path) = &queue.notify_app {
+    let app = async {
+        let Some(path) = &queue.notify_app else { return Vec::new() };
         let call = || to_app(worker, path, headers(worker, id, &body), &body);
-        deliveries.log.extend(until_taken(notice, worker, path, call).await);
-    }
-    let client = https::public(queue.notify_private);
-    let calls = queue.notify_urls.iter().map(|url| {
-        let call = || to_url(&client, url, headers(worker, id, &body), &body);
-        until_taken(notice, worker, url, call)
-    });
+        until_taken(notice, worker, path, call).await
+    };
+    let urls = async {
+        if queue.notify_urls.is_empty() {
+            return Vec::new();
+        }
+        let client = https::public(queue.notify_private);
+        let calls = queue.notify_urls.iter().map(|url| {
+            let call = || to_url(&client, url, headers(worker, id, &body), &body);
+            until_taken(notice, worker, url, call)
+        });
+        join_all(calls).await.concat()
+    };
     // A receiver that is slow does not hold up the others.
-    for log in join_all(calls).await {
-        deliveries.log.extend(log);
-    }
+    let (app, urls) = tokio::join!(app, urls);
+    let deliveries = Deliveries { log: [app, urls].concat() };
     if let Err(error) = record::write(results, &key, &deliveries, Condition::Always).await {
         tracing::debug!(job = id, ?error, "log of the notification not stored");
     }
