@@ -4,7 +4,7 @@ use crate::app::{App, Parts};
 use crate::bindings::Bindings;
 use crate::fields::Cidr;
 use crate::offload::consume::Consumer;
-use crate::offload::expire;
+use crate::offload::{expire, spool};
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::settings::{self, Common, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
@@ -143,6 +143,9 @@ async fn open(common: &Common, cache_bytes: usize) -> Result<(Arc<App>, String),
     }
     if !faults.is_empty() {
         return Err(Stop::config(faults.join("\n")));
+    }
+    if let Err(error) = spool::sweep(&common.spool, std::time::SystemTime::now()) {
+        tracing::warn!(%error, folder = %common.spool.display(), "not looked through for old files");
     }
     let parts = Parts {
         rules: Arc::new(rules),

@@ -25,6 +25,7 @@ mod record;
 mod run;
 #[cfg(test)]
 pub(crate) mod simulation;
+pub mod spool;
 pub mod status;
 mod store;
 mod tenant;

@@ -145,7 +145,8 @@ async fn enqueue(
                 return inline(worker, offered, resolved).await;
             }
             let started = if is_withdrawn { "nothing is started" } else { MAY_BE_STARTED };
-            return Err((Problem::OffloadUnavailable, format!("{detail}; {started}")));
+            // What the queue said is for the log: it may name accounts and addresses.
+            return Err((Problem::OffloadUnavailable, format!("{name}; {started}")));
         }
     }
     metrics.offered(&route, "queued", reason);
@@ -169,9 +170,9 @@ async fn waited(
     seconds: u64,
 ) -> Option<Response<Body>> {
     let results = tools.results.as_ref();
-    watch::end(&worker.app, results, id, Duration::from_secs(seconds)).await;
+    let is_waited = watch::end(&worker.app, results, id, Duration::from_secs(seconds)).await;
     let mut response = deliver::finished(&worker.app, results, id, &offered.clean).await?;
-    if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
+    if is_waited && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
         response.headers_mut().insert("preference-applied", applied);
     }
     Some(response)

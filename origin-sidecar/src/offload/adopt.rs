@@ -3,6 +3,7 @@
 
 use super::accept::{Offered, Tools, outgoing, tools};
 use super::id::{self, Kind};
+use super::latency::Executing;
 use super::notify::{self, Notice};
 use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
@@ -23,8 +24,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How long a lease lasts without being renewed; a crash shows within this and 10 s.
-const LEASE_MS: u64 = 15_000;
+/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
+/// crash shows within this and 10 s.
+const LEASE_MS: u64 = 20_000;
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(5);
 /// Writing the lease must not keep the client waiting for long.
@@ -95,7 +97,9 @@ pub(super) async fn run(
         sample: Mutex::new(None),
     });
     let (answer, mut answered) = oneshot::channel();
-    tokio::spawn(Arc::clone(&execution).run(outgoing, answer));
+    // Counted from here on: the next request of a burst looks before this one is run.
+    let executing = worker.app.latencies.begin(&route.name);
+    tokio::spawn(Arc::clone(&execution).run(outgoing, answer, executing));
     let metrics = &worker.app.metrics.jobs;
     tokio::select! {
         biased;
@@ -107,24 +111,25 @@ pub(super) async fn run(
     }
     execution.note_slow();
     let id = id::fresh(&secrets, Kind::Adopted, &route.name, &caller, worker.app.clock.now());
-    if let Ok(id) = &id
-        && execution.lease(id).await
-        && execution.adopt(id)
-    {
-        metrics.offered(&route.name, "adopted", reason);
-        let (route, reason_name) = (&route.name, reason.as_str());
-        tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
-        return Ok(receipt.answer(id, "running", reason));
-    }
-    // No lease, no 202: the client goes on waiting. Or the answer came at the last moment.
-    let sent = answered.await;
-    if let Ok(id) = &id
-        && let Err(error) = results.delete(&adopted_key(id)).await
-    {
-        tracing::debug!(job = id, %error, "unused lease not removed");
+    if let Ok(id) = id {
+        // Apart from the client, who may leave between the lease and the 202.
+        let adopting = tokio::spawn(Arc::clone(&execution).become_job(id.clone()));
+        tokio::select! {
+            biased;
+            Ok(true) = adopting => {
+                metrics.offered(&route.name, "adopted", reason);
+                let (route, reason_name) = (&route.name, reason.as_str());
+                tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
+                return Ok(receipt.answer(&id, "running", reason));
+            }
+            sent = &mut answered => {
+                metrics.offered(&route.name, "inline", reason);
+                return finish(sent, resolved);
+            }
+        }
     }
     metrics.offered(&route.name, "inline", reason);
-    finish(sent, resolved)
+    finish(answered.await, resolved)
 }
 
 type Sent = Result<Result<Response<Body>, Failure>, oneshot::error::RecvError>;
@@ -143,10 +148,10 @@ impl Execution {
         self: Arc<Self>,
         outgoing: Outgoing,
         answer: oneshot::Sender<Result<Response<Body>, Failure>>,
+        _executing: Executing,
     ) {
         // In flight until its end, so that a drain waits for it.
         let _in_flight = self.worker.app.metrics.in_flight();
-        let _executing = self.worker.app.latencies.begin(&self.about.route);
         let ended = {
             let mut sending = std::pin::pin!(forward::send(&self.worker, outgoing));
             loop {
@@ -170,13 +175,42 @@ impl Execution {
             let _ = answer.send(ended);
             return;
         };
-        let mut storing = std::pin::pin!(self.store(&id, ended));
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut storing => break,
-                () = tokio::time::sleep(RENEW) => { self.lease(&id).await; }
+        let is_stored = {
+            let mut storing = std::pin::pin!(self.store(&id, ended));
+            loop {
+                tokio::select! {
+                    biased;
+                    is_stored = &mut storing => break is_stored,
+                    () = tokio::time::sleep(RENEW) => { self.lease(&id).await; }
+                }
             }
+        };
+        // Without an outcome the lease runs out, and the job has failed for an unknown reason.
+        if is_stored {
+            self.remove_lease(&id).await;
+        }
+    }
+
+    /// Tries until there is a lease: no lease, no 202, and the client goes on waiting. False when
+    /// the answer came first.
+    async fn become_job(self: Arc<Self>, id: String) -> bool {
+        while !(self.lease(&id).await && self.adopt(&id)) {
+            if self.is_answered() {
+                self.remove_lease(&id).await;
+                return false;
+            }
+            tokio::time::sleep(RENEW).await;
+        }
+        true
+    }
+
+    fn is_answered(&self) -> bool {
+        matches!(*self.side.lock().unwrap_or_else(PoisonError::into_inner), Side::Answered)
+    }
+
+    async fn remove_lease(&self, id: &str) {
+        if let Err(error) = self.results.delete(&adopted_key(id)).await {
+            tracing::debug!(job = id, %error, "lease not removed");
         }
     }
 
@@ -219,22 +253,19 @@ impl Execution {
         let took = millis(self.began.elapsed());
         let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (sample, ended) {
-            (Some(sample), _) => app.latencies.settle(route, class, sample, took),
+            (Some(sample), _) => {
+                app.latencies.settle(route, class, app.clock.now(), sample, took);
+            }
             (None, Ok(_)) => drop(app.latencies.record(route, class, app.clock.now(), took)),
             // An app that is down answers quickly; that says nothing of its work.
             (None, Err(_)) => {}
         }
     }
 
-    async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) {
+    /// Stores the outcome and tells the receivers; false when it could not be stored.
+    async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
         let ended = match ended {
-            Ok(response) if response.status().is_success() => {
-                Ended::answered(Terminal::Succeeded, None, response)
-            }
-            Ok(response) => {
-                let reason = format!("http-{}", response.status().as_u16());
-                Ended::answered(Terminal::Failed, Some(reason), response)
-            }
+            Ok(response) => Ended::by_code(response),
             Err(failure) => Ended::failed(failure.problem.name()),
         };
         let queue = self.rules.document.queues.get(&self.about.queue);
@@ -248,17 +279,14 @@ impl Execution {
         };
         let stored = store::outcome(&self.worker.app, &self.results, &ending, ended).await;
         let Some(outcome) = stored else {
-            // The lease runs out, and the job is seen as failed for an unknown reason.
             tracing::error!(job = id, "the outcome of an adopted request was not stored");
-            return;
+            return false;
         };
         let reason = outcome.reason.as_deref().unwrap_or_default();
         let status = outcome.status.as_str();
         self.worker.app.metrics.jobs.ended(&self.about.queue, status, reason);
-        if let Err(error) = self.results.delete(&adopted_key(id)).await {
-            tracing::debug!(job = id, %error, "lease not removed");
-        }
         tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, &outcome).await;
+        true
     }
 }
 

@@ -14,6 +14,7 @@ use crate::results::Condition;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The lease and the visibility are renewed after a third of their time.
 pub(super) const HEARTBEAT_PART: u32 = 3;
@@ -48,6 +49,17 @@ enum Done {
     GivenUp,
 }
 
+/// Why a job has no body.
+enum Unloaded {
+    Undecodable(String),
+    Gone,
+    /// The drain began while the store was in trouble.
+    Drained,
+}
+
+/// How an outcome is to be written, and how many executions there were before an operator's retry.
+type Open = (Condition, u64);
+
 /// One message in hand, and what it is run by.
 pub(super) struct Delivery<'a> {
     pub consumer: &'a Consumer,
@@ -57,7 +69,13 @@ pub(super) struct Delivery<'a> {
     pub visibility: Duration,
 }
 
-pub(super) async fn work(consumer: &Consumer, received: Received, slot: Slot) {
+/// `place` is what the message takes up of those in hand.
+pub(super) async fn work(
+    consumer: &Consumer,
+    received: Received,
+    slot: Slot,
+    place: OwnedSemaphorePermit,
+) {
     let rules = consumer.rules();
     let Some(queue) = rules.document.queues.get(&consumer.name) else { return };
     let visibility = Duration::from_millis(queue.visibility);
@@ -65,7 +83,7 @@ pub(super) async fn work(consumer: &Consumer, received: Received, slot: Slot) {
     // Beside everything else: a store that hangs must not cost us the message.
     let after = tokio::select! {
         biased;
-        after = delivery.process(slot) => after,
+        after = delivery.process(slot, place) => after,
         never = delivery.keep() => match never {},
     };
     match after {
@@ -93,7 +111,7 @@ impl Delivery<'_> {
         }
     }
 
-    async fn process(&self, slot: Slot) -> After {
+    async fn process(&self, slot: Slot, place: OwnedSemaphorePermit) -> After {
         let job = match envelope::unpack(self.received, self.queue) {
             Ok(job) => job,
             Err(why) => return self.undecodable(&why),
@@ -101,7 +119,7 @@ impl Delivery<'_> {
         let Some((places, mut held)) = self.begin(&job, slot).await else { return DRAINED };
         let done = self.run_with_heartbeat(&job, &mut held).await;
         drop(places);
-        self.finish(&job, held, done).await
+        self.finish(&job, held, done, place).await
     }
 
     fn undecodable(&self, why: &str) -> After {
@@ -111,16 +129,21 @@ impl Delivery<'_> {
         After::Leave
     }
 
-    /// The job with its body. `None` when the drain began while the store was in trouble.
-    async fn load(&self, job: Job) -> Option<Result<Job, String>> {
+    /// The job with its body.
+    async fn load(&self, job: Job) -> Result<Job, Unloaded> {
         let results = self.consumer.results.as_ref();
         loop {
             match envelope::load(job.clone(), self.received, self.queue, results).await {
-                Ok(job) => return Some(Ok(job)),
-                Err(NotAJob::Undecodable(why)) => return Some(Err(why)),
+                Ok(job) => return Ok(job),
+                Err(NotAJob::Undecodable(why)) => return Err(Unloaded::Undecodable(why)),
+                // Somebody else's claim check is left for the dead letters, like all that is not ours.
+                Err(NotAJob::Gone) if job.route.is_none() => {
+                    return Err(Unloaded::Undecodable("the claim check's body is gone".to_owned()));
+                }
+                Err(NotAJob::Gone) => return Err(Unloaded::Gone),
                 Err(NotAJob::Store(error)) => {
                     tracing::warn!(job = job.id, %error, "claim check not read; the job waits");
-                    self.consumer.pause().await?;
+                    self.consumer.pause().await.ok_or(Unloaded::Drained)?;
                 }
             }
         }
@@ -177,20 +200,40 @@ impl Delivery<'_> {
             Some(End::Is(outcome)) => return Done::Over(outcome),
             None => return Done::GivenUp,
         };
-        match self.load(job.clone()).await {
-            Some(Ok(job)) => self.run(&job, attempt, open).await,
-            Some(Err(why)) => Done::Undecodable(why),
-            None => Done::GivenUp,
+        // Before the body is looked for: a job that has had its chances needs none.
+        if let Some(reason) = self.too_late(job, attempt) {
+            return self.store(job, attempt, open, Ended::failed(reason)).await;
         }
+        match self.load(job.clone()).await {
+            Ok(job) => self.run(&job, attempt, open).await,
+            Err(Unloaded::Gone) => {
+                self.store(job, attempt, open, Ended::failed("payload-gone")).await
+            }
+            Err(Unloaded::Undecodable(why)) => Done::Undecodable(why),
+            Err(Unloaded::Drained) => Done::GivenUp,
+        }
+    }
+
+    /// Why the job is not to be run any more.
+    fn too_late(&self, job: &Job, attempt: u64) -> Option<&'static str> {
+        if attempt > self.queue.max_attempts {
+            // Every attempt took its consumer with it: say so before the queue buries the job.
+            return Some("attempts-exhausted");
+        }
+        let now = self.consumer.worker.app.clock.now();
+        job.deadline.is_some_and(|deadline| deadline < now).then_some("deadline")
     }
 
     /// Keeps the lease until another attempt has it.
     async fn renew(&self, held: &mut Held) -> Lost {
+        let mut pause = self.visibility / HEARTBEAT_PART;
         loop {
-            tokio::time::sleep(self.visibility / HEARTBEAT_PART).await;
-            if let Err(lost) = held.renew(self.visibility).await {
-                return lost;
-            }
+            tokio::time::sleep(pause).await;
+            pause = match held.renew(self.visibility).await {
+                Ok(true) => self.visibility / HEARTBEAT_PART,
+                Ok(false) => PAUSE,
+                Err(lost) => return lost,
+            };
         }
     }
 
@@ -206,25 +249,28 @@ impl Delivery<'_> {
     }
 
     /// Runs the job and stores its outcome.
-    async fn run(&self, job: &Job, attempt: u64, (condition, before): (Condition, u64)) -> Done {
+    async fn run(&self, job: &Job, attempt: u64, open: Open) -> Done {
         if attempt == 1 {
             self.note_wait();
         }
         let worker = &self.consumer.worker;
-        let max = self.queue.max_attempts;
-        let ended = if attempt > max {
-            // Every attempt took its consumer with it: say so before the queue buries the job.
-            Ended::failed("attempts-exhausted")
-        } else if job.deadline.is_some_and(|deadline| deadline < worker.app.clock.now()) {
-            Ended::failed("deadline")
-        } else {
-            let turn = run::Turn { received: self.received, attempt: before + attempt };
-            match run::execute(worker, self.rules, job, self.queue, &turn).await {
-                Verdict::Ended(ended) => ended,
-                Verdict::Retry { last, .. } if attempt >= max => last,
-                Verdict::Retry { delay, .. } => return Done::Retry(delay),
-            }
+        let turn = run::Turn { received: self.received, attempt: open.1 + attempt };
+        let ended = match run::execute(worker, self.rules, job, self.queue, &turn).await {
+            Verdict::Ended(ended) => ended,
+            Verdict::Retry { last, .. } if attempt >= self.queue.max_attempts => last,
+            Verdict::Retry { delay, .. } => return Done::Retry(delay),
         };
+        self.store(job, attempt, open, ended).await
+    }
+
+    async fn store(
+        &self,
+        job: &Job,
+        attempt: u64,
+        (condition, before): Open,
+        ended: Ended,
+    ) -> Done {
+        let worker = &self.consumer.worker;
         if ended.is_failure() {
             self.keep_copy(job).await;
         }
@@ -256,15 +302,21 @@ impl Delivery<'_> {
         }
     }
 
-    async fn finish(&self, job: &Job, held: Held, done: Done) -> After {
+    async fn finish(
+        &self,
+        job: &Job,
+        held: Held,
+        done: Done,
+        place: OwnedSemaphorePermit,
+    ) -> After {
         let consumer = self.consumer;
         match done {
             Done::Stored(outcome) => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
-                self.close(job, held, &outcome).await
+                self.close(job, held, &outcome, place).await
             }
-            Done::Over(outcome) => self.close(job, held, &outcome).await,
+            Done::Over(outcome) => self.close(job, held, &outcome, place).await,
             Done::Undecodable(why) => {
                 held.release().await;
                 self.undecodable(&why)
@@ -272,7 +324,7 @@ impl Delivery<'_> {
             Done::Overtaken => match self.end(job).await {
                 Some(End::Is(outcome)) => {
                     consumer.count(outcome.status.as_str(), "overtaken");
-                    self.close(job, held, &outcome).await
+                    self.close(job, held, &outcome, place).await
                 }
                 _ => DRAINED,
             },
@@ -299,9 +351,15 @@ impl Delivery<'_> {
     }
 
     /// The job has ended: tell, then nothing is left to do but remove what it needed.
-    async fn close(&self, job: &Job, held: Held, outcome: &Outcome) -> After {
+    async fn close(
+        &self,
+        job: &Job,
+        held: Held,
+        outcome: &Outcome,
+        place: OwnedSemaphorePermit,
+    ) -> After {
         let consumer = self.consumer;
-        if outcome.status != Terminal::Cancelled && !self.tell(job, outcome).await {
+        if outcome.status != Terminal::Cancelled && !self.tell(job, outcome, place).await {
             // The next delivery goes on telling.
             return DRAINED;
         }
@@ -309,12 +367,14 @@ impl Delivery<'_> {
         let reason = outcome.reason.as_deref();
         tracing::info!(queue, job = job_id, outcome = end, reason, "job finished");
         // A failed job's body is needed to run it again.
-        let is_left = envelope::is_claim_check(self.received) && outcome.status != Terminal::Failed;
+        let is_left = envelope::is_claim_check(&self.received.attributes)
+            && outcome.status != Terminal::Failed;
         After::Close(held, is_left.then(|| payload_key(&job.id)))
     }
 
-    /// Tells the receivers; `false` when the grace period ended first.
-    async fn tell(&self, job: &Job, outcome: &Outcome) -> bool {
+    /// Tells the receivers; `false` when the grace period ended first. Receivers that hang must not
+    /// keep other jobs from being received: the place in hand is left as soon as this may begin.
+    async fn tell(&self, job: &Job, outcome: &Outcome, place: OwnedSemaphorePermit) -> bool {
         let consumer = self.consumer;
         let notice = Notice {
             queue_name: &consumer.name,
@@ -326,7 +386,11 @@ impl Delivery<'_> {
         let mut giving_up = consumer.giving_up.subscribe();
         tokio::select! {
             biased;
-            () = notify::send(&consumer.worker, consumer.results.as_ref(), &notice) => true,
+            () = async {
+                let _telling = consumer.telling.acquire().await;
+                drop(place);
+                notify::send(&consumer.worker, consumer.results.as_ref(), &notice).await;
+            } => true,
             () = App::drained(&mut giving_up) => false,
         }
     }

@@ -22,6 +22,12 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 const RECEIVE_MAX: usize = 10;
 /// Messages in hand for each that runs: one more may wait for its route or its tenant.
 const IN_HAND_PER_SLOT: usize = 2;
+/// Messages in hand besides: those of one busy route must not keep the others' from being received.
+/// Each takes its body, 1 MiB at most, and is kept from consumers that may be idle.
+const IN_HAND_MORE: usize = 32;
+/// Jobs that have ended and whose receivers are being told. A receiver that hangs is given up after
+/// two minutes or so; what has ended beyond these waits in its place in hand.
+const TELLING_MAX: usize = 256;
 /// What giving back needs of the grace period: one call to the queue and one to the store.
 const GIVE_BACK: Duration = Duration::from_secs(3);
 /// Visibility where the rules no longer know the queue.
@@ -38,6 +44,8 @@ pub struct Consumer {
     pub(super) limits: Limits,
     /// Jobs that may run at once.
     pub(super) slots: Arc<Semaphore>,
+    /// Jobs whose receivers may be told at once.
+    pub(super) telling: Semaphore,
     /// Turns true at the end of the grace period: give back what still runs.
     pub(super) giving_up: watch::Sender<bool>,
 }
@@ -61,6 +69,7 @@ impl Consumer {
             holder: random_hex(8)?,
             limits: Limits::default(),
             slots: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1))),
+            telling: Semaphore::new(TELLING_MAX),
             giving_up: watch::channel(false).0,
         })
     }
@@ -69,7 +78,7 @@ impl Consumer {
     /// the rest back.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let mut draining = self.worker.app.draining();
-        let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT;
+        let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
         let in_hand = Arc::new(Semaphore::new(in_hand));
         let mut running = JoinSet::new();
         while !*draining.borrow() {
@@ -90,8 +99,10 @@ impl Consumer {
                 let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
                 let this = Arc::clone(&self);
                 running.spawn(async move {
-                    attempt::work(&this, received, slot).await;
-                    drop(place);
+                    // Never closed, so there is one.
+                    if let Ok(place) = place {
+                        attempt::work(&this, received, slot, place).await;
+                    }
                 });
             }
             while running.try_join_next().is_some() {}

@@ -70,6 +70,10 @@ pub(super) async fn result(
         let value = format!("bytes {from}-{to}/{}", answer.length);
         insert(response.headers_mut(), "content-range", &value);
     }
+    if matches!(selected, Selected::Unsatisfiable) {
+        let value = format!("bytes */{}", answer.length);
+        insert(response.headers_mut(), "content-range", &value);
+    }
     let has_body = matches!(selected, Selected::Full | Selected::Part { .. });
     if has_body && asked.method == Method::GET && answer.length > 0 {
         let object = results.get(&answer.object, range).await.map_err(unavailable)?;

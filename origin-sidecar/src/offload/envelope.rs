@@ -47,6 +47,8 @@ pub struct Job {
 pub enum NotAJob {
     /// It stays in the queue for the dead letters, byte for byte.
     Undecodable(String),
+    /// Its body lay in the store, and is there no more.
+    Gone,
     /// The store does not give its body now.
     Store(StoreError),
 }
@@ -168,38 +170,45 @@ fn named_user(user: &document::QueueUser, body: &[u8]) -> Option<(String, String
 }
 
 /// Whether the body lies in the store.
-pub(super) fn is_claim_check(received: &Received) -> bool {
-    [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| received.attributes.contains_key(*name))
+pub(super) fn is_claim_check(attributes: &BTreeMap<String, String>) -> bool {
+    [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| attributes.contains_key(*name))
 }
 
 async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, NotAJob> {
     if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
         return Ok(Bytes::new());
     }
-    if !is_claim_check(received) {
+    if !is_claim_check(&received.attributes) {
         return Ok(Bytes::copy_from_slice(received.body.as_bytes()));
     }
-    let pointer: serde_json::Value = serde_json::from_str(&received.body)
-        .map_err(|error| Undecodable(format!("claim check: {error}")))?;
+    let key = claimed_key(&received.body, results).map_err(Undecodable)?;
+    // Asking again would not make a legal key of it.
+    let failed = |error: StoreError| match error.name {
+        "key-illegal" => Undecodable(format!("claim check: {error}")),
+        _ => NotAJob::Store(error),
+    };
+    let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
+    let broken = |error: std::io::Error| {
+        NotAJob::Store(StoreError { name: "broken", detail: error.to_string() })
+    };
+    whole(object.body).await.map_err(broken)
+}
+
+/// Where the body of a claim check lies, as a key of our store.
+///
+/// # Errors
+/// Why the message's body is no pointer to it.
+pub(super) fn claimed_key(body: &str, results: &dyn Results) -> Result<String, String> {
+    let pointer: serde_json::Value =
+        serde_json::from_str(body).map_err(|error| format!("claim check: {error}"))?;
     let text =
         |name: &str| pointer.get(1).and_then(|at| at.get(name)).and_then(|text| text.as_str());
     // Only our own bucket: a pointer is data from outside.
     if pointer.get(0).and_then(|class| class.as_str()) != Some(POINTER)
         || text("s3BucketName") != Some(results.bucket())
     {
-        return Err(Undecodable("the claim check points elsewhere".to_owned()));
+        return Err("the claim check points elsewhere".to_owned());
     }
     let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix()));
-    let key = key.ok_or_else(|| Undecodable("the claim check points elsewhere".to_owned()))?;
-    // Asking again would not make a legal key of it.
-    let failed = |error: StoreError| match error.name {
-        "key-illegal" => Undecodable(format!("claim check: {error}")),
-        _ => NotAJob::Store(error),
-    };
-    let object = results.get(key, None).await.map_err(failed)?;
-    let object = object.ok_or_else(|| Undecodable(format!("the claim check's {key} is gone")))?;
-    let broken = |error: std::io::Error| {
-        NotAJob::Store(StoreError { name: "broken", detail: error.to_string() })
-    };
-    whole(object.body).await.map_err(broken)
+    key.map(str::to_owned).ok_or_else(|| "the claim check points elsewhere".to_owned())
 }

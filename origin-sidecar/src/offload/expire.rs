@@ -7,20 +7,35 @@ use super::record::{
 };
 use crate::app::App;
 use crate::proxy::Worker;
-use crate::results::{PutError, Results, StoreError};
+use crate::results::{Condition, PutError, Results, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// How often leases of adopted executions are looked through: one listing each time.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
 /// A lease that was not renewed for so long is read; renewed it is every 5 s.
 const STALE_MS: u64 = 10_000;
+/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
+const SKEW_MS: u64 = 5_000;
+/// Ends of adopted jobs that are told at once.
+const TELLING_MAX: usize = 64;
+/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
+const TELL_MS: u64 = 180_000;
 /// How often a store that keeps everything for good is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Objects live so much longer than the longest `result_ttl`: those of a job are not of one age.
 const SWEEP_MARGIN_MS: u64 = 24 * 3_600_000;
 /// Keys in one listing.
 const PAGE: usize = 500;
+
+/// Who wrote the end that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Others,
+}
 
 /// Ends a job from outside, unless it has ended: the end that counts.
 async fn end_from_outside(
@@ -29,16 +44,16 @@ async fn end_from_outside(
     status: Terminal,
     reason: &str,
     now: u64,
-) -> Result<Outcome, StoreError> {
+) -> Result<(Outcome, Whose), StoreError> {
     loop {
         let (condition, attempts) = match record::end(results, id).await? {
-            End::Is(outcome) => return Ok(outcome),
+            End::Is(outcome) => return Ok((outcome, Whose::Others)),
             End::Open { condition, attempts } => (condition, attempts),
         };
         let outcome = Outcome::without_answer(id, status, reason, now);
         let outcome = Outcome { attempt: attempts, ..outcome };
         match record::write(results, &outcome_key(id), &outcome, condition).await {
-            Ok(_) => return Ok(outcome),
+            Ok(_) => return Ok((outcome, Whose::Ours)),
             // Somebody was first: see who.
             Err(PutError::Precondition) => {}
             Err(PutError::Failed(error)) => return Err(error),
@@ -56,37 +71,71 @@ pub(super) async fn cancel(
     now: u64,
 ) -> Result<Terminal, StoreError> {
     let ended = end_from_outside(results, id, Terminal::Cancelled, "caller", now).await;
-    ended.map(|outcome| outcome.status)
+    ended.map(|(outcome, _)| outcome.status)
 }
 
-/// The process that executed an adopted request is gone: nobody will ever know how it ended.
+/// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
+pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {
+    lease.until.saturating_add(SKEW_MS) <= now
+}
+
+/// Nobody will ever know how an adopted request ended.
 ///
 /// # Errors
 /// When the store fails.
 pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Outcome, StoreError> {
-    end_from_outside(results, id, Terminal::Failed, "unknown", now).await
+    let ended = end_from_outside(results, id, Terminal::Failed, "unknown", now).await;
+    ended.map(|(outcome, _)| outcome)
 }
 
 /// Ends the adopted jobs whose process died, whether somebody asks for them or not. Never returns.
 pub async fn reap(worker: Arc<Worker>, results: Arc<dyn Results>) {
+    let places = Arc::new(Semaphore::new(TELLING_MAX));
+    // Dropped, and so ended, with this.
+    let mut telling = JoinSet::new();
     loop {
         tokio::time::sleep(REAP_INTERVAL).await;
-        if let Err(error) = reap_once(&worker, results.as_ref()).await {
-            tracing::warn!(%error, "leases of adopted requests not looked through");
+        match ends(&worker, results.as_ref()).await {
+            Ok(ends) => {
+                for end in ends {
+                    // What finds no place is found again by the next look.
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
+                    let (worker, results) = (Arc::clone(&worker), Arc::clone(&results));
+                    telling.spawn(async move {
+                        end.tell(&worker, results.as_ref()).await;
+                        drop(place);
+                    });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "leases of adopted requests not looked through"),
         }
+        while telling.try_join_next().is_some() {}
     }
 }
 
-pub(super) async fn reap_once(worker: &Worker, results: &dyn Results) -> Result<(), StoreError> {
-    let mut after = String::new();
+/// An adopted request whose process is gone, and whose end is stored.
+struct Orphan {
+    key: String,
+    etag: String,
+    lease: Adopted,
+    outcome: Outcome,
+}
+
+/// Stores the ends of all, before anybody is told of one: receivers may be slow. A damaged record
+/// costs its own job only.
+async fn ends(worker: &Worker, results: &dyn Results) -> Result<Vec<Orphan>, StoreError> {
+    let (mut after, mut ends) = (String::new(), Vec::new());
     loop {
         let page = results.list(ADOPTED, &after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { return Ok(ends) };
         after.clone_from(&last.key);
         let now = worker.app.clock.now();
         let stale = page.iter().filter(|lease| lease.written.saturating_add(STALE_MS) <= now);
         for lease in stale {
-            end_if_lost(worker, results, &lease.key, now).await?;
+            match end_if_lost(worker, results, &lease.key, now).await {
+                Ok(end) => ends.extend(end),
+                Err(error) => tracing::warn!(key = lease.key, %error, "adopted request not ended"),
+            }
         }
     }
 }
@@ -96,16 +145,41 @@ async fn end_if_lost(
     results: &dyn Results,
     key: &str,
     now: u64,
-) -> Result<(), StoreError> {
-    let Some((lease, _)) = record::read::<Adopted>(results, key).await? else { return Ok(()) };
-    let Some(id) = key.strip_prefix(ADOPTED).filter(|_| lease.until <= now) else { return Ok(()) };
-    let outcome = lost(results, id, now).await?;
-    let reason = outcome.reason.as_deref().unwrap_or_default();
-    tracing::warn!(job = id, route = lease.route, reason, "an adopted request's process is gone");
-    worker.app.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
-    let rules = worker.app.rules();
-    adopt::tell(worker, results, &rules, &lease, &outcome).await;
-    results.delete(key).await
+) -> Result<Option<Orphan>, StoreError> {
+    let Some((lease, etag)) = record::read::<Adopted>(results, key).await? else { return Ok(None) };
+    let id = key.strip_prefix(ADOPTED).filter(|_| is_lost(&lease, now));
+    let Some(id) = id else { return Ok(None) };
+    let (outcome, whose) = end_from_outside(results, id, Terminal::Failed, "unknown", now).await?;
+    if whose == Whose::Ours {
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        tracing::warn!(
+            job = id,
+            route = lease.route,
+            reason,
+            "an adopted request's process is gone"
+        );
+        worker.app.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
+    }
+    Ok(Some(Orphan { key: key.to_owned(), etag, lease, outcome }))
+}
+
+impl Orphan {
+    /// One of all consumers tells: the one that gets the lease. If it dies too, the lease runs out
+    /// again.
+    async fn tell(self, worker: &Worker, results: &dyn Results) {
+        let Self { key, etag, lease, outcome } = self;
+        let until = worker.app.clock.now().saturating_add(TELL_MS);
+        let ours = Adopted { until, ..lease.clone() };
+        let taken = record::write(results, &key, &ours, Condition::IfMatch(etag)).await;
+        if taken.is_err() {
+            return;
+        }
+        let rules = worker.app.rules();
+        adopt::tell(worker, results, &rules, &lease, &outcome).await;
+        if let Err(error) = results.delete(&key).await {
+            tracing::debug!(key, %error, "lease not removed; its end is told again");
+        }
+    }
 }
 
 /// Removes what has expired from a store that would keep it for good. Never returns.
@@ -135,9 +209,9 @@ async fn sweep_once(app: &App, results: &dyn Results) -> Result<u64, StoreError>
             let Some(last) = page.last() else { break };
             after.clone_from(&last.key);
             for object in page.iter().filter(|object| object.written < before) {
-                if may_go(results, &object.key).await? {
-                    results.delete(&object.key).await?;
-                    count += 1;
+                match remove(results, &object.key, before).await {
+                    Ok(is_gone) => count += u64::from(is_gone),
+                    Err(error) => tracing::warn!(object.key, %error, "not removed"),
                 }
             }
         }
@@ -145,11 +219,23 @@ async fn sweep_once(app: &App, results: &dyn Results) -> Result<u64, StoreError>
     Ok(count)
 }
 
-/// The body of a job that still waits is needed, however old it is.
-async fn may_go(results: &dyn Results, key: &str) -> Result<bool, StoreError> {
-    match key.strip_prefix(PAYLOAD) {
-        Some(id) => Ok(matches!(record::end(results, id).await?, End::Is(_))),
-        None => Ok(true),
+async fn remove(results: &dyn Results, key: &str, before: u64) -> Result<bool, StoreError> {
+    let may_go = match key.strip_prefix(PAYLOAD) {
+        Some(id) => !is_needed(&record::end(results, id).await?, before),
+        None => true,
+    };
+    if may_go {
+        results.delete(key).await?;
+    }
+    Ok(may_go)
+}
+
+/// The body of a job that still waits is needed, however old it is; and that of one that failed, as
+/// long as it can be run again.
+fn is_needed(end: &End, before: u64) -> bool {
+    match end {
+        End::Open { .. } => true,
+        End::Is(outcome) => outcome.status == Terminal::Failed && outcome.finished >= before,
     }
 }
 
@@ -159,12 +245,13 @@ mod tests {
     use crate::app::Parts;
     use crate::bindings::{Bindings, Upstream};
     use crate::clock::{Clock, System};
-    use crate::results::Condition;
     use crate::results::dir::DirResults;
     use bytes::Bytes;
     use rules::Rules;
 
     const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
+
+    const DAY_MS: u64 = 86_400_000;
 
     /// So many milliseconds from now.
     struct Later(u64);
@@ -204,18 +291,31 @@ mod tests {
             let key = format!("results/{number}");
             results.put(&key, Bytes::new(), Condition::Always).await.expect("stored");
         }
-        let others =
-            ["jobs/a", "adopted/a", "shards/market_data", "payload/failed", "payload/waits"];
+        let others = [
+            "jobs/a",
+            "adopted/a",
+            "shards/market_data",
+            "payload/failed",
+            "payload/failed-late",
+            "payload/waits",
+        ];
         for key in others {
             results.put(key, Bytes::new(), Condition::Always).await.expect("stored");
         }
         lost(&results, "failed", 1).await.expect("an outcome");
-        const DAY_MS: u64 = 86_400_000;
+        lost(&results, "failed-late", Later(2 * DAY_MS).now()).await.expect("an outcome");
+        results.put("payload/damaged", Bytes::new(), Condition::Always).await.expect("stored");
+        results.put("outcome/damaged", Bytes::new(), Condition::Always).await.expect("stored");
         let longest = app(Later(3 * DAY_MS - 60_000));
         assert_eq!(sweep_once(&longest, &results).await, Ok(0), "the longest TTL and a day");
         let after = app(Later(3 * DAY_MS + 60_000));
-        assert_eq!(sweep_once(&after, &results).await, Ok(PAGE as u64 + 4));
-        for (key, why) in [("shards/market_data", "no job's"), ("payload/waits", "still needed")] {
+        assert_eq!(sweep_once(&after, &results).await, Ok(PAGE as u64 + 6));
+        let kept = [
+            ("shards/market_data", "no job's"),
+            ("payload/waits", "still needed"),
+            ("payload/failed-late", "needed for a retry"),
+        ];
+        for (key, why) in kept {
             assert!(results.head(key).await.expect("an answer").is_some(), "{key} is {why}");
         }
         std::fs::remove_dir_all(&dir).expect("removed");

@@ -1,7 +1,7 @@
 //! `spillway jobs`: look at jobs, run failed ones again, bring dead letters back. It works on queue
 //! and store themselves: no process needs to run, and none is asked.
 
-use super::envelope::{DEADLINE, FIRST_ID};
+use super::envelope::{self, DEADLINE, FIRST_ID};
 use super::expire;
 use super::record::{
     self, ADOPTED, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal,
@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Keys that one listing looks through; the newest of them are shown.
+/// The newest keys, of which those are shown that are asked for.
 const KEYS_MAX: usize = 10_000;
 /// Keys in one call to the store.
 const PAGE: usize = 1_000;
@@ -139,20 +139,24 @@ impl Stores {
         Ok(())
     }
 
-    /// Keys below a prefix, the newest first.
+    /// Keys below a prefix, the newest first. Stores list by key, so all are looked through.
     async fn newest(&self, prefix: &str) -> Result<Vec<Listed>, String> {
-        let mut found: Vec<Listed> = Vec::new();
-        while found.len() < KEYS_MAX {
-            let after = found.last().map_or(String::new(), |last| last.key.clone());
+        let (mut found, mut after): (Vec<Listed>, _) = (Vec::new(), String::new());
+        loop {
             let page = self.results.list(prefix, &after, PAGE).await.map_err(text)?;
             let is_last = page.len() < PAGE;
+            if let Some(last) = page.last() {
+                after.clone_from(&last.key);
+            }
             found.extend(page);
+            if is_last || found.len() >= 2 * KEYS_MAX {
+                found.sort_by_key(|listed| std::cmp::Reverse(listed.written));
+                found.truncate(KEYS_MAX);
+            }
             if is_last {
-                break;
+                return Ok(found);
             }
         }
-        found.sort_by_key(|listed| std::cmp::Reverse(listed.written));
-        Ok(found)
     }
 
     /// Everything that is kept of a job, as JSON.
@@ -206,10 +210,18 @@ impl Stores {
                 "{id}: there is no copy of its message. Only a queued job that failed can be retried, until it expires"
             ));
         };
-        let outcome = self.requeue(id).await?;
-        let name = outcome.queue.unwrap_or_default();
-        let queue = self.queue(&name)?;
         let Copy { body, mut attributes, group } = copy;
+        if envelope::is_claim_check(&attributes) {
+            let key = envelope::claimed_key(&body, results)?;
+            if results.head(&key).await.map_err(text)?.is_none() {
+                return Err(format!("{id}: its request's body ({key}) is gone from the store"));
+            }
+        }
+        // Before the end is taken back: a job without an end and without a message is lost.
+        let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
+        let name = found.and_then(|(outcome, _)| outcome.queue).unwrap_or_default();
+        let queue = self.queue(&name)?;
+        self.requeue(id).await?;
         // It is wanted now, whenever it was wanted first.
         attributes.remove(DEADLINE);
         queue.send(Message { body, attributes, group }).await.map_err(|error| {
@@ -225,13 +237,13 @@ impl Stores {
     }
 
     /// Takes the end of a failed job back. Whoever ends it next replaces this mark.
-    async fn requeue(&self, id: &str) -> Result<Outcome, String> {
+    async fn requeue(&self, id: &str) -> Done {
         let results = self.results.as_ref();
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         let Some((outcome, etag)) = found else { return Err(format!("{id} has not ended")) };
         match outcome.status {
-            // An earlier call that did not get to the message.
-            Terminal::Requeued => return Ok(outcome),
+            // An earlier call that may not have got further.
+            Terminal::Requeued => return self.renew(id).await,
             Terminal::Failed => {}
             status => return Err(format!("{id} has {}, not failed", status.as_str())),
         }
@@ -250,10 +262,13 @@ impl Stores {
             }
             Err(PutError::Failed(error)) => return Err(error.to_string()),
         }
+        self.renew(id).await
+    }
+
+    /// Attempts begin anew, and the receivers are told of the new end.
+    async fn renew(&self, id: &str) -> Done {
         self.forget_attempts(id).await?;
-        // Its receivers are told of the new end.
-        results.delete(&notified_key(id)).await.map_err(text)?;
-        Ok(marked)
+        self.results.delete(&notified_key(id)).await.map_err(text)
     }
 
     /// For how long somebody has the job, in seconds.
@@ -321,7 +336,7 @@ impl Stores {
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         match found.map(|(outcome, _)| outcome.status) {
             Some(Terminal::Succeeded | Terminal::Cancelled) => return Ok(false),
-            Some(Terminal::Failed | Terminal::Requeued) => drop(self.requeue(id).await?),
+            Some(Terminal::Failed | Terminal::Requeued) => self.requeue(id).await?,
             None => self.forget_attempts(id).await?,
         }
         Ok(true)

@@ -30,6 +30,8 @@ pub(super) async fn put(
         queued: false,
     };
     let record_key = accepted_key(id);
+    let queue = offered.clean.rules.document.queues.get(&offered.rule.queue);
+    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
     let etag = match record::write(
         tools.results.as_ref(),
         &record_key,
@@ -45,6 +47,11 @@ pub(super) async fn put(
                 Some((found, _)) if found.fingerprint != record.fingerprint => {
                     let problem = Problem::IdempotencyMismatch;
                     return Err(NotQueued::Refused((problem, problem.title().to_owned())));
+                }
+                // Its job may have run and be forgotten: neither its end nor another run is right.
+                Some((found, _)) if found.at.saturating_add(ttl) < now => {
+                    let detail = "the job of this Idempotency-Key has expired: send another key";
+                    return Err(NotQueued::Refused((Problem::JobExpired, detail.to_owned())));
                 }
                 Some((found, _)) if found.queued => return Ok(()),
                 // Somebody died, or is at it, between record and message: send again, same id.

@@ -1,13 +1,18 @@
 //! What this process learns of its routes: how long their requests take, and how many it executes.
 
+use rules::document::hex;
 use rules::offload::Load;
 use rules::offload::learned::{Latency, Learned, Sample};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Classes of one route that are told apart. A value that a client makes up must not cost memory;
 /// what comes after these shares one class.
 const CLASSES_MAX: usize = 64;
+/// A class's name is not kept beyond this, the length of a hash.
+const CLASS_BYTES_MAX: usize = 64;
 /// The class of what found no place of its own.
 const OTHERS: &str = "\0others";
 
@@ -34,7 +39,7 @@ impl Latencies {
         };
         let executing = Arc::strong_count(&route.executing) as u64 - 1;
         let learned = match after {
-            Some(after) => route.class(class).judge(now, after),
+            Some(after) => route.class(class, now).judge(now, after),
             None => Learned::Unknown,
         };
         Load { learned, executing }
@@ -46,11 +51,11 @@ impl Latencies {
     }
 
     pub(super) fn record(&self, route: &str, class: &str, now: u64, took: u64) -> Sample {
-        self.lock().entry(route.to_owned()).or_default().class(class).record(now, took)
+        self.lock().entry(route.to_owned()).or_default().class(class, now).record(now, took)
     }
 
-    pub(super) fn settle(&self, route: &str, class: &str, sample: Sample, took: u64) {
-        self.lock().entry(route.to_owned()).or_default().class(class).settle(sample, took);
+    pub(super) fn settle(&self, route: &str, class: &str, now: u64, sample: Sample, took: u64) {
+        self.lock().entry(route.to_owned()).or_default().class(class, now).settle(sample, took);
     }
 
     /// The 95th percentile of each route's slowest class, in milliseconds.
@@ -70,11 +75,24 @@ impl Latencies {
 }
 
 impl Route {
-    fn class(&mut self, class: &str) -> &mut Latency {
-        let has_room = self.classes.len() < CLASSES_MAX || self.classes.contains_key(class);
-        let class = if has_room { class } else { OTHERS };
-        self.classes.entry(class.to_owned()).or_default()
+    fn class(&mut self, class: &str, now: u64) -> &mut Latency {
+        let class = name(class);
+        if self.classes.len() >= CLASSES_MAX && !self.classes.contains_key(class.as_ref()) {
+            self.classes.retain(|_, latency| !latency.is_forgotten(now));
+        }
+        let has_room =
+            self.classes.len() < CLASSES_MAX || self.classes.contains_key(class.as_ref());
+        let class = if has_room { class } else { Cow::Borrowed(OTHERS) };
+        self.classes.entry(class.into_owned()).or_default()
     }
+}
+
+/// A value that is long is known by its hash.
+fn name(class: &str) -> Cow<'_, str> {
+    if class.len() <= CLASS_BYTES_MAX {
+        return Cow::Borrowed(class);
+    }
+    Cow::Owned(hex(&Sha256::digest(class.as_bytes())))
 }
 
 #[cfg(test)]
@@ -91,6 +109,21 @@ mod tests {
         assert_eq!(latencies.load("r", "new", 0, Some(2000)).learned, Learned::Slow);
         assert_eq!(latencies.load("r", "1", 0, Some(2000)).learned, Learned::Unknown);
         assert_eq!(latencies.slowest(0), [("r".to_owned(), 5000)]);
+    }
+
+    #[test]
+    fn classes_that_nobody_asks_for_any_more_make_room() {
+        const LATER: u64 = 6 * 60_000;
+        let latencies = Latencies::default();
+        for at in 0..CLASSES_MAX {
+            latencies.record("r", &format!("{at}{}", "x".repeat(9_000)), 0, 5000);
+        }
+        assert!(latencies.lock()["r"].classes.keys().all(|name| name.len() <= CLASS_BYTES_MAX));
+        for _ in 0..5 {
+            latencies.record("r", "new", LATER, 5000);
+        }
+        assert_eq!(latencies.load("r", "new", LATER, Some(2000)).learned, Learned::Slow);
+        assert_eq!(latencies.lock()["r"].classes.len(), 1);
     }
 
     #[test]

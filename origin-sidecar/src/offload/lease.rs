@@ -69,35 +69,35 @@ fn until(clock: &dyn Clock, time: Duration) -> u64 {
 }
 
 impl Held {
-    /// Ours for so long from now. A store that does not answer changes nothing: the next beat may
-    /// get through before the lease runs out.
+    /// Ours for so long from now. False when the store does not answer: the next try may get through
+    /// before the lease runs out.
     ///
     /// # Errors
     /// When another attempt has it.
-    pub(super) async fn renew(&mut self, time: Duration) -> Result<(), Lost> {
+    pub(super) async fn renew(&mut self, time: Duration) -> Result<bool, Lost> {
         let until = until(self.clock.as_ref(), time);
         match self.write(until).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(PutError::Failed(error)) => {
                 tracing::warn!(lease = self.key, %error, "lease not renewed");
-                Ok(())
+                Ok(false)
             }
             Err(PutError::Precondition) => self.again(until).await,
         }
     }
 
     /// An earlier write may have happened without our knowing its etag.
-    async fn again(&mut self, until: u64) -> Result<(), Lost> {
+    async fn again(&mut self, until: u64) -> Result<bool, Lost> {
         match record::read::<Lease>(self.results.as_ref(), &self.key).await {
             Ok(Some((lease, etag))) if lease.holder == self.holder => {
                 self.etag = etag;
                 match self.write(until).await {
                     Err(PutError::Precondition) => Err(Lost),
-                    _ => Ok(()),
+                    written => Ok(written.is_ok()),
                 }
             }
             Ok(_) => Err(Lost),
-            Err(_) => Ok(()),
+            Err(_) => Ok(false),
         }
     }
 

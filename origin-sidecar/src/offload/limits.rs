@@ -19,14 +19,15 @@ pub(super) struct Shares {
 
 impl Limits {
     /// Waits for a place in each of the shares. They are taken in order, so that no two jobs wait
-    /// for each other.
+    /// for each other; the tenant's first, as one with many jobs must not wait for its own turn with
+    /// the route's places in its hands.
     pub(super) async fn shares(
         &self,
         route: Option<(&str, u64)>,
         tenant: Option<(&str, u64)>,
     ) -> Shares {
         let mut places = Vec::new();
-        for (kind, share) in [("route", route), ("tenant", tenant)] {
+        for (kind, share) in [("tenant", tenant), ("route", route)] {
             let Some((name, most)) = share else { continue };
             let share = self.share((kind, name.to_owned(), most));
             // The semaphore is never closed.
@@ -52,6 +53,18 @@ mod tests {
     fn is_free(limits: &Limits, tenant: &str) -> bool {
         let waiting = limits.shares(None, Some((tenant, 1)));
         std::pin::pin!(waiting).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test]
+    async fn a_job_that_waits_for_its_tenant_leaves_the_routes_places_to_others() {
+        let limits = Limits::default();
+        let (route, alice, bob) = (("reports", 2), ("alice", 1), ("bob", 1));
+        let _running = limits.shares(Some(route), Some(alice)).await;
+        let mut waiting = std::pin::pin!(limits.shares(Some(route), Some(alice)));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        let others = std::pin::pin!(limits.shares(Some(route), Some(bob)));
+        assert!(others.poll(&mut context).is_ready());
     }
 
     #[tokio::test]

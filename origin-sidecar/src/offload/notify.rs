@@ -142,13 +142,26 @@ async fn to_url(
     let body = Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    *request.uri_mut() = url.parse().map_err(|error| format!("{}: {error}", shown(url)))?;
     client.check(request.uri())?;
     *request.headers_mut() = headers;
     match tokio::time::timeout(TIMEOUT, client.client.request(request)).await {
         Ok(Ok(response)) => Ok(response.status().as_u16()),
         Ok(Err(error)) => Err(https::chain(&error)),
         Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
+    }
+}
+
+/// An address without its path: that of a chat's webhook is its password.
+fn shown(to: &str) -> String {
+    match to.parse::<http::Uri>() {
+        Ok(uri) if uri.scheme().is_some() => {
+            let host = uri.host().unwrap_or_default();
+            let port = uri.port().map_or(String::new(), |port| format!(":{port}"));
+            format!("{}://{host}{port}/…", uri.scheme_str().unwrap_or_default())
+        }
+        // A path of the application's.
+        _ => to.to_owned(),
     }
 }
 
@@ -166,6 +179,7 @@ where
     let count = |result: &str| {
         notifications.with_label_values(&[notice.queue_name, result]).inc();
     };
+    let to = &shown(to);
     let mut log = Vec::new();
     for number in 0..ATTEMPTS {
         if number > 0 {
@@ -173,7 +187,7 @@ where
         }
         let answered = attempt().await;
         let mut note = |result: String| {
-            log.push(Delivery { at: worker.app.clock.now(), to: to.to_owned(), result });
+            log.push(Delivery { at: worker.app.clock.now(), to: to.clone(), result });
         };
         match answered {
             Ok(200..=299) => {
@@ -199,6 +213,15 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_logged_of_an_address_can_not_be_used() {
+        assert_eq!(
+            shown("https://me:pw@hooks.example:8443/T0/s3cret?k=v"),
+            "https://hooks.example:8443/…"
+        );
+        assert_eq!(shown("/internal/finished"), "/internal/finished");
+    }
 
     #[test]
     fn the_signature_covers_id_time_and_body() {

@@ -31,7 +31,11 @@ pub(super) fn answer(rules: &Rules, offload: &Offload, id: &str, state: &State) 
             }
         },
     };
-    html(200, page(title, &text, &location, state))
+    let mut response = html(200, page(title, &text, &location, state));
+    // A page that frames this one could have its cancel button pressed.
+    let alone = HeaderValue::from_static("frame-ancestors 'self'");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, alone);
+    response
 }
 
 fn to_result(location: &str) -> Response<Body> {

@@ -27,12 +27,19 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    pub(super) fn answered(
-        status: Terminal,
-        reason: Option<String>,
-        answer: Response<Body>,
-    ) -> Self {
+    fn answered(status: Terminal, reason: Option<String>, answer: Response<Body>) -> Self {
         Self { status, reason, answer: Some(answer) }
+    }
+
+    /// What the application's code says of an execution that is not repeated.
+    pub(super) fn by_code(answer: Response<Body>) -> Self {
+        let code = answer.status().as_u16();
+        match code {
+            200..=299 => Self::answered(Terminal::Succeeded, None, answer),
+            // A login page is not a report.
+            300..=399 => Self::answered(Terminal::Failed, Some("redirected".to_owned()), answer),
+            _ => Self::answered(Terminal::Failed, Some(format!("http-{code}")), answer),
+        }
     }
 
     pub(super) fn failed(reason: &str) -> Self {
@@ -152,20 +159,13 @@ fn headers(job: &Job, attempt: u64) -> HeaderMap {
 }
 
 fn judge(response: Response<Body>, received: &Received, now: u64) -> Verdict {
-    let code = response.status().as_u16();
-    let reason = Some(format!("http-{code}"));
-    match code {
-        200..=299 => Verdict::Ended(Ended::answered(Terminal::Succeeded, None, response)),
-        // A login page is not a report.
-        300..=399 => {
-            Verdict::Ended(Ended::answered(Terminal::Failed, Some("redirected".into()), response))
-        }
+    match response.status().as_u16() {
         408 | 425 | 429 | 500..=599 => {
             let after = retry_after(response.headers(), now);
-            let last = Ended::answered(Terminal::Failed, reason, response);
+            let last = Ended::by_code(response);
             Verdict::Retry { delay: after.unwrap_or_else(|| backoff(received)), last }
         }
-        _ => Verdict::Ended(Ended::answered(Terminal::Failed, reason, response)),
+        _ => Verdict::Ended(Ended::by_code(response)),
     }
 }
 

@@ -45,6 +45,19 @@ impl State {
     }
 }
 
+impl State {
+    /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
+    /// ended, nobody can tell whether it still waits or was forgotten.
+    fn has_expired(&self, accepted: u64, ttl: u64, now: u64) -> bool {
+        let from = match self {
+            Self::Queued => accepted,
+            Self::Running { .. } => return false,
+            Self::Ended(outcome) => outcome.finished.max(accepted),
+        };
+        now > from.saturating_add(ttl)
+    }
+}
+
 pub async fn answer(
     app: &Arc<App>,
     rules: &Arc<Rules>,
@@ -65,9 +78,6 @@ pub async fn answer(
         owner(rules, results.as_ref(), secrets, id, asked.headers).await.map_err(unavailable)?;
     let (route, offload, at) = owned.ok_or_else(unknown)?;
     let queue = rules.document.queues.get(&offload.queue);
-    if app.clock.now() > at.saturating_add(queue.map_or(u64::MAX, |queue| queue.result_ttl)) {
-        return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
-    }
     let is_get = matches!(*asked.method, Method::GET | Method::HEAD);
     let job = Job { app, rules, results, route, id };
     if is_get && part.is_empty() && watch::is_stream(asked.headers) {
@@ -75,6 +85,10 @@ pub async fn answer(
     }
     let waited = job.wait(&asked).await;
     let state = state(app, results.as_ref(), id).await.map_err(unavailable)?;
+    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
+    if state.has_expired(at, ttl, app.clock.now()) {
+        return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
+    }
     let mut response = match part {
         "" if is_get && is_page(asked.headers) => page::answer(rules, offload, id, &state),
         "" if is_get => job.answer(&state),
@@ -112,8 +126,8 @@ impl Job<'_> {
         let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
         let seconds = preference.wait?;
         let limit = Duration::from_secs(seconds);
-        watch::end(self.app, self.results.as_ref(), self.id, limit).await;
-        HeaderValue::from_str(&format!("wait={seconds}")).ok()
+        let is_waited = watch::end(self.app, self.results.as_ref(), self.id, limit).await;
+        HeaderValue::from_str(&format!("wait={seconds}")).ok().filter(|_| is_waited)
     }
 
     fn answer(&self, state: &State) -> Response<Body> {
@@ -158,7 +172,9 @@ fn to_page(rules: &Rules, id: &str) -> Response<Body> {
 }
 
 pub(super) fn unavailable(error: StoreError) -> Refused {
-    (Problem::OffloadUnavailable, error.to_string())
+    // What the store said is for the log: it may name accounts and addresses.
+    tracing::warn!(%error, "the result store failed");
+    (Problem::OffloadUnavailable, error.name.to_owned())
 }
 
 type Owned<'r> = (&'r Route, &'r Offload, u64);
@@ -200,7 +216,7 @@ pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<
     let now = app.clock.now();
     if id::Kind::of(id) == id::Kind::Adopted {
         return match record::read::<Adopted>(results, &adopted_key(id)).await? {
-            Some((lease, _)) if lease.until > now => {
+            Some((lease, _)) if !expire::is_lost(&lease, now) => {
                 Ok(State::Running { attempt: 1, progress: None })
             }
             // The process that executed the request is gone: nobody will ever know how it ended.

@@ -43,18 +43,19 @@ impl Pace {
     }
 }
 
-/// Waits until the job has ended, or for so long. Returns at once when too many wait.
-pub(super) async fn end(app: &App, results: &dyn Results, id: &str, limit: Duration) {
-    let Ok(_place) = app.watchers.try_acquire() else { return };
+/// Waits until the job has ended, or for so long. False, at once, when too many wait.
+pub(super) async fn end(app: &App, results: &dyn Results, id: &str, limit: Duration) -> bool {
+    let Ok(_place) = app.watchers.try_acquire() else { return false };
     let until = Instant::now() + limit;
     let mut pace = Pace::new();
     while Instant::now() < until {
         let looked = tokio::time::timeout_at(until, record::end(results, id)).await;
         if matches!(looked, Ok(Ok(End::Is(_)))) {
-            return;
+            return true;
         }
         pace.pause(until).await;
     }
+    true
 }
 
 /// Whether the client wants a stream of events.

@@ -38,6 +38,9 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the first call of a batch waits for company: a tenth of what SQS takes to answer.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// The longest that SQS keeps a message: 14 days. Its default is 4.
+const RETENTION_SECONDS_MAX: u64 = 1_209_600;
+
 /// What a queue takes that has not told its own limit: queues made before 2025 have this one.
 const MESSAGE_BYTES_ASSUMED: usize = 256 << 10;
 
@@ -90,7 +93,10 @@ impl SqsQueue {
         let client = Client::from_conf(client_config(config, &url));
         let inner = Inner::new(client, url);
         match inner.attributes(&inner.url).await {
-            Ok(attributes) => inner.learn(&attributes),
+            Ok(attributes) => {
+                inner.learn(&attributes);
+                inner.check_retention(&attributes);
+            }
             Err(error) if error.name == "queue-missing" => {
                 return Err(format!("{}: {error}", inner.url));
             }
@@ -194,6 +200,7 @@ impl Inner {
             Attribute::ApproximateNumberOfMessagesDelayed,
             Attribute::ApproximateNumberOfMessagesNotVisible,
             Attribute::MaximumMessageSize,
+            Attribute::MessageRetentionPeriod,
             Attribute::RedrivePolicy,
         ];
         let call = self.client.get_queue_attributes().queue_url(url);
@@ -205,6 +212,19 @@ impl Inner {
         let limit = attributes.get(&Attribute::MaximumMessageSize).and_then(|it| it.parse().ok());
         if let Some(limit) = limit {
             self.bytes_max.store(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// A job that waits longer than SQS keeps its message is lost, and SQS tells nobody.
+    fn check_retention(&self, attributes: &HashMap<Attribute, String>) {
+        let retention = attributes.get(&Attribute::MessageRetentionPeriod);
+        let retention: Option<u64> = retention.and_then(|seconds| seconds.parse().ok());
+        if let Some(seconds) = retention.filter(|seconds| *seconds < RETENTION_SECONDS_MAX) {
+            tracing::warn!(
+                url = %self.url,
+                seconds,
+                "the queue drops jobs that wait longer than this: set MessageRetentionPeriod to {RETENTION_SECONDS_MAX}"
+            );
         }
     }
 

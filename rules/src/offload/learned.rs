@@ -60,6 +60,11 @@ impl Latency {
         }
     }
 
+    /// Whether nothing is known that still counts.
+    pub fn is_forgotten(&self, now: u64) -> bool {
+        self.samples.back().is_none_or(|(_, at, _)| at.saturating_add(WINDOW_MS) < now)
+    }
+
     /// The 95th percentile over the window, in milliseconds (nearest rank).
     pub fn p95(&mut self, now: u64) -> Option<u64> {
         while self.samples.front().is_some_and(|(_, at, _)| at.saturating_add(WINDOW_MS) < now) {

@@ -139,6 +139,11 @@ impl Cloud {
         self.services.s3.object(bucket, key)
     }
 
+    /// Somebody else removes an object, or damages it.
+    pub fn replace(&self, bucket: &str, key: &str, body: Option<Bytes>) {
+        self.services.s3.replace(bucket, key, body);
+    }
+
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         self.services.s3.keys(bucket, prefix)
     }

@@ -14,11 +14,11 @@ pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
 pub use emulator::{Emulator, python};
-pub use process::{Ended, SECRET, Setup, Spillway, folder, run};
+pub use process::{Ended, SECRET, Setup, Spillway, folder, run, run_with};
 pub use raw::{raw, read_until};
 
 /// Nothing in a test takes longer; a test that waits for something that never comes ends here.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Asks until the answer is as wanted. For what happens soon, but at a time nobody tells.
 ///

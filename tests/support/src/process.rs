@@ -44,8 +44,14 @@ pub struct Ended {
 
 /// Runs a command such as `check FILE` to its end.
 pub async fn run(arguments: &[&str]) -> Ended {
-    let output =
-        Command::new(program()).args(arguments).output().await.expect("the program starts");
+    run_with(arguments, &[]).await
+}
+
+/// The same with these variables in its environment.
+pub async fn run_with(arguments: &[&str], environment: &[(String, String)]) -> Ended {
+    let mut command = Command::new(program());
+    command.args(arguments).envs(environment.iter().cloned());
+    let output = command.output().await.expect("the program starts");
     Ended {
         code: output.status.code(),
         output: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -12,6 +12,8 @@ const STORE_MS: u64 = 5_000;
 const AUTH_MS: u64 = 2_000;
 const ENQUEUE_MS: u64 = 3_000;
 const WITHDRAW_MS: u64 = 1_000;
+/// Between two tries of an adoption, and the last of them.
+const LEASE_AGAIN_MS: u64 = 8_000;
 /// `after` of the route `slow`.
 pub(super) const SLOW_AFTER_MS: u64 = 1_500;
 
@@ -43,25 +45,29 @@ pub(super) fn promised(state: &mut State, promise: Promise) {
     state.promises.push(promise);
 }
 
-/// Every answer has its bound of time; a refusal of ours has no code.
+/// Every answer has its bound of time; a refusal of ours has no code. `troubled` is for how long the
+/// process was, from the request on.
 pub(super) fn in_time(
     state: &mut State,
     plan: &Plan,
     code: Option<u16>,
     took: u64,
-    troubled: bool,
+    troubled: Option<u64>,
 ) {
     let wait = plan.wait.unwrap_or(0) * 1_000;
     let bound = match (plan.is_adopting(), code, troubled) {
         // The application's own time.
         (true, ..) if code != Some(202) => return,
-        (true, _, false) if plan.wait.is_some() => wait + SLACK_MS,
-        (true, _, false) => SLOW_AFTER_MS + SLACK_MS,
-        (true, _, true) => AUTH_MS + wait.max(SLOW_AFTER_MS) + ENQUEUE_MS + SLACK_MS,
+        (true, _, None) if plan.wait.is_some() => wait + SLACK_MS,
+        (true, _, None) => SLOW_AFTER_MS + SLACK_MS,
+        // Without a lease there is no 202; it is tried again until the trouble ends.
+        (true, _, Some(troubled)) => {
+            AUTH_MS + wait.max(SLOW_AFTER_MS).max(troubled) + LEASE_AGAIN_MS + SLACK_MS
+        }
         // Inline, as a fallback.
         (false, ..) if plan.route == "safe" && code.is_some_and(|code| code != 202) => return,
-        (false, _, false) => wait + SLACK_MS,
-        (false, _, true) => {
+        (false, _, None) => wait + SLACK_MS,
+        (false, _, Some(_)) => {
             let reads = if plan.wait.is_some() { 5 * STORE_MS } else { 0 };
             AUTH_MS + ENQUEUE_MS + WITHDRAW_MS + wait + reads + SLACK_MS
         }

@@ -148,7 +148,8 @@ async fn submit(
     world.asked.notify_waiters();
     let got = ask(process, plan.request(number), plan.patience).await;
     let took = world.now() - asked;
-    let troubled = world.state().processes[process.link.process].troubled >= asked;
+    let troubled = world.state().processes[process.link.process].troubled;
+    let troubled = troubled.checked_sub(asked);
     match got {
         Got::Reset => {
             world.note(NOBODY, What::Reset { request });

@@ -89,6 +89,15 @@ impl S3 {
         Some(buckets.get(bucket)?.get(key)?.body.clone())
     }
 
+    pub(super) fn replace(&self, bucket: &str, key: &str, body: Option<Bytes>) {
+        let mut buckets = self.buckets.lock().expect("no panic");
+        let bucket = buckets.get_mut(bucket).expect("a bucket");
+        match body {
+            Some(body) => bucket.get_mut(key).expect("an object").body = body,
+            None => drop(bucket.remove(key)),
+        }
+    }
+
     pub(super) fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let buckets = self.buckets.lock().expect("no panic");
         let keys = buckets.get(bucket).into_iter().flat_map(|bucket| bucket.keys());

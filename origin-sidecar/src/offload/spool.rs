@@ -1,0 +1,120 @@
+//! Large results wait on disk until they are stored.
+
+use crate::body::Body;
+use http_body_util::BodyExt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncWriteExt;
+
+/// A result larger than this fails the job.
+const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// What our files are called; the folder may be everybody's `/tmp`.
+const PREFIX: &str = "spillway-result-";
+/// A file that has not been written to for so long is of a process that was killed: a body takes
+/// `job_timeout` at most (11 h), and storing it ten minutes.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
+
+/// A result on disk; removed with this, also when its job is cancelled under way.
+pub(super) struct Spooled {
+    pub path: PathBuf,
+    pub length: u64,
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        // A store that is a directory has moved it away.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Writes a body to a new file that nobody else may read.
+///
+/// # Errors
+/// The name of what went wrong: `upstream-invalid` (the application broke off), `result-too-large`,
+/// `spool-failed`.
+pub(super) async fn spool(folder: &Path, mut body: Body) -> Result<Spooled, &'static str> {
+    let name = crate::secrets::random_hex(16).map_err(failed)?;
+    let path = folder.join(format!("{PREFIX}{name}"));
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await;
+    let mut spooled = Spooled { path, length: 0 };
+    let file = file.as_mut().map_err(failed)?;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| "upstream-invalid")?.into_data() else { continue };
+        spooled.length += data.len() as u64;
+        if spooled.length > RESULT_BYTES_MAX {
+            return Err("result-too-large");
+        }
+        file.write_all(&data).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    Ok(spooled)
+}
+
+fn failed(error: impl std::fmt::Display) -> &'static str {
+    tracing::warn!(%error, "result not spooled: is the disk of --spool full?");
+    "spool-failed"
+}
+
+/// Removes what processes left behind that were killed.
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn sweep(folder: &Path, now: SystemTime) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let written = entry.metadata().and_then(|meta| meta.modified());
+        let age = written.map(|written| now.duration_since(written).unwrap_or_default());
+        // Of several processes that start together, one removes it.
+        if age.is_ok_and(|age| age > LEFT_BEHIND) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("spillway-spool-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    }
+
+    fn count(folder: &Path) -> usize {
+        std::fs::read_dir(folder).expect("a folder").count()
+    }
+
+    #[tokio::test]
+    async fn a_spooled_result_is_private_and_gone_with_its_job() {
+        let folder = folder("guard");
+        let spooled = spool(&folder, Body::full("a result")).await.expect("spooled");
+        let meta = std::fs::metadata(&spooled.path).expect("a file");
+        assert_eq!((spooled.length, meta.permissions().mode() & 0o777), (8, 0o600));
+        drop(spooled);
+        assert_eq!(count(&folder), 0);
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_behind_is_removed_and_nothing_else() {
+        let folder = folder("sweep");
+        for name in ["spillway-result-1", "somebody-elses"] {
+            std::fs::write(folder.join(name), "x").expect("written");
+        }
+        let now = SystemTime::now();
+        sweep(&folder, now).expect("swept");
+        assert_eq!(count(&folder), 2);
+        sweep(&folder, now + LEFT_BEHIND + Duration::from_secs(60)).expect("swept");
+        assert_eq!(count(&folder), 1);
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+}
