@@ -2,4 +2,6 @@
 //! What may be kept and for how long is decided by `rules::cache`.
 
 pub mod flights;
+pub mod purge;
+mod segmented;
 pub mod store;

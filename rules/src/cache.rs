@@ -15,7 +15,7 @@ mod vary;
 
 pub use freshness::{Entry, Lookup, Windows, age_at_receipt};
 pub use judge::{Judgement, NotStored, judge};
-pub use plan::{Bypass, Cookies, Plan, Planned, plan};
+pub use plan::{Bypass, Cookies, Plan, Planned, plan, urls};
 pub use status::CacheStatus;
 pub use vary::{fits, secondary};
 

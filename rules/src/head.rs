@@ -70,13 +70,14 @@ pub fn first(fields: &dyn Fields, name: &str) -> Option<String> {
 }
 
 /// All lines of a field joined by `", "` (RFC 9110 section 5.3), whitespace trimmed; `None` when
-/// the field is absent. Bytes that are not UTF-8 are kept apart by their hex form.
+/// the field is absent. Bytes that are not UTF-8 are kept apart by a hex form that no text has.
 pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
     let mut joined: Option<String> = None;
     fields.each(name, &mut |value| {
         let line = match std::str::from_utf8(value) {
             Ok(text) => text.trim().to_owned(),
-            Err(_) => value.iter().map(|byte| format!("%{byte:02X}")).collect(),
+            // No text of a field has a NUL, so this is no other request's value.
+            Err(_) => format!("\0{}", crate::document::hex(value)),
         };
         match &mut joined {
             Some(all) => {

@@ -1,17 +1,20 @@
 //! Answers in memory under a byte budget.
 //!
 //! The budget is divided over shards with a lock each, so that threads rarely meet; no lock is
-//! held across an await. The `lru` crate keeps the order of use inside a shard.
+//! held across an await. All answers of a URL are in one shard: a purge of it takes one lock.
 
+use super::purge::{Log, Mark, Target};
+use super::segmented::{Segmented, Slot};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use http::HeaderMap;
 use lru::LruCache;
-use rules::cache::{Entry, NotStored, fits};
+use rules::cache::{Entry, NotStored, Plan, fits};
 use rules::{Head, cache::status::Miss};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Power of two; enough that 16 threads seldom wait for each other.
 const SHARDS: usize = 16;
@@ -19,8 +22,10 @@ const SHARDS: usize = 16;
 const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Answers per key that differ by Vary; the oldest makes room.
 const VARIANTS_MAX: usize = 16;
+/// Keys per URL, which differ by listed headers and cookies, shard or rules; the oldest makes room.
+const KEYS_PER_URL_MAX: usize = 1024;
 /// Keys known to be uncacheable per shard, so that their requests don't queue behind each other.
-const UNCACHEABLE_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unwrap();
+const UNCACHEABLE_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// How long a key counts as uncacheable, in milliseconds: an app that starts to send
 /// Cache-Control is believed within this time.
 const UNCACHEABLE_MS: u64 = 10_000;
@@ -28,13 +33,20 @@ const UNCACHEABLE_MS: u64 = 10_000;
 /// of 10 bytes with five header lines made the process 44.6 MB larger, 1.9 KB each.
 const ENTRY_OVERHEAD: usize = 1344;
 const HEADER_OVERHEAD: usize = 96;
+/// Bytes of bookkeeping per tag, besides its text.
+const TAG_OVERHEAD: usize = 32;
 
 /// A stored answer. Shared, never copied: a hit clones the `Arc` and the body's handle.
+#[derive(Clone)]
 pub struct Stored {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
     pub entry: Entry,
+    /// Of the URL it answers, as [`Store::url`] hashes it.
+    pub url: u64,
+    /// By which it is purged.
+    pub tags: Vec<Box<str>>,
 }
 
 impl Stored {
@@ -42,22 +54,47 @@ impl Stored {
         let headers = self.headers.iter();
         let headers: usize =
             headers.map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD).sum();
-        key.len() + headers + self.body.len() + ENTRY_OVERHEAD
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + TAG_OVERHEAD).sum();
+        key.len() + headers + tags + self.body.len() + ENTRY_OVERHEAD
     }
 }
 
+type Variants = Vec<Arc<Stored>>;
+
 struct Shard {
-    entries: LruCache<String, Vec<Arc<Stored>>>,
-    bytes: usize,
-    uncacheable: LruCache<String, u64>,
+    entries: Segmented<Variants>,
+    keys: HashMap<u64, Vec<Arc<str>>>,
+    /// Until when, by hash of the key.
+    uncacheable: LruCache<u64, u64>,
+}
+
+impl Shard {
+    /// Forgets a key that is no more among the entries.
+    fn forget(&mut self, url: u64, key: &str) {
+        if let Some(keys) = self.keys.get_mut(&url) {
+            keys.retain(|own| **own != *key);
+            if keys.is_empty() {
+                self.keys.remove(&url);
+            }
+        }
+    }
+
+    /// All of a URL, or all that there are.
+    fn keys(&self, target: &Target) -> Vec<Arc<str>> {
+        match target {
+            Target::Url(url) => self.keys.get(url).cloned().unwrap_or_default(),
+            Target::Tag(_) | Target::All => {
+                self.entries.iter().map(|(key, _)| Arc::clone(key)).collect()
+            }
+        }
+    }
 }
 
 pub struct Store {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     shard_budget: usize,
-    /// Raised by every purge and invalidation; a fill that began before must not be stored.
-    sequence: AtomicU64,
+    purges: Log,
     metrics: Arc<Metrics>,
 }
 
@@ -67,28 +104,42 @@ pub enum Found {
     Miss(Miss),
 }
 
+/// How answers are purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    /// Their memory is given back.
+    Hard,
+    /// They are stale from now (milliseconds since 1970) on: good for revalidation and for the stale
+    /// windows.
+    Soft { now: u64 },
+}
+
 impl Store {
     pub fn new(budget_bytes: usize, metrics: Arc<Metrics>) -> Self {
+        let shard_budget = budget_bytes / SHARDS;
         let shard = || {
             Mutex::new(Shard {
-                entries: LruCache::unbounded(),
-                bytes: 0,
+                entries: Segmented::new(shard_budget),
+                keys: HashMap::new(),
                 uncacheable: LruCache::new(UNCACHEABLE_MAX),
             })
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             hasher: RandomState::new(),
-            shard_budget: budget_bytes / SHARDS,
-            sequence: AtomicU64::new(0),
+            shard_budget,
+            purges: Log::default(),
             metrics,
         }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
-        let at = self.hasher.hash_one(key) as usize & (SHARDS - 1);
-        // A poisoned lock means a panic, and a panic ends this program.
-        self.shards[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// The hash of a URL (`Plan::url`), by which its answers are found together.
+    pub fn url(&self, url: &str) -> u64 {
+        self.hasher.hash_one(url)
+    }
+
+    fn shard(&self, url: u64) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[url as usize & (SHARDS - 1)])
     }
 
     /// Bytes a body may have to be stored: a shard holds several.
@@ -97,9 +148,9 @@ impl Store {
     }
 
     /// The variant that fits the request.
-    pub fn look_up(&self, key: &str, head: &Head<'_>) -> Found {
-        let mut shard = self.shard(key);
-        let Some(variants) = shard.entries.get(key) else { return Found::Miss(Miss::Uri) };
+    pub fn look_up(&self, plan: &Plan<'_>, head: &Head<'_>) -> Found {
+        let mut shard = self.shard(self.url(&plan.url));
+        let Some(variants) = shard.entries.get(&plan.key) else { return Found::Miss(Miss::Uri) };
         match variants.iter().find(|stored| fits(&stored.entry.vary, head)) {
             Some(stored) => Found::Answer(Arc::clone(stored)),
             None => Found::Miss(Miss::Vary),
@@ -107,141 +158,121 @@ impl Store {
     }
 
     /// To be read before a fetch and given to [`Store::insert`] after it.
-    pub fn sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Acquire)
+    pub fn mark(&self) -> Mark {
+        self.purges.mark()
     }
 
     /// Stores an answer.
     ///
     /// # Errors
-    /// `superseded` when a purge came between, `too-large` when it does not fit a shard.
-    pub fn insert(&self, key: &str, stored: Arc<Stored>, sequence: u64) -> Result<(), NotStored> {
+    /// `superseded` when it was purged since the mark, `too-large` when it does not fit a shard.
+    pub fn insert(&self, key: &str, stored: Arc<Stored>, since: Mark) -> Result<(), NotStored> {
         let size = stored.size(key);
-        let mut shard = self.shard(key);
         if size > self.shard_budget {
             return Err(NotStored::TooLarge);
         }
-        if self.sequence() != sequence {
+        let mut shard = self.shard(stored.url);
+        let before = shard.entries.bytes();
+        // Under the lock that a purge takes after it is noted: one of the two sees the other.
+        if self.purges.has_purged(&stored, since) {
             return Err(NotStored::Superseded);
         }
-        shard.uncacheable.pop(key);
-        let mut variants = shard.entries.pop(key).unwrap_or_default();
-        let before: usize = variants.iter().map(|stored| stored.size(key)).sum();
-        variants.retain(|own| own.entry.vary != stored.entry.vary);
-        variants.insert(0, stored);
-        variants.truncate(VARIANTS_MAX);
-        let after: usize = variants.iter().map(|stored| stored.size(key)).sum();
-        shard.entries.put(key.to_owned(), variants);
-        let grown = shard.bytes + after - before;
-        self.account(&mut shard, grown);
-        while shard.bytes > self.shard_budget {
-            let Some((key, variants)) = shard.entries.pop_lru() else { break };
-            let freed: usize = variants.iter().map(|stored| stored.size(&key)).sum();
-            let left = shard.bytes - freed;
-            self.account(&mut shard, left);
+        shard.uncacheable.pop(&self.hasher.hash_one(key));
+        let url = stored.url;
+        let add = |slot: &mut Slot<Variants>| {
+            slot.value.retain(|own| own.entry.vary != stored.entry.vary);
+            slot.value.insert(0, Arc::clone(&stored));
+            slot.value.truncate(VARIANTS_MAX);
+            slot.bytes = slot.value.iter().map(|own| own.size(key)).sum();
+        };
+        if shard.entries.change(key, add).is_none() {
+            let name: Arc<str> = key.into();
+            let slot = Slot { value: vec![stored], bytes: size };
+            shard.entries.put(Arc::clone(&name), self.hasher.hash_one(key), slot);
+            let keys = shard.keys.entry(url).or_default();
+            keys.push(name);
+            if keys.len() > KEYS_PER_URL_MAX {
+                let oldest = keys.remove(0);
+                shard.entries.remove(&oldest);
+            }
+        }
+        while let Some((key, variants)) = shard.entries.evict(|key| self.hasher.hash_one(key)) {
+            if let Some(url) = variants.first().map(|stored| stored.url) {
+                shard.forget(url, &key);
+            }
             self.metrics.cache.evictions.inc();
         }
+        self.account(&shard, before);
         Ok(())
     }
 
-    fn account(&self, shard: &mut Shard, bytes: usize) {
-        let difference = bytes as i64 - shard.bytes as i64;
-        shard.bytes = bytes;
-        self.metrics.cache.bytes.add(difference);
+    fn account(&self, shard: &Shard, before: usize) {
+        self.metrics.cache.bytes.add(shard.entries.bytes() as i64 - before as i64);
     }
 
-    /// Forgets all variants of a key. Fills in flight are not stored.
-    pub fn remove(&self, key: &str) {
-        self.sequence.fetch_add(1, Ordering::AcqRel);
-        let mut shard = self.shard(key);
-        if let Some(variants) = shard.entries.pop(key) {
-            let freed: usize = variants.iter().map(|stored| stored.size(key)).sum();
-            let left = shard.bytes - freed;
-            self.account(&mut shard, left);
+    /// Purges; how many answers. Fills in flight of what is purged are not stored.
+    pub fn purge(&self, target: &Target, how: Purge) -> usize {
+        self.purges.note(target.clone());
+        match target {
+            Target::Url(url) => self.purge_in(&mut self.shard(*url), target, how),
+            Target::Tag(_) | Target::All => {
+                self.shards.iter().map(|shard| self.purge_in(&mut lock(shard), target, how)).sum()
+            }
         }
     }
 
-    /// Remembers that answers of this key can't be stored.
-    pub fn note_uncacheable(&self, key: &str, now: u64) {
-        self.shard(key).uncacheable.put(key.to_owned(), now + UNCACHEABLE_MS);
+    fn purge_in(&self, shard: &mut Shard, target: &Target, how: Purge) -> usize {
+        let before = shard.entries.bytes();
+        let mut count = 0;
+        for key in shard.keys(target) {
+            let purged = shard.entries.change(&key, |slot| {
+                let first = slot.value.first().map(|stored| stored.url);
+                let found = slot.value.iter().filter(|stored| target.is(stored)).count();
+                match how {
+                    Purge::Hard => slot.value.retain(|stored| !target.is(stored)),
+                    Purge::Soft { now } => {
+                        for stored in slot.value.iter_mut().filter(|stored| target.is(stored)) {
+                            Arc::make_mut(stored).entry.expire(now);
+                        }
+                    }
+                }
+                slot.bytes = slot.value.iter().map(|own| own.size(&key)).sum();
+                (found, first.filter(|_| slot.value.is_empty()))
+            });
+            let Some((found, emptied)) = purged else { continue };
+            count += found;
+            if let Some(url) = emptied {
+                shard.entries.remove(&key);
+                shard.forget(url, &key);
+            }
+        }
+        self.account(shard, before);
+        count
     }
 
-    pub fn is_uncacheable(&self, key: &str, now: u64) -> bool {
-        self.shard(key).uncacheable.peek(key).is_some_and(|until| now < *until)
+    /// Remembers that answers of this key can't be stored.
+    pub fn note_uncacheable(&self, plan: &Plan<'_>, now: u64) {
+        let key = self.hasher.hash_one(plan.key.as_str());
+        self.shard(self.url(&plan.url)).uncacheable.put(key, now.saturating_add(UNCACHEABLE_MS));
+    }
+
+    pub fn is_uncacheable(&self, plan: &Plan<'_>, now: u64) -> bool {
+        let key = self.hasher.hash_one(plan.key.as_str());
+        let shard = self.shard(self.url(&plan.url));
+        shard.uncacheable.peek(&key).is_some_and(|until| now < *until)
     }
 
     /// Sets the gauge of entries; called when metrics are read.
     pub fn count(&self) {
-        let lock = |shard: &Mutex<Shard>| {
-            shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).entries.len()
-        };
-        let entries: usize = self.shards.iter().map(lock).sum();
+        let entries: usize = self.shards.iter().map(|shard| lock(shard).entries.len()).sum();
         self.metrics.cache.entries.set(entries as i64);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rules::NoFields;
-    use rules::cache::Windows;
-
-    fn store(budget: usize) -> Store {
-        Store::new(budget, Arc::new(Metrics::new().expect("metrics")))
-    }
-
-    fn stored(body: usize) -> Arc<Stored> {
-        let windows = Windows {
-            fresh: 1000,
-            stale_while_revalidate: 0,
-            stale_if_error: 0,
-            max_staleness: None,
-        };
-        let entry = Entry {
-            received: 0,
-            age_at_receipt: 0,
-            windows,
-            etag: None,
-            last_modified: None,
-            vary: Vec::new(),
-        };
-        let body = Bytes::from(vec![b'x'; body]);
-        Arc::new(Stored { status: 200, headers: HeaderMap::new(), body, entry })
-    }
-
-    fn has(store: &Store, key: &str) -> bool {
-        let head =
-            Head { method: "GET", scheme: "http", host: "h", target: "/", fields: &NoFields };
-        matches!(store.look_up(key, &head), Found::Answer(_))
-    }
-
-    #[test]
-    fn the_budget_holds_whatever_is_stored() {
-        let budget = 4 * 1024 * 1024;
-        let store = store(budget);
-        for number in 0..2000 {
-            store.insert(&format!("key {number}"), stored(10_000), store.sequence()).expect("room");
-        }
-        assert!(store.metrics.cache.bytes.get() as usize <= budget);
-        assert!(store.metrics.cache.bytes.get() as usize > budget / 2);
-        assert!(has(&store, "key 1999"));
-        assert!(!has(&store, "key 0"));
-    }
-
-    #[test]
-    fn a_purge_beats_a_fill_in_flight() {
-        let store = store(4 * 1024 * 1024);
-        let before = store.sequence();
-        store.remove("key");
-        assert_eq!(store.insert("key", stored(1), before), Err(NotStored::Superseded));
-        assert!(!has(&store, "key"));
-    }
-
-    #[test]
-    fn memory_is_given_back_when_a_key_is_removed() {
-        let store = store(4 * 1024 * 1024);
-        store.insert("key", stored(1000), store.sequence()).expect("room");
-        store.remove("key");
-        assert_eq!(store.metrics.cache.bytes.get(), 0);
-    }
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // A poisoned lock means a panic, and a panic ends this program.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ pub async fn answer(
         _ => {}
     }
     // Cookies are either part of the key or do not reach the app.
-    let may_collapse = !plan.has_authorization && !worker.app.store.is_uncacheable(&plan.key, now);
+    let may_collapse = !plan.has_authorization && !worker.app.store.is_uncacheable(&plan, now);
     let part = if may_collapse { Some(worker.app.flights.join(&plan.key)) } else { None };
     let flight = match part {
         Some(Part::Follower(waiters)) => {
@@ -106,7 +106,7 @@ pub async fn answer(
 
 fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
     let view = View(&clean.headers);
-    match worker.app.store.look_up(&plan.key, &clean.inbound.head(&clean.method, &view)) {
+    match worker.app.store.look_up(plan, &clean.inbound.head(&clean.method, &view)) {
         Found::Answer(stored) => (Some(stored), Miss::Stale),
         Found::Miss(reason) => (None, reason),
     }
@@ -240,7 +240,7 @@ async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Fl
 
 async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     let app = &job.worker.app;
-    let sequence = app.store.sequence();
+    let mark = app.store.mark();
     let headers =
         cache_fields::to_origin(job.headers.clone(), &job.inbound, &job.plan, stored.as_deref());
     let outgoing = Outgoing {
@@ -274,7 +274,7 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
         Err(reason) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
             if code < 500 {
-                app.store.note_uncacheable(&job.plan.key, app.clock.now());
+                app.store.note_uncacheable(&job.plan, app.clock.now());
             }
             let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
             return Fetched::Passed(Response::from_parts(parts, body), reason);
@@ -285,7 +285,7 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
         None => match whole(job, body).await {
             Ok(Collected::Whole(body)) => compact(body),
             Ok(Collected::TooLarge(body)) => {
-                app.store.note_uncacheable(&job.plan.key, app.clock.now());
+                app.store.note_uncacheable(&job.plan, app.clock.now());
                 return Fetched::Passed(Response::from_parts(parts, body), NotStored::TooLarge);
             }
             Err(failure) => return Fetched::Failed(failure),
@@ -296,10 +296,12 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
         headers: cache_fields::to_store(parts.headers, &judged),
         body,
         entry: judged.entry,
+        url: app.store.url(&job.plan.url),
+        tags: judged.tags.into_iter().map(Into::into).collect(),
     });
     // A fill begun under other rules, or before a purge, is served once and not kept.
     let kept = if *app.rules().hash == *job.config {
-        app.store.insert(&job.plan.key, Arc::clone(&stored), sequence)
+        app.store.insert(&job.plan.key, Arc::clone(&stored), mark)
     } else {
         Err(NotStored::Superseded)
     };

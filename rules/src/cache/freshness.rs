@@ -76,6 +76,11 @@ impl Entry {
         self.age(now) < self.windows.fresh.saturating_add(window)
     }
 
+    /// Makes the answer stale from now on; its stale windows begin.
+    pub fn expire(&mut self, now: u64) {
+        self.windows.fresh = self.windows.fresh.min(self.age(now));
+    }
+
     /// Whether there is anything to revalidate with.
     pub fn has_validator(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()

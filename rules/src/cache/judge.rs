@@ -5,10 +5,15 @@ use super::freshness::{self, Entry};
 use super::plan::Plan;
 use super::vary;
 use crate::document::{Lifetime, Override};
-use crate::head::{Head, ResponseHead, first, has};
+use crate::head::{Head, ResponseHead, first, has, joined};
 
 /// A rule's lifetime counts for 404 and 410 up to this: a page that appears must be seen soon.
 const NEGATIVE_MAX_MS: u64 = 10_000;
+
+/// Tags of one answer; Cloudflare takes some 1,000 of 16 characters.
+const TAGS_MAX: usize = 1_000;
+/// As long as Fastly takes a key.
+const TAG_BYTES_MAX: usize = 1_024;
 
 /// Why an answer is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum NotStored {
     /// or cache deception.
     ContentTypeMismatch,
     TooLarge,
+    /// With more tags than are kept it could not be purged by all of them.
+    TooManyTags,
     /// Rules, epoch or purge changed while the answer was fetched.
     Superseded,
 }
@@ -43,6 +50,7 @@ impl NotStored {
             Self::EventStream => "event-stream",
             Self::ContentTypeMismatch => "content-type-mismatch",
             Self::TooLarge => "too-large",
+            Self::TooManyTags => "too-many-tags",
             Self::Superseded => "superseded",
         }
     }
@@ -57,6 +65,8 @@ pub struct Judgement {
     pub remove: Vec<String>,
     /// Sent to clients as `Cache-Control` when set.
     pub client_cache_control: Option<String>,
+    /// By which the answer may be purged: the route's, `Cache-Tag` and `Surrogate-Key`.
+    pub tags: Vec<String>,
 }
 
 /// # Errors
@@ -121,7 +131,24 @@ pub fn judge(
         return Err(NotStored::NoLifetime);
     }
     let client_cache_control = client_cache_control(plan, response);
-    Ok(Judgement { entry, remove, client_cache_control })
+    Ok(Judgement { entry, remove, client_cache_control, tags: tags(plan, response)? })
+}
+
+/// `Cache-Tag` has commas between tags (Cloudflare, Akamai), `Surrogate-Key` spaces (Fastly,
+/// Varnish).
+fn tags(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Result<Vec<String>, NotStored> {
+    let mut tags = plan.tags.clone();
+    for (field, separator) in [("cache-tag", ','), ("surrogate-key", ' ')] {
+        let Some(list) = joined(response.fields, field) else { continue };
+        // Lines are joined by a comma, which a key does not have.
+        let split = |letter: char| letter == separator || letter == ',';
+        let named = list.split(split).map(str::trim).filter(|tag| !tag.is_empty());
+        tags.extend(named.map(str::to_owned));
+    }
+    tags.sort();
+    tags.dedup();
+    let is_good = tags.len() <= TAGS_MAX && tags.iter().all(|tag| tag.len() <= TAG_BYTES_MAX);
+    if is_good { Ok(tags) } else { Err(NotStored::TooManyTags) }
 }
 
 /// Milliseconds of freshness.

@@ -77,6 +77,8 @@ pub struct Plan<'r> {
     pub is_versioned: bool,
     pub has_authorization: bool,
     pub is_head: bool,
+    /// Host and target: what the answers of this URL have in common, whoever asks.
+    pub url: String,
     /// The target to fetch: what the key says, nothing more.
     pub target: String,
     pub cookies: Cookies,
@@ -136,6 +138,7 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypa
     let cookies = cookies(rule, head, is_versioned)?;
     let query = query(rule, from.target.query.as_deref())?;
     let key = key(rule, from, query.as_deref(), &cookies);
+    let target = Target::join(&from.target.path, query.as_deref());
     Ok(Plan {
         rule: Cow::Borrowed(rule),
         tier: from.tier,
@@ -144,7 +147,8 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypa
         is_versioned,
         has_authorization: has(head.fields, "authorization"),
         is_head: head.method == "HEAD",
-        target: Target::join(&from.target.path, query.as_deref()),
+        url: url_of(head.host, &target),
+        target,
         cookies,
         tags: rule.tags.iter().map(|tag| fill(tag, from.parameters)).collect(),
         only_if_cached: control.only_if_cached,
@@ -183,6 +187,28 @@ fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies,
         return Ok(Cookies::Removed);
     }
     if has(head.fields, "cookie") { Err(Bypass::Cookie) } else { Ok(Cookies::Untouched) }
+}
+
+fn url_of(host: &str, target: &str) -> String {
+    format!("{host}{target}")
+}
+
+/// The URLs ([`Plan::url`]) under which answers to this target may be stored: one for each way in
+/// which routes leave query parameters away. For purges, which know of no request's header fields.
+pub fn urls<'r>(
+    rules: impl Iterator<Item = &'r Cache>,
+    host: &str,
+    target: &Target,
+) -> Vec<String> {
+    let mut urls = vec![url_of(host, &Target::join(&target.path, target.query.as_deref()))];
+    for rule in rules.filter(|_| target.query.is_some()) {
+        let Ok(query) = query(rule, target.query.as_deref()) else { continue };
+        let url = url_of(host, &Target::join(&target.path, query.as_deref()));
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    urls
 }
 
 fn query(rule: &Cache, query: Option<&str>) -> Result<Option<String>, Bypass> {

@@ -1,0 +1,153 @@
+use super::*;
+use rules::cache::Windows;
+use rules::sidecar::{Action, decide};
+use rules::{NoFields, Rules};
+
+const RULES: &str = r#"
+    [[route]]
+    name  = "all"
+    match = { path = "/{*rest}" }
+    cache = { sidecar = "1s" }
+"#;
+
+struct World {
+    store: Store,
+    rules: Rules,
+}
+
+fn world(budget: usize) -> World {
+    let store = Store::new(budget, Arc::new(Metrics::new().expect("metrics")));
+    World { store, rules: Rules::from_toml(RULES).expect("good rules") }
+}
+
+fn head(target: &str) -> Head<'_> {
+    Head { method: "GET", scheme: "http", host: "h", target, fields: &NoFields }
+}
+
+impl World {
+    fn plan(&self, target: &str) -> Plan<'_> {
+        let Action::Proceed(proceed) = decide(&self.rules, &head(target)).action else {
+            panic!("{target} is refused")
+        };
+        proceed.cache.expect("cacheable")
+    }
+
+    fn insert(
+        &self,
+        target: &str,
+        body: usize,
+        tags: &[&str],
+        since: Mark,
+    ) -> Result<(), NotStored> {
+        let windows = Windows {
+            fresh: 1000,
+            stale_while_revalidate: 500,
+            stale_if_error: 0,
+            max_staleness: None,
+        };
+        let entry = Entry {
+            received: 0,
+            age_at_receipt: 0,
+            windows,
+            etag: None,
+            last_modified: None,
+            vary: Vec::new(),
+        };
+        let plan = self.plan(target);
+        let stored = Stored {
+            status: 200,
+            headers: HeaderMap::new(),
+            body: Bytes::from(vec![b'x'; body]),
+            entry,
+            url: self.store.url(&plan.url),
+            tags: tags.iter().map(|tag| (*tag).into()).collect(),
+        };
+        self.store.insert(&plan.key, Arc::new(stored), since)
+    }
+
+    fn keep(&self, target: &str, tags: &[&str]) {
+        self.insert(target, 10, tags, self.store.mark()).expect("room");
+    }
+
+    fn find(&self, target: &str) -> Option<Arc<Stored>> {
+        match self.store.look_up(&self.plan(target), &head(target)) {
+            Found::Answer(stored) => Some(stored),
+            Found::Miss(_) => None,
+        }
+    }
+
+    fn url(&self, target: &str) -> Target {
+        Target::Url(self.store.url(&self.plan(target).url))
+    }
+
+    fn bytes(&self) -> i64 {
+        self.store.metrics.cache.bytes.get()
+    }
+}
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn the_budget_holds_whatever_is_stored() {
+    let world = world(4 * MIB);
+    for number in 0..2000 {
+        world.insert(&format!("/{number}"), 10_000, &[], world.store.mark()).expect("room");
+    }
+    let bytes = usize::try_from(world.bytes()).expect("not negative");
+    assert!(bytes <= 4 * MIB && bytes > 2 * MIB, "{bytes}");
+    assert!(world.find("/1999").is_some());
+    assert!(world.find("/0").is_none());
+}
+
+#[test]
+fn a_purge_beats_a_fill_of_the_same_url_that_began_before() {
+    let world = world(4 * MIB);
+    let before = world.store.mark();
+    world.store.purge(&world.url("/a"), Purge::Hard);
+    assert_eq!(world.insert("/a", 1, &[], before), Err(NotStored::Superseded));
+    assert_eq!(world.insert("/b", 1, &[], before), Ok(()), "another's fill does not suffer");
+    assert_eq!(world.insert("/a", 1, &[], world.store.mark()), Ok(()));
+}
+
+#[test]
+fn a_purge_by_tag_takes_every_answer_that_has_it_and_fills_in_flight() {
+    let world = world(4 * MIB);
+    world.keep("/a", &["stock", "news"]);
+    world.keep("/b", &["stock"]);
+    world.keep("/c", &["news"]);
+    let before = world.store.mark();
+    assert_eq!(world.store.purge(&Target::Tag("stock".into()), Purge::Hard), 2);
+    assert!(world.find("/a").is_none() && world.find("/b").is_none());
+    assert!(world.find("/c").is_some());
+    assert_eq!(world.insert("/d", 1, &["stock"], before), Err(NotStored::Superseded));
+}
+
+#[test]
+fn a_soft_purge_makes_stale_and_keeps_the_stale_windows() {
+    let world = world(4 * MIB);
+    world.keep("/a", &[]);
+    assert_eq!(world.store.purge(&world.url("/a"), Purge::Soft { now: 300 }), 1);
+    let stored = world.find("/a").expect("kept");
+    let at = |now: u64| stored.entry.look_up(now);
+    assert!(matches!(at(301), rules::cache::Lookup::StaleWhileRevalidate { .. }));
+    assert!(matches!(at(801), rules::cache::Lookup::Expired { .. }));
+}
+
+#[test]
+fn memory_is_given_back_when_everything_is_purged() {
+    let world = world(4 * MIB);
+    (0..100).for_each(|number| world.keep(&format!("/{number}"), &[]));
+    assert_eq!(world.store.purge(&Target::All, Purge::Hard), 100);
+    assert_eq!(world.bytes(), 0);
+    assert!(world.store.shards.iter().all(|shard| lock(shard).keys.is_empty()));
+}
+
+#[test]
+fn a_fill_that_missed_more_purges_than_are_remembered_is_not_stored() {
+    let world = world(4 * MIB);
+    let before = world.store.mark();
+    for number in 0..2000 {
+        world.store.purge(&world.url(&format!("/{number}")), Purge::Hard);
+    }
+    assert_eq!(world.insert("/a", 1, &[], before), Err(NotStored::Superseded));
+}
