@@ -6,7 +6,7 @@ use crate::store::{self, Found};
 use crate::{Call, js, reply};
 use rules::cache::conditional::{Selected, is_not_modified, select};
 use rules::cache::status::Miss;
-use rules::cache::{CacheStatus, Judgement, Lookup, NotStored, Plan, Tier, judge};
+use rules::cache::{CacheStatus, Judgement, Lookup, NotStored, OriginFailure, Plan, Tier, judge};
 use rules::edge::{Action, decide};
 use rules::{Head, ResponseHead};
 use std::cell::RefCell;
@@ -148,15 +148,15 @@ async fn expired(
     fetched: Fetched,
     aged: Aged,
 ) -> Result<Response, JsValue> {
-    let status = match &fetched {
+    let failed = match &fetched {
         Fetched::Confirmed { .. } => None,
         Fetched::New(response) if response.status() < 500 => None,
-        Fetched::New(response) => Some(Some(response.status())),
-        Fetched::Failed(_) => Some(None),
+        Fetched::New(response) => Some((OriginFailure::Status, Some(response.status()))),
+        Fetched::Failed(_) => Some((OriginFailure::Unreachable, None)),
     };
     let way = fetched.way()?;
-    if let Some(status) = status
-        && found.record.entry.serves_on_error(js::now())
+    if let Some((how, status)) = failed
+        && found.record.entry.serves_on_error(how, js::now())
     {
         if let Fetched::New(response) = &fetched {
             store::discard(response);

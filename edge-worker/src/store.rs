@@ -22,10 +22,13 @@ const PREFIX: &str = "/edge-cache/";
 const RECORD: &str = "x-spillway-record";
 /// Names of request fields: the entry is a marker, and the variants lie at other addresses.
 const VARY: &str = "x-spillway-vary";
+/// The tags by which the platform purges entries, when its API is asked to.
+const TAG: &str = "cache-tag";
 /// What a stored answer says about caching: taken off, so that the API does not act on it, and
 /// put back before a client sees the answer.
-const HIDDEN: [&str; 6] = [
+const HIDDEN: [&str; 7] = [
     "cache-control",
+    TAG,
     "cdn-cache-control",
     "cloudflare-cdn-cache-control",
     "expires",
@@ -102,7 +105,7 @@ pub(crate) async fn find(address: &str, head: &Head<'_>) -> Result<Lookup, JsVal
         Some(response) => read(&url, response)?,
         None => None,
     };
-    match found.filter(|found| fits(&found.record.entry.vary, head)) {
+    match found.filter(|found| fits(&found.record.entry, head)) {
         Some(found) => Ok(Lookup::Found(found.into())),
         None => Ok(Lookup::OtherVariant { names }),
     }
@@ -164,6 +167,7 @@ pub(crate) async fn keep(
         let headers = Headers::new()?;
         headers.set("cache-control", &lifetime)?;
         headers.set(VARY, &names.join(","))?;
+        headers.set(TAG, &judgement.tags.join(","))?;
         put(address, &reply::empty(200, &headers)?).await?;
         variant(address, &names, head)
     };
@@ -178,7 +182,7 @@ pub(crate) async fn keep(
 
 /// Parts the origin's fields into the record and those that are stored as they are.
 fn pack(judgement: Judgement, origin: &[(String, String)]) -> Result<(Record, Headers), JsValue> {
-    let Judgement { entry, remove, client_cache_control } = judgement;
+    let Judgement { entry, remove, client_cache_control, tags } = judgement;
     let headers = Headers::new()?;
     let mut hidden = Vec::new();
     for (name, value) in origin {
@@ -191,6 +195,7 @@ fn pack(judgement: Judgement, origin: &[(String, String)]) -> Result<(Record, He
             headers.append(name, value)?;
         }
     }
+    headers.set(TAG, &tags.join(","))?;
     let length = length(&headers).filter(|_| !has(&View(&headers), "content-encoding"));
     Ok((Record { entry, hidden, client_cache_control, length }, headers))
 }

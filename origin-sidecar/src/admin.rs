@@ -1,7 +1,8 @@
 //! The admin port: probes and metrics for everyone, the rest for loopback or a bearer token.
 
 use crate::app::App;
-use crate::body::Body;
+use crate::body::{Body, Collected, collect};
+use crate::purge::{self, Order};
 use crate::{reply, secrets};
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
@@ -19,6 +20,8 @@ use tokio::net::TcpListener;
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// How often a drain looks whether everything is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// Thirty URLs of 8 KiB.
+const PURGE_BYTES_MAX: usize = 256 * 1024;
 /// Prometheus and the kubelet don't need longer.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,7 +41,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> std::io::Res
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let app = Arc::clone(&app);
-                async move { Ok::<_, Infallible>(answer(&app, &request, peer).await) }
+                async move { Ok::<_, Infallible>(answer(&app, request, peer).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -51,7 +54,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> std::io::Res
     }
 }
 
-async fn answer(app: &App, request: &Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let path = request.uri().path();
     match path {
         "/startup" => probe(app.is_started(), "starting"),
@@ -61,15 +64,30 @@ async fn answer(app: &App, request: &Request<Incoming>, peer: SocketAddr) -> Res
         "/metrics" => metrics(app),
         // The kubelet's preStop can't carry a token; a NetworkPolicy guards the port.
         "/drain" => drain(app).await,
-        _ if !may(app, request, peer) => reply::text(401, "a bearer token is needed\n"),
+        _ if !may(app, &request, peer) => reply::text(401, "a bearer token is needed\n"),
+        "/purge" if request.method() == Method::POST => purged(app, request.into_body()).await,
+        "/purge" => reply::text(405, "POST {\"urls\": [], \"tags\": [], \"all\": false}\n"),
         _ if request.method() != Method::GET => reply::text(405, "GET only\n"),
         "/routes" => routes(app),
         "/shards/map" => shard_maps(app),
         "/shards/lookup" => lookup(app, request.uri().query().unwrap_or_default()),
         _ => reply::text(
             404,
-            "/startup /ready /live /metrics /drain /routes /shards/map /shards/lookup\n",
+            "/startup /ready /live /metrics /drain /purge /routes /shards/map /shards/lookup\n",
         ),
+    }
+}
+
+async fn purged(app: &App, body: Incoming) -> Response<Body> {
+    let read = match collect(Body::Incoming(body), PURGE_BYTES_MAX).await {
+        Ok(Collected::Whole(bytes)) => bytes,
+        Ok(Collected::TooLarge(_)) => return reply::text(413, "too long\n"),
+        Err(error) => return reply::text(400, format!("{error}\n")),
+    };
+    let order = serde_json::from_slice::<Order>(&read).map_err(|error| error.to_string());
+    match order.and_then(|order| purge::here(app, &order)) {
+        Ok(count) => reply::json(200, &serde_json::json!({ "purged": count })),
+        Err(why) => reply::text(400, format!("{why}\n")),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod logging;
 pub mod metrics;
 pub mod offload;
 pub mod proxy;
+pub mod purge;
 pub mod queue;
 pub mod reload;
 pub mod reply;

@@ -1,8 +1,8 @@
-//! The `spillway` command: `proxy`, `consume`, `jobs`, `check`, `explain`.
+//! The `spillway` command: `proxy`, `consume`, `jobs`, `purge`, `check`, `explain`.
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy};
+use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
 use spillway::{commands, logging, tools};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +26,8 @@ enum Command {
     Consume(Common),
     /// Look at jobs, run failed ones again, bring dead letters back
     Jobs(Jobs),
+    /// Forget cached answers by URL or tag: in the sidecars, then at the edge
+    Purge(Purge),
     /// Report every fault of a rules file at once
     Check {
         file: PathBuf,
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Proxy(settings) => commands::proxy(&settings),
         Command::Consume(settings) => commands::consume(&settings),
         Command::Jobs(settings) => tools::jobs(&settings),
+        Command::Purge(settings) => tools::purge(&settings),
         Command::Check { file, json } => tools::check(&file, json),
         Command::Explain { method, url, header, body, routes } => {
             spillway::explain::Request::new(&method, &url, &header, body)

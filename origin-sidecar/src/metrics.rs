@@ -46,6 +46,8 @@ pub struct Cache {
     pub bytes: IntGauge,
     pub entries: IntGauge,
     pub evictions: IntCounter,
+    /// Answers, by how: `hard` or `soft`.
+    pub purged: IntCounterVec,
 }
 
 /// Offload, queues and jobs.
@@ -83,12 +85,14 @@ impl Cache {
     fn new(r: &Registry) -> prometheus::Result<Self> {
         let evictions = IntCounter::with_opts(opts("cache_evictions_total", "Keys evicted for want of space."))?;
         r.register(Box::new(evictions.clone()))?;
+        let purged = counters(r, "cache_purged_total", "Answers purged.", &["how"])?;
         Ok(Self {
             requests: counters(r, "cache_requests_total", "Requests by what the cache did with them.", &["route", "result"])?,
             not_stored: counters(r, "cache_not_stored_total", "Answers not stored, by reason.", &["route", "reason"])?,
             bytes: gauge(r, "cache_size_bytes", "Bytes of cached answers, metadata included.")?,
             entries: gauge(r, "cache_entries", "Keys with cached answers.")?,
             evictions,
+            purged,
         })
     }
 }

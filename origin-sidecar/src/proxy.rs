@@ -6,6 +6,7 @@ pub mod forward;
 pub mod handle;
 pub mod hop;
 pub mod inbound;
+mod invalidate;
 pub mod serve;
 mod upgrade;
 

@@ -69,6 +69,47 @@ pub struct Proxy {
     pub trusted_proxy: Vec<String>,
 }
 
+/// What `purge` needs.
+#[derive(Debug, Clone, Args)]
+pub struct Purge {
+    /// An answer's URL (repeatable): https://shop.example/p/1
+    #[arg(long)]
+    pub url: Vec<String>,
+    /// A tag: of the route, Cache-Tag or Surrogate-Key (repeatable)
+    #[arg(long)]
+    pub tag: Vec<String>,
+    /// Everything
+    #[arg(long)]
+    pub all: bool,
+    /// Make stale instead of forgetting: the stale windows of the rules count from now
+    #[arg(long)]
+    pub soft: bool,
+    /// Admin ports (repeatable): HOST:PORT; every address of the name is asked, so that the name of
+    /// a headless Service means all its pods
+    #[arg(
+        long,
+        env = "SPILLWAY_SIDECARS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:15081"
+    )]
+    pub sidecars: Vec<String>,
+    /// Bearer token of the admin ports
+    #[arg(long, env = "SPILLWAY_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+    /// Cloudflare zone whose edge is purged after the sidecars
+    #[arg(long, env = "SPILLWAY_ZONE")]
+    pub zone: Option<String>,
+    /// API token with the permission Cache Purge
+    #[arg(long, env = "SPILLWAY_EDGE_TOKEN", hide_env_values = true)]
+    pub edge_token: Option<String>,
+    /// Where Cloudflare's API is
+    #[arg(long, default_value = "https://api.cloudflare.com/client/v4")]
+    pub edge_api: String,
+    /// The rules file: it says under which URLs the edge keeps answers
+    #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
+    pub routes: PathBuf,
+}
+
 /// What `jobs` needs: queue and store, no process.
 #[derive(Debug, Clone, Args)]
 pub struct Jobs {

@@ -1,11 +1,11 @@
-//! The commands that answer and end: `check`, `explain`, `jobs`.
+//! The commands that answer and end: `check`, `explain`, `jobs`, `purge`.
 
 use crate::bindings::{open_queue, open_results};
 use crate::clock::{self, Clock};
 use crate::commands::{Stop, runtime};
 use crate::offload::jobs::Stores;
 use crate::secrets::Purpose;
-use crate::settings::{self, Jobs, JobsCommand, pairs};
+use crate::settings::{self, Jobs, JobsCommand, Purge, pairs};
 use crate::{explain as explaining, reload};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -93,6 +93,15 @@ pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
         };
         done.map_err(Stop::run)
     })
+}
+
+/// Purges sidecars and edge.
+///
+/// # Errors
+/// Code 1 when one of them could not be purged.
+pub fn purge(settings: &Purge) -> Result<(), Stop> {
+    let mut out = std::io::stdout().lock();
+    runtime()?.block_on(crate::purge::everywhere(settings, &mut out)).map_err(Stop::run)
 }
 
 async fn open(settings: &Jobs) -> Result<Stores, String> {

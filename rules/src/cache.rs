@@ -7,15 +7,16 @@
 
 pub mod conditional;
 pub mod control;
+mod date;
 mod freshness;
 mod judge;
 mod plan;
 pub mod status;
 mod vary;
 
-pub use freshness::{Entry, Lookup, Windows, age_at_receipt};
+pub use freshness::{Entry, Lookup, OriginFailure, Windows, age_at_receipt};
 pub use judge::{Judgement, NotStored, judge};
-pub use plan::{Bypass, Cookies, Plan, Planned, plan, urls};
+pub use plan::{Bypass, Cookies, Plan, Planned, plan, url_tag, urls};
 pub use status::CacheStatus;
 pub use vary::{fits, secondary};
 

@@ -124,6 +124,10 @@ pub struct Cache {
     pub cookies: Vec<String>,
     pub ignore_cookies: bool,
     pub overrides: Vec<Override>,
+    /// Lower-case names of fields that take the place of Cache-Control (RFC 9213).
+    pub targeted: Vec<String>,
+    /// Milliseconds for which answers with these statuses are kept, whatever they say.
+    pub negative: BTreeMap<u16, u64>,
     pub strip_cookies: bool,
     pub tags: Vec<String>,
 }
@@ -152,6 +156,8 @@ pub enum Override {
     NoCache,
     NoStore,
     MustRevalidate,
+    /// Every client gets the cookie that one was given.
+    SetCookie,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -151,7 +151,7 @@ impl Store {
     pub fn look_up(&self, plan: &Plan<'_>, head: &Head<'_>) -> Found {
         let mut shard = self.shard(self.url(&plan.url));
         let Some(variants) = shard.entries.get(&plan.key) else { return Found::Miss(Miss::Uri) };
-        match variants.iter().find(|stored| fits(&stored.entry.vary, head)) {
+        match variants.iter().find(|stored| fits(&stored.entry, head)) {
             Some(stored) => Found::Answer(Arc::clone(stored)),
             None => Found::Miss(Miss::Vary),
         }

@@ -42,15 +42,14 @@ pub(super) async fn result(
     let Some(etag) = etag else {
         return Err((Problem::JobExpired, "the result is gone".to_owned()));
     };
-    let windows =
-        Windows { fresh: 0, stale_while_revalidate: 0, stale_if_error: 0, max_staleness: None };
     let entry = Entry {
         received: 0,
         age_at_receipt: 0,
-        windows,
+        windows: Windows::fresh_only(0),
         etag: Some(etag.clone()),
         last_modified: None,
         vary: Vec::new(),
+        language: None,
     };
     let selected = {
         let view = View(asked.headers);

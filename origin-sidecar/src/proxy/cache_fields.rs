@@ -5,6 +5,29 @@ use crate::cache::store::Stored;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rules::cache::{Cookies, Judgement, Plan};
 
+/// The request as it came, when its answer is known not to be kept; cookies as for any other of the
+/// route, so that the app does not see them now and then.
+pub(super) fn passing(mut headers: HeaderMap, plan: &Plan<'_>) -> HeaderMap {
+    set_cookies(&mut headers, &plan.cookies);
+    headers
+}
+
+fn set_cookies(headers: &mut HeaderMap, cookies: &Cookies) {
+    match cookies {
+        Cookies::Only(Some(cookies)) => set(headers, header::COOKIE, cookies),
+        Cookies::Only(None) | Cookies::Removed => {
+            headers.remove(header::COOKIE);
+        }
+        Cookies::Untouched => {}
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
 /// What the app may see: what the key says, and validators of what is stored.
 pub(super) fn to_origin(
     mut headers: HeaderMap,
@@ -27,28 +50,16 @@ pub(super) fn to_origin(
     ] {
         headers.remove(name);
     }
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    set(HeaderName::from_static("x-forwarded-host"), &inbound.host);
-    set(HeaderName::from_static("x-forwarded-proto"), inbound.scheme);
-    match &plan.cookies {
-        Cookies::Only(Some(cookies)) => set(header::COOKIE, cookies),
-        Cookies::Only(None) | Cookies::Removed => {
-            headers.remove(header::COOKIE);
-        }
-        Cookies::Untouched => {}
-    }
-    let mut set = |name: HeaderName, value: &Option<String>| {
-        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(name, value);
-        }
-    };
+    set(&mut headers, HeaderName::from_static("x-forwarded-host"), &inbound.host);
+    set(&mut headers, HeaderName::from_static("x-forwarded-proto"), inbound.scheme);
+    set_cookies(&mut headers, &plan.cookies);
     if let Some(stored) = stored {
-        set(header::IF_NONE_MATCH, &stored.entry.etag);
-        set(header::IF_MODIFIED_SINCE, &stored.entry.last_modified);
+        if let Some(etag) = &stored.entry.etag {
+            set(&mut headers, header::IF_NONE_MATCH, etag);
+        }
+        if let Some(modified) = &stored.entry.last_modified {
+            set(&mut headers, header::IF_MODIFIED_SINCE, modified);
+        }
     }
     headers
 }

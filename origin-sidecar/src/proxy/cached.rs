@@ -12,7 +12,7 @@ use crate::reply;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
-use rules::cache::{CacheStatus, Lookup, NotStored, Plan, Tier, judge};
+use rules::cache::{Bypass, CacheStatus, Lookup, NotStored, OriginFailure, Plan, Tier, judge};
 use rules::{Problem, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,8 +80,11 @@ pub async fn answer(
         }
         _ => {}
     }
+    if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
+        return pass(worker, clean, &plan, &fetch).await;
+    }
     // Cookies are either part of the key or do not reach the app.
-    let may_collapse = !plan.has_authorization && !worker.app.store.is_uncacheable(&plan, now);
+    let may_collapse = !plan.has_authorization;
     let part = if may_collapse { Some(worker.app.flights.join(&plan.key)) } else { None };
     let flight = match part {
         Some(Part::Follower(waiters)) => {
@@ -104,6 +107,31 @@ pub async fn answer(
     finish(worker, &clean, &fetch, stored, fetched, miss)
 }
 
+/// Sends a request on whose answer is known not to be kept: its own conditions and range count, and
+/// nothing waits for its end.
+async fn pass(
+    worker: &Worker,
+    clean: Clean,
+    plan: &Plan<'_>,
+    fetch: &Fetch,
+) -> Result<Response<Body>, Refused> {
+    let is_sharded = clean.headers.contains_key("x-shard");
+    let outgoing = Outgoing {
+        upstream: fetch.upstream.clone(),
+        method: clean.method,
+        target: plan.target.clone(),
+        headers: cache_fields::passing(clean.headers, plan),
+        body: Body::Empty,
+        timeout: fetch.timeout,
+    };
+    let sent = forward::send(worker, outgoing).await;
+    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    let status = CacheStatus::Bypass(Bypass::Uncacheable);
+    count(worker, &fetch.route, status);
+    reply::add_cache_status(response.headers_mut(), &status.member(Tier::Sidecar));
+    Ok(response)
+}
+
 fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
     let view = View(&clean.headers);
     match worker.app.store.look_up(plan, &clean.inbound.head(&clean.method, &view)) {
@@ -121,7 +149,15 @@ fn finish(
     miss: Miss,
 ) -> Result<Response<Body>, Refused> {
     let now = worker.app.clock.now();
-    let usable = stale.filter(|stored| stored.entry.serves_on_error(now));
+    let usable =
+        |how: OriginFailure| stale.clone().filter(|stored| stored.entry.serves_on_error(how, now));
+    let usable = match &fetched {
+        Fetched::Passed(response, _) if response.status().is_server_error() => {
+            usable(OriginFailure::Status)
+        }
+        Fetched::Failed(_) => usable(OriginFailure::Unreachable),
+        _ => None,
+    };
     match (fetched, usable) {
         (Fetched::Stored(stored, Some(304)), _) => {
             Ok(serve(worker, clean, fetch, &stored, CacheStatus::Revalidated))
@@ -134,7 +170,7 @@ fn finish(
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
             Ok(serve(worker, clean, fetch, &stored, status))
         }
-        (Fetched::Passed(response, _), Some(stored)) if response.status().is_server_error() => {
+        (Fetched::Passed(response, _), Some(stored)) => {
             let status = CacheStatus::StaleOnError {
                 ttl: past(&stored, now),
                 status: Some(response.status().as_u16()),

@@ -2,11 +2,9 @@
 
 use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
 use super::inbound::{Inbound, Peer};
-use super::{Worker, cached, hop, upgrade};
+use super::{Worker, cached, hop, invalidate, upgrade};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
-use crate::cache::purge::Target;
-use crate::cache::store::Purge;
 use crate::fields::{self, View};
 use crate::offload::accept;
 use crate::{offload, reply};
@@ -303,7 +301,7 @@ async fn route_on(
             let sent = forward::send(worker, outgoing).await;
             let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
             if !clean.method.is_safe() && response.status().as_u16() < 400 {
-                invalidate(worker, &clean.rules, &clean.inbound, &response);
+                invalidate::stored(worker, &clean.rules, &clean.inbound, &response);
             }
             worker.app.metrics.cache.requests.with_label_values(&[name, "bypass"]).inc();
             if why != Bypass::NoRule {
@@ -373,34 +371,5 @@ pub fn shard_failed(failure: Failure, is_sharded: bool) -> Refused {
     match failure.problem {
         Problem::UpstreamUnreachable if is_sharded => (Problem::ShardUnavailable, failure.detail),
         problem => (problem, failure.detail),
-    }
-}
-
-/// An unsafe request that succeeded makes stored answers of its target obsolete, and of what it says
-/// has changed besides (RFC 9111 section 4.4).
-fn invalidate(worker: &Worker, rules: &Rules, inbound: &Inbound, response: &Response<Body>) {
-    if rules.document.routes.iter().all(|route| route.cache.is_none()) {
-        return;
-    }
-    purge(worker, rules, &inbound.host, &inbound.target);
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let location = response.headers().get(name).and_then(|value| value.to_str().ok());
-        let Some(uri) = location.and_then(|location| location.parse::<http::Uri>().ok()) else {
-            continue;
-        };
-        // Another host's answers are not this one's to throw away.
-        let is_own = uri.authority().is_none_or(|own| own.as_str() == inbound.host);
-        if let Some(target) = uri.path_and_query().filter(|_| is_own) {
-            purge(worker, rules, &inbound.host, target.as_str());
-        }
-    }
-}
-
-fn purge(worker: &Worker, rules: &Rules, host: &str, target: &str) {
-    let Ok(target) = rules::path::normalize(target) else { return };
-    let caching = rules.document.routes.iter().filter_map(|route| route.cache.as_ref());
-    let store = &worker.app.store;
-    for url in rules::cache::urls(caching, host, &target) {
-        store.purge(&Target::Url(store.url(&url)), Purge::Hard);
     }
 }

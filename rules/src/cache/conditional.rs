@@ -39,7 +39,7 @@ pub fn is_not_modified(request: &Head<'_>, entry: &Entry) -> bool {
         let Some(own) = &entry.etag else { return tags.trim() == "*" };
         return tags.trim() == "*" || entity_tags(&tags).any(|tag| weak(tag) == weak(own));
     }
-    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let date = super::date::parse;
     let since = first(request.fields, "if-modified-since").as_deref().and_then(date);
     let modified = entry.last_modified.as_deref().and_then(date);
     matches!((since, modified), (Some(since), Some(modified)) if modified <= since)

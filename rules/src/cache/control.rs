@@ -1,9 +1,15 @@
 //! Cache-Control (RFC 9111 section 5.2), stale-* (RFC 5861) and targeted fields (RFC 9213).
 
-use crate::head::Fields;
+use crate::head::{Fields, joined};
+use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 /// Delta-seconds that overflow count as this (RFC 9111 section 1.2.2).
 pub const DELTA_SECONDS_MAX: u64 = 1 << 31;
+
+/// Directives whose value is a number of seconds …
+const SECONDS: [&str; 4] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];
+/// … and those that may name fields.
+const LISTS: [&str; 2] = ["private", "no-cache"];
 
 /// Directives of all lines of a field. Names are matched in any case; the smaller of two values
 /// of one directive counts; a value that is no number counts as 0 (stale).
@@ -27,29 +33,44 @@ pub struct CacheControl {
     pub is_present: bool,
 }
 
-/// Targeted fields that take the place of Cache-Control, in this order (RFC 9213 section 2.2).
-pub const TARGETS: [&str; 2] = ["spillway-cache-control", "cdn-cache-control"];
-
 impl CacheControl {
-    pub fn read(fields: &dyn Fields) -> Self {
-        Self::read_field(fields, "cache-control")
-    }
-
     /// The directives for us: a targeted field when there is a valid one. The flag says so;
-    /// `Expires` is ignored then.
-    pub fn read_targeted(fields: &dyn Fields) -> (Self, bool) {
-        for name in TARGETS {
-            let targeted = Self::read_field(fields, name);
-            if targeted.is_present {
-                return (targeted, true);
-            }
-        }
-        (Self::read(fields), false)
+    /// `Expires` is ignored then. `targets` are names of fields, the first that is there counts
+    /// (RFC 9213 section 2.2).
+    pub fn read_targeted(fields: &dyn Fields, targets: &[String]) -> (Self, bool) {
+        let targeted = targets.iter().find_map(|name| Self::read_target(fields, name));
+        targeted.map_or_else(|| (Self::read(fields), false), |targeted| (targeted, true))
     }
 
-    fn read_field(fields: &dyn Fields, name: &str) -> Self {
+    /// A dictionary of Structured Fields (RFC 9651); one that is not, or has a value of another type
+    /// than the directive has, does not count as a whole.
+    fn read_target(fields: &dyn Fields, name: &str) -> Option<Self> {
+        let list = joined(fields, name).filter(|list| !list.is_empty())?;
+        let directives: Dictionary = Parser::new(&list).parse().ok()?;
         let mut control = Self::default();
-        fields.each(name, &mut |line| {
+        for (name, member) in &directives {
+            let ListEntry::Item(item) = member else { continue };
+            let (name, value) = (name.as_str(), &item.bare_item);
+            let text = match value {
+                BareItem::Boolean(false) => continue,
+                BareItem::Boolean(true) if !SECONDS.contains(&name) => name.to_owned(),
+                BareItem::Integer(seconds) if SECONDS.contains(&name) => {
+                    format!("{name}={}", i64::from(*seconds))
+                }
+                BareItem::String(names) if LISTS.contains(&name) => {
+                    format!("{name}=\"{}\"", names.as_str())
+                }
+                _ if SECONDS.contains(&name) || LISTS.contains(&name) => return None,
+                _ => continue,
+            };
+            control.apply(text.as_bytes());
+        }
+        control.is_present.then_some(control)
+    }
+
+    pub fn read(fields: &dyn Fields) -> Self {
+        let mut control = Self::default();
+        fields.each("cache-control", &mut |line| {
             for directive in split(line) {
                 control.apply(directive);
             }

@@ -4,12 +4,14 @@ use super::control::{CacheControl, DELTA_SECONDS_MAX, delta_seconds};
 use crate::document::{Lifetime, Override};
 use crate::head::{Fields, ResponseHead, first};
 use serde::{Deserialize, Serialize};
-use std::time::UNIX_EPOCH;
 
 /// Heuristic lifetime: a tenth of the time since Last-Modified (RFC 9111 section 4.2.2) …
 const HEURISTIC_PART: u64 = 10;
 /// … but a day at most.
 const HEURISTIC_MAX_MS: u64 = 86_400_000;
+/// How long an answer may be used after its lifetime when the origin can't be reached and nobody says
+/// how long: a restart of the application takes less.
+const DISCONNECTED_MS: u64 = 5 * 60_000;
 
 /// How long an answer is good for, in milliseconds of its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +22,18 @@ pub struct Windows {
     pub stale_while_revalidate: u64,
     /// Past `fresh`: usable when the origin fails.
     pub stale_if_error: u64,
+    /// Past `fresh`: usable when the origin can't be reached (RFC 9111 section 4.2.4).
+    pub disconnected: u64,
     /// Never used at a greater age, errors aside.
     pub max_staleness: Option<u64>,
+}
+
+impl Windows {
+    /// Never used stale.
+    pub fn fresh_only(fresh: u64) -> Self {
+        let (stale_while_revalidate, stale_if_error, disconnected) = (0, 0, 0);
+        Self { fresh, stale_while_revalidate, stale_if_error, disconnected, max_staleness: None }
+    }
 }
 
 /// What is remembered of a stored answer, besides its head and body.
@@ -36,6 +48,8 @@ pub struct Entry {
     pub last_modified: Option<String>,
     /// Request fields the answer depends on, with their values, normalised.
     pub vary: Vec<(String, Option<String>)>,
+    /// The one language it is in (`Content-Language`), in lower case.
+    pub language: Option<String>,
 }
 
 /// What a stored answer may be used for now.
@@ -47,6 +61,15 @@ pub enum Lookup {
     StaleWhileRevalidate { age: u64, ttl: i64 },
     /// Must be asked for again before it is used.
     Expired { age: u64, ttl: i64 },
+}
+
+/// How the origin failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginFailure {
+    /// It answered 5xx.
+    Status,
+    /// No answer, or none in time.
+    Unreachable,
 }
 
 impl Entry {
@@ -71,9 +94,14 @@ impl Entry {
     }
 
     /// Whether the answer may be served because the origin failed (RFC 5861 section 4).
-    pub fn serves_on_error(&self, now: u64) -> bool {
-        let window = self.windows.stale_if_error.max(self.windows.stale_while_revalidate);
-        self.age(now) < self.windows.fresh.saturating_add(window)
+    pub fn serves_on_error(&self, failure: OriginFailure, now: u64) -> bool {
+        let windows = &self.windows;
+        let window = windows.stale_if_error.max(windows.stale_while_revalidate);
+        let window = match failure {
+            OriginFailure::Status => window,
+            OriginFailure::Unreachable => window.max(windows.disconnected),
+        };
+        self.age(now) < windows.fresh.saturating_add(window)
     }
 
     /// Makes the answer stale from now on; its stale windows begin.
@@ -90,17 +118,20 @@ impl Entry {
     pub fn useful_for(&self) -> u64 {
         let windows = self.windows;
         let stale = windows.stale_while_revalidate.max(windows.stale_if_error);
+        let stale = stale.max(windows.disconnected);
         windows.fresh.saturating_add(stale).saturating_sub(self.age_at_receipt)
     }
 }
 
 /// Corrected initial age in milliseconds: from `Age`, and from `Date` when that says older.
 pub fn age_at_receipt(fields: &dyn Fields, now: u64) -> u64 {
-    let mut age = 0;
+    let mut age = None;
     fields.each("age", &mut |line| {
+        // The first of several (RFC 9111 section 5.1).
         let value = line.split(|byte| *byte == b',').next().unwrap_or_default();
-        age = age.max(delta_seconds(value.trim_ascii()));
+        age.get_or_insert_with(|| delta_seconds(value.trim_ascii()));
     });
+    let age = age.unwrap_or(0);
     let apparent = date(fields, "date").map_or(0, |date| now.saturating_sub(date));
     // Dates have whole seconds: less than one is the rounding, not age.
     let apparent = if apparent < 1000 { 0 } else { apparent };
@@ -109,8 +140,7 @@ pub fn age_at_receipt(fields: &dyn Fields, now: u64) -> u64 {
 
 /// A date field in milliseconds since 1970.
 pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<u64> {
-    let time = httpdate::parse_http_date(&first(fields, name)?).ok()?;
-    u64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    super::date::parse(&first(fields, name)?)
 }
 
 /// The lifetime the origin gives its answer, in milliseconds; `None` when it says nothing that
@@ -160,7 +190,7 @@ pub(super) fn windows(
     let s_maxage_rules = control.s_maxage.is_some() && lifetime == Lifetime::FromOrigin;
     if strict || s_maxage_rules {
         let max_staleness = rule.max_staleness;
-        return Windows { fresh, stale_while_revalidate: 0, stale_if_error: 0, max_staleness };
+        return Windows { max_staleness, ..Windows::fresh_only(fresh) };
     }
     let window = |rule: Option<u64>, origin: Option<u64>| {
         rule.or_else(|| origin.map(|seconds| seconds.saturating_mul(1000))).unwrap_or(0)
@@ -169,6 +199,7 @@ pub(super) fn windows(
         fresh,
         stale_while_revalidate: window(rule.stale_while_revalidate, control.stale_while_revalidate),
         stale_if_error: window(rule.stale_if_error, control.stale_if_error),
+        disconnected: rule.stale_if_error.unwrap_or(DISCONNECTED_MS),
         max_staleness: rule.max_staleness,
     }
 }

@@ -1,8 +1,9 @@
 //! May an answer be stored in a shared cache, and for how long? (RFC 9111 sections 3 and 4)
 
+use super::Tier;
 use super::control::CacheControl;
 use super::freshness::{self, Entry};
-use super::plan::Plan;
+use super::plan::{Plan, url_tag};
 use super::vary;
 use crate::document::{Lifetime, Override};
 use crate::head::{Head, ResponseHead, first, has, joined};
@@ -77,8 +78,12 @@ pub fn judge(
     response: &ResponseHead<'_>,
     now: u64,
 ) -> Result<Judgement, NotStored> {
-    let (control, is_targeted) = CacheControl::read_targeted(response.fields);
+    let (control, is_targeted) = CacheControl::read_targeted(response.fields, &plan.rule.targeted);
     let overrides = |which: Override| plan.rule.overrides.contains(&which);
+    // RFC 9111 section 5.2.2.3: who understands the status ignores no-store.
+    if control.must_understand && !is_understood(response.status) {
+        return Err(NotStored::Status);
+    }
     if control.no_store && !control.must_understand && !overrides(Override::NoStore) {
         return Err(NotStored::NoStore);
     }
@@ -86,7 +91,7 @@ pub fn judge(
         return Err(NotStored::Private);
     }
     let mut remove = control.fields.clone();
-    if has(response.fields, "set-cookie") {
+    if has(response.fields, "set-cookie") && !overrides(Override::SetCookie) {
         if !plan.rule.strip_cookies && !control.fields.iter().any(|name| name == "set-cookie") {
             return Err(NotStored::SetCookie);
         }
@@ -112,12 +117,7 @@ pub fn judge(
         windows = freshness::windows(&plan.rule, Lifetime::FromOrigin, origin, &control);
     }
     if control.no_cache && !overrides(Override::NoCache) {
-        windows = freshness::Windows {
-            fresh: 0,
-            stale_while_revalidate: 0,
-            stale_if_error: 0,
-            max_staleness: None,
-        };
+        windows = freshness::Windows::fresh_only(0);
     }
     let entry = Entry {
         received: now,
@@ -126,12 +126,20 @@ pub fn judge(
         etag: first(response.fields, "etag"),
         last_modified: first(response.fields, "last-modified"),
         vary,
+        language: language(response),
     };
-    if entry.useful_for() == 0 && !entry.has_validator() {
+    let has_lifetime = entry.windows.fresh > entry.age_at_receipt
+        || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > 0;
+    if !has_lifetime && !entry.has_validator() {
         return Err(NotStored::NoLifetime);
     }
     let client_cache_control = client_cache_control(plan, response);
     Ok(Judgement { entry, remove, client_cache_control, tags: tags(plan, response)? })
+}
+
+fn language(response: &ResponseHead<'_>) -> Option<String> {
+    let language = joined(response.fields, "content-language")?.to_ascii_lowercase();
+    (!language.is_empty() && !language.contains(',')).then_some(language)
 }
 
 /// `Cache-Tag` has commas between tags (Cloudflare, Akamai), `Surrogate-Key` spaces (Fastly,
@@ -144,6 +152,9 @@ fn tags(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Result<Vec<String>, Not
         let split = |letter: char| letter == separator || letter == ',';
         let named = list.split(split).map(str::trim).filter(|tag| !tag.is_empty());
         tags.extend(named.map(str::to_owned));
+    }
+    if plan.tier == Tier::Edge {
+        tags.push(url_tag(&plan.url));
     }
     tags.sort();
     tags.dedup();
@@ -161,6 +172,9 @@ fn lifetime(
 ) -> Result<u64, NotStored> {
     let explicit =
         control.max_age.or(control.s_maxage).is_some() || has(response.fields, "expires");
+    if let Some(negative) = plan.rule.negative.get(&response.status) {
+        return Ok(*negative);
+    }
     match (plan.lifetime, response.status) {
         (_, 206 | 304 | 100..=199) => Err(NotStored::Status),
         (Lifetime::Fixed(fixed), 200 | 203 | 301 | 308) => Ok(fixed),
@@ -177,6 +191,11 @@ fn lifetime(
             Ok(freshness::from_origin(control, is_targeted, response, now).unwrap_or(0))
         }
     }
+}
+
+/// Statuses whose meaning for caches we know (RFC 9110 section 15).
+fn is_understood(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// What the client is told: `immutable` for versioned names, `browser` of the rule, or the

@@ -2,11 +2,12 @@
 
 use super::Tier;
 use super::control::CacheControl;
-use crate::document::{Cache, Lifetime, Mode, QueryRest};
+use crate::document::{Cache, Lifetime, Mode, QueryRest, hex};
 use crate::head::{Head, cookie, has, joined};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
 use crate::versioned::is_versioned;
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
 /// A versioned asset at the edge: a year (RFC 8246 section 2 by convention).
@@ -34,6 +35,8 @@ pub enum Bypass {
     /// Already forwarded once: the sender caches.
     Forwarded,
     AmbiguousPath,
+    /// Lately an answer of this key could not be stored.
+    Uncacheable,
 }
 
 impl Bypass {
@@ -52,6 +55,7 @@ impl Bypass {
             Self::ShardKeyInBody => "shard-key-in-body",
             Self::Forwarded => "forwarded",
             Self::AmbiguousPath => "ambiguous-path",
+            Self::Uncacheable => "uncacheable",
         }
     }
 }
@@ -191,6 +195,12 @@ fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies,
 
 fn url_of(host: &str, target: &str) -> String {
     format!("{host}{target}")
+}
+
+/// The tag by which the edge finds the answers of a URL ([`Plan::url`]): its cache is purged by tags.
+pub fn url_tag(url: &str) -> String {
+    let hash = hex(&Sha256::digest(url.as_bytes()));
+    format!("spillway-url-{}", hash.get(..32).unwrap_or_default())
 }
 
 /// The URLs ([`Plan::url`]) under which answers to this target may be stored: one for each way in

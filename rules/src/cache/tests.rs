@@ -36,6 +36,7 @@ fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
         fresh: 2_000,
         stale_while_revalidate: 10_000,
         stale_if_error: 60_000,
+        disconnected: 0,
         max_staleness: Some(5_000),
     };
     let entry = Entry {
@@ -45,12 +46,13 @@ fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
         etag: None,
         last_modified: None,
         vary: Vec::new(),
+        language: None,
     };
     assert_eq!(entry.look_up(1_000_500), Lookup::Fresh { age: 1, ttl: 0 });
     assert_eq!(entry.look_up(1_003_000), Lookup::StaleWhileRevalidate { age: 4, ttl: -2 });
     assert_eq!(entry.look_up(1_004_001), Lookup::Expired { age: 5, ttl: -3 });
-    assert!(entry.serves_on_error(1_050_000));
-    assert!(!entry.serves_on_error(1_070_000));
+    assert!(entry.serves_on_error(OriginFailure::Status, 1_050_000));
+    assert!(!entry.serves_on_error(OriginFailure::Status, 1_070_000));
 }
 
 const RULES: &str = r#"

@@ -1,10 +1,15 @@
 //! Vary (RFC 9111 section 4.1).
 
+use super::freshness::Entry;
 use super::judge::NotStored;
 use crate::head::{Head, ResponseHead, joined};
 
 /// Fields an answer may depend on; more is no use for a cache.
 const VARY_FIELDS_MAX: usize = 8;
+/// A weight of 1, in thousandths.
+const WEIGHT_MAX: u16 = 1000;
+/// Before a weight in a normalised list: no field value has it, so nobody can write one himself.
+const WEIGHT: char = '\u{1}';
 
 /// The request's values of the fields the answer varies by.
 pub(super) fn selected(
@@ -31,9 +36,16 @@ pub(super) fn selected(
         .collect())
 }
 
-/// Whether a stored answer was selected by the same values.
-pub fn fits(vary: &[(String, Option<String>)], request: &Head<'_>) -> bool {
-    vary.iter().all(|(name, stored)| value(request, name) == *stored)
+/// Whether a stored answer was selected by the same values; or is in the one language that the
+/// request prefers to all others (RFC 9111 section 4.1 lets a cache know what a field means).
+pub fn fits(entry: &Entry, request: &Head<'_>) -> bool {
+    entry.vary.iter().all(|(name, stored)| {
+        let own = value(request, name);
+        own == *stored
+            || name == "accept-language"
+                && entry.language.is_some()
+                && own.as_deref().and_then(preferred_language) == entry.language.as_deref()
+    })
 }
 
 /// The secondary key of a request for a list of field names: equal for requests that select the
@@ -50,16 +62,90 @@ pub fn secondary<'a>(names: impl Iterator<Item = &'a str>, request: &Head<'_>) -
     key
 }
 
-/// Whitespace around commas does not make another value.
+/// A value in the form in which it is compared: whitespace around commas does not make another one,
+/// nor do case and order in lists of preferences.
 fn value(request: &Head<'_>, name: &str) -> Option<String> {
     let joined = joined(request.fields, name)?;
-    Some(joined.split(',').map(str::trim).collect::<Vec<_>>().join(","))
+    match name {
+        "accept-language" | "accept-encoding" => Some(preferences(&joined)),
+        _ => Some(joined.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// The most preferred first, equals by name, weights in thousandths (RFC 9110 section 12.4.2). What
+/// has no weight of that form stays as it is.
+fn preferences(list: &str) -> String {
+    let mut members: Vec<(u16, String)> = list
+        .split(',')
+        .map(|member| member.trim().to_ascii_lowercase())
+        .filter(|member| !member.is_empty())
+        .map(|member| match member.split_once(';') {
+            Some((name, weight)) => match thousandths(weight) {
+                Some(weight) => (weight, name.trim_end().to_owned()),
+                None => (WEIGHT_MAX, member),
+            },
+            None => (WEIGHT_MAX, member),
+        })
+        .collect();
+    members.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
+    members.dedup();
+    let written = members.into_iter().map(|(weight, name)| match weight {
+        WEIGHT_MAX => name,
+        weight => format!("{name}{WEIGHT}{weight}"),
+    });
+    written.collect::<Vec<_>>().join(",")
+}
+
+/// `q=0.5` is 500.
+fn thousandths(weight: &str) -> Option<u16> {
+    let text = weight.trim().strip_prefix("q=")?;
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    if part.len() > 3 || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let part: u16 = format!("{part:0<3}").parse().ok()?;
+    match whole {
+        "0" => Some(part),
+        "1" if part == 0 => Some(WEIGHT_MAX),
+        _ => None,
+    }
+}
+
+/// The language that is preferred to all others, of a list as [`preferences`] writes it.
+fn preferred_language(list: &str) -> Option<&str> {
+    let mut members = list.split(',');
+    let (first, second) = (members.next()?, members.next());
+    let weight = |member: &str| member.split_once(WEIGHT).map(|(_, weight)| weight.to_owned());
+    let is_alone = second.is_none_or(|second| weight(second) != weight(first));
+    let name = first.split(WEIGHT).next()?;
+    (is_alone && name != "*" && weight(first).as_deref() != Some("0")).then_some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::head::NoFields;
+
+    #[test]
+    fn preferences_are_the_same_in_any_order_and_case() {
+        for same in ["en, de;q=0.5", "EN,de;q=0.50", "de;q=0.5 , en;q=1", "en,en,de;q=.5,de;q=0.5"]
+        {
+            let expected =
+                if same.contains("q=.5") { "de;q=.5,en,de\u{1}500" } else { "en,de\u{1}500" };
+            assert_eq!(preferences(same), expected, "{same}");
+        }
+        assert_ne!(preferences("en;q=0.5, de"), preferences("en, de;q=0.5"));
+        assert_ne!(preferences("de;q=500"), preferences("de;q=0.5"));
+    }
+
+    #[test]
+    fn only_a_language_that_is_preferred_to_all_others_chooses_by_itself() {
+        let preferred = |list: &str| preferred_language(&preferences(list)).map(str::to_owned);
+        assert_eq!(preferred("fr;q=0.5, de;q=1.0").as_deref(), Some("de"));
+        assert_eq!(preferred("fr, de"), None);
+        assert_eq!(preferred("*"), None);
+        assert_eq!(preferred("de;q=0"), None);
+    }
 
     #[test]
     fn an_absent_field_is_another_variant_than_any_value() {

@@ -7,6 +7,10 @@ use crate::document::{
     ShardRule,
 };
 use crate::route::Template;
+use std::collections::BTreeMap;
+
+/// What a CDN in front may be told apart from browsers: ours first, then what all are told.
+const TARGETED_DEFAULT: [&str; 2] = ["spillway-cache-control", "cdn-cache-control"];
 
 /// Names are metric labels.
 const NAME_CHARS_MAX: usize = 64;
@@ -129,11 +133,7 @@ fn matches(route: &Table<'_>) -> Match {
     read
 }
 
-fn pairs(
-    table: &Table<'_>,
-    key: &str,
-    is_lower: bool,
-) -> std::collections::BTreeMap<String, String> {
+fn pairs(table: &Table<'_>, key: &str, is_lower: bool) -> BTreeMap<String, String> {
     let Some(table) = table.table(key) else { return Default::default() };
     let pair = |(name, value): (String, Value<'_>)| {
         let name = if is_lower { name.to_ascii_lowercase() } else { name };
@@ -146,6 +146,23 @@ pub(super) fn lower(names: Vec<String>) -> Vec<String> {
     names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
+/// `{ 404 = "10s", 503 = "1s" }`
+fn negative(table: &Table<'_>) -> BTreeMap<u16, u64> {
+    let Some(table) = table.table("negative") else { return BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    for (status, value) in table.entries() {
+        match status.parse() {
+            Ok(status @ 400..=599) => drop(found.insert(status, value.duration().unwrap_or(0))),
+            _ => value.fault(
+                "bad-status",
+                format!("`{status}` is no status of a failure"),
+                "Write a status from 400 to 599: 404 = \"10s\".",
+            ),
+        }
+    }
+    found
+}
+
 fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
     let rests = [("strip", QueryRest::Strip), ("bypass", QueryRest::Bypass)];
     let overrides = [
@@ -153,6 +170,7 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
         ("no-cache", Override::NoCache),
         ("no-store", Override::NoStore),
         ("must-revalidate", Override::MustRevalidate),
+        ("set-cookie", Override::SetCookie),
     ];
     let cache = Cache {
         mode: table.choice("mode", MODES).unwrap_or(route),
@@ -171,6 +189,10 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
         overrides: table.value("override").map_or_else(Vec::new, |value| {
             value.items().iter().filter_map(|item| item.choice(&overrides)).collect()
         }),
+        targeted: table
+            .texts("targeted")
+            .map_or_else(|| TARGETED_DEFAULT.map(str::to_owned).to_vec(), lower),
+        negative: negative(table),
         strip_cookies: table.flag("strip_cookies"),
         tags: table.texts("tags").unwrap_or_default(),
     };

@@ -310,9 +310,9 @@ const KEYS: &[&str] = &[
     "edge", "fallback", "forward_headers", "from", "header", "headers", "hosts", "identity",
     "ignore_cookies", "job_timeout", "jobs", "keep", "key_type", "map", "match", "max_age",
     "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
-    "notify", "offload", "origin", "origins", "outside", "override", "path", "private", "query",
+    "negative", "notify", "offload", "origin", "origins", "outside", "override", "path", "private", "query",
     "query_rest", "queue", "ranges", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
-    "strip_cookies", "tags", "tenant", "tenant_concurrency", "timeout", "to", "until", "upstream",
+    "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "until", "upstream",
     "urls", "user", "versioned", "visibility", "when",
 ];

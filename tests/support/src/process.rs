@@ -122,6 +122,11 @@ impl Spillway {
         Client::new(format!("http://{}", self.admin))
     }
 
+    /// `127.0.0.1:PORT` of the admin port.
+    pub fn admin_address(&self) -> &str {
+        &self.admin
+    }
+
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> &str {
         &self.listen

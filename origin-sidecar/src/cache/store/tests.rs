@@ -43,6 +43,7 @@ impl World {
             fresh: 1000,
             stale_while_revalidate: 500,
             stale_if_error: 0,
+            disconnected: 0,
             max_staleness: None,
         };
         let entry = Entry {
@@ -52,6 +53,7 @@ impl World {
             etag: None,
             last_modified: None,
             vary: Vec::new(),
+            language: None,
         };
         let plan = self.plan(target);
         let stored = Stored {
