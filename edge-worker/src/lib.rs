@@ -92,7 +92,7 @@ pub(crate) async fn pass(
     let answer = origin::pass(call, target).await?;
     match answer {
         Ok(response) => {
-            cached::invalidate(call, response.status()).await;
+            cached::invalidate(call, &response).await;
             reply::passed(&response, status)
         }
         Err(failure) => reply::failed(call.rules, &failure, status),

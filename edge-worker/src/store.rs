@@ -26,12 +26,13 @@ const VARY: &str = "x-spillway-vary";
 const TAG: &str = "cache-tag";
 /// What a stored answer says about caching: taken off, so that the API does not act on it, and
 /// put back before a client sees the answer.
-const HIDDEN: [&str; 7] = [
+const HIDDEN: [&str; 8] = [
     "cache-control",
     TAG,
     "cdn-cache-control",
     "cloudflare-cdn-cache-control",
     "expires",
+    "set-cookie",
     "spillway-cache-control",
     "vary",
 ];
@@ -48,6 +49,8 @@ pub(crate) const BODY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) entry: Entry,
+    /// The answer's own; stored is a 200, as the API keeps not all others.
+    status: u16,
     /// The origin's words about caching.
     hidden: Vec<(String, String)>,
     /// Sent to clients in place of the origin's `Cache-Control`.
@@ -171,17 +174,21 @@ pub(crate) async fn keep(
         put(address, &reply::empty(200, &headers)?).await?;
         variant(address, &names, head)
     };
-    let (record, headers) = pack(judgement, origin)?;
+    let (record, headers) = pack(judgement, origin, response.status())?;
     let json = serde_json::to_string(&record).map_err(|why| JsValue::from_str(&why.to_string()))?;
     headers.set(RECORD, &json)?;
     headers.set("cache-control", &lifetime)?;
-    let init = reply::init(response.status(), &headers);
+    let init = reply::init(200, &headers);
     let stored = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), &init)?;
     put(&url, &stored).await
 }
 
 /// Parts the origin's fields into the record and those that are stored as they are.
-fn pack(judgement: Judgement, origin: &[(String, String)]) -> Result<(Record, Headers), JsValue> {
+fn pack(
+    judgement: Judgement,
+    origin: &[(String, String)],
+    status: u16,
+) -> Result<(Record, Headers), JsValue> {
     let Judgement { entry, remove, client_cache_control, tags } = judgement;
     let headers = Headers::new()?;
     let mut hidden = Vec::new();
@@ -197,7 +204,7 @@ fn pack(judgement: Judgement, origin: &[(String, String)]) -> Result<(Record, He
     }
     headers.set(TAG, &tags.join(","))?;
     let length = length(&headers).filter(|_| !has(&View(&headers), "content-encoding"));
-    Ok((Record { entry, hidden, client_cache_control, length }, headers))
+    Ok((Record { entry, status, hidden, client_cache_control, length }, headers))
 }
 
 impl Found {
@@ -207,15 +214,15 @@ impl Found {
         judgement: Judgement,
         origin: &[(String, String)],
     ) -> Result<Self, JsValue> {
-        let (record, headers) = pack(judgement, origin)?;
-        let init = reply::init(self.response.status(), &headers);
+        let (record, headers) = pack(judgement, origin, self.status())?;
+        let init = reply::init(200, &headers);
         let body = self.response.body();
         let response = Response::new_with_opt_readable_stream_and_init(body.as_ref(), &init)?;
         Ok(Self { record, url: self.url.clone(), response })
     }
 
     pub(crate) fn status(&self) -> u16 {
-        self.response.status()
+        self.record.status
     }
 
     pub(crate) fn length(&self) -> Option<u64> {
@@ -233,7 +240,12 @@ impl Found {
 
     /// A second handle on the body, for storing it again while a client reads it.
     pub(crate) fn split(&self) -> Result<Response, JsValue> {
-        self.response.clone()
+        let copy = self.response.clone()?;
+        if is_bodiless(self.status()) {
+            return reply::empty(self.status(), &copy.headers());
+        }
+        let init = reply::init(self.status(), &copy.headers());
+        Response::new_with_opt_readable_stream_and_init(copy.body().as_ref(), &init)
     }
 
     /// The bytes `from..=to`, cut by the API.
@@ -244,7 +256,15 @@ impl Found {
 
     /// The stored answer as clients see it; `age` in seconds, `status` for `Cache-Status`.
     pub(crate) fn answer(&self, age: u64, status: &str) -> Result<Response, JsValue> {
-        self.dress(reply::copy(&self.response)?, age, status)
+        let headers = self.response.headers();
+        if is_bodiless(self.status()) {
+            self.discard();
+            return self.dress(reply::empty(self.status(), &headers)?, age, status);
+        }
+        let init = reply::init(self.status(), &headers);
+        let body = self.response.body();
+        let answer = Response::new_with_opt_readable_stream_and_init(body.as_ref(), &init)?;
+        self.dress(answer, age, status)
     }
 
     /// Gives an answer made from this entry the fields that clients see.
@@ -276,6 +296,11 @@ impl Found {
     pub(crate) fn discard(&self) {
         discard(&self.response);
     }
+}
+
+/// Statuses whose responses a runtime makes without a body only (Fetch standard, null body status).
+fn is_bodiless(status: u16) -> bool {
+    matches!(status, 204 | 205 | 304)
 }
 
 /// Tells the runtime that nobody will read this body.

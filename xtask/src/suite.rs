@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let root = setup::root();
     setup::npm(&root)?;
     setup::npm(&root.join("examples/market"))?;
+    setup::npm(&root.join("tests/conformance"))?;
     let moto = setup::emulator(&root)?;
     let mut count = Count::default();
     let cargo = |arguments: &[&str]| {
@@ -44,6 +45,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         count.broken(&error);
     }
     count.run("edge specs in workerd", &mut specs(&root, "tests/edge")?, node_result);
+    for tier in ["sidecar", "edge"] {
+        let name = format!("the public suite of HTTP caches: {tier}");
+        count.run(&name, &mut conformance(&root, tier)?, node_result);
+    }
     browser_specs(&root, &mut count);
     alerts(&root, &mut count);
     let mut market = Command::new("python3");
@@ -95,6 +100,17 @@ fn alerts(root: &Path, count: &mut Count) {
         }
         Err(error) => count.broken(&error),
     }
+}
+
+/// No test that passed before may fail: tests/conformance/baseline-*.json.
+fn conformance(root: &Path, tier: &str) -> Result<Command> {
+    let mut command = Command::new("node");
+    command
+        .args(["tests/conformance/run.mjs", tier])
+        .env("PATH", setup::path_with_node(root)?)
+        .env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"))
+        .current_dir(root);
+    Ok(command)
 }
 
 fn specs(root: &Path, folder: &str) -> Result<Command> {
