@@ -6,8 +6,9 @@
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
 //! - [`app`], [`bindings`], [`settings`], [`commands`], [`tools`]: wiring
 //! - [`admin`], [`metrics`], [`reload`], [`explain`]: operating it
+//! - [`inject`]: the sidecar's way into manifests
 //!
-//! Decisions are made by the `rules` crate; this one carries them out.
+//! Decisions are made by the `rules` and `inject` crates; this one carries them out.
 
 pub mod admin;
 pub mod app;
@@ -19,6 +20,7 @@ pub mod commands;
 pub mod explain;
 pub mod fields;
 pub mod https;
+pub mod inject;
 pub mod logging;
 pub mod metrics;
 pub mod offload;

@@ -1,9 +1,10 @@
-//! The `spillway` command: `proxy`, `consume`, `jobs`, `purge`, `check`, `explain`.
+//! The `spillway` command: `proxy`, `consume`, `jobs`, `purge`, `check`, `explain`, `inject`,
+//! `uninject`.
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
-use spillway::{commands, logging, tools};
+use spillway::{commands, inject, logging, tools};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,6 +49,13 @@ enum Command {
         #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
         routes: PathBuf,
     },
+    /// Put the sidecar into Kubernetes manifests
+    Inject(inject::Inject),
+    /// Take the sidecar out of Kubernetes manifests
+    Uninject {
+        /// Manifests; `-` or nothing is stdin
+        files: Vec<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +81,8 @@ fn main() -> ExitCode {
                 .map_err(|fault| commands::Stop { code: EXIT_CONFIG, reason: fault })
                 .and_then(|request| tools::explain(&routes, &request))
         }
+        Command::Inject(command) => inject::inject(&command),
+        Command::Uninject { files } => inject::uninject(&files),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -59,6 +59,7 @@ pub mod fault;
 #[cfg(feature = "file")]
 pub mod file;
 pub mod head;
+mod nearest;
 pub mod offload;
 pub mod path;
 pub mod problem;
@@ -69,5 +70,6 @@ pub mod sidecar;
 pub mod versioned;
 
 pub use head::{Fields, Head, NoFields, ResponseHead};
+pub use nearest::nearest;
 pub use problem::Problem;
 pub use rules::{CompiledError, Rules};

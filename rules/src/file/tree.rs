@@ -3,6 +3,7 @@
 
 use super::Faults;
 use super::units;
+use crate::nearest::nearest;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use toml::Spanned;
@@ -147,7 +148,7 @@ impl<'a> Table<'a> {
                 continue;
             }
             let known = asked.iter().copied().collect::<Vec<_>>().join(", ");
-            let remedy = match nearest(name, &asked) {
+            let remedy = match nearest(name, asked.iter()) {
                 Some(near) => format!("Did you mean `{near}`? Known here: {known}."),
                 None => format!("Remove it. Known here: {known}."),
             };
@@ -272,34 +273,6 @@ impl<'a> Value<'a> {
         }
         found.map(|(_, choice)| *choice)
     }
-}
-
-/// The known key that differs by two letters at most.
-fn nearest<'k>(name: &str, known: &BTreeSet<&'k str>) -> Option<&'k str> {
-    const LETTERS_MAX: usize = 2;
-    known
-        .iter()
-        .map(|key| (distance(name, key), *key))
-        .filter(|(distance, _)| *distance <= LETTERS_MAX)
-        .min()
-        .map(|(_, key)| key)
-}
-
-/// Levenshtein distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, letter) in left.chars().enumerate() {
-        let mut next = vec![index + 1];
-        for (column, other) in right.iter().enumerate() {
-            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
-            let replaced = get(&row, column) + usize::from(letter != *other);
-            let best = replaced.min(get(&row, column + 1) + 1).min(get(&next, column) + 1);
-            next.push(best);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// Every key of the file format.

@@ -1,0 +1,60 @@
+//! What an annotation's value must look like: once as code, once as the regular expression (RE2)
+//! with which the admission policy says the same. A test holds the two together.
+
+/// A form of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The name of a ConfigMap or a Secret.
+    Name,
+    /// A reference to an image; what it means is for the registry to say.
+    Image,
+    /// An amount of CPU or memory.
+    Quantity,
+    /// A port's name or number.
+    Port,
+}
+
+impl Form {
+    pub fn regex(self) -> &'static str {
+        match self {
+            Self::Name => "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+            Self::Image => "^[!-~]+$",
+            Self::Quantity => "^[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?$",
+            Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?)$",
+        }
+    }
+
+    pub fn fits(self, text: &str) -> bool {
+        match self {
+            Self::Name => is_name(text, ".-"),
+            Self::Image => !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()),
+            Self::Quantity => is_quantity(text),
+            Self::Port => text.len() <= crate::names::PORT_NAME_CHARS_MAX && is_name(text, "-"),
+        }
+    }
+
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::Name => "a name of small letters, digits, `-` and `.`",
+            Self::Image => "an image reference without spaces",
+            Self::Quantity => "an amount such as 50m, 1, 64Mi",
+            Self::Port => "the name or the number of a container port",
+        }
+    }
+}
+
+fn is_name(text: &str, between: &str) -> bool {
+    let is_outer = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(is_outer)
+        && text.ends_with(is_outer)
+        && text.chars().all(|c| is_outer(c) || between.contains(c))
+}
+
+fn is_quantity(text: &str) -> bool {
+    const UNITS: [&str; 10] = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"];
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    is_digits(whole) && is_digits(part) && UNITS.contains(&unit)
+}

@@ -1,0 +1,159 @@
+//! Files of manifests: which documents hold pods, and the text after a change. What is not changed
+//! keeps its text to the letter.
+
+use crate::options::Options;
+use crate::pod::{self, Answer, Outcome};
+use crate::refusal::{Caution, Warning};
+use crate::yaml::{self, Fault, Node};
+use crate::{names, target};
+use serde_json::Value;
+
+/// Where each kind keeps its pod.
+const KINDS: [(&str, &str, &str); 9] = [
+    ("v1", "Pod", ""),
+    ("v1", "ReplicationController", "/spec/template"),
+    ("v1", "PodTemplate", "/template"),
+    ("apps/v1", "Deployment", "/spec/template"),
+    ("apps/v1", "StatefulSet", "/spec/template"),
+    ("apps/v1", "DaemonSet", "/spec/template"),
+    ("apps/v1", "ReplicaSet", "/spec/template"),
+    ("batch/v1", "Job", "/spec/template"),
+    ("batch/v1", "CronJob", "/spec/jobTemplate/spec/template"),
+];
+
+/// One document of a file.
+#[derive(Debug, Clone)]
+pub struct Document<'t> {
+    /// With its `---` and its comments; all texts together are the file.
+    pub text: &'t str,
+    node: Option<Node>,
+    pub value: Value,
+}
+
+/// Splits and reads a file.
+///
+/// # Errors
+/// Every document that is not YAML, with the line of the file.
+pub fn read(text: &str) -> Result<Vec<Document<'_>>, Vec<Fault>> {
+    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    let mut line = 0;
+    for text in split(text) {
+        match yaml::parse(text) {
+            Ok(node) => {
+                let value = node.as_ref().map_or(Value::Null, Node::to_json);
+                documents.push(Document { text, node, value });
+            }
+            Err(fault) => faults.push(Fault { line: line + fault.line, ..fault }),
+        }
+        line += text.matches('\n').count();
+    }
+    if faults.is_empty() { Ok(documents) } else { Err(faults) }
+}
+
+/// A document begins at a line `---`, as for kubectl.
+fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        let is_mark = line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.trim_start() != rest || rest.is_empty());
+        if is_mark && at > start {
+            parts.extend(text.get(start..at));
+            start = at;
+        }
+        at += line.len();
+    }
+    parts.extend(text.get(start..));
+    parts
+}
+
+/// A pod inside a document, and what was decided about it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// `Deployment market`
+    pub what: String,
+    pub answer: Answer,
+}
+
+impl Document<'_> {
+    /// Puts the sidecar into every pod; the text is the document's own where none was changed.
+    pub fn inject(&self, options: &Options) -> (String, Vec<Report>) {
+        let mut reports = Vec::new();
+        let mut value = self.value.clone();
+        let mut is_changed = false;
+        for_each_pod(&mut value, &mut |what, workload, pointer| {
+            let Some(pod) = workload.pointer_mut(pointer) else { return };
+            let mut answer = pod::update(pod, options);
+            if let Outcome::Injected { pod: injected, .. } = &answer.outcome {
+                pod.clone_from(injected);
+                is_changed = true;
+            }
+            if !pointer.is_empty() {
+                answer.warnings.extend(misplaced(workload));
+            }
+            reports.push(Report { what, answer });
+        });
+        (if is_changed { self.rewritten(&value) } else { self.text.to_owned() }, reports)
+    }
+
+    /// Takes the sidecar out of every pod, and names those that had one.
+    pub fn uninject(&self) -> (String, Vec<String>) {
+        let mut changed = Vec::new();
+        let mut value = self.value.clone();
+        for_each_pod(&mut value, &mut |what, workload, pointer| {
+            let Some(pod) = workload.pointer_mut(pointer) else { return };
+            if let Some(original) = pod::uninject(pod) {
+                *pod = original;
+                changed.push(what);
+            }
+        });
+        (if changed.is_empty() { self.text.to_owned() } else { self.rewritten(&value) }, changed)
+    }
+
+    /// The marks and comments above the document stay.
+    fn rewritten(&self, value: &Value) -> String {
+        let is_kept = |line: &&str| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#') || line == "---" || line.starts_with("--- #")
+        };
+        let head: String = self.text.split_inclusive('\n').take_while(is_kept).collect();
+        head + &yaml::write(value, self.node.as_ref())
+    }
+}
+
+/// Calls with the workload and where its pod is; goes into lists.
+pub fn for_each_pod(value: &mut Value, visit: &mut impl FnMut(String, &mut Value, &'static str)) {
+    let kind = target::text(value, "kind").to_owned();
+    if kind.ends_with("List") {
+        let items = value.get_mut("items").and_then(Value::as_array_mut);
+        items.into_iter().flatten().for_each(|item| for_each_pod(item, visit));
+        return;
+    }
+    let version = target::text(value, "apiVersion");
+    let known = KINDS.iter().find(|(own, name, _)| *own == version && *name == kind);
+    let Some((_, _, pointer)) = known else { return };
+    let name = value.get("metadata").map_or("", |metadata| match target::text(metadata, "name") {
+        "" => target::text(metadata, "generateName"),
+        name => name,
+    });
+    let what = format!("{kind} {name}");
+    visit(what, value, pointer);
+}
+
+/// Annotations that stand on the workload, where nobody reads them.
+fn misplaced(workload: &Value) -> Vec<Warning> {
+    let mut found = Vec::new();
+    for of in ["annotations", "labels"] {
+        let all = workload.get("metadata").and_then(|metadata| metadata.get(of)?.as_object());
+        for (key, _) in all.into_iter().flatten() {
+            if key.starts_with(names::PREFIX) {
+                let what = format!(
+                    "{key} stands on the workload, where it is not read: put it on the pod template"
+                );
+                found.push(Warning::new(Caution::Misplaced, what));
+            }
+        }
+    }
+    found
+}

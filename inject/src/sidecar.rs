@@ -1,0 +1,130 @@
+//! What is added to a pod: the container and its two volumes.
+
+use crate::names::{
+    ADMIN_PORT, ADMIN_PORT_NAME, PROXY_PORT, ROUTES_PATH, ROUTES_VOLUME, SIDECAR, SPOOL_PATH,
+    SPOOL_VOLUME,
+};
+use crate::options::Mode;
+use serde_json::{Value, json};
+
+/// Everything of the sidecar that differs from pod to pod. For the admission policy the texts are
+/// expressions instead of values, see `cel`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub image: String,
+    pub rules: String,
+    pub env_config: Option<String>,
+    pub env_secret: Option<String>,
+    pub args: Vec<String>,
+    pub cpu_request: String,
+    pub cpu_limit: String,
+    pub memory_request: String,
+    pub memory_limit: String,
+    pub spool: String,
+    pub mode: Mode,
+    /// The name that the port had, under which Services now find the sidecar.
+    pub port_name: String,
+    /// The number on which the application listens.
+    pub app_port: String,
+}
+
+impl Settings {
+    pub fn container(&self) -> Value {
+        let mut container = json!({
+            "name": SIDECAR,
+            "image": self.image,
+            "args": self.arguments(),
+            "ports": [
+                { "name": self.port_name, "containerPort": PROXY_PORT },
+                { "name": ADMIN_PORT_NAME, "containerPort": ADMIN_PORT },
+            ],
+            "startupProbe": probe("/startup", 1, Some(60)),
+            "readinessProbe": probe("/ready", 5, None),
+            "livenessProbe": probe("/live", 10, None),
+            // SIGTERM reaches a native sidecar only after the application is gone.
+            "lifecycle": { "preStop": drain(ADMIN_PORT_NAME.into()) },
+            "resources": {
+                "requests": { "cpu": self.cpu_request, "memory": self.memory_request },
+                "limits": { "cpu": self.cpu_limit, "memory": self.memory_limit },
+            },
+            "securityContext": security_context(),
+            "volumeMounts": [
+                { "name": ROUTES_VOLUME, "mountPath": ROUTES_PATH, "readOnly": true },
+                { "name": SPOOL_VOLUME, "mountPath": SPOOL_PATH },
+            ],
+        });
+        if let Some(fields) = container.as_object_mut() {
+            if self.mode == Mode::Native {
+                fields.insert("restartPolicy".to_owned(), "Always".into());
+            }
+            let env_from = self.env_from();
+            if !env_from.is_empty() {
+                fields.insert("envFrom".to_owned(), env_from.into());
+            }
+        }
+        container
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "proxy".to_owned(),
+            format!("--routes={ROUTES_PATH}/routes.toml"),
+            format!("--listen=0.0.0.0:{PROXY_PORT}"),
+            format!("--admin=0.0.0.0:{ADMIN_PORT}"),
+            format!("--app=http://127.0.0.1:{}", self.app_port),
+        ];
+        arguments.extend(self.args.iter().cloned());
+        arguments.push(format!("--spool={SPOOL_PATH}/spool"));
+        arguments
+    }
+
+    pub fn env_from(&self) -> Vec<Value> {
+        let config = self.env_config.as_ref().map(env_config);
+        let secret = self.env_secret.as_ref().map(env_secret);
+        config.into_iter().chain(secret).collect()
+    }
+
+    pub fn volumes(&self) -> [Value; 2] {
+        [
+            json!({ "name": ROUTES_VOLUME, "configMap": { "name": self.rules } }),
+            json!({ "name": SPOOL_VOLUME, "emptyDir": { "sizeLimit": self.spool } }),
+        ]
+    }
+}
+
+pub fn env_config(name: &String) -> Value {
+    json!({ "configMapRef": { "name": name } })
+}
+
+pub fn env_secret(name: &String) -> Value {
+    json!({ "secretRef": { "name": name } })
+}
+
+/// Holds back the SIGTERM until nothing is in flight any more.
+pub fn drain(port: Value) -> Value {
+    json!({ "httpGet": { "path": "/drain", "port": port } })
+}
+
+fn probe(path: &str, period: u32, failures: Option<u32>) -> Value {
+    let mut probe = json!({
+        "httpGet": { "path": path, "port": ADMIN_PORT_NAME },
+        "periodSeconds": period,
+    });
+    if let (Some(failures), Some(fields)) = (failures, probe.as_object_mut()) {
+        fields.insert("failureThreshold".to_owned(), failures.into());
+    }
+    probe
+}
+
+/// What PodSecurity's `restricted` asks for, whatever the pod itself says.
+fn security_context() -> Value {
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}

@@ -1,0 +1,183 @@
+//! The function and its inverse on pods of every shape.
+
+use inject::form::Form;
+use inject::patch::{self, Operation};
+use inject::{Mode, Options, Outcome, inject, uninject, update};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use serde_json::{Map, Value, json};
+
+fn object(fields: Vec<(&str, Option<Value>)>) -> Value {
+    let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Object(fields.collect::<Map<_, _>>())
+}
+
+fn one_of(values: Vec<Value>) -> impl Strategy<Value = Value> {
+    prop::sample::select(values)
+}
+
+fn maybe(values: Vec<Value>) -> impl Strategy<Value = Option<Value>> {
+    prop::option::of(one_of(values))
+}
+
+fn a_port() -> impl Strategy<Value = Value> {
+    let name =
+        maybe(vec![json!("http"), json!("web"), json!("app-http"), json!("grpc-internals-9")]);
+    let number = one_of(vec![json!(80), json!(8080), json!(9000), json!(15080)]);
+    let protocol = maybe(vec![json!("TCP"), json!("UDP")]);
+    (name, number, protocol).prop_map(|(name, number, protocol)| {
+        object(vec![("name", name), ("containerPort", Some(number)), ("protocol", protocol)])
+    })
+}
+
+fn a_handler() -> impl Strategy<Value = Value> {
+    one_of(vec![
+        json!({ "httpGet": { "port": "http", "path": "/" } }),
+        json!({ "httpGet": { "port": 8080 } }),
+        json!({ "tcpSocket": { "port": "http" } }),
+        json!({ "tcpSocket": { "port": "app-http" } }),
+        json!({ "exec": { "command": ["true"] } }),
+        json!({ "grpc": { "port": 9000 } }),
+        // What the injection itself adds, in a pod that had it before.
+        json!({ "httpGet": { "path": "/drain", "port": 15081 } }),
+    ])
+}
+
+fn a_lifecycle() -> impl Strategy<Value = Value> {
+    let hook = || prop::option::of(a_handler());
+    (hook(), hook()).prop_map(|(start, stop)| object(vec![("postStart", start), ("preStop", stop)]))
+}
+
+fn a_container(name: &'static str) -> impl Strategy<Value = Value> {
+    let usual = json!({ "name": "http", "containerPort": 8080 });
+    let usual = prop_oneof![4 => Just(vec![usual]), 1 => Just(Vec::new())];
+    let more = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(a_port(), 1..3)];
+    let ports = (usual, more).prop_map(|(usual, more)| [usual, more].concat());
+    let ports = prop::option::weighted(0.8, ports);
+    let probe = || prop::option::of(a_handler());
+    let lifecycle = prop::option::of(a_lifecycle());
+    (ports, probe(), probe(), lifecycle).prop_map(move |(ports, ready, live, lifecycle)| {
+        object(vec![
+            ("name", Some(name.into())),
+            ("ports", ports.map(Value::from)),
+            ("readinessProbe", ready),
+            ("livenessProbe", live),
+            ("lifecycle", lifecycle),
+        ])
+    })
+}
+
+/// One to three, each under a name of its own, as Kubernetes asks.
+fn containers() -> impl Strategy<Value = Vec<Value>> {
+    (
+        a_container("web"),
+        prop::option::weighted(0.3, a_container("worker")),
+        prop::option::weighted(0.1, a_container("spillway")),
+    )
+        .prop_map(|(first, second, third)| {
+            [Some(first), second, third].into_iter().flatten().collect()
+        })
+}
+
+fn a_metadata() -> impl Strategy<Value = Value> {
+    let annotations = maybe(vec![
+        json!({}),
+        json!({ "spillway.dev/port": "8080" }),
+        json!({ "spillway.dev/port": "web", "spillway.dev/cpu-limit": "2" }),
+        json!({ "spillway.dev/container": "web", "other": "x" }),
+    ]);
+    let labels = maybe(vec![json!({}), json!({ "spillway.dev/inject": "enabled" })]);
+    (annotations, labels).prop_map(|(annotations, labels)| {
+        object(vec![("annotations", annotations), ("labels", labels)])
+    })
+}
+
+fn a_pod() -> impl Strategy<Value = Value> {
+    let init = maybe(vec![
+        json!([]),
+        json!([{ "name": "migrate" }]),
+        json!([{ "name": "mesh", "restartPolicy": "Always" }, { "name": "migrate" }]),
+    ]);
+    let volumes =
+        maybe(vec![json!([]), json!([{ "name": "data" }]), json!([{ "name": "spillway" }])]);
+    let spec = (containers(), init, volumes).prop_map(|(containers, init, volumes)| {
+        object(vec![
+            ("containers", Some(containers.into())),
+            ("initContainers", init),
+            ("volumes", volumes),
+        ])
+    });
+    (prop::option::of(a_metadata()), spec)
+        .prop_map(|(metadata, spec)| object(vec![("metadata", metadata), ("spec", Some(spec))]))
+}
+
+fn an_option() -> impl Strategy<Value = Options> {
+    prop::bool::ANY.prop_map(|is_native| Options {
+        mode: if is_native { Mode::Native } else { Mode::Container },
+        env_secret: Some("spillway".to_owned()),
+        ..Options::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn uninject_gives_back_exactly_what_there_was(pod in a_pod(), options in an_option()) {
+        if let Outcome::Injected { pod: injected, .. } = inject(&pod, &options).outcome {
+            prop_assert_eq!(uninject(&injected), Some(pod));
+        }
+    }
+
+    #[test]
+    fn a_second_injection_changes_nothing(pod in a_pod(), options in an_option()) {
+        if let Outcome::Injected { pod: injected, .. } = inject(&pod, &options).outcome {
+            prop_assert_eq!(&inject(&injected, &Options::default()).outcome, &Outcome::Already);
+            prop_assert_eq!(update(&injected, &options).outcome, Outcome::Already);
+        }
+    }
+
+    #[test]
+    fn an_update_gives_what_a_first_injection_would(pod in a_pod(), options in an_option()) {
+        let newer = Options { image: "spillway:2".to_owned(), ..options.clone() };
+        if let Outcome::Injected { pod: injected, .. } = inject(&pod, &options).outcome {
+            prop_assert_eq!(update(&injected, &newer).outcome, inject(&pod, &newer).outcome);
+        }
+    }
+
+    #[test]
+    fn nothing_that_the_form_describes_is_refused(
+        name in "[a-z0-9]([a-z0-9.-]*[a-z0-9])?",
+        quantity in "[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?",
+        port in "([1-9][0-9]{0,4}|[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?)",
+    ) {
+        prop_assert!(Form::Name.fits(&name));
+        prop_assert!(Form::Quantity.fits(&quantity));
+        prop_assert!(Form::Port.fits(&port));
+    }
+}
+
+#[test]
+fn the_generated_pods_are_of_both_kinds() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut counts = [0, 0];
+    for _ in 0..1000 {
+        let pod = a_pod().new_tree(&mut runner).expect("a pod").current();
+        let outcome = inject(&pod, &Options::default()).outcome;
+        counts[usize::from(matches!(outcome, Outcome::Injected { .. }))] += 1;
+    }
+    assert!(counts.iter().all(|count| *count > 200), "refused, injected: {counts:?}");
+}
+
+#[test]
+fn the_patch_alone_makes_the_injected_pod() {
+    let pod = json!({ "spec": { "containers": [{ "name": "web", "ports": [{ "containerPort": 80, "name": "http" }] }] } });
+    let Outcome::Injected { pod: injected, patch } = inject(&pod, &Options::default()).outcome
+    else {
+        panic!("not injected");
+    };
+    let mut patched = pod.clone();
+    patch::apply(&mut patched, &patch);
+    assert_eq!(patched, injected);
+    assert_eq!(patch[0], Operation::Add("/spec/initContainers".to_owned(), json!([])));
+}

@@ -1,0 +1,210 @@
+//! `inject` and `uninject`: manifests in, manifests out. What is decided, the `inject` crate decides.
+
+use crate::commands::Stop;
+use clap::Args;
+use inject::manifest::{self, Document, Report};
+use inject::{Mode, Options, Outcome, bypass};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+/// What every sidecar gets unless its pod says otherwise: the same for all front ends.
+#[derive(Debug, Clone, Args)]
+pub struct Sidecar {
+    /// Image of the sidecar
+    #[arg(long, default_value = "spillway")]
+    pub image: String,
+    /// `ConfigMap` with routes.toml
+    #[arg(long, default_value = "spillway-routes", value_name = "CONFIGMAP")]
+    pub rules: String,
+    /// `ConfigMap` whose entries are the sidecar's environment (`SPILLWAY_QUEUE`, …)
+    #[arg(long, value_name = "CONFIGMAP")]
+    pub env_config: Option<String>,
+    /// Secret whose entries are the sidecar's environment (`SPILLWAY_SECRET`)
+    #[arg(long, value_name = "SECRET")]
+    pub env_secret: Option<String>,
+    /// More arguments for `spillway proxy`, separated by spaces
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    pub args: String,
+    #[arg(long, default_value = "50m")]
+    pub cpu_request: String,
+    #[arg(long, default_value = "1")]
+    pub cpu_limit: String,
+    #[arg(long, default_value = "64Mi")]
+    pub memory_request: String,
+    #[arg(long, default_value = "256Mi")]
+    pub memory_limit: String,
+    /// Size of the folder in which large results wait
+    #[arg(long, default_value = "1Gi")]
+    pub spool: String,
+    /// As an ordinary container, for Kubernetes before 1.29
+    #[arg(long)]
+    pub container_mode: bool,
+}
+
+impl Sidecar {
+    /// # Errors
+    /// Code 78 with every flag whose value does not have its form.
+    pub fn options(&self) -> Result<Options, Stop> {
+        let options = Options {
+            image: self.image.clone(),
+            rules: self.rules.clone(),
+            env_config: self.env_config.clone(),
+            env_secret: self.env_secret.clone(),
+            args: inject::options::words(&self.args),
+            cpu_request: self.cpu_request.clone(),
+            cpu_limit: self.cpu_limit.clone(),
+            memory_request: self.memory_request.clone(),
+            memory_limit: self.memory_limit.clone(),
+            spool: self.spool.clone(),
+            mode: if self.container_mode { Mode::Container } else { Mode::Native },
+        };
+        let faults = options.faults();
+        if faults.is_empty() { Ok(options) } else { Err(Stop::config(faults.join("\n"))) }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Inject {
+    /// Manifests; `-` or nothing is stdin
+    pub files: Vec<PathBuf>,
+    /// Print nothing but what is wrong, Services that go around the sidecar too
+    #[arg(long)]
+    pub check: bool,
+    #[command(flatten)]
+    pub sidecar: Sidecar,
+}
+
+/// Puts the sidecar into every pod of the manifests and prints them; what was done is on stderr.
+///
+/// # Errors
+/// Code 78 when a manifest can't be read, a pod that asks for the sidecar is refused, or, with
+/// `--check`, anything is wrong at all.
+pub fn inject(command: &Inject) -> Result<(), Stop> {
+    let options = command.sidecar.options()?;
+    let texts = texts(&command.files)?;
+    let documents = documents(&texts)?;
+    let (mut changed, mut notes) = (Vec::new(), Notes::default());
+    for document in &documents {
+        let (text, reports) = document.inject(&options);
+        reports.iter().for_each(|report| notes.take(report));
+        changed.push(text);
+    }
+    let after: Vec<Document<'_>> =
+        changed.iter().filter_map(|text| manifest::read(text).ok()).flatten().collect();
+    for warning in bypass::find(&after) {
+        notes.lines.push(format!("warning: {warning}"));
+        notes.warnings += 1;
+    }
+    notes.print().map_err(Stop::run)?;
+    if !command.check {
+        print(&changed).map_err(Stop::run)?;
+    }
+    let warnings = if command.check { notes.warnings } else { 0 };
+    match notes.refused + warnings {
+        0 => Ok(()),
+        1 => Err(Stop::config("one fault")),
+        count => Err(Stop::config(format!("{count} faults"))),
+    }
+}
+
+/// Takes the sidecar out of the manifests and prints them.
+///
+/// # Errors
+/// Code 78 when a manifest can't be read.
+pub fn uninject(files: &[PathBuf]) -> Result<(), Stop> {
+    let texts = texts(files)?;
+    let mut changed = Vec::new();
+    let mut notes = Notes::default();
+    for document in documents(&texts)? {
+        let (text, names) = document.uninject();
+        notes.lines.extend(names.iter().map(|what| format!("{what}: sidecar removed")));
+        changed.push(text);
+    }
+    notes.print().map_err(Stop::run)?;
+    print(&changed).map_err(Stop::run)
+}
+
+/// What goes to stderr.
+#[derive(Default)]
+struct Notes {
+    lines: Vec<String>,
+    /// Pods that ask for the sidecar, or whose annotations are wrong, and do not get it.
+    refused: usize,
+    warnings: usize,
+}
+
+impl Notes {
+    fn take(&mut self, report: &Report) {
+        let what = &report.what;
+        match &report.answer.outcome {
+            Outcome::Injected { .. } => self.lines.push(format!("{what}: injected")),
+            Outcome::Already => {
+                self.lines.push(format!("{what}: injected before, as it should be"))
+            }
+            Outcome::Refused(refusals) => {
+                let is_news = refusals.iter().any(|refusal| refusal.reason.is_fault());
+                self.refused += usize::from(is_news || report.answer.is_asked_for);
+                for refusal in refusals {
+                    self.lines.push(format!("{what}: not injected: {refusal}"));
+                }
+            }
+        }
+        for warning in &report.answer.warnings {
+            self.lines.push(format!("{what}: warning: {warning}"));
+            self.warnings += 1;
+        }
+    }
+
+    fn print(&self) -> std::io::Result<()> {
+        let mut out = std::io::stderr().lock();
+        self.lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+    }
+}
+
+/// The files' names and texts, or stdin's.
+fn texts(files: &[PathBuf]) -> Result<Vec<(String, String)>, Stop> {
+    let stdin = [PathBuf::from("-")];
+    let files = if files.is_empty() { &stdin } else { files };
+    let (mut texts, mut faults) = (Vec::new(), Vec::new());
+    for file in files {
+        let name = file.display().to_string();
+        let text = if name == "-" {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            std::fs::read_to_string(file)
+        };
+        match text {
+            Ok(text) => texts.push((name, text)),
+            Err(error) => faults.push(format!("{name}: {error}")),
+        }
+    }
+    if faults.is_empty() { Ok(texts) } else { Err(Stop::config(faults.join("\n"))) }
+}
+
+fn documents(texts: &[(String, String)]) -> Result<Vec<Document<'_>>, Stop> {
+    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    for (name, text) in texts {
+        match manifest::read(text) {
+            Ok(read) => documents.extend(read),
+            Err(found) => faults
+                .extend(found.iter().map(|fault| format!("{name}:{}: {}", fault.line, fault.what))),
+        }
+    }
+    if faults.is_empty() { Ok(documents) } else { Err(Stop::config(faults.join("\n"))) }
+}
+
+fn print(texts: &[String]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (index, text) in texts.iter().enumerate() {
+        // Only a file's first document may lack the mark, and only the first file may begin so.
+        if index > 0 && !text.starts_with("---") {
+            writeln!(out, "---")?;
+        }
+        out.write_all(text.as_bytes())?;
+        if !text.is_empty() && !text.ends_with('\n') {
+            writeln!(out)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! What somebody who misspelt a name probably meant.
+
+/// More letters than these that differ are another word.
+const LETTERS_MAX: usize = 2;
+
+/// The known name that differs by two letters at most; of several, the first in the alphabet.
+pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k &'k str>) -> Option<&'k str> {
+    known
+        .into_iter()
+        .map(|key| (distance(name, key), *key))
+        .filter(|(distance, _)| *distance <= LETTERS_MAX)
+        .min()
+        .map(|(_, key)| key)
+}
+
+/// Levenshtein distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, letter) in left.chars().enumerate() {
+        let mut next = vec![index + 1];
+        for (column, other) in right.iter().enumerate() {
+            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+            let replaced = get(&row, column) + usize::from(letter != *other);
+            let best = replaced.min(get(&row, column + 1) + 1).min(get(&next, column) + 1);
+            next.push(best);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
