@@ -2,16 +2,16 @@
 
 use serde_json::Value;
 
-pub const HOLDERS: [&str; 5] =
-    ["startupProbe", "readinessProbe", "livenessProbe", "lifecycle/postStart", "lifecycle/preStop"];
+pub const PROBES: [&str; 3] = ["startupProbe", "readinessProbe", "livenessProbe"];
+pub const HOOKS: [&str; 2] = ["postStart", "preStop"];
 /// gRPC probes take numbers only.
 pub const ACTIONS: [&str; 2] = ["httpGet", "tcpSocket"];
 
 /// Pointers, below the container, to everything that may name a port.
 pub fn pointers() -> impl Iterator<Item = String> {
-    HOLDERS
-        .iter()
-        .flat_map(|holder| ACTIONS.iter().map(move |action| format!("/{holder}/{action}/port")))
+    let probes = PROBES.iter().map(|probe| format!("/{probe}"));
+    let holders = probes.chain(HOOKS.iter().map(|hook| format!("/lifecycle/{hook}")));
+    holders.flat_map(|holder| ACTIONS.iter().map(move |action| format!("{holder}/{action}/port")))
 }
 
 /// The named ports, each with its pointer.

@@ -4,9 +4,11 @@
 //! - [`options`], [`wishes`]: what it is to be like; what the pod's annotations say
 //! - [`target`], [`handlers`], [`record`], [`sidecar`]: what is looked for and what is added
 //! - [`manifest`], [`yaml`]: files of workloads, changed as text; [`bypass`]: Services that go around
+//! - [`policy`]: the same for the API server itself
 //! - [`refusal`]: every reason and every warning, by name
 
 pub mod bypass;
+mod cel;
 pub mod form;
 pub mod handlers;
 pub mod manifest;
@@ -14,6 +16,7 @@ pub mod names;
 pub mod options;
 pub mod patch;
 mod pod;
+pub mod policy;
 pub mod record;
 pub mod refusal;
 pub mod sidecar;

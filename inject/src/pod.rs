@@ -53,7 +53,8 @@ pub fn inject(pod: &Value, options: &Options) -> Answer {
 
 /// The same, but a pod that was injected before gets what it would get today.
 pub fn update(pod: &Value, options: &Options) -> Answer {
-    let Some(original) = uninject(pod) else { return inject(pod, options) };
+    let injected = Some(pod).filter(|pod| is_injected(pod));
+    let Some(original) = injected.and_then(uninject) else { return inject(pod, options) };
     let mut answer = inject(&original, options);
     if matches!(&answer.outcome, Outcome::Injected { pod: updated, .. } if updated == pod) {
         answer.outcome = Outcome::Already;

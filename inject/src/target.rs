@@ -23,7 +23,7 @@ impl<'p> Target<'p> {
 
     /// The port's own name, if it has one to give up.
     pub fn port_name(&self) -> Option<&'p str> {
-        self.port.get("name")?.as_str()
+        self.port.get("name")?.as_str().filter(|name| !name.is_empty())
     }
 
     /// The name under which Services find the sidecar.

@@ -19,6 +19,9 @@ pub const OVERRIDES: [(&str, Form); 9] = [
     ("spool", Form::Quantity),
 ];
 
+/// Annotations that choose what is taken over.
+pub const SELECTORS: [(&str, Form); 2] = [("port", Form::Port), ("container", Form::Name)];
+
 pub struct Wishes<'p> {
     pod: &'p Value,
 }
@@ -81,7 +84,7 @@ impl<'p> Wishes<'p> {
         {
             fault(INJECT, value, "enabled or disabled");
         }
-        for (name, form) in OVERRIDES.into_iter().chain([("port", Form::Port)]) {
+        for (name, form) in OVERRIDES.into_iter().chain(SELECTORS) {
             if let Some(value) = self.get(name).filter(|value| !form.fits(value)) {
                 fault(&format!("{PREFIX}{name}"), value, form.described());
             }

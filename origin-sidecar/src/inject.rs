@@ -3,7 +3,7 @@
 use crate::commands::Stop;
 use clap::Args;
 use inject::manifest::{self, Document, Report};
-use inject::{Mode, Options, Outcome, bypass};
+use inject::{Mode, Options, Outcome, bypass, policy};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -70,6 +70,9 @@ pub struct Inject {
     /// Print nothing but what is wrong, Services that go around the sidecar too
     #[arg(long)]
     pub check: bool,
+    /// Print a `MutatingAdmissionPolicy` that does the same in the API server (Kubernetes 1.36)
+    #[arg(long, conflicts_with_all = ["files", "check", "container_mode"])]
+    pub policy: bool,
     #[command(flatten)]
     pub sidecar: Sidecar,
 }
@@ -81,6 +84,9 @@ pub struct Inject {
 /// `--check`, anything is wrong at all.
 pub fn inject(command: &Inject) -> Result<(), Stop> {
     let options = command.sidecar.options()?;
+    if command.policy {
+        return print(&[policy::manifests(&options)]).map_err(Stop::run);
+    }
     let texts = texts(&command.files)?;
     let documents = documents(&texts)?;
     let (mut changed, mut notes) = (Vec::new(), Notes::default());

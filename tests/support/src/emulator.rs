@@ -1,7 +1,7 @@
 //! A real SQS and S3 emulator on loopback, and plain boto3 beside it.
 
-use crate::PATIENCE;
 use crate::aws::CREDENTIALS;
+use crate::{Ended, PATIENCE};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -36,6 +36,15 @@ pub async fn python(lines: &str, environment: &[(String, String)]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Runs another program of that environment to its end.
+///
+/// # Panics
+/// When it does not start.
+pub async fn peer(name: &str, arguments: &[&str]) -> Ended {
+    let output = Command::new(installed(name)).args(arguments).output().await;
+    Ended::from(output.unwrap_or_else(|why| panic!("{name}: {why}")))
 }
 
 impl Emulator {

@@ -13,7 +13,7 @@ mod raw;
 pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
-pub use emulator::{Emulator, python};
+pub use emulator::{Emulator, peer, python};
 pub use process::{Ended, SECRET, Setup, Spillway, folder, run, run_with};
 pub use raw::{raw, read_until};
 

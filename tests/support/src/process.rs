@@ -42,6 +42,16 @@ pub struct Ended {
     pub errors: String,
 }
 
+impl From<std::process::Output> for Ended {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code(),
+            output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 /// Runs a command such as `check FILE` to its end.
 pub async fn run(arguments: &[&str]) -> Ended {
     run_with(arguments, &[]).await
@@ -51,12 +61,7 @@ pub async fn run(arguments: &[&str]) -> Ended {
 pub async fn run_with(arguments: &[&str], environment: &[(String, String)]) -> Ended {
     let mut command = Command::new(program());
     command.args(arguments).envs(environment.iter().cloned());
-    let output = command.output().await.expect("the program starts");
-    Ended {
-        code: output.status.code(),
-        output: String::from_utf8_lossy(&output.stdout).into_owned(),
-        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    command.output().await.expect("the program starts").into()
 }
 
 /// A `proxy` or `consume` process.

@@ -1,0 +1,324 @@
+//! The same injection as a MutatingAdmissionPolicy (Kubernetes 1.36 and later): CEL that the API
+//! server runs itself, without a webhook. Native mode only; where the function warns, it is silent.
+
+use crate::cel::{computed, expression, quoted, spliced};
+use crate::form::Form;
+use crate::handlers::{ACTIONS, HOOKS, PROBES};
+use crate::names::{
+    ADMIN_PORT, INJECT, PORT_NAME, PORT_NAME_CHARS_MAX, PREFIX, PROXY_PORT, RECORD, RENAMED,
+    ROUTES_VOLUME, SIDECAR, SPOOL_VOLUME, step,
+};
+use crate::options::{Mode, Options};
+use crate::sidecar::{Settings, drain, env_config, env_secret};
+use crate::wishes::OVERRIDES;
+use serde_json::{Value, json};
+
+const NAME: &str = "inject.spillway.dev";
+
+/// The policy and its binding, as YAML.
+pub fn manifests(options: &Options) -> String {
+    let policy = crate::yaml::write(&policy(options), None);
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": { "name": NAME },
+        "spec": { "policyName": NAME },
+    });
+    format!("{policy}---\n{}", crate::yaml::write(&binding, None))
+}
+
+fn policy(options: &Options) -> Value {
+    let variables = variables(options);
+    let variables = variables.into_iter().map(|(name, expression)| {
+        let name = name.trim_start_matches("variables.");
+        json!({ "name": name, "expression": expression })
+    });
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": { "name": NAME },
+        "spec": {
+            // As a webhook that can't be reached: the pod starts without its sidecar.
+            "failurePolicy": "Ignore",
+            "reinvocationPolicy": "IfNeeded",
+            "matchConstraints": {
+                "namespaceSelector": { "matchLabels": { INJECT: "enabled" } },
+                "objectSelector": {
+                    "matchExpressions": [{ "key": INJECT, "operator": "NotIn", "values": ["disabled"] }],
+                },
+                "resourceRules": [{
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["pods"],
+                }],
+            },
+            "variables": variables.collect::<Vec<_>>(),
+            "mutations": [{
+                "patchType": "JSONPatch",
+                "jsonPatch": { "expression": format!("variables.isWanted ?\n{}\n: []\n", patch()) },
+            }],
+        },
+    })
+}
+
+/// `env-config` → `variables.envConfig`
+fn variable(annotation: &str) -> String {
+    let mut name = String::from("variables.");
+    for (index, word) in annotation.split('-').enumerate() {
+        let (first, rest) = word.split_at(usize::from(index > 0));
+        name.push_str(&first.to_uppercase());
+        name.push_str(rest);
+    }
+    name
+}
+
+/// The annotation's text, or else the expression.
+fn annotated(name: &str, otherwise: &str) -> (String, String) {
+    let key = quoted(&format!("{PREFIX}{name}"));
+    let value = format!(
+        "{key} in variables.annotations ? string(variables.annotations[{key}]) : {otherwise}"
+    );
+    (variable(name), value)
+}
+
+fn variables(options: &Options) -> Vec<(String, String)> {
+    let mut all = given(options);
+    let is_match = "(variables.number > 0 ? p.containerPort == variables.number : has(p.name) && p.name == variables.port)";
+    let is_match = format!("{is_match} && (!has(p.protocol) || p.protocol == 'TCP')");
+    let cut = PORT_NAME_CHARS_MAX - RENAMED.len();
+    let mut add = |name: &str, value: String| all.push((format!("variables.{name}"), value));
+    let present = |path: &str| format!("has({path}) ? {path} : []");
+    add("number", "variables.port.matches('^[0-9]+$') ? int(variables.port) : 0".to_owned());
+    add("inits", present("object.spec.initContainers"));
+    add("volumes", present("object.spec.volumes"));
+    add("everyContainer", "object.spec.containers + variables.inits".to_owned());
+    add(
+        "apps",
+        format!(
+            "object.spec.containers.filter(c, (variables.container == '' || c.name == variables.container) && has(c.ports) && c.ports.exists(p, {is_match}))"
+        ),
+    );
+    add(
+        "ports",
+        format!("size(variables.apps) == 1 ? variables.apps[0].ports.filter(p, {is_match}) : []"),
+    );
+    add("isFound", "size(variables.ports) == 1".to_owned());
+    add("app", "variables.apps[0]".to_owned());
+    add("appIndex", "object.spec.containers.map(c, c.name).indexOf(variables.app.name)".to_owned());
+    add(
+        "portName",
+        "variables.isFound && has(variables.ports[0].name) ? string(variables.ports[0].name) : ''"
+            .to_owned(),
+    );
+    add(
+        "portIndex",
+        "variables.app.ports.map(p, has(p.name) ? string(p.name) : '').indexOf(variables.portName)"
+            .to_owned(),
+    );
+    add("outward", format!("variables.portName == '' ? '{PORT_NAME}' : variables.portName"));
+    add(
+        "cut",
+        format!(
+            "'{RENAMED}' + (size(variables.portName) > {cut} ? variables.portName.substring(0, {cut}) : variables.portName)"
+        ),
+    );
+    add("renamed", "variables.cut.endsWith('-') ? variables.cut.substring(0, size(variables.cut) - 1) : variables.cut".to_owned());
+    add(
+        "hasHook",
+        "has(variables.app.lifecycle) && has(variables.app.lifecycle.preStop)".to_owned(),
+    );
+    add("handlers", handlers());
+    add("isFree", is_free());
+    add("isWanted", is_wanted());
+    add("record", record());
+    add("sources", sources());
+    add("sidecar", expression(&settings().container(), 0));
+    all
+}
+
+/// What the pod says, or else the options.
+fn given(options: &Options) -> Vec<(String, String)> {
+    let or_none = |name: &Option<String>| quoted(name.as_deref().unwrap_or_default());
+    let present = |of: &str| {
+        let path = format!("object.metadata.{of}");
+        (format!("variables.{of}"), format!("has({path}) ? {path} : {{}}"))
+    };
+    let (args, words) = annotated("args", "''");
+    let words = format!("({words}).replace('\\n', ' ').split(' ').filter(w, w != '')");
+    let defaults = expression(&json!(options.args), 0);
+    let key = quoted(&format!("{PREFIX}args"));
+    let mut all = vec![
+        present("labels"),
+        present("annotations"),
+        (
+            "variables.inject".to_owned(),
+            format!(
+                "'{INJECT}' in variables.labels ? string(variables.labels['{INJECT}']) : {}",
+                annotated("inject", "'enabled'").1
+            ),
+        ),
+        annotated("image", &quoted(&options.image)),
+        annotated("rules", &quoted(&options.rules)),
+        annotated("env-config", &or_none(&options.env_config)),
+        annotated("env-secret", &or_none(&options.env_secret)),
+        annotated("cpu-request", &quoted(&options.cpu_request)),
+        annotated("cpu-limit", &quoted(&options.cpu_limit)),
+        annotated("memory-request", &quoted(&options.memory_request)),
+        annotated("memory-limit", &quoted(&options.memory_limit)),
+        annotated("spool", &quoted(&options.spool)),
+        annotated("port", &quoted(PORT_NAME)),
+        annotated("container", "''"),
+        (args, format!("{key} in variables.annotations ? {words} : {defaults}")),
+    ];
+    let is_good = |(name, form): (&str, Form)| {
+        let key = quoted(&format!("{PREFIX}{name}"));
+        let (variable, regex) = (variable(name), quoted(form.regex()));
+        format!("(!({key} in variables.annotations) || {variable}.matches({regex}))")
+    };
+    let checks = OVERRIDES.into_iter().chain(crate::wishes::SELECTORS).map(is_good);
+    let checks: Vec<String> = checks.collect();
+    all.push(("variables.isWellFormed".to_owned(), checks.join(" &&\n")));
+    all
+}
+
+/// Nothing has a name or a number that the sidecar needs.
+fn is_free() -> String {
+    let named = |name: &str| format!("(has(p.name) && p.name == {name})");
+    let pointed = ACTIONS.map(|action| points_at(action, "variables.renamed"));
+    let outward = named("variables.outward");
+    [
+        format!("!variables.everyContainer.exists(c, c.name == '{SIDECAR}' || has(c.ports) && c.ports.exists(p, p.containerPort in [{PROXY_PORT}, {ADMIN_PORT}]))"),
+        format!("!variables.volumes.exists(v, v.name in ['{ROUTES_VOLUME}', '{SPOOL_VOLUME}'])"),
+        format!("!object.spec.containers.exists(c, has(c.ports) && c.ports.exists(p, {outward} && !(variables.portName != '' && c.name == variables.app.name && p.containerPort == variables.ports[0].containerPort)))"),
+        format!("(variables.portName == '' || !variables.app.ports.exists(p, {}) && !variables.handlers.exists(h, {}))", named("variables.renamed"), pointed.join(" || ")),
+    ]
+    .join(" &&\n")
+}
+
+fn is_wanted() -> String {
+    [
+        "variables.inject == 'enabled'".to_owned(),
+        format!("!('{RECORD}' in variables.annotations)"),
+        "variables.isWellFormed".to_owned(),
+        "!(has(object.spec.hostNetwork) && object.spec.hostNetwork)".to_owned(),
+        "!(has(object.spec.os) && object.spec.os.name == 'windows')".to_owned(),
+        "!(has(object.spec.nodeSelector) && 'kubernetes.io/os' in object.spec.nodeSelector && object.spec.nodeSelector['kubernetes.io/os'] == 'windows')".to_owned(),
+        "variables.isFound".to_owned(),
+        "variables.isFree".to_owned(),
+    ]
+    .join(" &&\n")
+}
+
+fn record() -> String {
+    let unless = |condition: &str, word: &str| format!("({condition} ? '' : ' {word}')");
+    [
+        "'container=' + string(variables.app.name)".to_owned(),
+        "(variables.portName == '' ? '' : ' port=' + variables.portName)".to_owned(),
+        unless("has(object.spec.initContainers)", "init-containers"),
+        unless("variables.hasHook || has(variables.app.lifecycle)", "lifecycle"),
+        unless("variables.hasHook", "prestop"),
+        unless("has(object.spec.volumes)", "volumes"),
+        unless("has(object.metadata.annotations)", "annotations"),
+    ]
+    .join(" +\n")
+}
+
+/// The application's probes and hooks, each with its pointer below the container.
+fn handlers() -> String {
+    let of = |owner: &str, prefix: &str, holders: &[&str]| {
+        let names: Vec<String> = holders.iter().map(|holder| quoted(holder)).collect();
+        format!(
+            "[{}].filter(h, h in {owner}).map(h, {{'path': dyn('{prefix}' + h), 'handler': dyn({owner}[h])}})",
+            names.join(", ")
+        )
+    };
+    let lifecycle = "variables.app.lifecycle";
+    format!(
+        "{} +\n(has({lifecycle}) ? {} : [])",
+        of("variables.app", "/", &PROBES),
+        of(lifecycle, "/lifecycle/", &HOOKS)
+    )
+}
+
+/// Whether the handler `h` takes this action on the port of that name.
+fn points_at(action: &str, name: &str) -> String {
+    let action = format!("h.handler.{action}");
+    format!("has({action}) && has({action}.port) && {action}.port == {name}")
+}
+
+fn settings() -> Settings {
+    let of = |annotation: &str| computed(&variable(annotation));
+    Settings {
+        image: of("image"),
+        rules: of("rules"),
+        // Appended by operations of their own: an expression can't leave a field out.
+        env_config: None,
+        env_secret: None,
+        args: vec![spliced("variables.args")],
+        cpu_request: of("cpu-request"),
+        cpu_limit: of("cpu-limit"),
+        memory_request: of("memory-request"),
+        memory_limit: of("memory-limit"),
+        spool: of("spool"),
+        mode: Mode::Native,
+        port_name: computed("variables.outward"),
+        app_port: computed("string(variables.ports[0].containerPort)"),
+    }
+}
+
+/// The operations, in the order of `pod`.
+fn patch() -> String {
+    let add = |path: &str, value: &str| operation("add", path, value);
+    let when = |condition: &str, then: &str| format!("({condition} ? [{then}] : [])");
+    let absent =
+        |field: &str, path: &str, empty: &str| when(&format!("!has({field})"), &add(path, empty));
+    let always = |operation: String| format!("[{operation}]");
+    let app = |path: &str| format!("'/spec/containers/' + string(variables.appIndex) + {path}");
+    let pointed = ACTIONS.map(|action| {
+        let path = app(&format!("h.path + '/{action}/port'"));
+        let replace = operation("replace", &path, "variables.renamed");
+        format!(
+            "variables.handlers.filter(h, {}).map(h, {replace})",
+            points_at(action, "variables.portName")
+        )
+    });
+    let port = app("'/ports/' + string(variables.portIndex) + '/name'");
+    let hook = expression(&drain(ADMIN_PORT.into()), 0);
+    let [routes, spool] =
+        settings().volumes().map(|volume| add("'/spec/volumes/-'", &expression(&volume, 0)));
+    let record = format!("'/metadata/annotations/{}'", step(RECORD));
+    [
+        absent("object.spec.initContainers", "'/spec/initContainers'", "[]"),
+        always(add("'/spec/initContainers/0'", "variables.sidecar")),
+        when(
+            "size(variables.sources) > 0",
+            &add("'/spec/initContainers/0/envFrom'", "variables.sources"),
+        ),
+        when("variables.portName != ''", &operation("replace", &port, "variables.renamed")),
+        pointed.join(" +\n"),
+        absent("variables.app.lifecycle", &app("'/lifecycle'"), "{}"),
+        when("!variables.hasHook", &add(&app("'/lifecycle/preStop'"), &hook)),
+        absent("object.spec.volumes", "'/spec/volumes'", "[]"),
+        always(routes),
+        always(spool),
+        absent("object.metadata.annotations", "'/metadata/annotations'", "{}"),
+        always(add(&record, "variables.record")),
+    ]
+    .join(" +\n")
+}
+
+fn operation(op: &str, path: &str, value: &str) -> String {
+    format!("JSONPatch{{op: '{op}', path: {path}, value: {value}}}")
+}
+
+/// ConfigMap and Secret of the environment, as far as they are named.
+fn sources() -> String {
+    let sources = [("env-config", env_config as fn(&String) -> Value), ("env-secret", env_secret)];
+    let source = |(name, source): (&str, fn(&String) -> Value)| {
+        let variable = variable(name);
+        let value = expression(&source(&computed(&variable)), 0);
+        format!("({variable} == '' ? [] : [{value}])")
+    };
+    sources.map(source).join(" +\n")
+}
