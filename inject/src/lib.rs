@@ -4,11 +4,12 @@
 //! - [`options`], [`wishes`]: what it is to be like; what the pod's annotations say
 //! - [`target`], [`handlers`], [`record`], [`sidecar`]: what is looked for and what is added
 //! - [`manifest`], [`yaml`]: files of workloads, changed as text; [`bypass`]: Services that go around
-//! - [`policy`]: the same for the API server itself
+//! - [`policy`], [`component`]: the same for the API server itself, and for kustomize
 //! - [`refusal`]: every reason and every warning, by name
 
 pub mod bypass;
 mod cel;
+pub mod component;
 pub mod form;
 pub mod handlers;
 pub mod manifest;

@@ -8,7 +8,7 @@ use crate::options::{Mode, Options};
 use crate::patch::{self, Operation};
 use crate::record::Record;
 use crate::refusal::{Caution, Reason, Refusal, Warning};
-use crate::sidecar::{Settings, drain};
+use crate::sidecar::{Sidecar, drain};
 use crate::target::{self, Target, list, text};
 use crate::wishes::Wishes;
 use serde_json::{Value, json};
@@ -132,35 +132,20 @@ fn cautions(spec: &Value, target: &Target<'_>) -> Vec<Warning> {
     found
 }
 
-fn settings(options: Options, target: &Target<'_>) -> Settings {
-    Settings {
-        image: options.image,
-        rules: options.rules,
-        env_config: options.env_config,
-        env_secret: options.env_secret,
-        args: options.args,
-        cpu_request: options.cpu_request,
-        cpu_limit: options.cpu_limit,
-        memory_request: options.memory_request,
-        memory_limit: options.memory_limit,
-        spool: options.spool,
-        mode: options.mode,
-        port_name: target.outward_name().to_owned(),
-        app_port: target.number().to_string(),
-    }
-}
-
 /// Everything that is changed, in the order in which it is written down.
 fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> Vec<Operation> {
-    let settings = settings(own.clone(), target);
+    let sidecar = Sidecar {
+        options: own.clone(),
+        port_name: target.outward_name().to_owned(),
+        app_port: target.number().to_string(),
+    };
     let mut patch = Patch::default();
-    let sidecar = settings.container();
     match own.mode {
         Mode::Native => {
             patch.ensure(spec, "/spec", "initContainers", json!([]), "init-containers");
-            patch.add("/spec/initContainers/0", sidecar);
+            patch.add("/spec/initContainers/0", sidecar.container());
         }
-        Mode::Container => patch.add("/spec/containers/-", sidecar),
+        Mode::Container => patch.add("/spec/containers/-", sidecar.container()),
     }
     let container = format!("/spec/containers/{}", target.index);
     if let Some(name) = target.port_name() {
@@ -178,7 +163,7 @@ fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> 
         patch.added.push("prestop");
     }
     patch.ensure(spec, "/spec", "volumes", json!([]), "volumes");
-    for volume in settings.volumes() {
+    for volume in sidecar.volumes() {
         patch.add("/spec/volumes/-", volume);
     }
     patch.ensure(pod, "", "metadata", json!({}), "metadata");

@@ -9,7 +9,7 @@ use crate::names::{
     ROUTES_VOLUME, SIDECAR, SPOOL_VOLUME, step,
 };
 use crate::options::{Mode, Options};
-use crate::sidecar::{Settings, drain, env_config, env_secret};
+use crate::sidecar::{Sidecar, drain, env_config, env_secret};
 use crate::wishes::OVERRIDES;
 use serde_json::{Value, json};
 
@@ -24,7 +24,8 @@ pub fn manifests(options: &Options) -> String {
         "metadata": { "name": NAME },
         "spec": { "policyName": NAME },
     });
-    format!("{policy}---\n{}", crate::yaml::write(&binding, None))
+    let head = "# Made by `spillway inject --policy`, not by hand. Kubernetes 1.36 or later.\n";
+    format!("{head}{policy}---\n{}", crate::yaml::write(&binding, None))
 }
 
 fn policy(options: &Options) -> Value {
@@ -133,7 +134,7 @@ fn variables(options: &Options) -> Vec<(String, String)> {
     add("isWanted", is_wanted());
     add("record", record());
     add("sources", sources());
-    add("sidecar", expression(&settings().container(), 0));
+    add("sidecar", expression(&sidecar().container(), 0));
     all
 }
 
@@ -247,12 +248,12 @@ fn points_at(action: &str, name: &str) -> String {
     format!("has({action}) && has({action}.port) && {action}.port == {name}")
 }
 
-fn settings() -> Settings {
+fn sidecar() -> Sidecar {
     let of = |annotation: &str| computed(&variable(annotation));
-    Settings {
+    let options = Options {
         image: of("image"),
         rules: of("rules"),
-        // Appended by operations of their own: an expression can't leave a field out.
+        // Added by an operation of its own: an expression can't leave a field out.
         env_config: None,
         env_secret: None,
         args: vec![spliced("variables.args")],
@@ -262,6 +263,9 @@ fn settings() -> Settings {
         memory_limit: of("memory-limit"),
         spool: of("spool"),
         mode: Mode::Native,
+    };
+    Sidecar {
+        options,
         port_name: computed("variables.outward"),
         app_port: computed("string(variables.ports[0].containerPort)"),
     }
@@ -286,7 +290,7 @@ fn patch() -> String {
     let port = app("'/ports/' + string(variables.portIndex) + '/name'");
     let hook = expression(&drain(ADMIN_PORT.into()), 0);
     let [routes, spool] =
-        settings().volumes().map(|volume| add("'/spec/volumes/-'", &expression(&volume, 0)));
+        sidecar().volumes().map(|volume| add("'/spec/volumes/-'", &expression(&volume, 0)));
     let record = format!("'/metadata/annotations/{}'", step(RECORD));
     [
         absent("object.spec.initContainers", "'/spec/initContainers'", "[]"),

@@ -4,35 +4,26 @@ use crate::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, PROXY_PORT, ROUTES_PATH, ROUTES_VOLUME, SIDECAR, SPOOL_PATH,
     SPOOL_VOLUME,
 };
-use crate::options::Mode;
+use crate::options::{Mode, Options};
 use serde_json::{Value, json};
 
 /// Everything of the sidecar that differs from pod to pod. For the admission policy the texts are
 /// expressions instead of values, see `cel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    pub image: String,
-    pub rules: String,
-    pub env_config: Option<String>,
-    pub env_secret: Option<String>,
-    pub args: Vec<String>,
-    pub cpu_request: String,
-    pub cpu_limit: String,
-    pub memory_request: String,
-    pub memory_limit: String,
-    pub spool: String,
-    pub mode: Mode,
+pub struct Sidecar {
+    pub options: Options,
     /// The name that the port had, under which Services now find the sidecar.
     pub port_name: String,
     /// The number on which the application listens.
     pub app_port: String,
 }
 
-impl Settings {
+impl Sidecar {
     pub fn container(&self) -> Value {
+        let options = &self.options;
         let mut container = json!({
             "name": SIDECAR,
-            "image": self.image,
+            "image": options.image,
             "args": self.arguments(),
             "ports": [
                 { "name": self.port_name, "containerPort": PROXY_PORT },
@@ -44,8 +35,8 @@ impl Settings {
             // SIGTERM reaches a native sidecar only after the application is gone.
             "lifecycle": { "preStop": drain(ADMIN_PORT_NAME.into()) },
             "resources": {
-                "requests": { "cpu": self.cpu_request, "memory": self.memory_request },
-                "limits": { "cpu": self.cpu_limit, "memory": self.memory_limit },
+                "requests": { "cpu": options.cpu_request, "memory": options.memory_request },
+                "limits": { "cpu": options.cpu_limit, "memory": options.memory_limit },
             },
             "securityContext": security_context(),
             "volumeMounts": [
@@ -54,7 +45,7 @@ impl Settings {
             ],
         });
         if let Some(fields) = container.as_object_mut() {
-            if self.mode == Mode::Native {
+            if options.mode == Mode::Native {
                 fields.insert("restartPolicy".to_owned(), "Always".into());
             }
             let env_from = self.env_from();
@@ -73,21 +64,21 @@ impl Settings {
             format!("--admin=0.0.0.0:{ADMIN_PORT}"),
             format!("--app=http://127.0.0.1:{}", self.app_port),
         ];
-        arguments.extend(self.args.iter().cloned());
+        arguments.extend(self.options.args.iter().cloned());
         arguments.push(format!("--spool={SPOOL_PATH}/spool"));
         arguments
     }
 
     pub fn env_from(&self) -> Vec<Value> {
-        let config = self.env_config.as_ref().map(env_config);
-        let secret = self.env_secret.as_ref().map(env_secret);
+        let config = self.options.env_config.as_ref().map(env_config);
+        let secret = self.options.env_secret.as_ref().map(env_secret);
         config.into_iter().chain(secret).collect()
     }
 
     pub fn volumes(&self) -> [Value; 2] {
         [
-            json!({ "name": ROUTES_VOLUME, "configMap": { "name": self.rules } }),
-            json!({ "name": SPOOL_VOLUME, "emptyDir": { "sizeLimit": self.spool } }),
+            json!({ "name": ROUTES_VOLUME, "configMap": { "name": self.options.rules } }),
+            json!({ "name": SPOOL_VOLUME, "emptyDir": { "sizeLimit": self.options.spool } }),
         ]
     }
 }

@@ -3,7 +3,7 @@
 use crate::commands::Stop;
 use clap::Args;
 use inject::manifest::{self, Document, Report};
-use inject::{Mode, Options, Outcome, bypass, policy};
+use inject::{Mode, Options, Outcome, bypass, component, policy};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -73,6 +73,10 @@ pub struct Inject {
     /// Print a `MutatingAdmissionPolicy` that does the same in the API server (Kubernetes 1.36)
     #[arg(long, conflicts_with_all = ["files", "check", "container_mode"])]
     pub policy: bool,
+    /// Print a kustomize Component that does the same to the workloads in the files; without
+    /// files, one for workloads with the label `spillway.dev/inject: enabled`
+    #[arg(long, conflicts_with_all = ["check", "policy"])]
+    pub component: bool,
     #[command(flatten)]
     pub sidecar: Sidecar,
 }
@@ -87,8 +91,14 @@ pub fn inject(command: &Inject) -> Result<(), Stop> {
     if command.policy {
         return print(&[policy::manifests(&options)]).map_err(Stop::run);
     }
+    if command.component && command.files.is_empty() {
+        return print(&[component::for_labelled(&options)]).map_err(Stop::run);
+    }
     let texts = texts(&command.files)?;
     let documents = documents(&texts)?;
+    if command.component {
+        return print(&[component::for_workloads(&documents, &options)]).map_err(Stop::run);
+    }
     let (mut changed, mut notes) = (Vec::new(), Notes::default());
     for document in &documents {
         let (text, reports) = document.inject(&options);

@@ -1,0 +1,99 @@
+//! The admission policy, carried out by Google's CEL.
+
+use crate::cases::{cases, checked_in, pods, values};
+use inject::{Options, Outcome};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use support::{folder, peer, python, run};
+
+#[tokio::test]
+async fn the_policy_that_is_checked_in_is_what_the_program_makes_and_is_valid() {
+    let ended = run(&["inject", "--policy"]).await;
+    let file = checked_in("k8s/policy/policy.yaml", &ended.output).display().to_string();
+    for version in ["1.36", "1.37"] {
+        let ended =
+            peer("kubernetes-validate", &["-k", version, "--strict", "--quiet", &file]).await;
+        let said = format!("{}{}", ended.output, ended.errors);
+        assert!(ended.code == Some(0) && said.is_empty(), "{version}: {said}");
+    }
+}
+
+/// The policy for these flags, as an object.
+async fn policy(flags: &[String]) -> Value {
+    let mut arguments = vec!["inject", "--policy"];
+    arguments.extend(flags.iter().map(String::as_str));
+    let ended = run(&arguments).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    values(&ended.output).swap_remove(0)
+}
+
+/// A pod as it arrives at the API server: `metadata` is always there.
+fn arriving(mut pod: Value) -> Value {
+    if pod.get("metadata").is_none() {
+        pod["metadata"] = serde_json::json!({});
+    }
+    pod
+}
+
+#[tokio::test]
+async fn the_admission_policy_makes_the_same_pods_and_leaves_the_same_pods_alone() {
+    let mut by_flags: BTreeMap<Vec<String>, Vec<(String, Value)>> = BTreeMap::new();
+    for case in cases() {
+        let is_native = !case.flags.contains(&"--container-mode".to_owned());
+        for pod in pods(&case.text).into_iter().filter(|_| is_native) {
+            let with_name = (case.name.clone(), arriving(pod));
+            by_flags.entry(case.flags.clone()).or_default().push(with_name);
+        }
+    }
+    let mut counts = (0, 0);
+    for (flags, pods) in by_flags {
+        let pods: Vec<_> = pods.into_iter().filter(|(_, pod)| has_containers(pod)).collect();
+        let inputs: Vec<&Value> = pods.iter().map(|(_, pod)| pod).collect();
+        let results = evaluated(&policy(&flags).await, &inputs).await;
+        assert_eq!(results.len(), pods.len());
+        for ((name, pod), result) in pods.iter().zip(results) {
+            let wanted = match inject::inject(pod, &options(&flags)).outcome {
+                Outcome::Injected { pod, .. } => pod,
+                _ => pod.clone(),
+            };
+            assert_eq!(result, wanted, "{name}");
+            let count = if wanted == *pod { &mut counts.1 } else { &mut counts.0 };
+            *count += 1;
+        }
+    }
+    assert!(counts.0 >= 30 && counts.1 >= 15, "injected, left alone: {counts:?}");
+}
+
+/// The API server refuses a pod without any before a policy sees it.
+fn has_containers(pod: &Value) -> bool {
+    pod.pointer("/spec/containers/0").is_some()
+}
+
+/// What the policy makes of the pods, by Google's CEL.
+async fn evaluated(policy: &Value, pods: &[&Value]) -> Vec<Value> {
+    let folder = folder();
+    let file = folder.path().join("cases.json");
+    let input = serde_json::json!({ "policy": policy, "pods": pods });
+    fs::write(&file, input.to_string()).expect("a file");
+    let environment = [("CASES".to_owned(), file.display().to_string())];
+    let output = python(include_str!("evaluate.py"), &environment).await;
+    serde_json::from_str(&output).expect("JSON")
+}
+
+/// The options that the program takes from these flags.
+fn options(flags: &[String]) -> Options {
+    let mut options = Options::default();
+    for pair in flags.chunks(2) {
+        let [flag, value] = pair else { panic!("{flags:?}: flags and values only") };
+        match flag.as_str() {
+            "--image" => options.image.clone_from(value),
+            "--env-config" => options.env_config = Some(value.clone()),
+            "--env-secret" => options.env_secret = Some(value.clone()),
+            "--cpu-limit" => options.cpu_limit.clone_from(value),
+            "--args" => options.args = vec![value.clone()],
+            other => panic!("the tests do not know {other}"),
+        }
+    }
+    options
+}
