@@ -100,11 +100,13 @@ fn rules_and_the_edge_never_panic_on_purpose() {
 }
 
 #[test]
-fn rules_read_no_clock_no_file_and_no_network() {
+fn rules_and_inject_read_no_clock_no_file_and_no_network() {
     let words =
         ["SystemTime", "Instant", "std::fs", "std::net", "std::thread", "std::env", "tokio"];
-    let found = uses("rules/src", &words);
-    assert!(found.is_empty(), "rules decide from their arguments alone: {found:?}");
+    for folder in ["rules/src", "inject/src"] {
+        let found = uses(folder, &words);
+        assert!(found.is_empty(), "they decide from their arguments alone: {found:?}");
+    }
 }
 
 #[test]

@@ -52,6 +52,18 @@ fn every_reason_and_every_warning_is_shown_by_a_golden_file() {
     }
 }
 
+#[test]
+fn every_name_is_in_the_guide() {
+    let guide = read(&golden().join("../../../docs/injection.md"));
+    let reasons = Reason::ALL.map(Reason::as_str);
+    let cautions = Caution::ALL.map(Caution::as_str);
+    let annotations = inject::names::ANNOTATIONS.map(|name| format!("spillway.dev/{name}"));
+    let names = reasons.iter().chain(&cautions).map(|name| (*name).to_owned());
+    for name in names.chain(annotations) {
+        assert!(guide.contains(&format!("`{name}`")), "docs/injection.md lacks {name}");
+    }
+}
+
 #[tokio::test]
 async fn uninject_gives_back_what_there_was() {
     let folder = folder();
