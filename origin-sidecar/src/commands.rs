@@ -7,7 +7,7 @@ use crate::offload::consume::Consumer;
 use crate::offload::{expire, spool};
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
-use crate::settings::{self, Common, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::{admin, clock, reload};
 use std::io::Write;
 use std::process::ExitCode;
@@ -83,11 +83,12 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Runs queued jobs until SIGTERM and the drain.
+/// Runs queued jobs until SIGTERM and the drain, or until there is none.
 ///
 /// # Errors
 /// Code 78 when settings or rules are wrong, 1 when running fails.
-pub fn consume(settings: &Common) -> Result<(), Stop> {
+pub fn consume(settings: &Consume) -> Result<(), Stop> {
+    let (settings, is_until_empty) = (&settings.common, settings.until_empty);
     let runtime = runtime()?;
     let (app, text) = runtime.block_on(open(settings, 0))?;
     let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
@@ -104,14 +105,21 @@ pub fn consume(settings: &Common) -> Result<(), Stop> {
         for (name, queue) in &app.bindings.queues {
             let consumer =
                 Consumer::new(Arc::clone(&worker), name, Arc::clone(queue), Arc::clone(&results));
-            consumers.spawn(Arc::new(consumer.map_err(Stop::run)?).run(grace));
+            let mut consumer = consumer.map_err(Stop::run)?;
+            consumer.is_until_empty = is_until_empty;
+            consumers.spawn(Arc::new(consumer).run(grace));
         }
         tokio::spawn(expire::reap(Arc::clone(&worker), Arc::clone(&results)));
         if results.keeps_for_good() {
             tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));
         }
-        attend(&app, settings.routes.clone(), text, admin).await;
-        while consumers.join_next().await.is_some() {}
+        let attended = attend(&app, settings.routes.clone(), text, admin);
+        let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
+        tokio::select! {
+            () = attended => ended.await,
+            // Only by themselves when they found their queues empty.
+            () = &mut ended => {}
+        }
         tracing::info!("drained");
         Ok(())
     })

@@ -3,7 +3,7 @@
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use spillway::settings::{Common, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
+use spillway::settings::{Consume, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
 use spillway::{commands, inject, logging, tools};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ enum Command {
     /// Run the sidecar: cache, shards and offload in front of the application
     Proxy(Proxy),
     /// Run queued jobs: replay each to the application, store its answer, tell the user
-    Consume(Common),
+    Consume(Consume),
     /// Look at jobs, run failed ones again, bring dead letters back
     Jobs(Jobs),
     /// Forget cached answers by URL or tag: in the sidecars, then at the edge

@@ -110,6 +110,16 @@ pub struct Purge {
     pub routes: PathBuf,
 }
 
+/// What only `consume` needs.
+#[derive(Debug, Clone, Args)]
+pub struct Consume {
+    #[command(flatten)]
+    pub common: Common,
+    /// End when a receive finds nothing and no job runs: for a Kubernetes Job
+    #[arg(long, env = "SPILLWAY_UNTIL_EMPTY")]
+    pub until_empty: bool,
+}
+
 /// What `jobs` needs: queue and store, no process.
 #[derive(Debug, Clone, Args)]
 pub struct Jobs {

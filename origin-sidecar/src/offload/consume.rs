@@ -42,6 +42,8 @@ pub struct Consumer {
     /// Names this process in leases.
     pub holder: String,
     pub(super) limits: Limits,
+    /// Ends when a receive finds nothing and no job runs.
+    pub is_until_empty: bool,
     /// Jobs that may run at once.
     pub(super) slots: Arc<Semaphore>,
     /// Jobs whose receivers may be told at once.
@@ -68,14 +70,15 @@ impl Consumer {
             results,
             holder: random_hex(8)?,
             limits: Limits::default(),
+            is_until_empty: false,
             slots: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1))),
             telling: Semaphore::new(TELLING_MAX),
             giving_up: watch::channel(false).0,
         })
     }
 
-    /// Consumes until the drain; then lets running jobs finish within the grace period and gives
-    /// the rest back.
+    /// Consumes until the drain, or until the queue is empty; then lets running jobs finish within
+    /// the grace period and gives the rest back.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let mut draining = self.worker.app.draining();
         let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
@@ -87,7 +90,10 @@ impl Consumer {
                 free = self.free(&in_hand) => free,
                 () = App::drained(&mut draining) => break,
             };
-            for received in self.receive(free).await {
+            // A queue that can't be asked is not an empty one.
+            let Some(received) = self.receive(free).await else { continue };
+            let is_empty = received.is_empty();
+            for received in received {
                 if *draining.borrow() {
                     // Came with the last poll: the app may be gone before it would be done.
                     self.give_back(&received, Duration::ZERO).await;
@@ -106,6 +112,9 @@ impl Consumer {
                 });
             }
             while running.try_join_next().is_some() {}
+            if self.is_until_empty && is_empty && running.is_empty() {
+                break;
+            }
         }
         let finished = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(grace.saturating_sub(GIVE_BACK), finished).await.is_ok() {
@@ -142,19 +151,19 @@ impl Consumer {
         self.rules().document.queues.get(&self.name).cloned()
     }
 
-    async fn receive(&self, max: usize) -> Vec<Received> {
+    async fn receive(&self, max: usize) -> Option<Vec<Received>> {
         let visibility = self
             .document()
             .map_or(VISIBILITY_UNKNOWN, |queue| Duration::from_millis(queue.visibility));
         match self.queue.receive(max, LONG_POLL, visibility).await {
             Ok(received) => {
                 self.note_age(&received);
-                received
+                Some(received)
             }
             Err(error) => {
                 tracing::warn!(queue = self.name, %error, "receive failed");
                 tokio::time::sleep(PAUSE).await;
-                Vec::new()
+                None
             }
         }
     }
