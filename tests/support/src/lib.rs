@@ -7,6 +7,7 @@ mod app;
 mod aws;
 mod client;
 mod emulator;
+mod manifests;
 mod process;
 mod raw;
 
@@ -14,6 +15,7 @@ pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
 pub use emulator::{Emulator, peer, python};
+pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use process::{Ended, SECRET, Setup, Spillway, folder, run, run_with};
 pub use raw::{raw, read_until};
 
