@@ -11,7 +11,7 @@ const SETS: [(&str, &[&str]); 5] = [
     ("k8s/base", &["k8s/autoscaling/keda"]),
     ("k8s/base", &["k8s/autoscaling/jobs"]),
     ("k8s/base", &["k8s/autoscaling/external"]),
-    ("k8s/shards", &["k8s/autoscaling/keda"]),
+    ("k8s/shards", &["k8s/autoscaling/keda", "k8s/monitoring", "k8s/dashboard"]),
 ];
 /// What docs/kubernetes.md lets its reader make by hand.
 const BY_HAND: [&str; 1] = ["spillway-routes"];
@@ -67,7 +67,7 @@ async fn an_api_server_of_every_supported_version_takes_every_manifest() {
 #[tokio::test]
 async fn a_misspelt_field_is_refused_in_every_kind() {
     let keda = Manifests::overlay("k8s/base", &["k8s/autoscaling/keda"]).await;
-    let jobs = Manifests::overlay("k8s/base", &["k8s/autoscaling/jobs"]).await;
+    let jobs = Manifests::overlay("k8s/base", &["k8s/autoscaling/jobs", "k8s/monitoring"]).await;
     for (manifests, right, wrong) in [
         (&keda, "averageUtilization", "averageUtilisation"),
         (&keda, "startupProbe", "startupprobe"),
@@ -79,6 +79,8 @@ async fn a_misspelt_field_is_refused_in_every_kind() {
         (&keda, "kind: ScaledObject\nmetadata:\n  name", "kind: ScaledObject\nmetadata:\n  nam"),
         (&jobs, "backoffLimit", "backOffLimit"),
         (&jobs, "successfulJobsHistoryLimit", "successfullJobsHistoryLimit"),
+        (&jobs, "podMetricsEndpoints", "podMetricEndpoints"),
+        (&jobs, "interval: 15s", "interval: 15 s"),
         (&jobs, "kind: ScaledJob", "kind: ScaledJobs"),
     ] {
         let faults = manifests.but(right, wrong).await.faults(&VERSIONS).await;

@@ -4,6 +4,7 @@
 use std::{env, process::ExitCode};
 
 mod bench;
+mod dashboard;
 mod demo;
 mod edge;
 mod setup;
@@ -13,7 +14,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through
   test           everything CI runs
   bench offload  jobs beside boto3 and Celery, in CPU time
-  edge           build the edge worker (what wrangler calls)";
+  edge           build the edge worker (what wrangler calls)
+  dashboard      write k8s/dashboard/spillway.json";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "test" => suite::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
+        Some((command, rest)) if command == "dashboard" => dashboard::run(rest),
         _ => Err(USAGE.to_owned()),
     };
     match done {

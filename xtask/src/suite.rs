@@ -50,6 +50,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         count.run(&name, &mut conformance(&root, tier)?, node_result);
     }
     browser_specs(&root, &mut count);
+    if let Err(error) = crate::dashboard::run(&["--check".to_owned()]) {
+        count.broken(&error);
+    }
     alerts(&root, &mut count);
     let mut market = Command::new("python3");
     market.args(["-m", "unittest"]).current_dir(root.join("examples/market"));
@@ -95,7 +98,8 @@ fn alerts(root: &Path, count: &mut Count) {
     match setup::program(&["promtool"], "prometheus", "SPILLWAY_PROMTOOL") {
         Ok(promtool) => {
             let mut command = Command::new(promtool);
-            command.args(["test", "rules", "k8s/alerts/jobs.test.yaml"]).current_dir(root);
+            let tests = ["k8s/alerts/jobs.test.yaml", "k8s/alerts/requests.test.yaml"];
+            command.args(["test", "rules"]).args(tests).current_dir(root);
             count.check("alerts in promtool", &mut command);
         }
         Err(error) => count.broken(&error),

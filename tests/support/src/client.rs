@@ -64,6 +64,11 @@ impl Client {
         }
     }
 
+    /// `127.0.0.1:PORT`
+    pub fn host(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// The same client with one more header on every request.
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut other = self.clone();

@@ -9,6 +9,7 @@ mod client;
 mod emulator;
 mod manifests;
 mod process;
+mod prometheus;
 mod raw;
 
 pub use app::{App, Asked, Gate, Reply};
@@ -17,6 +18,7 @@ pub use client::{Answer, Client};
 pub use emulator::{Emulator, peer, python};
 pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use process::{Ended, SECRET, Setup, Spillway, folder, run, run_with};
+pub use prometheus::Prometheus;
 pub use raw::{raw, read_until};
 
 /// Nothing in a test takes longer; a test that waits for something that never comes ends here.
