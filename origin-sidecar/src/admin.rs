@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Longest a `/drain` call blocks; a pod's grace period is 30 s by default.
+/// Longest a `/drain` call blocks after the delay; a pod's grace period is 30 s by default.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// How often a drain looks whether everything is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -26,7 +26,11 @@ const PURGE_BYTES_MAX: usize = 256 * 1024;
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until the process ends: probes must be answered during the drain too.
-pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> std::io::Result<()> {
+pub async fn run(
+    app: Arc<App>,
+    listener: std::net::TcpListener,
+    drain_delay: Duration,
+) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -41,7 +45,7 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> std::io::Res
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let app = Arc::clone(&app);
-                async move { Ok::<_, Infallible>(answer(&app, request, peer).await) }
+                async move { Ok::<_, Infallible>(answer(&app, request, peer, drain_delay).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -54,7 +58,12 @@ pub async fn run(app: Arc<App>, listener: std::net::TcpListener) -> std::io::Res
     }
 }
 
-async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+async fn answer(
+    app: &App,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    drain_delay: Duration,
+) -> Response<Body> {
     let path = request.uri().path();
     match path {
         "/startup" => probe(app.is_started(), "starting"),
@@ -63,7 +72,7 @@ async fn answer(app: &App, request: Request<Incoming>, peer: SocketAddr) -> Resp
         "/live" => probe(true, ""),
         "/metrics" => metrics(app),
         // The kubelet's preStop can't carry a token; a NetworkPolicy guards the port.
-        "/drain" => drain(app).await,
+        "/drain" => drain(app, drain_delay).await,
         _ if !may(app, &request, peer) => reply::text(401, "a bearer token is needed\n"),
         "/purge" if request.method() == Method::POST => purged(app, request.into_body()).await,
         "/purge" => reply::text(405, "POST {\"urls\": [], \"tags\": [], \"all\": false}\n"),
@@ -116,8 +125,17 @@ fn metrics(app: &App) -> Response<Body> {
 }
 
 /// Stops taking new work and blocks until what is in flight is done, or time is up.
-async fn drain(app: &App) -> Response<Body> {
-    app.drain();
+///
+/// Kubernetes runs the preStop hooks and takes the pod out of its Services at the same time, and the
+/// nodes learn of the latter by and by. Until they have, connections still come, and refusing them
+/// would fail requests: they are answered, and told to come back on another connection.
+async fn drain(app: &App, delay: Duration) -> Response<Body> {
+    app.leave();
+    let mut draining = app.draining();
+    tokio::select! {
+        () = tokio::time::sleep(delay) => app.drain(),
+        () = App::drained(&mut draining) => {}
+    }
     let is_idle = || {
         let running: i64 = app
             .bindings
@@ -125,7 +143,8 @@ async fn drain(app: &App) -> Response<Body> {
             .keys()
             .map(|name| app.metrics.jobs.running.with_label_values(&[name.as_str()]).get())
             .sum();
-        app.metrics.is_idle() && running == 0
+        // An answer whose body is under way still has its connection.
+        app.metrics.is_idle() && app.metrics.http.connections.get() == 0 && running == 0
     };
     let drained = tokio::time::timeout(DRAIN_MAX, async {
         while !is_idle() {

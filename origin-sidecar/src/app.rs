@@ -29,6 +29,8 @@ pub struct App {
     pub spool: std::path::PathBuf,
     pub admin_token: Option<String>,
     ready: AtomicBool,
+    /// Turns true once: not ready any more, and no connection is kept beyond its next answer.
+    leaving: AtomicBool,
     /// Turns true once: stop taking new work.
     draining: watch::Sender<bool>,
 }
@@ -64,6 +66,7 @@ impl App {
             spool: parts.spool,
             admin_token: parts.admin_token,
             ready: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             draining: watch::channel(false).0,
         };
         app.publish(&parts.rules);
@@ -99,10 +102,20 @@ impl App {
 
     /// Ready to take traffic. Never depends on the app, the queue or the store.
     pub fn is_ready(&self) -> bool {
-        self.is_started() && !*self.draining.borrow()
+        self.is_started() && !self.is_leaving()
+    }
+
+    /// Whether clients should go elsewhere, though they are still answered.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     pub fn drain(&self) {
+        self.leave();
         self.draining.send_replace(true);
     }
 

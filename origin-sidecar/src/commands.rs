@@ -71,7 +71,8 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         })
         .collect();
     main.block_on(async {
-        attend(&app, settings.common.routes.clone(), text, admin).await;
+        let delay = Duration::from_secs(settings.drain_delay);
+        attend(&app, settings.common.routes.clone(), text, admin, delay).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
@@ -113,7 +114,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
         if results.keeps_for_good() {
             tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));
         }
-        let attended = attend(&app, settings.routes.clone(), text, admin);
+        let attended = attend(&app, settings.routes.clone(), text, admin, Duration::ZERO);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
             () = attended => ended.await,
@@ -212,8 +213,9 @@ async fn attend(
     routes: std::path::PathBuf,
     text: String,
     admin: std::net::TcpListener,
+    drain_delay: Duration,
 ) {
-    tokio::spawn(admin::run(Arc::clone(app), admin));
+    tokio::spawn(admin::run(Arc::clone(app), admin, drain_delay));
     tokio::spawn(reload::watch(Arc::clone(app), routes, text));
     tokio::spawn(depths(Arc::clone(app)));
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));

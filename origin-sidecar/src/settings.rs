@@ -64,6 +64,9 @@ pub struct Proxy {
     /// Threads, each with its own listener and connections to the app; 0 = one per core
     #[arg(long, env = "SPILLWAY_THREADS", default_value_t = 0)]
     pub threads: usize,
+    /// Seconds that connections are still taken after /drain began: as long as nodes need to learn it
+    #[arg(long, env = "SPILLWAY_DRAIN_DELAY", default_value_t = 5)]
+    pub drain_delay: u64,
     /// Peers whose Forwarded and X-Forwarded-* are believed (repeatable): 10.0.0.0/8
     #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,

@@ -15,8 +15,8 @@ const SETS: [(&str, &[&str]); 5] = [
 ];
 /// What docs/kubernetes.md lets its reader make by hand.
 const BY_HAND: [&str; 1] = ["spillway-routes"];
-/// `/drain` and the receive under way, which `--grace` does not count. Seconds.
-const DRAIN: u64 = 25;
+/// `/drain` with its delay, and the receive under way, which `--grace` does not count. Seconds.
+const DRAIN: u64 = 5 + 25;
 const LONG_POLL: u64 = 5;
 
 async fn sets() -> Vec<(String, Manifests)> {

@@ -297,21 +297,3 @@ async fn check_and_explain_need_nothing_running() {
             && checked.output.contains("cache-without-tier")
     );
 }
-
-#[tokio::test]
-async fn the_kubernetes_manifests_use_only_flags_that_exist() {
-    let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s/base");
-    for (file, command) in [("market.yaml", "proxy"), ("consumer.yaml", "consume")] {
-        let help = run(&[command, "--help"]).await.output;
-        let manifest = std::fs::read_to_string(base.join(file)).expect("a manifest");
-        let flags: Vec<&str> = manifest
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("- --"))
-            .map(|flag| flag.split('=').next().unwrap_or_default())
-            .collect();
-        assert!(flags.contains(&"routes"), "{file} starts no {command}");
-        for flag in flags {
-            assert!(help.contains(&format!("--{flag} ")), "{file}: {command} has no --{flag}");
-        }
-    }
-}

@@ -7,6 +7,7 @@ use super::Worker;
 use super::handle::handle;
 use super::inbound::Peer;
 use crate::app::App;
+use http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// A client that has not sent its request head by then is slow on purpose.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -80,19 +81,20 @@ pub async fn run(
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Every connection holds a sender; when the last is gone, `recv` ends.
     let (open, mut closed) = mpsc::channel::<Infallible>(1);
+    let start = |stream, peer, slot: Option<OwnedSemaphorePermit>| {
+        let (worker, options, open) = (Arc::clone(&worker), options.clone(), open.clone());
+        tokio::spawn(async move {
+            connection(worker, stream, peer, options).await;
+            drop((slot, open));
+        });
+    };
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
         tokio::select! {
             biased;
             () = App::drained(&mut draining) => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let (worker, options, open) = (Arc::clone(&worker), options.clone(), open.clone());
-                    tokio::spawn(async move {
-                        connection(worker, stream, peer, options).await;
-                        drop((slot, open));
-                    });
-                }
+                Ok((stream, peer)) => start(stream, peer, Some(slot)),
                 Err(error) => {
                     // Out of descriptors: waiting for some to be closed is all there is to do.
                     tracing::warn!(%error, "accept failed");
@@ -100,6 +102,12 @@ pub async fn run(
                 }
             },
         }
+    }
+    // Connections that stand already: closing the listener would reset them.
+    let listener = listener.into_std()?;
+    while let Ok((stream, peer)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        start(TcpStream::from_std(stream)?, peer, None);
     }
     drop(listener);
     drop(open);
@@ -130,7 +138,14 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     let service = service_fn(move |request| {
         mark.store(true, Ordering::Relaxed);
         let worker = Arc::clone(&worker);
-        async move { Ok::<_, Infallible>(handle(&worker, request, peer).await) }
+        async move {
+            let mut answer = handle(&worker, request, peer).await;
+            if worker.app.is_leaving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // The next request of this client is for another pod.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,6 +8,7 @@ mod aws;
 mod client;
 mod emulator;
 mod manifests;
+mod namespaces;
 mod process;
 mod prometheus;
 mod raw;
@@ -17,7 +18,8 @@ pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
 pub use emulator::{Emulator, peer, python};
 pub use manifests::{Manifests, VERSIONS, containers, yaml};
-pub use process::{Ended, SECRET, Setup, Spillway, folder, run, run_with};
+pub use namespaces::{Namespace, Network};
+pub use process::{Ended, SECRET, Setup, Spillway, folder, program, run, run_with};
 pub use prometheus::Prometheus;
 pub use raw::{raw, read_until};
 

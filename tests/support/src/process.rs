@@ -17,7 +17,7 @@ pub fn folder() -> TempDir {
 }
 
 /// `SPILLWAY_BIN`, or the program built now.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -1,0 +1,88 @@
+//! Pods' networks: a Linux network namespace for each, all on one bridge, as on a node.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A node's bridge. Needs root, and iproute2's `ip`.
+pub struct Network {
+    /// In the names of everything, so that two tests do not meet.
+    id: u32,
+    /// A block of 198.18.0.0/15, which is kept for tests (RFC 2544).
+    block: [u8; 3],
+    pods: AtomicU16,
+}
+
+/// A pod's network: an address of its own, and a loopback that nobody else has.
+pub struct Namespace {
+    name: String,
+    pub address: IpAddr,
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output();
+    let output = output.expect("iproute2 is installed: apt install iproute2");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let need = "network namespaces need root and CAP_NET_ADMIN";
+    assert!(output.status.success(), "ip {arguments}: {said} ({need})");
+}
+
+impl Network {
+    /// # Panics
+    /// Where namespaces can't be made; with the reason.
+    #[expect(clippy::new_without_default, reason = "it makes something outside of the program")]
+    pub fn new() -> Self {
+        let id = std::process::id();
+        let low = id.to_le_bytes();
+        let network = Self { id, block: [198, 18 + (low[1] & 1), low[0]], pods: AtomicU16::new(1) };
+        let (bridge, [a, b, c]) = (network.bridge(), network.block);
+        ip(&format!("link add {bridge} type bridge"));
+        ip(&format!("addr add {a}.{b}.{c}.1/24 dev {bridge}"));
+        ip(&format!("link set {bridge} up"));
+        network
+    }
+
+    fn bridge(&self) -> String {
+        format!("spw{}", self.id)
+    }
+
+    /// A network for one more pod; 253 at most.
+    pub fn pod(&self) -> Namespace {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed) + 1;
+        let host = u8::try_from(number).expect("addresses for 253 pods");
+        let (name, cable) =
+            (format!("spw{}-{number}", self.id), format!("spw{}.{number}", self.id));
+        let [a, b, c] = self.block;
+        let address = Ipv4Addr::new(a, b, c, host);
+        ip(&format!("netns add {name}"));
+        let namespace = Namespace { name, address: address.into() };
+        let name = &namespace.name;
+        ip(&format!("link add {cable} type veth peer name eth0 netns {name}"));
+        ip(&format!("link set {cable} master {} up", self.bridge()));
+        ip(&format!("-n {name} addr add {address}/24 dev eth0"));
+        ip(&format!("-n {name} link set eth0 up"));
+        ip(&format!("-n {name} link set lo up"));
+        namespace
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        ip(&format!("link del {}", self.bridge()));
+    }
+}
+
+impl Namespace {
+    /// A program that runs in the pod's network; killed with its handle.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program).kill_on_drop(true);
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        ip(&format!("netns del {}", self.name));
+    }
+}
