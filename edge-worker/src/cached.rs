@@ -1,13 +1,12 @@
 //! A request that may be answered from the store: look up, fetch, judge, keep.
 
+use crate::fetched::{Fetched, fetch};
 use crate::incoming::pairs;
-use crate::origin::{self, Failure};
 use crate::store::{self, Found};
 use crate::{Call, js, reply};
 use rules::cache::conditional::{Selected, is_not_modified, select};
 use rules::cache::status::Miss;
 use rules::cache::{CacheStatus, Judgement, Lookup, NotStored, OriginFailure, Plan, Tier, judge};
-use rules::edge::{Action, decide};
 use rules::{Head, ResponseHead};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,52 +19,20 @@ use worker::console_error;
 /// and must not keep others from trying.
 const BACKGROUND_MS: u64 = 30_000;
 
-/// What a 304 says of itself and not of the stored answer (RFC 9111 section 3.2).
-const NOT_UPDATED: [&str; 6] = [
-    "cache-status",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "transfer-encoding",
-];
-
 thread_local! {
     /// Addresses that are being renewed in the background by this isolate, and since when.
     static RENEWING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
 }
 
-/// What a fetch for an entry came to.
-enum Fetched {
-    /// The stored answer was confirmed; its fields with those of the 304, and their judgement.
-    Confirmed {
-        judgement: Judgement,
-        fields: Vec<(String, String)>,
-        way: Option<String>,
-    },
-    New(Response),
-    Failed(Failure),
-}
-
-impl Fetched {
-    /// The `Cache-Status` members of the caches this fetch went through.
-    fn way(&self) -> Result<Option<String>, JsValue> {
-        match self {
-            Self::Confirmed { way, .. } => Ok(way.clone()),
-            Self::New(response) => response.headers().get("cache-status"),
-            Self::Failed(_) => Ok(None),
-        }
-    }
-}
-
-pub(crate) async fn serve(call: Rc<Call>, plan: Plan<'static>) -> Result<Response, JsValue> {
+pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Response, JsValue> {
     let address = store::address(&call, &plan);
     let (found, miss, names) = look_up(&call, &address).await;
     let Some(found) = found else {
         if plan.only_if_cached {
             return reply::only_if_cached(call.rules);
         }
-        let fetched = fetch(&call, &plan, None).await?;
+        plan.learned.clone_from(&names);
+        let fetched = fetch(&call, &mut plan, None).await?;
         return forward(&call, &plan, &address, fetched, miss, names);
     };
     match found.record.entry.look_up(js::now()) {
@@ -81,7 +48,7 @@ pub(crate) async fn serve(call: Rc<Call>, plan: Plan<'static>) -> Result<Respons
             reply::only_if_cached(call.rules)
         }
         Lookup::Expired { age, ttl } => {
-            let fetched = fetch(&call, &plan, Some(&found)).await?;
+            let fetched = fetch(&call, &mut plan, Some(&found)).await?;
             expired(&call, &plan, &address, found, fetched, Aged { seconds: age, ttl }).await
         }
     }
@@ -103,40 +70,6 @@ async fn look_up(call: &Call, address: &str) -> (Option<Box<Found>>, Miss, Vec<S
             (None, Miss::Uri, Vec::new())
         }
     }
-}
-
-async fn fetch(call: &Call, plan: &Plan<'_>, found: Option<&Found>) -> Result<Fetched, JsValue> {
-    let entry = found.map(|found| &found.record.entry);
-    let response = match origin::fill(call, plan, entry).await? {
-        Ok(response) => response,
-        Err(failure) => return Ok(Fetched::Failed(failure)),
-    };
-    if let (304, Some(found)) = (response.status(), found) {
-        let fields = updated(found, &response);
-        let head = call.incoming.head();
-        let confirmed = ResponseHead { status: found.status(), fields: &fields };
-        // Confirmed, but by its new fields not to be kept: the body is good for this one answer.
-        if let Ok(judgement) = judge(plan, &head, &confirmed, js::now()) {
-            let way = response.headers().get("cache-status")?;
-            return Ok(Fetched::Confirmed { judgement, fields, way });
-        }
-        return match origin::fill(call, plan, None).await? {
-            Ok(response) => Ok(Fetched::New(response)),
-            Err(failure) => Ok(Fetched::Failed(failure)),
-        };
-    }
-    Ok(Fetched::New(response))
-}
-
-/// The stored fields with those of a 304 in their place. `Date` never stays: an answer confirmed
-/// by a 304 without one is as new as that 304.
-fn updated(found: &Found, not_modified: &Response) -> Vec<(String, String)> {
-    let mut news = pairs(&not_modified.headers());
-    news.retain(|(name, _)| !NOT_UPDATED.contains(&name.as_str()));
-    let mut fields = found.origin_fields();
-    fields.retain(|(name, _)| name != "date" && !news.iter().any(|(new, _)| new == name));
-    fields.extend(news);
-    fields
 }
 
 /// Answers from an entry that had to be asked for again.
@@ -259,7 +192,7 @@ fn keep(
 }
 
 /// Asks again behind a stale answer; at most once at a time per address and isolate.
-fn renew(call: &Rc<Call>, plan: Plan<'static>, address: String) {
+fn renew(call: &Rc<Call>, mut plan: Plan<'static>, address: String) {
     let now = js::now();
     let is_first = RENEWING.with_borrow_mut(|renewing| {
         renewing.retain(|_, since| now.saturating_sub(*since) < BACKGROUND_MS);
@@ -272,13 +205,13 @@ fn renew(call: &Rc<Call>, plan: Plan<'static>, address: String) {
     }
     let owner = Rc::clone(call);
     in_background(call, async move {
-        let done = renew_now(&owner, &plan, &address).await;
+        let done = renew_now(&owner, &mut plan, &address).await;
         RENEWING.with_borrow_mut(|renewing| renewing.remove(&address));
         done
     });
 }
 
-async fn renew_now(call: &Call, plan: &Plan<'static>, address: &str) -> Result<(), JsValue> {
+async fn renew_now(call: &Call, plan: &mut Plan<'static>, address: &str) -> Result<(), JsValue> {
     let head = call.incoming.head();
     let store::Lookup::Found(found) = store::find(address, &head).await? else { return Ok(()) };
     match fetch(call, plan, Some(&found)).await? {
@@ -369,37 +302,4 @@ fn bodiless(answer: &Response, status: u16) -> Result<Response, JsValue> {
         }
     }
     reply::empty(status, &headers)
-}
-
-/// A successful unsafe request makes what is stored under its address outdated, and what it says
-/// has changed besides (RFC 9111 section 4.4). In this data centre; elsewhere the lifetime bounds it.
-pub(crate) async fn invalidate(call: &Call, response: &Response) {
-    if call.incoming.head().is_safe() || !(200..400).contains(&response.status()) {
-        return;
-    }
-    let mut targets = vec![call.incoming.target.clone()];
-    for name in ["location", "content-location"] {
-        let location = response.headers().get(name).ok().flatten();
-        targets.extend(location.and_then(|location| own_target(call, &location)));
-    }
-    for target in targets {
-        let get =
-            Head { fields: &rules::NoFields, target: &target, ..call.incoming.head_as("GET") };
-        if let Action::Cache(plan) = decide(call.rules, &get).action
-            && let Err(thrown) = store::delete(&store::address(call, &plan)).await
-        {
-            console_error!("spillway-edge: store-delete: {}", js::reason(&thrown));
-        }
-    }
-}
-
-/// Path and query of a location on the request's own host; another's answers are not this one's to
-/// throw away.
-fn own_target(call: &Call, location: &str) -> Option<String> {
-    if location.starts_with('/') && !location.starts_with("//") {
-        return Some(location.to_owned());
-    }
-    let rest = location.split_once("://")?.1;
-    let target = rest.strip_prefix(call.incoming.host.as_str())?;
-    target.starts_with('/').then(|| target.to_owned())
 }

@@ -11,7 +11,9 @@
 )]
 
 mod cached;
+mod fetched;
 mod incoming;
+mod invalidate;
 mod js;
 mod origin;
 mod reply;
@@ -92,7 +94,7 @@ pub(crate) async fn pass(
     let answer = origin::pass(call, target).await?;
     match answer {
         Ok(response) => {
-            cached::invalidate(call, &response).await;
+            invalidate::stored(call, &response).await;
             reply::passed(&response, status)
         }
         Err(failure) => reply::failed(call.rules, &failure, status),

@@ -4,7 +4,7 @@ use crate::Call;
 use crate::incoming::{Incoming, pairs};
 use crate::js;
 use js_sys::{Array, Promise};
-use rules::cache::{Cookies, Entry, Plan};
+use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -31,24 +31,8 @@ const OURS: [&str; 3] = ["x-shard", "x-job-", "x-spillway-"];
 /// Rewritten here, so that the app hears of one proxy it can trust.
 const FORWARDED: [&str; 4] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
-/// What applications are known to obey and no cache key holds: kept off requests whose answer
-/// may be stored, or one visitor could decide what all others see.
-const UNKEYED: [&str; 11] = [
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-host",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
-/// A stored answer must be whole and unconditional; these are answered from it.
-const CONDITIONAL: [&str; 6] =
-    ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"];
+/// What the edge says of the request itself; both are part of the key.
+const OWN: [&str; 2] = ["x-forwarded-host", "x-forwarded-proto"];
 
 /// Why there is no answer.
 pub(crate) enum Failure {
@@ -74,19 +58,21 @@ pub(crate) async fn pass(call: &Call, target: &str) -> Answer {
     send(call, target, &init).await
 }
 
-/// Fetches what the plan says may be stored; `entry` is what to revalidate.
+/// Fetches what the plan says may be stored, and shows the origin what the plan says it may see;
+/// `entry` is what to revalidate.
 pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) -> Answer {
     let headers = cleaned(&call.incoming)?;
-    for name in UNKEYED.iter().filter(|name| !plan.rule.headers.iter().any(|own| own == *name)) {
-        headers.delete(name)?;
+    let head = call.incoming.head();
+    for (name, _) in pairs(&headers) {
+        if !plan.sends(&name, &head) && !OWN.contains(&name.as_str()) {
+            headers.delete(&name)?;
+        }
     }
-    for name in CONDITIONAL {
-        headers.delete(name)?;
+    if !headers.has("user-agent")? {
+        headers.set("user-agent", USER_AGENT)?;
     }
-    match &plan.cookies {
-        Cookies::Untouched => {}
-        Cookies::Removed | Cookies::Only(None) => headers.delete("cookie")?,
-        Cookies::Only(Some(cookies)) => headers.set("cookie", cookies)?,
+    if let Cookies::Only(Some(cookies)) = &plan.cookies {
+        headers.set("cookie", cookies)?;
     }
     if let Some(etag) = entry.and_then(|entry| entry.etag.as_deref()) {
         headers.set("if-none-match", etag)?;

@@ -3,6 +3,7 @@
 use crate::bindings::Bindings;
 use crate::cache::flights::Flights;
 use crate::cache::store::Store;
+use crate::cache::varies::Varies;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
@@ -20,6 +21,7 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     pub store: Store,
     pub flights: Arc<Flights>,
+    pub varies: Varies,
     pub latencies: Latencies,
     /// Clients that wait for the end of a job.
     pub watchers: Arc<Semaphore>,
@@ -59,6 +61,7 @@ impl App {
             metrics,
             clock: parts.clock,
             flights: Arc::new(Flights::default()),
+            varies: Varies::default(),
             latencies: Latencies::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,

@@ -5,3 +5,4 @@ pub mod flights;
 pub mod purge;
 mod segmented;
 pub mod store;
+pub mod varies;

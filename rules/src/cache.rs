@@ -11,12 +11,14 @@ mod date;
 mod freshness;
 mod judge;
 mod plan;
+mod sent;
 pub mod status;
 mod vary;
 
 pub use freshness::{Entry, Lookup, OriginFailure, Windows, age_at_receipt};
 pub use judge::{Judgement, NotStored, judge};
 pub use plan::{Bypass, Cookies, Plan, Planned, plan, url_tag, urls};
+pub use sent::USER_AGENT;
 pub use status::CacheStatus;
 pub use vary::{fits, secondary};
 
@@ -37,5 +39,7 @@ impl Tier {
     }
 }
 
+#[cfg(test)]
+mod isolation;
 #[cfg(test)]
 mod tests;

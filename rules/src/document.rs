@@ -121,6 +121,8 @@ pub struct Cache {
     pub query: Option<Vec<String>>,
     pub query_rest: QueryRest,
     pub headers: Vec<String>,
+    /// Lower-case names of fields that reach the app and are not part of the key; `*` for all.
+    pub unkeyed_headers: Vec<String>,
     pub cookies: Vec<String>,
     pub ignore_cookies: bool,
     pub overrides: Vec<Override>,

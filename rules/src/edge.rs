@@ -82,6 +82,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         target: &target,
         parameters: &found.parameters,
         shard: shard.resolved(),
+        shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
     let action = match cache::plan(&planned) {
         Ok(plan) => Action::Cache(Box::new(plan)),

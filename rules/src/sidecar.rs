@@ -126,6 +126,7 @@ fn routed<'r>(
         target: &target,
         parameters: &found.parameters,
         shard: shard.resolved(),
+        shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
     let cache = match &shard {
         shard::Step::NeedsBody { .. } => Err(Bypass::ShardKeyInBody),

@@ -49,6 +49,7 @@ pub(super) async fn result(
         etag: Some(etag.clone()),
         last_modified: None,
         vary: Vec::new(),
+        is_shared: false,
         language: None,
     };
     let selected = {

@@ -2,8 +2,9 @@
 
 use super::inbound::Inbound;
 use crate::cache::store::Stored;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use rules::cache::{Cookies, Judgement, Plan};
+use crate::fields::View;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
 
 /// The request as it came, when its answer is known not to be kept; cookies as for any other of the
 /// route, so that the app does not see them now and then.
@@ -28,40 +29,33 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// What the app may see: what the key says, and validators of what is stored.
+/// What the app may see: what the key or the stored answer holds, and validators of what is stored.
 pub(super) fn to_origin(
-    mut headers: HeaderMap,
+    headers: &HeaderMap,
     inbound: &Inbound,
     plan: &Plan<'_>,
     stored: Option<&Stored>,
 ) -> HeaderMap {
-    // One client's conditions, ranges and address are not everybody's.
-    for name in [
-        "if-none-match",
-        "if-modified-since",
-        "if-match",
-        "if-unmodified-since",
-        "if-range",
-        "range",
-        "x-forwarded-for",
-        "x-real-ip",
-        "cache-control",
-        "pragma",
-    ] {
-        headers.remove(name);
-    }
-    set(&mut headers, HeaderName::from_static("x-forwarded-host"), &inbound.host);
-    set(&mut headers, HeaderName::from_static("x-forwarded-proto"), inbound.scheme);
-    set_cookies(&mut headers, &plan.cookies);
+    let view = View(headers);
+    let head = inbound.head(&Method::GET, &view);
+    // Our own fields tell of the shard, which is part of the key.
+    let sent = headers.iter().filter(|(name, _)| {
+        name.as_str().starts_with("x-shard") || plan.sends(name.as_str(), &head)
+    });
+    let mut sent: HeaderMap = sent.map(|(name, value)| (name.clone(), value.clone())).collect();
+    sent.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+    set(&mut sent, HeaderName::from_static("x-forwarded-host"), &inbound.host);
+    set(&mut sent, HeaderName::from_static("x-forwarded-proto"), inbound.scheme);
+    set_cookies(&mut sent, &plan.cookies);
     if let Some(stored) = stored {
         if let Some(etag) = &stored.entry.etag {
-            set(&mut headers, header::IF_NONE_MATCH, etag);
+            set(&mut sent, header::IF_NONE_MATCH, etag);
         }
         if let Some(modified) = &stored.entry.last_modified {
-            set(&mut headers, header::IF_MODIFIED_SINCE, modified);
+            set(&mut sent, header::IF_MODIFIED_SINCE, modified);
         }
     }
-    headers
+    sent
 }
 
 pub(super) fn to_store(mut headers: HeaderMap, judged: &Judgement) -> HeaderMap {

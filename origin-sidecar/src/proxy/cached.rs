@@ -17,6 +17,10 @@ use rules::{Problem, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Fetches of others that one request waits for, one after the other as each fails, before it asks
+/// for itself.
+const FLIGHTS_MAX: usize = 3;
+
 /// Where and how the origin is asked.
 #[derive(Clone)]
 pub struct Fetch {
@@ -83,28 +87,51 @@ pub async fn answer(
     if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
         return pass(worker, clean, &plan, &fetch).await;
     }
-    // Cookies are either part of the key or do not reach the app.
-    let may_collapse = !plan.has_authorization;
-    let part = if may_collapse { Some(worker.app.flights.join(&plan.key)) } else { None };
-    let flight = match part {
-        Some(Part::Follower(waiters)) => {
-            if flights::follow(waiters).await == Some(Landing::Stored)
-                && let (Some(fresh), _) = look_up(worker, &clean, &plan)
-                && !matches!(fresh.entry.look_up(now), Lookup::Expired { .. })
-            {
-                let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: true };
-                return Ok(serve(worker, &clean, &fetch, &fresh, status));
-            }
-            None
+    let flight = match join(worker, &clean, &plan, now).await {
+        Turn::Served(fresh) => {
+            let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: true };
+            return Ok(serve(worker, &clean, &fetch, &fresh, status));
         }
-        Some(Part::Leader(flight)) => Some(flight),
-        None => None,
+        Turn::Fetch(flight) => flight,
     };
     // The fetch goes on when this client leaves: others may wait for it.
     let fetched =
         tokio::spawn(fetch_and_land(job(clean.headers.clone()), stored.clone(), flight)).await;
     let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
     finish(worker, &clean, &fetch, stored, fetched, miss)
+}
+
+/// What became of waiting for another's fetch.
+enum Turn {
+    Served(Arc<Stored>),
+    /// One's own turn to fetch, for others too if there is a flight.
+    Fetch(Option<Flight>),
+}
+
+/// Waits for the fetch of the key that is under way, if there is one. When it fails, one of those who
+/// waited fetches for the others: they do not fail with it, nor all run to the origin at once.
+async fn join(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Turn {
+    // Cookies are either part of the key or do not reach the app.
+    if plan.has_authorization {
+        return Turn::Fetch(None);
+    }
+    for _ in 0..FLIGHTS_MAX {
+        let waiters = match worker.app.flights.join(&plan.key) {
+            Part::Leader(flight) => return Turn::Fetch(Some(flight)),
+            Part::Follower(waiters) => waiters,
+        };
+        match flights::follow(waiters).await {
+            Some(Landing::Failed) => {}
+            Some(Landing::Stored) => {
+                let (fresh, _) = look_up(worker, clean, plan);
+                let is_usable =
+                    |it: &Arc<Stored>| !matches!(it.entry.look_up(now), Lookup::Expired { .. });
+                return fresh.filter(is_usable).map_or(Turn::Fetch(None), Turn::Served);
+            }
+            Some(Landing::NotStored) | None => break,
+        }
+    }
+    Turn::Fetch(None)
 }
 
 /// Sends a request on whose answer is known not to be kept: its own conditions and range count, and
@@ -262,7 +289,7 @@ async fn refresh(job: Job, stored: Option<Arc<Stored>>, flight: Flight) {
 }
 
 async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Flight>) -> Fetched {
-    let fetched = fetch(&job, stored).await;
+    let fetched = fetch(job, stored).await;
     if let Some(flight) = flight {
         flight.land(match &fetched {
             Fetched::Stored(..) => Landing::Stored,
@@ -274,20 +301,42 @@ async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Fl
     fetched
 }
 
-async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
-    let app = &job.worker.app;
-    let mark = app.store.mark();
-    let headers =
-        cache_fields::to_origin(job.headers.clone(), &job.inbound, &job.plan, stored.as_deref());
+/// The origin's answer to the request with all that it depends on.
+async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
+    let varies = &job.worker.app.varies;
+    job.plan.learned = varies.of(&job.fetch.route);
+    let response = send(job, stored).await?;
+    let kept_back = {
+        let view = View(&job.headers);
+        let head = job.inbound.head(&Method::GET, &view);
+        let status = response.status().as_u16();
+        job.plan.kept_back(&head, &ResponseHead { status, fields: &View(response.headers()) })
+    };
+    if kept_back.is_empty() || response.status().is_server_error() {
+        return Ok(response);
+    }
+    varies.learn(&job.fetch.route, kept_back);
+    job.plan.learned = varies.of(&job.fetch.route);
+    send(job, stored).await
+}
+
+async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let outgoing = Outgoing {
         upstream: job.fetch.upstream.clone(),
         method: Method::GET,
         target: job.plan.target.clone(),
-        headers,
+        headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
         body: Body::Empty,
         timeout: job.fetch.timeout,
     };
-    let response = match forward::send(&job.worker, outgoing).await {
+    forward::send(&job.worker, outgoing).await
+}
+
+async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
+    let mark = job.worker.app.store.mark();
+    let asked = ask(&mut job, stored.as_deref()).await;
+    let app = &job.worker.app;
+    let response = match asked {
         Ok(response) => response,
         Err(failure) => return Fetched::Failed(failure),
     };
@@ -318,7 +367,7 @@ async fn fetch(job: &Job, stored: Option<Arc<Stored>>) -> Fetched {
     };
     let body = match revalidated {
         Some(stored) => stored.body.clone(),
-        None => match whole(job, body).await {
+        None => match whole(&job, body).await {
             Ok(Collected::Whole(body)) => compact(body),
             Ok(Collected::TooLarge(body)) => {
                 app.store.note_uncacheable(&job.plan, app.clock.now());

@@ -48,6 +48,8 @@ pub struct Entry {
     pub last_modified: Option<String>,
     /// Request fields the answer depends on, with their values, normalised.
     pub vary: Vec<(String, Option<String>)>,
+    /// The origin said that it may be shared by those who are authorized (RFC 9111 section 3.5).
+    pub is_shared: bool,
     /// The one language it is in (`Content-Language`), in lower case.
     pub language: Option<String>,
 }

@@ -11,6 +11,15 @@ use crate::head::{Head, ResponseHead, first, has, joined};
 /// A rule's lifetime counts for 404 and 410 up to this: a page that appears must be seen soon.
 const NEGATIVE_MAX_MS: u64 = 10_000;
 
+/// Extensions of files that no page and no data has: Cloudflare's list of what is static, less the
+/// kinds that are data.
+#[rustfmt::skip]
+const STATIC: [&str; 32] = [
+    "avi", "avif", "bmp", "class", "css", "cur", "eot", "flac", "gif", "ico", "jar", "jpeg", "jpg",
+    "js", "mid", "mjs", "mkv", "mp3", "mp4", "ogg", "otf", "pdf", "png", "svg", "swf", "tif", "tiff",
+    "ttf", "wasm", "webm", "webp", "woff2",
+];
+
 /// Tags of one answer; Cloudflare takes some 1,000 of 16 characters.
 const TAGS_MAX: usize = 1_000;
 /// As long as Fastly takes a key.
@@ -106,10 +115,10 @@ pub fn judge(
     if content_type.starts_with("text/event-stream") {
         return Err(NotStored::EventStream);
     }
-    if plan.is_versioned && is_mismatch(&plan.target, &content_type) && response.status == 200 {
+    if is_mismatch(&plan.target, &content_type) && response.status == 200 {
         return Err(NotStored::ContentTypeMismatch);
     }
-    let vary = vary::selected(request, response)?;
+    let vary = vary::selected(plan, request, response)?;
     let lifetime = lifetime(plan, &control, is_targeted, response, now)?;
     let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
     if plan.lifetime == Lifetime::FromOrigin {
@@ -126,6 +135,7 @@ pub fn judge(
         etag: first(response.fields, "etag"),
         last_modified: first(response.fields, "last-modified"),
         vary,
+        is_shared,
         language: language(response),
     };
     let has_lifetime = entry.windows.fresh > entry.age_at_receipt
@@ -213,10 +223,15 @@ fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<
     (status == 200).then(|| format!("max-age={seconds}"))
 }
 
-/// An HTML page under the name of a script, style, image or font.
+/// A page or data under the name of a script, style, image or font: an application that ignores what
+/// follows its own path, and cache deception (Gil, Black Hat 2017).
 fn is_mismatch(target: &str, content_type: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
-    let extension = path.rsplit('.').next().unwrap_or_default();
-    let is_page = content_type.starts_with("text/html");
-    is_page && !matches!(extension, "html" | "htm" | "xhtml")
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let Some((_, extension)) = name.rsplit_once('.') else { return false };
+    let extension = extension.to_ascii_lowercase();
+    let is_page = ["text/html", "application/xhtml", "application/json", "application/problem"]
+        .iter()
+        .any(|kind| content_type.starts_with(kind));
+    is_page && STATIC.contains(&extension.as_str())
 }

@@ -2,7 +2,7 @@
 
 use super::Tier;
 use super::control::CacheControl;
-use crate::document::{Cache, Lifetime, Mode, QueryRest, hex};
+use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, hex};
 use crate::head::{Head, cookie, has, joined};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
@@ -86,6 +86,11 @@ pub struct Plan<'r> {
     /// The target to fetch: what the key says, nothing more.
     pub target: String,
     pub cookies: Cookies,
+    /// Request fields that are part of the key because a shard's key may stand in them.
+    pub shard_headers: Vec<String>,
+    /// Request fields that answers of the route turned out to depend on, in lower case: they are sent,
+    /// and keep answers apart. Set by whoever remembers them.
+    pub learned: Vec<String>,
     /// With the route's parameters filled in.
     pub tags: Vec<String>,
     /// `Cache-Control: only-if-cached` (RFC 9111 section 5.2.1.7).
@@ -108,6 +113,8 @@ pub struct Planned<'a, 'r> {
     pub target: &'a Target,
     pub parameters: &'a [(String, String)],
     pub shard: Option<&'a Resolved>,
+    /// Where the shard's key may stand.
+    pub shard_from: &'a [KeySource],
 }
 
 /// # Errors
@@ -141,7 +148,12 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypa
     }
     let cookies = cookies(rule, head, is_versioned)?;
     let query = query(rule, from.target.query.as_deref())?;
-    let key = key(rule, from, query.as_deref(), &cookies);
+    let shard_headers = from.shard_from.iter().filter_map(|source| match source {
+        KeySource::Header(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    let shard_headers: Vec<String> = shard_headers.collect();
+    let key = key(rule, from, &shard_headers, query.as_deref(), &cookies);
     let target = Target::join(&from.target.path, query.as_deref());
     Ok(Plan {
         rule: Cow::Borrowed(rule),
@@ -154,6 +166,8 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypa
         url: url_of(head.host, &target),
         target,
         cookies,
+        shard_headers,
+        learned: Vec::new(),
         tags: rule.tags.iter().map(|tag| fill(tag, from.parameters)).collect(),
         only_if_cached: control.only_if_cached,
     })
@@ -234,7 +248,13 @@ fn query(rule: &Cache, query: Option<&str>) -> Result<Option<String>, Bypass> {
 
 /// Everything the answer may depend on, length-prefixed so that no two requests can be made to
 /// look alike.
-fn key(rule: &Cache, from: &Planned<'_, '_>, query: Option<&str>, cookies: &Cookies) -> String {
+fn key(
+    rule: &Cache,
+    from: &Planned<'_, '_>,
+    shard_headers: &[String],
+    query: Option<&str>,
+    cookies: &Cookies,
+) -> String {
     let mut key = String::with_capacity(160);
     push(&mut key, Some("GET"));
     push(&mut key, Some(from.head.scheme));
@@ -242,7 +262,7 @@ fn key(rule: &Cache, from: &Planned<'_, '_>, query: Option<&str>, cookies: &Cook
     push(&mut key, Some(&from.target.path));
     push(&mut key, query);
     push(&mut key, Some(from.policy_hash));
-    for name in &rule.headers {
+    for name in rule.headers.iter().chain(shard_headers) {
         push(&mut key, joined(from.head.fields, name).as_deref());
     }
     if let Cookies::Only(value) = cookies {

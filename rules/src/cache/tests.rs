@@ -46,6 +46,7 @@ fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
         etag: None,
         last_modified: None,
         vary: Vec::new(),
+        is_shared: false,
         language: None,
     };
     assert_eq!(entry.look_up(1_000_500), Lookup::Fresh { age: 1, ttl: 0 });

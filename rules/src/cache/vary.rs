@@ -2,29 +2,35 @@
 
 use super::freshness::Entry;
 use super::judge::NotStored;
-use crate::head::{Head, ResponseHead, joined};
+use super::plan::Plan;
+use crate::head::{Head, ResponseHead, has, joined};
 
 /// Fields an answer may depend on; more is no use for a cache.
-const VARY_FIELDS_MAX: usize = 8;
+pub(super) const FIELDS_MAX: usize = 8;
 /// A weight of 1, in thousandths.
 const WEIGHT_MAX: u16 = 1000;
 /// Before a weight in a normalised list: no field value has it, so nobody can write one himself.
 const WEIGHT: char = '\u{1}';
 
-/// The request's values of the fields the answer varies by.
+/// The fields that the answer says it depends on.
+pub(super) fn names(response: &ResponseHead<'_>) -> Vec<String> {
+    let vary = joined(response.fields, "vary").unwrap_or_default();
+    let names = vary.split(',').map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// The request's values of the fields the answer varies by: those it names, and those that were
+/// sent because another answer of the route named them.
 pub(super) fn selected(
+    plan: &Plan<'_>,
     request: &Head<'_>,
     response: &ResponseHead<'_>,
 ) -> Result<Vec<(String, Option<String>)>, NotStored> {
-    let Some(vary) = joined(response.fields, "vary") else { return Ok(Vec::new()) };
-    let mut names: Vec<String> = vary
-        .split(',')
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !name.is_empty())
-        .collect();
+    let mut names = names(response);
+    names.extend(plan.learned.iter().cloned());
     names.sort();
     names.dedup();
-    if names.iter().any(|name| name == "*") || names.len() > VARY_FIELDS_MAX {
+    if names.iter().any(|name| name == "*") || names.len() > FIELDS_MAX {
         return Err(NotStored::VaryStar);
     }
     Ok(names
@@ -37,8 +43,12 @@ pub(super) fn selected(
 }
 
 /// Whether a stored answer was selected by the same values; or is in the one language that the
-/// request prefers to all others (RFC 9111 section 4.1 lets a cache know what a field means).
+/// request prefers to all others (RFC 9111 section 4.1 lets a cache know what a field means). What
+/// anybody is shown is for somebody with credentials only where the origin says so.
 pub fn fits(entry: &Entry, request: &Head<'_>) -> bool {
+    if !entry.is_shared && has(request.fields, "authorization") {
+        return false;
+    }
     entry.vary.iter().all(|(name, stored)| {
         let own = value(request, name);
         own == *stored

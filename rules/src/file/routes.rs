@@ -184,6 +184,7 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
         query: table.texts("query"),
         query_rest: table.choice("query_rest", &rests).unwrap_or(QueryRest::Strip),
         headers: lower(table.texts("headers").unwrap_or_default()),
+        unkeyed_headers: lower(table.texts("unkeyed_headers").unwrap_or_default()),
         cookies: table.texts("cookies").unwrap_or_default(),
         ignore_cookies: table.flag("ignore_cookies"),
         overrides: table.value("override").map_or_else(Vec::new, |value| {

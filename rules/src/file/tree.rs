@@ -286,6 +286,6 @@ const KEYS: &[&str] = &[
     "negative", "notify", "offload", "origin", "origins", "outside", "override", "path", "private", "query",
     "query_rest", "queue", "ranges", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
-    "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "until", "upstream",
+    "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "unkeyed_headers", "until", "upstream",
     "urls", "user", "versioned", "visibility", "when",
 ];

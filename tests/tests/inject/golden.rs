@@ -171,7 +171,7 @@ fn own_words(mut sidecar: Value, pod: &Value) -> Value {
 
 #[test]
 fn the_example_injected_is_the_example_written_by_hand() {
-    let by_hand = golden().join("../../../k8s/base/market.yaml");
+    let by_hand = golden().join("../../../k8s/base/application/market.yaml");
     let by_hand = &values(&read(&by_hand))[0]["spec"]["template"]["spec"];
     let injected = &values(&read(&golden().join("out/market.yaml")))[0]["spec"]["template"]["spec"];
     let sidecar = named(&injected["initContainers"], "spillway").clone();

@@ -53,6 +53,7 @@ impl World {
             etag: None,
             last_modified: None,
             vary: Vec::new(),
+            is_shared: false,
             language: None,
         };
         let plan = self.plan(target);

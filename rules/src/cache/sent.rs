@@ -1,0 +1,96 @@
+//! What the origin is shown of a request whose answer may be stored: nothing that neither the key nor
+//! the stored answer holds, so that nobody's answer can depend on what another client said.
+//!
+//! Fields that the key does not have are kept back. When the answer says by `Vary` that it depends on
+//! one of them, the request is sent again with it; from then on the route's requests carry it, and all
+//! answers to them are kept apart by it, whether or not each one says so. `unkeyed_headers` of the rule
+//! declares fields that reach the origin and keep nobody apart unless `Vary` names them.
+
+use super::plan::{Cookies, Plan};
+use super::vary;
+use crate::head::{Head, ResponseHead, has};
+
+/// Part of the message or of the connection, or decided by the plan itself; never learned.
+const OTHERWISE: [&str; 5] =
+    ["authorization", "cookie", "host", "x-forwarded-host", "x-forwarded-proto"];
+
+/// One client's conditions, range and address are not everybody's, and what applications are known to
+/// obey like another path or method is nobody's to say: never sent, whatever the rule lists.
+const NEVER: [&str; 23] = [
+    "cache-control",
+    "content-length",
+    "expect",
+    "forwarded",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "pragma",
+    "range",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
+];
+
+/// In `unkeyed_headers`: all fields.
+const ALL: &str = "*";
+
+/// The User-Agent of every fetch: the client's own only where the rule or the origin asks for it.
+pub const USER_AGENT: &str = concat!("spillway/", env!("CARGO_PKG_VERSION"));
+
+impl Plan<'_> {
+    /// Whether a fetch carries this field (lower-case name) of the request.
+    pub fn sends(&self, name: &str, request: &Head<'_>) -> bool {
+        match name {
+            "host" => true,
+            "authorization" => self.has_authorization,
+            "cookie" => !matches!(self.cookies, Cookies::Removed),
+            "traceparent" => is_traceparent(request),
+            _ if self.is_keyed(name) => true,
+            _ if NEVER.contains(&name) => false,
+            _ => {
+                self.rule.unkeyed_headers.iter().any(|own| own == name || own == ALL)
+                    || self.learned.iter().any(|own| own == name)
+            }
+        }
+    }
+
+    fn is_keyed(&self, name: &str) -> bool {
+        self.rule.headers.iter().chain(&self.shard_headers).any(|own| own == name)
+    }
+
+    /// Fields that the answer depends on, that the request has, and that it was not sent with. To be
+    /// learned; the answer is not the client's.
+    pub fn kept_back(&self, request: &Head<'_>, response: &ResponseHead<'_>) -> Vec<String> {
+        let is_kept_back = |name: &String| {
+            name != "*"
+                && !NEVER.contains(&name.as_str())
+                && !OTHERWISE.contains(&name.as_str())
+                && has(request.fields, name)
+                && !self.sends(name, request)
+        };
+        vary::names(response).into_iter().filter(is_kept_back).take(vary::FIELDS_MAX).collect()
+    }
+}
+
+/// A trace goes on in the application (W3C Trace Context). Sixty-four hex digits and dashes at most,
+/// so it is no way to say anything else.
+fn is_traceparent(request: &Head<'_>) -> bool {
+    const LENGTH: usize = 55;
+    let value = crate::head::joined(request.fields, "traceparent").unwrap_or_default();
+    value.len() == LENGTH
+        && value.bytes().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 => byte == b'-',
+            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+        })
+}

@@ -1,0 +1,242 @@
+//! Cache poisoning and cache deception against the default configuration: an application that shows
+//! in every answer everything that it was asked with, and clients who try to make others see it.
+
+use support::{App, Asked, Client, Reply, Spillway, raw};
+
+const RULES: &str = r#"
+    [[route]]
+    name  = "all"
+    match = { path = "/{*rest}" }
+    cache = { sidecar = "1m" }
+"#;
+
+const CANARY: &str = "canary7f3a";
+
+/// What scanners try (Kettle, Practical Web Cache Poisoning, 2018; Web Cache Vulnerability Scanner's
+/// and Param Miner's lists, the part that is about headers applications and frameworks read).
+#[rustfmt::skip]
+const HEADERS: [&str; 78] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-method",
+    "base-url",
+    "cache-control",
+    "cf-connecting-ip",
+    "client-ip",
+    "cluster-client-ip",
+    "content-type",
+    "contact",
+    "destination",
+    "dnt",
+    "expect-ct",
+    "fastly-client-ip",
+    "forwarded",
+    "from",
+    "front-end-https",
+    "host-override",
+    "http-host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "prefer",
+    "proxy-host",
+    "purpose",
+    "range",
+    "redirect",
+    "referer",
+    "request-uri",
+    "save-data",
+    "sec-fetch-dest",
+    "sec-fetch-site",
+    "tracestate",
+    "true-client-ip",
+    "uri",
+    "url",
+    "user-agent",
+    "via",
+    "x-api-version",
+    "x-arbitrary",
+    "x-client-ip",
+    "x-csrf-token",
+    "x-custom-ip-authorization",
+    "x-device",
+    "x-forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-locale",
+    "x-method-override",
+    "x-mobile",
+    "x-original-host",
+    "x-original-url",
+    "x-originating-ip",
+    "x-proxy-url",
+    "x-real-ip",
+    "x-requested-with",
+    "x-rewrite-url",
+    "x-shard",
+    "x-url-scheme",
+    "x-wap-profile",
+    "x_forwarded_host",
+];
+
+/// All that the application was asked with.
+fn reflection(asked: &Asked) -> Reply {
+    Reply::ok(format!("{} {} {:?} {:?}", asked.method, asked.target, asked.headers, asked.body))
+}
+
+async fn started(paths: &[&str]) -> (App, Spillway, Client) {
+    let app = App::start().await;
+    for path in paths {
+        app.answer(path, reflection);
+    }
+    let sidecar = Spillway::proxy(RULES, &app).start().await;
+    let client = sidecar.client();
+    (app, sidecar, client)
+}
+
+/// What somebody sees who comes after the attacker and knows nothing of him.
+async fn victim(client: &Client, target: &str) -> String {
+    client.get(target).await.text()
+}
+
+#[tokio::test]
+async fn no_header_of_one_client_shows_in_the_answer_of_another() {
+    let paths: Vec<String> = (0..HEADERS.len()).map(|number| format!("/page/{number}")).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let (_app, _sidecar, client) = started(&paths).await;
+    for (name, path) in HEADERS.iter().zip(paths) {
+        let answered = client.with(name, CANARY).get(path).await;
+        assert!(answered.status < 500, "{name}: {}", answered.status);
+        let seen = victim(&client, path).await;
+        assert!(!seen.contains(CANARY), "{name} reached a shared answer: {seen}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_application_says_it_looks_at_keeps_clients_apart() {
+    let (app, _sidecar, client) = started(&[]).await;
+    app.answer("/page", |asked| reflection(asked).with("vary", "x-locale, user-agent"));
+    let attacker = client.with("x-locale", CANARY).with("user-agent", CANARY);
+    assert!(attacker.get("/page").await.text().contains(CANARY), "he gets his own answer");
+    assert!(!victim(&client, "/page").await.contains(CANARY));
+    assert!(!victim(&client.with("x-locale", "de"), "/page").await.contains(CANARY));
+}
+
+#[tokio::test]
+async fn a_body_of_a_get_and_an_override_of_its_method_reach_nobody_else() {
+    let (_app, sidecar, client) = started(&["/page", "/other"]).await;
+    let fat = format!(
+        "GET /page HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{CANARY}",
+        sidecar.address(),
+        CANARY.len()
+    );
+    raw(sidecar.address(), &fat, "\0").await;
+    assert!(!victim(&client, "/page").await.contains(CANARY));
+    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        client.with(name, "POST").get("/other").await;
+        assert!(!victim(&client, "/other").await.contains("POST"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn ways_of_writing_a_path_do_not_put_one_pages_answer_under_anothers_name() {
+    let (app, sidecar, client) = started(&["/page"]).await;
+    let host = sidecar.address();
+    for target in [
+        "/x/../page",
+        "/x/%2e%2e/page",
+        "/x%2f..%2fpage",
+        "/page%00",
+        "/page%3Fa=1",
+        "/page%23a",
+        "/page;a=1",
+        "//page",
+        "/./page",
+        "\\page",
+        "/x\\..\\page",
+        "/page%0d%0aset-cookie:a=1",
+        "/page/",
+        "/PAGE",
+        "/%70age",
+        "/page?%61=1",
+        "/page#a",
+        "/page%20",
+        "/%2fpage",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        raw(host, &request, "\0").await;
+    }
+    let seen = victim(&client, "/page").await;
+    assert!(seen.starts_with("GET /page "), "{seen}");
+    // Whatever was written, the application was asked for the page in one way only.
+    assert!(app.asked("/page").iter().all(|asked| asked.target.split('?').next() == Some("/page")));
+}
+
+#[tokio::test]
+async fn a_private_page_under_the_name_of_a_file_is_not_kept() {
+    let app = App::start().await;
+    let sidecar = Spillway::proxy(
+        &RULES.replace("sidecar = \"1m\"", "sidecar = \"1m\", ignore_cookies = true"),
+        &app,
+    )
+    .start()
+    .await;
+    let client = sidecar.client();
+    for (path, kind) in [
+        ("/account/x.css", "text/html; charset=utf-8"),
+        ("/account/x.js", "application/json"),
+        ("/account/x.PNG", "text/html"),
+        ("/account;x.css", "text/html"),
+        ("/account/x.woff2", "application/xhtml+xml"),
+    ] {
+        app.on(path, Reply::ok("the account of alice").with("content-type", kind));
+        let first = client.get(path).await;
+        assert_eq!(first.cache(), "fwd=uri-miss; detail=content-type-mismatch", "{path}");
+    }
+    app.on("/account/y.css", Reply::ok("p{}").with("content-type", "text/css"));
+    assert_eq!(client.get("/account/y.css").await.cache(), "fwd=uri-miss; stored");
+}
+
+#[tokio::test]
+async fn answers_for_one_person_are_never_shared() {
+    let (app, _sidecar, client) = started(&[]).await;
+    for (name, value) in [
+        ("cache-control", "private"),
+        ("cache-control", "max-age=60, No-Store"),
+        ("set-cookie", "session=1"),
+        ("cdn-cache-control", "private"),
+    ] {
+        let path = format!("/me/{}", value.len());
+        app.on(&path, Reply::ok("alice").with(name, value));
+        client.get(&path).await;
+        app.on(&path, Reply::ok("bob"));
+        assert_eq!(victim(&client, &path).await, "bob", "{name}: {value}");
+    }
+    app.answer("/auth", |asked| {
+        Reply::ok(asked.header("authorization").unwrap_or("anonymous").to_owned())
+    });
+    assert_eq!(victim(&client, "/auth").await, "anonymous");
+    let alice = client.with("authorization", "alice");
+    assert_eq!(victim(&alice, "/auth").await, "alice", "not what the anonymous one was shown");
+    assert_eq!(victim(&client, "/auth").await, "anonymous");
+    app.answer("/cookie", |asked| Reply::ok(asked.header("cookie").unwrap_or("none").to_owned()));
+    assert_eq!(victim(&client.with("cookie", "alice"), "/cookie").await, "alice");
+    assert_eq!(victim(&client, "/cookie").await, "none");
+}
