@@ -2,6 +2,7 @@
 
 mod cache_fields;
 pub mod cached;
+mod fetched;
 pub mod forward;
 pub mod handle;
 pub mod hop;

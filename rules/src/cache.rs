@@ -40,6 +40,4 @@ impl Tier {
 }
 
 #[cfg(test)]
-mod isolation;
-#[cfg(test)]
 mod tests;

@@ -53,7 +53,8 @@ fn shown(path: &Path) -> String {
 
 /// A source without its comments and its tests.
 fn code(path: &Path) -> String {
-    if shown(path).ends_with("tests.rs") {
+    let name = shown(path);
+    if name.ends_with("tests.rs") || name.contains("/tests/") {
         return String::new();
     }
     let text = read(path);

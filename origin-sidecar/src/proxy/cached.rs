@@ -1,19 +1,20 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
-use super::forward::{self, Failure, Outgoing};
+use super::fetched::{Fetched, Job, fetch_and_land};
+use super::forward::{self, Outgoing};
 use super::handle::{Clean, Refused, shard_failed};
 use super::{Worker, cache_fields};
 use crate::bindings::Upstream;
-use crate::body::{Body, Collected, collect};
+use crate::body::Body;
 use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::{Found, Stored};
 use crate::fields::View;
 use crate::reply;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
-use rules::cache::{Bypass, CacheStatus, Lookup, NotStored, OriginFailure, Plan, Tier, judge};
-use rules::{Problem, ResponseHead};
+use rules::cache::{Bypass, CacheStatus, Lookup, OriginFailure, Plan, Tier};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,27 +28,6 @@ pub struct Fetch {
     pub upstream: Upstream,
     pub timeout: Duration,
     pub route: String,
-}
-
-/// What a fetch brought.
-enum Fetched {
-    /// In the store now, or revalidated there.
-    Stored(Arc<Stored>, Option<u16>),
-    /// For the one who asked: the store did not take it.
-    NotKept(Arc<Stored>, NotStored),
-    /// For the one who asked, streamed.
-    Passed(Response<Body>, NotStored),
-    Failed(Failure),
-}
-
-/// Everything a fetch needs that outlives the request which started it.
-struct Job {
-    worker: Arc<Worker>,
-    inbound: super::inbound::Inbound,
-    plan: Plan<'static>,
-    fetch: Fetch,
-    headers: HeaderMap,
-    config: Arc<str>,
 }
 
 pub async fn answer(
@@ -286,139 +266,4 @@ fn content_range(range: &str, length: u64) -> HeaderValue {
 /// A revalidation that nobody waits for.
 async fn refresh(job: Job, stored: Option<Arc<Stored>>, flight: Flight) {
     fetch_and_land(job, stored, Some(flight)).await;
-}
-
-async fn fetch_and_land(job: Job, stored: Option<Arc<Stored>>, flight: Option<Flight>) -> Fetched {
-    let fetched = fetch(job, stored).await;
-    if let Some(flight) = flight {
-        flight.land(match &fetched {
-            Fetched::Stored(..) => Landing::Stored,
-            Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
-            Fetched::Passed(..) | Fetched::NotKept(..) => Landing::NotStored,
-            Fetched::Failed(_) => Landing::Failed,
-        });
-    }
-    fetched
-}
-
-/// The origin's answer to the request with all that it depends on.
-async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
-    let varies = &job.worker.app.varies;
-    job.plan.learned = varies.of(&job.fetch.route);
-    let response = send(job, stored).await?;
-    let kept_back = {
-        let view = View(&job.headers);
-        let head = job.inbound.head(&Method::GET, &view);
-        let status = response.status().as_u16();
-        job.plan.kept_back(&head, &ResponseHead { status, fields: &View(response.headers()) })
-    };
-    if kept_back.is_empty() || response.status().is_server_error() {
-        return Ok(response);
-    }
-    varies.learn(&job.fetch.route, kept_back);
-    job.plan.learned = varies.of(&job.fetch.route);
-    send(job, stored).await
-}
-
-async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
-    let outgoing = Outgoing {
-        upstream: job.fetch.upstream.clone(),
-        method: Method::GET,
-        target: job.plan.target.clone(),
-        headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
-        body: Body::Empty,
-        timeout: job.fetch.timeout,
-    };
-    forward::send(&job.worker, outgoing).await
-}
-
-async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
-    let mark = job.worker.app.store.mark();
-    let asked = ask(&mut job, stored.as_deref()).await;
-    let app = &job.worker.app;
-    let response = match asked {
-        Ok(response) => response,
-        Err(failure) => return Fetched::Failed(failure),
-    };
-    let (mut parts, body) = response.into_parts();
-    let code = parts.status.as_u16();
-    let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
-    if let Some(stored) = &revalidated {
-        parts.headers = cache_fields::merged(&stored.headers, &parts.headers);
-        parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
-    }
-    let judged = {
-        let view = View(&job.headers);
-        let head = job.inbound.head(&Method::GET, &view);
-        let response =
-            ResponseHead { status: parts.status.as_u16(), fields: &View(&parts.headers) };
-        judge(&job.plan, &head, &response, app.clock.now())
-    };
-    let judged = match judged {
-        Ok(judged) => judged,
-        Err(reason) => {
-            // A failing app says nothing about its answers, and needs the collapsing most.
-            if code < 500 {
-                app.store.note_uncacheable(&job.plan, app.clock.now());
-            }
-            let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
-            return Fetched::Passed(Response::from_parts(parts, body), reason);
-        }
-    };
-    let body = match revalidated {
-        Some(stored) => stored.body.clone(),
-        None => match whole(&job, body).await {
-            Ok(Collected::Whole(body)) => compact(body),
-            Ok(Collected::TooLarge(body)) => {
-                app.store.note_uncacheable(&job.plan, app.clock.now());
-                return Fetched::Passed(Response::from_parts(parts, body), NotStored::TooLarge);
-            }
-            Err(failure) => return Fetched::Failed(failure),
-        },
-    };
-    let stored = Arc::new(Stored {
-        status: parts.status.as_u16(),
-        headers: cache_fields::to_store(parts.headers, &judged),
-        body,
-        entry: judged.entry,
-        url: app.store.url(&job.plan.url),
-        tags: judged.tags.into_iter().map(Into::into).collect(),
-    });
-    // A fill begun under other rules, or before a purge, is served once and not kept.
-    let kept = if *app.rules().hash == *job.config {
-        app.store.insert(&job.plan.key, Arc::clone(&stored), mark)
-    } else {
-        Err(NotStored::Superseded)
-    };
-    match kept {
-        Ok(()) => Fetched::Stored(stored, (code == 304).then_some(304)),
-        Err(reason) => Fetched::NotKept(stored, reason),
-    }
-}
-
-/// Within the route's time: a body that stalls must not hold those who wait, or memory.
-async fn whole(job: &Job, body: Body) -> Result<Collected, Failure> {
-    let limit = job.worker.app.store.entry_bytes_max();
-    match tokio::time::timeout(job.fetch.timeout, collect(body, limit)).await {
-        Ok(collected) => collected.map_err(|error| broken(&error)),
-        Err(_) => Err(Failure {
-            problem: Problem::UpstreamTimeout,
-            detail: "the answer's body did not end in time".to_owned(),
-            is_unsent: false,
-        }),
-    }
-}
-
-/// A small body in one piece is a slice of hyper's read buffer of 8 KiB and more.
-fn compact(body: bytes::Bytes) -> bytes::Bytes {
-    const COPY_BYTES_MAX: usize = 64 * 1024;
-    if body.len() <= COPY_BYTES_MAX { bytes::Bytes::copy_from_slice(&body) } else { body }
-}
-
-fn broken(error: &std::io::Error) -> Failure {
-    Failure {
-        problem: Problem::UpstreamInvalid,
-        detail: format!("the answer broke off: {error}"),
-        is_unsent: false,
-    }
 }

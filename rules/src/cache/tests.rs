@@ -1,3 +1,5 @@
+mod isolation;
+
 use super::*;
 use crate::cache::control::CacheControl;
 use crate::head::{Head, ResponseHead};

@@ -1,7 +1,7 @@
 //! The promise of a shared cache, as a property: two requests share a stored answer only if the origin
 //! saw the same of both.
 
-use super::{Plan, fits, judge};
+use crate::cache::{Cookies, Plan, Tier, fits, judge, secondary};
 use crate::head::{Head, ResponseHead};
 use crate::sidecar::{Action, decide};
 use crate::{NoFields, Rules, edge};
@@ -39,9 +39,9 @@ fn seen(plan: &Plan<'_>, asked: &Asked) -> (String, String, Pairs) {
         .cloned()
         .collect();
     match &plan.cookies {
-        super::Cookies::Only(Some(cookies)) => fields.push(("cookie".into(), cookies.clone())),
-        super::Cookies::Only(None) | super::Cookies::Removed => {}
-        super::Cookies::Untouched => {
+        Cookies::Only(Some(cookies)) => fields.push(("cookie".into(), cookies.clone())),
+        Cookies::Only(None) | Cookies::Removed => {}
+        Cookies::Untouched => {
             let own = asked.fields.iter().filter(|(name, _)| name == "cookie");
             fields.extend(own.cloned());
         }
@@ -50,20 +50,20 @@ fn seen(plan: &Plan<'_>, asked: &Asked) -> (String, String, Pairs) {
     for (name, value) in &mut fields {
         let one = vec![(name.clone(), value.clone())];
         let head = Head { fields: &one, ..asked.head() };
-        *value = super::secondary([name.as_str()].into_iter(), &head);
+        *value = secondary([name.as_str()].into_iter(), &head);
     }
     fields.sort();
     (asked.host.clone(), plan.target.clone(), fields)
 }
 
-fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: super::Tier) -> Option<Plan<'r>> {
+fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Plan<'r>> {
     let head = asked.head();
     match tier {
-        super::Tier::Sidecar => match decide(rules, &head).action {
+        Tier::Sidecar => match decide(rules, &head).action {
             Action::Proceed(proceed) => proceed.cache.ok(),
             _ => None,
         },
-        super::Tier::Edge => match edge::decide(rules, &head).action {
+        Tier::Edge => match edge::decide(rules, &head).action {
             edge::Action::Cache(plan) => Some(*plan),
             _ => None,
         },
@@ -150,7 +150,7 @@ proptest! {
         is_edge in any::<bool>(),
     ) {
         let rules = Rules::from_toml(&rules).map_err(|why| TestCaseError::fail(format!("{why:?}")))?;
-        let tier = if is_edge { super::Tier::Edge } else { super::Tier::Sidecar };
+        let tier = if is_edge { Tier::Edge } else { Tier::Sidecar };
         let (Some(mut one), Some(mut other)) =
             (planned(&rules, &first, tier), planned(&rules, &second, tier)) else { return Ok(()) };
         let answer = ResponseHead { status: 200, fields: &response };
@@ -180,7 +180,7 @@ fn the_property_is_about_something() {
         fields: vec![("x-b".into(), value.into())],
     };
     let (first, second) = (asked("1"), asked("2"));
-    let plan = planned(&rules, &first, super::Tier::Sidecar).expect("cacheable");
+    let plan = planned(&rules, &first, Tier::Sidecar).expect("cacheable");
     let vary = vec![("vary".to_owned(), "x-b".to_owned())];
     let answer = ResponseHead { status: 200, fields: &vary };
     assert!(!plan.sends("x-b", &first.head()));
