@@ -31,7 +31,19 @@ pub async fn run(
     listener: std::net::TcpListener,
     drain_delay: Duration,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let answer = move |request: Request<Incoming>, peer| {
+        let app = Arc::clone(&app);
+        async move { answer(&app, request, peer, drain_delay).await }
+    };
+    serve(TcpListener::from_std(listener)?, answer).await
+}
+
+/// The same with other answers.
+pub(crate) async fn serve<F, A>(listener: TcpListener, answer: F) -> std::io::Result<()>
+where
+    F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + 'static,
+    A: Future<Output = Response<Body>> + Send,
+{
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -41,11 +53,11 @@ pub async fn run(
                 continue;
             }
         };
-        let app = Arc::clone(&app);
+        let answer = answer.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let app = Arc::clone(&app);
-                async move { Ok::<_, Infallible>(answer(&app, request, peer, drain_delay).await) }
+                let answer = answer(request, peer);
+                async move { Ok::<_, Infallible>(answer.await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -100,7 +112,7 @@ async fn purged(app: &App, body: Incoming) -> Response<Body> {
     }
 }
 
-fn probe(is_good: bool, why: &'static str) -> Response<Body> {
+pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
     if is_good { reply::text(200, "ok\n") } else { reply::text(503, format!("{why}\n")) }
 }
 
@@ -118,7 +130,12 @@ fn may(app: &App, request: &Request<Incoming>, peer: SocketAddr) -> bool {
 
 fn metrics(app: &App) -> Response<Body> {
     app.store.count();
-    let mut response = reply::text(200, app.metrics.render());
+    metrics_page(app.metrics.render())
+}
+
+/// Prometheus' text format.
+pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
+    let mut response = reply::text(200, text);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -218,6 +218,13 @@ async fn attend(
     tokio::spawn(admin::run(Arc::clone(app), admin, drain_delay));
     tokio::spawn(reload::watch(Arc::clone(app), routes, text));
     tokio::spawn(depths(Arc::clone(app)));
+    terminated().await;
+    tracing::info!("draining");
+    app.drain();
+}
+
+/// Until SIGTERM or SIGINT.
+pub(crate) async fn terminated() {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
@@ -228,8 +235,6 @@ async fn attend(
         }
         _ => tracing::error!("signals can't be handled"),
     }
-    tracing::info!("draining");
-    app.drain();
 }
 
 async fn depths(app: Arc<App>) {

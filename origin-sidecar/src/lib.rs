@@ -6,7 +6,7 @@
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
 //! - [`app`], [`bindings`], [`settings`], [`commands`], [`tools`]: wiring
 //! - [`admin`], [`metrics`], [`reload`], [`explain`]: operating it
-//! - [`inject`]: the sidecar's way into manifests
+//! - [`inject`], [`webhook`]: the sidecar's way into manifests, and into pods as they are created
 //!
 //! Decisions are made by the `rules` and `inject` crates; this one carries them out.
 
@@ -33,3 +33,4 @@ pub mod results;
 pub mod secrets;
 pub mod settings;
 pub mod tools;
+pub mod webhook;

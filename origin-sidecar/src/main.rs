@@ -1,10 +1,10 @@
 //! The `spillway` command: `proxy`, `consume`, `jobs`, `purge`, `check`, `explain`, `inject`,
-//! `uninject`.
+//! `uninject`, `webhook`.
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use spillway::settings::{Consume, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
-use spillway::{commands, inject, logging, tools};
+use spillway::{commands, inject, logging, tools, webhook};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +56,8 @@ enum Command {
         /// Manifests; `-` or nothing is stdin
         files: Vec<PathBuf>,
     },
+    /// Put the sidecar into pods as they are created
+    Webhook(webhook::Webhook),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         }
         Command::Inject(command) => inject::inject(&command),
         Command::Uninject { files } => inject::uninject(&files),
+        Command::Webhook(settings) => webhook::run(&settings),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

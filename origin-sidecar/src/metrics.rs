@@ -152,8 +152,7 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let r = &registry;
-        let info = gauges(r, "build_info", "Version of this program.", &["version"])?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build_info(r)?;
         let rules = "Hash of the rules in force.";
         Ok(Self {
             http: Http::new(r)?,
@@ -185,12 +184,7 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Vec<u8> {
-        let mut text = Vec::new();
-        // Writing to memory can't fail; a half-written page would be worse than none.
-        if TextEncoder::new().encode(&self.registry.gather(), &mut text).is_err() {
-            text.clear();
-        }
-        text
+        render(&self.registry)
     }
 
     pub fn answered(&self, route: &str, status: u16, took: Duration) {
@@ -208,6 +202,40 @@ impl Metrics {
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.active.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// The webhook's own.
+#[derive(Clone)]
+pub struct Injections {
+    registry: Registry,
+    reviews: IntCounterVec,
+    seconds: HistogramVec,
+}
+
+#[rustfmt::skip]
+impl Injections {
+    /// # Errors
+    /// Only when two metrics have one name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        build_info(r)?;
+        Ok(Self {
+            reviews: counters(r, "injections_total", "Reviews of pods, by result and reason.", &["result", "reason"])?,
+            seconds: histograms(r, "injection_duration_seconds", "Time from a whole review to its answer.", &["result"], &LATENCY_BUCKETS)?,
+            registry,
+        })
+    }
+
+    pub fn reviewed(&self, result: &str, reason: &str, took: Duration) {
+        self.reviews.with_label_values(&[result, reason]).inc();
+        self.seconds.with_label_values(&[result]).observe(took.as_secs_f64());
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn render(&self) -> Vec<u8> {
+        render(&self.registry)
     }
 }
 
@@ -230,6 +258,21 @@ fn code(status: u16) -> &'static str {
         400..=499 => "4xx",
         _ => "5xx",
     }
+}
+
+fn render(registry: &Registry) -> Vec<u8> {
+    let mut text = Vec::new();
+    // Writing to memory can't fail; a half-written page would be worse than none.
+    if TextEncoder::new().encode(&registry.gather(), &mut text).is_err() {
+        text.clear();
+    }
+    text
+}
+
+fn build_info(r: &Registry) -> prometheus::Result<()> {
+    let info = gauges(r, "build_info", "Version of this program.", &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
 }
 
 fn opts(name: &str, help: &str) -> Opts {

@@ -105,6 +105,16 @@ impl Spillway {
         }
     }
 
+    /// An admission webhook in the cluster of this API server.
+    pub fn webhook(api: &str) -> Setup {
+        let arguments = ["--listen", "127.0.0.1:0", "--api", api];
+        Setup {
+            command: "webhook",
+            arguments: arguments.map(str::to_owned).to_vec(),
+            ..Self::proxy_to("", "")
+        }
+    }
+
     /// A worker with these rules beside the app.
     pub fn consume(rules: &str, app: &App) -> Setup {
         Self::consume_for(rules, &app.url())
@@ -245,12 +255,14 @@ impl Setup {
         };
         command
             .arg(self.command)
-            .args(["--admin", "127.0.0.1:0", "--routes"])
-            .arg(rules)
+            .args(["--admin", "127.0.0.1:0"])
             .args(&self.arguments)
             .env("SPILLWAY_SECRET", SECRET)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true);
+        if self.command != "webhook" {
+            command.arg("--routes").arg(rules);
+        }
         for name in &self.removed {
             command.env_remove(name);
         }

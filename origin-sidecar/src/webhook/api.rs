@@ -1,0 +1,130 @@
+//! The few calls to the Kubernetes API that the webhook makes: Secret, configuration, events.
+//!
+//! A thin client on the hyper and rustls that are here anyway: the `kube` crate and its types
+//! compile for 130 s of CPU.
+
+use crate::https::chain;
+use bytes::Bytes;
+use http::{Method, Request, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+/// Longer than any of these calls takes in a cluster that works.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A Secret has 1 MiB at most.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a pod finds about its own account.
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+pub struct Api {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: String,
+    token: PathBuf,
+}
+
+impl Api {
+    /// The given address, or the cluster that this pod runs in.
+    ///
+    /// # Errors
+    /// Says what is missing outside of a cluster.
+    pub fn open(address: Option<&str>) -> Result<Self, String> {
+        let base = match address {
+            Some(address) => address.trim_end_matches('/').to_owned(),
+            None => in_cluster().ok_or(
+                "not in a cluster: set --api, e.g. http://127.0.0.1:8001 of `kubectl proxy`",
+            )?,
+        };
+        let roots = roots(&Path::new(ACCOUNT).join("ca.crt"))?;
+        if roots.is_empty() && base.starts_with("https://") {
+            return Err(format!("{ACCOUNT}/ca.crt is not there, and {base} needs it"));
+        }
+        let provider = Arc::new(ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, base, token: Path::new(ACCOUNT).join("token") })
+    }
+
+    /// The status and the object that is answered.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), String> {
+        let what = format!("{method} {path}");
+        let call = tokio::time::timeout(CALL_TIMEOUT, self.exchange(method, path, body));
+        match call.await {
+            Ok(answer) => answer.map_err(|error| format!("{what}: {error}")),
+            Err(_) => Err(format!("{what}: no answer within {CALL_TIMEOUT:?}")),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), String> {
+        let uri: Uri =
+            format!("{}{path}", self.base).parse().map_err(|error| format!("{error}"))?;
+        let kind = if method == Method::PATCH {
+            "application/json-patch+json"
+        } else {
+            "application/json"
+        };
+        let mut request =
+            Request::builder().method(method).uri(uri).header(header::CONTENT_TYPE, kind);
+        // Read each time: the kubelet renews it.
+        if let Ok(token) = tokio::fs::read_to_string(&self.token).await {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
+        }
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+}
+
+fn in_cluster() -> Option<String> {
+    let host = std::env::var("KUBERNETES_SERVICE_HOST").ok()?;
+    let port = std::env::var("KUBERNETES_SERVICE_PORT").ok()?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Some(format!("https://{host}:{port}"))
+}
+
+/// The CAs of a file; none when there is no file.
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let Ok(text) = std::fs::read(file) else { return Ok(roots) };
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| format!("{}: {error}", file.display()))?;
+        roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,76 @@
+//! One AdmissionReview: what is asked, what is answered, and what is to be told about it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use inject::patch::Operation;
+use inject::{Answer, Options, Outcome};
+use serde_json::{Value, json};
+
+/// What became of a review, for metrics and events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// `injected`, `skipped` or `ignored`.
+    pub result: &'static str,
+    /// A reason's name, or nothing.
+    pub reason: &'static str,
+    /// For the pod's owner; empty where there is no news.
+    pub message: String,
+}
+
+/// The AdmissionReview that answers this one.
+///
+/// # Errors
+/// Says what is missing from what should be a review.
+pub fn answer(body: &[u8], options: &Options) -> Result<(Value, Verdict), String> {
+    let review: Value =
+        serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
+    let request = &review["request"];
+    let uid = request["uid"].as_str().ok_or("no request.uid: not an AdmissionReview")?;
+    let mut response = json!({ "uid": uid, "allowed": true });
+    let is_new_pod = request["kind"]["kind"] == "Pod"
+        && request["operation"] == "CREATE"
+        && request["object"].is_object();
+    let verdict = if is_new_pod {
+        decide(&request["object"], options, &mut response)
+    } else {
+        Verdict { result: "ignored", reason: "not-a-pod", message: String::new() }
+    };
+    let answer = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "response": response,
+    });
+    Ok((answer, verdict))
+}
+
+fn decide(pod: &Value, options: &Options, response: &mut Value) -> Verdict {
+    let Answer { outcome, warnings, is_asked_for } = inject::inject(pod, options);
+    let mut told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    let verdict = match outcome {
+        Outcome::Injected { patch, .. } => {
+            let patch: Vec<Value> = patch.iter().map(Operation::to_json).collect();
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = STANDARD.encode(Value::from(patch).to_string()).into();
+            Verdict { result: "injected", reason: "", message: "the sidecar was injected".into() }
+        }
+        Outcome::Already => {
+            Verdict { result: "skipped", reason: "already-injected", message: String::new() }
+        }
+        Outcome::Refused(refusals) => {
+            let is_news = |quiet: bool| is_asked_for || !quiet;
+            let news: Vec<String> = refusals
+                .iter()
+                .filter(|refusal| is_news(refusal.reason.is_quiet()))
+                .map(ToString::to_string)
+                .collect();
+            told.extend(news.iter().cloned());
+            let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
+            Verdict { result: "skipped", reason, message: news.join("; ") }
+        }
+    };
+    if !told.is_empty() {
+        let told = told.iter().map(|text| format!("spillway: {text}"));
+        response["warnings"] = told.collect();
+    }
+    verdict
+}

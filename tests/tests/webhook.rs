@@ -1,0 +1,271 @@
+//! `spillway webhook` in front of an API server's double: certificates, reviews, events.
+
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::{Kube, Reviews, Spillway, eventually, folder, python, trusting};
+
+const SECRET: &str = "/api/v1/namespaces/spillway/secrets/spillway-webhook-tls";
+const CONFIGURATION: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/spillway";
+const NAME: &str = "spillway-webhook.spillway.svc";
+
+async fn cluster() -> Kube {
+    let kube = Kube::start().await;
+    let hook = |name: &str| json!({ "name": name, "clientConfig": { "service": {} } });
+    let hooks = [hook("inject.spillway.dev"), hook("second.spillway.dev")];
+    kube.put(CONFIGURATION, json!({ "metadata": { "name": "spillway" }, "webhooks": hooks }));
+    kube
+}
+
+/// What API servers trust.
+async fn bundle(kube: &Kube) -> String {
+    let configuration = kube.get(CONFIGURATION).expect("the configuration");
+    let hooks = configuration["webhooks"].as_array().expect("webhooks");
+    let bundles: Vec<&Value> = hooks.iter().map(|hook| &hook["clientConfig"]["caBundle"]).collect();
+    assert_eq!(bundles[0], bundles[1], "every webhook has it");
+    decoded(bundles[0].as_str().unwrap_or_default())
+}
+
+fn decoded(text: &str) -> String {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
+    String::from_utf8(bytes).expect("text")
+}
+
+async fn ready(webhook: &Spillway) {
+    let admin = webhook.admin();
+    eventually("ready", || async { (admin.get("/ready").await.status == 200).then_some(()) }).await;
+}
+
+async fn connected(webhook: &Spillway, kube: &Kube) -> Reviews {
+    let stream = trusting(webhook.address(), &bundle(kube).await, NAME).await;
+    Reviews::over(stream.expect("a certificate that the configuration vouches for")).await
+}
+
+fn pod(annotations: Value) -> Value {
+    json!({
+        "metadata": {
+            "generateName": "web-6d4b-",
+            "annotations": annotations,
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-6d4b", "uid": "u-1", "controller": true }],
+        },
+        "spec": { "containers": [{ "name": "web", "image": "nginx", "ports": [{ "name": "http", "containerPort": 80 }] }] },
+    })
+}
+
+fn review(object: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "namespace": "shop",
+            "operation": "CREATE",
+            "object": object,
+        },
+    })
+}
+
+/// The `response` of the answer.
+async fn reviewed(reviews: &mut Reviews, review: &Value) -> Value {
+    let (status, body) = reviews.post(review.to_string()).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    let answer: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(answer["kind"], "AdmissionReview");
+    assert_eq!(answer["response"]["uid"], review["request"]["uid"]);
+    assert_eq!(answer["response"]["allowed"], true, "a pod is never refused");
+    answer["response"].clone()
+}
+
+/// What the API server makes of the answer, by somebody else's JSON Patch.
+async fn applied(object: &Value, response: &Value) -> Value {
+    assert_eq!(response["patchType"], "JSONPatch");
+    let environment = [
+        ("OBJECT".to_owned(), object.to_string()),
+        ("PATCH".to_owned(), decoded(response["patch"].as_str().expect("a patch"))),
+    ];
+    let lines = "import json, jsonpatch, os\nprint(json.dumps(jsonpatch.apply_patch(json.loads(os.environ['OBJECT']), json.loads(os.environ['PATCH']))))";
+    serde_json::from_str(&python(lines, &environment).await).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_review_gets_the_patch_that_makes_the_pod_of_the_function() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).with("--image", "spillway:1").start().await;
+    ready(&webhook).await;
+    let mut reviews = connected(&webhook, &kube).await;
+    let object = pod(json!({ "spillway.dev/cpu-limit": "2", "spillway.dev/prot": "web" }));
+    let response = reviewed(&mut reviews, &review(&object)).await;
+    let options = inject::Options { image: "spillway:1".to_owned(), ..Default::default() };
+    let inject::Outcome::Injected { pod: wanted, .. } = inject::inject(&object, &options).outcome
+    else {
+        panic!("the function refuses it");
+    };
+    assert_eq!(applied(&object, &response).await, wanted);
+    let warning = response["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("did you mean spillway.dev/port?"), "{warning}");
+    // A second webhook has changed the pod, and ours is asked again.
+    let again = reviewed(&mut reviews, &review(&wanted)).await;
+    assert_eq!(again.get("patch"), None);
+    for (series, count) in [
+        ("spillway_injections_total{reason=\"\",result=\"injected\"}", 1.0),
+        ("spillway_injections_total{reason=\"already-injected\",result=\"skipped\"}", 1.0),
+    ] {
+        assert_eq!(webhook.metric(series).await, count, "{series}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_is_admitted_and_told_to_its_owner_once() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).start().await;
+    ready(&webhook).await;
+    let mut reviews = connected(&webhook, &kube).await;
+    let mut object = pod(json!({}));
+    object["spec"]["hostNetwork"] = true.into();
+    let mut dry = review(&object);
+    dry["request"]["dryRun"] = true.into();
+    for asked in [dry, review(&object), review(&object)] {
+        let response = reviewed(&mut reviews, &asked).await;
+        assert_eq!(response.get("patch"), None);
+        assert!(response["warnings"][0].as_str().expect("a warning").contains("host-network"));
+    }
+    // A pod without such a port is nobody's news, unless it asks for the sidecar.
+    let mut quiet = pod(json!({}));
+    quiet["spec"]["containers"][0]["ports"] = json!([]);
+    assert_eq!(reviewed(&mut reviews, &review(&quiet)).await.get("warnings"), None);
+    quiet["metadata"]["labels"] = json!({ "spillway.dev/inject": "enabled" });
+    let response = reviewed(&mut reviews, &review(&quiet)).await;
+    assert!(response["warnings"][0].as_str().expect("a warning").contains("no-port"));
+    let events = eventually("two events", || async {
+        let events = kube.below("/api/v1/namespaces/shop/events/");
+        (events.len() == 2).then_some(events)
+    })
+    .await;
+    for event in events {
+        assert_eq!(event["involvedObject"]["kind"], "ReplicaSet");
+        assert_eq!(event["involvedObject"]["name"], "web-6d4b");
+        assert_eq!((&event["reason"], &event["type"]), (&json!("NotInjected"), &json!("Warning")));
+    }
+    let series = "spillway_injections_total{reason=\"host-network\",result=\"skipped\"}";
+    assert_eq!(webhook.metric(series).await, 3.0);
+}
+
+#[tokio::test]
+async fn a_review_that_is_none_is_answered_and_the_next_one_is_served() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).start().await;
+    ready(&webhook).await;
+    for (body, wanted) in [
+        (String::new(), 400),
+        ("{".to_owned(), 400),
+        ("[]".to_owned(), 400),
+        (json!({ "request": { "uid": 7 } }).to_string(), 400),
+        (format!("\"{}\"", "x".repeat(9 * 1024 * 1024)), 413),
+    ] {
+        // Each on a connection of its own: after too large a body, it is closed.
+        let mut reviews = connected(&webhook, &kube).await;
+        assert_eq!(reviews.post(body).await.0, wanted);
+    }
+    let mut reviews = connected(&webhook, &kube).await;
+    let odd = [
+        json!(null),
+        json!([]),
+        json!({}),
+        json!({ "spec": 1 }),
+        json!({ "spec": { "containers": [1, null, {}] } }),
+        json!({ "metadata": [], "spec": { "containers": [{ "ports": {} }] } }),
+    ];
+    for object in odd {
+        let response = reviewed(&mut reviews, &review(&object)).await;
+        assert_eq!(response.get("patch"), None, "{object}");
+    }
+    let response = reviewed(&mut reviews, &review(&pod(json!({})))).await;
+    assert!(response["patch"].is_string());
+    let series = "spillway_injections_total{reason=\"\",result=\"malformed\"}";
+    assert_eq!(webhook.metric(series).await, 5.0);
+}
+
+#[tokio::test]
+async fn two_replicas_share_one_ca_and_rotate_it_without_a_failed_handshake() {
+    let kube = cluster().await;
+    let start = || Spillway::webhook(kube.url()).with("--certificate-lifetime", "30").start();
+    let (first, second) = tokio::join!(start(), start());
+    ready(&first).await;
+    ready(&second).await;
+    let begin = bundle(&kube).await;
+    let until = Instant::now() + Duration::from_secs(34);
+    let mut count = 0;
+    while Instant::now() < until {
+        for webhook in [&first, &second] {
+            // As an API server: with the bundle that the configuration has at this moment.
+            let mut reviews = connected(webhook, &kube).await;
+            let response = reviewed(&mut reviews, &review(&pod(json!({})))).await;
+            assert!(response["patch"].is_string());
+            count += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(count > 100, "only {count} handshakes");
+    assert!(trusting(first.address(), &begin, NAME).await.is_err(), "the first CA has expired");
+    let secret = kube.get(SECRET).expect("the Secret");
+    assert!(secret["data"]["previous-ca.crt"].is_string(), "rotated: {secret}");
+}
+
+#[tokio::test]
+async fn a_folder_of_certificates_is_served_and_the_configuration_left_alone() {
+    let kube = cluster().await;
+    // Made by another webhook's own CA, put down as cert-manager would.
+    let maker = Spillway::webhook(kube.url()).start().await;
+    ready(&maker).await;
+    let secret = kube.get(SECRET).expect("the Secret");
+    let files = folder();
+    for name in ["tls.crt", "tls.key"] {
+        let text = decoded(secret["data"][name].as_str().expect("a field"));
+        std::fs::write(files.path().join(name), text).expect("a file");
+    }
+    let other = Kube::start().await;
+    let webhook = Spillway::webhook(other.url())
+        .with("--tls-dir", &files.path().display().to_string())
+        .start()
+        .await;
+    ready(&webhook).await;
+    let mut reviews = connected(&webhook, &kube).await;
+    assert!(reviewed(&mut reviews, &review(&pod(json!({})))).await["patch"].is_string());
+    assert!(other.below("/").is_empty(), "nothing was written: {:?}", other.below("/"));
+}
+
+#[tokio::test]
+async fn after_sigterm_it_is_not_ready_and_still_answers() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).with("--grace", "3").start().await;
+    ready(&webhook).await;
+    webhook.terminate().await;
+    let admin = webhook.admin();
+    eventually("not ready", || async { (admin.get("/ready").await.status == 503).then_some(()) })
+        .await;
+    let mut reviews = connected(&webhook, &kube).await;
+    assert!(reviewed(&mut reviews, &review(&pod(json!({})))).await["patch"].is_string());
+    assert_eq!(webhook.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_review_is_answered_within_5_ms() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).start().await;
+    ready(&webhook).await;
+    let mut reviews = connected(&webhook, &kube).await;
+    let asked = review(&pod(json!({}))).to_string();
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let started = Instant::now();
+        reviews.post(asked.clone()).await;
+        times.push(started.elapsed());
+    }
+    times.sort();
+    let (median, p99) = (times[250], times[495]);
+    eprintln!("a review takes {median:?} (median), {p99:?} (99th percentile)");
+    assert!(median < Duration::from_millis(5), "{median:?}");
+}
