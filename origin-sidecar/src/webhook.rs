@@ -18,6 +18,7 @@ use api::Api;
 use certificates::Plan;
 use clap::Args;
 use events::Events;
+use inject::{Mode, Options};
 use rotation::Source;
 use serve::Reviewer;
 use std::net::SocketAddr;
@@ -27,6 +28,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tls::Certificates;
 use tokio::net::TcpListener;
+
+/// Since when an init container may be restarted for ever: 1.29. An older API server refuses its
+/// probes, and with them every pod.
+const NATIVE_SINCE: u32 = 29;
 
 #[derive(Debug, Clone, Args)]
 pub struct Webhook {
@@ -87,6 +92,7 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         };
         let (listener, listen) = bind("listen", settings.listen)?;
         let (admin_listener, admin) = bind("admin", settings.admin)?;
+        let options = fitting(options, api.as_deref()).await;
         let certificates = Arc::new(Certificates::default());
         let server = Arc::clone(&certificates).server().map_err(Stop::run)?;
         let state = Arc::new(State {
@@ -110,6 +116,25 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         tokio::time::sleep(Duration::from_secs(settings.grace)).await;
         Ok(())
     })
+}
+
+/// With container mode where the API server is too old for native sidecars.
+async fn fitting(options: Options, api: Option<&Api>) -> Options {
+    let Some(api) = api else { return options };
+    match api.minor_version().await {
+        Ok(Some(minor)) if minor < NATIVE_SINCE => {
+            tracing::warn!(minor, "no native sidecars before 1.29: container mode");
+            Options { mode: Mode::Container, ..options }
+        }
+        Ok(_) => options,
+        Err(error) => {
+            tracing::warn!(
+                error,
+                "the version of Kubernetes is not known, taken for 1.29 or later"
+            );
+            options
+        }
+    }
 }
 
 fn source(settings: &Webhook, api: Option<Arc<Api>>) -> Source {

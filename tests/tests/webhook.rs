@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Kube, Reviews, Spillway, eventually, folder, python, trusting};
+use support::{Kube, Reviews, Spillway, eventually, folder, python, run, trusting};
 
 const SECRET: &str = "/api/v1/namespaces/spillway/secrets/spillway-webhook-tls";
 const CONFIGURATION: &str =
@@ -235,6 +235,40 @@ async fn a_folder_of_certificates_is_served_and_the_configuration_left_alone() {
     let mut reviews = connected(&webhook, &kube).await;
     assert!(reviewed(&mut reviews, &review(&pod(json!({})))).await["patch"].is_string());
     assert!(other.below("/").is_empty(), "nothing was written: {:?}", other.below("/"));
+}
+
+#[tokio::test]
+async fn an_api_server_without_native_sidecars_gets_an_ordinary_container() {
+    for (minor, wanted) in [("28", "/spec/containers/-"), ("29+", "/spec/initContainers")] {
+        let kube = cluster().await;
+        kube.put("/version", json!({ "major": "1", "minor": minor }));
+        let webhook = Spillway::webhook(kube.url()).start().await;
+        ready(&webhook).await;
+        let mut reviews = connected(&webhook, &kube).await;
+        let response = reviewed(&mut reviews, &review(&pod(json!({})))).await;
+        let patch: Value =
+            serde_json::from_str(&decoded(response["patch"].as_str().expect("a patch")))
+                .expect("JSON");
+        assert_eq!(patch[0]["path"], wanted, "1.{minor}");
+    }
+}
+
+#[tokio::test]
+async fn every_flag_is_in_the_guide() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/injection.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide");
+    for command in ["webhook", "inject"] {
+        let help = run(&[command, "--help"]).await.output;
+        let words = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+        let flags: Vec<&str> = words.filter(|flag| *flag != "help").collect();
+        assert!(flags.len() > 10, "{command}: {flags:?}");
+        for flag in flags {
+            let written =
+                [format!("`--{flag}`"), format!("`spillway.dev/{flag}`"), format!(" --{flag} ")];
+            let is_there = written.iter().any(|text| guide.contains(text));
+            assert!(is_there, "docs/injection.md lacks --{flag} of {command}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -82,6 +82,18 @@ impl Api {
         }
     }
 
+    /// The minor version of Kubernetes 1, as far as the API server says it.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn minor_version(&self) -> Result<Option<u32>, String> {
+        let (_, version) = self.call(Method::GET, "/version", None).await?;
+        // Some say `29+`.
+        let minor = version["minor"].as_str().unwrap_or_default();
+        let digits = minor.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+        Ok(digits.parse().ok())
+    }
+
     async fn exchange(
         &self,
         method: Method,
