@@ -191,7 +191,7 @@ fn is_free() -> String {
     [
         format!("!variables.everyContainer.exists(c, c.name == '{SIDECAR}' || has(c.ports) && c.ports.exists(p, p.containerPort in [{PROXY_PORT}, {ADMIN_PORT}]))"),
         format!("!variables.volumes.exists(v, v.name in ['{ROUTES_VOLUME}', '{SPOOL_VOLUME}'])"),
-        format!("!object.spec.containers.exists(c, has(c.ports) && c.ports.exists(p, {outward} && !(variables.portName != '' && c.name == variables.app.name && p.containerPort == variables.ports[0].containerPort)))"),
+        format!("!object.spec.containers.exists(c, has(c.ports) && size(c.ports.filter(p, {outward})) > (variables.portName != '' && c.name == variables.app.name ? 1 : 0))"),
         format!("(variables.portName == '' || !variables.app.ports.exists(p, {}) && !variables.handlers.exists(h, {}))", named("variables.renamed"), pointed.join(" || ")),
     ]
     .join(" &&\n")

@@ -2,6 +2,8 @@
 
 mod cases;
 mod command;
+#[path = "../../../inject/tests/pods/generator.rs"]
+mod generator;
 mod golden;
 mod kustomize;
 mod policy;

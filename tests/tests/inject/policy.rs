@@ -1,11 +1,17 @@
 //! The admission policy, carried out by Google's CEL.
 
 use crate::cases::{cases, checked_in, pods, values};
+use crate::generator::a_pod;
 use inject::{Options, Outcome};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use support::{folder, peer, python, run};
+
+/// As many as the evaluator does in about 10 s.
+const RANDOM_PODS: usize = 300;
 
 #[tokio::test]
 async fn the_policy_that_is_checked_in_is_what_the_program_makes_and_is_valid() {
@@ -63,6 +69,22 @@ async fn the_admission_policy_makes_the_same_pods_and_leaves_the_same_pods_alone
         }
     }
     assert!(counts.0 >= 30 && counts.1 >= 15, "injected, left alone: {counts:?}");
+}
+
+#[tokio::test]
+async fn the_admission_policy_agrees_with_the_function_on_pods_of_every_shape() {
+    let mut runner = TestRunner::deterministic();
+    let mut draw = || arriving(a_pod().new_tree(&mut runner).expect("a pod").current());
+    let pods: Vec<Value> = (0..RANDOM_PODS).map(|_| draw()).collect();
+    let inputs: Vec<&Value> = pods.iter().collect();
+    let results = evaluated(&policy(&[]).await, &inputs).await;
+    for (pod, result) in pods.iter().zip(results) {
+        let wanted = match inject::inject(pod, &Options::default()).outcome {
+            Outcome::Injected { pod, .. } => pod,
+            _ => pod.clone(),
+        };
+        assert_eq!(result, wanted, "{pod}");
+    }
 }
 
 /// The API server refuses a pod without any before a policy sees it.
