@@ -117,7 +117,11 @@ impl Document<'_> {
             let line = line.trim();
             line.is_empty() || line.starts_with('#') || line == "---" || line.starts_with("--- #")
         };
-        let head: String = self.text.split_inclusive('\n').take_while(is_kept).collect();
+        let mut head: String = self.text.split_inclusive('\n').take_while(is_kept).collect();
+        // The mark may have had content beside it.
+        if self.text.starts_with("---") && head.is_empty() {
+            head.push_str("---\n");
+        }
         head + &yaml::write(value, self.node.as_ref())
     }
 }

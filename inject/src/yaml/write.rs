@@ -41,7 +41,12 @@ fn map(
         if index > 0 || !is_item {
             indent(text, depth);
         }
-        string(text, key, depth);
+        // A key can't be a block.
+        if is_plain(key) {
+            text.push_str(key)
+        } else {
+            quoted(text, key)
+        }
         text.push(':');
         let like = like.and_then(|like| like.get(key));
         match fields.get(key) {
@@ -118,9 +123,25 @@ fn string(text: &mut String, own: &str, depth: usize) {
     } else if depth > 0 && is_block(own) {
         block(text, own, depth);
     } else {
-        // JSON's strings are YAML's.
-        text.push_str(&Value::from(own).to_string());
+        quoted(text, own);
     }
+}
+
+/// JSON's strings are YAML's, but for characters that YAML 1.1 takes for line breaks or for none
+/// at all.
+fn quoted(text: &mut String, own: &str) {
+    for letter in Value::from(own).to_string().chars() {
+        if is_printable(letter) {
+            text.push(letter);
+        } else {
+            text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        }
+    }
+}
+
+fn is_printable(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// Whether the bare text is a string to every reader of YAML, 1.1 or 1.2.
@@ -141,12 +162,9 @@ fn is_plain(own: &str) -> bool {
 
 /// Whether the text can stand as it is in a literal block.
 fn is_block(own: &str) -> bool {
-    let is_printable = |c: char| {
-        c == '\n' || (!c.is_control() && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}'))
-    };
     own.trim_end_matches('\n').contains('\n')
         && !own.starts_with([' ', '\n'])
-        && own.chars().all(is_printable)
+        && own.chars().all(|letter| letter == '\n' || is_printable(letter))
 }
 
 fn block(text: &mut String, own: &str, depth: usize) {

@@ -1,6 +1,6 @@
 //! The commands themselves: input, output, exit codes.
 
-use crate::cases::{golden, read};
+use crate::cases::{golden, read, values};
 use std::fs;
 use support::{Ended, folder, run};
 
@@ -78,4 +78,14 @@ async fn aliases_that_multiply_end_in_a_fault_and_not_in_memory() {
     let ended = with(&["inject"], &text).await;
     assert_eq!(ended.code, Some(78), "{}", ended.errors);
     assert!(ended.errors.contains("nodes"), "{}", ended.errors);
+}
+
+#[tokio::test]
+async fn a_document_that_begins_on_the_line_of_its_mark_stays_a_document() {
+    let pod = r#"--- {apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a, ports: [{name: http, containerPort: 80}]}]}}"#;
+    let ended = with(&["inject"], &format!("kind: A\n{pod}\n---\nkind: B\n")).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    let kinds: Vec<String> =
+        values(&ended.output).iter().map(|value| value["kind"].to_string()).collect();
+    assert_eq!(kinds, ["\"A\"", "\"Pod\"", "\"B\""]);
 }

@@ -157,6 +157,45 @@ async fn kubectl_reads_the_same_before_and_after() {
     }
 }
 
+/// Texts that some reader of YAML takes for something else.
+fn tricky() -> impl Iterator<Item = String> {
+    let known =
+        ["", "y", "No", "on", "~", "null", "012", "0o7", "0x1", "1e3", "1_0", ".5", "-1", "+1"];
+    let more =
+        ["1:30", "12:30:45", "2026-11-24", "=", "<<", "a: b", "a #b", "- a", "? a", "! a", "&a"];
+    let odd =
+        ["*a", "%a", "@a", "`a", "'", "\"", "\\", " a ", "a\n", "a\nb", "\na", "a\n\n", " a\nb"];
+    let rare = [
+        "\t",
+        "a\tb",
+        "\u{85}",
+        "a\u{2028}b",
+        "\u{7f}",
+        "\u{feff}",
+        "é",
+        "☃",
+        "{a}",
+        "[a]",
+        ", ",
+        "a:",
+    ];
+    known.into_iter().chain(more).chain(odd).chain(rare).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn kubectl_reads_every_tricky_text_as_it_was() {
+    let mut object = serde_json::json!({ "apiVersion": "example.com/v1", "kind": "Texts", "metadata": { "name": "x" } });
+    object["texts"] = tricky().collect();
+    object["keys"] =
+        tricky().map(|text| (text, Value::from(1))).collect::<serde_json::Map<_, _>>().into();
+    let folder = folder();
+    let file = folder.path().join("texts.yaml");
+    fs::write(&file, inject::yaml::write(&object, None)).expect("a file");
+    let read = kubectl_reads(&file).await;
+    assert_eq!(read["texts"], object["texts"]);
+    assert_eq!(read["keys"], object["keys"]);
+}
+
 fn named<'v>(items: &'v Value, name: &str) -> &'v Value {
     let mut items = items.as_array().expect("a list").iter();
     items.find(|item| item["name"] == name).unwrap_or_else(|| panic!("no {name}"))
