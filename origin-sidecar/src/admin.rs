@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Longest a `/drain` call blocks after the delay; a pod's grace period is 30 s by default.
+/// Longest a `/drain` call blocks, its delay included; a pod's grace period is 30 s by default.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// How often a drain looks whether everything is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
@@ -147,6 +147,7 @@ pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
 /// nodes learn of the latter by and by. Until they have, connections still come, and refusing them
 /// would fail requests: they are answered, and told to come back on another connection.
 async fn drain(app: &App, delay: Duration) -> Response<Body> {
+    let until = tokio::time::Instant::now() + DRAIN_MAX;
     app.leave();
     let mut draining = app.draining();
     tokio::select! {
@@ -163,7 +164,7 @@ async fn drain(app: &App, delay: Duration) -> Response<Body> {
         // An answer whose body is under way still has its connection.
         app.metrics.is_idle() && app.metrics.http.connections.get() == 0 && running == 0
     };
-    let drained = tokio::time::timeout(DRAIN_MAX, async {
+    let drained = tokio::time::timeout_at(until, async {
         while !is_idle() {
             tokio::time::sleep(DRAIN_POLL).await;
         }

@@ -36,7 +36,8 @@ impl Network {
         let low = id.to_le_bytes();
         let network = Self { id, block: [198, 18 + (low[1] & 1), low[0]], pods: AtomicU16::new(1) };
         let (bridge, [a, b, c]) = (network.bridge(), network.block);
-        ip(&format!("link add {bridge} type bridge"));
+        // An address of its own: else it changes with the pods, and they go on to use the old one.
+        ip(&format!("link add {bridge} address 02:00:00:00:00:01 type bridge"));
         ip(&format!("addr add {a}.{b}.{c}.1/24 dev {bridge}"));
         ip(&format!("link set {bridge} up"));
         network
