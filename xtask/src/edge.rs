@@ -67,7 +67,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             out: out.unwrap_or_else(|| root.join("edge-worker/build")),
         }
     };
-    require_wasm_target()?;
+    setup::rust_target(TARGET)?;
     setup::npm(&root)?;
     build(&root, &bundle)
 }
@@ -132,22 +132,6 @@ fn compiled_rules(file: &Path) -> Result<String> {
 
 fn cases_json(root: &Path) -> Result<String> {
     Ok(cases_wasm::load::cases(&root.join("tests/cases"))?.to_string())
-}
-
-fn require_wasm_target() -> Result<()> {
-    let mut query = Command::new("rustc");
-    let output = query.args(["--print", "target-libdir", "--target", TARGET]).output();
-    let output = output.map_err(|why| format!("rustc: {why}"))?;
-    let libdir = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    if output.status.success() && libdir.is_dir() {
-        return Ok(());
-    }
-    step("rustup target add", || {
-        let mut rustup = Command::new("rustup");
-        rustup.args(["target", "add", TARGET]).finish().map_err(|why| {
-            format!("{why}\n  the Rust toolchain has no standard library for {TARGET}")
-        })
-    })
 }
 
 fn report(index_js: &Path, index_wasm: &Path) -> Result<()> {

@@ -3,10 +3,13 @@
 
 use std::{env, process::ExitCode};
 
+mod archive;
 mod bench;
 mod dashboard;
 mod demo;
 mod edge;
+mod image;
+mod sbom;
 mod setup;
 mod suite;
 
@@ -15,6 +18,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test           everything CI runs
   bench offload  jobs beside boto3 and Celery, in CPU time
   edge           build the edge worker (what wrangler calls)
+  image          the container image, without Docker
   dashboard      write k8s/dashboard/spillway.json";
 
 fn main() -> ExitCode {
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "test" => suite::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
+        Some((command, rest)) if command == "image" => image::run(rest),
         Some((command, rest)) if command == "dashboard" => dashboard::run(rest),
         _ => Err(USAGE.to_owned()),
     };

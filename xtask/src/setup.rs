@@ -8,7 +8,7 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// What the tests have on the other side, in Python; one version of each, so that everybody tests
 /// against the same.
-const PEERS: [&str; 11] = [
+const PEERS: [&str; 12] = [
     // SQS, S3 and STS in memory.
     "moto[server]==5.2.5",
     // SQS again, independent of moto and closer to it in other places.
@@ -28,6 +28,8 @@ const PEERS: [&str; 11] = [
     "jsonpatch==1.48",
     // Reads its time limit from the workers' manifest.
     "gunicorn==27.0.1",
+    // The schema of the bill of materials.
+    "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
 
 pub(crate) fn root() -> PathBuf {
@@ -53,6 +55,20 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
         say(&format!("{what}: done in {seconds} s"));
     }
     Ok(())
+}
+
+/// The standard library for another target, from rustup where it is not there.
+pub(crate) fn rust_target(target: &str) -> Result<()> {
+    let output =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
+    let output = output.map_err(|why| format!("rustc: {why}"))?;
+    let library = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if output.status.success() && library.is_dir() {
+        return Ok(());
+    }
+    let what = format!("rustup target add {target}");
+    run(&what, Command::new("rustup").args(["target", "add", target]))
+        .map_err(|why| format!("{why}\nThe Rust toolchain has no standard library for {target}."))
 }
 
 /// `npm ci` where the lock file is newer than what is installed. npm itself runs under any Node:

@@ -35,10 +35,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     count.check("clippy", &mut cargo(&clippy));
     count.check("the program under test", &mut cargo(&["build", "--package", "origin-sidecar"]));
+    container(&mut count);
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests
         .env("SPILLWAY_BIN", setup::target(&root).join("debug/spillway"))
-        .env("SPILLWAY_MOTO", &moto);
+        .env("SPILLWAY_MOTO", &moto)
+        .env("SPILLWAY_IMAGE", crate::image::file());
     count.run("Rust tests", &mut tests, rust_result);
     count.run("100,000 simulated schedules of jobs", &mut simulation(cargo), rust_result);
     if let Err(error) = crate::edge::run(&[]) {
@@ -59,6 +61,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     count.run("the example application", &mut market, python_result);
     say(&format!("took {} s", started.elapsed().as_secs()));
     count.finish()
+}
+
+/// The image, and what its tests and those of Kubernetes have on the other side.
+fn container(count: &mut Count) {
+    for (name, package, variable) in [
+        ("skopeo", "skopeo", "SPILLWAY_SKOPEO"),
+        ("prometheus", "prometheus", "SPILLWAY_PROMETHEUS"),
+        ("ip", "iproute2", "SPILLWAY_IP"),
+    ] {
+        if let Err(error) = setup::program(&[name], package, variable) {
+            count.broken(&error);
+        }
+    }
+    if let Err(error) = crate::image::run(&["--quick".to_owned()]) {
+        count.broken(&error);
+    }
 }
 
 /// Optimised, as a schedule takes 14 ms otherwise and not 1 ms; without SQS and S3, whose libraries

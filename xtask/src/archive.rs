@@ -1,0 +1,143 @@
+//! Files become an OCI image in one archive: `docker load`, `podman load` and `skopeo` read it.
+//! The same files give the same bytes, whenever and by whom.
+
+use crate::setup::{self, Result};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::env::consts::ARCH;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Whom the program runs as; distroless images call this user `nonroot`.
+const USER: &str = "65532:65532";
+const NAME: &str = "spillway";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Something that is stored under its own hash.
+struct Blob {
+    digest: String,
+    size: usize,
+}
+
+impl Blob {
+    /// How other parts of the image name it.
+    fn descriptor(&self, kind: &str) -> Value {
+        json!({
+            "mediaType": format!("application/vnd.oci.image.{kind}"),
+            "digest": format!("sha256:{}", self.digest),
+            "size": self.size,
+        })
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.digest)
+    }
+}
+
+/// Writes the archive; its length.
+pub(crate) fn write(folder: &Path, files: &Path, archive: &Path) -> Result<u64> {
+    let layout = folder.join("layout");
+    let blobs = layout.join("blobs/sha256");
+    if layout.exists() {
+        fs::remove_dir_all(&layout).map_err(|why| format!("{}: {why}", layout.display()))?;
+    }
+    fs::create_dir_all(&blobs).map_err(|why| format!("{}: {why}", blobs.display()))?;
+    let plain = folder.join("layer.tar");
+    tar(files, &plain)?;
+    let unpacked = hash(&read(&plain)?);
+    let layer = keep(&blobs, &compressed(&plain)?)?;
+    let configuration = keep(&blobs, configuration(&unpacked).to_string().as_bytes())?;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": configuration.descriptor("config.v1+json"),
+        "layers": [layer.descriptor("layer.v1.tar+gzip")],
+    });
+    let manifest = keep(&blobs, manifest.to_string().as_bytes())?;
+    let mut entry = manifest.descriptor("manifest.v1+json");
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": VERSION });
+    put(&layout, "index.json", &json!({ "schemaVersion": 2, "manifests": [entry] }))?;
+    put(&layout, "oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))?;
+    // What `docker load` looks for.
+    let docker = json!([{
+        "Config": configuration.path(),
+        "RepoTags": [format!("{NAME}:{VERSION}")],
+        "Layers": [layer.path()],
+    }]);
+    put(&layout, "manifest.json", &docker)?;
+    tar(&layout, archive)?;
+    let length =
+        fs::metadata(archive).map_err(|why| format!("{}: {why}", archive.display()))?.len();
+    Ok(length)
+}
+
+fn configuration(layer: &str) -> Value {
+    let architecture = if ARCH == "aarch64" { "arm64" } else { "amd64" };
+    json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {
+            "User": USER,
+            "Entrypoint": ["/spillway"],
+            "Labels": {
+                "org.opencontainers.image.title": NAME,
+                "org.opencontainers.image.version": VERSION,
+                "org.opencontainers.image.licenses": "Apache-2.0",
+            },
+        },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
+    })
+}
+
+/// A folder as a tar that does not tell who made it when.
+fn tar(folder: &Path, archive: &Path) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--format=ustar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0"])
+        .args(["--numeric-owner"])
+        .arg("--file")
+        .arg(archive)
+        .arg("--directory")
+        .arg(folder)
+        .args(names(folder)?);
+    setup::run(&format!("tar {}", archive.display()), &mut tar)
+}
+
+/// What lies in a folder: named, so that no `./` gets in front.
+fn names(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    let mut names: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().into())).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn compressed(file: &Path) -> Result<Vec<u8>> {
+    let output = Command::new("gzip").args(["--no-name", "--best", "--stdout"]).arg(file).output();
+    let output = output.map_err(|why| format!("gzip: {why}"))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!("gzip: {}", output.status))
+    }
+}
+
+fn keep(blobs: &Path, bytes: &[u8]) -> Result<Blob> {
+    let digest = hash(bytes);
+    let path = blobs.join(&digest);
+    fs::write(&path, bytes).map_err(|why| format!("{}: {why}", path.display()))?;
+    Ok(Blob { digest, size: bytes.len() })
+}
+
+fn put(layout: &Path, name: &str, content: &Value) -> Result<()> {
+    let path = layout.join(name);
+    fs::write(&path, content.to_string()).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
