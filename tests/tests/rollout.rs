@@ -235,11 +235,11 @@ async fn no_request_fails_in_twenty_rollouts_under_load() {
     let mut ending = JoinSet::new();
     for _ in 0..ROLLOUTS {
         // maxSurge 1, maxUnavailable 0.
-        for at in 0..PODS {
+        for pod in &mut pods {
             let new = Pod::start(&network, &rules, files.path()).await;
             let address = new.network.address;
             endpoints.later(move |all| all.push(address));
-            let old = std::mem::replace(&mut pods[at], new);
+            let old = std::mem::replace(pod, new);
             let address = old.network.address;
             endpoints.later(move |all| all.retain(|one| *one != address));
             ending.spawn(old.end());

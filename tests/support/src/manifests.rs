@@ -40,7 +40,7 @@ fn text(bytes: &[u8]) -> String {
 /// # Panics
 /// When it is not YAML.
 pub async fn yaml(input: &str) -> Vec<Value> {
-    let read = "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.stdin) if d], sys.stdout)";
+    let read = "import json, sys, yaml; json.dump([d for d in yaml.load_all(sys.stdin, yaml.CSafeLoader) if d], sys.stdout)";
     let output = filter("python", &["-c", read], input).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")

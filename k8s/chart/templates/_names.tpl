@@ -1,0 +1,59 @@
+{{- define "spillway.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "spillway.injector" -}}
+{{ .Release.Name }}-injector
+{{- end }}
+
+{{- define "spillway.consumer" -}}
+{{ .Release.Name }}-consumer
+{{- end }}
+
+{{- define "spillway.labels" -}}
+app.kubernetes.io/part-of: spillway
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* The restricted profile; the image's user. */}}
+{{- define "spillway.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "spillway.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "spillway.probes" -}}
+startupProbe:
+  httpGet: {path: /startup, port: spillway-admin}
+  periodSeconds: 1
+  failureThreshold: 60
+readinessProbe:
+  httpGet: {path: /ready, port: spillway-admin}
+  periodSeconds: 5
+livenessProbe:
+  httpGet: {path: /live, port: spillway-admin}
+  periodSeconds: 10
+{{- end }}
+
+{{/* What the sidecars of injection.sidecar get, by the program's flag and a pod's annotation. */}}
+{{- define "spillway.sidecar" -}}
+{{- with .Values.injection.sidecar -}}
+image: {{ include "spillway.image" $ }}
+rules: {{ .rules }}
+env-config: {{ .envConfig | quote }}
+env-secret: {{ .envSecret | quote }}
+cpu-request: {{ .cpuRequest | quote }}
+cpu-limit: {{ .cpuLimit | quote }}
+memory-request: {{ .memoryRequest | quote }}
+memory-limit: {{ .memoryLimit | quote }}
+{{- end }}
+{{- end }}

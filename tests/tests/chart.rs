@@ -1,0 +1,206 @@
+//! The Helm chart: rendered by Helm itself with the values of different people.
+
+use serde_json::{Value, json};
+use support::{Manifests, VERSIONS, containers, run, yaml};
+
+const QUEUE: &str = "sqs:https://sqs.eu-west-1.amazonaws.com/000000000000/reports";
+
+/// What people may want, by name.
+fn wishes() -> Vec<(&'static str, Value)> {
+    let app = json!({
+        "image": "market:1.0.0",
+        "env": [{ "name": "MARKET_HOST", "value": "127.0.0.1" }],
+        "resources": { "requests": { "cpu": "500m", "memory": "96Mi" } },
+    });
+    let consumer = json!({
+        "enabled": true,
+        "app": app,
+        "queues": { "reports": QUEUE },
+        "results": "s3://results",
+        "upstreams": { "app-a": "http://market-a" },
+        "envConfig": "spillway-settings",
+    });
+    let mut scaled = consumer.clone();
+    scaled["keda"] = json!({ "enabled": true, "awsRegion": "eu-west-1" });
+    let all = json!({ "podMonitor": true, "rules": true, "dashboard": true });
+    vec![
+        ("nothing said", json!({})),
+        (
+            "a certificate of cert-manager, and no pod without its sidecar",
+            json!({
+                "injection": {
+                    "failurePolicy": "Fail",
+                    "certificates": "cert-manager",
+                    "issuer": { "kind": "ClusterIssuer", "name": "internal" },
+                    "sidecar": { "cpuLimit": "2", "envSecret": "spillway" },
+                },
+            }),
+        ),
+        ("workers only", json!({ "injection": { "by": "none" }, "consumer": consumer })),
+        ("all of it", json!({ "monitoring": all, "consumer": scaled })),
+    ]
+}
+
+async fn chart(values: &Value) -> Manifests {
+    Manifests::chart(values).await.unwrap_or_else(|why| panic!("{values}: {why}"))
+}
+
+#[tokio::test]
+async fn whatever_somebody_wishes_an_api_server_of_every_version_takes_it() {
+    for (name, values) in wishes() {
+        let manifests = chart(&values).await;
+        assert!(!manifests.documents.is_empty(), "{name}");
+        assert_eq!(manifests.faults(&VERSIONS).await, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn helm_has_nothing_against_the_chart() {
+    let lint = "import json, sys\nfrom helm_python.chart import lint\n\
+        print(json.dumps([m for m in lint('../k8s/chart')['messages'] if m['severity'] > 1]))";
+    // An icon is recommended, at severity 1: there is none.
+    assert_eq!(support::python(lint, &[]).await, "[]");
+}
+
+#[tokio::test]
+async fn wrong_values_are_refused_before_anything_is_rendered() {
+    let consumer = |more: Value| {
+        let mut consumer = wishes()[3].1["consumer"].clone();
+        for (key, value) in more.as_object().expect("keys") {
+            consumer[key] = value.clone();
+        }
+        json!({ "consumer": consumer })
+    };
+    for (values, said) in [
+        (json!({ "injektion": {} }), "injektion"),
+        (json!({ "injection": { "failurepolicy": "Fail" } }), "failurepolicy"),
+        (json!({ "injection": { "failurePolicy": "Maybe" } }), "failurePolicy"),
+        (json!({ "injection": { "replicas": 0 } }), "replicas"),
+        (json!({ "injection": { "by": "magic" } }), "by"),
+        (json!({ "injection": { "certificates": "cert-manager" } }), "needs an issuer"),
+        (json!({ "injection": { "sidecar": { "cpuLimit": "two" } } }), "cpuLimit"),
+        (
+            json!({ "injection": { "resources": { "limits": { "cpu": "1", "memory": "1Gi", "gpu": "1" } } } }),
+            "gpu",
+        ),
+        (json!({ "monitoring": { "podMonitor": "yes" } }), "podMonitor"),
+        (json!({ "consumer": { "enabled": true } }), "image"),
+        (consumer(json!({ "results": "" })), "results"),
+        (consumer(json!({ "queues": {} })), "queues"),
+        (
+            consumer(json!({ "queues": { "reports": "https://sqs.eu-west-1.amazonaws.com/0/q" } })),
+            "reports",
+        ),
+        (consumer(json!({ "queues": { "reports": "file:/queue" } })), "is not in SQS"),
+        (consumer(json!({ "keda": { "enabled": true, "awsRegion": "" } })), "awsRegion"),
+        (consumer(json!({ "app": { "name": "mine", "image": "market" } })), "app"),
+    ] {
+        match Manifests::chart(&values).await {
+            Ok(_) => panic!("taken: {values}"),
+            Err(why) => assert!(why.contains(said), "{values}: {why}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_pods_of_namespaces_that_ask_depend_on_the_webhook() {
+    for (policy, values) in
+        [("Ignore", json!({})), ("Fail", json!({ "injection": { "failurePolicy": "Fail" } }))]
+    {
+        let manifests = chart(&values).await;
+        let webhook =
+            &manifests.one("MutatingWebhookConfiguration", "spillway-injector")["webhooks"][0];
+        assert_eq!(webhook["failurePolicy"], policy);
+        let selector = &webhook["namespaceSelector"];
+        assert_eq!(selector["matchLabels"], json!({ "spillway.dev/inject": "enabled" }));
+        let never = &selector["matchExpressions"][0];
+        assert_eq!(
+            (&never["operator"], &never["values"]),
+            (&json!("NotIn"), &json!(["kube-system", "spillway-system"]))
+        );
+        assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["values"], json!(["disabled"]));
+        let service = &webhook["clientConfig"]["service"];
+        let name = service["name"].as_str().expect("a name");
+        let pods = &manifests.one("Deployment", "spillway-injector")["spec"]["template"];
+        let selected = &manifests.one("Service", name)["spec"]["selector"];
+        let label = &pods["metadata"]["labels"]["app.kubernetes.io/name"];
+        assert_eq!(selected["app.kubernetes.io/name"], *label);
+        assert!(manifests.of("PodDisruptionBudget").count() == 1);
+    }
+}
+
+#[tokio::test]
+async fn the_webhook_may_do_no_more_than_keep_its_own_certificate_and_tell_events() {
+    for (name, values) in wishes() {
+        let manifests = chart(&values).await;
+        for role in manifests.of("Role").chain(manifests.of("ClusterRole")) {
+            for rule in role["rules"].as_array().expect("rules") {
+                assert!(!rule.to_string().contains('*'), "{name}: {rule}");
+                let is_named = rule["resourceNames"] == json!(["spillway-injector"]);
+                let is_event = rule["resources"] == json!(["events"]);
+                assert!(is_named || is_event, "{name}: {rule}");
+            }
+        }
+    }
+    let given = &chart(&wishes()[1].1).await;
+    assert_eq!(given.of("Role").count(), 0, "cert-manager keeps the certificate");
+    let pod = &given.one("Deployment", "spillway-injector")["spec"]["template"]["spec"];
+    let secret = &given.one("Certificate", "spillway-injector")["spec"]["secretName"];
+    assert_eq!(pod["volumes"][0]["secret"]["secretName"], *secret);
+    assert!(pod["containers"][0]["args"].to_string().contains("--tls-dir=/etc/spillway/tls"));
+}
+
+#[tokio::test]
+async fn what_is_said_of_the_sidecars_reaches_the_webhook_by_its_flags() {
+    let values = json!({ "image": { "repository": "here/spillway", "tag": "9" }, "injection": { "sidecar": { "memoryLimit": "1Gi" } } });
+    let manifests = chart(&values).await;
+    let pod = &manifests.one("Deployment", "spillway-injector")["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].to_string();
+    for flag in ["--image=here/spillway:9", "--rules=spillway-routes", "--memory-limit=1Gi"] {
+        assert!(arguments.contains(flag), "{flag}: {arguments}");
+    }
+    assert!(!arguments.contains("--cpu-limit"), "the program's own default: {arguments}");
+}
+
+#[tokio::test]
+async fn every_container_of_ours_is_restricted_and_its_arguments_are_the_programs() {
+    let commands = run(&["--help"]).await.output;
+    for (name, values) in wishes() {
+        for pod in chart(&values).await.pods() {
+            assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+            for container in containers(pod).filter(|one| one["name"] == "spillway") {
+                assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{name}");
+                assert!(container["resources"]["requests"]["cpu"].is_string(), "{name}");
+                let arguments: Vec<&str> = container["args"]
+                    .as_array()
+                    .expect("arguments")
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .collect();
+                if arguments[0] == "webhook" && !commands.contains("webhook") {
+                    // The command comes with injection; its flags are checked from then on.
+                    continue;
+                }
+                let ended = run(&[&arguments[..], &["--help"]].concat()).await;
+                assert_eq!(ended.code, Some(0), "{name}: {arguments:?}: {}", ended.errors);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn alerts_and_dashboard_are_those_of_the_repository() {
+    let manifests = chart(&wishes()[3].1).await;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("a file");
+    let mut groups = Vec::new();
+    for file in ["recording", "requests", "jobs"] {
+        let rules = yaml(&read(&format!("k8s/alerts/{file}.yaml"))).await.remove(0);
+        groups.extend(rules["groups"].as_array().expect("groups").clone());
+    }
+    assert_eq!(manifests.one("PrometheusRule", "spillway")["spec"]["groups"], json!(groups));
+    let shown = &manifests.one("ConfigMap", "spillway-dashboard")["data"]["spillway.json"];
+    let shown: Value = serde_json::from_str(shown.as_str().expect("text")).expect("JSON");
+    let own: Value = serde_json::from_str(&read("k8s/dashboard/spillway.json")).expect("JSON");
+    assert_eq!(shown, own);
+}
