@@ -204,3 +204,23 @@ async fn alerts_and_dashboard_are_those_of_the_repository() {
     let own: Value = serde_json::from_str(&read("k8s/dashboard/spillway.json")).expect("JSON");
     assert_eq!(shown, own);
 }
+
+#[tokio::test]
+async fn the_guides_values_and_rules_are_taken_as_they_stand() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kubernetes.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide");
+    let block = |fence: &str| {
+        let text = guide.split_once(fence).expect("the block").1;
+        text.split("```").next().expect("its end").to_owned()
+    };
+    let mut values = yaml(&block("```yaml\n# workers.yaml")).await.remove(0);
+    let plain = chart(&values).await;
+    assert_eq!(plain.faults(&VERSIONS).await, Vec::<String>::new());
+    assert_eq!(plain.of("Deployment").count(), 1);
+    values["consumer"]["keda"] = json!({ "enabled": true, "awsRegion": "eu-west-1" });
+    let scaled = chart(&values).await;
+    assert_eq!(scaled.faults(&VERSIONS).await, Vec::<String>::new());
+    assert_eq!(scaled.of("ScaledObject").count(), 1);
+    let rules = rules::file::check(&block("```toml\n"));
+    assert!(rules.is_ok(), "{rules:?}");
+}
