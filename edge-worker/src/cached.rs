@@ -102,10 +102,10 @@ async fn expired(
         return forward(call, plan, address, fetched, Miss::Stale, Vec::new());
     };
     let body = found.split()?;
-    let found = found.renewed(judgement.clone(), &fields)?;
+    let found = found.renewed((*judgement).clone(), &fields)?;
     // A cache behind us may have confirmed an old answer because its own origin failed.
     let age = judgement.entry.age(js::now()) / 1000;
-    keep(call, address, judgement, fields, body, Vec::new());
+    keep(call, address, *judgement, fields, body, Vec::new());
     from_entry(call, &found, age, &behind(way, CacheStatus::Revalidated)).await
 }
 
@@ -218,7 +218,7 @@ async fn renew_now(call: &Call, plan: &mut Plan<'static>, address: &str) -> Resu
         Fetched::Confirmed { judgement, fields, .. } => {
             let body = found.split()?;
             found.discard();
-            store::keep(address, &head, judgement, &fields, &body, &[]).await
+            store::keep(address, &head, *judgement, &fields, &body, &[]).await
         }
         Fetched::New(response) => {
             found.discard();

@@ -23,7 +23,7 @@ const NOT_UPDATED: [&str; 6] = [
 pub(crate) enum Fetched {
     /// The stored answer was confirmed; its fields with those of the 304, and their judgement.
     Confirmed {
-        judgement: Judgement,
+        judgement: Box<Judgement>,
         fields: Vec<(String, String)>,
         way: Option<String>,
     },
@@ -80,6 +80,7 @@ pub(crate) async fn fetch(
         // Confirmed, but by its new fields not to be kept: the body is good for this one answer.
         if let Ok(judgement) = judge(plan, &head, &confirmed, js::now()) {
             let way = response.headers().get("cache-status")?;
+            let judgement = Box::new(judgement);
             return Ok(Fetched::Confirmed { judgement, fields, way });
         }
         return match ask(call, plan, None).await? {
