@@ -3,6 +3,6 @@
 
 pub mod flights;
 pub mod purge;
-mod segmented;
+pub mod segmented;
 pub mod store;
 pub mod varies;

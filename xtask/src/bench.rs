@@ -1,4 +1,4 @@
-//! `cargo xtask bench offload`: builds everything as it is released, installs the peers, compares.
+//! `cargo xtask bench offload|cache`: builds everything as it is released, installs the peers, compares.
 
 use crate::setup::{self, Result};
 use std::path::{Path, PathBuf};
