@@ -19,7 +19,7 @@ fn an_option() -> impl Strategy<Value = Options> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn uninject_gives_back_exactly_what_there_was(pod in a_pod(), options in an_option()) {
