@@ -145,10 +145,8 @@ fn given(options: &Options) -> Vec<(String, String)> {
         let path = format!("object.metadata.{of}");
         (format!("variables.{of}"), format!("has({path}) ? {path} : {{}}"))
     };
-    let (args, words) = annotated("args", "''");
+    let (args, words) = annotated("args", &quoted(&options.args.join(" ")));
     let words = format!("({words}).replace('\\n', ' ').split(' ').filter(w, w != '')");
-    let defaults = expression(&json!(options.args), 0);
-    let key = quoted(&format!("{PREFIX}args"));
     let mut all = vec![
         present("labels"),
         present("annotations"),
@@ -170,7 +168,7 @@ fn given(options: &Options) -> Vec<(String, String)> {
         annotated("spool", &quoted(&options.spool)),
         annotated("port", &quoted(PORT_NAME)),
         annotated("container", "''"),
-        (args, format!("{key} in variables.annotations ? {words} : {defaults}")),
+        (args, words),
     ];
     let is_good = |(name, form): (&str, Form)| {
         let key = quoted(&format!("{PREFIX}{name}"));

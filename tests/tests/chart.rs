@@ -224,3 +224,21 @@ async fn the_guides_values_and_rules_are_taken_as_they_stand() {
     let rules = rules::file::check(&block("```toml\n"));
     assert!(rules.is_ok(), "{rules:?}");
 }
+
+#[tokio::test]
+async fn the_policy_of_the_chart_is_the_programs_with_the_charts_defaults() {
+    let sidecar = json!({ "cpuLimit": "2", "envSecret": "spillway", "rules": "own-routes" });
+    let wanted = json!({ "injection": { "by": "policy", "sidecar": sidecar } });
+    let manifests = chart(&wanted).await;
+    let is_policy = |one: &&Value| one["kind"] == "MutatingAdmissionPolicy";
+    let rendered = manifests.documents.iter().find(is_policy).expect("a policy");
+    let variables = rendered["spec"]["variables"].as_array().expect("variables");
+    let image = variables.iter().find(|one| one["name"] == "image").expect("the image");
+    let image = image["expression"].as_str().and_then(|text| text.rsplit('\'').nth(1));
+    let flags = ["--cpu-limit=2", "--env-secret=spillway", "--rules=own-routes", "--image"];
+    let mut arguments = vec!["inject", "--policy"];
+    arguments.extend(flags.iter().copied().chain(image));
+    let printed = run(&arguments).await;
+    assert_eq!(printed.code, Some(0), "{}", printed.errors);
+    assert_eq!(rendered["spec"], yaml(&printed.output).await[0]["spec"]);
+}

@@ -215,6 +215,21 @@ async fn two_replicas_share_one_ca_and_rotate_it_without_a_failed_handshake() {
 }
 
 #[tokio::test]
+async fn an_empty_secret_is_filled_and_keeps_its_labels() {
+    let kube = cluster().await;
+    let labels = json!({ "app.kubernetes.io/managed-by": "Helm" });
+    kube.put(
+        SECRET,
+        json!({ "metadata": { "name": "made-by-helm", "labels": labels }, "type": "Opaque" }),
+    );
+    let webhook = Spillway::webhook(kube.url()).start().await;
+    ready(&webhook).await;
+    let secret = kube.get(SECRET).expect("the Secret");
+    assert_eq!(secret["metadata"]["labels"], labels);
+    assert!(secret["data"]["tls.crt"].is_string(), "{secret}");
+}
+
+#[tokio::test]
 async fn a_folder_of_certificates_is_served_and_the_configuration_left_alone() {
     let kube = cluster().await;
     // Made by another webhook's own CA, put down as cert-manager would.

@@ -57,7 +57,8 @@ impl Source {
                 certificates.serve(&read("tls.crt")?, &read("tls.key")?)
             }
             Self::Own { api, secret, configuration, plan } => {
-                let (version, kept) = read(api, secret).await?;
+                let found = read(api, secret).await?;
+                let kept = found.as_ref().and_then(|secret| kept(&secret["data"]));
                 if let Some(kept) = &kept {
                     // Before any step: what is next to be served must be known by then.
                     publish(api, configuration, &kept.bundle()).await?;
@@ -66,7 +67,7 @@ impl Source {
                 let changed = plan.step(kept.as_ref(), now).map_err(|error| error.to_string())?;
                 let Some(kept) = changed.as_ref().or(kept.as_ref()) else { return Ok(()) };
                 if changed.is_some() {
-                    write(api, secret, version, kept).await?;
+                    write(api, secret, found, kept).await?;
                     publish(api, configuration, &kept.bundle()).await?;
                     tracing::info!(made_at = kept.serving.made_at, "certificates changed");
                 }
@@ -76,35 +77,30 @@ impl Source {
     }
 }
 
-/// The Secret's version, if there is one, and what it holds, if it is ours.
-async fn read(api: &Api, path: &str) -> Result<(Option<String>, Option<Kept>), String> {
+/// The Secret, if there is one; whoever made it may have left it empty.
+async fn read(api: &Api, path: &str) -> Result<Option<Value>, String> {
     match api.call(Method::GET, path, None).await? {
-        (200, secret) => {
-            let version = secret["metadata"]["resourceVersion"].as_str().map(str::to_owned);
-            Ok((version, kept(&secret["data"])))
-        }
-        (404, _) => Ok((None, None)),
+        (200, secret) => Ok(Some(secret)),
+        (404, _) => Ok(None),
         (status, answer) => Err(format!("GET {path}: {status} {}", answer["message"])),
     }
 }
 
-/// Creates or replaces it, unless another replica was quicker; then the next look finds its work.
-async fn write(api: &Api, path: &str, version: Option<String>, kept: &Kept) -> Result<(), String> {
+/// Creates or changes it, unless another replica was quicker; then the next look finds its work.
+async fn write(api: &Api, path: &str, found: Option<Value>, kept: &Kept) -> Result<(), String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let mut secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": { "name": name },
-        "type": "Opaque",
-        "data": data(kept),
+    let (method, path) = if found.is_some() { (Method::PUT, path) } else { (Method::POST, folder) };
+    // Its labels and its version stay: Helm knows its own by the former, and a change in between
+    // shows by the latter.
+    let mut secret = found.unwrap_or_else(|| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name },
+            "type": "Opaque",
+        })
     });
-    let (method, path) = match &version {
-        Some(version) => {
-            secret["metadata"]["resourceVersion"] = version.as_str().into();
-            (Method::PUT, path)
-        }
-        None => (Method::POST, folder),
-    };
+    secret["data"] = data(kept);
     match api.call(method, path, Some(&secret)).await? {
         (200 | 201, _) => Ok(()),
         (409, _) => Err("another replica changed the Secret at the same time".to_owned()),
