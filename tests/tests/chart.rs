@@ -1,7 +1,8 @@
 //! The Helm chart: rendered by Helm itself with the values of different people.
 
+use base64::Engine as _;
 use serde_json::{Value, json};
-use support::{Manifests, VERSIONS, containers, run, yaml};
+use support::{Kube, Manifests, Spillway, VERSIONS, containers, eventually, run, trusting, yaml};
 
 const QUEUE: &str = "sqs:https://sqs.eu-west-1.amazonaws.com/000000000000/reports";
 
@@ -164,7 +165,6 @@ async fn what_is_said_of_the_sidecars_reaches_the_webhook_by_its_flags() {
 
 #[tokio::test]
 async fn every_container_of_ours_is_restricted_and_its_arguments_are_the_programs() {
-    let commands = run(&["--help"]).await.output;
     for (name, values) in wishes() {
         for pod in chart(&values).await.pods() {
             assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
@@ -177,15 +177,76 @@ async fn every_container_of_ours_is_restricted_and_its_arguments_are_the_program
                     .iter()
                     .filter_map(Value::as_str)
                     .collect();
-                if arguments[0] == "webhook" && !commands.contains("webhook") {
-                    // The command comes with injection; its flags are checked from then on.
-                    continue;
-                }
                 let ended = run(&[&arguments[..], &["--help"]].concat()).await;
                 assert_eq!(ended.code, Some(0), "{name}: {arguments:?}: {}", ended.errors);
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_admission_policy_is_the_repositorys_with_what_is_said_of_the_sidecars() {
+    let given = json!({ "cpuLimit": "2", "memoryLimit": "1Gi", "envSecret": "spillway", "rules": "our-routes" });
+    let values = json!({
+        "image": { "repository": "here/spillway", "tag": "9" },
+        "injection": { "by": "policy", "failurePolicy": "Fail", "sidecar": given },
+    });
+    let manifests = chart(&values).await;
+    // The kind is there from 1.36 on.
+    assert_eq!(manifests.faults(&["1.36", "1.37"]).await, Vec::<String>::new());
+    assert_eq!(manifests.documents.len(), 2, "policy and binding, nothing that runs");
+    // What the program itself makes of the same wishes.
+    let own = run(&[
+        "inject",
+        "--policy",
+        "--image=here/spillway:9",
+        "--cpu-limit=2",
+        "--memory-limit=1Gi",
+        "--env-secret=spillway",
+        "--rules=our-routes",
+    ])
+    .await;
+    let own = yaml(&own.output.replace("failurePolicy: Ignore", "failurePolicy: Fail")).await;
+    assert_eq!(manifests.documents, own);
+}
+
+#[tokio::test]
+async fn the_webhook_that_the_chart_starts_is_the_one_that_its_configuration_calls() {
+    let manifests = chart(&json!({})).await;
+    let kube = Kube::start().await;
+    let name = "spillway-injector";
+    let secret = format!("/api/v1/namespaces/spillway-system/secrets/{name}");
+    let own = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    let own = format!("{own}/{name}");
+    kube.put(&secret, manifests.one("Secret", name).clone());
+    kube.put(&own, manifests.one("MutatingWebhookConfiguration", name).clone());
+    let pod = &manifests.one("Deployment", name)["spec"]["template"]["spec"];
+    let mut setup = Spillway::webhook(kube.url());
+    for argument in pod["containers"][0]["args"].as_array().expect("arguments").iter().skip(1) {
+        let argument = argument.as_str().expect("text").trim_start_matches("--");
+        let (flag, value) = argument.split_once('=').expect("a value");
+        // The ports of a pod, which the test has none of.
+        if !["listen", "admin"].contains(&flag) {
+            setup = setup.with(&format!("--{flag}"), value);
+        }
+    }
+    let webhook = setup.start().await;
+    let bundle = eventually("the configuration has the CA", || async {
+        let hook = kube.get(&own)?["webhooks"][0].clone();
+        hook["clientConfig"]["caBundle"].as_str().map(str::to_owned)
+    })
+    .await;
+    let ca = base64::engine::general_purpose::STANDARD.decode(bundle).expect("base64");
+    let ca = String::from_utf8(ca).expect("PEM");
+    let service = &manifests.one("MutatingWebhookConfiguration", name)["webhooks"][0]["clientConfig"]
+        ["service"];
+    let host = format!(
+        "{}.{}.svc",
+        service["name"].as_str().expect("a name"),
+        service["namespace"].as_str().expect("a namespace")
+    );
+    trusting(webhook.address(), &ca, &host).await.expect("a certificate for the Service's name");
+    assert!(kube.get(&secret).expect("the Secret")["data"]["tls.key"].is_string());
 }
 
 #[tokio::test]
