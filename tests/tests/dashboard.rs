@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::{App, Client, Prometheus, Reply, Setup, Spillway, eventually, folder};
+use support::{App, Client, Prometheus, Reply, Setup, Spillway, eventually, folder, system};
 use tokio::task::JoinHandle;
 
 /// Of every feature that has a metric, one.
@@ -212,7 +212,7 @@ async fn promtool_has_nothing_against_the_metrics() {
         let folder = folder();
         let file = folder.path().join("metrics");
         std::fs::write(&file, page).expect("a temporary file");
-        let output = tokio::process::Command::new("promtool")
+        let output = tokio::process::Command::new(system("promtool", "SPILLWAY_PROMTOOL"))
             .args(["check", "metrics"])
             .stdin(Stdio::from(std::fs::File::open(&file).expect("what was just written")))
             .output()

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use support::{Client, PATIENCE, folder};
+use support::{Client, PATIENCE, folder, system};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// Of the archive: what a node fetches.
@@ -42,7 +42,9 @@ fn output(command: &mut Command) -> String {
 /// What skopeo, which knows nothing of how the image was made, reads in it.
 fn inspect(more: &[&str]) -> Value {
     let name = format!("oci-archive:{}", image().display());
-    let json = output(Command::new("skopeo").arg("inspect").args(more).arg(name));
+    let json = output(
+        Command::new(system("skopeo", "SPILLWAY_SKOPEO")).arg("inspect").args(more).arg(name),
+    );
     serde_json::from_str(&json).expect("JSON")
 }
 
@@ -51,7 +53,7 @@ fn unpacked() -> tempfile::TempDir {
     let (layout, files) = (folder(), folder());
     let from = format!("oci-archive:{}", image().display());
     let to = format!("dir:{}", layout.path().display());
-    output(Command::new("skopeo").args(["copy", "--quiet", &from, &to]));
+    output(Command::new(system("skopeo", "SPILLWAY_SKOPEO")).args(["copy", "--quiet", &from, &to]));
     for layer in inspect(&[])["Layers"].as_array().expect("layers") {
         let digest = layer.as_str().expect("a digest").trim_start_matches("sha256:");
         let layer = layout.path().join(digest);
@@ -86,7 +88,7 @@ fn the_image_is_small_runs_as_nobody_and_is_read_by_other_tools() {
     let folder = folder();
     let from = format!("oci-archive:{}", image().display());
     let to = format!("docker-archive:{}/docker.tar:spillway:test", folder.path().display());
-    output(Command::new("skopeo").args(["copy", "--quiet", &from, &to]));
+    output(Command::new(system("skopeo", "SPILLWAY_SKOPEO")).args(["copy", "--quiet", &from, &to]));
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use emulator::{Emulator, peer, python};
 pub use kube::{Kube, Reviews, trusting};
 pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use namespaces::{Namespace, Network};
-pub use process::{Ended, SECRET, Setup, Spillway, folder, program, run, run_with};
+pub use process::{Ended, SECRET, Setup, Spillway, folder, program, run, run_with, system};
 pub use prometheus::Prometheus;
 pub use raw::{raw, read_until};
 

@@ -20,7 +20,8 @@ pub struct Namespace {
 }
 
 fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
+    let output =
+        Command::new(crate::system("ip", "SPILLWAY_IP")).args(arguments.split(' ')).output();
     let output = output.expect("iproute2 is installed: apt install iproute2");
     let said = String::from_utf8_lossy(&output.stderr);
     let need = "network namespaces need root and CAP_NET_ADMIN";
@@ -76,7 +77,7 @@ impl Drop for Network {
 impl Namespace {
     /// A program that runs in the pod's network; killed with its handle.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new("ip");
+        let mut command = tokio::process::Command::new(crate::system("ip", "SPILLWAY_IP"));
         command.args(["netns", "exec", &self.name]).arg(program).kill_on_drop(true);
         command
     }

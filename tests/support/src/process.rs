@@ -35,6 +35,11 @@ pub fn program() -> PathBuf {
         .clone()
 }
 
+/// A program of the system: what the variable says, or found by its name.
+pub fn system(name: &str, variable: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| name.into(), PathBuf::from)
+}
+
 /// How a command that ends by itself ended.
 pub struct Ended {
     pub code: Option<i32>,

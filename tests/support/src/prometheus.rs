@@ -1,6 +1,6 @@
 //! A real Prometheus on loopback that scrapes the processes of a test.
 
-use crate::{Client, Spillway, eventually, folder};
+use crate::{Client, Spillway, eventually, folder, system};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
@@ -45,7 +45,7 @@ impl Prometheus {
         let file = data.path().join("prometheus.yml");
         std::fs::write(&file, configuration.to_string()).expect("a configuration");
         let address = free();
-        let child = Command::new("prometheus")
+        let child = Command::new(system("prometheus", "SPILLWAY_PROMETHEUS"))
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
