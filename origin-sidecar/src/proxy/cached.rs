@@ -97,21 +97,33 @@ async fn join(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Turn
     }
     for _ in 0..FLIGHTS_MAX {
         let waiters = match worker.app.flights.join(&plan.key) {
-            Part::Leader(flight) => return Turn::Fetch(Some(flight)),
+            Part::Leader(flight) => {
+                // Another's fetch may have landed since the store was looked into.
+                return match usable(worker, clean, plan, now) {
+                    Some(fresh) => {
+                        flight.land(Landing::Stored);
+                        Turn::Served(fresh)
+                    }
+                    None => Turn::Fetch(Some(flight)),
+                };
+            }
             Part::Follower(waiters) => waiters,
         };
         match flights::follow(waiters).await {
             Some(Landing::Failed) => {}
             Some(Landing::Stored) => {
-                let (fresh, _) = look_up(worker, clean, plan);
-                let is_usable =
-                    |it: &Arc<Stored>| !matches!(it.entry.look_up(now), Lookup::Expired { .. });
-                return fresh.filter(is_usable).map_or(Turn::Fetch(None), Turn::Served);
+                return usable(worker, clean, plan, now).map_or(Turn::Fetch(None), Turn::Served);
             }
             Some(Landing::NotStored) | None => break,
         }
     }
     Turn::Fetch(None)
+}
+
+/// What is stored, if it need not be asked for again.
+fn usable(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Option<Arc<Stored>> {
+    let (stored, _) = look_up(worker, clean, plan);
+    stored.filter(|it| !matches!(it.entry.look_up(now), Lookup::Expired { .. }))
 }
 
 /// Sends a request on whose answer is known not to be kept: its own conditions and range count, and
