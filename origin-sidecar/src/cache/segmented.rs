@@ -47,7 +47,7 @@ impl<T> Segmented<T> {
         self.bytes
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.probation.len() + self.protected.len()
     }
 
@@ -122,7 +122,7 @@ impl<T> Segmented<T> {
             (key, slot)
         };
         self.bytes -= slot.bytes;
-        let ghosts = (self.len() / KEYS_PER_GHOST).max(GHOSTS_MIN);
+        let ghosts = (self.count() / KEYS_PER_GHOST).max(GHOSTS_MIN);
         self.ghosts.resize(NonZeroUsize::new(ghosts).unwrap_or(NonZeroUsize::MIN));
         self.ghosts.put(hash(&key), ());
         Some((key, slot.value))
@@ -154,7 +154,7 @@ mod tests {
             let hash = |key: &str| self.1.hash_one(key);
             self.0.put(key.into(), hash(key), Slot { value: (), bytes: 1 });
             while self.0.evict(hash).is_some() {}
-            assert!(self.0.bytes() <= self.0.budget && self.0.bytes() == self.0.len());
+            assert!(self.0.bytes() <= self.0.budget && self.0.bytes() == self.0.count());
             false
         }
 

@@ -264,7 +264,7 @@ impl Store {
 
     /// Sets the gauge of entries; called when metrics are read.
     pub fn count(&self) {
-        let entries: usize = self.shards.iter().map(|shard| lock(shard).entries.len()).sum();
+        let entries: usize = self.shards.iter().map(|shard| lock(shard).entries.count()).sum();
         self.metrics.cache.entries.set(entries as i64);
     }
 }
