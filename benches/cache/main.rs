@@ -5,6 +5,7 @@ use lru::LruCache;
 use quick_cache::unsync::Cache;
 use spillway::cache::segmented::{Segmented, Slot};
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::num::NonZeroUsize;
 
 /// Keys that are asked for by popularity.
@@ -120,14 +121,17 @@ fn hit_ratio(policy: &mut dyn Policy, trace: &[u64]) -> f64 {
     hits as f64 * 100.0 / asked as f64
 }
 
-fn main() {
-    println!(
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
         "hit ratio in percent, Zipf over {KEYS} keys, scans of {SCAN_KEYS} keys passing through"
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{:<10} {:<10} {:>12} {:>12} {:>12}",
         "skew", "capacity", "spillway", "quick_cache", "plain LRU"
-    );
+    )?;
     for skew in SKEWS {
         let trace = trace(skew);
         for capacity in CAPACITIES {
@@ -138,10 +142,12 @@ fn main() {
                 [Box::new(ours), Box::new(Quick(Cache::new(size))), Box::new(Lru(lru))];
             let ratios = policies.each_mut().map(|policy| hit_ratio(policy.as_mut(), &trace));
             let [ours, quick, lru] = ratios;
-            println!(
+            writeln!(
+                out,
                 "{skew:<10} {:<10} {ours:>12.2} {quick:>12.2} {lru:>12.2}",
                 format!("{capacity} %")
-            );
+            )?;
         }
     }
+    Ok(())
 }
