@@ -64,7 +64,7 @@ async fn a_drain_waits_for_the_end_of_an_answer_and_not_only_for_its_beginning()
     let draining = tokio::spawn(async move { admin.get("/drain").await });
     is_leaving(&sidecar).await;
     eventually("no new connection is taken", || async {
-        sidecar.client().try_send("GET", "/page", "").await.err()
+        TcpStream::connect(sidecar.address()).await.err()
     })
     .await;
     assert!(!draining.is_finished());
