@@ -15,7 +15,7 @@ const CANARY: &str = "canary7f3a";
 /// What scanners try (Kettle, Practical Web Cache Poisoning, 2018; Web Cache Vulnerability Scanner's
 /// and Param Miner's lists, the part that is about headers applications and frameworks read).
 #[rustfmt::skip]
-const HEADERS: [&str; 78] = [
+const HEADERS: [&str; 79] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -91,6 +91,7 @@ const HEADERS: [&str; 78] = [
     "x-requested-with",
     "x-rewrite-url",
     "x-shard",
+    "x-shard-note",
     "x-url-scheme",
     "x-wap-profile",
     "x_forwarded_host",

@@ -1,10 +1,14 @@
 //! Header fields on the way into the cache and past it.
 
+use super::hop;
 use super::inbound::Inbound;
 use crate::cache::store::Stored;
 use crate::fields::View;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
+
+/// Fields of our own, which tell of the shard: that is part of the key.
+const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::HEADER];
 
 /// The request as it came, when its answer is known not to be kept; cookies as for any other of the
 /// route, so that the app does not see them now and then.
@@ -38,9 +42,8 @@ pub(super) fn to_origin(
 ) -> HeaderMap {
     let view = View(headers);
     let head = inbound.head(&Method::GET, &view);
-    // Our own fields tell of the shard, which is part of the key.
     let sent = headers.iter().filter(|(name, _)| {
-        name.as_str().starts_with("x-shard") || plan.sends(name.as_str(), &head)
+        OF_THE_SHARD.contains(&name.as_str()) || plan.sends(name.as_str(), &head)
     });
     let mut sent: HeaderMap = sent.map(|(name, value)| (name.clone(), value.clone())).collect();
     sent.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
