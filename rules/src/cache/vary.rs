@@ -2,7 +2,7 @@
 
 use super::freshness::Entry;
 use super::judge::NotStored;
-use super::plan::Plan;
+use super::plan::{Cookies, Plan};
 use crate::head::{Head, ResponseHead, has, joined};
 
 /// Fields an answer may depend on; more is no use for a cache.
@@ -28,6 +28,11 @@ pub(super) fn selected(
 ) -> Result<Vec<(String, Option<String>)>, NotStored> {
     let mut names = names(response);
     names.extend(plan.learned.iter().cloned());
+    // The app saw no cookie, or those that are part of the key. Frameworks with sessions name it
+    // in every answer.
+    if plan.cookies != Cookies::Untouched {
+        names.retain(|name| name != "cookie");
+    }
     names.sort();
     names.dedup();
     if names.iter().any(|name| name == "*") || names.len() > FIELDS_MAX {
