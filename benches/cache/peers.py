@@ -205,7 +205,8 @@ def main():
         for turn in range(ROUNDS):
             for size in SIZES:
                 for name, (_, port) in PROXIES.items():
-                    wrk(port, f"/{size}") if turn == 0 else None
+                    if turn == 0:
+                        wrk(port, f"/{size}")
                     before = cpu(pids[name])
                     served, rate, p99 = wrk(port, f"/{size}")
                     figure = (1e6 * (cpu(pids[name]) - before) / served, rate, p99)

@@ -230,6 +230,8 @@ async fn an_expired_jobs_key_is_refused_and_its_status_says_so() {
     })
     .await;
     assert_eq!(expired.problem(), "job-expired");
+    let stream = client.with("accept", "text/event-stream").get(&accepted).await;
+    assert_eq!((stream.status, stream.problem().as_str()), (410, "job-expired"));
     let again = client.post("/work", "May").await;
     assert_eq!((again.status, again.problem().as_str()), (410, "job-expired"));
     assert_eq!(app.count("/work"), 1);

@@ -241,3 +241,32 @@ async fn answers_for_one_person_are_never_shared() {
     assert_eq!(victim(&client.with("cookie", "alice"), "/cookie").await, "alice");
     assert_eq!(victim(&client, "/cookie").await, "none");
 }
+
+#[tokio::test]
+async fn more_fields_than_are_learned_are_shown_and_their_answers_not_kept() {
+    let (app, _sidecar, client) = started(&[]).await;
+    let names: Vec<String> = (0..9).map(|number| format!("x-note-{number}")).collect();
+    let vary = names.join(", ");
+    app.answer("/page", move |asked| reflection(asked).with("vary", &vary));
+    let talkative = names.iter().fold(client.clone(), |client, name| client.with(name, CANARY));
+    for _ in 0..2 {
+        let seen = talkative.get("/page").await;
+        assert!(names.iter().all(|name| seen.text().contains(name)), "{}", seen.text());
+        assert!(!seen.cache().contains("stored") && !seen.cache().starts_with("hit"));
+    }
+    assert!(!victim(&client, "/page").await.contains(CANARY));
+}
+
+#[tokio::test]
+async fn the_app_sees_the_same_of_a_client_whether_or_not_its_answer_is_kept() {
+    let (app, _sidecar, client) = started(&[]).await;
+    app.on("/page", Reply::ok("mine").with("cache-control", "no-store"));
+    let asking = client.with("x-arbitrary", CANARY).with("if-none-match", "\"1\"");
+    for _ in 0..2 {
+        asking.get("/page").await;
+    }
+    let asked = app.asked("/page");
+    assert!(asked.iter().all(|asked| asked.header("x-arbitrary").is_none()));
+    let conditions: Vec<_> = asked.iter().map(|asked| asked.header("if-none-match")).collect();
+    assert_eq!(conditions, [None, Some("\"1\"")], "its own conditions, once nothing can be kept");
+}

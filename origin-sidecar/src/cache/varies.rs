@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Fields of one route; answers that depend on more are not stored.
-const FIELDS_MAX: usize = 8;
+/// Fields of one route, over all of its answers; a request has 100 header lines at most.
+const FIELDS_MAX: usize = 64;
 
 #[derive(Default)]
 pub struct Varies {
@@ -17,12 +17,12 @@ impl Varies {
         routes.get(route).cloned().unwrap_or_default()
     }
 
-    pub fn learn(&self, route: &str, names: Vec<String>) {
+    pub fn learn(&self, route: &str, names: &[String]) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = routes.entry(route.to_owned()).or_default();
         for name in names {
-            if known.len() < FIELDS_MAX && !known.contains(&name) {
-                known.push(name);
+            if known.len() < FIELDS_MAX && !known.contains(name) {
+                known.push(name.clone());
             }
         }
     }

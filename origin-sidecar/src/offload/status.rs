@@ -80,15 +80,20 @@ pub async fn answer(
     let queue = rules.document.queues.get(&offload.queue);
     let is_get = matches!(*asked.method, Method::GET | Method::HEAD);
     let job = Job { app, rules, results, route, id };
-    if is_get && part.is_empty() && watch::is_stream(asked.headers) {
-        return job.stream(&asked).await;
-    }
-    let waited = job.wait(&asked).await;
-    let state = state(app, results.as_ref(), id).await.map_err(unavailable)?;
+    let mut known = state(app, results.as_ref(), id).await.map_err(unavailable)?;
     let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
-    if state.has_expired(at, ttl, app.clock.now()) {
+    // Before anybody waits: what was forgotten never ends.
+    if known.has_expired(at, ttl, app.clock.now()) {
         return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
     }
+    if is_get && part.is_empty() && watch::is_stream(asked.headers) {
+        return job.stream(&asked, &known);
+    }
+    let waited = job.wait(&asked).await;
+    if waited.is_some() {
+        known = state(app, results.as_ref(), id).await.map_err(unavailable)?;
+    }
+    let state = known;
     let mut response = match part {
         "" if is_get && is_page(asked.headers) => page::answer(rules, offload, id, &state),
         "" if is_get => job.answer(&state),
@@ -139,16 +144,12 @@ impl Job<'_> {
         response
     }
 
-    async fn stream(&self, asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
+    fn stream(&self, asked: &Asked<'_>, state: &State) -> Result<Response<Body>, Refused> {
         let (app, results) = (self.app, self.results);
         let last = asked.headers.get("last-event-id").and_then(|last| last.to_str().ok());
-        let has_ended = matches!(last, Some("succeeded" | "failed" | "cancelled"));
-        if has_ended {
-            let state = state(app, results.as_ref(), self.id).await.map_err(unavailable)?;
-            // The browser comes again after each end of a stream; 204 tells it not to.
-            if state.name() == last.unwrap_or_default() {
-                return Ok(reply::text(204, ""));
-            }
+        // The browser comes again after each end of a stream; 204 tells it not to.
+        if matches!(state, State::Ended(_)) && last == Some(state.name()) {
+            return Ok(reply::text(204, ""));
         }
         let (base, route) = (self.rules.document.jobs.base.clone(), self.route.name.clone());
         let id = self.id.to_owned();

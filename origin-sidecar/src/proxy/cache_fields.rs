@@ -10,11 +10,26 @@ use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
 /// Fields of our own, which tell of the shard: that is part of the key.
 const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::HEADER];
 
-/// The request as it came, when its answer is known not to be kept; cookies as for any other of the
-/// route, so that the app does not see them now and then.
-pub(super) fn passing(mut headers: HeaderMap, plan: &Plan<'_>) -> HeaderMap {
-    set_cookies(&mut headers, &plan.cookies);
-    headers
+/// One client's own conditions and range; a stored answer must be whole and unconditional.
+const CONDITIONAL: [HeaderName; 6] = [
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+];
+
+/// For a request whose answer is known not to be kept: its own conditions and range count. For the
+/// rest the app sees what it always sees on the route, not more now and less then.
+pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -> HeaderMap {
+    let mut sent = to_origin(headers, inbound, plan, None);
+    for name in CONDITIONAL {
+        if let Some(value) = headers.get(&name) {
+            sent.insert(name, value.clone());
+        }
+    }
+    sent
 }
 
 fn set_cookies(headers: &mut HeaderMap, cookies: &Cookies) {

@@ -53,7 +53,8 @@ pub async fn answer(
         }
         (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
             if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
-                tokio::spawn(refresh(job(clean.headers.clone()), Some(Arc::clone(stored)), flight));
+                let job = job(clean.headers.clone());
+                tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), Some(flight)));
             }
             return Ok(serve(worker, &clean, &fetch, stored, CacheStatus::StaleHit { ttl }));
         }
@@ -65,7 +66,7 @@ pub async fn answer(
         _ => {}
     }
     if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
-        return pass(worker, clean, &plan, &fetch).await;
+        return pass(worker, clean, plan, &fetch).await;
     }
     let flight = match join(worker, &clean, &plan, now).await {
         Turn::Served(fresh) => {
@@ -131,15 +132,16 @@ fn usable(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Option<A
 async fn pass(
     worker: &Worker,
     clean: Clean,
-    plan: &Plan<'_>,
+    mut plan: Plan<'_>,
     fetch: &Fetch,
 ) -> Result<Response<Body>, Refused> {
+    plan.learned = worker.app.varies.of(&fetch.route);
     let is_sharded = clean.headers.contains_key("x-shard");
     let outgoing = Outgoing {
         upstream: fetch.upstream.clone(),
         method: clean.method,
-        target: plan.target.clone(),
-        headers: cache_fields::passing(clean.headers, plan),
+        headers: cache_fields::passing(&clean.headers, &clean.inbound, &plan),
+        target: plan.target,
         body: Body::Empty,
         timeout: fetch.timeout,
     };
@@ -273,9 +275,4 @@ fn serve(
 fn content_range(range: &str, length: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("bytes {range}/{length}"))
         .unwrap_or(HeaderValue::from_static("bytes */*"))
-}
-
-/// A revalidation that nobody waits for.
-async fn refresh(job: Job, stored: Option<Arc<Stored>>, flight: Flight) {
-    fetch_and_land(job, stored, Some(flight)).await;
 }

@@ -65,8 +65,9 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
     if kept_back.is_empty() || response.status().is_server_error() {
         return Ok(response);
     }
-    varies.learn(&job.fetch.route, kept_back);
-    job.plan.learned = varies.of(&job.fetch.route);
+    varies.learn(&job.fetch.route, &kept_back);
+    // Also what found no room there: this answer must be the right one, though it is not kept.
+    job.plan.learned.extend(kept_back);
     send(job, stored).await
 }
 

@@ -79,7 +79,7 @@ impl Plan<'_> {
                 && has(request.fields, name)
                 && !self.sends(name, request)
         };
-        vary::names(response).into_iter().filter(is_kept_back).take(vary::FIELDS_MAX).collect()
+        vary::names(response).into_iter().filter(is_kept_back).collect()
     }
 }
 

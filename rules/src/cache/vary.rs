@@ -4,9 +4,10 @@ use super::freshness::Entry;
 use super::judge::NotStored;
 use super::plan::{Cookies, Plan};
 use crate::head::{Head, ResponseHead, has, joined};
+use std::collections::BTreeSet;
 
-/// Fields an answer may depend on; more is no use for a cache.
-pub(super) const FIELDS_MAX: usize = 8;
+/// Fields that one answer may say it depends on; more is no use for a cache.
+const FIELDS_MAX: usize = 8;
 /// A weight of 1, in thousandths.
 const WEIGHT_MAX: u16 = 1000;
 /// Before a weight in a normalised list: no field value has it, so nobody can write one himself.
@@ -26,17 +27,15 @@ pub(super) fn selected(
     request: &Head<'_>,
     response: &ResponseHead<'_>,
 ) -> Result<Vec<(String, Option<String>)>, NotStored> {
-    let mut names = names(response);
+    let mut names: BTreeSet<String> = names(response).into_iter().collect();
+    if names.contains("*") || names.len() > FIELDS_MAX {
+        return Err(NotStored::VaryStar);
+    }
     names.extend(plan.learned.iter().cloned());
     // The app saw no cookie, or those that are part of the key. Frameworks with sessions name it
     // in every answer.
     if plan.cookies != Cookies::Untouched {
-        names.retain(|name| name != "cookie");
-    }
-    names.sort();
-    names.dedup();
-    if names.iter().any(|name| name == "*") || names.len() > FIELDS_MAX {
-        return Err(NotStored::VaryStar);
+        names.remove("cookie");
     }
     Ok(names
         .into_iter()
