@@ -3,33 +3,62 @@
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::settings::{Common, pairs};
+use crate::tls;
 use http::Uri;
-use http::uri::{Authority, Scheme};
+use http::uri::Authority;
 use rules::Rules;
 use rules::document::Delivery;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// An HTTP/1.1 server that requests are sent on to.
+/// A server that requests are sent on to.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     pub name: Arc<str>,
-    pub scheme: Scheme,
+    pub protocol: Protocol,
     pub authority: Authority,
+}
+
+/// What is spoken with an upstream.
+#[derive(Debug, Clone)]
+pub enum Protocol {
+    Http1,
+    /// Over TLS, with the authorities that are believed.
+    Tls(Arc<ClientConfig>),
+    /// With prior knowledge, in the clear.
+    Http2,
+}
+
+impl Protocol {
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Http1 | Self::Http2 => 80,
+            Self::Tls(_) => 443,
+        }
+    }
 }
 
 impl Upstream {
     /// # Errors
     /// Names what is wrong with the URL.
-    pub fn parse(name: &str, url: &str) -> Result<Self, String> {
+    pub fn parse(name: &str, url: &str, tls: &Arc<ClientConfig>) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
         let is_plain = uri.path() == "/" && uri.query().is_none();
-        match (uri.scheme(), uri.authority()) {
-            (Some(scheme), Some(authority)) if *scheme == Scheme::HTTP && is_plain => {
-                Ok(Self { name: name.into(), scheme: scheme.clone(), authority: authority.clone() })
+        let protocol = match uri.scheme_str() {
+            Some("http") => Some(Protocol::Http1),
+            Some("https") => Some(Protocol::Tls(Arc::clone(tls))),
+            Some("h2c") => Some(Protocol::Http2),
+            _ => None,
+        };
+        match (protocol, uri.authority()) {
+            (Some(protocol), Some(authority)) if is_plain && !authority.as_str().contains('@') => {
+                Ok(Self { name: name.into(), protocol, authority: authority.clone() })
             }
-            _ => Err(format!("{name}={url}: write http://host:port without a path")),
+            _ => Err(format!(
+                "{name}={url}: write http://host:port, https://host or h2c://host:port (HTTP/2 in the clear), without a path"
+            )),
         }
     }
 }
@@ -49,12 +78,16 @@ impl Bindings {
     pub async fn open(common: &Common, rules: &Rules) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut note = |fault: String| faults.push(fault);
-        let app = Upstream::parse("app", &common.app).map_err(&mut note).ok();
+        let roots =
+            common.upstream_ca.as_deref().map_or_else(|| Ok(tls::public_roots()), tls::roots);
+        let roots = roots.map_err(&mut note).unwrap_or_else(|()| RootCertStore::empty());
+        let tls = tls::client(roots).map(Arc::new).map_err(|fault| vec![fault])?;
+        let app = Upstream::parse("app", &common.app, &tls).map_err(&mut note).ok();
         let mut upstreams = BTreeMap::new();
         for (name, url) in
             pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
         {
-            if let Ok(upstream) = Upstream::parse(&name, &url).map_err(&mut note) {
+            if let Ok(upstream) = Upstream::parse(&name, &url, &tls).map_err(&mut note) {
                 upstreams.insert(name, upstream);
             }
         }

@@ -14,7 +14,11 @@ use std::task::{Context, Poll};
 pub enum Body {
     Empty,
     Full(Option<Bytes>),
-    /// Passed through as it comes, trailers included.
+    /// A client's, over HTTP/1.1.
+    Client(http1::server::Incoming),
+    /// An upstream's, over HTTP/1.1.
+    Upstream(Box<http1::client::Incoming<Self>>),
+    /// Over HTTP/2, and of the admin port and the webhook's.
     Incoming(Incoming),
     /// In a mutex that is never locked: it lets a reference to the body cross an await.
     Boxed(Mutex<UnsyncBoxBody<Bytes, io::Error>>),
@@ -37,6 +41,15 @@ impl Body {
         }
     }
 
+    /// The same once more, where that costs nothing: to send a request again.
+    pub fn again(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
+            _ => None,
+        }
+    }
+
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::Full(Some(bytes.into()))
     }
@@ -53,9 +66,9 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Incoming(body) => Pin::new(body)
-                .poll_frame(context)
-                .map(|frame| frame.map(|frame| frame.map_err(io::Error::other))),
+            Self::Client(body) => passed(body, context),
+            Self::Upstream(body) => passed(body.as_mut(), context),
+            Self::Incoming(body) => passed(body, context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
             }
@@ -71,6 +84,8 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
+            Self::Client(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
@@ -83,6 +98,8 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Client(body) => body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Counted(body, _) => body.size_hint(),
@@ -95,6 +112,16 @@ impl HttpBody for Body {
             }
         }
     }
+}
+
+type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;
+
+fn passed<B>(body: &mut B, context: &mut Context<'_>) -> Polled<io::Error>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    Pin::new(body).poll_frame(context).map(|frame| frame.map(|it| it.map_err(io::Error::other)))
 }
 
 /// What came of reading a body into memory.

@@ -8,12 +8,15 @@ use crate::offload::{expire, spool};
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::tls::Certificates;
 use crate::{admin, clock, reload};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -57,9 +60,14 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     let admin = serve::listen(settings.common.admin)
         .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
     let listeners = listeners(settings)?;
+    let certificates = Arc::new(Certificates::default());
+    let tls = match &settings.tls_dir {
+        Some(folder) => Some(acceptor(&certificates, folder)?),
+        None => None,
+    };
     let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
     let options =
-        Options { trusted: trusted.into(), grace: Duration::from_secs(settings.common.grace) };
+        Options { trusted: trusted.into(), grace: Duration::from_secs(settings.common.grace), tls };
     announce("proxy", &app, bound, &admin);
     let threads: Vec<_> = listeners
         .into_iter()
@@ -72,6 +80,10 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         .collect();
     main.block_on(async {
         let delay = Duration::from_secs(settings.drain_delay);
+        if let Some(folder) = settings.tls_dir.clone() {
+            let metrics = Arc::clone(&app.metrics);
+            tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
+        }
         attend(&app, settings.common.routes.clone(), text, admin, delay).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
@@ -82,6 +94,15 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     })?;
     tracing::info!("drained");
     Ok(())
+}
+
+/// A certificate that can't be served is found before a port says that it is ready.
+fn acceptor(certificates: &Arc<Certificates>, folder: &Path) -> Result<TlsAcceptor, Stop> {
+    certificates
+        .serve_folder(folder)
+        .map_err(|error| Stop::config(format!("--tls-dir: {error}")))?;
+    let config = Arc::clone(certificates).server(&serve::ALPN).map_err(Stop::run)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Runs queued jobs until SIGTERM and the drain, or until there is none.

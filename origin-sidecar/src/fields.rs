@@ -167,7 +167,7 @@ pub fn set_forwarded(headers: &mut HeaderMap, peer: Peer, host: &str) {
     set("x-forwarded-for", &chain);
     if !trusted {
         set("x-forwarded-host", host);
-        set("x-forwarded-proto", "http");
+        set("x-forwarded-proto", if peer.is_tls { "https" } else { "http" });
         headers.remove("x-forwarded-port");
         headers.remove("x-real-ip");
     }
@@ -209,6 +209,7 @@ mod tests {
         let peer = |text: &str, is_trusted| Peer {
             address: text.parse().expect("an address"),
             is_trusted,
+            is_tls: false,
         };
         set_forwarded(&mut headers, peer("9.9.9.9", false), "h");
         assert_eq!(headers["x-forwarded-for"], "9.9.9.9");

@@ -5,7 +5,7 @@
 //! - [`offload`]: jobs: accept, status, page, consume, notify
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
 //! - [`app`], [`bindings`], [`settings`], [`commands`], [`tools`]: wiring
-//! - [`admin`], [`metrics`], [`reload`], [`explain`]: operating it
+//! - [`admin`], [`metrics`], [`reload`], [`explain`], [`tls`]: operating it
 //! - [`inject`], [`webhook`]: the sidecar's way into manifests, and into pods as they are created
 //!
 //! Decisions are made by the `rules` and `inject` crates; this one carries them out.
@@ -32,5 +32,6 @@ pub mod reply;
 pub mod results;
 pub mod secrets;
 pub mod settings;
+pub mod tls;
 pub mod tools;
 pub mod webhook;

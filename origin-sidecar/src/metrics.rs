@@ -23,6 +23,7 @@ pub struct Metrics {
     pub shard_requests: IntCounterVec,
     pub shard_epoch: IntGaugeVec,
     pub reloads: IntCounterVec,
+    pub certificate_reloads: IntCounterVec,
     pub rules_info: IntGaugeVec,
     /// Requests in flight, for the drain.
     active: AtomicU64,
@@ -35,6 +36,7 @@ pub struct Http {
     in_flight: IntGauge,
     pub connections: IntGauge,
     pub problems: IntCounterVec,
+    refused: IntCounterVec,
     pub observed: IntCounterVec,
     pub upstream_errors: IntCounterVec,
 }
@@ -74,6 +76,7 @@ impl Http {
             in_flight: gauge(r, "http_requests_in_flight", "Requests being answered.")?,
             connections: gauge(r, "connections_open", "Open client connections.")?,
             problems: counters(r, "problems_total", "Requests Spillway itself refused, by problem.", &["route", "problem"])?,
+            refused: counters(r, "messages_refused_total", "What was no request that HTTP/1.1 knows, by what is wrong with it.", &["reason"])?,
             observed: counters(r, "observed_total", "What rules in observe mode would have done.", &["route", "rule", "outcome"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,
         })
@@ -176,6 +179,12 @@ impl Metrics {
                 "Changes of the rules file seen, by result.",
                 &["result"],
             )?,
+            certificate_reloads: counters(
+                r,
+                "certificate_reloads_total",
+                "Changed certificates of --tls-dir, taken or refused.",
+                &["result"],
+            )?,
             rules_info: gauges(r, "rules_info", rules, &["config_hash"])?,
             active: AtomicU64::new(0),
             registry,
@@ -190,6 +199,12 @@ impl Metrics {
     pub fn answered(&self, route: &str, status: u16, took: Duration) {
         self.http.requests.with_label_values(&[route, code(status)]).inc();
         self.http.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// A message that is no request: it belongs to no route.
+    pub fn refused(&self, problem: rules::Problem, reason: &str) {
+        self.http.problems.with_label_values(&["unmatched", problem.name()]).inc();
+        self.http.refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a request or an execution until the guard is dropped.

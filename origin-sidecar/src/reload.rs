@@ -1,8 +1,11 @@
-//! The rules file is watched; good changes take effect without dropping a connection.
+//! The rules file and the certificate are watched; good changes take effect without dropping a
+//! connection.
 
 use crate::app::App;
+use crate::metrics::Metrics;
+use crate::tls::Certificates;
 use rules::Rules;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ pub fn load(path: &Path) -> Result<(Rules, String), String> {
 }
 
 /// Watches until the process ends. A bad file is refused and the old rules go on.
-pub async fn watch(app: Arc<App>, path: std::path::PathBuf, mut text: String) {
+pub async fn watch(app: Arc<App>, path: PathBuf, mut text: String) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Ok(new) = std::fs::read_to_string(&path) else { continue };
@@ -41,6 +44,31 @@ pub async fn watch(app: Arc<App>, path: std::path::PathBuf, mut text: String) {
             }
         };
         app.metrics.reloads.with_label_values(&[result]).inc();
+    }
+}
+
+/// Watches until the process ends. Files that do not belong together, as in the middle of a change,
+/// are refused and the certificate served before goes on.
+pub async fn watch_certificate(
+    metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
+    folder: PathBuf,
+) {
+    let mut refused = String::new();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let result = match certificates.serve_folder(&folder) {
+            Ok(false) => continue,
+            Ok(true) => "taken",
+            // Told once, not every second.
+            Err(error) if error == refused => continue,
+            Err(error) => {
+                tracing::error!(error, "changed certificate refused; the old one goes on");
+                refused = error;
+                "refused"
+            }
+        };
+        metrics.certificate_reloads.with_label_values(&[result]).inc();
     }
 }
 

@@ -21,9 +21,9 @@ pub fn problem(base: &str, problem: Problem, detail: &str) -> Response<Body> {
     if matches!(problem.status(), 503 | 425 | 429) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     }
-    if problem == Problem::BodyTooLarge {
-        // What is left of the body is not read, so the connection ends here. A client that is not
-        // told would send its next request into it.
+    if matches!(problem, Problem::BodyTooLarge | Problem::BadRequest) {
+        // What is left of the body is not read, and what was no request may hide another: the
+        // connection ends here.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -21,12 +21,15 @@ pub struct Common {
     /// Where /startup /ready /live /metrics are served
     #[arg(long, env = "SPILLWAY_ADMIN", default_value = "127.0.0.1:15081")]
     pub admin: SocketAddr,
-    /// The application beside this sidecar
+    /// The application beside this process: http://host:port, https://host or h2c://host:port
     #[arg(long, env = "SPILLWAY_APP", default_value = "http://127.0.0.1:8080")]
     pub app: String,
     /// Binds a name of the rules file to an address (repeatable): NAME=http://host:port
     #[arg(long, env = "SPILLWAY_UPSTREAM", value_delimiter = ',', value_name = "NAME=URL")]
     pub upstream: Vec<String>,
+    /// Certificate authorities (PEM) that https upstreams are certified by; Mozilla's without it
+    #[arg(long, env = "SPILLWAY_UPSTREAM_CA")]
+    pub upstream_ca: Option<PathBuf>,
     /// Binds a queue (repeatable): NAME=sqs:URL or NAME=file:DIR
     #[arg(long, env = "SPILLWAY_QUEUE", value_delimiter = ',', value_name = "NAME=QUEUE")]
     pub queue: Vec<String>,
@@ -58,6 +61,10 @@ pub struct Proxy {
     /// Where requests come in
     #[arg(long, env = "SPILLWAY_LISTEN", default_value = "127.0.0.1:15080")]
     pub listen: SocketAddr,
+    /// Folder with tls.crt and tls.key (a mounted Secret of type kubernetes.io/tls): TLS is spoken on
+    /// --listen, with the files' present content
+    #[arg(long, env = "SPILLWAY_TLS_DIR")]
+    pub tls_dir: Option<PathBuf>,
     /// Memory for cached answers, in MiB
     #[arg(long, env = "SPILLWAY_CACHE_MIB", default_value_t = 64)]
     pub cache_mib: u64,

@@ -7,12 +7,12 @@ mod events;
 mod review;
 mod rotation;
 mod serve;
-mod tls;
 
 use crate::commands::{Stop, runtime, terminated};
 use crate::inject::Sidecar;
 use crate::metrics::Injections;
 use crate::proxy::serve::listen;
+use crate::tls::Certificates;
 use crate::{admin, reply};
 use api::Api;
 use certificates::Plan;
@@ -26,7 +26,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tls::Certificates;
 use tokio::net::TcpListener;
 
 /// Since when an init container may be restarted for ever: 1.29. An older API server refuses its
@@ -94,7 +93,7 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         let (admin_listener, admin) = bind("admin", settings.admin)?;
         let options = fitting(options, api.as_deref()).await;
         let certificates = Arc::new(Certificates::default());
-        let server = Arc::clone(&certificates).server().map_err(Stop::run)?;
+        let server = Arc::clone(&certificates).server(&["http/1.1"]).map_err(Stop::run)?;
         let state = Arc::new(State {
             certificates: Arc::clone(&certificates),
             is_draining: AtomicBool::new(false),

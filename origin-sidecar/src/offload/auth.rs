@@ -50,6 +50,7 @@ pub async fn check(worker: &Worker, clean: &Clean, auth: &Auth) -> Result<Allowe
         headers,
         body: crate::body::Body::Empty,
         timeout: CHECK_TIMEOUT,
+        exchange: None,
     };
     let response = forward::send(worker, outgoing).await.map_err(failed)?;
     let status = response.status();

@@ -243,10 +243,11 @@ fn is_needed(end: &End, before: u64) -> bool {
 mod tests {
     use super::*;
     use crate::app::Parts;
-    use crate::bindings::{Bindings, Upstream};
+    use crate::bindings::{Bindings, Protocol, Upstream};
     use crate::clock::{Clock, System};
     use crate::results::dir::DirResults;
     use bytes::Bytes;
+    use http::uri::Authority;
     use rules::Rules;
 
     const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
@@ -263,7 +264,11 @@ mod tests {
     }
 
     fn app(clock: Later) -> App {
-        let upstream = Upstream::parse("app", "http://127.0.0.1:1").expect("an address");
+        let upstream = Upstream {
+            name: "app".into(),
+            protocol: Protocol::Http1,
+            authority: Authority::from_static("127.0.0.1:1"),
+        };
         let bindings = Bindings {
             app: upstream,
             upstreams: Default::default(),

@@ -92,8 +92,15 @@ pub(super) async fn execute(
     let body = if job.body.is_empty() { Body::Empty } else { Body::full(job.body.clone()) };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
-    let outgoing =
-        Outgoing { upstream, method, target: job.target.clone(), headers, body, timeout };
+    let outgoing = Outgoing {
+        upstream,
+        method,
+        target: job.target.clone(),
+        headers,
+        body,
+        timeout,
+        exchange: None,
+    };
     match forward::send(worker, outgoing).await {
         Ok(response) => judge(response, turn.received, worker.app.clock.now()),
         Err(failure) => judge_failure(&failure, is_repeatable, turn.received),

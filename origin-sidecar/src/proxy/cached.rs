@@ -45,6 +45,7 @@ pub async fn answer(
         fetch: fetch.clone(),
         headers,
         config: clean.rules.hash.as_str().into(),
+        exchange: clean.exchange.clone(),
     };
     let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
     match (&stored, lookup) {
@@ -144,6 +145,7 @@ async fn pass(
         target: plan.target,
         body: Body::Empty,
         timeout: fetch.timeout,
+        exchange: clean.exchange,
     };
     let sent = forward::send(worker, outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;

@@ -9,6 +9,7 @@ use crate::cache::flights::{Flight, Landing};
 use crate::cache::store::Stored;
 use crate::fields::View;
 use http::{HeaderMap, Method, Response, StatusCode};
+use http1::server::Exchange;
 use rules::cache::{NotStored, Plan, judge};
 use rules::{Problem, ResponseHead};
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(super) struct Job {
     pub fetch: Fetch,
     pub headers: HeaderMap,
     pub config: Arc<str>,
+    /// Of the client whose request started it.
+    pub exchange: Option<Exchange>,
 }
 
 pub(super) async fn fetch_and_land(
@@ -79,6 +82,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
         body: Body::Empty,
         timeout: job.fetch.timeout,
+        exchange: job.exchange.clone(),
     };
     forward::send(&job.worker, outgoing).await
 }

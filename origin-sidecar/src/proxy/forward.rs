@@ -1,11 +1,17 @@
 //! Sending a request on to an upstream and taking its answer.
 
-use super::{Upstreams, Worker};
+use super::Worker;
+use super::upstreams::{self, Shared, Upstreams, Way};
 use crate::bindings::Upstream;
 use crate::body::Body;
 use crate::fields;
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http1::client::{self, Connection, Unanswered};
+use http1::pool::Pool;
+use http1::server::Exchange;
 use rules::Problem;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An answer's head must come within this, unless the route has a `timeout`: load balancers give
@@ -20,6 +26,8 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     pub body: Body,
     pub timeout: Duration,
+    /// To whom interim answers go, if anybody waits.
+    pub exchange: Option<Exchange>,
 }
 
 /// Why there is no answer.
@@ -35,29 +43,13 @@ pub struct Failure {
 ///
 /// # Errors
 /// When the upstream can't be reached, is too slow, or its answer is not HTTP.
-pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>, Failure> {
-    let upstream = outgoing.upstream;
-    let name = upstream.name.clone();
-    let uri = Uri::builder()
-        .scheme(upstream.scheme)
-        .authority(upstream.authority)
-        .path_and_query(outgoing.target)
-        .build()
-        .map_err(|error| Failure {
-            problem: Problem::BadRequest,
-            detail: error.to_string(),
-            is_unsent: true,
-        })?;
-    let mut request = Request::new(outgoing.body);
-    *request.method_mut() = outgoing.method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = outgoing.headers;
-    // hyper answers the client's `Expect` itself when the body is first read.
-    request.headers_mut().remove(header::EXPECT);
-    let answered = tokio::time::timeout(outgoing.timeout, call(&worker.upstreams, request)).await;
-    let failure = match answered {
+pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+    let (name, timeout) = (Arc::clone(&outgoing.upstream.name), outgoing.timeout);
+    // The client's `Expect` is answered when its body is first read.
+    outgoing.headers.remove(header::EXPECT);
+    let failure = match tokio::time::timeout(timeout, call(worker, outgoing)).await {
         Ok(Ok(mut response)) => {
-            if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 fields::remove_hop_by_hop(response.headers_mut());
             }
             return Ok(response);
@@ -65,7 +57,7 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
         Ok(Err(failure)) => failure,
         Err(_) => Failure {
             problem: Problem::UpstreamTimeout,
-            detail: format!("no answer from {name} within {:?}", outgoing.timeout),
+            detail: format!("no answer from {name} within {timeout:?}"),
             is_unsent: false,
         },
     };
@@ -77,36 +69,128 @@ pub async fn send(worker: &Worker, outgoing: Outgoing) -> Result<Response<Body>,
     Err(failure)
 }
 
-async fn call(upstreams: &Upstreams, request: Request<Body>) -> Result<Response<Body>, Failure> {
-    match upstreams {
-        Upstreams::Network(client) => {
-            let answered = client.request(request).await;
-            answered.map(|response| response.map(Body::Incoming)).map_err(|error| explain(&error))
+async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+    let network = match &worker.upstreams {
+        Upstreams::Network(network) => network,
+        Upstreams::Local(answer) => return answer(request(outgoing)?).await,
+    };
+    if !outgoing.headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(outgoing.upstream.authority.as_str())
+    {
+        outgoing.headers.insert(header::HOST, host);
+    }
+    let home = match network.way(&outgoing.upstream)? {
+        Way::Http1(home) => home,
+        Way::Http2(shared) => return multiplexed(shared, outgoing).await,
+    };
+    // One that was idle may be closed by the upstream at any moment, also as the request is sent.
+    if let Some(connection) = home.take() {
+        let spare = outgoing.body.again().filter(|_| outgoing.method.is_idempotent());
+        match (once(connection, &mut outgoing, home).await, spare) {
+            (Err(unanswered), Some(spare)) if unanswered.is_silent => outgoing.body = spare,
+            (answered, _) => return answered.map_err(|unanswered| explain(&unanswered)),
         }
-        Upstreams::Local(answer) => answer(request).await,
+    }
+    let connection = upstreams::connect(&outgoing.upstream).await;
+    let connection = connection.map_err(|error| unreachable(&outgoing.upstream, &error))?;
+    once(connection, &mut outgoing, home).await.map_err(|unanswered| explain(&unanswered))
+}
+
+async fn once(
+    connection: Connection,
+    outgoing: &mut Outgoing,
+    home: &Arc<Pool>,
+) -> Result<Response<Body>, Unanswered> {
+    let request = client::Outgoing {
+        method: &outgoing.method,
+        target: &outgoing.target,
+        headers: &outgoing.headers,
+        body: std::mem::replace(&mut outgoing.body, Body::Empty),
+    };
+    let response = client::send(connection, request, outgoing.exchange.as_ref(), home).await?;
+    Ok(response.map(|body| Body::Upstream(Box::new(body))))
+}
+
+fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        problem: Problem::UpstreamUnreachable,
+        detail: format!("{}: {error}", upstream.authority),
+        is_unsent: true,
     }
 }
 
-fn explain(error: &hyper_util::client::legacy::Error) -> Failure {
-    let mut detail = error.to_string();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    let (mut is_parse, mut is_user, mut is_long) = (false, false, false);
-    while let Some(own) = cause {
-        is_parse |= own.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
-        is_user |= own.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user);
-        // `source` of an io::Error skips the error it was made from.
-        let inner = own.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        is_long |= inner.is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>())
-            || own.is::<http_body_util::LengthLimitError>();
-        detail = format!("{detail}: {own}");
-        cause = own.source();
+/// Over the one connection of HTTP/2 that all requests of this thread share.
+async fn multiplexed(shared: &Shared, outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+    let upstream = outgoing.upstream.clone();
+    let mut sender = shared.sender(&upstream).await;
+    // The connection may be about to end: then another is made, as nothing was sent yet.
+    if let Ok(sender) = &mut sender
+        && sender.ready().await.is_err()
+    {
+        *sender = shared.sender(&upstream).await.map_err(|error| unreachable(&upstream, &error))?;
     }
-    let problem = match (is_long, is_user, is_parse) {
-        (true, ..) => Problem::BodyTooLarge,
+    let mut sender = sender.map_err(|error| unreachable(&upstream, &error))?;
+    let mut request = request(outgoing)?;
+    as_http2(&mut request);
+    let response = sender.send_request(request).await.map_err(|error| Failure {
+        problem: if error.is_user() { Problem::BadRequest } else { Problem::UpstreamUnreachable },
+        detail: crate::https::chain(&error),
+        is_unsent: false,
+    })?;
+    Ok(response.map(Body::Incoming))
+}
+
+/// What HTTP/2 says in other ways: the host is the authority, and a client of gRPC must say that
+/// it takes trailers, which is a field of one connection elsewhere.
+fn as_http2(request: &mut Request<Body>) {
+    let headers = request.headers_mut();
+    let is_grpc = headers.get(header::CONTENT_TYPE);
+    if is_grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let host = headers.remove(header::HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(authority) = authority {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = Some(authority);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+/// As one that is sent through a library or answered in this process.
+fn request(outgoing: Outgoing) -> Result<Request<Body>, Failure> {
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(outgoing.upstream.authority)
+        .path_and_query(outgoing.target)
+        .build()
+        .map_err(|error| Failure {
+            problem: Problem::BadRequest,
+            detail: error.to_string(),
+            is_unsent: true,
+        })?;
+    let mut request = Request::new(outgoing.body);
+    *request.method_mut() = outgoing.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = outgoing.headers;
+    Ok(request)
+}
+
+fn explain(unanswered: &Unanswered) -> Failure {
+    let problem = match &unanswered.error {
+        http1::Error::Body(error) if is_too_long(error) => Problem::BodyTooLarge,
         // The client broke its body off.
-        (_, true, _) => Problem::BadRequest,
-        (.., true) => Problem::UpstreamInvalid,
-        _ => Problem::UpstreamUnreachable,
+        http1::Error::Body(_) | http1::Error::BodyLength => Problem::BadRequest,
+        http1::Error::Refused(_) => Problem::UpstreamInvalid,
+        http1::Error::Closed | http1::Error::Io(_) | http1::Error::TooSlow => {
+            Problem::UpstreamUnreachable
+        }
     };
-    Failure { problem, detail, is_unsent: error.is_connect() }
+    Failure { problem, detail: unanswered.error.to_string(), is_unsent: false }
+}
+
+fn is_too_long(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>())
 }

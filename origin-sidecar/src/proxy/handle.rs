@@ -9,7 +9,7 @@ use crate::fields::{self, View};
 use crate::offload::accept;
 use crate::{offload, reply};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
-use hyper::body::Incoming;
+use http1::server::Exchange;
 use rules::cache::{Bypass, CacheStatus, Tier};
 use rules::document::Route;
 use rules::offload::Decision;
@@ -34,13 +34,16 @@ pub struct Clean {
     pub rules: Arc<Rules>,
     /// Sent on by another sidecar.
     pub is_forwarded: bool,
+    /// The way back to the client, where its protocol has one beside the answer.
+    pub exchange: Option<Exchange>,
 }
 
 /// Answers one request. Never fails: what goes wrong becomes a problem answer.
 pub async fn handle(
     worker: &Arc<Worker>,
-    request: Request<Incoming>,
+    request: Request<Body>,
     peer: Peer,
+    exchange: Option<Exchange>,
 ) -> Response<Body> {
     let started = Instant::now();
     let metrics = &worker.app.metrics;
@@ -52,7 +55,7 @@ pub async fn handle(
     let mut route = String::from("unmatched");
     let origin = request.headers().get(header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
-    let answer = admit(worker, request, peer, &rules, &mut route).await;
+    let answer = admit(worker, request, Sender { peer, exchange }, &rules, &mut route).await;
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
         if problem.status() >= 500 {
@@ -94,10 +97,16 @@ fn set_fields(headers: &mut HeaderMap, fields: cors::FieldsToSet) {
     }
 }
 
+/// Who sent a request, and the way back besides the answer.
+struct Sender {
+    peer: Peer,
+    exchange: Option<Exchange>,
+}
+
 async fn admit(
     worker: &Arc<Worker>,
-    request: Request<Incoming>,
-    peer: Peer,
+    request: Request<Body>,
+    sender: Sender,
     rules: &Arc<Rules>,
     route: &mut String,
 ) -> Result<Response<Body>, Refused> {
@@ -107,6 +116,7 @@ async fn admit(
     fields::remove_named_by_connection(&mut parts.headers);
     let protocol = fields::take_upgrade(&parts.method, &mut parts.headers);
     // Another sidecar of ours says truly for whom it forwards.
+    let Sender { peer, exchange } = sender;
     let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer };
     let inbound =
         Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
@@ -130,16 +140,16 @@ async fn admit(
         }
         Action::Proceed(proceed) => *proceed,
     };
-    if let Some(protocol) = protocol {
+    if let (Some(protocol), Some(exchange)) = (protocol, &exchange) {
         if matches!(proceed.shard, Step::NeedsBody { .. }) {
             return Err((
                 Problem::KeyMissing,
                 "an upgrade has no body to find the key in".to_owned(),
             ));
         }
-        let request = Request::from_parts(parts, body);
-        let outgoing = joined(worker, &request, &inbound, matched, &proceed, is_forwarded)?;
-        return upgrade::pass(worker, request, outgoing, protocol).await.map_err(failed);
+        let outgoing = joined(worker, parts, &inbound, matched, &proceed, is_forwarded)?;
+        let passed = upgrade::pass(worker, outgoing, protocol, exchange).await;
+        return passed.map_err(failed);
     }
     fields::remove_hop_by_hop(&mut parts.headers);
     fields::set_forwarded(&mut parts.headers, peer, &inbound.host);
@@ -153,6 +163,7 @@ async fn admit(
         body,
         rules: Arc::clone(&rules),
         is_forwarded,
+        exchange,
     };
     route_on(worker, clean, matched, proceed, resolved).await
 }
@@ -173,7 +184,7 @@ async fn reserved(
     worker: &Arc<Worker>,
     rules: &Arc<Rules>,
     parts: &http::request::Parts,
-    body: Incoming,
+    body: Body,
     inbound: &Inbound,
     path: &str,
 ) -> Result<Response<Body>, Refused> {
@@ -191,7 +202,7 @@ async fn reserved(
                 inbound,
                 job,
             };
-            offload::status::answer(&worker.app, rules, asked, Body::Incoming(body)).await
+            offload::status::answer(&worker.app, rules, asked, body).await
         }
         None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
     }
@@ -200,34 +211,35 @@ async fn reserved(
 /// Where a connection that changes protocols leads.
 fn joined(
     worker: &Arc<Worker>,
-    request: &Request<Incoming>,
+    parts: http::request::Parts,
     inbound: &Inbound,
     route: Option<&Route>,
     proceed: &Proceed<'_>,
     is_forwarded: bool,
 ) -> Result<Outgoing, Refused> {
-    let mut headers = request.headers().clone();
+    let mut headers = parts.headers;
     fields::remove_hop_by_hop(&mut headers);
     fields::set_forwarded(&mut headers, inbound.peer, &inbound.host);
     let upstream = direct(worker, &mut headers, route, proceed.shard.resolved(), is_forwarded)?;
     Ok(Outgoing {
         upstream,
-        method: request.method().clone(),
+        method: parts.method,
         target: proceed.target.clone(),
         headers,
         body: Body::Empty,
         timeout: timeout(route),
+        exchange: None,
     })
 }
 
 /// Refuses a body that is known to be too large, and cuts off one that turns out to be.
-fn limited(body: Incoming, route: Option<&Route>) -> Result<Body, Refused> {
+fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     use http_body::Body as _;
     use http_body_util::{BodyExt, Limited};
     if body.is_end_stream() {
         return Ok(Body::Empty);
     }
-    let Some(max) = route.and_then(|route| route.max_body) else { return Ok(Body::Incoming(body)) };
+    let Some(max) = route.and_then(|route| route.max_body) else { return Ok(body) };
     if body.size_hint().lower() > max {
         return Err((Problem::BodyTooLarge, format!("the route takes {max} bytes")));
     }
@@ -297,6 +309,7 @@ async fn route_on(
                 headers: clean.headers,
                 body: clean.body,
                 timeout,
+                exchange: clean.exchange,
             };
             let sent = forward::send(worker, outgoing).await;
             let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;

@@ -12,6 +12,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// Its `X-Forwarded-*` are believed.
     pub is_trusted: bool,
+    /// TLS ends here.
+    pub is_tls: bool,
 }
 
 /// Facts about a request that are fixed before any rule is applied.
@@ -52,7 +54,11 @@ impl Inbound {
             return Err((Problem::BadRequest, "Host is not a host name"));
         }
         let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-        let scheme = if peer.is_trusted && proto == Some("https") { "https" } else { "http" };
+        let is_secure = match proto {
+            Some(proto) if peer.is_trusted => proto == "https",
+            _ => peer.is_tls,
+        };
+        let scheme = if is_secure { "https" } else { "http" };
         let target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         Ok(Self { peer, host: host.to_ascii_lowercase(), scheme, target })
     }

@@ -5,42 +5,47 @@
 
 use super::Worker;
 use super::handle::handle;
+use super::http2;
 use super::inbound::Peer;
+use super::upstreams::Upstreams;
 use crate::app::App;
-use http::{HeaderValue, StatusCode, header};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use crate::body::Body;
+use crate::reply;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http1::Refusal;
+use http1::server::{self, Exchange, Incoming, Served};
+use http1::stream::Stream;
+use rules::Problem;
 use socket2::{Domain, Socket, Type};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
 
-/// A client that has not sent its request head by then is slow on purpose.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of a request head, twice nginx's default of four 8 KiB buffers less its slack.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Header lines of one request; more is an attack or a bug.
-const HEADERS_MAX: usize = 100;
 /// Connections of one thread; each costs about 6 KiB.
 const CONNECTIONS_MAX: usize = 10_000;
-/// How long the drain waits for the first request of a connection that never had one: a request
-/// may be on its way.
-const UNUSED_GRACE: Duration = Duration::from_millis(500);
+/// A client that has not agreed on keys by then is slow on purpose.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Protocols that are offered within TLS, the best first.
+pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
 /// How often the drain looks whether adopted executions have ended.
 const IDLE_POLL: Duration = Duration::from_millis(20);
 /// Connections the kernel holds for us while we are busy.
 const BACKLOG: i32 = 1024;
+
+/// Why a connection ended early.
+type Ended = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a serving thread needs to know besides the app.
 #[derive(Clone)]
 pub struct Options {
     pub trusted: Arc<[crate::fields::Cidr]>,
     pub grace: Duration,
+    /// TLS instead of the clear.
+    pub tls: Option<TlsAcceptor>,
 }
 
 /// A listener that shares its port with those of the other threads.
@@ -77,6 +82,12 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let worker = Arc::new(Worker::new(Arc::clone(&app)));
+    let swept = Arc::clone(&worker);
+    tokio::spawn(async move {
+        if let Upstreams::Network(network) = &swept.upstreams {
+            network.sweep().await;
+        }
+    });
     let mut draining = app.draining();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Every connection holds a sender; when the last is gone, `recv` ends.
@@ -128,47 +139,78 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     // A head and a small body go out in one write; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);
     let metrics = Arc::clone(&worker.app.metrics);
-    let mut draining = worker.app.draining();
     metrics.http.connections.inc();
     let address = peer.ip();
     let is_trusted = options.trusted.iter().any(|block| block.contains(address));
-    let peer = Peer { address, is_trusted };
-    let is_used = Arc::new(AtomicBool::new(false));
-    let mark = Arc::clone(&is_used);
-    let service = service_fn(move |request| {
-        mark.store(true, Ordering::Relaxed);
-        let worker = Arc::clone(&worker);
-        async move {
-            let mut answer = handle(&worker, request, peer).await;
-            if worker.app.is_leaving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                // The next request of this client is for another pod.
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(answer)
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = App::drained(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            if is_used.load(Ordering::Relaxed) {
-                connection.await
-            } else {
-                // Opened ahead and never used: hyper would wait for its first request.
-                tokio::time::timeout(UNUSED_GRACE, connection).await.unwrap_or(Ok(()))
-            }
-        }
+    let peer = Peer { address, is_trusted, is_tls: options.tls.is_some() };
+    let front = Arc::new(Front { worker, peer });
+    let spoken = match options.tls {
+        Some(acceptor) => secure(stream, acceptor, front).await,
+        None => speak(stream.into(), front).await,
     };
-    if let Err(error) = served {
+    if let Err(error) = spoken {
         tracing::debug!(peer = %address, %error, "connection ended");
     }
     metrics.http.connections.dec();
+}
+
+/// TLS first, in which both sides agree on a protocol.
+async fn secure(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>) -> Result<(), Ended> {
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    if stream.get_ref().1.alpn_protocol() == Some(ALPN[0].as_bytes()) {
+        return Ok(http2::serve(stream, front).await?);
+    }
+    speak(Stream::other(stream), front).await
+}
+
+/// HTTP/1.1, or HTTP/2 if the client begins with it.
+async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
+    let mut draining = front.worker.app.draining();
+    let drained = async move { App::drained(&mut draining).await };
+    match server::serve(stream, front.as_ref(), drained).await? {
+        Served::Closed => Ok(()),
+        Served::Http2(stream) => Ok(http2::serve(stream, front).await?),
+    }
+}
+
+/// One connection's requests.
+pub(super) struct Front {
+    pub worker: Arc<Worker>,
+    pub peer: Peer,
+}
+
+impl Front {
+    pub async fn respond(
+        &self,
+        request: Request<Body>,
+        exchange: Option<Exchange>,
+    ) -> Response<Body> {
+        let mut answer = handle(&self.worker, request, self.peer, exchange).await;
+        if self.worker.app.is_leaving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // The next request of this client is for another pod.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+}
+
+impl server::Service for Front {
+    type Body = Body;
+
+    async fn answer(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Body> {
+        self.respond(request.map(Body::Client), Some(exchange)).await
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let problem = match refusal {
+            Refusal::TargetTooLong => Problem::TargetTooLong,
+            Refusal::HeadTooLarge | Refusal::TooManyFields => Problem::HeadTooLarge,
+            Refusal::Coding => Problem::CodingUnknown,
+            Refusal::Version => Problem::VersionUnsupported,
+            _ => Problem::BadRequest,
+        };
+        self.worker.app.metrics.refused(problem, refusal.name());
+        tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
+        reply::problem(&self.worker.app.rules().document.jobs.base, problem, &refusal.to_string())
+    }
 }

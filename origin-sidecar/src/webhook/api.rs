@@ -4,6 +4,7 @@
 //! compile for 130 s of CPU.
 
 use crate::https::chain;
+use crate::tls;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,11 +14,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::RootCertStore;
 
 /// Longer than any of these calls takes in a cluster that works.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,18 +43,13 @@ impl Api {
                 "not in a cluster: set --api, e.g. http://127.0.0.1:8001 of `kubectl proxy`",
             )?,
         };
-        let roots = roots(&Path::new(ACCOUNT).join("ca.crt"))?;
-        if roots.is_empty() && base.starts_with("https://") {
-            return Err(format!("{ACCOUNT}/ca.crt is not there, and {base} needs it"));
-        }
-        let provider = Arc::new(ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        // Not needed for an address in the clear.
+        let roots = match tls::roots(&Path::new(ACCOUNT).join("ca.crt")) {
+            Err(error) if base.starts_with("https://") => return Err(error),
+            roots => roots.unwrap_or_else(|_| RootCertStore::empty()),
+        };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls::client(roots)?)
             .https_or_http()
             .enable_http1()
             .build();
@@ -128,15 +121,4 @@ fn in_cluster() -> Option<String> {
     let port = std::env::var("KUBERNETES_SERVICE_PORT").ok()?;
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     Some(format!("https://{host}:{port}"))
-}
-
-/// The CAs of a file; none when there is no file.
-fn roots(file: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let Ok(text) = std::fs::read(file) else { return Ok(roots) };
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| format!("{}: {error}", file.display()))?;
-        roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
-    Ok(roots)
 }

@@ -3,8 +3,8 @@
 
 use super::api::Api;
 use super::certificates::{Issued, Kept, Plan};
-use super::tls::Certificates;
 use crate::clock::{Clock, System};
+use crate::tls::Certificates;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
@@ -48,14 +48,7 @@ impl Source {
 
     async fn look(&self, certificates: &Certificates) -> Result<(), String> {
         match self {
-            Self::Folder(folder) => {
-                let read = |name: &str| {
-                    let file = folder.join(name);
-                    std::fs::read_to_string(&file)
-                        .map_err(|error| format!("{}: {error}", file.display()))
-                };
-                certificates.serve(&read("tls.crt")?, &read("tls.key")?)
-            }
+            Self::Folder(folder) => certificates.serve_folder(folder).map(|_| ()),
             Self::Own { api, secret, configuration, plan } => {
                 let found = read(api, secret).await?;
                 let kept = found.as_ref().and_then(|secret| kept(&secret["data"]));
@@ -71,7 +64,7 @@ impl Source {
                     publish(api, configuration, &kept.bundle()).await?;
                     tracing::info!(made_at = kept.serving.made_at, "certificates changed");
                 }
-                certificates.serve(&kept.serving.certificate, &kept.serving.key)
+                certificates.serve(&kept.serving.certificate, &kept.serving.key).map(|_| ())
             }
         }
     }

@@ -38,6 +38,29 @@ pub async fn python(lines: &str, environment: &[(String, String)]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// A program in Python that goes on running, as an application does.
+pub struct Script {
+    _child: Child,
+    /// The first line that it printed: where it listens.
+    pub address: String,
+}
+
+impl Script {
+    /// # Panics
+    /// When it ends without a line.
+    pub async fn start(lines: &str) -> Self {
+        let mut child = Command::new(installed("python"))
+            .args(["-u", "-c", lines])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("python starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("in time");
+        Self { _child: child, address: first.expect("text").expect("a line") }
+    }
+}
+
 /// Runs another program of that environment to its end.
 ///
 /// # Panics

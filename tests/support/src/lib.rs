@@ -17,7 +17,7 @@ mod raw;
 pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
-pub use emulator::{Emulator, peer, python};
+pub use emulator::{Emulator, Script, peer, python};
 pub use kube::{Kube, Reviews, trusting};
 pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use namespaces::{Namespace, Network};

@@ -9,15 +9,17 @@ use super::store::SimStore;
 use super::variants::Variant;
 use super::world::{Link, Vitals, Watch, World};
 use crate::app::{App, Parts};
-use crate::bindings::{Bindings, Upstream};
+use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
 use crate::fields::View;
+use crate::proxy::Worker;
 use crate::proxy::handle::{Clean, Refused};
 use crate::proxy::inbound::{Inbound, Peer};
-use crate::proxy::{Upstreams, Worker};
+use crate::proxy::upstreams::Upstreams;
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::secrets::Secrets;
+use http::uri::Authority;
 use http::{Request, Response};
 use rules::sidecar::{self, Action};
 use rules::{Problem, Rules};
@@ -47,7 +49,11 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
     let queue: Arc<dyn Queue> = Arc::new(SimQueue(link.clone()));
     let results: Arc<dyn Results> = Arc::new(SimStore(link.clone()));
     let (queue, results) = variant.wrap(link, queue, results);
-    let app = Upstream::parse("app", "http://app:80").expect("a good address");
+    let app = Upstream {
+        name: "app".into(),
+        protocol: Protocol::Http1,
+        authority: Authority::from_static("app:80"),
+    };
     let bindings = Bindings {
         app,
         upstreams: BTreeMap::new(),
@@ -159,7 +165,8 @@ impl Process {
         let _in_flight = app.metrics.in_flight();
         let rules = app.rules();
         let (parts, body) = request.into_parts();
-        let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_trusted: false };
+        let peer =
+            Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_trusted: false, is_tls: false };
         let inbound =
             Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
         let (method, headers) = (parts.method, parts.headers);
@@ -179,7 +186,8 @@ impl Process {
                 };
                 let offload = proceed.offload;
                 let (rules, is_forwarded) = (Arc::clone(&rules), false);
-                let clean = Clean { inbound, method, headers, body, rules, is_forwarded };
+                let clean =
+                    Clean { inbound, method, headers, body, rules, is_forwarded, exchange: None };
                 accept::accept(&self.worker, clean, route, proceed.target, None, offload).await
             }
         }

@@ -1,0 +1,266 @@
+//! The client's end of a connection: one request, its interim answers, its answer.
+
+use crate::conn::{Conn, Error};
+use crate::framing::{self, Framing};
+use crate::head::{self, ResponseHead};
+use crate::pool::Pool;
+use crate::server::{Exchange, names};
+use crate::stream::{Stream, Upgraded};
+use crate::writer::{Coding, Writer};
+use crate::{Refusal, encode};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+/// Interim answers before the answer; more is a fault of the upstream.
+const INTERIM_MAX: usize = 32;
+
+/// A connection that is free for a request.
+pub struct Connection(Box<Conn>);
+
+impl Connection {
+    pub fn new(stream: impl Into<Stream>) -> Self {
+        Self(Box::new(Conn::patient(stream.into())))
+    }
+
+    /// Whether nothing came while nobody asked: neither bytes nor the end. Costs no system call
+    /// unless there is something to read.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.0.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+/// A request as it goes out; `headers` are clean of the fields of another connection.
+pub struct Outgoing<'a, B> {
+    pub method: &'a Method,
+    /// Path and query, or `*`.
+    pub target: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: B,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    pub error: Error,
+    /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
+    pub is_silent: bool,
+}
+
+/// Sends a request and reads the head of its answer. The connection goes back to its pool when the
+/// answer was read to its end. Interim answers go to `exchange`.
+///
+/// # Errors
+/// When the connection breaks, or the answer is not HTTP/1.1.
+pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+    connection: Connection,
+    outgoing: Outgoing<'_, B>,
+    exchange: Option<&Exchange>,
+    home: &Arc<Pool>,
+) -> Result<Response<Incoming<B>>, Unanswered> {
+    // What would end the line early would be a request of its own.
+    if outgoing.target.is_empty() || !outgoing.target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Unanswered { error: Refusal::Target.into(), is_silent: false });
+    }
+    let mut call = Call::begin(connection, outgoing);
+    let method = call.method.clone();
+    for _ in 0..INTERIM_MAX {
+        let head = poll_fn(|context| call.poll_head(context)).await;
+        let head = head.map_err(|error| call.unanswered(error))?;
+        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+            // A `100 Continue` was for us; the client has its own.
+            if let Some(exchange) = exchange.filter(|_| head.status != StatusCode::CONTINUE) {
+                exchange.interim(head.status, &head.headers).await;
+            }
+            continue;
+        }
+        return call
+            .answered(head, &method, home)
+            .map_err(|refusal| Unanswered { error: refusal.into(), is_silent: false });
+    }
+    Err(Unanswered { error: Refusal::StartLine.into(), is_silent: false })
+}
+
+/// A request on its way.
+struct Call<B> {
+    conn: Box<Conn>,
+    /// None when the request is sent.
+    writer: Option<Writer<B>>,
+    method: Method,
+    has_heard: bool,
+    /// Writing failed: what was answered before may still be read, and then it is over.
+    broken: Option<Error>,
+}
+
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
+    fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Self {
+        let Outgoing { method, target, headers, body } = outgoing;
+        let mut head = encode::request(method, target, headers);
+        let coding = match body.size_hint().exact() {
+            _ if headers.contains_key(header::CONTENT_LENGTH) => stated(headers),
+            Some(0) if is_without_body(method) => Coding::None,
+            Some(bytes) => {
+                encode::content_length(&mut head, bytes);
+                Coding::Length(bytes)
+            }
+            None => {
+                encode::field(&mut head, "transfer-encoding", b"chunked");
+                Coding::Chunked
+            }
+        };
+        encode::end(&mut head);
+        let writer = Some(Writer::new(head, coding, body));
+        Self { conn: connection.0, writer, method: method.clone(), has_heard: false, broken: None }
+    }
+
+    fn unanswered(&mut self, error: Error) -> Unanswered {
+        // What broke the request off explains why there is no answer.
+        let error = match self.broken.take() {
+            Some(broken) if matches!(error, Error::Closed | Error::Io(_)) => broken,
+            _ => error,
+        };
+        Unanswered { error, is_silent: !self.has_heard }
+    }
+
+    /// Writes on, if there is something to write.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        match writer.poll(context, &mut &mut self.conn.stream) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.writer = None,
+            Poll::Ready(Err(error @ Error::Io(_))) => {
+                self.writer = None;
+                self.broken = Some(error);
+            }
+            // The client's body failed: the upstream must not take what came of it for the whole.
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Error>> {
+        self.poll_write(context)?;
+        loop {
+            let conn = &mut *self.conn;
+            if let Some(head) = head::response(&mut conn.read, &mut conn.progress)? {
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(conn.poll_read(context)) {
+                Ok(0) => return Poll::Ready(Err(Error::Closed)),
+                Ok(_) => self.has_heard = true,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    fn answered(
+        mut self,
+        head: ResponseHead,
+        asked: &Method,
+        home: &Arc<Pool>,
+    ) -> Result<Response<Incoming<B>>, Refusal> {
+        let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let framing = framing::of_response(asked, head.status, head.version, &head.headers)?;
+        let is_kept = match head.version {
+            Version::HTTP_10 => names(&head.headers, "keep-alive"),
+            _ => !names(&head.headers, "close"),
+        } && framing != Framing::UntilClose
+            && self.broken.is_none()
+            && !is_switching;
+        self.conn.begin(framing);
+        let left = match framing {
+            Framing::None => Some(0),
+            Framing::Length(bytes) => Some(bytes),
+            Framing::Chunked | Framing::UntilClose => None,
+        };
+        let home = is_kept.then(|| Arc::clone(home));
+        let mut body = Incoming { call: Some(self), home, left };
+        if framing == Framing::None && !is_switching {
+            body.finish();
+        }
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.version_mut() = head.version;
+        *response.headers_mut() = head.headers;
+        Ok(response)
+    }
+}
+
+/// Methods whose requests mostly have no body: without one, no length is told (RFC 9110 section 8.6).
+fn is_without_body(method: &Method) -> bool {
+    !matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+fn stated(headers: &HeaderMap) -> Coding {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    length.map_or(Coding::None, Coding::Length)
+}
+
+/// The body of an answer, read as it is asked for. While it is, the rest of the request goes out.
+pub struct Incoming<B> {
+    /// None at the end.
+    call: Option<Call<B>>,
+    /// Where the connection goes when it is free again; None when it must be closed.
+    home: Option<Arc<Pool>>,
+    left: Option<u64>,
+}
+
+impl<B> Incoming<B> {
+    /// The connection itself, after 101 (Switching Protocols).
+    pub fn into_upgraded(self) -> Option<Upgraded> {
+        self.call.map(|mut call| call.conn.take())
+    }
+
+    fn finish(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        // An upstream that answers before it has read everything is not asked again on this
+        // connection; nor is one that said more than its answer.
+        if let Some(home) = self.home.take()
+            && call.writer.is_none()
+            && call.conn.read.is_empty()
+        {
+            home.put(Connection(call.conn));
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Body for Incoming<B> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let body = self.get_mut();
+        let Some(call) = &mut body.call else { return Poll::Ready(None) };
+        call.poll_write(context)?;
+        if call.broken.is_some() {
+            body.home = None;
+        }
+        let frame = ready!(call.conn.poll_frame(context));
+        let is_done = call.conn.is_done();
+        if let (Some(left), Some(Ok(frame))) = (&mut body.left, &frame) {
+            *left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
+        }
+        match &frame {
+            Some(Err(_)) => body.call = None,
+            _ if is_done => body.finish(),
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.call.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

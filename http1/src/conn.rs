@@ -1,0 +1,300 @@
+//! One connection: its bytes, the body that is being read, and how long the peer is waited for.
+
+use crate::chunked::{Decoder, Piece};
+use crate::framing::Framing;
+use crate::pace::Pace;
+use crate::stream::{Stream, Upgraded};
+use crate::{Refusal, head};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Frame;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::{fmt, io};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A read's first room: most heads fit.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// Less room than this is not worth a read.
+const HEAD_ROOM_MIN: usize = 1024;
+/// A read's largest room. Fewer, larger reads cost less CPU; this much per direction is held only
+/// while a body moves.
+const READ_BYTES_MAX: usize = 128 * 1024;
+
+/// Why a message did not come to its end.
+#[derive(Debug)]
+pub enum Error {
+    Refused(Refusal),
+    /// The peer closed within a message, or before one.
+    Closed,
+    /// The peer was slower than [`Pace`] allows.
+    TooSlow,
+    Io(io::Error),
+    /// The body that was to be sent failed.
+    Body(io::Error),
+    /// The body that was to be sent has another length than its head says.
+    BodyLength,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => write!(formatter, "{refusal}"),
+            Self::Closed => formatter.write_str("closed before the end of the message"),
+            Self::TooSlow => formatter.write_str("too slow"),
+            Self::Io(error) => write!(formatter, "{error}"),
+            Self::Body(error) => write!(formatter, "the body could not be read: {error}"),
+            Self::BodyLength => formatter.write_str("the body has another length than announced"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Io(error) | Self::Body(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The body that is being read.
+#[derive(Debug)]
+pub(crate) enum Reading {
+    Done,
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+impl From<Framing> for Reading {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Self::Done,
+            Framing::Length(bytes) => Self::Length(bytes),
+            Framing::Chunked => Self::Chunked(Decoder::default()),
+            Framing::UntilClose => Self::UntilClose,
+        }
+    }
+}
+
+pub(crate) struct Conn {
+    pub stream: Stream,
+    pub read: BytesMut,
+    pub progress: head::Progress,
+    pub body: Reading,
+    /// For the peer's bytes.
+    pub patience: Patience,
+    /// `100 Continue` or what of it is not written yet, which the client waits for before it sends
+    /// its body.
+    pub continue_owed: &'static [u8],
+    /// The answer to the last message has begun.
+    pub has_answered: bool,
+    /// The body that was being read is malformed or broken off: what follows can't be told.
+    pub is_broken: bool,
+    /// Counts messages: a body handle of an earlier one reads nothing.
+    pub message: u64,
+    /// Who takes the connection over when protocols change.
+    pub heir: Option<tokio::sync::oneshot::Sender<Upgraded>>,
+    is_patient: bool,
+    room: usize,
+}
+
+impl Conn {
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+            progress: head::Progress::default(),
+            body: Reading::Done,
+            patience: Patience::default(),
+            continue_owed: b"",
+            has_answered: false,
+            is_broken: false,
+            message: 0,
+            heir: None,
+            is_patient: false,
+            room: READ_BYTES_MIN,
+        }
+    }
+
+    /// The peer is an upstream: those who ask it say how long they wait.
+    pub fn patient(stream: Stream) -> Self {
+        Self { is_patient: true, ..Self::new(stream) }
+    }
+
+    /// Whether the last message was read to its end.
+    pub fn is_done(&self) -> bool {
+        matches!(self.body, Reading::Done)
+    }
+
+    /// Reads on; 0 is the end.
+    pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let room = match self.body {
+            Reading::Done => HEAD_ROOM_MIN,
+            Reading::Length(left) => usize::try_from(left).unwrap_or(self.room).min(READ_BYTES_MAX),
+            _ => self.room,
+        };
+        if self.read.capacity() - self.read.len() < room {
+            self.read.reserve(room.max(READ_BYTES_MIN));
+        }
+        let free = self.read.capacity() - self.read.len();
+        let read = ready!(self.stream.poll_read_into(context, &mut self.read))?;
+        self.patience.moved(read);
+        // A peer that fills the room has more.
+        self.room = if read == free { (self.room * 4).min(READ_BYTES_MAX) } else { self.room };
+        Poll::Ready(Ok(read))
+    }
+
+    /// The next piece of the body that is being read.
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(self.poll_piece(context));
+        self.is_broken |= frame.is_err();
+        if self.is_done() {
+            self.room = READ_BYTES_MIN;
+        }
+        Poll::Ready(frame.transpose())
+    }
+
+    fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+        loop {
+            match self.buffered()? {
+                Some(frame) => return Poll::Ready(Ok(Some(frame))),
+                None if self.is_done() => return Poll::Ready(Ok(None)),
+                None => {}
+            }
+            match self.poll_read(context)? {
+                Poll::Ready(0) if matches!(self.body, Reading::UntilClose) => {
+                    self.body = Reading::Done;
+                }
+                Poll::Ready(0) => return Poll::Ready(Err(Error::Closed)),
+                Poll::Ready(_) => {}
+                Poll::Pending if self.is_patient => return Poll::Pending,
+                Poll::Pending => {
+                    ready!(self.patience.poll_end(context));
+                    return Poll::Ready(Err(Error::TooSlow));
+                }
+            }
+        }
+    }
+
+    /// Begins to read the body of another message.
+    pub fn begin(&mut self, framing: Framing) {
+        self.body = framing.into();
+        self.message += 1;
+        self.continue_owed = b"";
+        self.has_answered = false;
+        self.patience = Patience::default();
+    }
+
+    /// Gives the connection away, with what was read ahead of it.
+    pub fn take(&mut self) -> Upgraded {
+        let stream = std::mem::replace(&mut self.stream, Stream::Gone);
+        Upgraded { ahead: std::mem::take(&mut self.read), stream }
+    }
+
+    /// What of the body was read already. Trailers that are empty are the plain end.
+    fn buffered(&mut self) -> Result<Option<Frame<Bytes>>, Refusal> {
+        match &mut self.body {
+            Reading::Done => Ok(None),
+            _ if self.read.is_empty() => Ok(None),
+            Reading::UntilClose => Ok(Some(Frame::data(self.read.split().freeze()))),
+            Reading::Length(left) => {
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.read.len());
+                *left -= here as u64;
+                if *left == 0 {
+                    self.body = Reading::Done;
+                }
+                Ok(Some(Frame::data(self.read.split_to(here).freeze())))
+            }
+            Reading::Chunked(decoder) => match decoder.decode(&mut self.read)? {
+                None => Ok(None),
+                Some(Piece::Data(data)) => Ok(Some(Frame::data(data))),
+                Some(Piece::End(fields)) => {
+                    self.body = Reading::Done;
+                    Ok(Some(fields)
+                        .filter(|fields| !fields.is_empty())
+                        .map(Frame::<Bytes>::trailers))
+                }
+            },
+        }
+    }
+}
+
+/// Fields that must not come after a body: they would change what was decided from the head
+/// (RFC 9110 section 6.5.1).
+pub(crate) fn without_framing(mut trailers: HeaderMap) -> HeaderMap {
+    use http::header::{
+        AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+        COOKIE, HOST, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    };
+    for name in [
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        HOST,
+        SET_COOKIE,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        trailers.remove(name);
+    }
+    trailers
+}
+
+/// Waits no longer for a peer than its [`Pace`] allows. The timer is set when there is something to
+/// wait for, and not set again until it runs out: most waits end long before.
+#[derive(Default)]
+pub(crate) struct Patience {
+    pace: Pace,
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    pub fn moved(&mut self, bytes: usize) {
+        self.pace.moved(bytes);
+        if let Some(since) = self.since.take() {
+            self.pace.waited(since.elapsed());
+        }
+    }
+
+    /// Ready when it has been waited for too long; to be asked when the peer is not ready.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let end = since + self.pace.left();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        loop {
+            ready!(timer.as_mut().poll(context));
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(end);
+        }
+    }
+}

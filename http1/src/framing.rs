@@ -1,0 +1,72 @@
+//! Where a body ends (RFC 9112 section 6.3), without the section's leniencies.
+
+use crate::Refusal;
+use http::{HeaderMap, Method, StatusCode, Version, header};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    /// Bytes, at least one.
+    Length(u64),
+    Chunked,
+    /// Until the connection ends; only of responses.
+    UntilClose,
+}
+
+/// Eighteen digits are an exabyte, and fit in a u64 with room to add.
+const LENGTH_DIGITS_MAX: usize = 18;
+
+/// # Errors
+/// When the length is given twice, in two ways, or not as RFC 9112 writes it.
+pub fn of_request(version: Version, headers: &HeaderMap) -> Result<Framing, Refusal> {
+    Ok(stated(version, headers)?.unwrap_or(Framing::None))
+}
+
+/// # Errors
+/// As for a request.
+pub fn of_response(
+    asked: &Method,
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Framing, Refusal> {
+    let stated = stated(version, headers)?;
+    let is_bodiless = asked == Method::HEAD || has_no_body(status);
+    Ok(if is_bodiless { Framing::None } else { stated.unwrap_or(Framing::UntilClose) })
+}
+
+/// Whether answers of this status never have a body (RFC 9110 section 6.4.1).
+pub fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status.as_u16(), 204 | 304)
+}
+
+fn stated(version: Version, headers: &HeaderMap) -> Result<Option<Framing>, Refusal> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (length, coding) = (lengths.next(), codings.next());
+    if lengths.next().is_some() {
+        return Err(Refusal::LengthRepeated);
+    }
+    match (length, coding) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(Refusal::LengthAndCoding),
+        (Some(length), None) => match number(length.as_bytes())? {
+            0 => Ok(Some(Framing::None)),
+            bytes => Ok(Some(Framing::Length(bytes))),
+        },
+        (None, Some(_)) if version == Version::HTTP_10 => Err(Refusal::CodingInOldVersion),
+        (None, Some(coding))
+            if coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() =>
+        {
+            Ok(Some(Framing::Chunked))
+        }
+        (None, Some(_)) => Err(Refusal::Coding),
+    }
+}
+
+fn number(text: &[u8]) -> Result<u64, Refusal> {
+    let is_number =
+        (1..=LENGTH_DIGITS_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let text = is_number.then(|| str::from_utf8(text).ok()).flatten().ok_or(Refusal::Length)?;
+    text.parse().map_err(|_| Refusal::Length)
+}

@@ -1,0 +1,31 @@
+//! HTTP/1.1 for a proxy: strict in what it takes, and built to cost little.
+//!
+//! Pure, without I/O:
+//! - [`refusal`]: everything that is wrong with a message, by name
+//! - [`head`]: request and response heads
+//! - [`framing`]: where a body ends
+//! - [`chunked`]: the chunked coding
+//! - [`encode`]: heads and chunks as bytes
+//! - [`pace`]: how long a slow peer is waited for
+//!
+//! Connections:
+//! - [`stream`]: TCP or anything else that bytes come from
+//! - [`server`], [`client`], [`pool`]: both ends of a proxy
+//!
+//! Why not hyper: docs/decisions/0002-http1.md.
+
+pub mod chunked;
+pub mod client;
+mod conn;
+pub mod encode;
+pub mod framing;
+pub mod head;
+pub mod pace;
+pub mod pool;
+pub mod refusal;
+pub mod server;
+pub mod stream;
+mod writer;
+
+pub use conn::Error;
+pub use refusal::Refusal;

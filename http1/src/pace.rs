@@ -1,0 +1,59 @@
+//! How long a slow peer is waited for.
+
+use std::time::Duration;
+
+/// Time that is given in any case.
+pub const GRACE: Duration = Duration::from_secs(30);
+/// Bytes a second below which a peer is slow on purpose (Apache's `RequestReadTimeout` takes 500).
+pub const RATE_MIN: u64 = 500;
+
+/// The time spent waiting for one peer within one message, against the bytes that moved: a peer
+/// must not hold a connection, a buffer or the app for longer than its bytes are worth. Waiting for
+/// the other side of the proxy does not count.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Pace {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    pub fn moved(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    pub fn waited(&mut self, time: Duration) {
+        self.waited = self.waited.saturating_add(time);
+    }
+
+    /// How long it may still be waited for the next byte.
+    pub fn left(&self) -> Duration {
+        let earned = Duration::from_millis(self.bytes.saturating_mul(1000) / RATE_MIN);
+        // However much it moved before: one byte must come within the grace.
+        GRACE.saturating_add(earned).saturating_sub(self.waited).min(GRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_moves_enough_is_waited_for_and_a_trickle_is_not() {
+        let mut steady = Pace::default();
+        let mut trickle = Pace::default();
+        for _ in 0..1000 {
+            steady.moved(1000);
+            steady.waited(Duration::from_secs(1));
+            trickle.moved(1);
+            trickle.waited(Duration::from_secs(1));
+        }
+        assert_eq!((steady.left(), trickle.left()), (GRACE, Duration::ZERO));
+    }
+
+    #[test]
+    fn no_credit_is_longer_than_the_grace() {
+        let mut fast = Pace::default();
+        fast.moved(1_000_000_000);
+        assert_eq!(fast.left(), GRACE);
+    }
+}

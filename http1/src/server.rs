@@ -1,0 +1,304 @@
+//! The server's end of a connection: one request after the other, each with its answer.
+
+mod answer;
+mod idle;
+mod incoming;
+mod watch;
+
+pub use incoming::{Exchange, Incoming};
+
+pub(crate) use answer::names;
+
+use crate::conn::{Conn, Error, Patience};
+use crate::head::{self, RequestHead};
+use crate::refusal::Refusal;
+use crate::stream::{Stream, Upgraded};
+use crate::writer::Sink;
+use crate::{encode, framing};
+use answer::Asked;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version, header};
+use http_body::Body;
+use idle::{Closing, Idle};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::time::timeout;
+use watch::Watch;
+
+/// From the first byte of a head to its last: a client that has not sent it by then is slow on
+/// purpose.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// What of a request's body is read in vain, to keep the connection or to let the client read its
+/// answer before the connection is reset (RFC 9112 section 9.6).
+const DISCARD_BYTES_MAX: usize = 256 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(crate) type Shared = Arc<Mutex<Conn>>;
+
+pub(crate) fn lock(conn: &Shared) -> MutexGuard<'_, Conn> {
+    conn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sink for &Shared {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R {
+        act(&mut lock(self).stream)
+    }
+}
+
+/// What answers.
+pub trait Service: Sync {
+    type Body: Body<Data = Bytes, Error = io::Error> + Unpin + Send;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        exchange: Exchange,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// The answer to what is no request; the connection closes after it.
+    fn refuse(&self, refusal: Refusal) -> Response<Self::Body>;
+}
+
+/// What a client of HTTP/2 begins with, up to where it looks like a head (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// What became of a connection.
+pub enum Served {
+    Closed,
+    /// The client speaks HTTP/2, with prior knowledge: nothing was taken from it.
+    Http2(Upgraded),
+}
+
+/// What becomes of a connection that has had requests.
+enum After {
+    /// Nothing came for a while.
+    Quiet,
+    Closed,
+    Http2,
+}
+
+/// Serves one connection until either side closes it. `closing` resolves when the server wants
+/// no more requests; the one in hand is finished.
+///
+/// # Errors
+/// Why the connection ended within a message.
+pub async fn serve<S: Service>(
+    stream: Stream,
+    service: &S,
+    closing: impl Future<Output = ()> + Send,
+) -> Result<Served, Error> {
+    let conn = Arc::new(Mutex::new(Conn::new(stream)));
+    let mut closing = pin!(Closing::new(closing));
+    let mut idle = Idle::default();
+    while idle.until_bytes(&conn, closing.as_mut()).await? {
+        // All that is large lies in this box, which an idle connection does without.
+        match Box::pin(requests(&conn, service, closing.as_mut())).await? {
+            After::Quiet => idle = Idle::after_use(),
+            After::Closed => break,
+            After::Http2 => return Ok(Served::Http2(lock(&conn).take())),
+        }
+    }
+    Ok(Served::Closed)
+}
+
+async fn requests<S: Service>(
+    conn: &Shared,
+    service: &S,
+    mut closing: Pin<&mut Closing<impl Future<Output = ()>>>,
+) -> Result<After, Error> {
+    let mut quiet = idle::Quiet::default();
+    loop {
+        let head = match next_head(conn).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(After::Closed),
+            Err(Error::Refused(_)) if is_http2(conn) => return Ok(After::Http2),
+            Err(Error::Refused(refusal)) => return refuse(conn, service, refusal).await,
+            Err(error) => return Err(error),
+        };
+        if !exchange(conn, service, head).await? {
+            return Ok(After::Closed);
+        }
+        if !lock(conn).read.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            biased;
+            read = poll_fn(|context| lock(conn).poll_read(context)) => match read? {
+                0 => return Ok(After::Closed),
+                _ => continue,
+            },
+            () = quiet.wait() => return Ok(After::Quiet),
+            () = closing.as_mut() => return Ok(After::Closed),
+        }
+    }
+}
+
+/// The next head; `None` when the client closed instead.
+async fn next_head(conn: &Shared) -> Result<Option<RequestHead>, Error> {
+    let take = || {
+        let conn = &mut *lock(conn);
+        if conn.read.starts_with(PREFACE) {
+            return Err(Refusal::Version);
+        }
+        head::request(&mut conn.read, &mut conn.progress)
+    };
+    if let Some(head) = take()? {
+        return Ok(Some(head));
+    }
+    let rest = poll_fn(|context| {
+        loop {
+            let read = ready!(lock(conn).poll_read(context))?;
+            if read == 0 {
+                let is_between = lock(conn).read.is_empty();
+                return Poll::Ready(if is_between { Ok(None) } else { Err(Error::Closed) });
+            }
+            if let Some(head) = take()? {
+                return Poll::Ready(Ok(Some(head)));
+            }
+        }
+    });
+    timeout(HEAD_TIMEOUT, rest).await.unwrap_or(Err(Error::TooSlow))
+}
+
+/// Only a connection's first bytes can be the preface: later they are a request like any other.
+fn is_http2(conn: &Shared) -> bool {
+    let conn = lock(conn);
+    conn.message == 0 && conn.read.starts_with(PREFACE)
+}
+
+/// One request and its answer; whether the connection is good for another.
+async fn exchange<S: Service>(
+    conn: &Shared,
+    service: &S,
+    head: RequestHead,
+) -> Result<bool, Error> {
+    let mut asked = Asked::new(&head.method, head.version, &head.headers);
+    let framing = match framing::of_request(head.version, &head.headers) {
+        Ok(framing) => framing,
+        Err(refusal) => return refuse(conn, service, refusal).await.map(|_| false),
+    };
+    let expects = head.headers.get(header::EXPECT);
+    let expects = expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let message = {
+        let mut conn = lock(conn);
+        conn.begin(framing);
+        if expects && asked.version != Version::HTTP_10 && !conn.is_done() {
+            conn.continue_owed = encode::CONTINUE;
+        }
+        conn.message
+    };
+    let mut request = Request::new(Incoming::new(conn, framing, message));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.target;
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers;
+    let mut watch = Watch::default();
+    let answer = service.answer(request, Exchange::new(conn, message, asked.version));
+    let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
+    asked.is_kept &= !lock(conn).is_broken;
+    let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let is_kept = write(conn, &mut watch, response, asked).await?;
+    if is_switching {
+        let mut conn = lock(conn);
+        if let Some(heir) = conn.heir.take() {
+            // Nobody is there to take it: dropping it closes it.
+            let _ = heir.send(conn.take());
+        }
+        return Ok(false);
+    }
+    let may_go_on = is_kept && !watch.is_half_closed();
+    settle(conn, may_go_on).await
+}
+
+/// Works until it is done, or nobody waits for it any more.
+async fn attended<F: Future>(conn: &Shared, watch: &mut Watch, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        watch.poll_gone(context, conn, 0).map(|()| None)
+    })
+    .await
+}
+
+/// Whether the connection may be kept.
+async fn write<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+    conn: &Shared,
+    watch: &mut Watch,
+    response: Response<B>,
+    asked: Asked,
+) -> Result<bool, Error> {
+    let (mut writer, is_kept) = answer::begin(response, asked);
+    writer.patience = Some(Patience::default());
+    lock(conn).has_answered = true;
+    poll_fn(|context| {
+        if let Poll::Ready(written) = writer.poll(context, &mut &*conn) {
+            return Poll::Ready(written);
+        }
+        watch.poll_gone(context, conn, writer.written).map(|()| Err(Error::Closed))
+    })
+    .await?;
+    Ok(is_kept)
+}
+
+/// After an answer: reads what is left of the body, or closes so that the client can read it.
+async fn settle(conn: &Shared, may_go_on: bool) -> Result<bool, Error> {
+    if may_go_on && lock(conn).is_done() {
+        return Ok(true);
+    }
+    // A client that was never told to go on may send its body or not.
+    let is_told = lock(conn).continue_owed.is_empty();
+    if may_go_on && is_told && discard(conn).await {
+        return Ok(true);
+    }
+    close(conn).await;
+    Ok(false)
+}
+
+async fn refuse<S: Service>(conn: &Shared, service: &S, refusal: Refusal) -> Result<After, Error> {
+    let asked = Asked { version: Version::HTTP_11, is_head: false, is_kept: false };
+    write(conn, &mut Watch::default(), service.refuse(refusal), asked).await?;
+    close(conn).await;
+    Ok(After::Closed)
+}
+
+/// Reads the rest of a body in vain; whether that was all.
+async fn discard(conn: &Shared) -> bool {
+    let all = async {
+        let mut bytes = 0;
+        while let Some(frame) = poll_fn(|context| lock(conn).poll_frame(context)).await {
+            let Ok(frame) = frame else { return false };
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARD_BYTES_MAX {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(DISCARD_TIMEOUT, all).await.unwrap_or(false)
+}
+
+/// Closes so that the client can read what it was sent: a connection that is closed with bytes
+/// unread is reset, and a reset overtakes them.
+async fn close(conn: &Shared) {
+    let all = async {
+        let mut bytes = 0;
+        poll_fn(|context| Pin::new(&mut lock(conn).stream).poll_shutdown(context)).await?;
+        while bytes <= DISCARD_BYTES_MAX {
+            lock(conn).read.clear();
+            match poll_fn(|context| lock(conn).poll_read(context)).await? {
+                0 => break,
+                read => bytes += read,
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    // It is over either way.
+    let _ = timeout(DISCARD_TIMEOUT, all).await;
+}

@@ -1,0 +1,88 @@
+//! How an answer is written: what its framing is, and whether the connection is kept after it.
+
+use crate::encode;
+use crate::framing::has_no_body;
+use crate::writer::{Coding, Writer};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header};
+use http_body::Body;
+use std::io;
+
+/// What of the request matters to the answer's form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub version: Version,
+    pub is_head: bool,
+    pub is_kept: bool,
+}
+
+impl Asked {
+    pub fn new(method: &Method, version: Version, headers: &HeaderMap) -> Self {
+        let is_kept = match version {
+            Version::HTTP_10 => names(headers, "keep-alive"),
+            _ => !names(headers, "close"),
+        };
+        Self { version, is_head: method == Method::HEAD, is_kept }
+    }
+}
+
+/// Whether `Connection` names the option (RFC 9110 section 7.6.1).
+pub(crate) fn names(headers: &HeaderMap, option: &str) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|name| name.trim().eq_ignore_ascii_case(option))
+}
+
+/// The answer as it is to be written, and whether the connection is kept.
+pub(super) fn begin<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+    response: Response<B>,
+    asked: Asked,
+) -> (Writer<B>, bool) {
+    let (parts, body) = response.into_parts();
+    let headers = &parts.headers;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let mut head = encode::response(parts.status, headers);
+        encode::end(&mut head);
+        return (Writer::new(head, Coding::None, body), false);
+    }
+    let stated = headers.get(header::CONTENT_LENGTH);
+    let stated = stated.and_then(|length| length.to_str().ok()?.parse().ok());
+    let coding = if asked.is_head || has_no_body(parts.status) {
+        Coding::None
+    } else {
+        match stated.or(body.size_hint().exact()) {
+            Some(bytes) => Coding::Length(bytes),
+            None if asked.version == Version::HTTP_10 => Coding::UntilClose,
+            None => Coding::Chunked,
+        }
+    };
+    let is_kept = asked.is_kept && coding != Coding::UntilClose && !names(headers, "close");
+    let mut head = start(parts.status);
+    for (name, value) in headers {
+        if !is_ours(name, parts.status) {
+            encode::field(&mut head, name.as_str(), value.as_bytes());
+        }
+    }
+    match coding {
+        Coding::Length(bytes) if stated.is_none() => encode::content_length(&mut head, bytes),
+        Coding::Chunked => encode::field(&mut head, "transfer-encoding", b"chunked"),
+        _ => {}
+    }
+    if let Some(option) = encode::connection(asked.version, is_kept) {
+        encode::field(&mut head, "connection", option.as_bytes());
+    }
+    encode::date(&mut head, headers);
+    encode::end(&mut head);
+    (Writer::new(head, coding, body), is_kept)
+}
+
+fn start(status: StatusCode) -> Vec<u8> {
+    encode::response(status, &HeaderMap::new())
+}
+
+/// Fields of this connection, which only its own end can set right.
+fn is_ours(name: &HeaderName, status: StatusCode) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || name.as_str() == "keep-alive"
+        || (*name == header::CONTENT_LENGTH && status == StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,107 @@
+//! Between requests: what an idle connection waits for, and how little it holds meanwhile.
+
+use super::{Shared, lock};
+use crate::conn::Error;
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+
+/// An idle connection is kept for longer than load balancers keep theirs (60 s mostly), so that it
+/// is they who close first and no request meets a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// After so long without a request a connection lets go of what it can do without.
+const QUIET_AFTER: Duration = Duration::from_secs(2);
+/// How long a connection that never had a request is still waited for when the server closes: one
+/// may be on its way.
+const UNUSED_GRACE: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+pub(super) struct Idle {
+    is_used: bool,
+}
+
+impl Idle {
+    pub fn after_use() -> Self {
+        Self { is_used: true }
+    }
+
+    /// Waits for the first bytes of a request; whether some came.
+    pub async fn until_bytes(
+        &self,
+        conn: &Shared,
+        closing: Pin<&mut Closing<impl Future<Output = ()>>>,
+    ) -> Result<bool, Error> {
+        // Nothing is held for a request that may never come.
+        lock(conn).read = BytesMut::new();
+        let mut bytes = std::pin::pin!(poll_fn(|context| {
+            let mut conn = lock(conn);
+            let read = conn.poll_read(context);
+            if read.is_pending() {
+                conn.read = BytesMut::new();
+            }
+            read
+        }));
+        tokio::select! {
+            biased;
+            read = bytes.as_mut() => return Ok(read? > 0),
+            () = sleep(IDLE_TIMEOUT) => return Ok(false),
+            () = closing => {}
+        }
+        if self.is_used {
+            return Ok(false);
+        }
+        let late = timeout(UNUSED_GRACE, bytes).await;
+        Ok(late.is_ok_and(|read| read.is_ok_and(|bytes| bytes > 0)))
+    }
+}
+
+/// The signal to close, which may be asked again after it came.
+pub(super) struct Closing<F> {
+    /// None when it came.
+    signal: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future<Output = ()>> Closing<F> {
+    pub fn new(signal: F) -> Self {
+        Self { signal: Some(Box::pin(signal)) }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Closing<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(signal) = &mut self.signal {
+            ready!(signal.as_mut().poll(context));
+            self.signal = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// The time without a request. The timer is set once and again only when it ran out: nearly every
+/// wait ends long before.
+#[derive(Default)]
+pub(super) struct Quiet {
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Quiet {
+    pub async fn wait(&mut self) {
+        let end = Instant::now() + QUIET_AFTER;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        poll_fn(|context| {
+            loop {
+                ready!(timer.as_mut().poll(context));
+                if Instant::now() >= end {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().reset(end);
+            }
+        })
+        .await;
+    }
+}

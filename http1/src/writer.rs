@@ -1,0 +1,199 @@
+//! A message on its way out: head and body in as few writes as there can be.
+
+use crate::conn::{Error, Patience, without_framing};
+use crate::encode;
+use crate::stream::Stream;
+use bytes::Bytes;
+use http_body::Body;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Pieces up to this many bytes are copied together; larger ones are written from where they lie.
+const COPY_BYTES_MAX: usize = 4 * 1024;
+/// Small pieces are gathered up to this many bytes before they are written.
+const GATHER_BYTES_MAX: usize = 16 * 1024;
+
+/// How the body's end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// There is no body, whatever is given.
+    None,
+    /// Bytes that are left.
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// Where it goes. Not a `&mut Stream`: the body may be read from the same connection, whose lock
+/// must not be held meanwhile.
+pub(crate) trait Sink {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R;
+}
+
+impl Sink for &mut Stream {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R {
+        act(self)
+    }
+}
+
+pub(crate) struct Writer<B> {
+    coding: Coding,
+    body: Option<B>,
+    /// Heads, lines of chunks and small pieces.
+    small: Vec<u8>,
+    sent: usize,
+    /// A large piece, after what is small, and the line end after a chunk.
+    large: Bytes,
+    end: &'static [u8],
+    /// Bytes that were taken from the body and not written yet are none of the peer's doing.
+    pub patience: Option<Patience>,
+    pub written: u64,
+}
+
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
+    pub fn new(head: Vec<u8>, coding: Coding, body: B) -> Self {
+        let has_body = !matches!(coding, Coding::None | Coding::Length(0));
+        Self {
+            coding,
+            body: has_body.then_some(body),
+            small: head,
+            sent: 0,
+            large: Bytes::new(),
+            end: b"",
+            patience: None,
+            written: 0,
+        }
+    }
+
+    /// Ready when all is written.
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &mut impl Sink,
+    ) -> Poll<Result<(), Error>> {
+        loop {
+            let is_waiting = self.gather(context)?;
+            if !self.has_written() {
+                ready!(sink.with(|stream| self.poll_write(context, stream)))?;
+            }
+            if self.body.is_none() || is_waiting {
+                let flushed = sink.with(|stream| Pin::new(stream).poll_flush(context));
+                ready!(flushed)?;
+                return if is_waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+        }
+    }
+
+    fn has_written(&self) -> bool {
+        self.sent == self.small.len() && self.large.is_empty() && self.end.is_empty()
+    }
+
+    /// Takes from the body what is there; whether it has to be waited for.
+    fn gather(&mut self, context: &mut Context<'_>) -> Result<bool, Error> {
+        while self.small.len() < GATHER_BYTES_MAX && self.large.is_empty() {
+            let Some(body) = &mut self.body else { break };
+            match Pin::new(body).poll_frame(context) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Some(Err(error))) => return Err(Error::Body(error)),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.data(data)?,
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            self.finish(Some(trailers))?;
+                        }
+                    }
+                },
+                Poll::Ready(None) => self.finish(None)?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn data(&mut self, data: Bytes) -> Result<(), Error> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut end: &'static [u8] = b"";
+        match &mut self.coding {
+            Coding::None | Coding::UntilClose => {}
+            Coding::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Error::BodyLength)?;
+                if *left == 0 {
+                    self.body = None;
+                }
+            }
+            Coding::Chunked => {
+                encode::chunk(&mut self.small, data.len());
+                end = b"\r\n";
+            }
+        }
+        if data.len() <= COPY_BYTES_MAX {
+            self.small.extend_from_slice(&data);
+            self.small.extend_from_slice(end);
+        } else {
+            (self.large, self.end) = (data, end);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), Error> {
+        self.body = None;
+        match (self.coding, trailers) {
+            (Coding::Length(_), _) => Err(Error::BodyLength),
+            (Coding::Chunked, Some(trailers)) => {
+                encode::trailers(&mut self.small, &without_framing(trailers));
+                Ok(())
+            }
+            (Coding::Chunked, None) => {
+                self.small.extend_from_slice(encode::LAST_CHUNK);
+                Ok(())
+            }
+            // Trailers have no place in the other forms.
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &mut Stream,
+    ) -> Poll<Result<(), Error>> {
+        while !self.has_written() {
+            let small = self.small.get(self.sent..).unwrap_or_default();
+            let slices = [IoSlice::new(small), IoSlice::new(&self.large), IoSlice::new(self.end)];
+            let written = if self.large.is_empty() && self.end.is_empty() {
+                Pin::new(&mut *stream).poll_write(context, small)
+            } else {
+                Pin::new(&mut *stream).poll_write_vectored(context, &slices)
+            };
+            let written = match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Closed)),
+                Poll::Ready(written) => written?,
+                Poll::Pending => {
+                    let Some(patience) = &mut self.patience else { return Poll::Pending };
+                    ready!(patience.poll_end(context));
+                    return Poll::Ready(Err(Error::TooSlow));
+                }
+            };
+            self.advance(written);
+        }
+        self.small.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written += written as u64;
+        if let Some(patience) = &mut self.patience {
+            patience.moved(written);
+        }
+        let of_small = written.min(self.small.len() - self.sent);
+        self.sent += of_small;
+        let of_large = (written - of_small).min(self.large.len());
+        // Not `advance`: an empty `Bytes` lets go of the memory.
+        self.large = self.large.slice(of_large..);
+        self.end = self.end.get(written - of_small - of_large..).unwrap_or_default();
+    }
+}

@@ -1,0 +1,343 @@
+//! A connection's life as its two ends see it: kept, closed, half closed, too slow, switched.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use http1::server::{Exchange, Incoming, Served, Service, serve};
+use http1::stream::Stream;
+use http1::{Error, Refusal};
+use std::future::pending;
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+fn full(text: &'static str) -> Body {
+    Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Answers by path.
+struct ByPath;
+
+impl Service for ByPath {
+    type Body = Body;
+
+    async fn answer(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Body> {
+        match request.uri().path() {
+            "/echo" => {
+                let body = request.into_body().map_err(io::Error::other).boxed_unsync();
+                Response::new(body)
+            }
+            "/whole" => match request.into_body().collect().await {
+                Ok(_) => Response::new(full("read")),
+                Err(error) => panic!("{error}"),
+            },
+            "/never" => pending().await,
+            "/early" => Response::new(full("no")),
+            "/hints" => {
+                let mut hints = HeaderMap::new();
+                hints.insert(header::LINK, "</a.css>".parse().expect("a value"));
+                exchange.interim(StatusCode::EARLY_HINTS, &hints).await;
+                Response::new(full("page"))
+            }
+            "/stream" => {
+                let frames = ["one", "two"].map(|text| Ok(http_body::Frame::data(text.into())));
+                Response::new(StreamBody::new(Frames(frames.into_iter())).boxed_unsync())
+            }
+            "/broken" => {
+                let frames =
+                    [Ok(http_body::Frame::data("part".into())), Err(io::Error::other("x"))];
+                Response::new(StreamBody::new(Frames(frames.into_iter())).boxed_unsync())
+            }
+            "/short" => {
+                let mut response = Response::new(full("abc"));
+                response.headers_mut().insert(header::CONTENT_LENGTH, 5.into());
+                response
+            }
+            "/switch" => {
+                let client = exchange.upgrade();
+                tokio::spawn(async move {
+                    let mut client = client.await.expect("switched");
+                    let mut said = [0; 4];
+                    client.read_exact(&mut said).await.expect("four bytes");
+                    client.write_all(&said).await.expect("open");
+                });
+                let mut response = Response::new(empty());
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                response
+            }
+            _ => Response::new(full("ok")),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        Response::new(full(refusal.name()))
+    }
+}
+
+/// Frames one after the other, as an answer without a length has them.
+struct Frames<I>(I);
+
+impl<I: Iterator + Unpin> futures_util::Stream for Frames<I> {
+    type Item = I::Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<I::Item>> {
+        std::task::Poll::Ready(self.0.next())
+    }
+}
+
+struct Wire {
+    stream: DuplexStream,
+    served: JoinHandle<Result<Served, Error>>,
+    close: Option<oneshot::Sender<()>>,
+}
+
+impl Wire {
+    fn open() -> Self {
+        let (stream, server) = tokio::io::duplex(1 << 16);
+        let (close, closing) = oneshot::channel::<()>();
+        let closing = async move {
+            // A test that drops the sender closes too.
+            let _ = closing.await;
+        };
+        let served =
+            tokio::spawn(async move { serve(Stream::other(server), &ByPath, closing).await });
+        Self { stream, served, close: Some(close) }
+    }
+
+    async fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.expect("open");
+    }
+
+    /// Reads until the text has come.
+    async fn hear(&mut self, until: &str) -> String {
+        let mut heard = Vec::new();
+        while !String::from_utf8_lossy(&heard).contains(until) {
+            let mut byte = [0; 1];
+            match self.stream.read(&mut byte).await {
+                Ok(1) => heard.push(byte[0]),
+                _ => break,
+            }
+        }
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    /// Reads to the end.
+    async fn rest(&mut self) -> String {
+        let mut heard = Vec::new();
+        self.stream.read_to_end(&mut heard).await.expect("an end");
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    async fn ended(self) -> Result<(), Error> {
+        drop(self.stream);
+        self.served.await.expect("no panic").map(|_| ())
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_until_somebody_says_close() {
+    let mut wire = Wire::open();
+    for _ in 0..3 {
+        wire.say("GET / HTTP/1.1\r\n\r\n").await;
+        assert!(!wire.hear("ok").await.contains("connection:"));
+    }
+    wire.say("GET / HTTP/1.1\r\nConnection: x, Close\r\n\r\n").await;
+    assert!(wire.rest().await.contains("\r\nconnection: close\r\n"));
+}
+
+#[tokio::test]
+async fn http_1_0_closes_unless_told_otherwise_and_knows_no_chunks() {
+    let mut wire = Wire::open();
+    wire.say("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    assert!(wire.hear("ok").await.contains("\r\nconnection: keep-alive\r\n"));
+    wire.say("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    let answer = wire.rest().await;
+    assert!(answer.ends_with("\r\n\r\nonetwo") && !answer.contains("transfer-encoding"));
+}
+
+#[tokio::test]
+async fn what_has_no_length_is_chunked() {
+    let mut wire = Wire::open();
+    wire.say("GET /stream HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    let answer = wire.rest().await;
+    assert!(answer.contains("\r\ntransfer-encoding: chunked\r\n"));
+    assert!(answer.ends_with("\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_seen_to_have_done_so() {
+    let mut wire = Wire::open();
+    wire.say("GET /broken HTTP/1.1\r\n\r\n").await;
+    assert!(!wire.rest().await.ends_with("0\r\n\r\n"));
+    assert!(matches!(wire.ended().await, Err(Error::Body(_))));
+    let mut wire = Wire::open();
+    wire.say("GET /short HTTP/1.1\r\n\r\n").await;
+    let answer = wire.rest().await;
+    assert!(!answer.contains("abc"), "{answer}");
+    assert!(matches!(wire.ended().await, Err(Error::BodyLength)));
+}
+
+#[tokio::test]
+async fn head_has_the_length_of_get_and_no_body() {
+    let mut wire = Wire::open();
+    wire.say("HEAD /short HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    let answer = wire.rest().await;
+    assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_is_told_when_its_body_is_read_and_not_otherwise() {
+    let head = "POST /whole HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let mut wire = Wire::open();
+    wire.say(head).await;
+    assert!(wire.hear("\r\n\r\n").await.ends_with("HTTP/1.1 100 Continue\r\n\r\n"));
+    wire.say("body").await;
+    assert!(wire.hear("read").await.contains("200 OK"));
+    wire.say(&head.replace("/whole", "/early")).await;
+    let answer = wire.rest().await;
+    // It may send its body or not, so that nothing can be read after it.
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("no"), "{answer}");
+}
+
+#[tokio::test]
+async fn interim_answers_come_before_the_answer_and_not_to_http_1_0() {
+    let mut wire = Wire::open();
+    wire.say("GET /hints HTTP/1.1\r\n\r\n").await;
+    let hints = wire.hear("\r\n\r\n").await;
+    assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    assert!(wire.hear("page").await.starts_with("HTTP/1.1 200 OK"));
+    wire.say("GET /hints HTTP/1.0\r\n\r\n").await;
+    assert!(wire.rest().await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_body_may_go_back_while_it_comes() {
+    let mut wire = Wire::open();
+    wire.say("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    wire.hear("\r\n\r\n").await;
+    for text in ["1\r\na\r\n", "2\r\nbc\r\n"] {
+        wire.say(text).await;
+        assert_eq!(wire.hear(text).await, text);
+    }
+    wire.say("0\r\nx-sum: 3\r\nContent-Length: 9\r\n\r\n").await;
+    assert_eq!(wire.hear("\r\n\r\n").await, "0\r\nx-sum: 3\r\n\r\n");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_body_is_readable_and_the_rest_is_read_in_vain() {
+    let mut wire = Wire::open();
+    wire.say("POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\n").await;
+    assert!(wire.hear("no").await.starts_with("HTTP/1.1 200 OK"));
+    wire.say(&"x".repeat(1000)).await;
+    wire.say("GET / HTTP/1.1\r\n\r\n").await;
+    assert!(wire.hear("ok").await.starts_with("HTTP/1.1 200 OK"));
+    // More than is read in vain: the connection closes, and what is left is no request.
+    wire.say("POST /early HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n").await;
+    let mut sent = 0;
+    while sent < 1_000_000 {
+        let Ok(written) = wire.stream.write(&[b'x'; 4096]).await else { break };
+        sent += written;
+    }
+    assert!(sent < 1_000_000);
+}
+
+#[tokio::test]
+async fn after_101_the_connection_belongs_to_another() {
+    let mut wire = Wire::open();
+    wire.say("GET /switch HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearl").await;
+    let answer = wire.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && answer.ends_with("earl"));
+}
+
+#[tokio::test]
+async fn http_2_is_handed_on_with_all_that_was_read() {
+    let mut wire = Wire::open();
+    wire.say("PRI * HTT").await;
+    tokio::task::yield_now().await;
+    wire.say("P/2.0\r\n\r\nSM\r\n\r\n").await;
+    let served = wire.served.await.expect("no panic").expect("no error");
+    let Served::Http2(mut stream) = served else { panic!("taken for HTTP/1.1") };
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.expect("the preface");
+    assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+}
+
+#[tokio::test]
+async fn http_2_after_a_request_is_no_request() {
+    let mut wire = Wire::open();
+    wire.say("GET / HTTP/1.1\r\n\r\n").await;
+    wire.hear("ok").await;
+    wire.say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(wire.rest().await.ends_with("version"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_client_gets_its_answer_and_a_client_that_is_gone_is_not_worked_for() {
+    let mut wire = Wire::open();
+    wire.say("GET /echo HTTP/1.1\r\n\r\n").await;
+    wire.stream.shutdown().await.expect("open");
+    assert!(wire.rest().await.starts_with("HTTP/1.1 200 OK"));
+    let mut wire = Wire::open();
+    wire.say("GET /never HTTP/1.1\r\n\r\n").await;
+    wire.stream.shutdown().await.expect("open");
+    assert_eq!(wire.rest().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_a_slow_body_and_a_reader_that_does_not_read_are_not_waited_for() {
+    let mut wire = Wire::open();
+    wire.say("GET / HTTP/1.1\r\nX: ").await;
+    assert_eq!(wire.rest().await, "");
+    assert!(matches!(wire.ended().await, Err(Error::TooSlow)));
+    let mut wire = Wire::open();
+    wire.say("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc").await;
+    wire.rest().await;
+    assert!(matches!(wire.ended().await, Err(Error::Body(_))));
+    let mut wire = Wire::open();
+    // Answers that nobody reads fill the pipe.
+    let many = "GET / HTTP/1.1\r\n\r\n".repeat(10_000);
+    let (mut stream, served) = (wire.stream, wire.served);
+    let writing = tokio::spawn(async move {
+        // It fails when the server has had enough.
+        let _ = stream.write_all(many.as_bytes()).await;
+        pending::<()>().await;
+    });
+    assert!(matches!(served.await.expect("no panic"), Err(Error::TooSlow)));
+    writing.abort();
+    wire = Wire::open();
+    drop(wire.close.take());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_in_the_end() {
+    let mut wire = Wire::open();
+    wire.say("GET / HTTP/1.1\r\n\r\n").await;
+    wire.hear("ok").await;
+    assert_eq!(wire.rest().await, "");
+    wire.ended().await.expect("no error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_finishes_what_it_has_and_waits_a_moment_for_a_first_request() {
+    let mut wire = Wire::open();
+    wire.say("POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\na").await;
+    wire.hear("a").await;
+    wire.close.take();
+    wire.say("b").await;
+    assert!(wire.rest().await.ends_with('b'));
+    let mut wire = Wire::open();
+    tokio::task::yield_now().await;
+    wire.close.take();
+    wire.say("GET / HTTP/1.1\r\n\r\n").await;
+    assert!(wire.rest().await.ends_with("ok"));
+}

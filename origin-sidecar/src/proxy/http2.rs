@@ -1,0 +1,87 @@
+//! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
+
+use super::serve::Front;
+use crate::app::App;
+use crate::body::Body;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Requests of one connection at once; browsers and gRPC clients want 100 (RFC 9113 section 6.5.2).
+const STREAMS_MAX: u32 = 128;
+/// Bytes of a head, as for HTTP/1.1.
+const HEAD_BYTES_MAX: u32 = 32 * 1024;
+/// Bytes of one request's body that are taken before somebody reads them: with [`STREAMS_MAX`]
+/// they bound what a connection can make us hold.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// A connection that is silent for so long is asked whether it still stands.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that were reset before they were answered (CVE-2023-44487, rapid reset).
+const RESET_STREAMS_MAX: usize = 32;
+
+/// Serves one connection until either side closes it, or the drain has begun and what is in hand
+/// is answered.
+///
+/// # Errors
+/// Why the connection ended.
+pub async fn serve<S>(stream: S, front: Arc<Front>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut draining = front.worker.app.draining();
+    let service = service_fn(move |request| {
+        let front = Arc::clone(&front);
+        async move { Ok::<_, Infallible>(answer(&front, request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => served,
+        () = App::drained(&mut draining) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
+    as_http1(&mut parts.headers, parts.uri.authority());
+    front.respond(Request::from_parts(parts, Body::Incoming(body)), None).await
+}
+
+/// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.
+fn as_http1(headers: &mut HeaderMap, authority: Option<&http::uri::Authority>) {
+    if let Some(authority) = authority
+        && !headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+    // Cookies may come one by one (RFC 9113 section 8.2.3), and must be one field elsewhere.
+    if headers.get_all(header::COOKIE).iter().count() > 1 {
+        let all: Vec<&[u8]> =
+            headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! HTTP/2 in the clear, in and out, and TLS at both ends: with curl, and a server of our own.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use support::{App, Reply, Spillway, eventually, folder, system};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// What curl prints.
+async fn curl(arguments: &[&str]) -> String {
+    let output = Command::new(system("curl", "SPILLWAY_CURL"))
+        .args(["--silent", "--show-error", "--max-time", "20"])
+        .args(arguments)
+        .output()
+        .await
+        .expect("curl starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    format!("{}{errors}", String::from_utf8_lossy(&output.stdout))
+}
+
+#[tokio::test]
+async fn a_client_may_begin_with_http_2_and_the_app_sees_http_1() {
+    let app = App::start().await;
+    app.answer("/any", |asked| {
+        Reply::ok(format!(
+            "{} {} {}",
+            asked.header("host").unwrap_or_default(),
+            asked.header("cookie").unwrap_or_default(),
+            asked.body.len()
+        ))
+    });
+    let sidecar = Spillway::proxy("", &app).start().await;
+    let url = format!("{}/any", sidecar.url());
+    let body = "x".repeat(100_000);
+    let plain = ["--http2-prior-knowledge", "--write-out", " %{http_version} %{response_code}"];
+    let sent = ["--header", "Cookie: a=1", "--header", "Host: shop.example", "--data", &body];
+    let said = curl(&[&plain[..], &sent, &[&url]].concat()).await;
+    assert_eq!(said, "shop.example a=1 100000 2 200");
+}
+
+#[tokio::test]
+async fn cookies_that_come_one_by_one_are_one_field_for_the_app() {
+    let app = App::start().await;
+    app.answer("/", |asked| Reply::ok(asked.header("cookie").unwrap_or_default().to_owned()));
+    let sidecar = Spillway::proxy("", &app).start().await;
+    let stream = tokio::net::TcpStream::connect(sidecar.address()).await.expect("listens");
+    let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = made.await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = Request::get("http://h/").header("cookie", "a=1").header("cookie", "b=2");
+    let request = request.body(Full::new(Bytes::new())).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(body, "a=1; b=2");
+}
+
+#[tokio::test]
+async fn an_app_may_speak_http_2_to_clients_of_http_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let echo = service_fn(|request: Request<Incoming>| async move {
+                let (host, version) = (request.uri().authority().cloned(), request.version());
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                let said = format!("{version:?} {} {}", host.expect("an authority"), body.len());
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+            });
+            let served = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), echo);
+            tokio::spawn(served);
+        }
+    });
+    let sidecar = Spillway::proxy_to("", &format!("h2c://{address}")).start().await;
+    let client = sidecar.client().with("host", "shop.example");
+    assert_eq!(client.post("/any", "four").await.text(), "HTTP/2.0 shop.example 4");
+    assert_eq!(client.get("/any").await.text(), "HTTP/2.0 shop.example 0");
+}
+
+/// An authority, and certificates for 127.0.0.1.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "an authority");
+        let key = KeyPair::generate().expect("a key");
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn leaf(&self) -> (rcgen::Certificate, KeyPair) {
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
+    }
+
+    /// As a mounted Secret has them.
+    fn write(&self, folder: &Path) {
+        let (certificate, key) = self.leaf();
+        std::fs::write(folder.join("tls.crt"), certificate.pem()).expect("written");
+        std::fs::write(folder.join("tls.key"), key.serialize_pem()).expect("written");
+    }
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_either_version_and_a_changed_certificate_is_taken() {
+    let app = App::start().await;
+    app.answer("/", |asked| Reply::ok(asked.header("x-forwarded-proto").unwrap_or("").to_owned()));
+    let (before, after, files) = (Authority::new(), Authority::new(), folder());
+    before.write(files.path());
+    let (old, new) = (files.path().join("old.pem"), files.path().join("new.pem"));
+    std::fs::write(&old, &before.pem).expect("written");
+    std::fs::write(&new, &after.pem).expect("written");
+    let tls_dir = files.path().display().to_string();
+    let sidecar = Spillway::proxy("", &app).with("--tls-dir", &tls_dir).start().await;
+    let url = format!("https://{}/", sidecar.address());
+    let ask = |authority: &Path, version: &'static str| {
+        let (url, authority) = (url.clone(), authority.display().to_string());
+        async move {
+            let print = ["--write-out", " %{http_version}"];
+            curl(&[&["--cacert", &authority, version], &print[..], &[&url]].concat()).await
+        }
+    };
+    assert_eq!(ask(&old, "--http2").await, "https 2");
+    assert_eq!(ask(&old, "--http1.1").await, "https 1.1");
+    // A certificate whose key is not there yet is not served.
+    let (certificate, _) = after.leaf();
+    std::fs::write(files.path().join("tls.crt"), certificate.pem()).expect("written");
+    let refused = r#"spillway_certificate_reloads_total{result="refused"}"#;
+    eventually("the half of a change is refused", || async {
+        (sidecar.metric(refused).await > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(ask(&old, "--http2").await, "https 2");
+    after.write(files.path());
+    eventually("the new certificate is served", || async {
+        (ask(&new, "--http2").await == "https 2").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_app_behind_tls_must_be_certified_by_whom_we_believe() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.leaf();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![CertificateDer::from(certificate)], key);
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("a certificate with its key")));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let answer = service_fn(|_| async {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("over TLS"))))
+                });
+                let served = hyper::server::conn::http1::Builder::new();
+                // A client that leaves is no fault of the test.
+                let _ = served.serve_connection(TokioIo::new(stream), answer).await;
+            });
+        }
+    });
+    let files = folder();
+    let file = files.path().join("ca.pem");
+    std::fs::write(&file, &authority.pem).expect("written");
+    let app = format!("https://{address}");
+    let believing = Spillway::proxy_to("", &app).with("--upstream-ca", &file.display().to_string());
+    assert_eq!(believing.start().await.client().get("/").await.text(), "over TLS");
+    let doubting = Spillway::proxy_to("", &app).start().await;
+    let refused = doubting.client().get("/").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (502, "upstream-unreachable"));
+}
