@@ -198,7 +198,8 @@ async fn exchange<S: Service>(
     *request.version_mut() = head.version;
     *request.headers_mut() = head.headers;
     let mut watch = Watch::default();
-    let answer = service.answer(request, Exchange::new(conn, message, asked.version));
+    // In place: what a service does may be large, and moving it costs more than much of its work.
+    let answer = pin!(service.answer(request, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
     asked.is_kept &= !lock(conn).is_broken;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -216,8 +217,11 @@ async fn exchange<S: Service>(
 }
 
 /// Works until it is done, or nobody waits for it any more.
-async fn attended<F: Future>(conn: &Shared, watch: &mut Watch, work: F) -> Option<F::Output> {
-    let mut work = pin!(work);
+async fn attended<F: Future>(
+    conn: &Shared,
+    watch: &mut Watch,
+    mut work: Pin<&mut F>,
+) -> Option<F::Output> {
     poll_fn(|context| {
         if let Poll::Ready(done) = work.as_mut().poll(context) {
             return Poll::Ready(Some(done));

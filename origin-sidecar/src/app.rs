@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
 use crate::offload::watch::WATCHERS_MAX;
+use crate::overload::Limits;
 use crate::secrets::Secrets;
 use rules::Rules;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ pub struct App {
     pub flights: Arc<Flights>,
     pub varies: Varies,
     pub latencies: Latencies,
+    pub limits: Limits,
     /// Clients that wait for the end of a job.
     pub watchers: Arc<Semaphore>,
     pub secrets: Option<Secrets>,
@@ -56,6 +58,7 @@ impl App {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let app = Self {
             store: Store::new(parts.cache_bytes, Arc::clone(&metrics)),
+            limits: Limits::new(&parts.bindings, Arc::clone(&metrics)),
             rules: RwLock::new(Arc::clone(&parts.rules)),
             bindings: parts.bindings,
             metrics,

@@ -1,10 +1,12 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
 use crate::metrics::InFlight;
+use crate::overload::Place;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use http1::stream::Upgraded;
 use hyper::body::Incoming;
 use std::io;
 use std::pin::Pin;
@@ -26,6 +28,8 @@ pub enum Body {
     Prefixed(Option<Bytes>, Box<Body>),
     /// In flight until its end.
     Counted(Box<Body>, InFlight),
+    /// Holds a place of its route until its end.
+    Placed(Box<Body>, Place),
 }
 
 impl Body {
@@ -38,6 +42,23 @@ impl Body {
         match self {
             Self::Empty | Self::Full(_) => self,
             streamed => Self::Counted(Box::new(streamed), in_flight),
+        }
+    }
+
+    /// The connection itself, after 101 (Switching Protocols), with the place that it holds.
+    pub fn into_upgraded(self) -> Option<(Upgraded, Option<Place>)> {
+        match self {
+            Self::Upstream(body) => Some((body.into_upgraded()?, None)),
+            Self::Placed(body, place) => Some((body.into_upgraded()?.0, Some(place))),
+            _ => None,
+        }
+    }
+
+    /// Keeps the place until the body has ended.
+    pub fn placed(self, place: Option<Place>) -> Self {
+        match place {
+            Some(place) => Self::Placed(Box::new(self), place),
+            None => self,
         }
     }
 
@@ -76,7 +97,9 @@ impl HttpBody for Body {
                 Some(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Pin::new(rest.as_mut()).poll_frame(context),
             },
-            Self::Counted(body, _) => Pin::new(body.as_mut()).poll_frame(context),
+            Self::Counted(body, _) | Self::Placed(body, _) => {
+                Pin::new(body.as_mut()).poll_frame(context)
+            }
         }
     }
 
@@ -90,7 +113,7 @@ impl HttpBody for Body {
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
-            Self::Counted(body, _) => body.is_end_stream(),
+            Self::Counted(body, _) | Self::Placed(body, _) => body.is_end_stream(),
         }
     }
 
@@ -102,7 +125,7 @@ impl HttpBody for Body {
             Self::Upstream(body) => body.size_hint(),
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
-            Self::Counted(body, _) => body.size_hint(),
+            Self::Counted(body, _) | Self::Placed(body, _) => body.size_hint(),
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {

@@ -1,6 +1,7 @@
 //! The Kubernetes half of Spillway: the `spillway` command.
 //!
 //! - [`proxy`]: the path of a request: accept → handle → cache, shard, offload → forward
+//! - [`overload`]: how much an upstream is asked for at once
 //! - [`cache`]: answers in memory, one fetch per key at a time
 //! - [`offload`]: jobs: accept, status, page, consume, notify
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
@@ -24,6 +25,7 @@ pub mod inject;
 pub mod logging;
 pub mod metrics;
 pub mod offload;
+pub mod overload;
 pub mod proxy;
 pub mod purge;
 pub mod queue;

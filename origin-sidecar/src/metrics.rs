@@ -39,6 +39,7 @@ pub struct Http {
     refused: IntCounterVec,
     pub observed: IntCounterVec,
     pub upstream_errors: IntCounterVec,
+    limit: IntGaugeVec,
 }
 
 /// The memory cache.
@@ -79,6 +80,7 @@ impl Http {
             refused: counters(r, "messages_refused_total", "What was no request that HTTP/1.1 knows, by what is wrong with it.", &["reason"])?,
             observed: counters(r, "observed_total", "What rules in observe mode would have done.", &["route", "rule", "outcome"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,
+            limit: gauges(r, "concurrency_limit", "Requests that may wait for the upstream at once, as learned.", &["upstream"])?,
         })
     }
 }
@@ -199,6 +201,12 @@ impl Metrics {
     pub fn answered(&self, route: &str, status: u16, took: Duration) {
         self.http.requests.with_label_values(&[route, code(status)]).inc();
         self.http.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// What was learned of how much an upstream can do at once.
+    pub fn limited(&self, upstream: &str, limit: u64) {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.http.limit.with_label_values(&[upstream]).set(limit);
     }
 
     /// A message that is no request: it belongs to no route.

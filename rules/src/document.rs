@@ -18,6 +18,7 @@ pub struct Document {
     pub edge: Edge,
     pub unmatched: Unmatched,
     pub jobs: Jobs,
+    pub overload: Overload,
     pub routes: Vec<Route>,
     pub queues: BTreeMap<String, Queue>,
     pub shard_maps: BTreeMap<String, ShardMap>,
@@ -52,6 +53,24 @@ pub struct Jobs {
     pub base: String,
 }
 
+/// What an upstream is sent at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overload {
+    pub concurrency: Limit,
+}
+
+/// Requests that may wait for an upstream's answer at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    #[default]
+    None,
+    /// Learned from how long they take: [`crate::overload::Adaptive`].
+    Adaptive,
+    Fixed(u64),
+}
+
 /// `off` is as if absent; `observe` too, but reports what it would have done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +88,8 @@ pub struct Route {
     pub ambiguous_path: AmbiguousPath,
     pub timeout: Option<u64>,
     pub max_body: Option<u64>,
+    /// Requests sent on whose answers have not ended.
+    pub concurrency: Option<u64>,
     pub upstream: Option<String>,
     pub cors: Option<Cors>,
     pub cache: Option<Cache>,

@@ -12,7 +12,7 @@ mod shards;
 mod tree;
 mod units;
 
-use crate::document::{Canonical, Document, Edge, FORMAT, Jobs, Unmatched};
+use crate::document::{Canonical, Document, Edge, FORMAT, Jobs, Limit, Overload, Unmatched};
 use crate::fault::{Fault, position};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ use tree::Table;
 
 /// A rules file larger than this is refused: 1 MiB is some 5,000 routes, and a ConfigMap's limit.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Requests at once that a limit may allow; more is none.
+const CONCURRENCY_MAX: i64 = 100_000;
 
 /// The document and the warnings of a good file.
 #[derive(Debug)]
@@ -88,6 +91,7 @@ fn read(text: &str, faults: &Faults<'_>) -> Option<Document> {
             .choice("default", &[("pass", Unmatched::Pass), ("refuse", Unmatched::Refuse)])
             .unwrap_or(Unmatched::Pass),
         jobs: jobs(&root),
+        overload: overload(&root),
         routes: root.tables("route").iter().map(routes::route).collect(),
         queues: named(&root, "queue", queues::queue),
         shard_maps: named(&root, "shard_map", shards::shard_map),
@@ -138,6 +142,24 @@ fn jobs(root: &Table<'_>) -> Jobs {
         Some(text.to_owned())
     });
     Jobs { base: base.unwrap_or_else(|| "/_spillway".to_owned()) }
+}
+
+fn overload(root: &Table<'_>) -> Overload {
+    let Some(table) = root.table("overload") else { return Overload::default() };
+    let concurrency = table.value("concurrency").map(|value| match value.integer() {
+        Some(most) if (1..=CONCURRENCY_MAX).contains(&most) => Limit::Fixed(most.unsigned_abs()),
+        None if value.is("adaptive") => Limit::Adaptive,
+        _ => {
+            value.fault(
+                "bad-concurrency",
+                "this is neither \"adaptive\" nor a number".to_owned(),
+                "Write \"adaptive\", or how many requests may wait for the app at once, 1 to 100000.",
+            );
+            Limit::None
+        }
+    });
+    table.finish();
+    Overload { concurrency: concurrency.unwrap_or_default() }
 }
 
 fn named<T>(root: &Table<'_>, key: &str, read: fn(&Table<'_>) -> T) -> BTreeMap<String, T> {

@@ -61,6 +61,7 @@ pub mod file;
 pub mod head;
 mod nearest;
 pub mod offload;
+pub mod overload;
 pub mod path;
 pub mod problem;
 pub mod route;

@@ -122,13 +122,15 @@ pub struct Load {
     pub learned: Learned,
     /// Executions of the route whose clients wait.
     pub executing: u64,
+    /// Another would be refused: `overload.concurrency`.
+    pub is_full: bool,
 }
 
 /// The decision in the light of what was learned and of how busy the application is: a request that
 /// has not been sent yet can still be queued.
 pub fn under_load(decision: Decision, rule: &Offload, load: Load) -> Decision {
     let Decision::Adopt { reason, .. } = decision else { return decision };
-    if rule.spill_over.is_some_and(|most| load.executing >= most) {
+    if load.is_full || rule.spill_over.is_some_and(|most| load.executing >= most) {
         return Decision::Enqueue { reason: Reason::Overload, wait: None };
     }
     if reason == Reason::Slow && load.learned == Learned::Slow {

@@ -29,11 +29,13 @@ pub enum Problem {
     HeadTooLarge,
     CodingUnknown,
     VersionUnsupported,
+    Overloaded,
+    RouteBusy,
     Internal,
 }
 
 impl Problem {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -60,6 +62,8 @@ impl Problem {
         Self::HeadTooLarge,
         Self::CodingUnknown,
         Self::VersionUnsupported,
+        Self::Overloaded,
+        Self::RouteBusy,
         Self::Internal,
     ];
 
@@ -111,6 +115,8 @@ impl Problem {
             Self::HeadTooLarge => ("head-too-large", 431, "The request head is too large.", "Send 32 KiB and 100 header lines at most. Cookies that grow are the usual cause."),
             Self::CodingUnknown => ("coding-unknown", 501, "The body's transfer coding is not known.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),
             Self::VersionUnsupported => ("version-unsupported", 505, "The version of HTTP is not spoken here.", "Speak HTTP/1.1, HTTP/1.0 or HTTP/2."),
+            Self::Overloaded => ("overloaded", 503, "The application has as much to do as it can.", "Retry after the time in Retry-After. The operator sees the limit in spillway_concurrency_limit; overload.concurrency sets it."),
+            Self::RouteBusy => ("route-busy", 503, "The route has as many requests under way as it may.", "Retry after the time in Retry-After, or raise the route's concurrency."),
             Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),
         }
     }

@@ -14,6 +14,8 @@ pub struct Rules {
     pub shard_maps: BTreeMap<String, ShardMap>,
     /// Per route: a short hash of its cache policy, part of every cache key.
     pub(crate) policy_hashes: Vec<String>,
+    /// Requests at once, of the routes that say so.
+    pub concurrency: BTreeMap<String, u64>,
 }
 
 /// Why compiled rules can't be used.
@@ -45,7 +47,9 @@ impl Rules {
         }
         let policy_hashes = document.routes.iter().map(policy_hash).collect();
         let hash = document.hash();
-        Ok(Self { document, hash, router, shard_maps, policy_hashes })
+        let limited = |route: &Route| Some((route.name.clone(), route.concurrency?));
+        let concurrency = document.routes.iter().filter_map(limited).collect();
+        Ok(Self { document, hash, router, shard_maps, policy_hashes, concurrency })
     }
 
     /// From the canonical JSON that `spillway check --json` prints.

@@ -9,6 +9,7 @@ use super::{adopt, deliver, keyed, tenant, watch};
 use crate::body::{Body, Collected, collect};
 use crate::fields::View;
 use crate::proxy::Worker;
+use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Outgoing};
 use crate::proxy::handle::{self, Clean, Refused};
 use crate::queue::Queue;
@@ -68,7 +69,10 @@ pub async fn accept(
     let body = read(std::mem::replace(&mut clean.body, Body::Empty), rule).await?;
     let offered = Offered { clean, body, route, rule, target, allowed };
     let class = offered.class();
-    let load = worker.app.latencies.load(&route.name, &class, worker.app.clock.now(), rule.after);
+    let app = &worker.app;
+    let mut load = app.latencies.load(&route.name, &class, app.clock.now(), rule.after);
+    let limit = offered.clean.rules.document.overload.concurrency;
+    load.is_full = app.limits.is_full(limit, destination(app, Some(route), resolved));
     match offload::under_load(decision, rule, load) {
         Decision::Adopt { reason, after } => {
             let wanted = adopt::Wanted { reason, after: Duration::from_millis(after), class };
@@ -300,13 +304,8 @@ pub(super) fn outgoing(
     resolved: Option<&Resolved>,
 ) -> Result<Outgoing, Refused> {
     let mut headers = offered.clean.headers;
-    let upstream = handle::direct(
-        worker,
-        &mut headers,
-        Some(offered.route),
-        resolved,
-        offered.clean.is_forwarded,
-    )?;
+    let upstream =
+        direct(worker, &mut headers, Some(offered.route), resolved, offered.clean.is_forwarded)?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.len()));
     let body = if offered.body.is_empty() { Body::Empty } else { Body::full(offered.body) };
     let timeout = handle::timeout(Some(offered.route));
@@ -318,5 +317,6 @@ pub(super) fn outgoing(
         body,
         timeout,
         exchange: offered.clean.exchange,
+        route: Some(offered.route.name.clone()),
     })
 }

@@ -51,6 +51,7 @@ pub async fn check(worker: &Worker, clean: &Clean, auth: &Auth) -> Result<Allowe
         body: crate::body::Body::Empty,
         timeout: CHECK_TIMEOUT,
         exchange: None,
+        route: None,
     };
     let response = forward::send(worker, outgoing).await.map_err(failed)?;
     let status = response.status();

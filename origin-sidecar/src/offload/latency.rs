@@ -32,17 +32,18 @@ pub(super) struct Executing(#[expect(dead_code, reason = "counted, never read")]
 
 impl Latencies {
     /// What is known when a request of the class comes that is slow after so many milliseconds.
+    /// Whether the upstream is full is known elsewhere.
     pub(super) fn load(&self, route: &str, class: &str, now: u64, after: Option<u64>) -> Load {
         let mut routes = self.lock();
         let Some(route) = routes.get_mut(route) else {
-            return Load { learned: Learned::Unknown, executing: 0 };
+            return Load { learned: Learned::Unknown, executing: 0, is_full: false };
         };
         let executing = Arc::strong_count(&route.executing) as u64 - 1;
         let learned = match after {
             Some(after) => route.class(class, now).judge(now, after),
             None => Learned::Unknown,
         };
-        Load { learned, executing }
+        Load { learned, executing, is_full: false }
     }
 
     pub(super) fn begin(&self, route: &str) -> Executing {

@@ -127,6 +127,7 @@ async fn to_app(
         body: Body::full(body.clone()),
         timeout: TIMEOUT,
         exchange: None,
+        route: None,
     };
     let answered = forward::send(worker, outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)

@@ -6,8 +6,8 @@ use super::record::Terminal;
 use crate::body::Body;
 use crate::fields;
 use crate::proxy::Worker;
+use crate::proxy::destination::direct;
 use crate::proxy::forward::{self, Failure, Outgoing};
-use crate::proxy::handle::direct;
 use crate::queue::Received;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use rules::document::{self, Retry, Route};
@@ -100,6 +100,7 @@ pub(super) async fn execute(
         body,
         timeout,
         exchange: None,
+        route: None,
     };
     match forward::send(worker, outgoing).await {
         Ok(response) => judge(response, turn.received, worker.app.clock.now()),

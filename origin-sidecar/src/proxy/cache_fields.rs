@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
 
 /// Fields of our own, which tell of the shard: that is part of the key.
-const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::HEADER];
+const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::NAME];
 
 /// One client's own conditions and range; a stored answer must be whole and unconditional.
 const CONDITIONAL: [HeaderName; 6] = [

@@ -10,7 +10,7 @@ use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::{Found, Stored};
 use crate::fields::View;
 use crate::reply;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
@@ -37,16 +37,7 @@ pub async fn answer(
     fetch: Fetch,
 ) -> Result<Response<Body>, Refused> {
     let now = worker.app.clock.now();
-    let (stored, miss) = look_up(worker, &clean, &plan);
-    let job = |headers: HeaderMap| Job {
-        worker: Arc::clone(worker),
-        inbound: clean.inbound.clone(),
-        plan: plan.clone().into_owned(),
-        fetch: fetch.clone(),
-        headers,
-        config: clean.rules.hash.as_str().into(),
-        exchange: clean.exchange.clone(),
-    };
+    let (stored, reason) = look_up(worker, &clean, &plan);
     let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
     match (&stored, lookup) {
         (Some(stored), Some(Lookup::Fresh { ttl, .. })) => {
@@ -54,7 +45,7 @@ pub async fn answer(
         }
         (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
             if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
-                let job = job(clean.headers.clone());
+                let job = job(worker, &clean, &plan, &fetch);
                 tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), Some(flight)));
             }
             return Ok(serve(worker, &clean, &fetch, stored, CacheStatus::StaleHit { ttl }));
@@ -66,21 +57,46 @@ pub async fn answer(
         }
         _ => {}
     }
+    Box::pin(miss(worker, clean, plan, fetch, stored, reason)).await
+}
+
+/// What is not in the store as it should be: waits for another's fetch, or fetches.
+async fn miss(
+    worker: &Arc<Worker>,
+    clean: Clean,
+    plan: Plan<'_>,
+    fetch: Fetch,
+    stored: Option<Arc<Stored>>,
+    reason: Miss,
+) -> Result<Response<Body>, Refused> {
+    let now = worker.app.clock.now();
     if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
         return pass(worker, clean, plan, &fetch).await;
     }
     let flight = match join(worker, &clean, &plan, now).await {
         Turn::Served(fresh) => {
-            let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: true };
+            let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             return Ok(serve(worker, &clean, &fetch, &fresh, status));
         }
         Turn::Fetch(flight) => flight,
     };
     // The fetch goes on when this client leaves: others may wait for it.
-    let fetched =
-        tokio::spawn(fetch_and_land(job(clean.headers.clone()), stored.clone(), flight)).await;
+    let job = job(worker, &clean, &plan, &fetch);
+    let fetched = tokio::spawn(fetch_and_land(job, stored.clone(), flight)).await;
     let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
-    finish(worker, &clean, &fetch, stored, fetched, miss)
+    finish(worker, &clean, &fetch, stored, fetched, reason)
+}
+
+fn job(worker: &Arc<Worker>, clean: &Clean, plan: &Plan<'_>, fetch: &Fetch) -> Job {
+    Job {
+        worker: Arc::clone(worker),
+        inbound: clean.inbound.clone(),
+        plan: plan.clone().into_owned(),
+        fetch: fetch.clone(),
+        headers: clean.headers.clone(),
+        config: clean.rules.hash.as_str().into(),
+        exchange: clean.exchange.clone(),
+    }
 }
 
 /// What became of waiting for another's fetch.
@@ -146,6 +162,7 @@ async fn pass(
         body: Body::Empty,
         timeout: fetch.timeout,
         exchange: clean.exchange,
+        route: Some(fetch.route.clone()),
     };
     let sent = forward::send(worker, outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;

@@ -83,6 +83,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         body: Body::Empty,
         timeout: job.fetch.timeout,
         exchange: job.exchange.clone(),
+        route: Some(job.fetch.route.clone()),
     };
     forward::send(&job.worker, outgoing).await
 }

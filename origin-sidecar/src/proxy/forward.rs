@@ -28,6 +28,9 @@ pub struct Outgoing {
     pub timeout: Duration,
     /// To whom interim answers go, if anybody waits.
     pub exchange: Option<Exchange>,
+    /// Whose limits count; none for what Spillway itself asks, and for jobs, whose number is the
+    /// queue's affair.
+    pub route: Option<String>,
 }
 
 /// Why there is no answer.
@@ -39,11 +42,34 @@ pub struct Failure {
     pub is_unsent: bool,
 }
 
-/// Sends the request as it is; `headers` must be clean of hop-by-hop fields.
+/// Sends the request as it is, if the limits of its route and upstream let it; `headers` must be
+/// clean of hop-by-hop fields.
 ///
 /// # Errors
-/// When the upstream can't be reached, is too slow, or its answer is not HTTP.
+/// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
+/// not HTTP.
 pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+    let Some(route) = outgoing.route.take() else { return unlimited(worker, outgoing).await };
+    let (app, rules) = (&worker.app, worker.app.rules());
+    let name = Arc::clone(&outgoing.upstream.name);
+    let refused =
+        |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
+    let place = app.limits.take_place(&rules, &route).map_err(refused)?;
+    let limit = rules.document.overload.concurrency;
+    let waiting = app.limits.enter(limit, &name).map_err(refused)?;
+    let sent = unlimited(worker, outgoing).await;
+    let has_answered = match &sent {
+        Ok(_) => true,
+        // Not one that was refused or broken off: that says nothing of how long it takes.
+        Err(failure) => failure.problem == Problem::UpstreamTimeout,
+    };
+    if let Some(waiting) = waiting.filter(|_| has_answered) {
+        waiting.answered(&name, &route);
+    }
+    Ok(sent?.map(|body| body.placed(place)))
+}
+
+async fn unlimited(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
     let (name, timeout) = (Arc::clone(&outgoing.upstream.name), outgoing.timeout);
     // The client's `Expect` is answered when its body is first read.
     outgoing.headers.remove(header::EXPECT);

@@ -1,9 +1,12 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
+//!
+//! Branches that not every request takes are boxed: a future is as large as its largest branch, and
+//! all of it is moved and held for each request.
 
+use super::destination::direct;
 use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
 use super::inbound::{Inbound, Peer};
 use super::{Worker, cached, hop, invalidate, upgrade};
-use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
 use crate::fields::{self, View};
 use crate::offload::accept;
@@ -131,7 +134,7 @@ async fn admit(
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
             RESERVED.clone_into(route);
-            return reserved(worker, rules, &parts, body, &inbound, &path).await;
+            return Box::pin(reserved(worker, rules, &parts, body, &inbound, &path)).await;
         }
         Action::Preflight { fields } => {
             let mut response = reply::text(204, "");
@@ -148,13 +151,16 @@ async fn admit(
             ));
         }
         let outgoing = joined(worker, parts, &inbound, matched, &proceed, is_forwarded)?;
-        let passed = upgrade::pass(worker, outgoing, protocol, exchange).await;
+        let passed = Box::pin(upgrade::pass(worker, outgoing, protocol, exchange)).await;
         return passed.map_err(failed);
     }
     fields::remove_hop_by_hop(&mut parts.headers);
     fields::set_forwarded(&mut parts.headers, peer, &inbound.host);
     let body = limited(body, matched)?;
-    let (body, resolved) = resolve(rules, matched, &mut proceed, body).await?;
+    let (body, resolved) = match proceed.shard {
+        Step::NeedsBody { .. } => Box::pin(resolve(rules, matched, &mut proceed, body)).await?,
+        _ => (body, proceed.shard.resolved().cloned()),
+    };
     let rules = Arc::clone(rules);
     let clean = Clean {
         inbound,
@@ -229,6 +235,7 @@ fn joined(
         body: Body::Empty,
         timeout: timeout(route),
         exchange: None,
+        route: Some(route.map_or("unmatched", |route| &route.name).to_owned()),
     })
 }
 
@@ -288,7 +295,8 @@ async fn route_on(
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
         && !matches!(offload, Decision::Inline(_))
     {
-        return accept::accept(worker, clean, route, target, resolved.as_ref(), offload).await;
+        let resolved = resolved.as_ref();
+        return Box::pin(accept::accept(worker, clean, route, target, resolved, offload)).await;
     }
     let upstream =
         direct(worker, &mut clean.headers, route, resolved.as_ref(), clean.is_forwarded)?;
@@ -310,8 +318,9 @@ async fn route_on(
                 body: clean.body,
                 timeout,
                 exchange: clean.exchange,
+                route: Some(name.to_owned()),
             };
-            let sent = forward::send(worker, outgoing).await;
+            let sent = Box::pin(forward::send(worker, outgoing)).await;
             let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
             if !clean.method.is_safe() && response.status().as_u16() < 400 {
                 invalidate::stored(worker, &clean.rules, &clean.inbound, &response);
@@ -326,49 +335,6 @@ async fn route_on(
             Ok(response)
         }
     }
-}
-
-/// Where a request goes, and what its headers must say there.
-///
-/// # Errors
-/// `shard-loop` when another sidecar sent it here and it belongs elsewhere.
-pub fn direct(
-    worker: &Worker,
-    headers: &mut HeaderMap,
-    route: Option<&Route>,
-    resolved: Option<&Resolved>,
-    is_forwarded: bool,
-) -> Result<Upstream, Refused> {
-    let app = &worker.app;
-    let named = |name: &str| {
-        app.bindings
-            .upstream(name)
-            .cloned()
-            .ok_or_else(|| (Problem::Internal, format!("upstream {name} is not bound")))
-    };
-    let Some(resolved) = resolved else {
-        return named(route.and_then(|route| route.upstream.as_deref()).unwrap_or("app"));
-    };
-    hop::annotate(headers, resolved);
-    let is_own = app.shard.as_deref() == Some(resolved.shard.as_str());
-    let other = resolved.upstream.as_deref().filter(|_| !is_own);
-    let output = if other.is_some() { "forward" } else { "annotate" };
-    app.metrics
-        .shard_requests
-        .with_label_values(&[resolved.map.as_str(), &resolved.shard, output])
-        .inc();
-    let Some(other) = other else { return named("app") };
-    if is_forwarded {
-        let own = app.shard.as_deref().unwrap_or("none");
-        return Err((
-            Problem::ShardLoop,
-            format!("sent here for shard {}; this pod serves {own}", resolved.shard),
-        ));
-    }
-    if let Some(secrets) = &app.secrets {
-        hop::mark(headers, secrets, resolved, app.clock.now());
-    }
-    named(other)
 }
 
 pub fn timeout(route: Option<&Route>) -> Duration {

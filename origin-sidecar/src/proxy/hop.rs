@@ -5,10 +5,11 @@
 //! sidecar of ours.
 
 use crate::secrets::{Purpose, Secrets};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rules::shard::Resolved;
 
-pub const HEADER: &str = "x-shard-hop";
+pub const NAME: &str = "x-shard-hop";
+const HEADER: HeaderName = HeaderName::from_static(NAME);
 /// Milliseconds a marker is good for: clock differences between nodes plus the way.
 const GOOD_FOR_MS: u64 = 60_000;
 

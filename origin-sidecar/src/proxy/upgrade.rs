@@ -21,13 +21,10 @@ pub(super) async fn pass(
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let server = match body {
-        Body::Upstream(body) => body.into_upgraded(),
-        _ => None,
-    };
+    let server = body.into_upgraded();
     tokio::spawn(async move {
         // The client left before it was told.
-        let (Ok(mut client), Some(mut server)) = (client.await, server) else { return };
+        let (Ok(mut client), Some((mut server, _place))) = (client.await, server) else { return };
         if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
             tracing::debug!(%error, "upgraded connection ended");
         }

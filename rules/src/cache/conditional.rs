@@ -40,7 +40,8 @@ pub fn is_not_modified(request: &Head<'_>, entry: &Entry) -> bool {
         return tags.trim() == "*" || entity_tags(&tags).any(|tag| weak(tag) == weak(own));
     }
     let date = super::date::parse;
-    let since = first(request.fields, "if-modified-since").as_deref().and_then(date);
+    let Some(since) = first(request.fields, "if-modified-since") else { return false };
+    let since = date(&since);
     let modified = entry.last_modified.as_deref().and_then(date);
     matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
 }

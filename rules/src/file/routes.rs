@@ -34,6 +34,7 @@ pub(super) fn route(table: &Table<'_>) -> Route {
         ambiguous_path: table.choice("ambiguous_path", &ambiguous).unwrap_or(AmbiguousPath::Refuse),
         timeout: table.duration("timeout"),
         max_body: table.size("max_body"),
+        concurrency: table.number("concurrency", 1, 100_000),
         upstream: table.text("upstream"),
         cors: table.table("cors").map(|cors| read_cors(&cors)),
         cache: table.table("cache").map(|cache| read_cache(&cache, mode)),

@@ -196,6 +196,11 @@ impl<'a> Value<'a> {
         None
     }
 
+    /// Whether it is this text; anything else is no fault yet.
+    pub(super) fn is(&self, text: &str) -> bool {
+        matches!(self.value.get_ref(), DeValue::String(own) if own.as_ref() == text)
+    }
+
     fn flag(&self) -> Option<bool> {
         if let DeValue::Boolean(flag) = self.value.get_ref() {
             return Some(*flag);
@@ -283,7 +288,7 @@ const KEYS: &[&str] = &[
     "edge", "fallback", "forward_headers", "from", "header", "headers", "hosts", "identity",
     "ignore_cookies", "job_timeout", "jobs", "keep", "key_type", "map", "match", "max_age",
     "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
-    "negative", "notify", "offload", "origin", "origins", "outside", "override", "path", "private", "query",
+    "negative", "notify", "offload", "origin", "origins", "outside", "overload", "override", "path", "private", "query",
     "query_rest", "queue", "ranges", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
     "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "unkeyed_headers", "until", "upstream",

@@ -85,7 +85,8 @@ fn catches(variant: Variant) -> &'static [&'static str] {
         Variant::Whole => &[],
         Variant::SendsLater => &["durable"],
         Variant::LeasesNot => &["leased", "durable", "one at a time"],
-        Variant::RenewsNot => &["one at a time"],
+        // An adopted execution is durable by its lease alone.
+        Variant::RenewsNot => &["one at a time", "durable"],
         Variant::DeletesFirst => &["every promise ends", "at rest"],
         Variant::QueuesAdopted => &["adopted once"],
         Variant::IgnoresConditions => &["one outcome", "one at a time"],

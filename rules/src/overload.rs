@@ -1,0 +1,194 @@
+//! How many requests an upstream is sent at once, learned from how long they take.
+//!
+//! An application that is asked for more than it can do answers everybody late, and in the end
+//! nobody in time. What is too much is not known beforehand and changes with every deploy, so it is
+//! found out: while requests take about as long as they do without company, more are let in; when
+//! they take twice as long, as many wait inside the application as are worked on, and fewer are.
+//!
+//! After Envoy's adaptive concurrency filter and Netflix's `Gradient2`. As in the first, how long a
+//! request takes without company is measured with few let in for a moment, but only under pressure
+//! and not every minute. It is known per route, so that a change of what clients ask for is not
+//! taken for congestion.
+
+use std::collections::BTreeMap;
+
+/// Requests at once before anything is known.
+pub const LIMIT_START: f64 = 64.0;
+/// Fewer would starve an application.
+pub const LIMIT_MIN: f64 = 3.0;
+/// More than any sidecar's application.
+pub const LIMIT_MAX: f64 = 10_000.0;
+/// Times as long as without company: one waits for each that is worked on.
+const TOLERANCE: f64 = 2.0;
+/// Times as long up to which the limit rises fast: what is let in now shows a window later.
+const CLIMB_BELOW: f64 = 1.5;
+/// Milliseconds over which times are averaged, at least.
+const WINDOW_MS: u64 = 250;
+/// Requests of such a window, at least.
+const SAMPLES_MIN: u64 = 20;
+/// A window is no longer than this if it has any request at all.
+const WINDOW_MS_MAX: u64 = 2_000;
+/// A route's own time follows slow changes by so much of it per window.
+const DRIFT: f64 = 1.01;
+/// Times as long as without company up to which a change is taken for the route's own.
+const DRIFT_BELOW: f64 = 1.25;
+/// Under pressure the times without company are measured again after so many milliseconds: half a
+/// second of fewer requests is then 2 % of the time.
+const PROBE_EVERY_MS: u64 = 30_000;
+/// And when hardly anybody is let in and it is slow all the same.
+const PROBE_SOON_MS: u64 = 5_000;
+/// The part of the limit that is let in to measure.
+const PROBE_PART: f64 = 0.125;
+/// Routes whose time is known; the others count as the rest do.
+const ROUTES_MAX: usize = 1_000;
+
+/// One route's times.
+#[derive(Debug, Default, Clone, Copy)]
+struct Times {
+    /// Milliseconds without company; 0 while nothing is known.
+    own: f64,
+    /// In this window.
+    sum: f64,
+    count: f64,
+}
+
+/// What the limit is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Steady,
+    /// Few are let in. The first window is for those to leave who were in before.
+    Probing {
+        is_settled: bool,
+    },
+    /// After that: half as many more with each window, until it becomes slow.
+    Climbing,
+}
+
+/// The limit of one upstream. Pure: times and counts are arguments.
+#[derive(Debug)]
+pub struct Adaptive {
+    limit: f64,
+    routes: BTreeMap<String, Times>,
+    since: u64,
+    samples: u64,
+    most_at_once: u64,
+    phase: Phase,
+    probed: Option<u64>,
+}
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self {
+            limit: LIMIT_START,
+            routes: BTreeMap::new(),
+            since: 0,
+            samples: 0,
+            most_at_once: 0,
+            phase: Phase::Steady,
+            probed: None,
+        }
+    }
+}
+
+impl Adaptive {
+    /// Requests that may be under way at once.
+    pub fn limit(&self) -> u64 {
+        self.limit as u64
+    }
+
+    /// A request of the route was answered after so many milliseconds; `at_once` were under way
+    /// with it. `now` is in milliseconds of any clock that only goes on.
+    pub fn answered(&mut self, route: &str, took: f64, at_once: u64, now: u64) {
+        let is_known = self.routes.contains_key(route);
+        if is_known || self.routes.len() < ROUTES_MAX {
+            let times = self.routes.entry(route.to_owned()).or_default();
+            times.sum += took;
+            times.count += 1.0;
+            self.samples += 1;
+        }
+        self.most_at_once = self.most_at_once.max(at_once);
+        if self.since == 0 {
+            self.since = now;
+        }
+        let age = now.saturating_sub(self.since);
+        if (age >= WINDOW_MS && self.samples >= SAMPLES_MIN)
+            || (age >= WINDOW_MS_MAX && self.samples > 0)
+        {
+            self.end_window(now);
+        }
+    }
+
+    fn end_window(&mut self, now: u64) {
+        let slowness = self.slowness();
+        match self.phase {
+            Phase::Probing { is_settled: false } => {
+                self.phase = Phase::Probing { is_settled: true };
+            }
+            Phase::Probing { is_settled: true } => {
+                for times in self.routes.values_mut().filter(|times| times.count > 0.0) {
+                    times.own = times.sum / times.count;
+                }
+                self.phase = Phase::Climbing;
+                self.limit = (self.limit * 2.0).min(LIMIT_MAX);
+            }
+            Phase::Climbing | Phase::Steady => {
+                self.learn(slowness);
+                self.adjust(slowness, now);
+            }
+        }
+        for times in self.routes.values_mut() {
+            (times.sum, times.count) = (0.0, 0.0);
+        }
+        (self.since, self.samples, self.most_at_once) = (now, 0, 0);
+    }
+
+    /// How many times as long as without company requests took in this window.
+    fn slowness(&mut self) -> f64 {
+        let (mut took, mut own) = (0.0, 0.0);
+        for times in self.routes.values_mut().filter(|times| times.count > 0.0) {
+            if times.own == 0.0 {
+                times.own = times.sum / times.count;
+            }
+            took += times.sum;
+            own += times.own * times.count;
+        }
+        if own > 0.0 { took / own } else { 1.0 }
+    }
+
+    fn learn(&mut self, slowness: f64) {
+        for times in self.routes.values_mut().filter(|times| times.count > 0.0) {
+            let mean = times.sum / times.count;
+            if mean < times.own {
+                times.own = mean;
+            } else if slowness < DRIFT_BELOW {
+                times.own = (times.own * DRIFT).min(mean);
+            }
+        }
+    }
+
+    fn adjust(&mut self, slowness: f64, now: u64) {
+        let is_pressed = self.most_at_once as f64 >= self.limit * 0.8;
+        let ago = self.probed.map_or(u64::MAX, |probed| now.saturating_sub(probed));
+        let is_stuck = slowness > TOLERANCE && self.limit <= LIMIT_MIN && ago > PROBE_SOON_MS;
+        if (is_pressed && ago > PROBE_EVERY_MS) || is_stuck {
+            self.probed = Some(now);
+            self.phase = Phase::Probing { is_settled: false };
+            self.limit = (self.limit * PROBE_PART).max(LIMIT_MIN);
+        } else if slowness > TOLERANCE {
+            self.phase = Phase::Steady;
+            self.limit = (self.limit * (TOLERANCE / slowness).max(0.5)).max(LIMIT_MIN);
+        } else if is_pressed {
+            if slowness > CLIMB_BELOW {
+                self.phase = Phase::Steady;
+            }
+            let more = match self.phase {
+                Phase::Climbing => self.limit / 2.0,
+                _ => self.limit.sqrt(),
+            };
+            self.limit = (self.limit + more).min(LIMIT_MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
