@@ -8,6 +8,7 @@ mod bench;
 mod dashboard;
 mod demo;
 mod edge;
+mod fuzz;
 mod image;
 mod sbom;
 mod setup;
@@ -16,6 +17,7 @@ mod suite;
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through
   test           everything CI runs
+  fuzz [TARGET]  what must hold for any bytes, under libFuzzer
   bench offload  jobs beside boto3 and Celery, in CPU time
   edge           build the edge worker (what wrangler calls)
   image          the container image, without Docker
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "test" => suite::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
+        Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
         Some((command, rest)) if command == "image" => image::run(rest),
         Some((command, rest)) if command == "dashboard" => dashboard::run(rest),
         _ => Err(USAGE.to_owned()),

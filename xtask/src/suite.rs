@@ -43,6 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .env("SPILLWAY_IMAGE", crate::image::file());
     count.run("Rust tests", &mut tests, rust_result);
     count.run("100,000 simulated schedules of jobs", &mut simulation(cargo), rust_result);
+    count.run("fuzz targets", &mut fuzz(), fuzz_result);
     if let Err(error) = crate::edge::run(&[]) {
         count.broken(&error);
     }
@@ -92,6 +93,14 @@ fn simulation(cargo: impl Fn(&[&str]) -> Command) -> Command {
         "simulation",
     ]);
     command.env("SPILLWAY_SIM_SCHEDULES", "100000");
+    command
+}
+
+/// A few seconds each: what the corpus in `target` and the seeds reach, and a little more.
+fn fuzz() -> Command {
+    let mut command =
+        Command::new(std::env::current_exe().unwrap_or_else(|_| "cargo-xtask".into()));
+    command.args(["fuzz", "--seconds", "5"]);
     command
 }
 
@@ -239,6 +248,12 @@ fn node_result(line: &str) -> Option<(u64, u64)> {
         (_, Some(failed)) => Some((0, failed)),
         _ => None,
     }
+}
+
+/// `fuzz path: held` and `fuzz path: FAILED: …`
+fn fuzz_result(line: &str) -> Option<(u64, u64)> {
+    let (_, result) = line.strip_prefix("fuzz ")?.split_once(": ")?;
+    Some(if result == "held" { (1, 0) } else { (0, 1) })
 }
 
 /// `Ran 30 tests in 3.6s` and `FAILED (failures=1, errors=2)`
