@@ -6,6 +6,7 @@
 //! its line in [`TARGETS`]; what is in `seeds/NAME/` is tried first.
 
 mod cache_policy;
+mod differential;
 mod message;
 mod path;
 mod rules_file;
@@ -15,8 +16,9 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 3] = [
+pub const TARGETS: [Target; 4] = [
     Target { name: "cache_policy", run: cache_policy::run },
+    Target { name: "differential", run: differential::run },
     Target { name: "path", run: path::run },
     Target { name: "rules_file", run: rules_file::run },
 ];

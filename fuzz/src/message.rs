@@ -25,8 +25,8 @@ const DIRECTIVES: [&str; 16] = [
     "immutable",
     "no-transform",
     "only-if-cached",
-    "max-stale",
     "x",
+    "\u{e9}",
 ];
 const VALUES: [&str; 14] = [
     "0",
@@ -40,13 +40,22 @@ const VALUES: [&str; 14] = [
     "1.5",
     "2147483648",
     "99999999999999999999",
-    "\"set-cookie, x\"",
+    "\"set-cookie, no-store, x\"",
     "x",
     "",
 ];
 const NAMES: [&str; 7] =
     ["accept-encoding", "Accept-Language", "Accept-Language", "authorization", "x-a", "*", ""];
 const ETAGS: [&str; 4] = ["\"1\"", "W/\"1\"", "\"2, 3\"", "*"];
+
+/// None, and in the older forms an hour after [`NOW`].
+const DATES: [&str; 5] = [
+    "0",
+    "",
+    "Sun, 06 Nov 1994 08:49:37 UTC",
+    "Monday, 21-Sep-26 15:13:20 GMT",
+    "Mon Sep 21 15:13:20 2026",
+];
 
 /// Field lines in order; values are bytes, as they are on the wire.
 #[derive(Clone, Default)]
@@ -165,7 +174,7 @@ fn control(drawn: &mut Unstructured<'_>) -> Result<String> {
             name.make_ascii_uppercase();
         }
         let is_numeric = name.to_ascii_lowercase().contains("age") || name.contains("stale-");
-        if drawn.ratio(if is_numeric { 15 } else { 1 }, 16)? {
+        if drawn.ratio(if is_numeric { 15 } else { 3 }, 16)? {
             name = format!("{name}={}", drawn.choose(&VALUES)?);
         }
         list.push(name);
@@ -180,10 +189,10 @@ fn names(drawn: &mut Unstructured<'_>) -> Result<String> {
     Ok(list.join(", "))
 }
 
-/// A date around [`NOW`], or none.
+/// A date around [`NOW`].
 fn date(drawn: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     if drawn.ratio(1, 8)? {
-        return choose(drawn, &["0", "", "Sun, 06 Nov 1994 08:49:37 UTC", "tomorrow"]);
+        return choose(drawn, &DATES);
     }
     let days = *drawn.choose(&[-40_i64, -2, -1, 0, 0, 1, 2])?;
     let seconds = drawn.int_in_range(-100_i64..=100)?;
@@ -201,5 +210,5 @@ fn raw(drawn: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut bytes = vec![0; drawn.int_in_range(0..=12)?];
     drawn.fill_buffer(&mut bytes)?;
     bytes.retain(|byte| *byte >= 0x20 && *byte != 0x7f);
-    Ok(bytes)
+    Ok(bytes.trim_ascii().to_vec())
 }
