@@ -189,7 +189,7 @@ fn pack(
     origin: &[(String, String)],
     status: u16,
 ) -> Result<(Record, Headers), JsValue> {
-    let Judgement { entry, remove, client_cache_control, tags } = judgement;
+    let Judgement { entry, remove, client_cache_control, tags, .. } = judgement;
     let headers = Headers::new()?;
     let mut hidden = Vec::new();
     for (name, value) in origin {

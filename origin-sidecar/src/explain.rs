@@ -1,11 +1,14 @@
 //! `spillway check` and `spillway explain`: what the rules say, without running anything.
 
+use answer::Answer;
 use rules::cache::{Bypass, Plan};
 use rules::document::{Document, Lifetime};
 use rules::offload::Decision;
 use rules::shard::{Resolved, Step};
 use rules::{Head, Problem, Rules, edge, path, sidecar};
 use std::fmt::Write;
+
+pub mod answer;
 
 /// A request to explain.
 pub struct Request {
@@ -34,17 +37,12 @@ impl Request {
             Some(at) => (&rest[..at], rest[at..].to_owned()),
             None => (rest, "/".to_owned()),
         };
-        let header = |text: &String| {
-            let (name, value) =
-                text.split_once(':').ok_or_else(|| format!("-H {text}: write Name: value"))?;
-            Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-        };
         Ok(Self {
             method: method.to_ascii_uppercase(),
             scheme: scheme.to_owned(),
             host: host.to_ascii_lowercase(),
             target,
-            headers: headers.iter().map(header).collect::<Result<_, String>>()?,
+            headers: headers.iter().map(|text| header(text)).collect::<Result<_, String>>()?,
             body,
         })
     }
@@ -60,17 +58,22 @@ impl Request {
     }
 }
 
-/// What edge and sidecar would do with the request, and why.
-pub fn explain(rules: &Rules, request: &Request) -> String {
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or_else(|| format!("{text}: write Name: value"))?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+/// What edge and sidecar would do with the request and, if it is given, with the app's answer.
+pub fn explain(rules: &Rules, request: &Request, answer: Option<&Answer>) -> String {
     let mut out = String::new();
     // Writing to a String can't fail, here and below.
     let _ =
         writeln!(out, "{} {}://{}{}", request.method, request.scheme, request.host, request.target);
     routes(&mut out, rules, request);
     let _ = writeln!(out, "\nedge");
-    edge(&mut out, rules, request);
+    edge(&mut out, rules, request, answer);
     let _ = writeln!(out, "\nsidecar");
-    sidecar(&mut out, rules, request);
+    sidecar(&mut out, rules, request, answer);
     let _ = writeln!(out, "\nconfig_hash  {}", rules.hash);
     out
 }
@@ -94,7 +97,7 @@ fn routes(out: &mut String, rules: &Rules, request: &Request) {
     }
 }
 
-fn edge(out: &mut String, rules: &Rules, request: &Request) {
+fn edge(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answer>) {
     let decision = edge::decide(rules, &request.head());
     match decision.action {
         edge::Action::Redirect { location } => line(out, "redirect", &format!("308 {location}")),
@@ -102,12 +105,21 @@ fn edge(out: &mut String, rules: &Rules, request: &Request) {
         edge::Action::Pass { target, why } => {
             line(out, "cache", &format!("not used: {}", why.as_str()));
             line(out, "fetch", &target);
+            if answer.is_some() {
+                answer::passed(out, why);
+            }
         }
-        edge::Action::Cache(plan) => cached(out, &plan),
+        edge::Action::Cache(plan) => {
+            cached(out, &plan);
+            line(out, "fetch", &plan.target);
+            if let Some(answer) = answer {
+                answer::judged(out, *plan, &request.head(), answer);
+            }
+        }
     }
 }
 
-fn sidecar(out: &mut String, rules: &Rules, request: &Request) {
+fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answer>) {
     let decision = sidecar::decide(rules, &request.head());
     for (rule, outcome) in &decision.observed {
         line(out, "observe", &format!("{rule} would: {outcome}"));
@@ -162,6 +174,11 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request) {
         Err(why) => line(out, "cache", &format!("not used: {}", why.as_str())),
     }
     line(out, "fetch", &proceed.target);
+    match (proceed.cache, answer) {
+        (Ok(plan), Some(answer)) => answer::judged(out, plan, &request.head(), answer),
+        (Err(why), Some(_)) => answer::passed(out, why),
+        (_, None) => {}
+    }
 }
 
 fn refuse(out: &mut String, problem: Problem) {

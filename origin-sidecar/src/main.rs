@@ -46,6 +46,9 @@ enum Command {
         /// The request's body, for rules that look into it
         #[arg(long)]
         body: Option<String>,
+        /// The app's answer as `curl -si` prints it, to be told whether it is stored; `-` is stdin
+        #[arg(long)]
+        answer: Option<PathBuf>,
         #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
         routes: PathBuf,
     },
@@ -78,10 +81,10 @@ fn main() -> ExitCode {
         Command::Jobs(settings) => tools::jobs(&settings),
         Command::Purge(settings) => tools::purge(&settings),
         Command::Check { file, json } => tools::check(&file, json),
-        Command::Explain { method, url, header, body, routes } => {
+        Command::Explain { method, url, header, body, answer, routes } => {
             spillway::explain::Request::new(&method, &url, &header, body)
                 .map_err(|fault| commands::Stop { code: EXIT_CONFIG, reason: fault })
-                .and_then(|request| tools::explain(&routes, &request))
+                .and_then(|request| tools::explain(&routes, &request, answer.as_deref()))
         }
         Command::Inject(command) => inject::inject(&command),
         Command::Uninject { files } => inject::uninject(&files),

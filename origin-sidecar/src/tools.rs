@@ -3,6 +3,7 @@
 use crate::bindings::{open_queue, open_results};
 use crate::clock::{self, Clock};
 use crate::commands::{Stop, runtime};
+use crate::explain::answer::Answer;
 use crate::offload::jobs::Stores;
 use crate::secrets::Purpose;
 use crate::settings::{self, Jobs, JobsCommand, Purge, pairs};
@@ -10,7 +11,7 @@ use crate::{explain as explaining, reload};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 /// Prints faults and warnings, or the compiled rules.
@@ -56,14 +57,31 @@ pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
     .map_err(failed)
 }
 
-/// Prints what would be done with a request.
+/// Prints what would be done with a request, and with the app's answer in that file (`-`: stdin).
 ///
 /// # Errors
-/// Code 78 when the rules file has faults.
-pub fn explain(routes: &Path, request: &explaining::Request) -> Result<(), Stop> {
+/// Code 78 when the rules file has faults, or the answer is none.
+pub fn explain(
+    routes: &Path,
+    request: &explaining::Request,
+    answer: Option<&Path>,
+) -> Result<(), Stop> {
     let (rules, _) = reload::load(routes).map_err(Stop::config)?;
-    let text = explaining::explain(&rules, request);
+    let answer = answer.map(read_answer).transpose()?;
+    let text = explaining::explain(&rules, request, answer.as_ref());
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)
+}
+
+/// Bytes after the head may be a body of any kind.
+fn read_answer(file: &Path) -> Result<Answer, Stop> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map_err(|why| Stop::config(format!("{}: {why}", file.display())))?;
+    Answer::read(&String::from_utf8_lossy(&bytes), clock::System.now()).map_err(Stop::config)
 }
 
 /// Looks at jobs, or changes them.

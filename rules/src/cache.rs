@@ -15,7 +15,7 @@ mod sent;
 pub mod status;
 mod vary;
 
-pub use freshness::{Entry, Lookup, OriginFailure, Windows, age_at_receipt};
+pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows, age_at_receipt};
 pub use judge::{Judgement, NotStored, judge};
 pub use plan::{Bypass, Cookies, Plan, Planned, plan, url_tag, urls};
 pub use sent::USER_AGENT;

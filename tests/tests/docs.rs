@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 type Names = BTreeSet<String>;
 
 /// Enums with a stable name per variant, and the head of the table that explains them.
-const ENUMS: [(&str, &str); 7] = [
+const ENUMS: [(&str, &str); 8] = [
     ("Ambiguous", "ambiguous"),
     ("Bypass", "bypass"),
     ("Inline", "inline"),
@@ -16,6 +16,7 @@ const ENUMS: [(&str, &str); 7] = [
     ("Miss", "not taken"),
     ("NotStored", "not stored"),
     ("Reason", "offloaded"),
+    ("Source", "lifetime by"),
 ];
 
 fn root() -> &'static Path {

@@ -145,29 +145,66 @@ pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<u64> {
     super::date::parse(&first(fields, name)?)
 }
 
-/// The lifetime the origin gives its answer, in milliseconds; `None` when it says nothing that
-/// counts.
+/// What an answer's lifetime was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Rule,
+    /// The rule's, cut short: a page that appears must be seen soon.
+    NotFound,
+    Negative,
+    Version,
+    SMaxAge,
+    MaxAge,
+    Expires,
+    LastModified,
+    NoCache,
+    Nothing,
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::NotFound => "not-found",
+            Self::Negative => "negative",
+            Self::Version => "version",
+            Self::SMaxAge => "s-maxage",
+            Self::MaxAge => "max-age",
+            Self::Expires => "expires",
+            Self::LastModified => "last-modified",
+            Self::NoCache => "no-cache",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// The lifetime the origin gives its answer, in milliseconds, and by what.
 pub(super) fn from_origin(
     control: &CacheControl,
     is_targeted: bool,
     response: &ResponseHead<'_>,
     now: u64,
-) -> Option<u64> {
-    if let Some(seconds) = control.s_maxage.or(control.max_age) {
-        return Some(seconds.saturating_mul(1000));
+) -> (u64, Source) {
+    if let Some(seconds) = control.s_maxage {
+        return (seconds.saturating_mul(1000), Source::SMaxAge);
     }
+    if let Some(seconds) = control.max_age {
+        return (seconds.saturating_mul(1000), Source::MaxAge);
+    }
+    let from = date(response.fields, "date").unwrap_or(now);
     if !is_targeted && crate::head::has(response.fields, "expires") {
         // An invalid Expires is in the past (RFC 9111 section 5.3).
-        let Some(expires) = date(response.fields, "expires") else { return Some(0) };
-        let from = date(response.fields, "date").unwrap_or(now);
-        return Some(expires.saturating_sub(from));
+        let expires = date(response.fields, "expires").unwrap_or(0);
+        return (expires.saturating_sub(from), Source::Expires);
     }
-    let modified = date(response.fields, "last-modified")?;
-    let from = date(response.fields, "date").unwrap_or(now);
-    if !is_heuristically_cacheable(response.status) && !control.public {
-        return None;
+    let is_guessed = is_heuristically_cacheable(response.status) || control.public;
+    match date(response.fields, "last-modified").filter(|_| is_guessed) {
+        Some(modified) => {
+            let part = from.saturating_sub(modified) / HEURISTIC_PART;
+            (part.min(HEURISTIC_MAX_MS), Source::LastModified)
+        }
+        None => (0, Source::Nothing),
     }
-    Some((from.saturating_sub(modified) / HEURISTIC_PART).min(HEURISTIC_MAX_MS))
 }
 
 /// RFC 9110 section 15.1, less 206 (not stored here).

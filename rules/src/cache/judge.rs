@@ -2,7 +2,7 @@
 
 use super::Tier;
 use super::control::CacheControl;
-use super::freshness::{self, Entry};
+use super::freshness::{self, Entry, Source};
 use super::plan::{Plan, url_tag};
 use super::vary;
 use crate::document::{Lifetime, Override};
@@ -70,6 +70,8 @@ impl NotStored {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     pub entry: Entry,
+    /// Where `entry.windows.fresh` comes from.
+    pub source: Source,
     /// Fields that must not be stored: `Set-Cookie` under `strip_cookies`, and those that
     /// `private="…"` or `no-cache="…"` name.
     pub remove: Vec<String>,
@@ -119,7 +121,7 @@ pub fn judge(
         return Err(NotStored::ContentTypeMismatch);
     }
     let vary = vary::selected(plan, request, response)?;
-    let lifetime = lifetime(plan, &control, is_targeted, response, now)?;
+    let (lifetime, mut source) = lifetime(plan, &control, is_targeted, response, now)?;
     let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
     if plan.lifetime == Lifetime::FromOrigin {
         let origin = Some(lifetime);
@@ -127,6 +129,7 @@ pub fn judge(
     }
     if control.no_cache && !overrides(Override::NoCache) {
         windows = freshness::Windows::fresh_only(0);
+        source = Source::NoCache;
     }
     let entry = Entry {
         received: now,
@@ -144,7 +147,7 @@ pub fn judge(
         return Err(NotStored::NoLifetime);
     }
     let client_cache_control = client_cache_control(plan, response);
-    Ok(Judgement { entry, remove, client_cache_control, tags: tags(plan, response)? })
+    Ok(Judgement { entry, source, remove, client_cache_control, tags: tags(plan, response)? })
 }
 
 fn language(response: &ResponseHead<'_>) -> Option<String> {
@@ -172,23 +175,26 @@ fn tags(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Result<Vec<String>, Not
     if is_good { Ok(tags) } else { Err(NotStored::TooManyTags) }
 }
 
-/// Milliseconds of freshness.
+/// Milliseconds of freshness, and what says so.
 fn lifetime(
     plan: &Plan<'_>,
     control: &CacheControl,
     is_targeted: bool,
     response: &ResponseHead<'_>,
     now: u64,
-) -> Result<u64, NotStored> {
+) -> Result<(u64, Source), NotStored> {
     let explicit =
         control.max_age.or(control.s_maxage).is_some() || has(response.fields, "expires");
     if let Some(negative) = plan.rule.negative.get(&response.status) {
-        return Ok(*negative);
+        return Ok((*negative, Source::Negative));
     }
     match (plan.lifetime, response.status) {
         (_, 206 | 304 | 100..=199) => Err(NotStored::Status),
-        (Lifetime::Fixed(fixed), 200 | 203 | 301 | 308) => Ok(fixed),
-        (Lifetime::Fixed(fixed), 404 | 410) => Ok(fixed.min(NEGATIVE_MAX_MS)),
+        (Lifetime::Fixed(fixed), 200 | 203 | 301 | 308) => {
+            let by_version = plan.is_versioned && plan.tier == Tier::Edge;
+            Ok((fixed, if by_version { Source::Version } else { Source::Rule }))
+        }
+        (Lifetime::Fixed(fixed), 404 | 410) => Ok((fixed.min(NEGATIVE_MAX_MS), Source::NotFound)),
         (Lifetime::Fixed(_), _) => Err(NotStored::Status),
         (Lifetime::FromOrigin, status) => {
             if !freshness::is_heuristically_cacheable(status) && !explicit && !control.public {
@@ -196,9 +202,9 @@ fn lifetime(
             }
             // Guessed from Last-Modified, a name without a version would outlive the next deploy.
             if plan.rule.versioned && !explicit {
-                return Ok(0);
+                return Ok((0, Source::Nothing));
             }
-            Ok(freshness::from_origin(control, is_targeted, response, now).unwrap_or(0))
+            Ok(freshness::from_origin(control, is_targeted, response, now))
         }
     }
 }
