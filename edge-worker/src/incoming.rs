@@ -18,9 +18,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     pub(crate) fn new(request: Request) -> Result<Self, JsValue> {
         let url = request.url();
-        let (scheme, rest) = url.split_once("://").ok_or("the request has no absolute URL")?;
-        let at = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (host, target) = rest.split_at_checked(at).ok_or("the request's URL has no host")?;
+        let (scheme, host, target) = split(&url)?;
         Ok(Self {
             headers: request.headers(),
             method: request.method(),
@@ -38,6 +36,14 @@ impl Incoming {
     pub(crate) fn head_as<'a>(&'a self, method: &'a str) -> Head<'a> {
         Head { method, scheme: &self.scheme, host: &self.host, target: &self.target, fields: self }
     }
+}
+
+/// Scheme, host, and path with query of an absolute URL.
+pub(crate) fn split(url: &str) -> Result<(&str, &str, &str), &'static str> {
+    let (scheme, rest) = url.split_once("://").ok_or("the request has no absolute URL")?;
+    let at = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (host, target) = rest.split_at_checked(at).ok_or("the request's URL has no host")?;
+    Ok((scheme, host, target))
 }
 
 /// Field lines of one name arrive joined by `", "`: the runtime keeps no more than that.

@@ -5,7 +5,7 @@
 use js_sys::Promise;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
-use web_sys::{Cache, Request};
+use web_sys::{Cache, Crypto, Request};
 
 #[wasm_bindgen]
 extern "C" {
@@ -17,6 +17,9 @@ extern "C" {
 
     #[wasm_bindgen(js_name = fetch)]
     pub(crate) fn fetch(request: &Request) -> Promise;
+
+    #[wasm_bindgen(thread_local_v2, js_name = crypto)]
+    pub(crate) static CRYPTO: Crypto;
 
     pub(crate) type Scheduler;
     #[wasm_bindgen(thread_local_v2, js_name = scheduler)]

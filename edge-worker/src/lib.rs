@@ -22,6 +22,7 @@ mod store;
 use incoming::Incoming;
 use rules::cache::CacheStatus;
 use rules::edge::{Action, decide};
+use rules::signature::Keys;
 use rules::{Problem, Rules};
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -31,11 +32,14 @@ use worker::{Context, Env, console_error};
 
 /// The origin of this deployment, instead of the one in the rules.
 const ORIGIN_VARIABLE: &str = "SPILLWAY_ORIGIN";
+/// The keys shared with the sidecars, NAME=SECRET: a secret of the Worker. The first signs.
+const KEYS_SECRET: &str = "SPILLWAY_EDGE_KEYS";
 
 thread_local! {
     /// Built by the isolate's first request. Leaked on purpose: they live as long as the isolate,
     /// and background work outlives the request that started it.
     static RULES: OnceCell<Result<&'static Rules, String>> = const { OnceCell::new() };
+    static KEYS: OnceCell<Result<Option<&'static Keys>, String>> = const { OnceCell::new() };
 }
 
 /// One request and what is needed to carry it out; shared with its background work.
@@ -44,6 +48,8 @@ pub(crate) struct Call {
     pub(crate) rules: &'static Rules,
     /// `scheme://host`; `None` sends on to the zone's own origin.
     pub(crate) origin: Option<String>,
+    /// `None` sends requests unsigned.
+    pub(crate) keys: Option<&'static Keys>,
     /// Milliseconds until the origin's head must be there.
     pub(crate) timeout: u64,
     pub(crate) context: Context,
@@ -76,8 +82,9 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     };
     let bound = env.var(ORIGIN_VARIABLE).ok().map(|origin| origin.to_string());
     let origin = bound.or_else(|| rules.document.edge.origin.clone());
+    let keys = isolate_keys(env).map_err(|reason| JsValue::from_str(&reason))?;
     let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
-    let call = Rc::new(Call { incoming, rules, origin, timeout, context });
+    let call = Rc::new(Call { incoming, rules, origin, keys, timeout, context });
     match action {
         Action::Cache(plan) => cached::serve(call, *plan).await,
         Action::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
@@ -99,6 +106,20 @@ pub(crate) async fn pass(
         }
         Err(failure) => reply::failed(call.rules, &failure, status),
     }
+}
+
+/// A deployment whose keys can't be read answers nothing: unsigned requests would be refused
+/// without saying why, or, worse, answered.
+fn isolate_keys(env: &Env) -> Result<Option<&'static Keys>, String> {
+    KEYS.with(|cell| {
+        cell.get_or_init(|| {
+            let Ok(text) = env.secret(KEYS_SECRET) else { return Ok(None) };
+            let keys = Keys::parse(&text.to_string());
+            let keys = keys.map_err(|fault| format!("{KEYS_SECRET}: {fault}"))?;
+            Ok(Some(&*Box::leak(Box::new(keys))))
+        })
+        .clone()
+    })
 }
 
 fn isolate_rules() -> Result<&'static Rules, String> {

@@ -1,15 +1,17 @@
 //! Requests to the origin: what a client may not say is taken off, and the wait is bounded.
 
 use crate::Call;
-use crate::incoming::{Incoming, pairs};
+use crate::incoming::{Incoming, pairs, split};
 use crate::js;
 use js_sys::{Array, Promise};
 use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
+use rules::signature::{self, Keys};
+use rules::{Head, NoFields};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    AbortController, Headers, Request, RequestCache, RequestInit, RequestRedirect, Response,
+    AbortController, Crypto, Headers, Request, RequestCache, RequestInit, RequestRedirect, Response,
 };
 
 /// Until the head of the answer, for routes without `timeout`: what load balancers wait, too.
@@ -98,6 +100,9 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     // The zone's own cache would keep static-looking paths on top of what the rules allow.
     init.set_cache(RequestCache::NoStore);
     let request = Request::new_with_str_and_init(&url, init)?;
+    if let Some(keys) = call.keys {
+        sign(keys, &request)?;
+    }
     // Only the head has a deadline: a body may stream for hours.
     let deadline = js::SCHEDULER.with(|scheduler| scheduler.wait(call.timeout as f64));
     let race = Array::of2(&js::fetch(&request), &deadline);
@@ -111,6 +116,21 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
         },
         Err(thrown) => Ok(Err(Failure::Unreachable(js::reason(&thrown)))),
     }
+}
+
+/// Adds our signature below a client's own. What is signed is read from the request as it will be
+/// sent: the runtime has the last word on how a URL is spelled.
+fn sign(keys: &Keys, request: &Request) -> Result<(), JsValue> {
+    let (url, method) = (request.url(), request.method());
+    let (scheme, host, target) = split(&url)?;
+    let head = Head { method: &method, scheme, host, target, fields: &NoFields };
+    let nonce = js::CRYPTO.with(Crypto::random_uuid);
+    let own = signature::sign(keys, &head, &nonce, js::now());
+    let headers = request.headers();
+    for (name, value) in [("signature-input", own.input), ("signature", own.signature)] {
+        headers.append(name, &value.ok_or("there is no signature")?)?;
+    }
+    Ok(())
 }
 
 fn is_origin(text: &str) -> bool {

@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bindings,
         clock: Arc::new(System),
         secrets: None,
+        signatures: None,
         shard: None,
         spool: "/tmp".into(),
         admin_token: None,

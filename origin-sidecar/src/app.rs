@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
 use crate::offload::watch::WATCHERS_MAX;
 use crate::overload::Limits;
+use crate::proxy::signed::Signatures;
 use crate::secrets::Secrets;
 use rules::Rules;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ pub struct App {
     /// Clients that wait for the end of a job.
     pub watchers: Arc<Semaphore>,
     pub secrets: Option<Secrets>,
+    /// Of a proxy: by what it knows its edge.
+    pub signatures: Option<Signatures>,
     /// The shard whose data the app beside us holds.
     pub shard: Option<String>,
     pub spool: std::path::PathBuf,
@@ -45,6 +48,7 @@ pub struct Parts {
     pub bindings: Bindings,
     pub clock: Arc<dyn Clock>,
     pub secrets: Option<Secrets>,
+    pub signatures: Option<Signatures>,
     pub shard: Option<String>,
     pub spool: std::path::PathBuf,
     pub admin_token: Option<String>,
@@ -68,6 +72,7 @@ impl App {
             latencies: Latencies::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,
+            signatures: parts.signatures,
             shard: parts.shard,
             spool: parts.spool,
             admin_token: parts.admin_token,

@@ -7,6 +7,7 @@ use crate::offload::consume::Consumer;
 use crate::offload::{expire, spool};
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
+use crate::proxy::signed::Signatures;
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::tls::Certificates;
 use crate::{admin, clock, reload};
@@ -52,11 +53,12 @@ const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// Code 78 when settings or rules are wrong, 1 when running fails.
 pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
-    let trusted = settings.trusted_proxy.iter().map(|text| Cidr::parse(text));
-    let trusted: Vec<Cidr> = trusted.collect::<Result<_, _>>().map_err(Stop::config)?;
+    let trusted = blocks(&settings.trusted_proxy)?;
+    let keys = settings::edge_keys(settings.edge_keys_file.as_deref()).map_err(Stop::config)?;
+    let signatures = Signatures::new(keys, blocks(&settings.unsigned_from)?);
     let main = runtime()?;
     let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
-    let (app, text) = main.block_on(open(&settings.common, cache_bytes))?;
+    let (app, text) = main.block_on(open(&settings.common, Some(signatures), cache_bytes))?;
     let admin = serve::listen(settings.common.admin)
         .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
     let listeners = listeners(settings)?;
@@ -112,7 +114,7 @@ fn acceptor(certificates: &Arc<Certificates>, folder: &Path) -> Result<TlsAccept
 pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let (settings, is_until_empty) = (&settings.common, settings.until_empty);
     let runtime = runtime()?;
-    let (app, text) = runtime.block_on(open(settings, 0))?;
+    let (app, text) = runtime.block_on(open(settings, None, 0))?;
     let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
     else {
         return Err(Stop::config("nothing to consume: give --queue NAME=… and --results …"));
@@ -147,17 +149,26 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     })
 }
 
+fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
+    texts.iter().map(|text| Cidr::parse(text)).collect::<Result<_, _>>().map_err(Stop::config)
+}
+
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::run)
 }
 
 /// Rules, bindings, secrets: everything that can be wrong is found before a port is opened.
-async fn open(common: &Common, cache_bytes: usize) -> Result<(Arc<App>, String), Stop> {
+async fn open(
+    common: &Common,
+    signatures: Option<Signatures>,
+    cache_bytes: usize,
+) -> Result<(Arc<App>, String), Stop> {
     let (rules, text) = reload::load(&common.routes).map_err(Stop::config)?;
     let secrets = settings::secrets(common.secret_file.as_deref()).map_err(Stop::config)?;
     let bindings =
         Bindings::open(common, &rules).await.map_err(|faults| Stop::config(faults.join("\n")))?;
     let mut faults = bindings.unbound(&rules, common.shard.as_deref());
+    faults.extend(signatures.as_ref().and_then(|own| own.unbound(&rules)));
     let needs_secret = !bindings.queues.is_empty() || !bindings.upstreams.is_empty();
     if needs_secret && secrets.is_none() {
         faults.push("no secret: set --secret-file FILE or SPILLWAY_SECRET (32 characters or more, the same for all pods; `openssl rand -hex 32`)".to_owned());
@@ -182,6 +193,7 @@ async fn open(common: &Common, cache_bytes: usize) -> Result<(Arc<App>, String),
         bindings,
         clock: Arc::new(clock::System),
         secrets,
+        signatures,
         shard: common.shard.clone(),
         spool: common.spool.clone(),
         admin_token: common.admin_token.clone(),

@@ -121,6 +121,9 @@ fn edge(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answ
 
 fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answer>) {
     let decision = sidecar::decide(rules, &request.head());
+    if rules.document.requires_signature(decision.route) {
+        line(out, "signed", "by the edge, else refused");
+    }
     for (rule, outcome) in &decision.observed {
         line(out, "observe", &format!("{rule} would: {outcome}"));
     }

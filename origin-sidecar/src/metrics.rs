@@ -38,6 +38,7 @@ pub struct Http {
     pub problems: IntCounterVec,
     refused: IntCounterVec,
     pub observed: IntCounterVec,
+    pub signatures: IntCounterVec,
     pub upstream_errors: IntCounterVec,
     limit: IntGaugeVec,
 }
@@ -79,6 +80,7 @@ impl Http {
             problems: counters(r, "problems_total", "Requests Spillway itself refused, by problem.", &["route", "problem"])?,
             refused: counters(r, "messages_refused_total", "What was no request that HTTP/1.1 knows, by what is wrong with it.", &["reason"])?,
             observed: counters(r, "observed_total", "What rules in observe mode would have done.", &["route", "rule", "outcome"])?,
+            signatures: counters(r, "signatures_total", "Requests by what the edge's signature on them was worth.", &["result"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,
             limit: gauges(r, "concurrency_limit", "Requests that may wait for the upstream at once, as learned.", &["upstream"])?,
         })

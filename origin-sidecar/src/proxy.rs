@@ -11,6 +11,7 @@ mod http2;
 pub mod inbound;
 mod invalidate;
 pub mod serve;
+pub mod signed;
 mod upgrade;
 pub mod upstreams;
 

@@ -78,6 +78,9 @@ fn take(app: &App, path: &Path) -> Result<(), String> {
     if !unbound.is_empty() {
         return Err(unbound.join("\n"));
     }
+    if let Some(fault) = app.signatures.as_ref().and_then(|own| own.unbound(&new)) {
+        return Err(fault);
+    }
     // Two sidecars with different maps would each be right for themselves.
     if new.document.shard_maps != app.rules().document.shard_maps {
         return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());

@@ -3,6 +3,7 @@
 use crate::offload::jobs::Shown;
 use crate::secrets::Secrets;
 use clap::{Args, Subcommand};
+use rules::signature::Keys;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,12 @@ pub struct Proxy {
     /// Peers whose Forwarded and X-Forwarded-* are believed (repeatable): 10.0.0.0/8
     #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,
+    /// File with the keys of the edge, NAME=SECRET, one a line: a request signed with any is its
+    #[arg(long, env = "SPILLWAY_EDGE_KEYS_FILE")]
+    pub edge_keys_file: Option<PathBuf>,
+    /// Peers that need no signature where the rules require one (repeatable): 10.0.0.0/8
+    #[arg(long, env = "SPILLWAY_UNSIGNED_FROM", value_delimiter = ',', value_name = "CIDR")]
+    pub unsigned_from: Vec<String>,
 }
 
 /// What `purge` needs.
@@ -204,11 +211,25 @@ pub fn pairs(flag: &str, pairs: &[String]) -> Result<BTreeMap<String, String>, S
 /// # Errors
 /// When the file can't be read or the secret is too weak.
 pub fn secrets(file: Option<&Path>) -> Result<Option<Secrets>, String> {
-    let text = match file {
+    let text = secret_text("secret-file", file, "SPILLWAY_SECRET")?;
+    text.map(|text| Secrets::parse(&text)).transpose()
+}
+
+/// The keys of the edge from the file, or from `SPILLWAY_EDGE_KEYS`.
+///
+/// # Errors
+/// When the file can't be read or a key is too weak.
+pub fn edge_keys(file: Option<&Path>) -> Result<Option<Keys>, String> {
+    let text = secret_text("edge-keys-file", file, "SPILLWAY_EDGE_KEYS")?;
+    let keys = text.map(|text| Keys::parse(&text)).transpose();
+    keys.map_err(|fault| format!("keys of the edge: {fault}"))
+}
+
+fn secret_text(flag: &str, file: Option<&Path>, variable: &str) -> Result<Option<String>, String> {
+    match file {
         Some(path) => std::fs::read_to_string(path)
             .map(Some)
-            .map_err(|error| format!("--secret-file {}: {error}", path.display()))?,
-        None => std::env::var("SPILLWAY_SECRET").ok(),
-    };
-    text.map(|text| Secrets::parse(&text)).transpose()
+            .map_err(|error| format!("--{flag} {}: {error}", path.display())),
+        None => Ok(std::env::var(variable).ok()),
+    }
 }

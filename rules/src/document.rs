@@ -29,6 +29,8 @@ pub struct Document {
 pub struct Edge {
     pub origin: Option<String>,
     pub canonical: Option<Canonical>,
+    /// Whether sidecars refuse what the edge has not signed; a route may say otherwise.
+    pub require_signature: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,6 +93,8 @@ pub struct Route {
     /// Requests sent on whose answers have not ended.
     pub concurrency: Option<u64>,
     pub upstream: Option<String>,
+    /// `None`: as `[edge]` says.
+    pub require_signature: Option<bool>,
     pub cors: Option<Cors>,
     pub cache: Option<Cache>,
     pub shard: Option<ShardRule>,
@@ -334,6 +338,12 @@ impl Document {
     pub fn to_json(&self) -> String {
         // Plain data with string keys always serialises.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether a sidecar refuses a request of this route that the edge has not signed.
+    pub fn requires_signature(&self, route: Option<&Route>) -> bool {
+        let own = route.and_then(|route| route.require_signature);
+        own.unwrap_or(self.edge.require_signature)
     }
 
     /// `config_hash`: SHA-256 of the canonical JSON, in hex. Both halves report it.

@@ -121,8 +121,9 @@ fn edge(table: &Table<'_>) -> Edge {
         canonical.finish();
         Canonical { from, to }
     });
+    let require_signature = table.flag("require_signature");
     table.finish();
-    Edge { origin, canonical }
+    Edge { origin, canonical, require_signature }
 }
 
 fn jobs(root: &Table<'_>) -> Jobs {

@@ -38,7 +38,7 @@
 //! [`file`] reads `routes.toml` into a [`document::Document`] and finds every fault of it;
 //! [`Rules`] is the indexed form that decisions run on; [`sidecar`] and [`edge`] hold the one
 //! order in which rules are applied; [`cache`], [`shard`], [`offload`] and [`versioned`] are the
-//! subjects they ask.
+//! subjects they ask. [`signature`] is what the two halves know each other by.
 #![cfg_attr(
     not(test),
     deny(
@@ -68,6 +68,7 @@ pub mod route;
 mod rules;
 pub mod shard;
 pub mod sidecar;
+pub mod signature;
 pub mod versioned;
 
 pub use head::{Fields, Head, NoFields, ResponseHead};

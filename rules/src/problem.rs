@@ -20,6 +20,9 @@ pub enum Problem {
     JobExpired,
     JobUnfinished,
     TooManyWatchers,
+    SignatureMissing,
+    SignatureInvalid,
+    SignatureUnchecked,
     UpstreamUnreachable,
     UpstreamTimeout,
     UpstreamInvalid,
@@ -35,7 +38,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -53,6 +56,9 @@ impl Problem {
         Self::JobExpired,
         Self::JobUnfinished,
         Self::TooManyWatchers,
+        Self::SignatureMissing,
+        Self::SignatureInvalid,
+        Self::SignatureUnchecked,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
         Self::UpstreamInvalid,
@@ -106,6 +112,9 @@ impl Problem {
             Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),
             Self::TooManyWatchers => ("too-many-watchers", 503, "Too many clients wait for jobs here.", "Ask for the status again after the time in Retry-After, without a stream."),
             Self::JobUnfinished => ("job-unfinished", 409, "The job has no result yet.", "Ask for the job's status first."),
+            Self::SignatureMissing => ("signature-missing", 401, "Only requests that the edge has signed are answered here.", "Ask by the public address, which leads through the edge. The operator lets a network in with --unsigned-from, or a route with require_signature = false."),
+            Self::SignatureInvalid => ("signature-invalid", 401, "The request's signature is not one of the edge's that is still good.", "The detail names the reason. Compare SPILLWAY_EDGE_KEYS of edge and sidecar, their clocks, and whether anything between them changes host, path or query."),
+            Self::SignatureUnchecked => ("signature-unchecked", 503, "Too many requests to tell a copy of one from the first.", "Retry after the time in Retry-After. The operator runs more pods: spillway_signatures_total says how often this happens."),
             Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Check that the application listens where --app or --upstream says."),
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Raise the route's timeout, or offload the route."),
             Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),

@@ -1,10 +1,9 @@
 // The real program and a real browser.
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import readline from "node:readline";
 import { chromium } from "playwright-core";
+import { startProgram } from "../support/spillway.mjs";
 
 export const root = path.resolve(import.meta.dirname, "../..");
 
@@ -25,29 +24,20 @@ export async function startSpillway(rules, app) {
   const routes = path.join(folder, "routes.toml");
   writeFileSync(routes, rules);
   const files = `file:${folder}`;
-  const common = ["--routes", routes, "--admin", "127.0.0.1:0", "--app", app, "--queue", `work=${files}`, "--results", files, "--spool", folder];
+  const common = ["--routes", routes, "--app", app, "--queue", `work=${files}`, "--results", files, "--spool", folder];
   const running = [];
   const start = async (command, ...more) => {
-    const child = spawn(process.env.SPILLWAY_BIN, [command, ...common, ...more], {
-      env: { ...process.env, SPILLWAY_SECRET: "browser-browser-browser-browser-browser" },
-      stdio: ["ignore", "inherit", "pipe"],
-    });
+    const secret = { SPILLWAY_SECRET: "browser-browser-browser-browser-browser" };
+    const { listen, child } = await startProgram([command, ...common, ...more], secret);
     running.push(child);
-    const lines = readline.createInterface({ input: child.stderr });
-    return new Promise((listening, failed) => {
-      child.once("exit", (code) => failed(new Error(`spillway ${command} ended: ${code}`)));
-      lines.on("line", (line) => {
-        const said = JSON.parse(line);
-        if (said.message === "listening") listening(said.listen);
-      });
-    });
+    return listen;
   };
   const listen = await start("proxy", "--listen", "127.0.0.1:0");
   return {
     url: `http://${listen}`,
     consume: () => start("consume"),
     stop() {
-      for (const child of running) child.removeAllListeners("exit").kill("SIGKILL");
+      for (const child of running) child.kill("SIGKILL");
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -23,14 +23,17 @@ export function build(...args) {
 
 export { startOrigin } from "../support/origin.mjs";
 
-/** The edge worker with the rules of `tests/edge/routes.toml`, in front of `originUrl`. */
-export async function startEdge(originUrl) {
+/**
+ * The edge worker with the rules of `tests/edge/routes.toml`, in front of `originUrl`; `vars` as a
+ * deployment's variables and secrets.
+ */
+export async function startEdge(originUrl, vars = {}) {
   const out = path.join(root, "target/edge-tests/worker");
   build("--routes", path.join(root, "tests/edge/routes.toml"), "--out", out);
   return startWorker({
     name: "edge",
     main: path.join(out, "index.js"),
-    vars: { SPILLWAY_ORIGIN: originUrl },
+    vars: { SPILLWAY_ORIGIN: originUrl, ...vars },
   });
 }
 

@@ -12,6 +12,7 @@ const ENUMS: [(&str, &str); 8] = [
     ("Ambiguous", "ambiguous"),
     ("Bypass", "bypass"),
     ("Inline", "inline"),
+    ("Invalid", "signature"),
     ("KeyType", "key type"),
     ("Miss", "not taken"),
     ("NotStored", "not stored"),

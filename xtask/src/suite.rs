@@ -110,9 +110,7 @@ fn browser_specs(root: &Path, count: &mut Count) {
     let chromium = setup::program(&names, "chromium", "SPILLWAY_CHROMIUM");
     let command = chromium.and_then(|chromium| {
         let mut command = specs(root, "tests/browser")?;
-        command
-            .env("SPILLWAY_CHROMIUM", chromium)
-            .env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"));
+        command.env("SPILLWAY_CHROMIUM", chromium);
         Ok(command)
     });
     match command {
@@ -158,6 +156,7 @@ fn specs(root: &Path, folder: &str) -> Result<Command> {
         .args(["--test", "--test-reporter=tap", "--test-concurrency=1"])
         .args(specs)
         .env("PATH", setup::path_with_node(root)?)
+        .env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"))
         .current_dir(root);
     Ok(command)
 }

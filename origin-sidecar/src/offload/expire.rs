@@ -280,6 +280,7 @@ mod tests {
             bindings,
             clock: Arc::new(clock),
             secrets: None,
+            signatures: None,
             shard: None,
             spool: std::env::temp_dir(),
             admin_token: None,

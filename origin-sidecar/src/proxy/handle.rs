@@ -6,7 +6,7 @@
 use super::destination::direct;
 use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
 use super::inbound::{Inbound, Peer};
-use super::{Worker, cached, hop, invalidate, upgrade};
+use super::{Worker, cached, hop, invalidate, signed, upgrade};
 use crate::body::{Body, Collected, collect};
 use crate::fields::{self, View};
 use crate::offload::accept;
@@ -18,6 +18,7 @@ use rules::document::Route;
 use rules::offload::Decision;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action, Proceed};
+use rules::signature::Member;
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -116,6 +117,7 @@ async fn admit(
     let (mut parts, body) = request.into_parts();
     let now = worker.app.clock.now();
     let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), now);
+    let signature = signed::take(&mut parts.headers);
     fields::remove_named_by_connection(&mut parts.headers);
     let protocol = fields::take_upgrade(&parts.method, &mut parts.headers);
     // Another sidecar of ours says truly for whom it forwards.
@@ -124,11 +126,7 @@ async fn admit(
     let inbound =
         Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
     fields::remove_spoofed(&mut parts.headers);
-    let decision = sidecar::decide(rules, &inbound.head(&parts.method, &View(&parts.headers)));
-    decision.route_name().clone_into(route);
-    for (rule, outcome) in &decision.observed {
-        worker.app.metrics.http.observed.with_label_values(&[route.as_str(), rule, outcome]).inc();
-    }
+    let decision = decide(worker, rules, &parts, &inbound, (&signature, is_forwarded), route)?;
     let matched = decision.route;
     let mut proceed = match decision.action {
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
@@ -172,6 +170,28 @@ async fn admit(
         exchange,
     };
     route_on(worker, clean, matched, proceed, resolved).await
+}
+
+/// What the rules say, once it is known that the request may be answered at all: what they refuse
+/// tells about them.
+fn decide<'r>(
+    worker: &Worker,
+    rules: &'r Rules,
+    parts: &http::request::Parts,
+    inbound: &Inbound,
+    (signature, is_forwarded): (&Member, bool),
+    route: &mut String,
+) -> Result<sidecar::Decision<'r>, Refused> {
+    let view = View(&parts.headers);
+    let head = inbound.head(&parts.method, &view);
+    let decision = sidecar::decide(rules, &head);
+    decision.route_name().clone_into(route);
+    let is_required = rules.document.requires_signature(decision.route);
+    signed::admit(&worker.app, (inbound, &head), signature, is_forwarded, is_required)?;
+    for (rule, outcome) in &decision.observed {
+        worker.app.metrics.http.observed.with_label_values(&[route.as_str(), rule, outcome]).inc();
+    }
+    Ok(decision)
 }
 
 fn refusal(problem: Problem, inbound: &Inbound) -> String {

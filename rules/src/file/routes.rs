@@ -36,6 +36,7 @@ pub(super) fn route(table: &Table<'_>) -> Route {
         max_body: table.size("max_body"),
         concurrency: table.number("concurrency", 1, 100_000),
         upstream: table.text("upstream"),
+        require_signature: table.optional_flag("require_signature"),
         cors: table.table("cors").map(|cors| read_cors(&cors)),
         cache: table.table("cache").map(|cache| read_cache(&cache, mode)),
         shard: table.table("shard").map(|shard| read_shard(&shard, mode)),

@@ -84,7 +84,11 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn flag(&self, key: &str) -> bool {
-        self.value(key).and_then(|value| value.flag()).unwrap_or(false)
+        self.optional_flag(key).unwrap_or(false)
+    }
+
+    pub(super) fn optional_flag(&self, key: &str) -> Option<bool> {
+        self.value(key)?.flag()
     }
 
     pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
@@ -289,7 +293,7 @@ const KEYS: &[&str] = &[
     "ignore_cookies", "job_timeout", "jobs", "keep", "key_type", "map", "match", "max_age",
     "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
     "negative", "notify", "offload", "origin", "origins", "outside", "overload", "override", "path", "private", "query",
-    "query_rest", "queue", "ranges", "result", "result_ttl", "retry", "route", "shard", "shard_map",
+    "query_rest", "queue", "ranges", "require_signature", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
     "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "unkeyed_headers", "until", "upstream",
     "urls", "user", "versioned", "visibility", "when",

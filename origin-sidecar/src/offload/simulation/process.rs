@@ -65,6 +65,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         bindings,
         clock: Arc::new(Watch(link.clone())),
         secrets: Secrets::parse(&"s".repeat(32)).ok(),
+        signatures: None,
         shard: None,
         spool: std::path::PathBuf::from("/nonexistent"),
         admin_token: None,

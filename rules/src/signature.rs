@@ -1,0 +1,131 @@
+//! Requests that the edge signs and the sidecar verifies (RFC 9421, hmac-sha256).
+//!
+//! Signed are method, authority, path and query, with a time, an end and a nonce. Bodies and other
+//! fields are TLS's to protect. Both halves use this one module, so that they can't differ.
+//!
+//! HMAC from a crate and not WebCrypto at the edge: that one is asynchronous, and waiting for it
+//! costs more than the few hundred bytes that are hashed here.
+
+mod base;
+mod keys;
+mod member;
+mod nonces;
+#[cfg(test)]
+mod tests;
+
+pub use keys::Keys;
+pub use member::{Member, part};
+pub use nonces::{NONCES_MAX, Nonces};
+
+use crate::head::Head;
+use base::base;
+use member::Parameters;
+
+/// The name of our signature among those of others in the same fields.
+const LABEL: &str = "spillway";
+/// What must be signed.
+const COMPONENTS: [&str; 4] = ["@method", "@authority", "@path", "@query"];
+/// Seconds from `created` to `expires`: the way to the sidecar, a renewal in the background included.
+const LIFETIME_S: i64 = 60;
+/// Seconds by which the clocks of edge and sidecar may differ.
+const SKEW_S: i64 = 30;
+
+/// Why a request does not pass as the edge's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    Missing,
+    Malformed,
+    UnknownKey,
+    WrongAlgorithm,
+    WrongComponents,
+    TooLongLived,
+    NotYetValid,
+    Expired,
+    Mismatch,
+    Replayed,
+    NoncesFull,
+}
+
+impl Invalid {
+    /// Metric label and detail of the refusal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::UnknownKey => "unknown-key",
+            Self::WrongAlgorithm => "wrong-algorithm",
+            Self::WrongComponents => "wrong-components",
+            Self::TooLongLived => "too-long-lived",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Expired => "expired",
+            Self::Mismatch => "mismatch",
+            Self::Replayed => "replayed",
+            Self::NoncesFull => "nonces-full",
+        }
+    }
+
+    pub fn problem(self) -> crate::Problem {
+        match self {
+            Self::Missing => crate::Problem::SignatureMissing,
+            Self::NoncesFull => crate::Problem::SignatureUnchecked,
+            _ => crate::Problem::SignatureInvalid,
+        }
+    }
+}
+
+/// Signs with the first key. `now` is in milliseconds; `nonce` must be new for each request and may
+/// hold nothing but letters, digits and dashes.
+pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {
+    let (id, key) = keys.first();
+    let created = seconds(now);
+    let expires = created.saturating_add(LIFETIME_S);
+    let names = COMPONENTS.map(|name| format!("\"{name}\"")).join(" ");
+    let parameters =
+        format!("({names});created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{id}\"");
+    // The four components are there for every request.
+    let base = base(head, &COMPONENTS, &parameters).unwrap_or_default();
+    Member::new(&parameters, &key.mac(&base))
+}
+
+/// Whether the request is signed with one of the keys, and still good. The number is the same for
+/// each copy of the request, and for no other: [`Nonces`] finds copies by it.
+///
+/// # Errors
+/// The reason, by name.
+pub fn verify(keys: &Keys, head: &Head<'_>, member: &Member, now: u64) -> Result<u64, Invalid> {
+    let (parameters, mac) = member.read()?;
+    let key = keys.named(&parameters.key_id).ok_or(Invalid::UnknownKey)?;
+    if parameters.algorithm.as_deref().is_some_and(|name| name != "hmac-sha256") {
+        return Err(Invalid::WrongAlgorithm);
+    }
+    let names: Vec<&str> = parameters.components.iter().map(String::as_str).collect();
+    if COMPONENTS.iter().any(|name| !names.contains(name)) {
+        return Err(Invalid::WrongComponents);
+    }
+    in_time(&parameters, seconds(now))?;
+    let base = base(head, &names, &parameters.text).ok_or(Invalid::WrongComponents)?;
+    if !key.is_mac(&base, &mac) {
+        return Err(Invalid::Mismatch);
+    }
+    let start = mac.first_chunk().copied().unwrap_or_default();
+    Ok(u64::from_be_bytes(start))
+}
+
+fn in_time(parameters: &Parameters, now: i64) -> Result<(), Invalid> {
+    let Parameters { created, expires, .. } = *parameters;
+    let lifetime = expires.saturating_sub(created);
+    if !(0..=LIFETIME_S).contains(&lifetime) {
+        return Err(Invalid::TooLongLived);
+    }
+    if created > now.saturating_add(SKEW_S) {
+        return Err(Invalid::NotYetValid);
+    }
+    if expires < now.saturating_sub(SKEW_S) {
+        return Err(Invalid::Expired);
+    }
+    Ok(())
+}
+
+fn seconds(milliseconds: u64) -> i64 {
+    i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,98 @@
+//! The keys that edge and sidecar share.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// A key shorter than this can be guessed.
+const KEY_CHARS_MIN: usize = 32;
+/// More keys than this are a forgotten rotation.
+const KEYS_MAX: usize = 8;
+/// Names of keys travel with every request.
+const ID_CHARS_MAX: usize = 64;
+
+/// Never printed: it has no `Debug`.
+#[derive(Clone)]
+pub(super) struct Key(Vec<u8>);
+
+impl Key {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    pub(super) fn mac(&self, text: &str) -> Vec<u8> {
+        let mac = self.started(text).map(|mac| mac.finalize().into_bytes().to_vec());
+        mac.unwrap_or_default()
+    }
+
+    /// Compares in constant time.
+    pub(super) fn is_mac(&self, text: &str, mac: &[u8]) -> bool {
+        self.started(text).is_some_and(|own| own.verify_slice(mac).is_ok())
+    }
+
+    fn started(&self, text: &str) -> Option<Hmac<Sha256>> {
+        // HMAC takes keys of any length, so there is always one.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+        mac.update(text.as_bytes());
+        Some(mac)
+    }
+}
+
+/// Keys by their names. The first signs, all verify, so that a rotation breaks nothing.
+#[derive(Clone)]
+pub struct Keys {
+    first: (String, Key),
+    others: Vec<(String, Key)>,
+}
+
+impl Keys {
+    /// `NAME=SECRET`, one a line or separated by commas.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text and what to do. Never repeats a secret.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut keys: Vec<(String, Key)> = Vec::new();
+        for line in text.split(['\n', ',']).map(str::trim).filter(|line| !line.is_empty()) {
+            let (id, key) = read(line)?;
+            if keys.iter().any(|(other, _)| *other == id) {
+                return Err(format!("the key {id} is given twice: give the new one another name"));
+            }
+            keys.push((id, key));
+        }
+        if keys.len() > KEYS_MAX {
+            return Err(format!("more than {KEYS_MAX} keys: remove those that nobody signs with"));
+        }
+        let mut keys = keys.into_iter();
+        let first = keys.next();
+        let first = first.ok_or(
+            "there is no key: write NAME=SECRET, the secret e.g. from `openssl rand -hex 32`",
+        )?;
+        Ok(Self { first, others: keys.collect() })
+    }
+
+    pub(super) fn first(&self) -> (&str, &Key) {
+        (&self.first.0, &self.first.1)
+    }
+
+    pub(super) fn named(&self, id: &str) -> Option<&Key> {
+        let mut all = std::iter::once(&self.first).chain(&self.others);
+        all.find(|(own, _)| own == id).map(|(_, key)| key)
+    }
+}
+
+fn read(line: &str) -> Result<(String, Key), String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let Some((id, secret)) = line.split_once('=') else {
+        return Err("a key has no name: write NAME=SECRET".to_owned());
+    };
+    if id.is_empty() || id.len() > ID_CHARS_MAX || !id.chars().all(legal) {
+        return Err(format!(
+            "a key's name has up to {ID_CHARS_MAX} letters, digits, dots, dashes and underscores: 2026-11=…"
+        ));
+    }
+    if secret.len() < KEY_CHARS_MIN {
+        return Err(format!(
+            "the key {id} is shorter than {KEY_CHARS_MIN} characters: use `openssl rand -hex 32`"
+        ));
+    }
+    Ok((id.to_owned(), Key::new(secret.as_bytes())))
+}
