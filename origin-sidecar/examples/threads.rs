@@ -10,6 +10,7 @@ use spillway::clock::System;
 use spillway::proxy::serve::{self, Options};
 use spillway::reload;
 use spillway::settings::Common;
+use spillway::telemetry::Telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -40,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         clock: Arc::new(System),
         secrets: None,
         signatures: None,
+        telemetry: Telemetry::default(),
         shard: None,
         spool: "/tmp".into(),
         admin_token: None,

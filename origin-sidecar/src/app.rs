@@ -11,6 +11,7 @@ use crate::offload::watch::WATCHERS_MAX;
 use crate::overload::Limits;
 use crate::proxy::signed::Signatures;
 use crate::secrets::Secrets;
+use crate::telemetry::Telemetry;
 use rules::Rules;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,6 +32,7 @@ pub struct App {
     pub secrets: Option<Secrets>,
     /// Of a proxy: by what it knows its edge.
     pub signatures: Option<Signatures>,
+    pub telemetry: Telemetry,
     /// The shard whose data the app beside us holds.
     pub shard: Option<String>,
     pub spool: std::path::PathBuf,
@@ -49,6 +51,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub secrets: Option<Secrets>,
     pub signatures: Option<Signatures>,
+    pub telemetry: Telemetry,
     pub shard: Option<String>,
     pub spool: std::path::PathBuf,
     pub admin_token: Option<String>,
@@ -73,6 +76,7 @@ impl App {
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,
             signatures: parts.signatures,
+            telemetry: parts.telemetry,
             shard: parts.shard,
             spool: parts.spool,
             admin_token: parts.admin_token,

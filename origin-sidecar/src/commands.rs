@@ -9,6 +9,7 @@ use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::proxy::signed::Signatures;
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::telemetry::Telemetry;
 use crate::tls::Certificates;
 use crate::{admin, clock, reload};
 use std::io::Write;
@@ -92,6 +93,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
             ended.map_err(|_| Stop::run("a serving thread died"))??;
         }
+        app.telemetry.flush().await;
         Ok(())
     })?;
     tracing::info!("drained");
@@ -144,9 +146,31 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
             // Only by themselves when they found their queues empty.
             () = &mut ended => {}
         }
+        app.telemetry.flush().await;
         tracing::info!("drained");
         Ok(())
     })
+}
+
+/// Sends spans to the collector that the environment names.
+#[cfg(feature = "otlp")]
+fn export(app: &mut App) -> Result<(), Stop> {
+    let exporter = crate::otlp::Exporter::from_environment(&app.metrics.http.spans);
+    if let Some(exporter) = exporter.map_err(Stop::config)? {
+        app.telemetry.export(exporter);
+    }
+    Ok(())
+}
+
+/// Says that nothing is sent: the variable may be there for all pods of a cluster.
+#[cfg(not(feature = "otlp"))]
+fn export(_: &mut App) -> Result<(), Stop> {
+    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
+        tracing::warn!(
+            "OTEL_EXPORTER_OTLP_ENDPOINT: this program was built without the feature `otlp`"
+        );
+    }
+    Ok(())
 }
 
 fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
@@ -182,6 +206,7 @@ async fn open(
     if let Err(error) = std::fs::create_dir_all(&common.spool) {
         faults.push(format!("--spool {}: {error}", common.spool.display()));
     }
+    let telemetry = Telemetry::new(common).map_err(|fault| faults.push(fault)).unwrap_or_default();
     if !faults.is_empty() {
         return Err(Stop::config(faults.join("\n")));
     }
@@ -194,12 +219,14 @@ async fn open(
         clock: Arc::new(clock::System),
         secrets,
         signatures,
+        telemetry,
         shard: common.shard.clone(),
         spool: common.spool.clone(),
         admin_token: common.admin_token.clone(),
         cache_bytes,
     };
-    let app = App::new(parts).map_err(Stop::run)?;
+    let mut app = App::new(parts).map_err(Stop::run)?;
+    export(&mut app)?;
     Ok((Arc::new(app), text))
 }
 

@@ -6,7 +6,7 @@
 //! - [`offload`]: jobs: accept, status, page, consume, notify
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
 //! - [`app`], [`bindings`], [`settings`], [`commands`], [`tools`]: wiring
-//! - [`admin`], [`metrics`], [`reload`], [`explain`], [`tls`]: operating it
+//! - [`admin`], [`metrics`], [`telemetry`], [`reload`], [`explain`], [`tls`]: operating it
 //! - [`inject`], [`webhook`]: the sidecar's way into manifests, and into pods as they are created
 //!
 //! Decisions are made by the `rules` and `inject` crates; this one carries them out.
@@ -25,6 +25,8 @@ pub mod inject;
 pub mod logging;
 pub mod metrics;
 pub mod offload;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod overload;
 pub mod proxy;
 pub mod purge;
@@ -34,6 +36,7 @@ pub mod reply;
 pub mod results;
 pub mod secrets;
 pub mod settings;
+pub mod telemetry;
 pub mod tls;
 pub mod tools;
 pub mod webhook;

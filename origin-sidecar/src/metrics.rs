@@ -41,6 +41,8 @@ pub struct Http {
     pub signatures: IntCounterVec,
     pub upstream_errors: IntCounterVec,
     limit: IntGaugeVec,
+    #[cfg(feature = "otlp")]
+    pub spans: IntCounterVec,
 }
 
 /// The memory cache.
@@ -83,6 +85,8 @@ impl Http {
             signatures: counters(r, "signatures_total", "Requests by what the edge's signature on them was worth.", &["result"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,
             limit: gauges(r, "concurrency_limit", "Requests that may wait for the upstream at once, as learned.", &["upstream"])?,
+            #[cfg(feature = "otlp")]
+            spans: counters(r, "spans_total", "Spans for the collector, by what became of them.", &["result"])?,
         })
     }
 }

@@ -49,6 +49,12 @@ pub struct Common {
     /// Bearer token of the admin port, for callers that are not on loopback
     #[arg(long, env = "SPILLWAY_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
+    /// Part of the requests with nothing wrong that get a line in the log: 0 to 1
+    #[arg(long, env = "SPILLWAY_LOG_SAMPLE", default_value_t = 0.01, value_name = "SHARE")]
+    pub log_sample: f64,
+    /// Part of the traces begun here that are marked as recorded: 0 to 1
+    #[arg(long, env = "SPILLWAY_TRACE_SAMPLE", default_value_t = 1.0, value_name = "SHARE")]
+    pub trace_sample: f64,
     /// Seconds that requests and jobs in flight get after SIGTERM
     #[arg(long, env = "SPILLWAY_GRACE", default_value_t = 25)]
     pub grace: u64,

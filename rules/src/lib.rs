@@ -69,6 +69,7 @@ mod rules;
 pub mod shard;
 pub mod sidecar;
 pub mod signature;
+pub mod trace;
 pub mod versioned;
 
 pub use head::{Fields, Head, NoFields, ResponseHead};

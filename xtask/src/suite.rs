@@ -34,6 +34,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     count.check("fmt", &mut cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     count.check("clippy", &mut cargo(&clippy));
+    // Before the program that all others run on: it builds another in its place.
+    count.run("spans for a collector", &mut otlp(&root, cargo), rust_result);
     count.check("the program under test", &mut cargo(&["build", "--package", "origin-sidecar"]));
     container(&mut count);
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
@@ -62,6 +64,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     count.run("the example application", &mut market, python_result);
     say(&format!("took {} s", started.elapsed().as_secs()));
     count.finish()
+}
+
+/// The feature `otlp`, which is off by default.
+fn otlp(root: &Path, cargo: impl Fn(&[&str]) -> Command) -> Command {
+    let package = ["--package=origin-sidecar", "--features=otlp", "--test=otlp"];
+    let mut command = cargo(&["test"]);
+    command.args(package).env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"));
+    command
 }
 
 /// The image, and what its tests and those of Kubernetes have on the other side.

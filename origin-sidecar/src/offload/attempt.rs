@@ -11,6 +11,7 @@ use super::turn::Slot;
 use crate::app::App;
 use crate::queue::Received;
 use crate::results::Condition;
+use crate::telemetry;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -365,7 +366,8 @@ impl Delivery<'_> {
         }
         let (queue, job_id, end) = (&consumer.name, &job.id, outcome.status.as_str());
         let reason = outcome.reason.as_deref();
-        tracing::info!(queue, job = job_id, outcome = end, reason, "job finished");
+        let trace = telemetry::trace_of(&job.headers);
+        tracing::info!(queue, job = job_id, outcome = end, reason, trace, "job finished");
         // A failed job's body is needed to run it again.
         let is_left = envelope::is_claim_check(&self.received.attributes)
             && outcome.status != Terminal::Failed;

@@ -281,6 +281,7 @@ mod tests {
             clock: Arc::new(clock),
             secrets: None,
             signatures: None,
+            telemetry: crate::telemetry::Telemetry::default(),
             shard: None,
             spool: std::env::temp_dir(),
             admin_token: None,

@@ -80,14 +80,16 @@ pub(super) async fn execute(
         Ok(found) => found,
         Err(problem) => return Verdict::Ended(Ended::failed(problem.name())),
     };
+    let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
+        return Verdict::Ended(Ended::failed("bad-method"));
+    };
     let mut headers = headers(job, turn.attempt);
+    let telemetry = &worker.app.telemetry;
+    let span = telemetry.enter(&mut headers, &method, worker.app.clock.now());
     progress::invite(worker, rules, &job.id, &mut headers);
     let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
         Ok(upstream) => upstream,
         Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())),
-    };
-    let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
-        return Verdict::Ended(Ended::failed("bad-method"));
     };
     let body = if job.body.is_empty() { Body::Empty } else { Body::full(job.body.clone()) };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
@@ -102,7 +104,9 @@ pub(super) async fn execute(
         exchange: None,
         route: None,
     };
-    match forward::send(worker, outgoing).await {
+    let sent = forward::send(worker, outgoing).await;
+    telemetry.executed(&span, route.map_or("unmatched", |route| &route.name), &sent);
+    match sent {
         Ok(response) => judge(response, turn.received, worker.app.clock.now()),
         Err(failure) => judge_failure(&failure, is_repeatable, turn.received),
     }

@@ -10,6 +10,7 @@ use super::{Worker, cached, hop, invalidate, signed, upgrade};
 use crate::body::{Body, Collected, collect};
 use crate::fields::{self, View};
 use crate::offload::accept;
+use crate::telemetry::Ended;
 use crate::{offload, reply};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http1::server::Exchange;
@@ -21,7 +22,7 @@ use rules::sidecar::{self, Action, Proceed};
 use rules::signature::Member;
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Metric label of jobs, results and problem pages.
 const RESERVED: &str = "reserved";
@@ -45,39 +46,35 @@ pub struct Clean {
 /// Answers one request. Never fails: what goes wrong becomes a problem answer.
 pub async fn handle(
     worker: &Arc<Worker>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     peer: Peer,
     exchange: Option<Exchange>,
 ) -> Response<Body> {
-    let started = Instant::now();
-    let metrics = &worker.app.metrics;
+    let (metrics, telemetry) = (&worker.app.metrics, &worker.app.telemetry);
+    let method = request.method().clone();
+    let span = telemetry.enter(request.headers_mut(), &method, worker.app.clock.now());
     let in_flight = metrics.in_flight();
     let rules = worker.app.rules();
-    // Copied only where somebody reads it.
-    let asked = tracing::enabled!(tracing::Level::DEBUG)
-        .then(|| format!("{} {}", request.method(), request.uri().path()));
+    // The one place that says what was asked for, and only to who wants to see everything.
+    tracing::debug!(trace = span.id(), %method, path = request.uri().path(), "asked");
     let mut route = String::from("unmatched");
     let origin = request.headers().get(header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
     let answer = admit(worker, request, Sender { peer, exchange }, &rules, &mut route).await;
+    let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
-        if problem.status() >= 500 {
-            tracing::warn!(route, problem = problem.name(), detail, "refused");
-        } else {
-            tracing::debug!(route, problem = problem.name(), detail, "refused");
-        }
         reply::problem(&rules.document.jobs.base, problem, &detail)
     });
     if let Some(origin) = &origin {
         share(&rules, &route, origin, response.headers_mut());
     }
-    let took = started.elapsed();
-    metrics.answered(&route, response.status().as_u16(), took);
+    let status = response.status().as_u16();
+    metrics.answered(&route, status, span.took());
+    let (headers, refusal) = (response.headers(), refusal.as_ref());
+    telemetry.answered(&span, &Ended { route: &route, status, headers, refusal });
     // A streamed body is in flight until its end.
-    let response = response.map(|body| body.counted(in_flight));
-    tracing::debug!(asked, route, status = response.status().as_u16(), ?took, "answered");
-    response
+    response.map(|body| body.counted(in_flight))
 }
 
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has

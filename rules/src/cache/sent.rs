@@ -83,14 +83,9 @@ impl Plan<'_> {
     }
 }
 
-/// A trace goes on in the application (W3C Trace Context). Sixty-four hex digits and dashes at most,
-/// so it is no way to say anything else.
+/// A trace goes on in the application (W3C Trace Context). Hex digits and dashes at most, so it is no
+/// way to say anything else.
 fn is_traceparent(request: &Head<'_>) -> bool {
-    const LENGTH: usize = 55;
     let value = crate::head::joined(request.fields, "traceparent").unwrap_or_default();
-    value.len() == LENGTH
-        && value.bytes().enumerate().all(|(at, byte)| match at {
-            2 | 35 | 52 => byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-        })
+    crate::trace::Context::parse(&value).is_some_and(|context| context.to_string() == value)
 }

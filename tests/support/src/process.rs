@@ -190,6 +190,11 @@ impl Spillway {
         .await;
     }
 
+    /// What it has logged so far, since it listens; one JSON line per event.
+    pub fn said(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
     pub async fn terminate(&self) {
         let id = self.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().await;
@@ -304,7 +309,9 @@ impl Setup {
             while let Ok(Some(line)) = lines.next_line().await {
                 if !is_quiet {
                     eprintln!("spillway: {line}");
-                    *kept.lock().expect("no panic") += &line;
+                    let mut kept = kept.lock().expect("no panic");
+                    kept.push_str(&line);
+                    kept.push('\n');
                 }
             }
         });

@@ -19,6 +19,7 @@ use crate::proxy::upstreams::Upstreams;
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::secrets::Secrets;
+use crate::telemetry::Telemetry;
 use http::uri::Authority;
 use http::{Request, Response};
 use rules::sidecar::{self, Action};
@@ -66,6 +67,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         clock: Arc::new(Watch(link.clone())),
         secrets: Secrets::parse(&"s".repeat(32)).ok(),
         signatures: None,
+        telemetry: Telemetry::default(),
         shard: None,
         spool: std::path::PathBuf::from("/nonexistent"),
         admin_token: None,

@@ -1,0 +1,221 @@
+//! Traces that go on (W3C Trace Context), and a line for each request in the log.
+
+use crate::body::Body;
+use crate::proxy::forward::Failure;
+use crate::settings::Common;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use rules::Problem;
+use rules::trace::Context;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
+
+/// What is told of requests and executions, and to whom.
+#[derive(Default)]
+pub struct Telemetry {
+    /// Part of the requests that get a line although nothing is wrong with them.
+    log_share: f64,
+    /// Part of the traces that begin here that are marked as recorded.
+    trace_share: f64,
+    #[cfg(feature = "otlp")]
+    exporter: Option<crate::otlp::Exporter>,
+}
+
+/// A request that is answered, or a job that is executed, as an operation of a trace.
+#[derive(Debug, Clone)]
+pub struct Span {
+    pub own: Context,
+    /// The operation that asked for it.
+    pub parent: Option<u64>,
+    pub method: Method,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    started: Instant,
+}
+
+/// How an operation ended.
+pub struct Ended<'a> {
+    pub route: &'a str,
+    pub status: u16,
+    pub headers: &'a HeaderMap,
+    pub refusal: Option<&'a (Problem, String)>,
+}
+
+impl Telemetry {
+    /// # Errors
+    /// Names the setting that is no part of a whole.
+    pub fn new(common: &Common) -> Result<Self, String> {
+        let share = |flag: &str, share: f64| {
+            let is_share = (0.0..=1.0).contains(&share);
+            is_share.then_some(share).ok_or_else(|| format!("--{flag} {share}: write 0 to 1"))
+        };
+        Ok(Self {
+            log_share: share("log-sample", common.log_sample)?,
+            trace_share: share("trace-sample", common.trace_sample)?,
+            #[cfg(feature = "otlp")]
+            exporter: None,
+        })
+    }
+
+    /// Exports to a collector from now on.
+    #[cfg(feature = "otlp")]
+    pub fn export(&mut self, exporter: crate::otlp::Exporter) {
+        self.exporter = Some(exporter);
+    }
+
+    /// Sends what is still here, before the process ends.
+    pub async fn flush(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = &self.exporter {
+            exporter.flush().await;
+        }
+    }
+
+    /// Goes on with the trace that the fields name, or begins one; the fields then name the span
+    /// begun here, as the parent of whatever is asked of the app.
+    pub fn enter(&self, headers: &mut HeaderMap, method: &Method, now: u64) -> Span {
+        let mut lines = headers.get_all("traceparent").iter();
+        let caller = match (lines.next(), lines.next()) {
+            (Some(line), None) => line.to_str().ok().and_then(Context::parse),
+            _ => None,
+        };
+        let own = match caller {
+            Some(caller) => Context { span: random(), ..caller },
+            None => {
+                // Of a trace that was not understood, nothing is known.
+                headers.remove("tracestate");
+                self.begin()
+            }
+        };
+        if let Ok(value) = HeaderValue::try_from(own.to_string()) {
+            headers.insert("traceparent", value);
+        }
+        let parent = caller.map(|caller| caller.span);
+        Span { own, parent, method: method.clone(), at: now, started: Instant::now() }
+    }
+
+    fn begin(&self) -> Context {
+        let trace = (u128::from(random()) << 64) | u128::from(random());
+        let is_sampled = is_in(self.trace_share, random());
+        Context { trace, span: random(), is_sampled }
+    }
+
+    /// A line, where one is due, and the span for the collector. What the request asked for is not
+    /// told: paths and queries hold secrets.
+    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
+        if ended.status >= 500 || ended.refusal.is_some() || is_in(self.log_share, span.own.span) {
+            line(span, ended);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.own.is_sampled) {
+            exporter.answered(span, ended);
+        }
+    }
+
+    /// The same of a job's execution, whose line is that of the job's end.
+    pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.own.is_sampled) {
+            exporter.executed(span, route, sent);
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = (span, route, sent);
+    }
+}
+
+impl Span {
+    /// As traces are looked for.
+    pub fn id(&self) -> String {
+        format!("{:032x}", self.own.trace)
+    }
+
+    pub fn took(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Ended<'_> {
+    /// What the cache did: `hit; ttl=3`.
+    pub fn cache(&self) -> Option<&str> {
+        let lines = self.headers.get_all("cache-status");
+        let last = lines.iter().next_back()?.to_str().ok()?;
+        last.strip_prefix("spillway-sidecar; ")
+    }
+}
+
+fn line(span: &Span, ended: &Ended<'_>) {
+    let (route, status, cache) = (ended.route, ended.status, ended.cache());
+    let problem = ended.refusal.map(|(problem, _)| problem.name());
+    let detail = ended.refusal.map(|(_, detail)| detail.as_str());
+    let (method, trace) = (span.method.as_str(), span.id());
+    let ms = span.took().as_secs_f64() * 1000.0;
+    if status >= 500 {
+        tracing::warn!(method, route, status, cache, problem, detail, ms, trace, "answered");
+    } else {
+        tracing::info!(method, route, status, cache, problem, detail, ms, trace, "answered");
+    }
+}
+
+/// The trace that stored fields of a job belong to.
+pub fn trace_of(fields: &dyn rules::Fields) -> Option<String> {
+    let context = Context::parse(&rules::head::first(fields, "traceparent")?)?;
+    Some(format!("{:032x}", context.trace))
+}
+
+fn is_in(share: f64, number: u64) -> bool {
+    (number as f64) < share * u64::MAX as f64 || share >= 1.0
+}
+
+/// Unique, not secret. The standard library draws the keys of hash maps from the system once per
+/// thread, and makes each map's different: a number for nothing, where a system call per request
+/// costs a microsecond. Never 0, which is no id.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn entered(lines: &[&'static str]) -> (Span, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("traceparent", HeaderValue::from_static(line));
+        }
+        headers.insert("tracestate", HeaderValue::from_static("vendor=1"));
+        let span = Telemetry::default().enter(&mut headers, &Method::GET, 0);
+        (span, headers)
+    }
+
+    #[test]
+    fn a_callers_trace_goes_on_under_a_span_of_our_own() {
+        let (span, headers) = entered(&[CALLER]);
+        let caller = Context::parse(CALLER).expect("a context");
+        assert_eq!((span.own.trace, span.parent), (caller.trace, Some(caller.span)));
+        assert!(span.own.span != caller.span && span.own.is_sampled);
+        assert_eq!(headers["traceparent"], span.own.to_string());
+        assert_eq!(headers["tracestate"], "vendor=1");
+    }
+
+    #[test]
+    fn what_is_no_trace_is_replaced_with_its_state() {
+        for lines in [&[] as &[&'static str], &["00-zz"], &[CALLER, CALLER]] {
+            let (span, headers) = entered(lines);
+            assert_eq!(headers.get_all("traceparent").iter().count(), 1);
+            assert_eq!(headers["traceparent"], span.own.to_string());
+            assert!(span.parent.is_none() && !headers.contains_key("tracestate"));
+        }
+    }
+
+    #[test]
+    fn ids_do_not_repeat_and_shares_are_kept() {
+        let ids: BTreeSet<u64> = (0..10_000).map(|_| random()).collect();
+        assert_eq!(ids.len(), 10_000);
+        let share = |share| ids.iter().filter(|id| is_in(share, **id)).count();
+        assert_eq!((share(0.0), share(1.0)), (0, 10_000));
+        assert!((800..1200).contains(&share(0.1)), "{}", share(0.1));
+    }
+}
