@@ -8,6 +8,7 @@
 mod cache_policy;
 mod differential;
 mod message;
+mod messages;
 mod path;
 mod rules_file;
 
@@ -16,10 +17,13 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "cache_policy", run: cache_policy::run },
+    Target { name: "chunked", run: messages::chunked },
     Target { name: "differential", run: differential::run },
     Target { name: "path", run: path::run },
+    Target { name: "request_head", run: messages::request },
+    Target { name: "response_head", run: messages::response },
     Target { name: "rules_file", run: rules_file::run },
 ];
 

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 type Names = BTreeSet<String>;
 
 /// Enums with a stable name per variant, and the head of the table that explains them.
-const ENUMS: [(&str, &str); 8] = [
+const ENUMS: [(&str, &str); 9] = [
     ("Ambiguous", "ambiguous"),
     ("Bypass", "bypass"),
     ("Inline", "inline"),

@@ -1,0 +1,132 @@
+//! HTTP/1.1 from the wire: heads and chunked bodies, whole and in two pieces.
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http1::chunked::{Decoder, Piece};
+use http1::framing::{self, Framing};
+use http1::head::{self, Progress};
+use http1::{Refusal, encode};
+
+/// The first byte says where the rest is cut.
+fn cut(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (at, rest) = data.split_first()?;
+    Some(rest.split_at(rest.len() * usize::from(*at) / 256))
+}
+
+/// Where a head ended, if it was one.
+type Taken<T> = Result<Option<(T, usize)>, Refusal>;
+
+/// What comes of it when it arrives in two pieces.
+fn in_two<T>(
+    data: &[u8],
+    take: fn(&mut BytesMut, &mut Progress) -> Result<Option<T>, Refusal>,
+) -> Option<(Taken<T>, Taken<T>)> {
+    let (first, second) = cut(data)?;
+    let whole = [first, second].concat();
+    let (mut read, mut progress) = (BytesMut::from(whole.as_slice()), Progress::default());
+    let at_once = take(&mut read, &mut progress);
+    let at_once = at_once.map(|head| head.map(|head| (head, whole.len() - read.len())));
+    let (mut read, mut progress) = (BytesMut::from(first), Progress::default());
+    let mut pieces = take(&mut read, &mut progress);
+    if matches!(pieces, Ok(None)) {
+        read.extend_from_slice(second);
+        pieces = take(&mut read, &mut progress);
+        let pieces = pieces.map(|head| head.map(|head| (head, whole.len() - read.len())));
+        return Some((at_once, pieces));
+    }
+    let pieces = pieces.map(|head| head.map(|head| (head, first.len() - read.len())));
+    Some((at_once, pieces))
+}
+
+/// What was taken has no line end but CR LF, and ends with an empty line.
+fn is_strict(data: &[u8], end: usize) {
+    let whole = data.get(1..=end).unwrap_or_default();
+    assert!(whole.ends_with(b"\r\n\r\n"), "ends otherwise: {whole:?}");
+    for (at, byte) in whole.iter().enumerate() {
+        match byte {
+            b'\n' => assert_eq!(whole.get(at.wrapping_sub(1)), Some(&b'\r'), "a lone LF"),
+            b'\r' => assert_eq!(whole.get(at + 1), Some(&b'\n'), "a lone CR"),
+            0 => panic!("NUL was taken"),
+            _ => {}
+        }
+    }
+}
+
+/// A body has one length, or is chunked, or there is none.
+fn is_framed_once(headers: &http::HeaderMap, framing: Result<Framing, Refusal>) {
+    let count = |name: http::HeaderName| headers.get_all(name).iter().count();
+    let (lengths, codings) =
+        (count(http::header::CONTENT_LENGTH), count(http::header::TRANSFER_ENCODING));
+    if framing.is_ok() {
+        assert!(lengths + codings <= 1, "{headers:?} was taken");
+    }
+    if framing == Ok(Framing::Chunked) {
+        assert_eq!(headers.get("transfer-encoding").map(http::HeaderValue::len), Some(7));
+    }
+}
+
+pub fn request(data: &[u8]) {
+    let Some((at_once, pieces)) = in_two(data, head::request) else { return };
+    let (Ok(Some((head, end))), pieces) = (at_once, pieces) else { return };
+    let Ok(Some((again, same))) = pieces else { panic!("refused when it comes in two pieces") };
+    assert_eq!((end, &head.method, &head.target), (same, &again.method, &again.target));
+    assert_eq!(head.headers, again.headers);
+    is_strict(data, end);
+    is_framed_once(&head.headers, framing::of_request(head.version, &head.headers));
+    // What we would send on is read as what was meant.
+    let target = head.target.path_and_query().map_or("/", |target| target.as_str());
+    let mut sent = encode::request(&head.method, target, &head.headers);
+    encode::end(&mut sent);
+    let sent = head::request(&mut BytesMut::from(sent.as_slice()), &mut Progress::default());
+    if let Ok(sent) = sent {
+        let sent = sent.expect("a whole head");
+        assert_eq!((sent.method, sent.headers), (head.method, head.headers));
+    }
+}
+
+pub fn response(data: &[u8]) {
+    let Some((at_once, pieces)) = in_two(data, head::response) else { return };
+    let (Ok(Some((head, end))), pieces) = (at_once, pieces) else { return };
+    let Ok(Some((again, same))) = pieces else { panic!("refused when it comes in two pieces") };
+    assert_eq!((end, head.status, &head.headers), (same, again.status, &again.headers));
+    is_strict(data, end);
+    let framing = framing::of_response(&Method::GET, head.status, head.version, &head.headers);
+    is_framed_once(&head.headers, framing);
+}
+
+/// The data and the trailers, and how many bytes were left; or why not.
+fn decoded(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize)>, Refusal> {
+    let (mut decoder, mut read, mut data) = (Decoder::default(), BytesMut::new(), Vec::new());
+    for piece in pieces {
+        read.extend_from_slice(piece);
+        while let Some(piece) = decoder.decode(&mut read)? {
+            match piece {
+                Piece::Data(bytes) => data.extend_from_slice(&bytes),
+                Piece::End(_) => assert!(decoder.is_done()),
+            }
+        }
+    }
+    Ok(decoder.is_done().then_some((data, read.len())))
+}
+
+pub fn chunked(data: &[u8]) {
+    let Some((first, second)) = cut(data) else { return };
+    let whole = [first, second].concat();
+    let (at_once, pieces) = (decoded(&[&whole]), decoded(&[first, second]));
+    match (&at_once, &pieces) {
+        (Ok(at_once), Ok(pieces)) => assert_eq!(at_once, pieces),
+        // Which of several faults is seen first depends on the pieces.
+        (Err(_), Err(_)) => {}
+        _ => panic!("{at_once:?} at once, {pieces:?} in two pieces"),
+    }
+    let Ok(Some((body, _))) = at_once else { return };
+    // As we would send it.
+    let mut sent = Vec::new();
+    if !body.is_empty() {
+        encode::chunk(&mut sent, body.len());
+        sent.extend_from_slice(&body);
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(&Bytes::from_static(encode::LAST_CHUNK));
+    assert_eq!(decoded(&[&sent]), Ok(Some((body, 0))));
+}
