@@ -30,9 +30,25 @@ pub fn of_response(
     version: Version,
     headers: &HeaderMap,
 ) -> Result<Framing, Refusal> {
-    let stated = stated(version, headers)?;
+    let stated = match stated(version, headers) {
+        // Not chunked: the body ends with the connection (section 6.3).
+        Err(Refusal::Coding) if !is_coded(headers) => None,
+        stated => stated?,
+    };
     let is_bodiless = asked == Method::HEAD || has_no_body(status);
     Ok(if is_bodiless { Framing::None } else { stated.unwrap_or(Framing::UntilClose) })
+}
+
+/// Whether `Transfer-Encoding` names a coding there is (RFC 9112 section 7): without it the body
+/// would be passed on as what it is not.
+fn is_coded(headers: &HeaderMap) -> bool {
+    const CODINGS: [&str; 6] = ["chunked", "compress", "deflate", "gzip", "x-compress", "x-gzip"];
+    let lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b',' | b';')));
+    let is_known = |name: &[u8]| {
+        CODINGS.iter().any(|coding| name.trim_ascii().eq_ignore_ascii_case(coding.as_bytes()))
+    };
+    names.into_iter().any(is_known)
 }
 
 /// Whether answers of this status never have a body (RFC 9110 section 6.4.1).

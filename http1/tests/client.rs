@@ -101,6 +101,7 @@ async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
         ("content-length: 2\r\ncontent-length: 2\r\n\r\nok", Refusal::LengthRepeated),
         ("content-length: 2, 2\r\n\r\nok", Refusal::Length),
         ("transfer-encoding: gzip\r\n\r\n", Refusal::Coding),
+        ("transfer-encoding: x, chunked\r\n\r\n0\r\n\r\n", Refusal::Coding),
         ("x : 1\r\n\r\n", Refusal::Field),
         ("x: 1\n\r\n", Refusal::LineEnding),
         ("x: 1\r\n y\r\n\r\n", Refusal::Field),
@@ -116,6 +117,16 @@ async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
         );
         assert!(!refused.is_silent);
     }
+}
+
+#[tokio::test]
+async fn a_coding_that_is_none_ends_with_the_connection() {
+    let mut upstream = Upstream::new();
+    let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: nothing\r\n\r\nok";
+    let response = upstream.ask(Method::GET, answer).await.expect("an answer");
+    upstream.server.shutdown().await.expect("open");
+    assert_eq!(text(response).await, "ok");
+    assert!(upstream.pool.take().is_none());
 }
 
 #[tokio::test]
