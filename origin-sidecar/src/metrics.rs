@@ -40,6 +40,7 @@ pub struct Http {
     pub observed: IntCounterVec,
     pub signatures: IntCounterVec,
     pub upstream_errors: IntCounterVec,
+    pub retries: IntCounterVec,
     limit: IntGaugeVec,
     #[cfg(feature = "otlp")]
     pub spans: IntCounterVec,
@@ -84,6 +85,7 @@ impl Http {
             observed: counters(r, "observed_total", "What rules in observe mode would have done.", &["route", "rule", "outcome"])?,
             signatures: counters(r, "signatures_total", "Requests by what the edge's signature on them was worth.", &["result"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,
+            retries: counters(r, "upstream_retries_total", "Requests sent again, as an idle connection had been closed.", &["upstream"])?,
             limit: gauges(r, "concurrency_limit", "Requests that may wait for the upstream at once, as learned.", &["upstream"])?,
             #[cfg(feature = "otlp")]
             spans: counters(r, "spans_total", "Spans for the collector, by what became of them.", &["result"])?,

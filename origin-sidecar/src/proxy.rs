@@ -6,6 +6,7 @@ pub mod destination;
 mod fetched;
 pub mod forward;
 pub mod handle;
+mod health;
 pub mod hop;
 mod http2;
 pub mod inbound;

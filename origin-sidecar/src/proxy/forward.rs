@@ -1,7 +1,7 @@
 //! Sending a request on to an upstream and taking its answer.
 
 use super::Worker;
-use super::upstreams::{self, Shared, Upstreams, Way};
+use super::upstreams::{Shared, Upstreams, Way};
 use crate::bindings::Upstream;
 use crate::body::Body;
 use crate::fields;
@@ -105,19 +105,24 @@ async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>,
     {
         outgoing.headers.insert(header::HOST, host);
     }
-    let home = match network.way(&outgoing.upstream)? {
-        Way::Http1(home) => home,
+    let (home, health) = match network.way(&outgoing.upstream)? {
+        Way::Http1 { pool, health } => (pool, health),
         Way::Http2(shared) => return multiplexed(shared, outgoing).await,
     };
+    health.sent();
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
     if let Some(connection) = home.take() {
         let spare = outgoing.body.again().filter(|_| outgoing.method.is_idempotent());
         match (once(connection, &mut outgoing, home).await, spare) {
-            (Err(unanswered), Some(spare)) if unanswered.is_silent => outgoing.body = spare,
+            (Err(unanswered), Some(spare)) if unanswered.is_silent && health.may_retry() => {
+                let name = &*outgoing.upstream.name;
+                worker.app.metrics.http.retries.with_label_values(&[name]).inc();
+                outgoing.body = spare;
+            }
             (answered, _) => return answered.map_err(|unanswered| explain(&unanswered)),
         }
     }
-    let connection = upstreams::connect(&outgoing.upstream).await;
+    let connection = network.connect(&outgoing.upstream, health).await;
     let connection = connection.map_err(|error| unreachable(&outgoing.upstream, &error))?;
     once(connection, &mut outgoing, home).await.map_err(|unanswered| explain(&unanswered))
 }

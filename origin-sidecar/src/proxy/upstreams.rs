@@ -1,6 +1,7 @@
 //! The way to the upstreams: one thread's own connections to each of them.
 
 use super::forward::Failure;
+use super::health::Health;
 use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
 use crate::queue::Boxed;
@@ -15,7 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
@@ -49,12 +50,13 @@ pub type Local =
 /// One thread's connections.
 pub struct Network {
     ways: BTreeMap<Arc<str>, Way>,
+    started: Instant,
 }
 
 /// Connections to one upstream.
 pub enum Way {
     /// One request each at a time.
-    Http1(Arc<Pool>),
+    Http1 { pool: Arc<Pool>, health: Health },
     /// One connection for all of this thread's requests.
     Http2(Shared),
 }
@@ -64,11 +66,13 @@ impl Network {
         let named = bindings.upstreams.values().chain([&bindings.app]);
         let way = |upstream: &Upstream| match upstream.protocol {
             Protocol::Http1 | Protocol::Tls(_) => {
-                Way::Http1(Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX)))
+                let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
+                Way::Http1 { pool, health: Health::default() }
             }
             Protocol::Http2 => Way::Http2(Shared::default()),
         };
-        Self { ways: named.map(|it| (Arc::clone(&it.name), way(it))).collect() }
+        let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
+        Self { ways, started: Instant::now() }
     }
 
     /// # Errors
@@ -86,7 +90,7 @@ impl Network {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             for way in self.ways.values() {
-                if let Way::Http1(pool) = way {
+                if let Way::Http1 { pool, .. } = way {
                     pool.sweep();
                 }
             }
@@ -125,11 +129,27 @@ impl Shared {
     }
 }
 
-/// A new connection for one request at a time.
-///
-/// # Errors
-/// When nobody listens there, or does not answer in time, or is not who it should be.
-pub async fn connect(upstream: &Upstream) -> io::Result<Connection> {
+impl Network {
+    /// A new connection for one request at a time.
+    ///
+    /// # Errors
+    /// When nobody listens there, or does not answer in time, or is not who it should be; and for
+    /// a moment after several such failures.
+    pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
+        let now = || u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !health.may_connect(now()) {
+            return Err(io::Error::other("left alone for a moment, as nobody could connect"));
+        }
+        let connected = connect(upstream).await;
+        match &connected {
+            Ok(_) => health.connected(),
+            Err(_) => health.failed(now()),
+        }
+        connected
+    }
+}
+
+async fn connect(upstream: &Upstream) -> io::Result<Connection> {
     let stream = dial(upstream).await?;
     let Protocol::Tls(config) = &upstream.protocol else { return Ok(Connection::new(stream)) };
     let name = ServerName::try_from(host(upstream).to_owned()).map_err(io::Error::other)?;
