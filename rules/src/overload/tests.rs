@@ -108,7 +108,7 @@ fn at_three_times_the_load_answers_come_in_time_and_nearly_all_that_can_be_done_
         let longest = 10.0 * work * (1.0 + LIMIT_MIN / workers as f64);
         assert!(limited.p99_ms <= longest, "{workers} x {work} ms: {limited:?}");
         assert!(plain.goodput < 0.1, "a plain queue: {plain:?}");
-        println!(
+        eprintln!(
             "{workers} x {work} ms: limit {} {limited:?}, a plain queue {plain:?}",
             limited.limit
         );
