@@ -145,7 +145,8 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     let peer = Peer { address, is_trusted, is_tls: options.tls.is_some() };
     let front = Arc::new(Front { worker, peer });
     let spoken = match options.tls {
-        Some(acceptor) => secure(stream, acceptor, front).await,
+        // In boxes: what every idle connection holds is as large as the largest way it could go.
+        Some(acceptor) => Box::pin(secure(stream, acceptor, front)).await,
         None => speak(stream.into(), front).await,
     };
     if let Err(error) = spoken {
@@ -158,7 +159,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
 async fn secure(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>) -> Result<(), Ended> {
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     if stream.get_ref().1.alpn_protocol() == Some(ALPN[0].as_bytes()) {
-        return Ok(http2::serve(stream, front).await?);
+        return Ok(Box::pin(http2::serve(stream, front)).await?);
     }
     speak(Stream::other(stream), front).await
 }
@@ -169,7 +170,7 @@ async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
     let drained = async move { App::drained(&mut draining).await };
     match server::serve(stream, front.as_ref(), drained).await? {
         Served::Closed => Ok(()),
-        Served::Http2(stream) => Ok(http2::serve(stream, front).await?),
+        Served::Http2(stream) => Ok(Box::pin(http2::serve(stream, front)).await?),
     }
 }
 
