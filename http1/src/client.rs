@@ -4,12 +4,12 @@ use crate::conn::{Conn, Error};
 use crate::framing::{self, Framing};
 use crate::head::{self, ResponseHead};
 use crate::pool::Pool;
-use crate::server::{Exchange, names};
+use crate::server::Exchange;
 use crate::stream::{Stream, Upgraded};
 use crate::writer::{Coding, Writer};
 use crate::{Refusal, encode};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
 use std::io;
@@ -166,10 +166,8 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     ) -> Result<Response<Incoming<B>>, Refusal> {
         let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let framing = framing::of_response(asked, head.status, head.version, &head.headers)?;
-        let is_kept = match head.version {
-            Version::HTTP_10 => names(&head.headers, "keep-alive"),
-            _ => !names(&head.headers, "close"),
-        } && framing != Framing::UntilClose
+        let is_kept = framing::is_kept(head.version, &head.headers)
+            && framing != Framing::UntilClose
             && self.broken.is_none()
             && !is_switching;
         self.conn.begin(framing);

@@ -105,6 +105,8 @@ pub(crate) struct Conn {
     pub has_answered: bool,
     /// The body that was being read is malformed or broken off: what follows can't be told.
     pub is_broken: bool,
+    /// What was malformed about it.
+    pub refused: Option<Refusal>,
     /// Counts messages: a body handle of an earlier one reads nothing.
     pub message: u64,
     /// Who takes the connection over when protocols change.
@@ -124,6 +126,7 @@ impl Conn {
             continue_owed: b"",
             has_answered: false,
             is_broken: false,
+            refused: None,
             message: 0,
             heir: None,
             is_patient: false,
@@ -165,7 +168,12 @@ impl Conn {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(self.poll_piece(context));
-        self.is_broken |= frame.is_err();
+        if let Err(error) = &frame {
+            self.is_broken = true;
+            if let Error::Refused(refusal) = error {
+                self.refused = Some(*refusal);
+            }
+        }
         if self.is_done() {
             self.room = READ_BYTES_MIN;
         }
@@ -203,6 +211,8 @@ impl Conn {
         self.message += 1;
         self.continue_owed = b"";
         self.has_answered = false;
+        // Of a request that asked for another protocol and was answered with this one.
+        self.heir = None;
         self.patience = Patience::default();
     }
 

@@ -12,13 +12,18 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response's head up to its empty line, which [`end`] adds.
 pub fn response(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = status_line(status);
+    fields(&mut head, headers);
+    head
+}
+
+pub fn status_line(status: StatusCode) -> Vec<u8> {
     let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     head.extend_from_slice(b"\r\n");
-    fields(&mut head, headers);
     head
 }
 

@@ -1,4 +1,5 @@
-//! Where a body ends (RFC 9112 section 6.3), without the section's leniencies.
+//! Where a body ends (RFC 9112 section 6.3), without the section's leniencies, and whether another
+//! message may follow.
 
 use crate::Refusal;
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -54,6 +55,20 @@ fn is_coded(headers: &HeaderMap) -> bool {
 /// Whether answers of this status never have a body (RFC 9110 section 6.4.1).
 pub fn has_no_body(status: StatusCode) -> bool {
     status.is_informational() || matches!(status.as_u16(), 204 | 304)
+}
+
+/// Whether the sender keeps the connection after this message (RFC 9112 section 9.3).
+pub fn is_kept(version: Version, headers: &HeaderMap) -> bool {
+    match version {
+        Version::HTTP_10 => names(headers, "keep-alive"),
+        _ => !names(headers, "close"),
+    }
+}
+
+/// Whether `Connection` names the option (RFC 9110 section 7.6.1).
+fn names(headers: &HeaderMap, option: &str) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|name| name.trim().eq_ignore_ascii_case(option))
 }
 
 fn stated(version: Version, headers: &HeaderMap) -> Result<Option<Framing>, Refusal> {

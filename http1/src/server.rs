@@ -7,8 +7,6 @@ mod watch;
 
 pub use incoming::{Exchange, Incoming};
 
-pub(crate) use answer::names;
-
 use crate::conn::{Conn, Error, Patience};
 use crate::head::{self, RequestHead};
 use crate::refusal::Refusal;
@@ -62,6 +60,9 @@ pub trait Service: Sync {
 
     /// The answer to what is no request; the connection closes after it.
     fn refuse(&self, refusal: Refusal) -> Response<Self::Body>;
+
+    /// A request's body was malformed; its reader was told and has answered.
+    fn body_refused(&self, refusal: Refusal);
 }
 
 /// What a client of HTTP/2 begins with, up to where it looks like a head (RFC 9113 section 3.4).
@@ -120,7 +121,11 @@ async fn requests<S: Service>(
             Err(Error::Refused(refusal)) => return refuse(conn, service, refusal).await,
             Err(error) => return Err(error),
         };
-        if !exchange(conn, service, head).await? {
+        let is_kept = exchange(conn, service, head).await;
+        if let Some(refusal) = lock(conn).refused.take() {
+            service.body_refused(refusal);
+        }
+        if !is_kept? {
             return Ok(After::Closed);
         }
         if !lock(conn).read.is_empty() {

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[derive(Clone, Default)]
 struct Mirror {
     seen: Arc<Mutex<Vec<String>>>,
+    broken: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Service for Mirror {
@@ -35,6 +36,12 @@ impl Service for Mirror {
     fn refuse(&self, refusal: Refusal) -> Response<Self::Body> {
         text(refusal.status(), refusal.name())
     }
+
+    fn body_refused(&self, refusal: Refusal) {
+        if let Ok(mut all) = self.broken.lock() {
+            all.push(refusal.name());
+        }
+    }
 }
 
 fn text(status: u16, text: &str) -> Response<UnsyncBoxBody<Bytes, io::Error>> {
@@ -52,6 +59,12 @@ async fn served(stream: tokio::io::DuplexStream, mirror: Mirror) {
 /// All that comes back until the server closes, and what the service saw.
 async fn exchange(request: &[u8]) -> (String, Vec<String>) {
     let mirror = Mirror::default();
+    let answer = answered(&mirror, request).await;
+    let seen = mirror.seen.lock().expect("no panic").clone();
+    (answer, seen)
+}
+
+async fn answered(mirror: &Mirror, request: &[u8]) -> String {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let served = tokio::spawn(served(server, mirror.clone()));
     client.write_all(request).await.expect("room for all");
@@ -59,8 +72,7 @@ async fn exchange(request: &[u8]) -> (String, Vec<String>) {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).await.expect("an answer");
     served.await.expect("no panic");
-    let seen = mirror.seen.lock().expect("no panic").clone();
-    (String::from_utf8_lossy(&answer).into_owned(), seen)
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Requests that are answered, with what the service sees of them.
@@ -230,7 +242,10 @@ async fn a_malformed_body_breaks_off_and_nothing_after_it_is_taken_for_a_request
     for (what, body, name) in BROKEN_BODIES {
         let head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
         let next = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
-        let (answer, seen) = exchange(&[&head[..], body, next].concat()).await;
+        let mirror = Mirror::default();
+        let answer = answered(&mirror, &[&head[..], body, next].concat()).await;
+        let seen = mirror.seen.lock().expect("no panic").clone();
+        assert_eq!(*mirror.broken.lock().expect("no panic"), [*name], "{what}");
         assert!(answer.contains(&format!("[{name}: ")), "{what}: {answer}");
         assert!(answer.contains("connection: close\r\n"), "{what}: {answer}");
         assert!(seen.is_empty(), "{what}: {seen:?}");

@@ -43,6 +43,9 @@ impl Service for ByPath {
             "/hints" => {
                 let mut hints = HeaderMap::new();
                 hints.insert(header::LINK, "</a.css>".parse().expect("a value"));
+                // Not an interim answer's to say.
+                hints.insert(header::CONNECTION, "close".parse().expect("a value"));
+                hints.insert(header::CONTENT_LENGTH, 5.into());
                 exchange.interim(StatusCode::EARLY_HINTS, &hints).await;
                 Response::new(full("page"))
             }
@@ -79,6 +82,8 @@ impl Service for ByPath {
     fn refuse(&self, refusal: Refusal) -> Response<Body> {
         Response::new(full(refusal.name()))
     }
+
+    fn body_refused(&self, _: Refusal) {}
 }
 
 /// Frames one after the other, as an answer without a length has them.

@@ -36,7 +36,7 @@ pub struct Http {
     in_flight: IntGauge,
     pub connections: IntGauge,
     pub problems: IntCounterVec,
-    refused: IntCounterVec,
+    pub refused: IntCounterVec,
     pub observed: IntCounterVec,
     pub signatures: IntCounterVec,
     pub upstream_errors: IntCounterVec,
@@ -215,12 +215,6 @@ impl Metrics {
     pub fn limited(&self, upstream: &str, limit: u64) {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.http.limit.with_label_values(&[upstream]).set(limit);
-    }
-
-    /// A message that is no request: it belongs to no route.
-    pub fn refused(&self, problem: rules::Problem, reason: &str) {
-        self.http.problems.with_label_values(&["unmatched", problem.name()]).inc();
-        self.http.refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a request or an execution until the guard is dropped.

@@ -59,7 +59,10 @@ pub async fn watch_certificate(
         tokio::time::sleep(INTERVAL).await;
         let result = match certificates.serve_folder(&folder) {
             Ok(false) => continue,
-            Ok(true) => "taken",
+            Ok(true) => {
+                refused.clear();
+                "taken"
+            }
             // Told once, not every second.
             Err(error) if error == refused => continue,
             Err(error) => {

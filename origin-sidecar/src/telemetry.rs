@@ -3,12 +3,15 @@
 use crate::body::Body;
 use crate::proxy::forward::Failure;
 use crate::settings::Common;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use rules::Problem;
 use rules::trace::Context;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What is told of requests and executions, and to whom.
 #[derive(Default)]
@@ -74,7 +77,7 @@ impl Telemetry {
     /// Goes on with the trace that the fields name, or begins one; the fields then name the span
     /// begun here, as the parent of whatever is asked of the app.
     pub fn enter(&self, headers: &mut HeaderMap, method: &Method, now: u64) -> Span {
-        let mut lines = headers.get_all("traceparent").iter();
+        let mut lines = headers.get_all(TRACEPARENT).iter();
         let caller = match (lines.next(), lines.next()) {
             (Some(line), None) => line.to_str().ok().and_then(Context::parse),
             _ => None,
@@ -83,12 +86,12 @@ impl Telemetry {
             Some(caller) => Context { span: random(), ..caller },
             None => {
                 // Of a trace that was not understood, nothing is known.
-                headers.remove("tracestate");
+                headers.remove(TRACESTATE);
                 self.begin()
             }
         };
         if let Ok(value) = HeaderValue::try_from(own.to_string()) {
-            headers.insert("traceparent", value);
+            headers.insert(TRACEPARENT, value);
         }
         let parent = caller.map(|caller| caller.span);
         Span { own, parent, method: method.clone(), at: now, started: Instant::now() }

@@ -1,4 +1,4 @@
-//! Rules and certificates change under load, and nobody notices.
+//! Rules change under load, and nobody notices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

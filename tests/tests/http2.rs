@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
-use support::{App, Reply, Spillway, eventually, folder, system};
+use support::{App, Reply, Spillway, eventually, folder, raw, system};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_rustls::TlsAcceptor;
@@ -87,6 +87,37 @@ async fn an_app_may_speak_http_2_to_clients_of_http_1() {
     let client = sidecar.client().with("host", "shop.example");
     assert_eq!(client.post("/any", "four").await.text(), "HTTP/2.0 shop.example 4");
     assert_eq!(client.get("/any").await.text(), "HTTP/2.0 shop.example 0");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_towards_an_app_of_http_2_has_the_names_it_has_elsewhere() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let app = format!("h2c://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let read = service_fn(|request: Request<Incoming>| async move {
+                // A body that breaks off has no answer that anybody reads.
+                let _ = request.into_body().collect().await;
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+            });
+            let served = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), read);
+            tokio::spawn(served);
+        }
+    });
+    let rules = "[[route]]\nname = \"small\"\nmatch = { path = \"/small\" }\nmax_body = \"1KiB\"\n";
+    let sidecar = Spillway::proxy_to(rules, &app).start().await;
+    let long = "x".repeat(5000);
+    let chunks = format!(
+        "POST /small HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
+        long.len()
+    );
+    let refused = raw(sidecar.address(), &chunks, "}").await;
+    assert!(refused.starts_with("HTTP/1.1 413"), "{refused}");
+    let gone = Spillway::proxy_to("", "h2c://127.0.0.1:9").start().await;
+    for _ in 0..8 {
+        assert_eq!(gone.client().get("/").await.problem(), "upstream-unreachable");
+    }
 }
 
 /// An authority, and certificates for 127.0.0.1.

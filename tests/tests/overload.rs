@@ -1,6 +1,8 @@
 //! An application that is asked for more than it can do.
 
-use support::{App, Gate, Reply, Spillway, eventually, folder};
+use support::{App, Gate, Reply, Spillway, eventually, folder, read_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
 async fn one_more_than_the_limit_is_refused_before_it_is_sent_and_later_ones_are_let_in() {
@@ -26,13 +28,36 @@ async fn one_more_than_the_limit_is_refused_before_it_is_sent_and_later_ones_are
     assert_eq!(sidecar.client().get("/fast").await.status, 200);
 }
 
+/// An application whose answers begin and don't end.
+async fn endless() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_until(&mut stream, "\r\n\r\n").await;
+                let begun =
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n";
+                stream.write_all(begun).await.expect("open");
+                // Until the other side has had enough.
+                let _ = stream.read(&mut [0]).await;
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// A client that has heard so much and stays.
+async fn listening(sidecar: &Spillway, path: &str, until: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(sidecar.address()).await.expect("listens");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("open");
+    let heard = read_until(&mut stream, until).await;
+    (stream, heard)
+}
+
 #[tokio::test]
 async fn an_answer_that_streams_does_not_use_the_limit_up_and_does_use_its_routes_places() {
-    let app = App::start().await;
-    // The gate is within the body: the head has come.
-    let gate = Gate::default();
-    app.on("/events", Reply::ok("data: 1\n\n").with("content-type", "text/event-stream"));
-    app.on("/held", Reply::ok("done").behind(&gate));
     let rules = r#"
         [overload]
         concurrency = 1
@@ -42,19 +67,22 @@ async fn an_answer_that_streams_does_not_use_the_limit_up_and_does_use_its_route
         match       = { path = "/held" }
         concurrency = 1
     "#;
-    let sidecar = Spillway::proxy(rules, &app).start().await;
-    for _ in 0..3 {
-        assert_eq!(sidecar.client().get("/events").await.status, 200);
+    let sidecar = Spillway::proxy_to(rules, &endless().await).start().await;
+    let mut open = Vec::new();
+    for path in ["/events", "/events", "/held"] {
+        let (stream, heard) = listening(&sidecar, path, "data: 1\n\n").await;
+        assert!(heard.starts_with("HTTP/1.1 200"), "{path}: {heard}");
+        open.push(stream);
     }
-    let client = sidecar.client();
-    let held = tokio::spawn(async move { client.get("/held").await });
-    app.until_asked("/held", 1).await;
-    let busy = sidecar.client().get("/held").await;
-    assert_eq!((busy.status, busy.problem().as_str()), (503, "route-busy"));
-    gate.open();
-    assert_eq!(held.await.expect("an answer").status, 200);
+    let (_, busy) = listening(&sidecar, "/held", "}").await;
+    assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("problems/route-busy"), "{busy}");
+    // A client that leaves gives its place back.
+    for stream in open {
+        stream.set_zero_linger().expect("a socket");
+    }
     eventually("the place is free", || async {
-        (sidecar.client().get("/held").await.status == 200).then_some(())
+        let (_, heard) = listening(&sidecar, "/held", "\n\n").await;
+        heard.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
 }

@@ -297,3 +297,38 @@ async fn check_and_explain_need_nothing_running() {
             && checked.output.contains("cache-without-tier")
     );
 }
+
+#[tokio::test]
+async fn an_app_that_changes_protocols_without_being_asked_is_not_believed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let switched =
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+            stream.write_all(switched).await.expect("open");
+        }
+    });
+    let sidecar = Spillway::proxy_to("", &format!("http://{address}")).start().await;
+    let answer = sidecar.client().get("/").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (502, "upstream-invalid"));
+}
+
+#[tokio::test]
+async fn what_is_malformed_is_counted_by_its_name_in_heads_and_in_bodies() {
+    let app = App::start().await;
+    let sidecar = Spillway::proxy("", &app).start().await;
+    for (request, reason) in [
+        ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", "field"),
+        ("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", "chunk-size"),
+    ] {
+        let answer = raw(sidecar.address(), request, "}").await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(reason), "{answer}");
+        let series = format!(r#"spillway_messages_refused_total{{reason="{reason}"}}"#);
+        eventually("it is counted", || async {
+            (sidecar.metric(&series).await == 1.0).then_some(())
+        })
+        .await;
+    }
+}

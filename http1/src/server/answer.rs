@@ -1,7 +1,7 @@
 //! How an answer is written: what its framing is, and whether the connection is kept after it.
 
 use crate::encode;
-use crate::framing::has_no_body;
+use crate::framing::{self, has_no_body};
 use crate::writer::{Coding, Writer};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header};
@@ -18,18 +18,9 @@ pub(super) struct Asked {
 
 impl Asked {
     pub fn new(method: &Method, version: Version, headers: &HeaderMap) -> Self {
-        let is_kept = match version {
-            Version::HTTP_10 => names(headers, "keep-alive"),
-            _ => !names(headers, "close"),
-        };
+        let is_kept = framing::is_kept(version, headers);
         Self { version, is_head: method == Method::HEAD, is_kept }
     }
-}
-
-/// Whether `Connection` names the option (RFC 9110 section 7.6.1).
-pub(crate) fn names(headers: &HeaderMap, option: &str) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).any(|name| name.trim().eq_ignore_ascii_case(option))
 }
 
 /// The answer as it is to be written, and whether the connection is kept.
@@ -55,8 +46,10 @@ pub(super) fn begin<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
             None => Coding::Chunked,
         }
     };
-    let is_kept = asked.is_kept && coding != Coding::UntilClose && !names(headers, "close");
-    let mut head = start(parts.status);
+    let is_kept = asked.is_kept
+        && coding != Coding::UntilClose
+        && framing::is_kept(Version::HTTP_11, headers);
+    let mut head = encode::status_line(parts.status);
     for (name, value) in headers {
         if !is_ours(name, parts.status) {
             encode::field(&mut head, name.as_str(), value.as_bytes());
@@ -75,14 +68,12 @@ pub(super) fn begin<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     (Writer::new(head, coding, body), is_kept)
 }
 
-fn start(status: StatusCode) -> Vec<u8> {
-    encode::response(status, &HeaderMap::new())
-}
-
-/// Fields of this connection, which only its own end can set right.
-fn is_ours(name: &HeaderName, status: StatusCode) -> bool {
+/// Fields of this connection, which only its own end can set right; and a length where there is no
+/// body to have one.
+pub(super) fn is_ours(name: &HeaderName, status: StatusCode) -> bool {
     *name == header::CONNECTION
         || *name == header::TRANSFER_ENCODING
         || name.as_str() == "keep-alive"
-        || (*name == header::CONTENT_LENGTH && status == StatusCode::NO_CONTENT)
+        || (*name == header::CONTENT_LENGTH
+            && (status.is_informational() || status == StatusCode::NO_CONTENT))
 }

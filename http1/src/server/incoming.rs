@@ -1,5 +1,6 @@
 //! What a service is given: the request's body, and its way back to the client.
 
+use super::answer::is_ours;
 use super::{Shared, lock};
 use crate::conn::Error;
 use crate::encode;
@@ -98,7 +99,10 @@ impl Exchange {
         if self.version == Version::HTTP_10 || !status.is_informational() {
             return;
         }
-        let mut head = encode::response(status, headers);
+        let mut head = encode::status_line(status);
+        for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
+            encode::field(&mut head, name.as_str(), value.as_bytes());
+        }
         encode::end(&mut head);
         let mut sent = 0;
         std::future::poll_fn(|context| {

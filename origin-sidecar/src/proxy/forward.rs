@@ -1,17 +1,19 @@
 //! Sending a request on to an upstream and taking its answer.
 
 use super::Worker;
-use super::upstreams::{Shared, Upstreams, Way};
+use super::health::Health;
+use super::upstreams::{Network, Shared, Upstreams, Way};
 use crate::bindings::Upstream;
 use crate::body::Body;
 use crate::fields;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
 use http1::client::{self, Connection, Unanswered};
 use http1::pool::Pool;
 use http1::server::Exchange;
 use rules::Problem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// An answer's head must come within this, unless the route has a `timeout`: load balancers give
@@ -71,9 +73,18 @@ pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Bo
 
 async fn unlimited(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
     let (name, timeout) = (Arc::clone(&outgoing.upstream.name), outgoing.timeout);
+    let may_switch = outgoing.headers.contains_key(header::UPGRADE);
     // The client's `Expect` is answered when its body is first read.
     outgoing.headers.remove(header::EXPECT);
     let failure = match tokio::time::timeout(timeout, call(worker, outgoing)).await {
+        // What follows is no answer, and the client would take it for one.
+        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
+            Failure {
+                problem: Problem::UpstreamInvalid,
+                detail: "it changed protocols without being asked to".to_owned(),
+                is_unsent: false,
+            }
+        }
         Ok(Ok(mut response)) => {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 fields::remove_hop_by_hop(response.headers_mut());
@@ -107,7 +118,9 @@ async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>,
     }
     let (home, health) = match network.way(&outgoing.upstream)? {
         Way::Http1 { pool, health } => (pool, health),
-        Way::Http2(shared) => return multiplexed(shared, outgoing).await,
+        Way::Http2 { shared, health } => {
+            return multiplexed(network, (shared, health), outgoing).await;
+        }
     };
     health.sent();
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
@@ -151,24 +164,51 @@ fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {
 }
 
 /// Over the one connection of HTTP/2 that all requests of this thread share.
-async fn multiplexed(shared: &Shared, outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+async fn multiplexed(
+    network: &Network,
+    way: (&Shared, &Health),
+    outgoing: Outgoing,
+) -> Result<Response<Body>, Failure> {
     let upstream = outgoing.upstream.clone();
-    let mut sender = shared.sender(&upstream).await;
-    // The connection may be about to end: then another is made, as nothing was sent yet.
-    if let Ok(sender) = &mut sender
-        && sender.ready().await.is_err()
-    {
-        *sender = shared.sender(&upstream).await.map_err(|error| unreachable(&upstream, &error))?;
+    let gone = |error: std::io::Error| unreachable(&upstream, &error);
+    let mut sender = network.sender(&upstream, way).await.map_err(gone)?;
+    // It may be about to end: then another is made, as nothing was sent yet.
+    if sender.ready().await.is_err() {
+        sender = network.sender(&upstream, way).await.map_err(gone)?;
     }
-    let mut sender = sender.map_err(|error| unreachable(&upstream, &error))?;
     let mut request = request(outgoing)?;
     as_http2(&mut request);
-    let response = sender.send_request(request).await.map_err(|error| Failure {
-        problem: if error.is_user() { Problem::BadRequest } else { Problem::UpstreamUnreachable },
-        detail: crate::https::chain(&error),
-        is_unsent: false,
+    let (request, broken) = noting(request);
+    let response = sender.send_request(request).await.map_err(|error| {
+        let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        broken.unwrap_or_else(|| Failure {
+            problem: Problem::UpstreamUnreachable,
+            detail: crate::https::chain(&error),
+            is_unsent: false,
+        })
     })?;
     Ok(response.map(Body::Incoming))
+}
+
+/// What became of a body that was sent: hyper only says that the stream was reset.
+type Broken = Arc<Mutex<Option<Failure>>>;
+
+/// The same request, with a note of what is wrong with its body should that break off.
+fn noting(request: Request<Body>) -> (Request<Body>, Broken) {
+    let broken = Broken::default();
+    if request.body().again().is_some() {
+        return (request, broken);
+    }
+    let note = Arc::clone(&broken);
+    let request = request.map(|body| {
+        let noted = body.map_err(move |error| {
+            let mut note = note.lock().unwrap_or_else(PoisonError::into_inner);
+            *note = Some(of_body(&error));
+            error
+        });
+        Body::boxed(noted.boxed_unsync())
+    });
+    (request, broken)
 }
 
 /// What HTTP/2 says in other ways: the host is the authority, and a client of gRPC must say that
@@ -211,9 +251,8 @@ fn request(outgoing: Outgoing) -> Result<Request<Body>, Failure> {
 
 fn explain(unanswered: &Unanswered) -> Failure {
     let problem = match &unanswered.error {
-        http1::Error::Body(error) if is_too_long(error) => Problem::BodyTooLarge,
-        // The client broke its body off.
-        http1::Error::Body(_) | http1::Error::BodyLength => Problem::BadRequest,
+        http1::Error::Body(error) => return of_body(error),
+        http1::Error::BodyLength => Problem::BadRequest,
         http1::Error::Refused(_) => Problem::UpstreamInvalid,
         http1::Error::Closed | http1::Error::Io(_) | http1::Error::TooSlow => {
             Problem::UpstreamUnreachable
@@ -222,6 +261,10 @@ fn explain(unanswered: &Unanswered) -> Failure {
     Failure { problem, detail: unanswered.error.to_string(), is_unsent: false }
 }
 
-fn is_too_long(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>())
+/// The client broke its body off, or it is over the route's `max_body`.
+fn of_body(error: &std::io::Error) -> Failure {
+    let is_too_long =
+        error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>());
+    let problem = if is_too_long { Problem::BodyTooLarge } else { Problem::BadRequest };
+    Failure { problem, detail: format!("the body could not be read: {error}"), is_unsent: false }
 }

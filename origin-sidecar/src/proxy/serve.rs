@@ -210,8 +210,14 @@ impl server::Service for Front {
             Refusal::Version => Problem::VersionUnsupported,
             _ => Problem::BadRequest,
         };
-        self.worker.app.metrics.refused(problem, refusal.name());
+        let metrics = &self.worker.app.metrics;
+        metrics.http.problems.with_label_values(&["unmatched", problem.name()]).inc();
+        self.body_refused(refusal);
         tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
         reply::problem(&self.worker.app.rules().document.jobs.base, problem, &refusal.to_string())
+    }
+
+    fn body_refused(&self, refusal: Refusal) {
+        self.worker.app.metrics.http.refused.with_label_values(&[refusal.name()]).inc();
     }
 }

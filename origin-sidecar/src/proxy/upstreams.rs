@@ -58,7 +58,7 @@ pub enum Way {
     /// One request each at a time.
     Http1 { pool: Arc<Pool>, health: Health },
     /// One connection for all of this thread's requests.
-    Http2(Shared),
+    Http2 { shared: Shared, health: Health },
 }
 
 impl Network {
@@ -69,7 +69,7 @@ impl Network {
                 let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
                 Way::Http1 { pool, health: Health::default() }
             }
-            Protocol::Http2 => Way::Http2(Shared::default()),
+            Protocol::Http2 => Way::Http2 { shared: Shared::default(), health: Health::default() },
         };
         let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
         Self { ways, started: Instant::now() }
@@ -99,35 +99,7 @@ impl Network {
 }
 
 /// A connection of HTTP/2, made when it is first needed and again when it has ended.
-#[derive(Default)]
-pub struct Shared {
-    current: Mutex<Option<http2::SendRequest<Body>>>,
-}
-
-impl Shared {
-    /// # Errors
-    /// When nobody listens there, or does not answer in time.
-    pub async fn sender(&self, upstream: &Upstream) -> io::Result<http2::SendRequest<Body>> {
-        let mut current = self.current.lock().await;
-        if let Some(sender) = current.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
-        }
-        let stream = TokioIo::new(dial(upstream).await?);
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEPALIVE)
-            .handshake(stream)
-            .await
-            .map_err(io::Error::other)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        *current = Some(sender.clone());
-        Ok(sender)
-    }
-}
+pub type Shared = Mutex<Option<http2::SendRequest<Body>>>;
 
 impl Network {
     /// A new connection for one request at a time.
@@ -136,17 +108,60 @@ impl Network {
     /// When nobody listens there, or does not answer in time, or is not who it should be; and for
     /// a moment after several such failures.
     pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
+        self.tried(health, connect(upstream)).await
+    }
+
+    /// The connection that all requests share.
+    ///
+    /// # Errors
+    /// As for a new one.
+    pub async fn sender(
+        &self,
+        upstream: &Upstream,
+        (shared, health): (&Shared, &Health),
+    ) -> io::Result<http2::SendRequest<Body>> {
+        let mut current = shared.lock().await;
+        if let Some(sender) = current.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        // Those who wait for the lock try in turn; after several failures not for long.
+        let sender = self.tried(health, share(upstream)).await?;
+        *current = Some(sender.clone());
+        Ok(sender)
+    }
+
+    async fn tried<T>(
+        &self,
+        health: &Health,
+        connecting: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
         let now = || u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if !health.may_connect(now()) {
             return Err(io::Error::other("left alone for a moment, as nobody could connect"));
         }
-        let connected = connect(upstream).await;
+        let connected = connecting.await;
         match &connected {
             Ok(_) => health.connected(),
             Err(_) => health.failed(now()),
         }
         connected
     }
+}
+
+async fn share(upstream: &Upstream) -> io::Result<http2::SendRequest<Body>> {
+    let stream = TokioIo::new(dial(upstream).await?);
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .handshake(stream)
+        .await
+        .map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 async fn connect(upstream: &Upstream) -> io::Result<Connection> {
