@@ -6,7 +6,7 @@ use crate::js;
 use js_sys::{Array, Promise};
 use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
 use rules::signature::{self, Keys};
-use rules::{Head, NoFields};
+use rules::{Head, NoFields, hygiene};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -17,19 +17,6 @@ use web_sys::{
 /// Until the head of the answer, for routes without `timeout`: what load balancers wait, too.
 pub(crate) const HEAD_TIMEOUT_MS: u64 = 60_000;
 
-/// Fields of one connection (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-];
-/// Only Spillway may say these to the app.
-const OURS: [&str; 3] = ["x-shard", "x-job-", "x-spillway-"];
 /// Rewritten here, so that the app hears of one proxy it can trust.
 const FORWARDED: [&str; 4] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
@@ -140,23 +127,17 @@ fn is_origin(text: &str) -> bool {
 
 /// The client's fields without those that are not his to send.
 fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
-    let named: Vec<String> = incoming
-        .headers
-        .get("connection")?
-        .unwrap_or_default()
-        .split(',')
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| name != "upgrade")
-        .collect();
+    let named = hygiene::named_by_connection(incoming);
     let headers = Headers::new()?;
     for (name, value) in pairs(&incoming.headers) {
         let name = name.as_str();
         let is_websocket = name == "upgrade" && value.eq_ignore_ascii_case("websocket");
-        let is_dropped = HOP_BY_HOP.contains(&name)
+        // A fetch has no trailers.
+        let is_dropped = (hygiene::is_hop_by_hop(name) && !is_websocket)
+            || name == "trailer"
             || FORWARDED.contains(&name)
-            || OURS.iter().any(|prefix| name.starts_with(prefix))
-            || named.iter().any(|own| own == name)
-            || (name == "upgrade" && !is_websocket);
+            || hygiene::is_spoofed(name)
+            || named.iter().any(|own| own == name);
         if !is_dropped {
             headers.append(name, &value)?;
         }

@@ -7,6 +7,7 @@
 
 mod cache_policy;
 mod differential;
+mod hygiene;
 mod message;
 mod messages;
 mod path;
@@ -17,10 +18,11 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "cache_policy", run: cache_policy::run },
     Target { name: "chunked", run: messages::chunked },
     Target { name: "differential", run: differential::run },
+    Target { name: "hygiene", run: hygiene::run },
     Target { name: "path", run: path::run },
     Target { name: "request_head", run: messages::request },
     Target { name: "response_head", run: messages::response },

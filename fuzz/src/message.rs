@@ -206,7 +206,7 @@ fn choose(drawn: &mut Unstructured<'_>, among: &[&str]) -> Result<Vec<u8>> {
 }
 
 /// Bytes that a field value may have (RFC 9110 section 5.5).
-fn raw(drawn: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+pub fn raw(drawn: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut bytes = vec![0; drawn.int_in_range(0..=12)?];
     drawn.fill_buffer(&mut bytes)?;
     bytes.retain(|byte| *byte >= 0x20 && *byte != 0x7f);

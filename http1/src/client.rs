@@ -102,7 +102,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         let Outgoing { method, target, headers, body } = outgoing;
         let mut head = encode::request(method, target, headers);
         let coding = match body.size_hint().exact() {
-            _ if headers.contains_key(header::CONTENT_LENGTH) => stated(headers),
+            _ if headers.contains_key(header::CONTENT_LENGTH) => {
+                encode::stated(headers).map_or(Coding::None, Coding::Length)
+            }
             Some(0) if is_without_body(method) => Coding::None,
             Some(bytes) => {
                 encode::content_length(&mut head, bytes);
@@ -192,11 +194,6 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
 /// Methods whose requests mostly have no body: without one, no length is told (RFC 9110 section 8.6).
 fn is_without_body(method: &Method) -> bool {
     !matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-fn stated(headers: &HeaderMap) -> Coding {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
-    length.map_or(Coding::None, Coding::Length)
 }
 
 /// The body of an answer, read as it is asked for. While it is, the rest of the request goes out.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 /// Room for a usual head, so that it is written without growing.
-const HEAD_BYTES_USUAL: usize = 512;
+pub(crate) const HEAD_BYTES_USUAL: usize = 512;
 /// How a body without a length is sent; the end of the last chunk.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -18,7 +18,12 @@ pub fn response(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
 }
 
 pub fn status_line(status: StatusCode) -> Vec<u8> {
-    let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
+    with_room(status, HEAD_BYTES_USUAL)
+}
+
+/// The first line, and room for so many bytes in all.
+pub(crate) fn with_room(status: StatusCode, bytes: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(bytes);
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');
@@ -54,6 +59,11 @@ pub fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
 pub fn content_length(head: &mut Vec<u8>, length: u64) {
     // Writing to memory can't fail.
     let _ = write!(head, "content-length: {length}\r\n");
+}
+
+/// The length that the fields tell.
+pub fn stated(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Every answer has a date (RFC 9110 section 6.6.1).

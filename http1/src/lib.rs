@@ -6,6 +6,7 @@
 //! - [`framing`]: where a body ends
 //! - [`chunked`]: the chunked coding
 //! - [`encode`]: heads and chunks as bytes
+//! - [`block`]: a head's fields, encoded once for many answers
 //! - [`pace`]: how long a slow peer is waited for
 //!
 //! Connections:
@@ -14,6 +15,7 @@
 //!
 //! Why not hyper: docs/decisions/0002-http1.md.
 
+pub mod block;
 pub mod chunked;
 pub mod client;
 mod conn;

@@ -5,8 +5,10 @@ mod idle;
 mod incoming;
 mod watch;
 
+pub(crate) use answer::is_ours;
 pub use incoming::{Exchange, Incoming};
 
+use crate::block::Block;
 use crate::conn::{Conn, Error, Patience};
 use crate::head::{self, RequestHead};
 use crate::refusal::Refusal;
@@ -51,6 +53,12 @@ impl Sink for &Shared {
 /// What answers.
 pub trait Service: Sync {
     type Body: Body<Data = Bytes, Error = io::Error> + Unpin + Send;
+
+    /// Fields that the answer has besides those of its head: they come before them, and its length
+    /// is among these or those.
+    fn block(_body: &Self::Body) -> Option<&Block> {
+        None
+    }
 
     fn answer(
         &self,
@@ -208,7 +216,7 @@ async fn exchange<S: Service>(
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
     asked.is_kept &= !lock(conn).is_broken;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let is_kept = write(conn, &mut watch, response, asked).await?;
+    let is_kept = write::<S>(conn, &mut watch, response, asked).await?;
     if is_switching {
         let mut conn = lock(conn);
         if let Some(heir) = conn.heir.take() {
@@ -237,13 +245,13 @@ async fn attended<F: Future>(
 }
 
 /// Whether the connection may be kept.
-async fn write<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+async fn write<S: Service>(
     conn: &Shared,
     watch: &mut Watch,
-    response: Response<B>,
+    response: Response<S::Body>,
     asked: Asked,
 ) -> Result<bool, Error> {
-    let (mut writer, is_kept) = answer::begin(response, asked);
+    let (mut writer, is_kept) = answer::begin::<S>(response, asked);
     writer.patience = Some(Patience::default());
     lock(conn).has_answered = true;
     poll_fn(|context| {
@@ -272,7 +280,7 @@ async fn settle(conn: &Shared, may_go_on: bool) -> Result<bool, Error> {
 
 async fn refuse<S: Service>(conn: &Shared, service: &S, refusal: Refusal) -> Result<After, Error> {
     let asked = Asked { version: Version::HTTP_11, is_head: false, is_kept: false };
-    write(conn, &mut Watch::default(), service.refuse(refusal), asked).await?;
+    write::<S>(conn, &mut Watch::default(), service.refuse(refusal), asked).await?;
     close(conn).await;
     Ok(After::Closed)
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 /// Pieces up to this many bytes are copied together; larger ones are written from where they lie.
-const COPY_BYTES_MAX: usize = 4 * 1024;
+pub(crate) const COPY_BYTES_MAX: usize = 4 * 1024;
 /// Small pieces are gathered up to this many bytes before they are written.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 

@@ -1,21 +1,25 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
+use crate::cache::store::Stored;
 use crate::metrics::InFlight;
 use crate::overload::Place;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use http1::block::Block;
 use http1::stream::Upgraded;
 use hyper::body::Incoming;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 pub enum Body {
     Empty,
     Full(Option<Bytes>),
+    /// A stored answer's fields as they are sent, and what is still to be sent of its body.
+    Stored(Arc<Stored>, Option<Bytes>),
     /// A client's, over HTTP/1.1.
     Client(http1::server::Incoming),
     /// An upstream's, over HTTP/1.1.
@@ -37,10 +41,18 @@ impl Body {
         Self::Boxed(Mutex::new(body))
     }
 
+    /// Fields that the answer has besides those of its head.
+    pub fn block(&self) -> Option<&Block> {
+        match self {
+            Self::Stored(stored, _) => Some(&stored.fields),
+            _ => None,
+        }
+    }
+
     /// Keeps the guard until a streamed body has ended; what is in memory needs none.
     pub fn counted(self, in_flight: InFlight) -> Self {
         match self {
-            Self::Empty | Self::Full(_) => self,
+            Self::Empty | Self::Full(_) | Self::Stored(..) => self,
             streamed => Self::Counted(Box::new(streamed), in_flight),
         }
     }
@@ -86,7 +98,9 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Full(bytes) | Self::Stored(_, bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
             Self::Client(body) => passed(body, context),
             Self::Upstream(body) => passed(body.as_mut(), context),
             Self::Incoming(body) => passed(body, context),
@@ -106,7 +120,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(bytes) => bytes.is_none(),
+            Self::Full(bytes) | Self::Stored(_, bytes) => bytes.is_none(),
             Self::Client(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
@@ -120,7 +134,9 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Full(bytes) | Self::Stored(_, bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
             Self::Client(body) => body.size_hint(),
             Self::Upstream(body) => body.size_hint(),
             Self::Incoming(body) => body.size_hint(),

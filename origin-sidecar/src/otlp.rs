@@ -184,8 +184,8 @@ fn encoded(span: &Span, ended: &Ended<'_>, kind: Kind) -> Value {
     let status = if ended.status >= 500 { json!({ "code": 2 }) } else { json!({}) };
     json!({
         "traceId": span.id(),
-        "spanId": id(span.own.span),
-        "parentSpanId": span.parent.map_or(String::new(), id),
+        "spanId": id(span.place().own.span),
+        "parentSpanId": span.place().parent.map_or(String::new(), id),
         "name": format!("{} {}", span.method, ended.route),
         "kind": kind as u8,
         "startTimeUnixNano": start.to_string(),

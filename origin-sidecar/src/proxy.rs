@@ -13,6 +13,7 @@ pub mod inbound;
 mod invalidate;
 pub mod serve;
 pub mod signed;
+pub mod step;
 mod upgrade;
 pub mod upstreams;
 

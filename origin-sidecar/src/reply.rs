@@ -1,9 +1,10 @@
 //! The one map from a problem to an answer (RFC 9457), and small answers.
 
 use crate::body::Body;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use rules::Problem;
 
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// When to come back after a 503, in seconds: long enough for a pod to be replaced elsewhere.
 const RETRY_AFTER_SECONDS: &str = "2";
 
@@ -55,9 +56,9 @@ fn with(status: u16, content_type: &'static str, body: impl Into<bytes::Bytes>) 
 }
 
 /// Appends a member to `Cache-Status`; each hop adds its own at the end (RFC 9211 section 2).
-pub fn add_cache_status(headers: &mut HeaderMap, member: &str) {
-    if let Ok(member) = HeaderValue::from_str(member) {
-        headers.append("cache-status", member);
+pub fn add_cache_status(headers: &mut HeaderMap, member: String) {
+    if let Ok(member) = HeaderValue::try_from(member) {
+        headers.append(CACHE_STATUS, member);
     }
 }
 

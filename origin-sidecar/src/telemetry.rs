@@ -8,6 +8,7 @@ use rules::Problem;
 use rules::trace::Context;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,13 +28,23 @@ pub struct Telemetry {
 /// A request that is answered, or a job that is executed, as an operation of a trace.
 #[derive(Debug, Clone)]
 pub struct Span {
-    pub own: Context,
-    /// The operation that asked for it.
-    pub parent: Option<u64>,
+    /// The caller's `traceparent`, if it is one line.
+    caller: Option<HeaderValue>,
+    /// Known once somebody asks: of most requests that the cache answers nobody does.
+    place: OnceLock<Place>,
+    trace_share: f64,
     pub method: Method,
     /// Milliseconds since 1970.
     pub at: u64,
     started: Instant,
+}
+
+/// Where in its trace an operation is.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub own: Context,
+    /// The operation that asked for it.
+    pub parent: Option<u64>,
 }
 
 /// How an operation ended.
@@ -74,43 +85,32 @@ impl Telemetry {
         }
     }
 
-    /// Goes on with the trace that the fields name, or begins one; the fields then name the span
-    /// begun here, as the parent of whatever is asked of the app.
-    pub fn enter(&self, headers: &mut HeaderMap, method: &Method, now: u64) -> Span {
+    /// Goes on with the trace that the fields name, or begins one.
+    pub fn enter(&self, headers: &HeaderMap, method: &Method, now: u64) -> Span {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let caller = match (lines.next(), lines.next()) {
-            (Some(line), None) => line.to_str().ok().and_then(Context::parse),
+            (Some(line), None) => Some(line.clone()),
             _ => None,
         };
-        let own = match caller {
-            Some(caller) => Context { span: random(), ..caller },
-            None => {
-                // Of a trace that was not understood, nothing is known.
-                headers.remove(TRACESTATE);
-                self.begin()
-            }
-        };
-        if let Ok(value) = HeaderValue::try_from(own.to_string()) {
-            headers.insert(TRACEPARENT, value);
+        Span {
+            caller,
+            place: OnceLock::new(),
+            trace_share: self.trace_share,
+            method: method.clone(),
+            at: now,
+            started: Instant::now(),
         }
-        let parent = caller.map(|caller| caller.span);
-        Span { own, parent, method: method.clone(), at: now, started: Instant::now() }
-    }
-
-    fn begin(&self) -> Context {
-        let trace = (u128::from(random()) << 64) | u128::from(random());
-        let is_sampled = is_in(self.trace_share, random());
-        Context { trace, span: random(), is_sampled }
     }
 
     /// A line, where one is due, and the span for the collector. What the request asked for is not
     /// told: paths and queries hold secrets.
     pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
-        if ended.status >= 500 || ended.refusal.is_some() || is_in(self.log_share, span.own.span) {
+        let is_wrong = ended.status >= 500 || ended.refusal.is_some();
+        if is_wrong || is_in(self.log_share, random()) {
             line(span, ended);
         }
         #[cfg(feature = "otlp")]
-        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.own.is_sampled) {
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
             exporter.answered(span, ended);
         }
     }
@@ -118,7 +118,7 @@ impl Telemetry {
     /// The same of a job's execution, whose line is that of the job's end.
     pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
         #[cfg(feature = "otlp")]
-        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.own.is_sampled) {
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
             exporter.executed(span, route, sent);
         }
         #[cfg(not(feature = "otlp"))]
@@ -127,9 +127,37 @@ impl Telemetry {
 }
 
 impl Span {
+    pub fn place(&self) -> Place {
+        *self.place.get_or_init(|| {
+            let caller = self.caller.as_ref().and_then(|line| Context::parse(line.to_str().ok()?));
+            let own = match caller {
+                Some(caller) => Context { span: random(), ..caller },
+                None => begin(self.trace_share),
+            };
+            Place { own, parent: caller.map(|caller| caller.span) }
+        })
+    }
+
+    /// Makes the fields name this operation, as the parent of whatever is asked of the app.
+    pub fn pass_on(&self, headers: &mut HeaderMap) {
+        let Place { own, parent } = self.place();
+        if parent.is_none() {
+            // Of a trace that was not understood, nothing is known.
+            headers.remove(TRACESTATE);
+        }
+        if let Ok(value) = HeaderValue::try_from(own.to_string()) {
+            headers.insert(TRACEPARENT, value);
+        }
+    }
+
+    #[cfg(feature = "otlp")]
+    fn is_sampled(&self) -> bool {
+        self.place().own.is_sampled
+    }
+
     /// As traces are looked for.
     pub fn id(&self) -> String {
-        format!("{:032x}", self.own.trace)
+        format!("{:032x}", self.place().own.trace)
     }
 
     pub fn took(&self) -> Duration {
@@ -144,6 +172,11 @@ impl Ended<'_> {
         let last = lines.iter().next_back()?.to_str().ok()?;
         last.strip_prefix("spillway-sidecar; ")
     }
+}
+
+fn begin(share: f64) -> Context {
+    let trace = (u128::from(random()) << 64) | u128::from(random());
+    Context { trace, span: random(), is_sampled: is_in(share, random()) }
 }
 
 fn line(span: &Span, ended: &Ended<'_>) {
@@ -189,7 +222,8 @@ mod tests {
             headers.append("traceparent", HeaderValue::from_static(line));
         }
         headers.insert("tracestate", HeaderValue::from_static("vendor=1"));
-        let span = Telemetry::default().enter(&mut headers, &Method::GET, 0);
+        let span = Telemetry::default().enter(&headers, &Method::GET, 0);
+        span.pass_on(&mut headers);
         (span, headers)
     }
 
@@ -197,9 +231,10 @@ mod tests {
     fn a_callers_trace_goes_on_under_a_span_of_our_own() {
         let (span, headers) = entered(&[CALLER]);
         let caller = Context::parse(CALLER).expect("a context");
-        assert_eq!((span.own.trace, span.parent), (caller.trace, Some(caller.span)));
-        assert!(span.own.span != caller.span && span.own.is_sampled);
-        assert_eq!(headers["traceparent"], span.own.to_string());
+        let Place { own, parent } = span.place();
+        assert_eq!((own.trace, parent), (caller.trace, Some(caller.span)));
+        assert!(own.span != caller.span && own.is_sampled);
+        assert_eq!(headers["traceparent"], own.to_string());
         assert_eq!(headers["tracestate"], "vendor=1");
     }
 
@@ -208,8 +243,8 @@ mod tests {
         for lines in [&[] as &[&'static str], &["00-zz"], &[CALLER, CALLER]] {
             let (span, headers) = entered(lines);
             assert_eq!(headers.get_all("traceparent").iter().count(), 1);
-            assert_eq!(headers["traceparent"], span.own.to_string());
-            assert!(span.parent.is_none() && !headers.contains_key("tracestate"));
+            assert_eq!(headers["traceparent"], span.place().own.to_string());
+            assert!(span.place().parent.is_none() && !headers.contains_key("tracestate"));
         }
     }
 

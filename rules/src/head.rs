@@ -1,5 +1,7 @@
 //! The small view of a request and a response that decisions are made from.
 
+use crate::hygiene::FieldsMut;
+
 /// Read access to header fields, so that hyper's map and a browser's `Headers` both serve
 /// without being copied.
 pub trait Fields {
@@ -28,6 +30,17 @@ impl Fields for [(String, String)] {
 impl Fields for Vec<(String, String)> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         self.as_slice().each(name, visit);
+    }
+}
+
+impl FieldsMut for Vec<(String, String)> {
+    fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool) {
+        self.retain(|(name, _)| !is_unwanted(name));
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.retain(|(own, _)| own != name);
+        self.push((name.to_owned(), value.to_owned()));
     }
 }
 
@@ -90,6 +103,21 @@ pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
     joined
 }
 
+/// Writes a number. Not `write!`, whose machinery costs more than all of a short text.
+pub(crate) fn push_number(text: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut begin = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        begin -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    text.push_str(str::from_utf8(digits.get(begin..).unwrap_or_default()).unwrap_or_default());
+}
+
 pub fn has(fields: &dyn Fields, name: &str) -> bool {
     let mut found = false;
     fields.each(name, &mut |_| found = true);
@@ -109,4 +137,18 @@ pub fn cookie(fields: &dyn Fields, name: &str) -> Option<String> {
         }
     });
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_as_it_is_written_elsewhere() {
+        for number in [0, 9, 10, 160, u64::MAX] {
+            let mut text = String::from("ttl=");
+            push_number(&mut text, number);
+            assert_eq!(text, format!("ttl={number}"));
+        }
+    }
 }

@@ -59,6 +59,7 @@ pub mod fault;
 #[cfg(feature = "file")]
 pub mod file;
 pub mod head;
+pub mod hygiene;
 mod nearest;
 pub mod offload;
 pub mod overload;

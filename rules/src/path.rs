@@ -45,7 +45,7 @@ pub struct Target {
 impl Target {
     pub fn join(path: &str, query: Option<&str>) -> String {
         match query {
-            Some(query) => format!("{path}?{query}"),
+            Some(query) => [path, "?", query].concat(),
             None => path.to_owned(),
         }
     }
@@ -61,6 +61,11 @@ pub fn normalize(target: &str) -> Result<Target, Ambiguous> {
     if path == "*" {
         return Ok(Target { path: path.to_owned(), query });
     }
+    let path = if is_normal(path) { path.to_owned() } else { by_segments(path)? };
+    Ok(Target { path, query })
+}
+
+fn by_segments(path: &str) -> Result<String, Ambiguous> {
     let Some(rest) = path.strip_prefix('/') else { return Err(Ambiguous::NotAbsolute) };
     let mut normal = String::with_capacity(path.len());
     let mut segments = rest.split('/').peekable();
@@ -72,7 +77,26 @@ pub fn normalize(target: &str) -> Result<Target, Ambiguous> {
         }
         push_segment(segment, &mut normal)?;
     }
-    Ok(Target { path: normal, query })
+    Ok(normal)
+}
+
+/// Whether a path is in its normal form for sure, as most are.
+fn is_normal(path: &str) -> bool {
+    let may_stand = |byte: u8| is_unreserved(byte) || is_plain_in_path(byte);
+    let mut before = None;
+    for byte in path.bytes() {
+        // After a slash, a dot or another slash want a closer look; and so does whatever is first.
+        let is_plain = match before {
+            None => byte == b'/',
+            Some(b'/') => may_stand(byte) && byte != b'.',
+            Some(_) => may_stand(byte) || byte == b'/',
+        };
+        if !is_plain {
+            return false;
+        }
+        before = Some(byte);
+    }
+    before.is_some()
 }
 
 fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
@@ -210,6 +234,13 @@ mod tests {
             if let Ok(once) = normalize(&target) {
                 let joined = Target::join(&once.path, once.query.as_deref());
                 prop_assert_eq!(normalize(&joined), Ok(once));
+            }
+        }
+
+        #[test]
+        fn what_looks_normal_at_once_is_so_segment_by_segment(path in "[/a-c.%;é ]{0,12}") {
+            if is_normal(&path) {
+                prop_assert_eq!(by_segments(&path), Ok(path));
             }
         }
 

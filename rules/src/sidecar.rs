@@ -43,9 +43,9 @@ pub struct Proceed<'r> {
     pub cache: Result<Plan<'r>, Bypass>,
 }
 
-impl Decision<'_> {
+impl<'r> Decision<'r> {
     /// Metric label.
-    pub fn route_name(&self) -> &str {
+    pub fn route_name(&self) -> &'r str {
         self.route.map_or("unmatched", |route| &route.name)
     }
 }
@@ -71,7 +71,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     let found =
         rules.router.find(&rules.document.routes, head, &target.path, target.query.as_deref());
     match found {
-        Some(found) => routed(rules, head, target, &found),
+        Some(found) => routed(rules, head, target, found),
         None if rules.document.unmatched == Unmatched::Refuse => refuse(None, Problem::NoRoute),
         None => pass(None, head.target.to_owned(), target, Bypass::NoRule),
     }
@@ -98,7 +98,7 @@ fn routed<'r>(
     rules: &'r Rules,
     head: &Head<'_>,
     target: Target,
-    found: &crate::route::Found,
+    found: crate::route::Found,
 ) -> Decision<'r> {
     let Some(route) = rules.route(found.index) else { return refuse(None, Problem::Internal) };
     let mut observed = Vec::new();
@@ -139,7 +139,7 @@ fn routed<'r>(
         |_| Target::join(&target.path, target.query.as_deref()),
         |plan| plan.target.clone(),
     );
-    let parameters = found.parameters.clone();
+    let parameters = found.parameters;
     let proceed = Proceed { target: sent, normal: target, parameters, shard, offload, cache };
     Decision { route: Some(route), action: Action::Proceed(Box::new(proceed)), observed }
 }

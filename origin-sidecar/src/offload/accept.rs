@@ -310,7 +310,7 @@ pub(super) fn outgoing(
     let body = if offered.body.is_empty() { Body::Empty } else { Body::full(offered.body) };
     let timeout = handle::timeout(Some(offered.route));
     Ok(Outgoing {
-        upstream,
+        upstream: upstream.clone(),
         method: offered.clean.method,
         target: offered.target,
         headers,

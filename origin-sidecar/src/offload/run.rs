@@ -4,13 +4,14 @@ use super::envelope::Job;
 use super::progress;
 use super::record::Terminal;
 use crate::body::Body;
-use crate::fields;
+use crate::fields::Map;
 use crate::proxy::Worker;
 use crate::proxy::destination::direct;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::queue::Received;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use rules::document::{self, Retry, Route};
+use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
 use rules::{Head, Rules};
@@ -85,7 +86,8 @@ pub(super) async fn execute(
     };
     let mut headers = headers(job, turn.attempt);
     let telemetry = &worker.app.telemetry;
-    let span = telemetry.enter(&mut headers, &method, worker.app.clock.now());
+    let span = telemetry.enter(&headers, &method, worker.app.clock.now());
+    span.pass_on(&mut headers);
     progress::invite(worker, rules, &job.id, &mut headers);
     let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
         Ok(upstream) => upstream,
@@ -95,7 +97,7 @@ pub(super) async fn execute(
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
     let outgoing = Outgoing {
-        upstream,
+        upstream: upstream.clone(),
         method,
         target: job.target.clone(),
         headers,
@@ -166,7 +168,7 @@ fn headers(job: &Job, attempt: u64) -> HeaderMap {
     set("x-job-id", &job.id);
     set("x-job-attempt", &attempt.to_string());
     set("content-length", &job.body.len().to_string());
-    fields::remove_hop_by_hop(&mut headers);
+    remove_hop_by_hop(&mut Map(&mut headers));
     headers
 }
 

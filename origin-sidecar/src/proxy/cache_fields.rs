@@ -4,8 +4,11 @@ use super::hop;
 use super::inbound::Inbound;
 use crate::cache::store::Stored;
 use crate::fields::View;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http1::block::Block;
 use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Fields of our own, which tell of the shard: that is part of the key.
 const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::NAME];
@@ -76,28 +79,32 @@ pub(super) fn to_origin(
     sent
 }
 
-pub(super) fn to_store(mut headers: HeaderMap, judged: &Judgement) -> HeaderMap {
+/// What each serving sends, but for what it adds: with the length of what is there, and with the time
+/// when it came, where the origin has no clock (RFC 9110 section 6.6.1).
+pub(super) fn to_store(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    judged: &Judgement,
+    body: &Bytes,
+    now: u64,
+) -> Block {
     for name in &judged.remove {
         headers.remove(name.as_str());
     }
     headers.remove(header::AGE);
-    // hyper's values are slices of its read buffer, which each would keep in memory.
-    for value in headers.values_mut() {
-        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
-            *value = own;
-        }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if !headers.contains_key(header::DATE) {
+        let now = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(now));
+        set(&mut headers, header::DATE, &now.to_string());
     }
-    if let Some(value) =
-        judged.client_cache_control.as_deref().and_then(|value| HeaderValue::from_str(value).ok())
-    {
-        headers.insert(header::CACHE_CONTROL, value);
+    if let Some(value) = &judged.client_cache_control {
+        set(&mut headers, header::CACHE_CONTROL, value);
     }
-    headers
+    Block::new(status, &headers)
 }
 
 /// Header fields of a 304 replace the stored ones (RFC 9111 section 3.2).
-pub(super) fn merged(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
-    let mut merged = stored.clone();
+pub(super) fn merged(mut stored: HeaderMap, new: &HeaderMap) -> HeaderMap {
     let kept = [
         header::CONTENT_LENGTH,
         header::CONTENT_ENCODING,
@@ -105,10 +112,10 @@ pub(super) fn merged(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
         header::CONTENT_RANGE,
     ];
     for name in new.keys().filter(|name| !kept.contains(name)) {
-        merged.remove(name);
+        stored.remove(name);
         for value in new.get_all(name) {
-            merged.append(name, value.clone());
+            stored.append(name, value.clone());
         }
     }
-    merged
+    stored
 }

@@ -3,6 +3,7 @@
 use super::fetched::{Fetched, Job, fetch_and_land};
 use super::forward::{self, Outgoing};
 use super::handle::{Clean, Refused, shard_failed};
+use super::step::Step;
 use super::{Worker, cache_fields};
 use crate::bindings::Upstream;
 use crate::body::Body;
@@ -10,6 +11,7 @@ use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::{Found, Stored};
 use crate::fields::View;
 use crate::reply;
+use crate::telemetry::Span;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
@@ -22,42 +24,47 @@ use std::time::Duration;
 /// for itself.
 const FLIGHTS_MAX: usize = 3;
 
-/// Where and how the origin is asked.
-#[derive(Clone)]
-pub struct Fetch {
-    pub upstream: Upstream,
+/// Where a request goes on to, and what is told of it.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    pub upstream: &'a Upstream,
     pub timeout: Duration,
-    pub route: String,
+    pub route: &'a str,
+    pub span: &'a Span,
 }
 
-pub async fn answer(
-    worker: &Arc<Worker>,
-    clean: Clean,
-    plan: Plan<'_>,
-    fetch: Fetch,
-) -> Result<Response<Body>, Refused> {
-    let now = worker.app.clock.now();
+pub fn answer<'a>(
+    worker: &'a Arc<Worker>,
+    mut clean: Clean,
+    plan: Plan<'a>,
+    way: Way<'a>,
+) -> Result<Step<'a>, Refused> {
+    let now = way.span.at;
     let (stored, reason) = look_up(worker, &clean, &plan);
     let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
     match (&stored, lookup) {
         (Some(stored), Some(Lookup::Fresh { ttl, .. })) => {
-            return Ok(serve(worker, &clean, &fetch, stored, CacheStatus::Hit { ttl }));
+            let hit = serve(worker, &clean, way.route, stored, CacheStatus::Hit { ttl });
+            return Ok(Step::Answered(hit));
         }
         (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
             if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
-                let job = job(worker, &clean, &plan, &fetch);
+                way.span.pass_on(&mut clean.headers);
+                let job = job(worker, &clean, &plan, way);
                 tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), Some(flight)));
             }
-            return Ok(serve(worker, &clean, &fetch, stored, CacheStatus::StaleHit { ttl }));
+            let hit = serve(worker, &clean, way.route, stored, CacheStatus::StaleHit { ttl });
+            return Ok(Step::Answered(hit));
         }
         _ if plan.only_if_cached => {
-            count(worker, &fetch.route, CacheStatus::OnlyIfCached);
+            count(worker, way.route, CacheStatus::OnlyIfCached);
             let detail = "only-if-cached, and nothing fresh is stored".to_owned();
             return Err((Problem::UpstreamTimeout, detail));
         }
         _ => {}
     }
-    Box::pin(miss(worker, clean, plan, fetch, stored, reason)).await
+    way.span.pass_on(&mut clean.headers);
+    Ok(Step::Later(Box::pin(miss(worker, clean, plan, way, stored, reason))))
 }
 
 /// What is not in the store as it should be: waits for another's fetch, or fetches.
@@ -65,34 +72,36 @@ async fn miss(
     worker: &Arc<Worker>,
     clean: Clean,
     plan: Plan<'_>,
-    fetch: Fetch,
+    way: Way<'_>,
     stored: Option<Arc<Stored>>,
     reason: Miss,
 ) -> Result<Response<Body>, Refused> {
     let now = worker.app.clock.now();
     if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
-        return pass(worker, clean, plan, &fetch).await;
+        return pass(worker, clean, plan, way).await;
     }
     let flight = match join(worker, &clean, &plan, now).await {
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
-            return Ok(serve(worker, &clean, &fetch, &fresh, status));
+            return Ok(serve(worker, &clean, way.route, &fresh, status));
         }
         Turn::Fetch(flight) => flight,
     };
     // The fetch goes on when this client leaves: others may wait for it.
-    let job = job(worker, &clean, &plan, &fetch);
+    let job = job(worker, &clean, &plan, way);
     let fetched = tokio::spawn(fetch_and_land(job, stored.clone(), flight)).await;
     let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
-    finish(worker, &clean, &fetch, stored, fetched, reason)
+    finish(worker, &clean, way.route, stored, fetched, reason)
 }
 
-fn job(worker: &Arc<Worker>, clean: &Clean, plan: &Plan<'_>, fetch: &Fetch) -> Job {
+fn job(worker: &Arc<Worker>, clean: &Clean, plan: &Plan<'_>, way: Way<'_>) -> Job {
     Job {
         worker: Arc::clone(worker),
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),
-        fetch: fetch.clone(),
+        upstream: way.upstream.clone(),
+        timeout: way.timeout,
+        route: way.route.to_owned(),
         headers: clean.headers.clone(),
         config: clean.rules.hash.as_str().into(),
         exchange: clean.exchange.clone(),
@@ -150,25 +159,25 @@ async fn pass(
     worker: &Worker,
     clean: Clean,
     mut plan: Plan<'_>,
-    fetch: &Fetch,
+    way: Way<'_>,
 ) -> Result<Response<Body>, Refused> {
-    plan.learned = worker.app.varies.of(&fetch.route);
+    plan.learned = worker.app.varies.of(way.route);
     let is_sharded = clean.headers.contains_key("x-shard");
     let outgoing = Outgoing {
-        upstream: fetch.upstream.clone(),
+        upstream: way.upstream.clone(),
         method: clean.method,
         headers: cache_fields::passing(&clean.headers, &clean.inbound, &plan),
         target: plan.target,
         body: Body::Empty,
-        timeout: fetch.timeout,
+        timeout: way.timeout,
         exchange: clean.exchange,
-        route: Some(fetch.route.clone()),
+        route: Some(way.route.to_owned()),
     };
     let sent = forward::send(worker, outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     let status = CacheStatus::Bypass(Bypass::Uncacheable);
-    count(worker, &fetch.route, status);
-    reply::add_cache_status(response.headers_mut(), &status.member(Tier::Sidecar));
+    count(worker, way.route, status);
+    reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     Ok(response)
 }
 
@@ -183,7 +192,7 @@ fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Store
 fn finish(
     worker: &Worker,
     clean: &Clean,
-    fetch: &Fetch,
+    route: &str,
     stale: Option<Arc<Stored>>,
     fetched: Fetched,
     miss: Miss,
@@ -200,31 +209,31 @@ fn finish(
     };
     match (fetched, usable) {
         (Fetched::Stored(stored, Some(304)), _) => {
-            Ok(serve(worker, clean, fetch, &stored, CacheStatus::Revalidated))
+            Ok(serve(worker, clean, route, &stored, CacheStatus::Revalidated))
         }
         (Fetched::Stored(stored, _), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
-            Ok(serve(worker, clean, fetch, &stored, status))
+            Ok(serve(worker, clean, route, &stored, status))
         }
         (Fetched::NotKept(stored, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
-            Ok(serve(worker, clean, fetch, &stored, status))
+            Ok(serve(worker, clean, route, &stored, status))
         }
         (Fetched::Passed(response, _), Some(stored)) => {
             let status = CacheStatus::StaleOnError {
                 ttl: past(&stored, now),
                 status: Some(response.status().as_u16()),
             };
-            Ok(serve(worker, clean, fetch, &stored, status))
+            Ok(serve(worker, clean, route, &stored, status))
         }
         (Fetched::Failed(_), Some(stored)) => {
             let status = CacheStatus::StaleOnError { ttl: past(&stored, now), status: None };
-            Ok(serve(worker, clean, fetch, &stored, status))
+            Ok(serve(worker, clean, route, &stored, status))
         }
         (Fetched::Passed(mut response, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
-            count(worker, &fetch.route, status);
-            reply::add_cache_status(response.headers_mut(), &status.member(Tier::Sidecar));
+            count(worker, route, status);
+            reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
             Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
         }
         (Fetched::Failed(failure), None) => {
@@ -249,45 +258,64 @@ fn count(worker: &Worker, route: &str, status: CacheStatus) {
 fn serve(
     worker: &Worker,
     clean: &Clean,
-    fetch: &Fetch,
-    stored: &Stored,
+    route: &str,
+    stored: &Arc<Stored>,
     status: CacheStatus,
 ) -> Response<Body> {
-    count(worker, &fetch.route, status);
+    count(worker, route, status);
     let length = stored.body.len() as u64;
     let view = View(&clean.headers);
     let head = clean.inbound.head(&clean.method, &view);
     let is_ok = stored.status == 200;
     let selected = if is_ok { select(&head, &stored.entry, length) } else { Selected::Full };
-    let mut response = Response::new(Body::Empty);
-    *response.headers_mut() = stored.headers.clone();
+    let mut response = match selected {
+        Selected::Full => full(clean, stored),
+        Selected::NotModified => bare(304, stored),
+        Selected::Part { from, to } => {
+            let body = stored.body.slice(from as usize..=to as usize);
+            let mut response = bare(206, stored);
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            headers.insert(header::CONTENT_RANGE, content_range(&format!("{from}-{to}"), length));
+            *response.body_mut() = Body::full(body);
+            response
+        }
+        Selected::Unsatisfiable => {
+            let mut response = bare(416, stored);
+            response.headers_mut().insert(header::CONTENT_RANGE, content_range("*", length));
+            response
+        }
+    };
     let headers = response.headers_mut();
     let age = stored.entry.age(worker.app.clock.now()) / 1000;
     headers.insert(header::AGE, HeaderValue::from(age));
-    reply::add_cache_status(headers, &status.member(Tier::Sidecar));
-    let (code, body) = match selected {
-        Selected::Full => (stored.status, Some(stored.body.clone())),
-        Selected::NotModified => (304, None),
-        Selected::Part { from, to } => {
-            headers.insert(header::CONTENT_RANGE, content_range(&format!("{from}-{to}"), length));
-            (206, Some(stored.body.slice(from as usize..=to as usize)))
-        }
-        Selected::Unsatisfiable => {
-            headers.insert(header::CONTENT_RANGE, content_range("*", length));
-            (416, None)
-        }
-    };
-    if matches!(code, 304 | 416) {
-        headers.remove(header::CONTENT_LENGTH);
-    } else if let Some(body) = &body {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    reply::add_cache_status(headers, status.member(Tier::Sidecar));
+    response
+}
+
+/// The whole answer. Its fields go out as they were encoded when it was stored, unless they have to
+/// be fields: for HTTP/2, and where what pages of other origins may read depends on them.
+fn full(clean: &Clean, stored: &Arc<Stored>) -> Response<Body> {
+    let body = (clean.method != Method::HEAD).then(|| stored.body.clone());
+    let is_encoded = clean.exchange.is_some() && !clean.headers.contains_key(header::ORIGIN);
+    let mut response = Response::new(match body {
+        body if is_encoded => Body::Stored(Arc::clone(stored), body),
+        Some(body) => Body::full(body),
+        None => Body::Empty,
+    });
+    *response.status_mut() = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    if !is_encoded {
+        *response.headers_mut() = stored.fields.headers();
     }
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
-    if clean.method != Method::HEAD
-        && let Some(body) = body
-    {
-        *response.body_mut() = Body::full(body);
-    }
+    response
+}
+
+/// The stored fields but for the length, under another status.
+fn bare(status: u16, stored: &Stored) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    *response.headers_mut() = stored.fields.headers();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
     response
 }
 

@@ -28,18 +28,17 @@ pub fn destination<'a>(
 ///
 /// # Errors
 /// `shard-loop` when another sidecar sent it here and it belongs elsewhere.
-pub fn direct(
-    worker: &Worker,
+pub fn direct<'a>(
+    worker: &'a Worker,
     headers: &mut HeaderMap,
     route: Option<&Route>,
     resolved: Option<&Resolved>,
     is_forwarded: bool,
-) -> Result<Upstream, Refused> {
+) -> Result<&'a Upstream, Refused> {
     let app = &worker.app;
     let named = |name: &str| {
         app.bindings
             .upstream(name)
-            .cloned()
             .ok_or_else(|| (Problem::Internal, format!("upstream {name} is not bound")))
     };
     let name = destination(app, route, resolved);

@@ -1,9 +1,9 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
-use super::cached::Fetch;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::Inbound;
 use super::{Worker, cache_fields};
+use crate::bindings::Upstream;
 use crate::body::{Body, Collected, collect};
 use crate::cache::flights::{Flight, Landing};
 use crate::cache::store::Stored;
@@ -13,6 +13,7 @@ use http1::server::Exchange;
 use rules::cache::{NotStored, Plan, judge};
 use rules::{Problem, ResponseHead};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a fetch brought.
 pub(super) enum Fetched {
@@ -30,7 +31,9 @@ pub(super) struct Job {
     pub worker: Arc<Worker>,
     pub inbound: Inbound,
     pub plan: Plan<'static>,
-    pub fetch: Fetch,
+    pub upstream: Upstream,
+    pub timeout: Duration,
+    pub route: String,
     pub headers: HeaderMap,
     pub config: Arc<str>,
     /// Of the client whose request started it.
@@ -57,7 +60,7 @@ pub(super) async fn fetch_and_land(
 /// The origin's answer to the request with all that it depends on.
 async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let varies = &job.worker.app.varies;
-    job.plan.learned = varies.of(&job.fetch.route);
+    job.plan.learned = varies.of(&job.route);
     let response = send(job, stored).await?;
     let kept_back = {
         let view = View(&job.headers);
@@ -68,7 +71,7 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
     if kept_back.is_empty() || response.status().is_server_error() {
         return Ok(response);
     }
-    varies.learn(&job.fetch.route, &kept_back);
+    varies.learn(&job.route, &kept_back);
     // Also what found no room there: this answer must be the right one, though it is not kept.
     job.plan.learned.extend(kept_back);
     send(job, stored).await
@@ -76,14 +79,14 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
 
 async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let outgoing = Outgoing {
-        upstream: job.fetch.upstream.clone(),
+        upstream: job.upstream.clone(),
         method: Method::GET,
         target: job.plan.target.clone(),
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
         body: Body::Empty,
-        timeout: job.fetch.timeout,
+        timeout: job.timeout,
         exchange: job.exchange.clone(),
-        route: Some(job.fetch.route.clone()),
+        route: Some(job.route.clone()),
     };
     forward::send(&job.worker, outgoing).await
 }
@@ -100,7 +103,7 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
     let code = parts.status.as_u16();
     let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
     if let Some(stored) = &revalidated {
-        parts.headers = cache_fields::merged(&stored.headers, &parts.headers);
+        parts.headers = cache_fields::merged(stored.fields.headers(), &parts.headers);
         parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     }
     let judged = {
@@ -134,7 +137,13 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
     };
     let stored = Arc::new(Stored {
         status: parts.status.as_u16(),
-        headers: cache_fields::to_store(parts.headers, &judged),
+        fields: cache_fields::to_store(
+            parts.status,
+            parts.headers,
+            &judged,
+            &body,
+            app.clock.now(),
+        ),
         body,
         entry: judged.entry,
         url: app.store.url(&job.plan.url),
@@ -155,7 +164,7 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
 /// Within the route's time: a body that stalls must not hold those who wait, or memory.
 async fn whole(job: &Job, body: Body) -> Result<Collected, Failure> {
     let limit = job.worker.app.store.entry_bytes_max();
-    match tokio::time::timeout(job.fetch.timeout, collect(body, limit)).await {
+    match tokio::time::timeout(job.timeout, collect(body, limit)).await {
         Ok(collected) => collected.map_err(|error| broken(&error)),
         Err(_) => Err(Failure {
             problem: Problem::UpstreamTimeout,

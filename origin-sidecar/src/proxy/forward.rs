@@ -5,7 +5,7 @@ use super::health::Health;
 use super::upstreams::{Network, Shared, Upstreams, Way};
 use crate::bindings::Upstream;
 use crate::body::Body;
-use crate::fields;
+use crate::fields::Map;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
@@ -13,6 +13,7 @@ use http1::client::{self, Connection, Unanswered};
 use http1::pool::Pool;
 use http1::server::Exchange;
 use rules::Problem;
+use rules::hygiene::remove_hop_by_hop;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ async fn unlimited(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<B
         }
         Ok(Ok(mut response)) => {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                fields::remove_hop_by_hop(response.headers_mut());
+                remove_hop_by_hop(&mut Map(response.headers_mut()));
             }
             return Ok(response);
         }

@@ -1,26 +1,25 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
-//!
-//! Branches that not every request takes are boxed: a future is as large as its largest branch, and
-//! all of it is moved and held for each request.
 
+use super::cached::Way;
 use super::destination::direct;
 use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
 use super::inbound::{Inbound, Peer};
+use super::step::Step;
 use super::{Worker, cached, hop, invalidate, signed, upgrade};
 use crate::body::{Body, Collected, collect};
-use crate::fields::{self, View};
+use crate::fields::{Map, View};
 use crate::offload::accept;
-use crate::telemetry::Ended;
+use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http1::server::Exchange;
 use rules::cache::{Bypass, CacheStatus, Tier};
 use rules::document::Route;
 use rules::offload::Decision;
-use rules::shard::{Resolved, Step};
+use rules::shard::{self, Resolved};
 use rules::sidecar::{self, Action, Proceed};
 use rules::signature::Member;
-use rules::{Problem, Rules, cors};
+use rules::{Problem, Rules, cors, hygiene};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,33 +45,36 @@ pub struct Clean {
 /// Answers one request. Never fails: what goes wrong becomes a problem answer.
 pub async fn handle(
     worker: &Arc<Worker>,
-    mut request: Request<Body>,
-    peer: Peer,
+    request: Request<Body>,
+    peer: &Peer,
     exchange: Option<Exchange>,
 ) -> Response<Body> {
     let (metrics, telemetry) = (&worker.app.metrics, &worker.app.telemetry);
-    let method = request.method().clone();
-    let span = telemetry.enter(request.headers_mut(), &method, worker.app.clock.now());
+    let span = telemetry.enter(request.headers(), request.method(), worker.app.clock.now());
     let in_flight = metrics.in_flight();
     let rules = worker.app.rules();
     // The one place that says what was asked for, and only to who wants to see everything.
-    tracing::debug!(trace = span.id(), %method, path = request.uri().path(), "asked");
-    let mut route = String::from("unmatched");
+    tracing::debug!(trace = span.id(), method = %span.method, path = request.uri().path(), "asked");
+    let mut route = "unmatched";
     let origin = request.headers().get(header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
-    let answer = admit(worker, request, Sender { peer, exchange }, &rules, &mut route).await;
+    let sender = Sender { peer, exchange, span: &span };
+    let answer = match admit(worker, request, sender, &rules, &mut route) {
+        Ok(step) => step.done().await,
+        Err(refused) => Err(refused),
+    };
     let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
-        metrics.http.problems.with_label_values(&[route.as_str(), problem.name()]).inc();
+        metrics.http.problems.with_label_values(&[route, problem.name()]).inc();
         reply::problem(&rules.document.jobs.base, problem, &detail)
     });
     if let Some(origin) = &origin {
-        share(&rules, &route, origin, response.headers_mut());
+        share(&rules, route, origin, response.headers_mut());
     }
     let status = response.status().as_u16();
-    metrics.answered(&route, status, span.took());
+    metrics.answered(route, status, span.took());
     let (headers, refusal) = (response.headers(), refusal.as_ref());
-    telemetry.answered(&span, &Ended { route: &route, status, headers, refusal });
+    telemetry.answered(&span, &Ended { route, status, headers, refusal });
     // A streamed body is in flight until its end.
     response.map(|body| body.counted(in_flight))
 }
@@ -99,74 +101,67 @@ fn set_fields(headers: &mut HeaderMap, fields: cors::FieldsToSet) {
 }
 
 /// Who sent a request, and the way back besides the answer.
-struct Sender {
-    peer: Peer,
+struct Sender<'a> {
+    peer: &'a Peer,
     exchange: Option<Exchange>,
+    span: &'a Span,
 }
 
-async fn admit(
-    worker: &Arc<Worker>,
+fn admit<'a>(
+    worker: &'a Arc<Worker>,
     request: Request<Body>,
-    sender: Sender,
-    rules: &Arc<Rules>,
-    route: &mut String,
-) -> Result<Response<Body>, Refused> {
+    sender: Sender<'a>,
+    rules: &'a Arc<Rules>,
+    route: &mut &'a str,
+) -> Result<Step<'a>, Refused> {
     let (mut parts, body) = request.into_parts();
-    let now = worker.app.clock.now();
-    let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), now);
+    let Sender { peer, exchange, span } = sender;
+    let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), span.at);
     let signature = signed::take(&mut parts.headers);
-    fields::remove_named_by_connection(&mut parts.headers);
-    let protocol = fields::take_upgrade(&parts.method, &mut parts.headers);
+    let is_upgrade = hygiene::on_arrival(parts.method.as_str(), &mut Map(&mut parts.headers));
     // Another sidecar of ours says truly for whom it forwards.
-    let Sender { peer, exchange } = sender;
-    let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer };
+    let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer.clone() };
     let inbound =
         Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
-    fields::remove_spoofed(&mut parts.headers);
     let decision = decide(worker, rules, &parts, &inbound, (&signature, is_forwarded), route)?;
     let matched = decision.route;
-    let mut proceed = match decision.action {
+    let proceed = match decision.action {
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
-            RESERVED.clone_into(route);
-            return Box::pin(reserved(worker, rules, &parts, body, &inbound, &path)).await;
+            *route = RESERVED;
+            span.pass_on(&mut parts.headers);
+            let asked = async move { reserved(worker, rules, &parts, body, &inbound, &path).await };
+            return Ok(Step::Later(Box::pin(asked)));
         }
         Action::Preflight { fields } => {
             let mut response = reply::text(204, "");
             set_fields(response.headers_mut(), fields);
-            return Ok(response);
+            return Ok(Step::Answered(response));
         }
         Action::Proceed(proceed) => *proceed,
     };
-    if let (Some(protocol), Some(exchange)) = (protocol, &exchange) {
-        if matches!(proceed.shard, Step::NeedsBody { .. }) {
-            return Err((
-                Problem::KeyMissing,
-                "an upgrade has no body to find the key in".to_owned(),
-            ));
-        }
-        let outgoing = joined(worker, parts, &inbound, matched, &proceed, is_forwarded)?;
-        let passed = Box::pin(upgrade::pass(worker, outgoing, protocol, exchange)).await;
-        return passed.map_err(failed);
+    hygiene::before_sending(&mut Map(&mut parts.headers), &inbound.sender());
+    if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
+        let outgoing = joined(worker, (parts, span), matched, &proceed, is_forwarded)?;
+        let exchange = exchange.clone();
+        return Ok(Step::Later(Box::pin(async move {
+            upgrade::pass(worker, outgoing, &exchange).await.map_err(failed)
+        })));
     }
-    fields::remove_hop_by_hop(&mut parts.headers);
-    fields::set_forwarded(&mut parts.headers, peer, &inbound.host);
-    let body = limited(body, matched)?;
-    let (body, resolved) = match proceed.shard {
-        Step::NeedsBody { .. } => Box::pin(resolve(rules, matched, &mut proceed, body)).await?,
-        _ => (body, proceed.shard.resolved().cloned()),
-    };
-    let rules = Arc::clone(rules);
     let clean = Clean {
         inbound,
         method: parts.method,
         headers: parts.headers,
-        body,
-        rules: Arc::clone(&rules),
+        body: limited(body, matched)?,
+        rules: Arc::clone(rules),
         is_forwarded,
         exchange,
     };
-    route_on(worker, clean, matched, proceed, resolved).await
+    if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
+        return Ok(Step::Later(Box::pin(with_body(worker, clean, (matched, span), proceed))));
+    }
+    let resolved = proceed.shard.resolved().cloned();
+    route_on(worker, clean, (matched, span), proceed, resolved)
 }
 
 /// What the rules say, once it is known that the request may be answered at all: what they refuse
@@ -177,16 +172,16 @@ fn decide<'r>(
     parts: &http::request::Parts,
     inbound: &Inbound,
     (signature, is_forwarded): (&Member, bool),
-    route: &mut String,
+    route: &mut &'r str,
 ) -> Result<sidecar::Decision<'r>, Refused> {
     let view = View(&parts.headers);
     let head = inbound.head(&parts.method, &view);
     let decision = sidecar::decide(rules, &head);
-    decision.route_name().clone_into(route);
+    *route = decision.route_name();
     let is_required = rules.document.requires_signature(decision.route);
     signed::admit(&worker.app, (inbound, &head), signature, is_forwarded, is_required)?;
     for (rule, outcome) in &decision.observed {
-        worker.app.metrics.http.observed.with_label_values(&[route.as_str(), rule, outcome]).inc();
+        worker.app.metrics.http.observed.with_label_values(&[*route, rule, outcome]).inc();
     }
     Ok(decision)
 }
@@ -234,18 +229,20 @@ async fn reserved(
 /// Where a connection that changes protocols leads.
 fn joined(
     worker: &Arc<Worker>,
-    parts: http::request::Parts,
-    inbound: &Inbound,
+    (parts, span): (http::request::Parts, &Span),
     route: Option<&Route>,
     proceed: &Proceed<'_>,
     is_forwarded: bool,
 ) -> Result<Outgoing, Refused> {
+    if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
+        let detail = "an upgrade has no body to find the key in".to_owned();
+        return Err((Problem::KeyMissing, detail));
+    }
     let mut headers = parts.headers;
-    fields::remove_hop_by_hop(&mut headers);
-    fields::set_forwarded(&mut headers, inbound.peer, &inbound.host);
+    span.pass_on(&mut headers);
     let upstream = direct(worker, &mut headers, route, proceed.shard.resolved(), is_forwarded)?;
     Ok(Outgoing {
-        upstream,
+        upstream: upstream.clone(),
         method: parts.method,
         target: proceed.target.clone(),
         headers,
@@ -271,27 +268,37 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     Ok(Body::boxed(Limited::new(body, max).map_err(std::io::Error::other).boxed_unsync()))
 }
 
-/// Finds the shard when its key lies in the body, which is read for that.
+/// Goes on when the shard is found, whose key lies in the body, which is read for that.
+async fn with_body<'a>(
+    worker: &'a Arc<Worker>,
+    mut clean: Clean,
+    (route, span): (Option<&'a Route>, &'a Span),
+    proceed: Proceed<'a>,
+) -> Result<Response<Body>, Refused> {
+    let body = std::mem::replace(&mut clean.body, Body::Empty);
+    let (body, resolved) = resolve(&clean.rules, route, &proceed, body).await?;
+    clean.body = body;
+    route_on(worker, clean, (route, span), proceed, Some(resolved))?.done().await
+}
+
 async fn resolve(
     rules: &Rules,
     route: Option<&Route>,
-    proceed: &mut Proceed<'_>,
+    proceed: &Proceed<'_>,
     body: Body,
-) -> Result<(Body, Option<Resolved>), Refused> {
-    let Step::NeedsBody { limit } = proceed.shard else {
-        return Ok((body, proceed.shard.resolved().cloned()));
-    };
+) -> Result<(Body, Resolved), Refused> {
     let rule = route.and_then(|route| route.shard.as_ref());
     let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
-    let (Some(rule), Some(map)) = (rule, map) else {
+    let (shard::Step::NeedsBody { limit }, Some(rule), Some(map)) = (&proceed.shard, rule, map)
+    else {
         return Err((Problem::Internal, "shard rule without a map".to_owned()));
     };
-    let read = collect(body, usize::try_from(limit).unwrap_or(usize::MAX)).await;
+    let read = collect(body, usize::try_from(*limit).unwrap_or(usize::MAX)).await;
     match read.map_err(|error| (Problem::BadRequest, error.to_string()))? {
         Collected::Whole(bytes) => {
-            let resolved = rules::shard::in_body(rule, map, &bytes)
+            let resolved = shard::in_body(rule, map, &bytes)
                 .map_err(|problem| (problem, problem.title().to_owned()))?;
-            Ok((Body::full(bytes), Some(resolved)))
+            Ok((Body::full(bytes), resolved))
         }
         Collected::TooLarge(_) => Err((
             Problem::BodyTooLarge,
@@ -301,57 +308,66 @@ async fn resolve(
 }
 
 /// The rest of the way for a request whose shard is known: queue, cache or upstream.
-async fn route_on(
-    worker: &Arc<Worker>,
+fn route_on<'a>(
+    worker: &'a Arc<Worker>,
     mut clean: Clean,
-    route: Option<&Route>,
-    proceed: Proceed<'_>,
+    (route, span): (Option<&'a Route>, &'a Span),
+    proceed: Proceed<'a>,
     resolved: Option<Resolved>,
-) -> Result<Response<Body>, Refused> {
+) -> Result<Step<'a>, Refused> {
     let Proceed { target, offload, cache, .. } = proceed;
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
         && !matches!(offload, Decision::Inline(_))
     {
-        let resolved = resolved.as_ref();
-        return Box::pin(accept::accept(worker, clean, route, target, resolved, offload)).await;
+        span.pass_on(&mut clean.headers);
+        return Ok(Step::Later(Box::pin(async move {
+            accept::accept(worker, clean, route, target, resolved.as_ref(), offload).await
+        })));
     }
     let upstream =
         direct(worker, &mut clean.headers, route, resolved.as_ref(), clean.is_forwarded)?;
-    let timeout = timeout(route);
     let name = route.map_or("unmatched", |route| &route.name);
+    let way = Way { upstream, timeout: timeout(route), route: name, span };
     let cache = if clean.is_forwarded { Err(Bypass::Forwarded) } else { cache };
     match cache {
-        Ok(plan) => {
-            let fetch = cached::Fetch { upstream, timeout, route: name.to_owned() };
-            cached::answer(worker, clean, plan, fetch).await
-        }
+        Ok(plan) => cached::answer(worker, clean, plan, way),
         Err(why) => {
-            let is_sharded = resolved.is_some();
-            let outgoing = Outgoing {
-                upstream,
-                method: clean.method.clone(),
-                target,
-                headers: clean.headers,
-                body: clean.body,
-                timeout,
-                exchange: clean.exchange,
-                route: Some(name.to_owned()),
-            };
-            let sent = Box::pin(forward::send(worker, outgoing)).await;
-            let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
-            if !clean.method.is_safe() && response.status().as_u16() < 400 {
-                invalidate::stored(worker, &clean.rules, &clean.inbound, &response);
-            }
-            worker.app.metrics.cache.requests.with_label_values(&[name, "bypass"]).inc();
-            if why != Bypass::NoRule {
-                reply::add_cache_status(
-                    response.headers_mut(),
-                    &CacheStatus::Bypass(why).member(Tier::Sidecar),
-                );
-            }
-            Ok(response)
+            span.pass_on(&mut clean.headers);
+            let sent = past_the_cache(worker, clean, target, way, (why, resolved.is_some()));
+            Ok(Step::Later(Box::pin(sent)))
         }
     }
+}
+
+async fn past_the_cache(
+    worker: &Worker,
+    clean: Clean,
+    target: String,
+    way: Way<'_>,
+    (why, is_sharded): (Bypass, bool),
+) -> Result<Response<Body>, Refused> {
+    let is_safe = clean.method.is_safe();
+    let outgoing = Outgoing {
+        upstream: way.upstream.clone(),
+        method: clean.method,
+        target,
+        headers: clean.headers,
+        body: clean.body,
+        timeout: way.timeout,
+        exchange: clean.exchange,
+        route: Some(way.route.to_owned()),
+    };
+    let sent = forward::send(worker, outgoing).await;
+    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    if !is_safe && response.status().as_u16() < 400 {
+        invalidate::stored(worker, &clean.rules, &clean.inbound, &response);
+    }
+    worker.app.metrics.cache.requests.with_label_values(&[way.route, "bypass"]).inc();
+    if why != Bypass::NoRule {
+        let member = CacheStatus::Bypass(why).member(Tier::Sidecar);
+        reply::add_cache_status(response.headers_mut(), member);
+    }
+    Ok(response)
 }
 
 pub fn timeout(route: Option<&Route>) -> Duration {

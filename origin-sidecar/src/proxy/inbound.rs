@@ -1,20 +1,32 @@
 //! A request as it came in: who asks, for which host, and whether it may be believed.
 
 use crate::fields;
-use http::header;
 use http::request::Parts;
+use http::{HeaderName, header};
 use rules::Problem;
+use rules::hygiene::Sender;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub address: IpAddr,
+    /// The address as `X-Forwarded-For` names it: the same for all requests of a connection.
+    pub name: Arc<str>,
     /// Its `X-Forwarded-*` are believed.
     pub is_trusted: bool,
     /// TLS ends here.
     pub is_tls: bool,
 }
+
+impl Peer {
+    pub fn new(address: IpAddr, is_trusted: bool, is_tls: bool) -> Self {
+        Self { address, name: address.to_canonical().to_string().into(), is_trusted, is_tls }
+    }
+}
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Facts about a request that are fixed before any rule is applied.
 #[derive(Debug, Clone)]
@@ -53,7 +65,7 @@ impl Inbound {
         if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
             return Err((Problem::BadRequest, "Host is not a host name"));
         }
-        let proto = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        let proto = headers.get(X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
         let is_secure = match proto {
             Some(proto) if peer.is_trusted => proto == "https",
             _ => peer.is_tls,
@@ -61,6 +73,12 @@ impl Inbound {
         let scheme = if is_secure { "https" } else { "http" };
         let target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         Ok(Self { peer, host: host.to_ascii_lowercase(), scheme, target })
+    }
+
+    /// What the app is told of who asked.
+    pub fn sender(&self) -> Sender<'_> {
+        let Peer { name, is_tls, is_trusted, .. } = &self.peer;
+        Sender { address: name, host: &self.host, is_tls: *is_tls, is_trusted: *is_trusted }
     }
 
     /// The view that decisions are made from.

@@ -13,6 +13,7 @@ use crate::body::Body;
 use crate::reply;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http1::Refusal;
+use http1::block::Block;
 use http1::server::{self, Exchange, Incoming, Served};
 use http1::stream::Stream;
 use rules::Problem;
@@ -142,7 +143,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     metrics.http.connections.inc();
     let address = peer.ip();
     let is_trusted = options.trusted.iter().any(|block| block.contains(address));
-    let peer = Peer { address, is_trusted, is_tls: options.tls.is_some() };
+    let peer = Peer::new(address, is_trusted, options.tls.is_some());
     let front = Arc::new(Front { worker, peer });
     let spoken = match options.tls {
         // In boxes: what every idle connection holds is as large as the largest way it could go.
@@ -186,7 +187,7 @@ impl Front {
         request: Request<Body>,
         exchange: Option<Exchange>,
     ) -> Response<Body> {
-        let mut answer = handle(&self.worker, request, self.peer, exchange).await;
+        let mut answer = handle(&self.worker, request, &self.peer, exchange).await;
         if self.worker.app.is_leaving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The next request of this client is for another pod.
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -197,6 +198,10 @@ impl Front {
 
 impl server::Service for Front {
     type Body = Body;
+
+    fn block(body: &Body) -> Option<&Block> {
+        body.block()
+    }
 
     async fn answer(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Body> {
         self.respond(request.map(Body::Client), Some(exchange)).await

@@ -4,11 +4,14 @@ use super::handle::Refused;
 use super::inbound::Inbound;
 use crate::app::App;
 use crate::fields::Cidr;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rules::document::Document;
 use rules::signature::{Invalid, Keys, Member, Nonces, part, verify};
 use rules::{Head, Rules};
 use std::sync::{Mutex, PoisonError};
+
+const INPUT: HeaderName = HeaderName::from_static("signature-input");
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
 /// What a proxy needs to know its edge.
 #[derive(Default)]
@@ -49,13 +52,10 @@ fn requires_any(document: &Document) -> bool {
 
 /// Takes our signature off, so that neither key nor app ever sees it; those of others stay.
 pub fn take(headers: &mut HeaderMap) -> Member {
-    Member {
-        input: take_from(headers, "signature-input"),
-        signature: take_from(headers, "signature"),
-    }
+    Member { input: take_from(headers, &INPUT), signature: take_from(headers, &SIGNATURE) }
 }
 
-fn take_from(headers: &mut HeaderMap, name: &'static str) -> Option<String> {
+fn take_from(headers: &mut HeaderMap, name: &HeaderName) -> Option<String> {
     let mut own = None;
     let mut others = Vec::new();
     for line in headers.get_all(name) {
@@ -70,7 +70,7 @@ fn take_from(headers: &mut HeaderMap, name: &'static str) -> Option<String> {
     if own.is_some() {
         headers.remove(name);
         for line in others {
-            headers.append(name, line);
+            headers.append(name.clone(), line);
         }
     }
     own

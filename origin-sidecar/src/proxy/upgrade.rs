@@ -1,4 +1,4 @@
-//! WebSocket and every other protocol change: two byte streams joined.
+//! WebSocket: two byte streams joined.
 
 use super::Worker;
 use super::forward::{self, Failure, Outgoing};
@@ -10,11 +10,10 @@ use http1::server::Exchange;
 pub(super) async fn pass(
     worker: &Worker,
     mut outgoing: Outgoing,
-    protocol: HeaderValue,
     exchange: &Exchange,
 ) -> Result<Response<Body>, Failure> {
     outgoing.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    outgoing.headers.insert(header::UPGRADE, protocol);
+    outgoing.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let client = exchange.upgrade();
     let response = forward::send(worker, outgoing).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

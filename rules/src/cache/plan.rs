@@ -3,7 +3,7 @@
 use super::Tier;
 use super::control::CacheControl;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, hex};
-use crate::head::{Head, cookie, has, joined};
+use crate::head::{Head, cookie, has, joined, push_number};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
 use crate::versioned::is_versioned;
@@ -208,7 +208,7 @@ fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies,
 }
 
 fn url_of(host: &str, target: &str) -> String {
-    format!("{host}{target}")
+    [host, target].concat()
 }
 
 /// The tag by which the edge finds the answers of a URL ([`Plan::url`]): its cache is purged by tags.
@@ -280,7 +280,7 @@ fn key(
 fn push(key: &mut String, part: Option<&str>) {
     match part {
         Some(part) => {
-            key.push_str(&part.len().to_string());
+            push_number(key, part.len() as u64);
             key.push(':');
             key.push_str(part);
         }

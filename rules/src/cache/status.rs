@@ -3,6 +3,10 @@
 use super::Tier;
 use super::judge::NotStored;
 use super::plan::Bypass;
+use crate::head::push_number;
+
+/// Room for a usual member, so that it is written without growing.
+const MEMBER_BYTES_USUAL: usize = 64;
 
 /// What the cache did with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,36 +61,53 @@ impl CacheStatus {
 
     /// `spillway-sidecar; hit; ttl=3`
     pub fn member(self, tier: Tier) -> String {
-        let name = tier.name();
+        let mut member = String::with_capacity(MEMBER_BYTES_USUAL);
+        member.push_str(tier.name());
         match self {
-            Self::Hit { ttl } => format!("{name}; hit; ttl={ttl}"),
-            Self::StaleHit { ttl } => format!("{name}; hit; ttl={ttl}; detail=revalidating"),
-            Self::StaleOnError { ttl, status: None } => {
-                format!("{name}; hit; fwd=stale; ttl={ttl}; detail=stale-on-error")
+            Self::Hit { ttl } => {
+                member.push_str("; hit; ttl=");
+                push_number(&mut member, ttl);
             }
-            Self::StaleOnError { ttl, status: Some(status) } => {
-                format!(
-                    "{name}; hit; fwd=stale; fwd-status={status}; ttl={ttl}; detail=stale-on-error"
-                )
+            Self::StaleHit { ttl } => {
+                member.push_str(&format!("; hit; ttl={ttl}; detail=revalidating"));
             }
-            Self::Revalidated => format!("{name}; hit; fwd=stale; fwd-status=304; stored"),
+            Self::StaleOnError { ttl, status } => {
+                let status = status.map_or(String::new(), |code| format!("; fwd-status={code}"));
+                let all = format!("; hit; fwd=stale{status}; ttl={ttl}; detail=stale-on-error");
+                member.push_str(&all);
+            }
+            Self::Revalidated => member.push_str("; hit; fwd=stale; fwd-status=304; stored"),
             Self::Miss { reason, stored, collapsed } => {
-                let fwd = match reason {
-                    Miss::Uri => "uri-miss",
-                    Miss::Vary => "vary-miss",
-                    Miss::Stale => "stale",
-                };
-                let collapsed = if collapsed { "; collapsed" } else { "" };
-                match stored {
-                    Ok(()) => format!("{name}; fwd={fwd}; stored{collapsed}"),
-                    Err(reason) => {
-                        format!("{name}; fwd={fwd}{collapsed}; detail={}", reason.as_str())
-                    }
-                }
+                member.push_str("; fwd=");
+                member.push_str(reason.fwd());
+                member.push_str(if stored.is_ok() { "; stored" } else { "" });
+                member.push_str(if collapsed { "; collapsed" } else { "" });
+                detail(&mut member, stored.err().map(NotStored::as_str));
             }
-            Self::Bypass(Bypass::Method) => format!("{name}; fwd=method"),
-            Self::Bypass(reason) => format!("{name}; fwd=bypass; detail={}", reason.as_str()),
-            Self::OnlyIfCached => format!("{name}; detail=only-if-cached"),
+            Self::Bypass(Bypass::Method) => member.push_str("; fwd=method"),
+            Self::Bypass(reason) => {
+                member.push_str("; fwd=bypass");
+                detail(&mut member, Some(reason.as_str()));
+            }
+            Self::OnlyIfCached => detail(&mut member, Some("only-if-cached")),
         }
+        member
+    }
+}
+
+impl Miss {
+    fn fwd(self) -> &'static str {
+        match self {
+            Self::Uri => "uri-miss",
+            Self::Vary => "vary-miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+fn detail(member: &mut String, why: Option<&str>) {
+    if let Some(why) = why {
+        member.push_str("; detail=");
+        member.push_str(why);
     }
 }

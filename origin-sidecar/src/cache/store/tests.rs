@@ -1,4 +1,5 @@
 use super::*;
+use http::{HeaderMap, StatusCode};
 use rules::cache::Windows;
 use rules::sidecar::{Action, decide};
 use rules::{NoFields, Rules};
@@ -59,7 +60,7 @@ impl World {
         let plan = self.plan(target);
         let stored = Stored {
             status: 200,
-            headers: HeaderMap::new(),
+            fields: Block::new(StatusCode::OK, &HeaderMap::new()),
             body: Bytes::from(vec![b'x'; body]),
             entry,
             url: self.store.url(&plan.url),

@@ -168,8 +168,7 @@ impl Process {
         let _in_flight = app.metrics.in_flight();
         let rules = app.rules();
         let (parts, body) = request.into_parts();
-        let peer =
-            Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), is_trusted: false, is_tls: false };
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
         let inbound =
             Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
         let (method, headers) = (parts.method, parts.headers);

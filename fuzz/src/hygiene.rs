@@ -1,0 +1,136 @@
+//! A request's fields on their way to the app: whatever a client writes, the app hears from one
+//! sender only, of one connection only, and nothing that is Spillway's to say.
+
+use crate::message::Lines;
+use arbitrary::{Result, Unstructured};
+use rules::head::joined;
+use rules::hygiene::{self, FieldsMut, Sender};
+
+const NAMES: [&str; 20] = [
+    "connection",
+    "connection",
+    "upgrade",
+    "te",
+    "keep-alive",
+    "transfer-encoding",
+    "content-length",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-prefix",
+    "x-real-ip",
+    "x-shard",
+    "x-job-id",
+    "x_job_id",
+    "x-http-method-override",
+    "http2-settings",
+    "cookie",
+    "x-a",
+];
+const OPTIONS: [&str; 10] = [
+    "close",
+    "Upgrade",
+    "X-A",
+    "cookie",
+    "x-a , te",
+    "content-length",
+    "",
+    ",,",
+    "transfer-encoding",
+    "host",
+];
+const VALUES: [&str; 7] =
+    ["websocket", "WebSocket", "h2c", "websocket, h2c", "1.1.1.1", " ", "https"];
+
+impl FieldsMut for Lines {
+    fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| !is_unwanted(name));
+    }
+
+    fn set(&mut self, name: &'static str, value: &str) {
+        self.0.retain(|(own, _)| own != name);
+        self.0.push((name.to_owned(), value.as_bytes().to_vec()));
+    }
+}
+
+fn draw(drawn: &mut Unstructured<'_>) -> Result<Lines> {
+    let mut fields = Lines::default();
+    for _ in 0..drawn.int_in_range(0..=8)? {
+        let name = *drawn.choose(&NAMES)?;
+        let value = match (name, drawn.ratio(1, 8)?) {
+            (_, true) => crate::message::raw(drawn)?,
+            ("connection", false) => {
+                let options = [*drawn.choose(&OPTIONS)?, *drawn.choose(&OPTIONS)?];
+                options.join(", ").into_bytes()
+            }
+            _ => drawn.choose(&VALUES)?.as_bytes().to_vec(),
+        };
+        fields.0.push((name.to_owned(), value));
+    }
+    Ok(fields)
+}
+
+pub fn run(data: &[u8]) {
+    // Bytes that have run out draw nothing more.
+    let _ = hold(&mut Unstructured::new(data));
+}
+
+fn hold(drawn: &mut Unstructured<'_>) -> Result<()> {
+    let asked = draw(drawn)?;
+    let method = *drawn.choose(&["GET", "POST"])?;
+    let sender = Sender {
+        address: "9.9.9.9",
+        host: "h",
+        is_tls: drawn.arbitrary()?,
+        is_trusted: drawn.arbitrary()?,
+    };
+    let named = hygiene::named_by_connection(&asked);
+    let mut fields = asked.clone();
+    let is_upgrade = hygiene::on_arrival(method, &mut fields);
+    assert!(!is_upgrade || method == "GET", "{asked:?}");
+    for (name, value) in &fields.0 {
+        assert!(
+            !hygiene::is_spoofed(name) && !named.contains(name),
+            "{name} was left of {asked:?}"
+        );
+        let is_offer = is_upgrade && value.eq_ignore_ascii_case(b"websocket");
+        assert!(name != "upgrade" || is_offer, "another protocol was left of {asked:?}");
+    }
+    // What frames the message is still as it was when the body's end was decided.
+    for name in ["content-length", "transfer-encoding"] {
+        assert_eq!(joined(&fields, name), joined(&asked, name));
+    }
+    is_ready(&asked, fields, &sender);
+    Ok(())
+}
+
+fn is_ready(asked: &Lines, mut fields: Lines, sender: &Sender<'_>) {
+    let before = fields.clone();
+    hygiene::before_sending(&mut fields, sender);
+    for (name, _) in &fields.0 {
+        assert!(
+            !hygiene::is_hop_by_hop(name) && name != "forwarded",
+            "{name} was left of {asked:?}"
+        );
+    }
+    let lines = |name| fields.0.iter().filter(|(own, _)| own == name).count();
+    assert_eq!(lines("x-forwarded-for"), 1, "{asked:?}");
+    let chain = joined(&fields, "x-forwarded-for").unwrap_or_default();
+    if sender.is_trusted {
+        assert!(chain.ends_with(sender.address), "{chain} of {asked:?}");
+        assert_eq!(joined(&fields, "x-forwarded-proto"), joined(&before, "x-forwarded-proto"));
+    } else {
+        assert_eq!(chain, sender.address);
+        assert_eq!(joined(&fields, "x-forwarded-host").as_deref(), Some(sender.host));
+        assert_eq!((lines("x-forwarded-proto"), lines("x-real-ip")), (1, 0), "{asked:?}");
+    }
+    // What is none of these passes as it came, in its order.
+    for name in ["cookie", "x-a"] {
+        assert_eq!(joined(&fields, name), joined(&before, name));
+    }
+    let mut again = fields.clone();
+    hygiene::on_arrival("GET", &mut again);
+    hygiene::remove_hop_by_hop(&mut again);
+    assert_eq!(again.0, fields.0, "clean fields were changed");
+}

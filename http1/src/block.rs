@@ -1,0 +1,91 @@
+//! Header fields as they are sent, encoded once for many answers.
+
+use crate::encode;
+use crate::server::is_ours;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+const LINE_END: &[u8] = b"\r\n";
+const AFTER_NAME: &[u8] = b": ";
+
+/// What a stored answer's head is but for its first line and what each serving adds.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// `name: value CR LF` for each.
+    lines: Bytes,
+    /// By its `Content-Length`; None where it has none.
+    pub(crate) length: Option<u64>,
+    pub(crate) has_date: bool,
+}
+
+impl Block {
+    /// Without the fields of a connection, which are each connection's own.
+    pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
+        let mut lines = Vec::new();
+        for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
+            encode::field(&mut lines, name.as_str(), value.as_bytes());
+        }
+        Self {
+            // In memory of its own size: it is kept for long.
+            lines: Bytes::copy_from_slice(&lines),
+            length: encode::stated(headers),
+            has_date: headers.contains_key(header::DATE),
+        }
+    }
+
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// The fields one by one; their values share the block's memory.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut rest = self.lines();
+        while let Some(end) = rest.windows(LINE_END.len()).position(|bytes| bytes == LINE_END) {
+            let (line, more) = rest.split_at(end);
+            rest = more.get(LINE_END.len()..).unwrap_or_default();
+            headers.extend(self.field(line));
+        }
+        headers
+    }
+
+    fn field(&self, line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+        let colon = memchr::memchr(b':', line)?;
+        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        let value = line.get(colon + AFTER_NAME.len()..)?;
+        Some((name, HeaderValue::from_maybe_shared(self.lines.slice_ref(value)).ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_encoded_is_read_as_it_was_but_for_the_connections_fields() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (header::CONTENT_LENGTH, &b"12"[..]),
+            (header::VARY, b"accept"),
+            (header::VARY, b"accept-language"),
+            (header::ETAG, b"\"\xfc: \""),
+            (header::WARNING, b""),
+        ] {
+            headers.append(name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        let mut with_connection = headers.clone();
+        with_connection.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        with_connection.insert("keep-alive", HeaderValue::from_static("timeout=5"));
+        let block = Block::new(StatusCode::OK, &with_connection);
+        assert_eq!(block.headers(), headers);
+        assert_eq!((block.length, block.has_date), (Some(12), false));
+        assert_eq!(Block::new(StatusCode::OK, &HeaderMap::new()).headers(), HeaderMap::new());
+    }
+
+    #[test]
+    fn an_answer_that_has_no_body_has_no_length() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        assert!(Block::new(StatusCode::NO_CONTENT, &headers).lines().is_empty());
+    }
+}

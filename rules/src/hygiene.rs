@@ -1,0 +1,221 @@
+//! Which fields of a request are believed and go on to the app, in both halves.
+
+use crate::head::{Fields, has};
+
+/// Fields of one connection (RFC 9110 section 7.6.1), whether or not `Connection` names them.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Only Spillway itself may say these to the app.
+const OURS: [&str; 3] = ["x-shard", "x-job-", "x-spillway-"];
+
+/// By these a client could make the app believe that it was asked for something else than what the
+/// rules and the cache's key were told.
+const OVERRIDES: [&str; 6] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// Of `X-Forwarded-*` only those that we rebuild are known.
+const REBUILT: [&str; 4] =
+    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
+
+/// Fields that can be changed. Names are in lower case.
+pub trait FieldsMut: Fields {
+    fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool);
+    fn set(&mut self, name: &'static str, value: &str);
+}
+
+/// Who sent a request, for the app.
+pub struct Sender<'a> {
+    /// As `X-Forwarded-For` has it.
+    pub address: &'a str,
+    /// The host it asked.
+    pub host: &'a str,
+    pub is_tls: bool,
+    /// A proxy of ours: what it says of those before it is believed.
+    pub is_trusted: bool,
+}
+
+/// What must happen before any rule looks at a request; whether it asks to change to WebSocket. A
+/// field that was part of a cache key and then vanished would give everybody the answer of a request
+/// that did not have it.
+pub fn on_arrival(method: &str, fields: &mut dyn FieldsMut) -> bool {
+    let named = named_by_connection(fields);
+    let is_upgrade = method == "GET" && asks_for_websocket(fields);
+    fields.remove_where(&|name| {
+        is_spoofed(name)
+            || name == "http2-settings"
+            || (name == "upgrade" && !is_upgrade)
+            || named.iter().any(|own| own == name)
+    });
+    is_upgrade
+}
+
+/// What must happen before a request is sent on: `X-Forwarded-*` of a trusted peer are continued,
+/// anyone else's replaced.
+pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
+    fields.remove_where(&|name| {
+        is_hop_by_hop(name)
+            || name == "forwarded"
+            || (!sender.is_trusted && matches!(name, "x-forwarded-port" | "x-real-ip"))
+    });
+    if sender.is_trusted {
+        let chain = continued(fields, sender.address);
+        fields.set("x-forwarded-for", &chain);
+        return;
+    }
+    fields.set("x-forwarded-for", sender.address);
+    fields.set("x-forwarded-host", sender.host);
+    fields.set("x-forwarded-proto", if sender.is_tls { "https" } else { "http" });
+}
+
+/// Removes what belongs to one connection, and what its `Connection` names. Of an answer this must
+/// happen before it is stored: a stored `Connection: close` would close every hit's connection.
+pub fn remove_hop_by_hop(fields: &mut dyn FieldsMut) {
+    let named = named_by_connection(fields);
+    fields.remove_where(&|name| is_hop_by_hop(name) || named.iter().any(|own| own == name));
+}
+
+pub fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+}
+
+/// Whether a client says what is not his to say. CGI and WSGI read `X_Job_Id` as `X-Job-Id`.
+pub fn is_spoofed(name: &str) -> bool {
+    name.contains('_')
+        || (name.starts_with("x-")
+            && (OURS.iter().any(|prefix| name.starts_with(prefix))
+                || OVERRIDES.contains(&name)
+                || (name.starts_with("x-forwarded-") && !REBUILT.contains(&name))))
+}
+
+/// What `Connection` names beside the fields of a connection. What frames the message stays until it
+/// is sent on.
+pub fn named_by_connection(fields: &dyn Fields) -> Vec<String> {
+    const FRAMING: [&str; 1] = ["content-length"];
+    let mut named = Vec::new();
+    each_option(fields, &mut |option| {
+        let is_own = |own: &&str| option.eq_ignore_ascii_case(own);
+        if !HOP_BY_HOP.iter().chain(&FRAMING).any(is_own) {
+            named.push(option.to_ascii_lowercase());
+        }
+    });
+    named
+}
+
+/// By `Connection` and `Upgrade` (RFC 9110 section 7.8). No other protocol is changed to: an `Upgrade:
+/// h2c` that was passed on would open a tunnel past every rule.
+fn asks_for_websocket(fields: &dyn Fields) -> bool {
+    if !has(fields, "upgrade") {
+        return false;
+    }
+    let (mut is_named, mut lines, mut is_websocket) = (false, 0, false);
+    each_option(fields, &mut |option| is_named |= option.eq_ignore_ascii_case("upgrade"));
+    fields.each("upgrade", &mut |protocol| {
+        lines += 1;
+        is_websocket = protocol.eq_ignore_ascii_case(b"websocket");
+    });
+    is_named && is_websocket && lines == 1
+}
+
+fn each_option(fields: &dyn Fields, visit: &mut dyn FnMut(&str)) {
+    fields.each("connection", &mut |line| {
+        let options = str::from_utf8(line).unwrap_or_default().split(',').map(str::trim);
+        options.filter(|option| !option.is_empty()).for_each(&mut *visit);
+    });
+}
+
+/// All lines: a proxy may append its own below a client's.
+fn continued(fields: &dyn Fields, address: &str) -> String {
+    let mut chain = String::new();
+    fields.each("x-forwarded-for", &mut |line| {
+        let line = str::from_utf8(line).unwrap_or_default().trim();
+        if !line.is_empty() {
+            chain.push_str(line);
+            chain.push_str(", ");
+        }
+    });
+    chain.push_str(address);
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(fields: &[(String, String)]) -> Vec<&str> {
+        fields.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn fields(lines: &[(&str, &str)]) -> Vec<(String, String)> {
+        lines.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_connection_names_is_removed_with_it() {
+        let lines = [("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers")];
+        let mut fields = fields(&[&lines[..], &[("accept", "*/*")]].concat());
+        assert!(!on_arrival("GET", &mut fields));
+        assert_eq!(names(&fields), ["connection", "te", "accept"]);
+        remove_hop_by_hop(&mut fields);
+        assert_eq!(names(&fields), ["accept"]);
+    }
+
+    #[test]
+    fn what_frames_a_message_can_not_be_named_away() {
+        let lines = [("connection", "content-length, transfer-encoding"), ("content-length", "3")];
+        let mut fields = fields(&lines);
+        on_arrival("POST", &mut fields);
+        assert_eq!(names(&fields), ["connection", "content-length"]);
+    }
+
+    #[test]
+    fn only_a_whole_offer_of_websocket_is_taken() {
+        let offer = |method: &str, connection: &str, protocol: &str| {
+            let lines =
+                [("connection", connection), ("upgrade", protocol), ("http2-settings", "AAM")];
+            let mut fields = fields(&lines);
+            let is_taken = on_arrival(method, &mut fields);
+            let expected = if is_taken { &["connection", "upgrade"][..] } else { &["connection"] };
+            assert_eq!(names(&fields), expected);
+            is_taken
+        };
+        assert!(offer("GET", "keep-alive, Upgrade", "WebSocket"));
+        assert!(!offer("POST", "upgrade", "websocket"));
+        assert!(!offer("GET", "close", "websocket"));
+        assert!(!offer("GET", "upgrade, http2-settings", "h2c"));
+        assert!(!offer("GET", "upgrade", "websocket, h2c"));
+    }
+
+    #[test]
+    fn an_untrusted_peer_can_not_say_who_it_forwards_for() {
+        let said = fields(&[("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "1.1.1.1")]);
+        let mut fields = said.clone();
+        let mut sender = Sender { address: "9.9.9.9", host: "h", is_tls: true, is_trusted: false };
+        before_sending(&mut fields, &sender);
+        let expected = [
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-host", "h"),
+            ("x-forwarded-proto", "https"),
+        ];
+        assert_eq!(fields, self::fields(&expected));
+        sender = Sender { address: "10.0.0.1", is_trusted: true, ..sender };
+        let mut fields = said;
+        before_sending(&mut fields, &sender);
+        let expected = [("x-real-ip", "1.1.1.1"), ("x-forwarded-for", "1.1.1.1, 10.0.0.1")];
+        assert_eq!(fields, self::fields(&expected));
+    }
+}
