@@ -16,6 +16,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 /// Interim answers before the answer; more is a fault of the upstream.
 const INTERIM_MAX: usize = 32;
@@ -178,7 +179,8 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             Framing::Length(bytes) => Some(bytes),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let home = is_kept.then(|| Arc::clone(home));
+        let home = is_kept
+            .then(|| Home { pool: Arc::clone(home), kept_for: framing::kept_for(&head.headers) });
         let mut body = Incoming { call: Some(self), home, left };
         if framing == Framing::None && !is_switching {
             body.finish();
@@ -196,12 +198,18 @@ fn is_without_body(method: &Method) -> bool {
     !matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
+struct Home {
+    pool: Arc<Pool>,
+    /// As the upstream says.
+    kept_for: Option<Duration>,
+}
+
 /// The body of an answer, read as it is asked for. While it is, the rest of the request goes out.
 pub struct Incoming<B> {
     /// None at the end.
     call: Option<Call<B>>,
     /// Where the connection goes when it is free again; None when it must be closed.
-    home: Option<Arc<Pool>>,
+    home: Option<Home>,
     left: Option<u64>,
 }
 
@@ -219,7 +227,7 @@ impl<B> Incoming<B> {
             && call.writer.is_none()
             && call.conn.read.is_empty()
         {
-            home.put(Connection(call.conn));
+            home.pool.put(Connection(call.conn), home.kept_for);
         }
     }
 }

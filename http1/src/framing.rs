@@ -3,6 +3,7 @@
 
 use crate::Refusal;
 use http::{HeaderMap, Method, StatusCode, Version, header};
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -63,6 +64,15 @@ pub fn is_kept(version: Version, headers: &HeaderMap) -> bool {
         Version::HTTP_10 => names(headers, "keep-alive"),
         _ => !names(headers, "close"),
     }
+}
+
+/// How long the sender keeps the connection when it is idle: `Keep-Alive: timeout=5`, as it was
+/// proposed for HTTP/1.1 (RFC 2068 section 19.7.1.1) and is said by Node.js, Apache and Jetty.
+pub fn kept_for(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let mut parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));
+    let (_, seconds) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Whether `Connection` names the option (RFC 9110 section 7.6.1).

@@ -7,10 +7,15 @@ use tokio::time::Instant;
 
 /// The one used last is used first, so that those that are not needed age and go.
 pub struct Pool {
+    /// Each with the moment from which it is not used any more.
     idle: Mutex<Vec<(Connection, Instant)>>,
     most: usize,
     age_max: Duration,
 }
+
+/// How long before its end a connection is left alone: the upstream's own clock began when its answer
+/// left it.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 impl Pool {
     /// `most` connections, each idle for `age_max` at the longest.
@@ -21,24 +26,29 @@ impl Pool {
     /// A connection that still stands, as far as can be told.
     pub fn take(&self) -> Option<Connection> {
         let mut idle = self.lock();
-        while let Some((mut connection, since)) = idle.pop() {
-            if since.elapsed() < self.age_max && connection.is_idle() {
+        while let Some((mut connection, until)) = idle.pop() {
+            if Instant::now() < until && connection.is_idle() {
                 return Some(connection);
             }
         }
         None
     }
 
-    pub(crate) fn put(&self, connection: Connection) {
+    /// `told` is what the upstream said of how long it keeps an idle connection.
+    pub(crate) fn put(&self, connection: Connection, told: Option<Duration>) {
+        let age = told.map_or(self.age_max, |told| {
+            self.age_max.min(told.saturating_sub(KEEP_ALIVE_MARGIN.min(told / 2)))
+        });
         let mut idle = self.lock();
-        if idle.len() < self.most {
-            idle.push((connection, Instant::now()));
+        if idle.len() < self.most && !age.is_zero() {
+            idle.push((connection, Instant::now() + age));
         }
     }
 
     /// Closes those that nobody has needed.
     pub fn sweep(&self) {
-        self.lock().retain(|(_, since)| since.elapsed() < self.age_max);
+        let now = Instant::now();
+        self.lock().retain(|(_, until)| now < *until);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Connection, Instant)>> {

@@ -58,6 +58,7 @@ async fn a_connection_comes_back_when_its_answer_was_read() {
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nkeep-alive: max=9, timeout=60\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     ] {
         let response = upstream.ask(Method::GET, answer.as_bytes()).await.expect("an answer");
@@ -75,6 +76,7 @@ async fn a_connection_comes_back_when_its_answer_was_read() {
 async fn a_connection_does_not_come_back_when_it_may_hold_something_else() {
     for answer in [
         "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nkeep-alive: timeout=0\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n",
     ] {

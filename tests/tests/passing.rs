@@ -332,3 +332,29 @@ async fn what_is_malformed_is_counted_by_its_name_in_heads_and_in_bodies() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_put_that_meets_a_closing_connection_is_sent_again_with_its_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let app = format!("http://{}", listener.local_addr().expect("bound"));
+    let upstream = tokio::spawn(async move {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let (mut first, _) = listener.accept().await.expect("a connection");
+        read_until(&mut first, "one").await;
+        first.write_all(answer).await.expect("sent");
+        read_until(&mut first, "two").await;
+        drop(first);
+        let (mut second, _) = listener.accept().await.expect("another connection");
+        let again = read_until(&mut second, "two").await;
+        second.write_all(answer).await.expect("sent");
+        again
+    });
+    let sidecar = Spillway::proxy_to("", &app).start().await;
+    let client = sidecar.client();
+    assert_eq!(client.send("PUT", "/any", "one").await.status, 200);
+    assert_eq!(client.send("PUT", "/any", "two").await.status, 200);
+    let again = upstream.await.expect("it answered");
+    assert!(again.starts_with("PUT /any HTTP/1.1\r\n"), "{again}");
+    let retries = r#"spillway_upstream_retries_total{upstream="app"}"#;
+    assert_eq!(sidecar.metric(retries).await, 1.0);
+}

@@ -4,22 +4,28 @@ use super::Worker;
 use super::health::Health;
 use super::upstreams::{Network, Shared, Upstreams, Way};
 use crate::bindings::Upstream;
-use crate::body::Body;
+use crate::body::{Body, Collected, collect};
 use crate::fields::Map;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use http1::client::{self, Connection, Unanswered};
 use http1::pool::Pool;
 use http1::server::Exchange;
 use rules::Problem;
 use rules::hygiene::remove_hop_by_hop;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// An answer's head must come within this, unless the route has a `timeout`: load balancers give
 /// up after 60 s.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Bytes of the body of a PUT or DELETE that is read before it is sent: most are smaller. A larger one
+/// that meets a closing connection is answered 502.
+const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
 
 pub struct Outgoing {
     pub upstream: Upstream,
@@ -124,6 +130,9 @@ async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>,
         }
     };
     health.sent();
+    if outgoing.method.is_idempotent() {
+        outgoing.body = repeatable(outgoing.body).await.map_err(|error| of_body(&error))?;
+    }
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
     if let Some(connection) = home.take() {
         let spare = outgoing.body.again().filter(|_| outgoing.method.is_idempotent());
@@ -139,6 +148,18 @@ async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>,
     let connection = network.connect(&outgoing.upstream, health).await;
     let connection = connection.map_err(|error| unreachable(&outgoing.upstream, &error))?;
     once(connection, &mut outgoing, home).await.map_err(|unanswered| explain(&unanswered))
+}
+
+/// The same body in memory where it is small, so that it can be sent again.
+async fn repeatable(body: Body) -> io::Result<Body> {
+    if body.again().is_some() || body.size_hint().exact().is_none_or(|it| it > REPEATABLE_BYTES_MAX)
+    {
+        return Ok(body);
+    }
+    Ok(match collect(body, REPEATABLE_BYTES_MAX as usize).await? {
+        Collected::Whole(bytes) => Body::full(bytes),
+        Collected::TooLarge(body) => body,
+    })
 }
 
 async fn once(
@@ -171,7 +192,7 @@ async fn multiplexed(
     outgoing: Outgoing,
 ) -> Result<Response<Body>, Failure> {
     let upstream = outgoing.upstream.clone();
-    let gone = |error: std::io::Error| unreachable(&upstream, &error);
+    let gone = |error: io::Error| unreachable(&upstream, &error);
     let mut sender = network.sender(&upstream, way).await.map_err(gone)?;
     // It may be about to end: then another is made, as nothing was sent yet.
     if sender.ready().await.is_err() {
@@ -263,7 +284,7 @@ fn explain(unanswered: &Unanswered) -> Failure {
 }
 
 /// The client broke its body off, or it is over the route's `max_body`.
-fn of_body(error: &std::io::Error) -> Failure {
+fn of_body(error: &io::Error) -> Failure {
     let is_too_long =
         error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>());
     let problem = if is_too_long { Problem::BodyTooLarge } else { Problem::BadRequest };
