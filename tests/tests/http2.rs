@@ -11,12 +11,17 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::{App, Reply, Spillway, eventually, folder, raw, system};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName,
+};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// What curl prints.
 async fn curl(arguments: &[&str]) -> String {
@@ -55,7 +60,7 @@ async fn cookies_that_come_one_by_one_are_one_field_for_the_app() {
     let app = App::start().await;
     app.answer("/", |asked| Reply::ok(asked.header("cookie").unwrap_or_default().to_owned()));
     let sidecar = Spillway::proxy("", &app).start().await;
-    let stream = tokio::net::TcpStream::connect(sidecar.address()).await.expect("listens");
+    let stream = TcpStream::connect(sidecar.address()).await.expect("listens");
     let made = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = made.await.expect("HTTP/2");
     tokio::spawn(connection);
@@ -185,6 +190,64 @@ async fn tls_is_spoken_with_either_version_and_a_changed_certificate_is_taken() 
         (ask(&new, "--http2").await == "https 2").then_some(())
     })
     .await;
+}
+
+/// Asks until it is over, on one connection or on a new one each time; how often.
+async fn ask_on(
+    address: String,
+    connector: TlsConnector,
+    is_kept: bool,
+    is_over: Arc<AtomicBool>,
+) -> usize {
+    let (mut asked, mut kept) = (0, None);
+    while !is_over.load(Ordering::Relaxed) {
+        let mut stream = match kept.take() {
+            Some(stream) => stream,
+            None => {
+                let stream = TcpStream::connect(&address).await.expect("listens");
+                let name = ServerName::try_from("127.0.0.1").expect("a name");
+                connector.connect(name, stream).await.expect("a certificate that is believed")
+            }
+        };
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("sent");
+        let mut answer = [0; 4096];
+        let read = stream.read(&mut answer).await.expect("an answer");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", answer[..read].escape_ascii());
+        asked += 1;
+        kept = is_kept.then_some(stream);
+    }
+    asked
+}
+
+#[tokio::test]
+async fn no_request_fails_while_the_certificate_changes() {
+    let app = App::start().await;
+    app.on("/", Reply::ok(""));
+    let (authority, files) = (Authority::new(), folder());
+    authority.write(files.path());
+    let tls_dir = files.path().display().to_string();
+    let sidecar = Spillway::proxy("", &app).with("--tls-dir", &tls_dir).start().await;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("PEM")).expect("one");
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let askers = [true, true, false, false].map(|is_kept| {
+        let address = sidecar.address().to_owned();
+        tokio::spawn(ask_on(address, connector.clone(), is_kept, Arc::clone(&is_over)))
+    });
+    let taken = r#"spillway_certificate_reloads_total{result="taken"}"#;
+    for count in 1..=3 {
+        authority.write(files.path());
+        eventually("the certificate is taken", || async {
+            (sidecar.metric(taken).await >= f64::from(count)).then_some(())
+        })
+        .await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for asker in askers {
+        assert!(asker.await.expect("every answer was good") > 0);
+    }
 }
 
 #[tokio::test]
