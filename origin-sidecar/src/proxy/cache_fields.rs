@@ -2,7 +2,7 @@
 
 use super::hop;
 use super::inbound::Inbound;
-use crate::cache::store::Stored;
+use crate::cache::stored::Stored;
 use crate::fields::View;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
@@ -81,12 +81,6 @@ pub(super) fn to_store(mut headers: HeaderMap, judged: &Judgement) -> HeaderMap 
         headers.remove(name.as_str());
     }
     headers.remove(header::AGE);
-    // hyper's values are slices of its read buffer, which each would keep in memory.
-    for value in headers.values_mut() {
-        if let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
-            *value = own;
-        }
-    }
     if let Some(value) =
         judged.client_cache_control.as_deref().and_then(|value| HeaderValue::from_str(value).ok())
     {

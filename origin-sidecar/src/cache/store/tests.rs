@@ -1,5 +1,7 @@
 use super::*;
-use rules::cache::Windows;
+use bytes::Bytes;
+use http::HeaderMap;
+use rules::cache::{Entry, Windows};
 use rules::sidecar::{Action, decide};
 use rules::{NoFields, Rules};
 
@@ -57,14 +59,14 @@ impl World {
             language: None,
         };
         let plan = self.plan(target);
-        let stored = Stored {
-            status: 200,
-            headers: HeaderMap::new(),
-            body: Bytes::from(vec![b'x'; body]),
+        let stored = Stored::new(
+            200,
+            &HeaderMap::new(),
+            Bytes::from(vec![b'x'; body]),
             entry,
-            url: self.store.url(&plan.url),
-            tags: tags.iter().map(|tag| (*tag).into()).collect(),
-        };
+            self.store.url(&plan.url),
+            tags.iter().map(|tag| (*tag).into()).collect(),
+        );
         self.store.insert(&plan.key, Arc::new(stored), since)
     }
 

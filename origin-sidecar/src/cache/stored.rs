@@ -1,0 +1,123 @@
+//! A stored answer. It has all of its memory for itself, exactly as much as it needs, and knows how
+//! much that is.
+
+use super::weight;
+use crate::body::{self, Body, Collected};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use memmap2::MmapMut;
+use rules::cache::Entry;
+use std::io;
+use std::mem::size_of;
+
+/// Shared, never copied: a hit clones the `Arc` and the body's handle.
+#[derive(Clone)]
+pub struct Stored {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub entry: Entry,
+    /// Of the URL it answers, as [`super::store::Store::url`] hashes it.
+    pub url: u64,
+    /// By which it is purged.
+    pub tags: Vec<Box<str>>,
+    weight: usize,
+}
+
+impl Stored {
+    /// The body must be one that [`collect`] read.
+    pub fn new(
+        status: u16,
+        headers: &HeaderMap,
+        body: Bytes,
+        entry: Entry,
+        url: u64,
+        tags: Vec<Box<str>>,
+    ) -> Self {
+        let headers = compact(headers);
+        let weight = weight::shared(size_of::<Self>())
+            + weight::headers(&headers)
+            + weight::body(&body)
+            + weight::entry(&entry)
+            + weight::tags(&tags);
+        Self { status, headers, body, entry, url, tags, weight }
+    }
+
+    /// Bytes that it takes of the process's memory.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+/// Reads a body of up to `limit` bytes into memory that is as long as it: what is read may be part of
+/// a larger buffer.
+///
+/// A large one gets pages of its own from the system and gives them back when it goes. The allocator
+/// would put it among others of its class into a page of 4 MiB, of which the last one keeps the whole.
+///
+/// # Errors
+/// When the stream breaks off.
+pub async fn collect(body: Body, limit: usize) -> io::Result<Collected> {
+    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let is_mapped = |length: &usize| (weight::MAPPED_MIN..=limit).contains(length);
+    if let Some(pages) = length.filter(is_mapped).and_then(mapped) {
+        return Ok(Collected::Whole(fill(pages, body).await?));
+    }
+    Ok(match body::collect(body, limit).await? {
+        Collected::Whole(read) => Collected::Whole(own(&read)),
+        too_large => too_large,
+    })
+}
+
+/// None beyond 65,530 mappings, of which Linux allows no more: then the allocator does.
+fn mapped(length: usize) -> Option<MmapMut> {
+    MmapMut::map_anon(length).ok()
+}
+
+async fn fill(mut pages: MmapMut, mut body: Body) -> io::Result<Bytes> {
+    let mut left = &mut pages[..];
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        let Some((now, later)) = left.split_at_mut_checked(data.len()) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        now.copy_from_slice(&data);
+        left = later;
+    }
+    if left.is_empty() {
+        Ok(Bytes::from_owner(pages))
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn own(read: &[u8]) -> Bytes {
+    let pages = if read.len() < weight::MAPPED_MIN { None } else { mapped(read.len()) };
+    match pages {
+        Some(mut pages) => {
+            pages.copy_from_slice(read);
+            Bytes::from_owner(pages)
+        }
+        None => Bytes::copy_from_slice(read),
+    }
+}
+
+/// The same fields, all values in one allocation: those that were read are slices of a read buffer,
+/// which each would keep in memory.
+fn compact(headers: &HeaderMap) -> HeaderMap {
+    let text: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
+    let text = Bytes::from(text.concat());
+    let mut from = 0;
+    let mut own = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers {
+        let to = from + value.len();
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(from..to)) {
+            own.append(name, value);
+        }
+        from = to;
+    }
+    // A clone has no room for more.
+    own.clone()
+}
