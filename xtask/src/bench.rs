@@ -48,11 +48,13 @@ fn offload() -> Result<()> {
     setup::run("compare", &mut compare(&root, &built, &python))
 }
 
-/// Hit ratios first, which need no peer's program, then what a hit costs.
+/// Hit ratios first, which need no peer's program, then what the store takes and what a hit costs.
 fn cache(skipped: &[&str]) -> Result<()> {
     let root = setup::root();
     let built = release(&root, &["origin-sidecar", "benches"])?;
     setup::run("hit ratios", &mut Command::new(built.join("bench-cache")))?;
+    let mut memory = beside_peers(&root, &built, skipped)?;
+    setup::run("what the store takes", memory.arg("benches/cache/memory.py"))?;
     let mut costs = beside_peers(&root, &built, skipped)?;
     setup::run("what a hit costs", costs.arg("benches/cache/peers.py"))
 }
