@@ -119,6 +119,10 @@ sub vcl_recv {{ if (req.url ~ "^/pass/") {{ return (pass); }} }}
 
 
 def spillway(port):
+    return spillway_with(port, 0, 256, threads=1)
+
+
+def spillway_with(port, admin, cache_mib, threads):
     rules = write("routes.toml", """
 [[route]]
 name  = "pass"
@@ -129,9 +133,9 @@ name  = "all"
 match = { path = "/{*rest}" }
 cache = { sidecar = "from-origin" }
 """)
-    return [os.environ["SPILLWAY_BIN"], "proxy", "--routes", rules, "--threads", "1",
-            "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0",
-            "--app", f"http://127.0.0.1:{ORIGIN}", "--cache-mib", "256"]
+    return [os.environ["SPILLWAY_BIN"], "proxy", "--routes", rules, "--threads", str(threads),
+            "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}",
+            "--app", f"http://127.0.0.1:{ORIGIN}", "--cache-mib", str(cache_mib)]
 
 
 def envoy(port):
@@ -247,7 +251,7 @@ def load(mode, port, path, *more):
     return json.loads(said.stdout)
 
 
-def stop(running):
+def stop(running, keep=False):
     for process in running:
         try:
             os.killpg(process.pid, signal.SIGTERM)
@@ -255,4 +259,5 @@ def stop(running):
             continue
     for process in running:
         process.wait()
-    shutil.rmtree(folder)
+    if not keep:
+        shutil.rmtree(folder)

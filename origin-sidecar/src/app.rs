@@ -5,6 +5,7 @@ use crate::cache::flights::Flights;
 use crate::cache::store::Store;
 use crate::cache::varies::Varies;
 use crate::clock::Clock;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
 use crate::offload::watch::WATCHERS_MAX;
@@ -42,6 +43,8 @@ pub struct App {
     leaving: AtomicBool,
     /// Turns true once: stop taking new work.
     draining: watch::Sender<bool>,
+    /// Changes when much memory was freed.
+    freed: watch::Sender<()>,
 }
 
 /// What [`App::new`] is made from.
@@ -83,6 +86,7 @@ impl App {
             ready: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             draining: watch::channel(false).0,
+            freed: watch::channel(()).0,
         };
         app.publish(&parts.rules);
         Ok(app)
@@ -138,6 +142,20 @@ impl App {
     pub async fn drained(draining: &mut watch::Receiver<bool>) {
         // The sender lives as long as the app: the error can't happen.
         let _ = draining.wait_for(|draining| *draining).await;
+    }
+
+    /// Gives memory back that was freed here, and has the other threads do so.
+    pub fn give_back(&self) {
+        memory::give_back();
+        self.freed.send_replace(());
+    }
+
+    /// Gives memory back whenever much was freed, on the thread that this runs on.
+    pub async fn keep_giving_back(&self) {
+        let mut freed = self.freed.subscribe();
+        while freed.changed().await.is_ok() {
+            memory::give_back();
+        }
     }
 
     pub fn draining(&self) -> watch::Receiver<bool> {

@@ -1,6 +1,6 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
-use crate::cache::store::Stored;
+use crate::cache::stored::Stored;
 use crate::metrics::InFlight;
 use crate::overload::Place;
 use bytes::Bytes;

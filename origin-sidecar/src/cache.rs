@@ -5,4 +5,6 @@ pub mod flights;
 pub mod purge;
 pub mod segmented;
 pub mod store;
+pub mod stored;
 pub mod varies;
+mod weight;

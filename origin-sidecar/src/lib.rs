@@ -23,6 +23,7 @@ pub mod fields;
 pub mod https;
 pub mod inject;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod offload;
 #[cfg(feature = "otlp")]

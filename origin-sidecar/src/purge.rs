@@ -84,6 +84,9 @@ pub fn here(app: &App, order: &Order) -> Result<usize, String> {
     let tags = order.tags.iter().map(|tag| Target::Tag(tag.clone()));
     let all = order.all.then_some(Target::All);
     let count = urls.chain(tags).chain(all).map(|target| app.store.purge(&target, how)).sum();
+    if count > 0 && !order.soft {
+        app.give_back();
+    }
     let how = if order.soft { "soft" } else { "hard" };
     app.metrics.cache.purged.with_label_values(&[how]).inc_by(count as u64);
     tracing::info!(?order, count, "purged");

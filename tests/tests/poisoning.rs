@@ -12,10 +12,12 @@ const RULES: &str = r#"
 
 const CANARY: &str = "canary7f3a";
 
-/// What scanners try (Kettle, Practical Web Cache Poisoning, 2018; Web Cache Vulnerability Scanner's
-/// and Param Miner's lists, the part that is about headers applications and frameworks read).
+/// What scanners try (Kettle, Practical Web Cache Poisoning, 2018; of Web Cache Vulnerability Scanner,
+/// Param Miner and cpd the part that is about headers applications and frameworks read; all names of
+/// the first: benches/cache/scanners.py).
 #[rustfmt::skip]
-const HEADERS: [&str; 79] = [
+const HEADERS: [&str; 95] = [
+    "__requesturi",
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -26,10 +28,12 @@ const HEADERS: [&str; 79] = [
     "cf-connecting-ip",
     "client-ip",
     "cluster-client-ip",
-    "content-type",
     "contact",
+    "content-type",
+    "date",
     "destination",
     "dnt",
+    "early-data",
     "expect-ct",
     "fastly-client-ip",
     "forwarded",
@@ -42,7 +46,12 @@ const HEADERS: [&str; 79] = [
     "if-none-match",
     "if-range",
     "if-unmodified-since",
+    "link",
     "max-forwards",
+    "next-resume",
+    "next-router-prefetch",
+    "next-router-state-tree",
+    "next-url",
     "origin",
     "pragma",
     "prefer",
@@ -52,6 +61,7 @@ const HEADERS: [&str; 79] = [
     "redirect",
     "referer",
     "request-uri",
+    "rsc",
     "save-data",
     "sec-fetch-dest",
     "sec-fetch-site",
@@ -61,6 +71,7 @@ const HEADERS: [&str; 79] = [
     "url",
     "user-agent",
     "via",
+    "x-amz-website-redirect-location",
     "x-api-version",
     "x-arbitrary",
     "x-client-ip",
@@ -74,15 +85,20 @@ const HEADERS: [&str; 79] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-proto",
+    "x-forwarded-protocol",
     "x-forwarded-scheme",
     "x-forwarded-server",
     "x-forwarded-ssl",
     "x-host",
+    "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
     "x-locale",
     "x-method-override",
+    "x-middleware-subrequest",
     "x-mobile",
+    "x-nextjs-data",
+    "x-now-route-matches",
     "x-original-host",
     "x-original-url",
     "x-originating-ip",
@@ -92,6 +108,7 @@ const HEADERS: [&str; 79] = [
     "x-rewrite-url",
     "x-shard",
     "x-shard-note",
+    "x-tenant-id",
     "x-url-scheme",
     "x-wap-profile",
     "x_forwarded_host",

@@ -2,7 +2,8 @@
 //! edge.
 
 use serde_json::{Value, json};
-use support::{App, Client, Ended, Gate, Reply, Spillway, folder, run};
+use support::{App, Client, Ended, Gate, Reply, Spillway, folder, program, run};
+use tokio::process::Command;
 
 const RULES: &str = r#"
     [[route]]
@@ -173,6 +174,57 @@ async fn the_command_purges_every_sidecar_and_says_which_it_could_not() {
     assert_eq!(failed.code, Some(1));
     assert!(failed.output.contains("127.0.0.1:1: FAILED"), "{}", failed.output);
     assert_eq!(failed.output.matches("\"purged\"").count(), 2, "the others are purged");
+}
+
+/// `spillway purge …` where a name has these addresses: in a mount namespace of its own, with another
+/// /etc/hosts. Needs root, and `unshare` of util-linux.
+async fn purge_where(name: &str, addresses: &[&str], arguments: &[&str]) -> Ended {
+    let folder = folder();
+    let hosts = folder.path().join("hosts");
+    let lines: Vec<_> = addresses.iter().map(|address| format!("{address} {name}\n")).collect();
+    std::fs::write(&hosts, lines.concat()).expect("a file of hosts");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""])
+        .arg(&hosts)
+        .arg(program())
+        .arg("purge")
+        .args(arguments);
+    command.output().await.expect("util-linux is installed").into()
+}
+
+#[tokio::test]
+async fn every_address_of_a_name_is_purged_and_one_that_is_down_is_named() {
+    const ADDRESSES: [&str; 3] = ["127.0.0.31", "127.0.0.32", "127.0.0.33"];
+    let app = App::start().await;
+    app.on("/items/1", Reply::ok("one"));
+    // All pods of a Service have the same port.
+    let (mut pods, mut port) = (Vec::new(), "0".to_owned());
+    for address in ADDRESSES {
+        let admin = format!("{address}:{port}");
+        let pod = Spillway::proxy(RULES, &app).with("--admin-token", TOKEN).with("--admin", &admin);
+        let pod = pod.start().await;
+        port = pod.admin_address().rsplit(':').next().expect("a port").to_owned();
+        keep(&pod.client(), "/items/1").await;
+        pods.push(pod);
+    }
+    let sidecars = format!("pods.shop.example:{port}");
+    let tag = ["--tag", "item-1", "--admin-token", TOKEN, "--sidecars", &sidecars];
+    let done = purge_where("pods.shop.example", &ADDRESSES, &tag).await;
+    assert_eq!(done.code, Some(0), "{}{}", done.output, done.errors);
+    for (address, pod) in ADDRESSES.iter().zip(&pods) {
+        assert!(done.output.contains(&format!("{address}:{port}: {{\"purged\":1}}")));
+        assert!(!is_hit(&pod.client(), "/items/1").await, "{address}");
+    }
+    pods.remove(1).kill().await;
+    let failed = purge_where("pods.shop.example", &ADDRESSES, &tag).await;
+    assert_eq!(failed.code, Some(1), "{}{}", failed.output, failed.errors);
+    assert!(failed.output.contains(&format!("127.0.0.32:{port}: FAILED")), "{}", failed.output);
+    assert_eq!(failed.output.matches("{\"purged\":1}").count(), 2, "the others are purged");
+    assert!(failed.errors.contains("1 not purged: call this again"), "{}", failed.errors);
+    for pod in &pods {
+        assert!(!is_hit(&pod.client(), "/items/1").await);
+    }
 }
 
 #[tokio::test]

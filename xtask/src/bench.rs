@@ -7,7 +7,7 @@ use std::process::Command;
 /// The peers, and what serves the web half of both; one version, so that figures can be compared.
 const PEERS: [&str; 3] = ["boto3==1.44.5", "celery[sqs]==5.7.0", "gunicorn==27.0.1"];
 
-/// What stands beside the cache: program, Debian package, and the variable that names another one.
+/// What stands beside the cache, the origin of all first: program, Debian package, and the variable that names another one.
 const CACHES: [(&str, &str, &str); 4] = [
     ("nginx", "nginx-light", "SPILLWAY_NGINX"),
     ("haproxy", "haproxy", "SPILLWAY_HAPROXY"),
@@ -48,11 +48,20 @@ fn offload() -> Result<()> {
     setup::run("compare", &mut compare(&root, &built, &python))
 }
 
-/// Hit ratios first, which need no peer's program, then what a hit costs.
+/// Hit ratios first, which need no peer's program, then what the store takes and what a hit costs.
 fn cache(skipped: &[&str]) -> Result<()> {
     let root = setup::root();
     let built = release(&root, &["origin-sidecar", "benches"])?;
     setup::run("hit ratios", &mut Command::new(built.join("bench-cache")))?;
+    let [(program, package, variable), ..] = CACHES;
+    let mut memory = Command::new("python3");
+    memory
+        .arg("benches/cache/memory.py")
+        .env("BENCH_NGINX", setup::program(&[program], package, variable)?)
+        .env("SPILLWAY_BIN", built.join("spillway"))
+        .env("SPILLWAY_LOG", "warn")
+        .current_dir(&root);
+    setup::run("what the store takes", &mut memory)?;
     let mut costs = beside_peers(&root, &built, skipped)?;
     setup::run("what a hit costs", costs.arg("benches/cache/peers.py"))
 }

@@ -1,7 +1,7 @@
 //! What was purged lately. A fill that began before a purge must not be stored after it, and those
 //! of other answers are not to suffer for it.
 
-use super::store::Stored;
+use super::stored::Stored;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 

@@ -5,6 +5,7 @@
 //! soon after it was let go was let go too early, and is protected at once (the ghosts of ARC and
 //! S3-FIFO: Megiddo and Modha, FAST 2003; Yang et al., SOSP 2023).
 
+use super::weight;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Segmented<T> {
     bytes: usize,
     budget: usize,
     ghosts: LruCache<u64, ()>,
+    /// The most that each of the three has held: their tables never shrink.
+    most: [usize; 3],
 }
 
 impl<T> Segmented<T> {
@@ -40,7 +43,28 @@ impl<T> Segmented<T> {
             bytes: 0,
             budget,
             ghosts: LruCache::new(NonZeroUsize::new(GHOSTS_MIN).unwrap_or(NonZeroUsize::MIN)),
+            most: [0; 3],
         }
+    }
+
+    /// Bytes that a key of so many takes here, besides what its value takes.
+    pub fn key_bytes(length: usize) -> usize {
+        weight::list_node::<Arc<str>, Slot<T>>() + weight::shared(length)
+    }
+
+    /// Bytes of the tables, and of what is remembered of keys that were let go.
+    pub fn table_bytes(&mut self) -> usize {
+        let held = [self.probation.len(), self.protected.len(), self.ghosts.len()];
+        for (most, held) in self.most.iter_mut().zip(held) {
+            *most = held.max(*most);
+        }
+        let tables: usize = self.most.map(weight::list_table).iter().sum();
+        tables + self.ghosts.len() * weight::list_node::<u64, ()>()
+    }
+
+    /// Bytes that values may weigh from now on.
+    pub fn set_budget(&mut self, budget: usize) {
+        self.budget = budget;
     }
 
     pub fn bytes(&self) -> usize {

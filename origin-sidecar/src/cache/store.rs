@@ -5,13 +5,13 @@
 
 use super::purge::{Log, Mark, Target};
 use super::segmented::{Segmented, Slot};
+use super::stored::Stored;
+use super::weight;
 use crate::metrics::Metrics;
-use bytes::Bytes;
-use http1::block::Block;
 use lru::LruCache;
-use rules::cache::{Entry, NotStored, Plan, fits};
+use rules::cache::{NotStored, Plan, fits};
 use rules::{Head, cache::status::Miss};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,60 +29,90 @@ const UNCACHEABLE_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// How long a key counts as uncacheable, in milliseconds: an app that starts to send
 /// Cache-Control is believed within this time.
 const UNCACHEABLE_MS: u64 = 10_000;
-/// Bytes of bookkeeping per answer.
-const ENTRY_OVERHEAD: usize = 1344;
-/// Bytes of bookkeeping per tag, besides its text.
-const TAG_OVERHEAD: usize = 32;
-
-/// A stored answer. Shared, never copied: a hit clones the `Arc` and the body's handle.
-#[derive(Clone)]
-pub struct Stored {
-    pub status: u16,
-    pub fields: Block,
-    pub body: Bytes,
-    pub entry: Entry,
-    /// Of the URL it answers, as [`Store::url`] hashes it.
-    pub url: u64,
-    /// By which it is purged.
-    pub tags: Vec<Box<str>>,
-}
-
-impl Stored {
-    fn size(&self, key: &str) -> usize {
-        let tags: usize = self.tags.iter().map(|tag| tag.len() + TAG_OVERHEAD).sum();
-        key.len() + self.fields.lines().len() + tags + self.body.len() + ENTRY_OVERHEAD
-    }
-}
-
 type Variants = Vec<Arc<Stored>>;
 
 struct Shard {
     entries: Segmented<Variants>,
-    keys: HashMap<u64, Vec<Arc<str>>>,
+    /// By URL and in the order in which they came. A tree: it grows by and by, where a table would
+    /// take twice its memory at once.
+    keys: BTreeMap<(u64, u64), Arc<str>>,
+    /// Keys that have come.
+    came: u64,
+    /// Bytes of the tables.
+    tables: usize,
     /// Until when, by hash of the key.
     uncacheable: LruCache<u64, u64>,
 }
 
 impl Shard {
+    fn new(budget: usize) -> Self {
+        Self {
+            entries: Segmented::new(budget),
+            keys: BTreeMap::new(),
+            came: 0,
+            tables: 0,
+            uncacheable: LruCache::new(UNCACHEABLE_MAX),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.bytes() + self.tables
+    }
+
+    fn keys_of(&self, url: u64) -> impl DoubleEndedIterator<Item = (&(u64, u64), &Arc<str>)> {
+        self.keys.range((url, 0)..=(url, u64::MAX))
+    }
+
+    /// Keeps an answer under a new key; the oldest of too many makes room.
+    fn put(&mut self, key: &str, hash: u64, stored: Arc<Stored>) {
+        let (name, url): (Arc<str>, _) = (key.into(), stored.url);
+        let mut slot = Slot { value: vec![stored], bytes: 0 };
+        slot.bytes = weigh(key, &slot.value);
+        self.entries.put(Arc::clone(&name), hash, slot);
+        // With this key there may be one too many.
+        let oldest = self.keys_of(url).nth_back(KEYS_PER_URL_MAX - 1);
+        if let Some(place) = oldest.map(|(place, _)| *place)
+            && let Some(key) = self.keys.remove(&place)
+        {
+            self.entries.remove(&key);
+        }
+        self.keys.insert((url, self.came), name);
+        self.came += 1;
+    }
+
     /// Forgets a key that is no more among the entries.
     fn forget(&mut self, url: u64, key: &str) {
-        if let Some(keys) = self.keys.get_mut(&url) {
-            keys.retain(|own| **own != *key);
-            if keys.is_empty() {
-                self.keys.remove(&url);
-            }
+        let found = self.keys_of(url).find(|(_, own)| ***own == *key).map(|(place, _)| *place);
+        if let Some(place) = found {
+            self.keys.remove(&place);
+        }
+    }
+
+    /// Gives back what an empty shard still takes.
+    fn shrink(&mut self, budget: usize) {
+        if self.entries.count() == 0 {
+            self.entries = Segmented::new(budget);
+            self.tables = 0;
         }
     }
 
     /// All of a URL, or all that there are.
     fn keys(&self, target: &Target) -> Vec<Arc<str>> {
         match target {
-            Target::Url(url) => self.keys.get(url).cloned().unwrap_or_default(),
+            Target::Url(url) => self.keys_of(*url).map(|(_, key)| Arc::clone(key)).collect(),
             Target::Tag(_) | Target::All => {
                 self.entries.iter().map(|(key, _)| Arc::clone(key)).collect()
             }
         }
     }
+}
+
+/// What a key and its answers take, its place among the keys of its URL included.
+fn weigh(key: &str, variants: &Variants) -> usize {
+    Segmented::<Variants>::key_bytes(key.len())
+        + weight::tree_entry::<(u64, u64), Arc<str>>()
+        + weight::list(variants)
+        + variants.iter().map(|stored| stored.weight()).sum::<usize>()
 }
 
 pub struct Store {
@@ -112,15 +142,8 @@ pub enum Purge {
 impl Store {
     pub fn new(budget_bytes: usize, metrics: Arc<Metrics>) -> Self {
         let shard_budget = budget_bytes / SHARDS;
-        let shard = || {
-            Mutex::new(Shard {
-                entries: Segmented::new(shard_budget),
-                keys: HashMap::new(),
-                uncacheable: LruCache::new(UNCACHEABLE_MAX),
-            })
-        };
         Self {
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(shard_budget))).collect(),
             hasher: RandomState::new(),
             shard_budget,
             purges: Log::default(),
@@ -162,47 +185,51 @@ impl Store {
     /// # Errors
     /// `superseded` when it was purged since the mark, `too-large` when it does not fit a shard.
     pub fn insert(&self, key: &str, stored: Arc<Stored>, since: Mark) -> Result<(), NotStored> {
-        let size = stored.size(key);
-        if size > self.shard_budget {
+        if weigh(key, &Vec::new()) + stored.weight() > self.shard_budget {
             return Err(NotStored::TooLarge);
         }
         let mut shard = self.shard(stored.url);
-        let before = shard.entries.bytes();
+        let before = shard.bytes();
         // Under the lock that a purge takes after it is noted: one of the two sees the other.
         if self.purges.has_purged(&stored, since) {
             return Err(NotStored::Superseded);
         }
-        shard.uncacheable.pop(&self.hasher.hash_one(key));
-        let url = stored.url;
+        let hash = self.hasher.hash_one(key);
+        shard.uncacheable.pop(&hash);
         let add = |slot: &mut Slot<Variants>| {
             slot.value.retain(|own| own.entry.vary != stored.entry.vary);
             slot.value.insert(0, Arc::clone(&stored));
             slot.value.truncate(VARIANTS_MAX);
-            slot.bytes = slot.value.iter().map(|own| own.size(key)).sum();
+            slot.bytes = weigh(key, &slot.value);
         };
         if shard.entries.change(key, add).is_none() {
-            let name: Arc<str> = key.into();
-            let slot = Slot { value: vec![stored], bytes: size };
-            shard.entries.put(Arc::clone(&name), self.hasher.hash_one(key), slot);
-            let keys = shard.keys.entry(url).or_default();
-            keys.push(name);
-            if keys.len() > KEYS_PER_URL_MAX {
-                let oldest = keys.remove(0);
-                shard.entries.remove(&oldest);
-            }
+            shard.put(key, hash, stored);
         }
+        let let_go = self.make_room(&mut shard);
+        self.account(&shard, before);
+        drop(shard);
+        // Not under the lock: large bodies go back to the system.
+        drop(let_go);
+        Ok(())
+    }
+
+    /// Takes out what is over the budget, of which the tables take a part.
+    fn make_room(&self, shard: &mut Shard) -> Vec<Variants> {
+        let mut let_go = Vec::new();
+        shard.tables = shard.entries.table_bytes();
+        shard.entries.set_budget(self.shard_budget.saturating_sub(shard.tables));
         while let Some((key, variants)) = shard.entries.evict(|key| self.hasher.hash_one(key)) {
             if let Some(url) = variants.first().map(|stored| stored.url) {
                 shard.forget(url, &key);
             }
             self.metrics.cache.evictions.inc();
+            let_go.push(variants);
         }
-        self.account(&shard, before);
-        Ok(())
+        let_go
     }
 
     fn account(&self, shard: &Shard, before: usize) {
-        self.metrics.cache.bytes.add(shard.entries.bytes() as i64 - before as i64);
+        self.metrics.cache.bytes.add(shard.bytes() as i64 - before as i64);
     }
 
     /// Purges; how many answers. Fills in flight of what is purged are not stored.
@@ -217,7 +244,7 @@ impl Store {
     }
 
     fn purge_in(&self, shard: &mut Shard, target: &Target, how: Purge) -> usize {
-        let before = shard.entries.bytes();
+        let before = shard.bytes();
         let mut count = 0;
         for key in shard.keys(target) {
             let purged = shard.entries.change(&key, |slot| {
@@ -231,7 +258,7 @@ impl Store {
                         }
                     }
                 }
-                slot.bytes = slot.value.iter().map(|own| own.size(&key)).sum();
+                slot.bytes = weigh(&key, &slot.value);
                 (found, first.filter(|_| slot.value.is_empty()))
             });
             let Some((found, emptied)) = purged else { continue };
@@ -241,6 +268,7 @@ impl Store {
                 shard.forget(url, &key);
             }
         }
+        shard.shrink(self.shard_budget);
         self.account(shard, before);
         count
     }

@@ -2,9 +2,8 @@
 
 use super::hop;
 use super::inbound::Inbound;
-use crate::cache::store::Stored;
+use crate::cache::stored::Stored;
 use crate::fields::View;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
 use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
@@ -85,14 +84,14 @@ pub(super) fn to_store(
     status: StatusCode,
     mut headers: HeaderMap,
     judged: &Judgement,
-    body: &Bytes,
+    length: usize,
     now: u64,
 ) -> Block {
     for name in &judged.remove {
         headers.remove(name.as_str());
     }
     headers.remove(header::AGE);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if !headers.contains_key(header::DATE) {
         let now = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(now));
         set(&mut headers, header::DATE, &now.to_string());

@@ -4,9 +4,9 @@ use super::forward::{self, Failure, Outgoing};
 use super::inbound::Inbound;
 use super::{Worker, cache_fields};
 use crate::bindings::Upstream;
-use crate::body::{Body, Collected, collect};
+use crate::body::{Body, Collected};
 use crate::cache::flights::{Flight, Landing};
-use crate::cache::store::Stored;
+use crate::cache::stored::{self, Stored};
 use crate::fields::View;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http1::server::Exchange;
@@ -127,7 +127,7 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
     let body = match revalidated {
         Some(stored) => stored.body.clone(),
         None => match whole(&job, body).await {
-            Ok(Collected::Whole(body)) => compact(body),
+            Ok(Collected::Whole(body)) => body,
             Ok(Collected::TooLarge(body)) => {
                 app.store.note_uncacheable(&job.plan, app.clock.now());
                 return Fetched::Passed(Response::from_parts(parts, body), NotStored::TooLarge);
@@ -135,20 +135,12 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
             Err(failure) => return Fetched::Failed(failure),
         },
     };
-    let stored = Arc::new(Stored {
-        status: parts.status.as_u16(),
-        fields: cache_fields::to_store(
-            parts.status,
-            parts.headers,
-            &judged,
-            &body,
-            app.clock.now(),
-        ),
-        body,
-        entry: judged.entry,
-        url: app.store.url(&job.plan.url),
-        tags: judged.tags.into_iter().map(Into::into).collect(),
-    });
+    let now = app.clock.now();
+    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, body.len(), now);
+    let (url, tags) = (app.store.url(&job.plan.url), judged.tags.into_iter().map(Into::into));
+    let status = parts.status.as_u16();
+    let stored = Stored::new(status, fields, body, judged.entry, url, tags.collect());
+    let stored = Arc::new(stored);
     // A fill begun under other rules, or before a purge, is served once and not kept.
     let kept = if *app.rules().hash == *job.config {
         app.store.insert(&job.plan.key, Arc::clone(&stored), mark)
@@ -164,7 +156,7 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
 /// Within the route's time: a body that stalls must not hold those who wait, or memory.
 async fn whole(job: &Job, body: Body) -> Result<Collected, Failure> {
     let limit = job.worker.app.store.entry_bytes_max();
-    match tokio::time::timeout(job.timeout, collect(body, limit)).await {
+    match tokio::time::timeout(job.timeout, stored::collect(body, limit)).await {
         Ok(collected) => collected.map_err(|error| broken(&error)),
         Err(_) => Err(Failure {
             problem: Problem::UpstreamTimeout,
@@ -172,12 +164,6 @@ async fn whole(job: &Job, body: Body) -> Result<Collected, Failure> {
             is_unsent: false,
         }),
     }
-}
-
-/// A small body in one piece is a slice of hyper's read buffer of 8 KiB and more.
-fn compact(body: bytes::Bytes) -> bytes::Bytes {
-    const COPY_BYTES_MAX: usize = 64 * 1024;
-    if body.len() <= COPY_BYTES_MAX { bytes::Bytes::copy_from_slice(&body) } else { body }
 }
 
 fn broken(error: &std::io::Error) -> Failure {

@@ -89,6 +89,8 @@ pub async fn run(
             network.sweep().await;
         }
     });
+    let freeing = Arc::clone(&app);
+    tokio::spawn(async move { freeing.keep_giving_back().await });
     let mut draining = app.draining();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Every connection holds a sender; when the last is gone, `recv` ends.

@@ -263,9 +263,11 @@ impl Setup {
                 command
             }
         };
+        let has_admin = self.arguments.iter().any(|argument| argument == "--admin");
+        let admin: &[&str] = if has_admin { &[] } else { &["--admin", "127.0.0.1:0"] };
         command
             .arg(self.command)
-            .args(["--admin", "127.0.0.1:0"])
+            .args(admin)
             .args(&self.arguments)
             .env("SPILLWAY_SECRET", SECRET)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -1,6 +1,8 @@
 use super::*;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use rules::cache::Windows;
+use http1::block::Block;
+use rules::cache::{Entry, Windows};
 use rules::sidecar::{Action, decide};
 use rules::{NoFields, Rules};
 
@@ -58,14 +60,14 @@ impl World {
             language: None,
         };
         let plan = self.plan(target);
-        let stored = Stored {
-            status: 200,
-            fields: Block::new(StatusCode::OK, &HeaderMap::new()),
-            body: Bytes::from(vec![b'x'; body]),
+        let stored = Stored::new(
+            200,
+            Block::new(StatusCode::OK, &HeaderMap::new()),
+            Bytes::from(vec![b'x'; body]),
             entry,
-            url: self.store.url(&plan.url),
-            tags: tags.iter().map(|tag| (*tag).into()).collect(),
-        };
+            self.store.url(&plan.url),
+            tags.iter().map(|tag| (*tag).into()).collect(),
+        );
         self.store.insert(&plan.key, Arc::new(stored), since)
     }
 
