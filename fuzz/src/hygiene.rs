@@ -4,7 +4,7 @@
 use crate::message::Lines;
 use arbitrary::{Result, Unstructured};
 use rules::head::joined;
-use rules::hygiene::{self, FieldsMut, Sender};
+use rules::hygiene::{self, FieldsMut, Rebuilt, Sender};
 
 const NAMES: [&str; 20] = [
     "connection",
@@ -48,9 +48,9 @@ impl FieldsMut for Lines {
         self.0.retain(|(name, _)| !is_unwanted(name));
     }
 
-    fn set(&mut self, name: &'static str, value: &str) {
-        self.0.retain(|(own, _)| own != name);
-        self.0.push((name.to_owned(), value.as_bytes().to_vec()));
+    fn set(&mut self, field: Rebuilt, value: &str) {
+        self.0.retain(|(own, _)| own != field.name());
+        self.0.push((field.name().to_owned(), value.as_bytes().to_vec()));
     }
 }
 

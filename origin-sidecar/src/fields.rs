@@ -1,7 +1,7 @@
 //! Our header map as `rules` reads and changes it, and blocks of addresses.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use rules::hygiene::FieldsMut;
+use rules::hygiene::{FieldsMut, Rebuilt};
 use std::net::IpAddr;
 
 /// The view.
@@ -18,6 +18,10 @@ impl rules::Fields for View<'_> {
         }
     }
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static(Rebuilt::For.name());
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static(Rebuilt::Host.name());
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(Rebuilt::Proto.name());
 
 /// The map as what `rules` changes.
 pub struct Map<'a>(pub &'a mut HeaderMap);
@@ -38,7 +42,13 @@ impl FieldsMut for Map<'_> {
         }
     }
 
-    fn set(&mut self, name: &'static str, value: &str) {
+    fn set(&mut self, field: Rebuilt, value: &str) {
+        // By a name that is known to be one: to find that out each time costs more than the rest.
+        let name = match field {
+            Rebuilt::For => X_FORWARDED_FOR,
+            Rebuilt::Host => X_FORWARDED_HOST,
+            Rebuilt::Proto => X_FORWARDED_PROTO,
+        };
         if let Ok(value) = HeaderValue::from_str(value) {
             self.0.insert(name, value);
         }

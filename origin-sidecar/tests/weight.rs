@@ -122,7 +122,7 @@ fn an_answer_weighs_what_the_allocator_gave_for_it() {
     for kind in KINDS {
         let before = TAKEN.get();
         let answer = Arc::new(stored(&store, "http://shop.example/", kind));
-        assert_eq!(answer.weight(), TAKEN.get() - before, "{kind:?}");
+        assert_eq!(answer.blocks(), TAKEN.get() - before, "{kind:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The small view of a request and a response that decisions are made from.
 
-use crate::hygiene::FieldsMut;
+use crate::hygiene::{FieldsMut, Rebuilt};
 
 /// Read access to header fields, so that hyper's map and a browser's `Headers` both serve
 /// without being copied.
@@ -38,9 +38,9 @@ impl FieldsMut for Vec<(String, String)> {
         self.retain(|(name, _)| !is_unwanted(name));
     }
 
-    fn set(&mut self, name: &'static str, value: &str) {
-        self.retain(|(own, _)| own != name);
-        self.push((name.to_owned(), value.to_owned()));
+    fn set(&mut self, field: Rebuilt, value: &str) {
+        self.retain(|(own, _)| own != field.name());
+        self.push((field.name().to_owned(), value.to_owned()));
     }
 }
 

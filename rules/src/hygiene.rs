@@ -28,14 +28,32 @@ const OVERRIDES: [&str; 6] = [
     "x-method-override",
 ];
 
-/// Of `X-Forwarded-*` only those that we rebuild are known.
-const REBUILT: [&str; 4] =
+/// Of `X-Forwarded-*` only these are known.
+const KNOWN: [&str; 4] =
     ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
 
 /// Fields that can be changed. Names are in lower case.
 pub trait FieldsMut: Fields {
     fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool);
-    fn set(&mut self, name: &'static str, value: &str);
+    fn set(&mut self, field: Rebuilt, value: &str);
+}
+
+/// What the app is told of who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebuilt {
+    For,
+    Host,
+    Proto,
+}
+
+impl Rebuilt {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::For => "x-forwarded-for",
+            Self::Host => "x-forwarded-host",
+            Self::Proto => "x-forwarded-proto",
+        }
+    }
 }
 
 /// Who sent a request, for the app.
@@ -74,12 +92,12 @@ pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
     });
     if sender.is_trusted {
         let chain = continued(fields, sender.address);
-        fields.set("x-forwarded-for", &chain);
+        fields.set(Rebuilt::For, &chain);
         return;
     }
-    fields.set("x-forwarded-for", sender.address);
-    fields.set("x-forwarded-host", sender.host);
-    fields.set("x-forwarded-proto", if sender.is_tls { "https" } else { "http" });
+    fields.set(Rebuilt::For, sender.address);
+    fields.set(Rebuilt::Host, sender.host);
+    fields.set(Rebuilt::Proto, if sender.is_tls { "https" } else { "http" });
 }
 
 /// Removes what belongs to one connection, and what its `Connection` names. Of an answer this must
@@ -99,7 +117,7 @@ pub fn is_spoofed(name: &str) -> bool {
         || (name.starts_with("x-")
             && (OURS.iter().any(|prefix| name.starts_with(prefix))
                 || OVERRIDES.contains(&name)
-                || (name.starts_with("x-forwarded-") && !REBUILT.contains(&name))))
+                || (name.starts_with("x-forwarded-") && !KNOWN.contains(&name))))
 }
 
 /// What `Connection` names beside the fields of a connection. What frames the message stays until it

@@ -109,10 +109,12 @@ impl Shard {
 
 /// What a key and its answers take, its place among the keys of its URL included.
 fn weigh(key: &str, variants: &Variants) -> usize {
-    Segmented::<Variants>::key_bytes(key.len())
+    let blocks = Segmented::<Variants>::key_bytes(key.len())
         + weight::tree_entry::<(u64, u64), Arc<str>>()
         + weight::list(variants)
-        + variants.iter().map(|stored| stored.weight()).sum::<usize>()
+        + variants.iter().map(|stored| stored.blocks()).sum::<usize>();
+    let mapped: usize = variants.iter().map(|stored| stored.mapped()).sum();
+    weight::in_pages(blocks) + mapped
 }
 
 pub struct Store {
@@ -185,7 +187,7 @@ impl Store {
     /// # Errors
     /// `superseded` when it was purged since the mark, `too-large` when it does not fit a shard.
     pub fn insert(&self, key: &str, stored: Arc<Stored>, since: Mark) -> Result<(), NotStored> {
-        if weigh(key, &Vec::new()) + stored.weight() > self.shard_budget {
+        if weigh(key, &vec![Arc::clone(&stored)]) > self.shard_budget {
             return Err(NotStored::TooLarge);
         }
         let mut shard = self.shard(stored.url);

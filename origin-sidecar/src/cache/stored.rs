@@ -24,7 +24,8 @@ pub struct Stored {
     pub url: u64,
     /// By which it is purged.
     pub tags: Vec<Box<str>>,
-    weight: usize,
+    blocks: usize,
+    mapped: usize,
 }
 
 impl Stored {
@@ -37,17 +38,23 @@ impl Stored {
         url: u64,
         tags: Vec<Box<str>>,
     ) -> Self {
-        let weight = weight::shared(size_of::<Self>())
+        let (of_body, mapped) = weight::body(&body);
+        let blocks = weight::shared(size_of::<Self>())
             + weight::text(fields.lines())
-            + weight::body(&body)
+            + of_body
             + weight::entry(&entry)
             + weight::tags(&tags);
-        Self { status, fields, body, entry, url, tags, weight }
+        Self { status, fields, body, entry, url, tags, blocks, mapped }
     }
 
-    /// Bytes that it takes of the process's memory.
-    pub fn weight(&self) -> usize {
-        self.weight
+    /// Bytes of the blocks that the allocator gave for it.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes of the pages that it has for itself.
+    pub fn mapped(&self) -> usize {
+        self.mapped
     }
 }
 

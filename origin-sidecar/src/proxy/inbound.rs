@@ -1,8 +1,8 @@
 //! A request as it came in: who asks, for which host, and whether it may be believed.
 
 use crate::fields;
+use http::header;
 use http::request::Parts;
-use http::{HeaderName, header};
 use rules::Problem;
 use rules::hygiene::Sender;
 use std::net::IpAddr;
@@ -25,8 +25,6 @@ impl Peer {
         Self { address, name: address.to_canonical().to_string().into(), is_trusted, is_tls }
     }
 }
-
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Facts about a request that are fixed before any rule is applied.
 #[derive(Debug, Clone)]
@@ -65,7 +63,7 @@ impl Inbound {
         if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
             return Err((Problem::BadRequest, "Host is not a host name"));
         }
-        let proto = headers.get(X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
+        let proto = headers.get(fields::X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
         let is_secure = match proto {
             Some(proto) if peer.is_trusted => proto == "https",
             _ => peer.is_tls,
