@@ -277,10 +277,10 @@ pub(crate) fn without_framing(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
-/// Waits no longer for a peer than its [`Pace`] allows. The timer is set when there is something to
+/// Waits no longer for a peer than its [`Pace`](crate::pace::Pace) allows. The timer is set when there is something to
 /// wait for, and not set again until it runs out: most waits end long before.
 #[derive(Default)]
-pub(crate) struct Patience {
+pub struct Patience {
     pace: Pace,
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,

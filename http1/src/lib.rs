@@ -29,5 +29,5 @@ pub mod server;
 pub mod stream;
 mod writer;
 
-pub use conn::Error;
+pub use conn::{Error, Patience};
 pub use refusal::Refusal;

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use http1::Patience;
 use http1::block::Block;
 use http1::stream::Upgraded;
 use hyper::body::Incoming;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 pub enum Body {
     Empty,
@@ -30,6 +31,8 @@ pub enum Body {
     Boxed(Mutex<UnsyncBoxBody<Bytes, io::Error>>),
     /// What was read ahead, then the rest.
     Prefixed(Option<Bytes>, Box<Body>),
+    /// A client's that must come at a pace; over HTTP/1.1 its connection sees to that.
+    Paced(Box<Body>, Patience),
     /// In flight until its end.
     Counted(Box<Body>, InFlight),
     /// Holds a place of its route until its end.
@@ -39,6 +42,11 @@ pub enum Body {
 impl Body {
     pub fn boxed(body: UnsyncBoxBody<Bytes, io::Error>) -> Self {
         Self::Boxed(Mutex::new(body))
+    }
+
+    /// The same, if it comes at a pace.
+    pub fn paced(self) -> Self {
+        if self.is_end_stream() { self } else { Self::Paced(Box::new(self), Patience::default()) }
     }
 
     /// Fields that the answer has besides those of its head.
@@ -114,6 +122,15 @@ impl HttpBody for Body {
             Self::Counted(body, _) | Self::Placed(body, _) => {
                 Pin::new(body.as_mut()).poll_frame(context)
             }
+            Self::Paced(body, patience) => {
+                if let Poll::Ready(frame) = Pin::new(body.as_mut()).poll_frame(context) {
+                    let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                    patience.moved(bytes.map_or(0, Bytes::len));
+                    return Poll::Ready(frame);
+                }
+                ready!(patience.poll_end(context));
+                Poll::Ready(Some(Err(io::Error::other(http1::Error::TooSlow))))
+            }
         }
     }
 
@@ -127,7 +144,9 @@ impl HttpBody for Body {
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
-            Self::Counted(body, _) | Self::Placed(body, _) => body.is_end_stream(),
+            Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
+                body.is_end_stream()
+            }
         }
     }
 
@@ -141,7 +160,9 @@ impl HttpBody for Body {
             Self::Upstream(body) => body.size_hint(),
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
-            Self::Counted(body, _) | Self::Placed(body, _) => body.size_hint(),
+            Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
+                body.size_hint()
+            }
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {
@@ -195,4 +216,35 @@ pub async fn collect(mut body: Body, limit: usize) -> Result<Collected, io::Erro
         }
     }
     Ok(Collected::Whole(read.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::StreamBody;
+    use http1::pace::{GRACE, RATE_MIN};
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    /// Pieces of so many bytes, each after a wait.
+    fn body(pieces: usize, bytes: usize, wait: Duration) -> Body {
+        let frames = futures_util::stream::unfold(0, move |sent| async move {
+            sleep(wait).await;
+            let frame = Frame::data(Bytes::from(vec![b'x'; bytes]));
+            (sent < pieces).then_some((Ok::<_, io::Error>(frame), sent + 1))
+        });
+        Body::boxed(StreamBody::new(frames).boxed_unsync()).paced()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_is_cut_off_and_one_that_comes_steadily_is_not() {
+        let (minutes, wait) = (5, Duration::from_secs(1));
+        let steady = body(minutes * 60, RATE_MIN as usize, wait);
+        let read = steady.collect().await.expect("it came at the pace").to_bytes();
+        assert_eq!(read.len(), minutes * 60 * RATE_MIN as usize);
+        let began = Instant::now();
+        let error = body(minutes * 60, 1, wait).collect().await.expect_err("it trickled");
+        assert!(error.to_string().contains("slow"), "{error}");
+        assert!((GRACE..GRACE + wait * 2).contains(&began.elapsed()));
+    }
 }

@@ -65,7 +65,7 @@ where
 async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
     as_http1(&mut parts.headers, parts.uri.authority());
-    front.respond(Request::from_parts(parts, Body::Incoming(body)), None).await
+    front.respond(Request::from_parts(parts, Body::Incoming(body).paced()), None).await
 }
 
 /// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.
