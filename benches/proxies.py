@@ -7,7 +7,7 @@ the median counts. `/cached/…` may be stored by all of them, `/pass/…` by no
 Programs are named by the environment: BENCH_NGINX, BENCH_HAPROXY, BENCH_VARNISHD, BENCH_WRK and BENCH_LOAD must
 be there; a peer without BENCH_ENVOY, BENCH_PINGORA or BENCH_FLOOR is left out.
 """
-import json, os, re, resource, shutil, signal, subprocess, sys, tempfile, time, urllib.request
+import json, os, re, resource, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 ORIGIN = 9401
 SIZES = {"1k": 1024, "100k": 102400}
@@ -220,6 +220,17 @@ def memory(pid):
     return total / 1024
 
 
+def listens(port):
+    """Waits until somebody listens there."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.01)
+    sys.exit(f"nobody listens on {port}")
+
+
 def wait(port):
     until = time.monotonic() + 20
     while time.monotonic() < until:
@@ -252,6 +263,7 @@ def load(mode, port, path, *more):
 
 
 def stop(running, keep=False):
+    """Ends processes; and what they wrote goes, unless others need the folder."""
     for process in running:
         try:
             os.killpg(process.pid, signal.SIGTERM)

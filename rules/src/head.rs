@@ -105,6 +105,11 @@ pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
 
 /// Writes a number. Not `write!`, whose machinery costs more than all of a short text.
 pub(crate) fn push_number(text: &mut String, mut number: u64) {
+    let digit = |number: u64| char::from(b'0' + (number % 10) as u8);
+    if number < 100 {
+        text.extend((number > 9).then(|| digit(number / 10)));
+        return text.push(digit(number));
+    }
     let mut digits = [b'0'; 20];
     let mut begin = digits.len();
     for digit in digits.iter_mut().rev() {
@@ -145,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_number_is_written_as_it_is_written_elsewhere() {
-        for number in [0, 9, 10, 160, u64::MAX] {
+        for number in [0, 9, 10, 99, 100, 160, u64::MAX] {
             let mut text = String::from("ttl=");
             push_number(&mut text, number);
             assert_eq!(text, format!("ttl={number}"));

