@@ -12,6 +12,7 @@ CASES = {"hit 1 KiB": "/cached/1k", "hit 100 KiB": "/cached/100k",
 SECONDS, ROUNDS, CONNECTIONS = 2, 5, 64
 # Far from what any of them can do, so that it is the way through the proxy that is measured.
 RATE, RATE_SECONDS, RATE_CONNECTIONS = 1000, 4, 8
+SETTLE_SECONDS = 4
 
 
 def held(port, pid):
@@ -22,6 +23,8 @@ def held(port, pid):
     if holder.stdout.readline() != "held\n":
         holder.wait()
         return None, 0
+    # The last of them is idle by now, too.
+    time.sleep(SETTLE_SECONDS)
     with_all = memory(pid)
     said, _ = holder.communicate("")
     return 1024 * (with_all - before) / IDLE, json.loads(said)["open"]

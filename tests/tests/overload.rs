@@ -81,7 +81,7 @@ async fn an_answer_that_streams_does_not_use_the_limit_up_and_does_use_its_route
         stream.set_zero_linger().expect("a socket");
     }
     eventually("the place is free", || async {
-        let (_, heard) = listening(&sidecar, "/held", "\n\n").await;
+        let (_, heard) = listening(&sidecar, "/held", "\r\n\r\n").await;
         heard.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
