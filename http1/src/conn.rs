@@ -148,7 +148,12 @@ impl Conn {
     pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let room = match self.body {
             Reading::Done => HEAD_ROOM_MIN,
-            Reading::Length(left) => usize::try_from(left).unwrap_or(self.room).min(READ_BYTES_MAX),
+            // One more than there should be: a read that does not fill its room has emptied the
+            // socket, and the next one waits until there is something, where else it would find out.
+            Reading::Length(left) => {
+                let left = usize::try_from(left).unwrap_or(self.room);
+                left.saturating_add(1).min(READ_BYTES_MAX)
+            }
             _ => self.room,
         };
         if self.read.capacity() - self.read.len() < room {
