@@ -100,6 +100,8 @@ def measure(name, command, port, workers, work):
             listens(port)
         # What it can do: nobody waits for another.
         able = ask(port, workers, 4)["per_second"]
+        if able == 0:
+            sys.exit(f"{name}: the application answers nothing; is another one left on {APP}?")
         ask(port, 0.7 * able, QUIET_SECONDS, PATIENCE_MS)
         told = ask(port, FACTOR * able, SECONDS, PATIENCE_MS)
         share = 100 * told["in_time"] / SECONDS / able
