@@ -349,7 +349,8 @@ async fn a_put_that_meets_a_closing_connection_is_sent_again_with_its_body() {
         second.write_all(answer).await.expect("sent");
         again
     });
-    let sidecar = Spillway::proxy_to("", &app).start().await;
+    let rules = "[[route]]\nname = \"limited\"\nmatch = { path = \"/any\" }\nmax_body = \"1KiB\"\n";
+    let sidecar = Spillway::proxy_to(rules, &app).start().await;
     let client = sidecar.client();
     assert_eq!(client.send("PUT", "/any", "one").await.status, 200);
     assert_eq!(client.send("PUT", "/any", "two").await.status, 200);

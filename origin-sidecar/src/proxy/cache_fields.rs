@@ -3,10 +3,11 @@
 use super::hop;
 use super::inbound::Inbound;
 use crate::cache::stored::Stored;
-use crate::fields::View;
+use crate::fields::{Map, View};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
 use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
+use rules::hygiene::{FieldsMut, Rebuilt};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Fields of our own, which tell of the shard: that is part of the key.
@@ -64,8 +65,8 @@ pub(super) fn to_origin(
     });
     let mut sent: HeaderMap = sent.map(|(name, value)| (name.clone(), value.clone())).collect();
     sent.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
-    set(&mut sent, HeaderName::from_static("x-forwarded-host"), &inbound.host);
-    set(&mut sent, HeaderName::from_static("x-forwarded-proto"), inbound.scheme);
+    Map(&mut sent).set(Rebuilt::Host, &inbound.host);
+    Map(&mut sent).set(Rebuilt::Proto, inbound.scheme);
     set_cookies(&mut sent, &plan.cookies);
     if let Some(stored) = stored {
         if let Some(etag) = &stored.entry.etag {

@@ -264,6 +264,10 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     if body.size_hint().lower() > max {
         return Err((Problem::BodyTooLarge, format!("the route takes {max} bytes")));
     }
+    // A length that was announced is kept by both protocols, and the body stays what it is.
+    if body.size_hint().exact().is_some() {
+        return Ok(body);
+    }
     let max = usize::try_from(max).unwrap_or(usize::MAX);
     Ok(Body::boxed(Limited::new(body, max).map_err(std::io::Error::other).boxed_unsync()))
 }
