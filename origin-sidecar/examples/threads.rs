@@ -7,6 +7,7 @@ use clap::Parser;
 use spillway::app::{App, Parts};
 use spillway::bindings::Bindings;
 use spillway::clock::System;
+use spillway::memory::Allocator;
 use spillway::proxy::serve::{self, Options};
 use spillway::reload;
 use spillway::settings::Common;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 #[derive(Parser)]
 struct Settings {

@@ -3,13 +3,14 @@
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use spillway::memory::Allocator;
 use spillway::settings::{Consume, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
 use spillway::{commands, inject, logging, tools, webhook};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Scale a monolith without a rewrite
 #[derive(Debug, Parser)]

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http1::block::Block;
-use mimalloc::MiMalloc;
 use rules::cache::{Entry, Windows};
 use spillway::cache::store::Store;
 use spillway::cache::stored::Stored;
+use spillway::memory::Allocator;
 use spillway::metrics::Metrics;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -24,25 +24,25 @@ static ALLOCATOR: Counting = Counting;
 
 #[expect(unsafe_code, reason = "an allocator can't be written without")]
 mod counting {
-    use super::{Counting, GlobalAlloc, Layout, MiMalloc, TAKEN};
+    use super::{Allocator, Counting, GlobalAlloc, Layout, TAKEN};
 
     unsafe extern "C" {
         safe fn mi_good_size(size: usize) -> usize;
     }
 
-    // SAFETY: all is done by mimalloc; `realloc` is the default one, of `alloc` and `dealloc`.
+    // SAFETY: all is done by ours; `realloc` is the default one, of `alloc` and `dealloc`.
     unsafe impl GlobalAlloc for Counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             TAKEN.set(TAKEN.get().wrapping_add(mi_good_size(layout.size())));
             // SAFETY: as the caller says.
-            unsafe { MiMalloc.alloc(layout) }
+            unsafe { Allocator.alloc(layout) }
         }
 
         unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
             // What another thread took is given back here.
             TAKEN.set(TAKEN.get().wrapping_sub(mi_good_size(layout.size())));
             // SAFETY: as the caller says.
-            unsafe { MiMalloc.dealloc(block, layout) };
+            unsafe { Allocator.dealloc(block, layout) };
         }
     }
 }
