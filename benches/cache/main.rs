@@ -32,13 +32,12 @@ struct Ours {
 
 impl Policy for Ours {
     fn ask(&mut self, key: u64) -> bool {
-        let key = key.to_string();
-        if self.entries.get(&key).is_some() {
+        let key = self.hasher.hash_one(key);
+        if self.entries.get(key).is_some() {
             return true;
         }
-        let hash = |key: &str| self.hasher.hash_one(key);
-        self.entries.put(key.as_str().into(), hash(&key), Slot { value: (), bytes: 1 });
-        while self.entries.evict(hash).is_some() {}
+        self.entries.put(key, Slot { value: (), bytes: 1 });
+        while self.entries.evict().is_some() {}
         false
     }
 }

@@ -4,18 +4,20 @@
 //! for once so pushes out others on probation, and nothing that is in use. A key that comes back
 //! soon after it was let go was let go too early, and is protected at once (the ghosts of ARC and
 //! S3-FIFO: Megiddo and Modha, FAST 2003; Yang et al., SOSP 2023).
+//!
+//! Keys are hashes: whoever keeps something sees to it that it is what it takes it for.
 
 use super::weight;
 use lru::LruCache;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 /// Of the budget; the rest is for keys on probation. This and the next by trial: `cargo xtask bench
 /// cache` gives a ratio within half a point of quick_cache's.
 const PROTECTED_PERCENT: usize = 98;
 /// Keys kept for each one that is remembered; that takes a hash of 8 bytes and the list around it.
 const KEYS_PER_GHOST: usize = 4;
-const GHOSTS_MIN: usize = 64;
+const GHOSTS_MIN: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// What is kept of a key, and its weight in bytes.
 pub struct Slot<T> {
@@ -23,13 +25,35 @@ pub struct Slot<T> {
     pub bytes: usize,
 }
 
+/// Keys are hashes already.
+#[derive(Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Lru<T> = LruCache<u64, T, BuildHasherDefault<AsItIs>>;
+
 pub struct Segmented<T> {
-    probation: LruCache<Arc<str>, Slot<T>>,
-    protected: LruCache<Arc<str>, Slot<T>>,
+    probation: Lru<Slot<T>>,
+    protected: Lru<Slot<T>>,
     protected_bytes: usize,
     bytes: usize,
     budget: usize,
-    ghosts: LruCache<u64, ()>,
+    ghosts: Lru<()>,
     /// The most that each of the three has held: their tables never shrink.
     most: [usize; 3],
 }
@@ -37,19 +61,19 @@ pub struct Segmented<T> {
 impl<T> Segmented<T> {
     pub fn new(budget: usize) -> Self {
         Self {
-            probation: LruCache::unbounded(),
-            protected: LruCache::unbounded(),
+            probation: Lru::unbounded_with_hasher(BuildHasherDefault::default()),
+            protected: Lru::unbounded_with_hasher(BuildHasherDefault::default()),
             protected_bytes: 0,
             bytes: 0,
             budget,
-            ghosts: LruCache::new(NonZeroUsize::new(GHOSTS_MIN).unwrap_or(NonZeroUsize::MIN)),
+            ghosts: Lru::with_hasher(GHOSTS_MIN, BuildHasherDefault::default()),
             most: [0; 3],
         }
     }
 
-    /// Bytes that a key of so many takes here, besides what its value takes.
-    pub fn key_bytes(length: usize) -> usize {
-        weight::list_node::<Arc<str>, Slot<T>>() + weight::shared(length)
+    /// Bytes that a key takes here, besides what its value takes.
+    pub fn key_bytes() -> usize {
+        weight::list_node::<u64, Slot<T>>()
     }
 
     /// Bytes of the tables, and of what is remembered of keys that were let go.
@@ -76,14 +100,20 @@ impl<T> Segmented<T> {
     }
 
     /// A use: protects the key.
-    pub fn get(&mut self, key: &str) -> Option<&T> {
-        if let Some((key, slot)) = self.probation.pop_entry(key) {
+    pub fn get(&mut self, key: u64) -> Option<&T> {
+        if let Some(slot) = self.probation.pop(&key) {
             self.protect(key, slot);
         }
-        self.protected.get(key).map(|slot| &slot.value)
+        self.protected.get(&key).map(|slot| &slot.value)
     }
 
-    fn protect(&mut self, key: Arc<str>, slot: Slot<T>) {
+    /// Without using it.
+    pub fn peek(&self, key: u64) -> Option<&T> {
+        let slot = self.protected.peek(&key).or_else(|| self.probation.peek(&key));
+        slot.map(|slot| &slot.value)
+    }
+
+    fn protect(&mut self, key: u64, slot: Slot<T>) {
         self.protected_bytes += slot.bytes;
         self.protected.put(key, slot);
         while self.protected_bytes > self.budget / 100 * PROTECTED_PERCENT
@@ -96,9 +126,9 @@ impl<T> Segmented<T> {
     }
 
     /// Keeps a value for a key that is not there.
-    pub fn put(&mut self, key: Arc<str>, hash: u64, slot: Slot<T>) {
+    pub fn put(&mut self, key: u64, slot: Slot<T>) {
         self.bytes += slot.bytes;
-        if self.ghosts.pop(&hash).is_some() {
+        if self.ghosts.pop(&key).is_some() {
             self.protect(key, slot);
         } else {
             self.probation.put(key, slot);
@@ -106,11 +136,10 @@ impl<T> Segmented<T> {
     }
 
     /// Changes a value in its place; the key is neither used nor moved.
-    pub fn change<R>(&mut self, key: &str, change: impl FnOnce(&mut Slot<T>) -> R) -> Option<R> {
-        let is_protected = self.protected.contains(key);
-        let slot =
-            if is_protected { self.protected.peek_mut(key) } else { self.probation.peek_mut(key) };
-        let slot = slot?;
+    pub fn change<R>(&mut self, key: u64, change: impl FnOnce(&mut Slot<T>) -> R) -> Option<R> {
+        let is_protected = self.protected.contains(&key);
+        let of = if is_protected { &mut self.protected } else { &mut self.probation };
+        let slot = of.peek_mut(&key)?;
         let before = slot.bytes;
         let changed = change(slot);
         let after = slot.bytes;
@@ -121,19 +150,19 @@ impl<T> Segmented<T> {
         Some(changed)
     }
 
-    pub fn remove(&mut self, key: &str) -> Option<T> {
-        if let Some(slot) = self.probation.pop(key) {
+    pub fn remove(&mut self, key: u64) -> Option<T> {
+        if let Some(slot) = self.probation.pop(&key) {
             self.bytes -= slot.bytes;
             return Some(slot.value);
         }
-        let slot = self.protected.pop(key)?;
+        let slot = self.protected.pop(&key)?;
         self.bytes -= slot.bytes;
         self.protected_bytes -= slot.bytes;
         Some(slot.value)
     }
 
-    /// Lets one go when there is more than the budget; `hash` names keys in the memory.
-    pub fn evict(&mut self, hash: impl FnOnce(&str) -> u64) -> Option<(Arc<str>, T)> {
+    /// Lets one go when there is more than the budget.
+    pub fn evict(&mut self) -> Option<(u64, T)> {
         if self.bytes <= self.budget {
             return None;
         }
@@ -146,14 +175,14 @@ impl<T> Segmented<T> {
             (key, slot)
         };
         self.bytes -= slot.bytes;
-        let ghosts = (self.count() / KEYS_PER_GHOST).max(GHOSTS_MIN);
-        self.ghosts.resize(NonZeroUsize::new(ghosts).unwrap_or(NonZeroUsize::MIN));
-        self.ghosts.put(hash(&key), ());
+        let ghosts = NonZeroUsize::new(self.count() / KEYS_PER_GHOST);
+        self.ghosts.resize(ghosts.unwrap_or(GHOSTS_MIN).max(GHOSTS_MIN));
+        self.ghosts.put(key, ());
         Some((key, slot.value))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &T)> {
-        self.probation.iter().chain(self.protected.iter()).map(|(key, slot)| (key, &slot.value))
+    pub fn keys(&self) -> impl Iterator<Item = u64> {
+        self.probation.iter().chain(self.protected.iter()).map(|(key, _)| *key)
     }
 }
 
@@ -172,12 +201,12 @@ mod tests {
 
         /// Asks for a key and keeps it when it is not there; whether it was.
         fn ask(&mut self, key: &str) -> bool {
+            let key = self.1.hash_one(key);
             if self.0.get(key).is_some() {
                 return true;
             }
-            let hash = |key: &str| self.1.hash_one(key);
-            self.0.put(key.into(), hash(key), Slot { value: (), bytes: 1 });
-            while self.0.evict(hash).is_some() {}
+            self.0.put(key, Slot { value: (), bytes: 1 });
+            while self.0.evict().is_some() {}
             assert!(self.0.bytes() <= self.0.budget && self.0.bytes() == self.0.count());
             false
         }

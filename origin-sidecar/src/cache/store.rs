@@ -29,13 +29,20 @@ const UNCACHEABLE_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// How long a key counts as uncacheable, in milliseconds: an app that starts to send
 /// Cache-Control is believed within this time.
 const UNCACHEABLE_MS: u64 = 10_000;
-type Variants = Vec<Arc<Stored>>;
+
+/// The answers of a key.
+struct Kept {
+    /// Compared on each use: hashes are keyed and 64 bits long, but not unique.
+    key: Box<str>,
+    variants: Vec<Arc<Stored>>,
+}
 
 struct Shard {
-    entries: Segmented<Variants>,
-    /// By URL and in the order in which they came. A tree: it grows by and by, where a table would
-    /// take twice its memory at once.
-    keys: BTreeMap<(u64, u64), Arc<str>>,
+    /// By hash of the key.
+    entries: Segmented<Kept>,
+    /// The same hashes, by URL and in the order in which they came. A tree: it grows by and by, where
+    /// a table would take twice its memory at once.
+    keys: BTreeMap<(u64, u64), u64>,
     /// Keys that have come.
     came: u64,
     /// Bytes of the tables.
@@ -59,30 +66,37 @@ impl Shard {
         self.entries.bytes() + self.tables
     }
 
-    fn keys_of(&self, url: u64) -> impl DoubleEndedIterator<Item = (&(u64, u64), &Arc<str>)> {
+    fn keys_of(&self, url: u64) -> impl DoubleEndedIterator<Item = (&(u64, u64), &u64)> {
         self.keys.range((url, 0)..=(url, u64::MAX))
     }
 
-    /// Keeps an answer under a new key; the oldest of too many makes room.
+    /// Keeps an answer under a new key; the oldest of too many makes room, and one of the same hash.
     fn put(&mut self, key: &str, hash: u64, stored: Arc<Stored>) {
-        let (name, url): (Arc<str>, _) = (key.into(), stored.url);
-        let mut slot = Slot { value: vec![stored], bytes: 0 };
-        slot.bytes = weigh(key, &slot.value);
-        self.entries.put(Arc::clone(&name), hash, slot);
+        let url = stored.url;
+        self.remove(hash);
+        let kept = Kept { key: key.into(), variants: vec![stored] };
+        self.entries.put(hash, Slot { bytes: weigh(&kept.key, &kept.variants), value: kept });
         // With this key there may be one too many.
         let oldest = self.keys_of(url).nth_back(KEYS_PER_URL_MAX - 1);
         if let Some(place) = oldest.map(|(place, _)| *place)
-            && let Some(key) = self.keys.remove(&place)
+            && let Some(hash) = self.keys.remove(&place)
         {
-            self.entries.remove(&key);
+            self.entries.remove(hash);
         }
-        self.keys.insert((url, self.came), name);
+        self.keys.insert((url, self.came), hash);
         self.came += 1;
     }
 
+    fn remove(&mut self, hash: u64) {
+        let removed = self.entries.remove(hash);
+        if let Some(stored) = removed.as_ref().and_then(|kept| kept.variants.first()) {
+            self.forget(stored.url, hash);
+        }
+    }
+
     /// Forgets a key that is no more among the entries.
-    fn forget(&mut self, url: u64, key: &str) {
-        let found = self.keys_of(url).find(|(_, own)| ***own == *key).map(|(place, _)| *place);
+    fn forget(&mut self, url: u64, hash: u64) {
+        let found = self.keys_of(url).find(|(_, own)| **own == hash).map(|(place, _)| *place);
         if let Some(place) = found {
             self.keys.remove(&place);
         }
@@ -97,20 +111,19 @@ impl Shard {
     }
 
     /// All of a URL, or all that there are.
-    fn keys(&self, target: &Target) -> Vec<Arc<str>> {
+    fn keys(&self, target: &Target) -> Vec<u64> {
         match target {
-            Target::Url(url) => self.keys_of(*url).map(|(_, key)| Arc::clone(key)).collect(),
-            Target::Tag(_) | Target::All => {
-                self.entries.iter().map(|(key, _)| Arc::clone(key)).collect()
-            }
+            Target::Url(url) => self.keys_of(*url).map(|(_, hash)| *hash).collect(),
+            Target::Tag(_) | Target::All => self.entries.keys().collect(),
         }
     }
 }
 
 /// What a key and its answers take, its place among the keys of its URL included.
-fn weigh(key: &str, variants: &Variants) -> usize {
-    let blocks = Segmented::<Variants>::key_bytes(key.len())
-        + weight::tree_entry::<(u64, u64), Arc<str>>()
+fn weigh(key: &str, variants: &Vec<Arc<Stored>>) -> usize {
+    let blocks = Segmented::<Kept>::key_bytes()
+        + weight::block(key.len())
+        + weight::tree_entry::<(u64, u64), u64>()
         + weight::list(variants)
         + variants.iter().map(|stored| stored.blocks()).sum::<usize>();
     let mapped: usize = variants.iter().map(|stored| stored.mapped()).sum();
@@ -169,9 +182,11 @@ impl Store {
 
     /// The variant that fits the request.
     pub fn look_up(&self, plan: &Plan<'_>, head: &Head<'_>) -> Found {
+        let hash = self.hasher.hash_one(plan.key.as_str());
         let mut shard = self.shard(self.url(&plan.url));
-        let Some(variants) = shard.entries.get(&plan.key) else { return Found::Miss(Miss::Uri) };
-        match variants.iter().find(|stored| fits(&stored.entry, head)) {
+        let kept = shard.entries.get(hash).filter(|kept| *kept.key == *plan.key);
+        let Some(kept) = kept else { return Found::Miss(Miss::Uri) };
+        match kept.variants.iter().find(|stored| fits(&stored.entry, head)) {
             Some(stored) => Found::Answer(Arc::clone(stored)),
             None => Found::Miss(Miss::Vary),
         }
@@ -198,13 +213,15 @@ impl Store {
         }
         let hash = self.hasher.hash_one(key);
         shard.uncacheable.pop(&hash);
-        let add = |slot: &mut Slot<Variants>| {
-            slot.value.retain(|own| own.entry.vary != stored.entry.vary);
-            slot.value.insert(0, Arc::clone(&stored));
-            slot.value.truncate(VARIANTS_MAX);
-            slot.bytes = weigh(key, &slot.value);
-        };
-        if shard.entries.change(key, add).is_none() {
+        if shard.entries.peek(hash).is_some_and(|kept| *kept.key == *key) {
+            shard.entries.change(hash, |slot| {
+                let variants = &mut slot.value.variants;
+                variants.retain(|own| own.entry.vary != stored.entry.vary);
+                variants.insert(0, stored);
+                variants.truncate(VARIANTS_MAX);
+                slot.bytes = weigh(key, variants);
+            });
+        } else {
             shard.put(key, hash, stored);
         }
         let let_go = self.make_room(&mut shard);
@@ -216,16 +233,16 @@ impl Store {
     }
 
     /// Takes out what is over the budget, of which the tables take a part.
-    fn make_room(&self, shard: &mut Shard) -> Vec<Variants> {
+    fn make_room(&self, shard: &mut Shard) -> Vec<Kept> {
         let mut let_go = Vec::new();
         shard.tables = shard.entries.table_bytes();
         shard.entries.set_budget(self.shard_budget.saturating_sub(shard.tables));
-        while let Some((key, variants)) = shard.entries.evict(|key| self.hasher.hash_one(key)) {
-            if let Some(url) = variants.first().map(|stored| stored.url) {
-                shard.forget(url, &key);
+        while let Some((hash, kept)) = shard.entries.evict() {
+            if let Some(url) = kept.variants.first().map(|stored| stored.url) {
+                shard.forget(url, hash);
             }
             self.metrics.cache.evictions.inc();
-            let_go.push(variants);
+            let_go.push(kept);
         }
         let_go
     }
@@ -248,26 +265,27 @@ impl Store {
     fn purge_in(&self, shard: &mut Shard, target: &Target, how: Purge) -> usize {
         let before = shard.bytes();
         let mut count = 0;
-        for key in shard.keys(target) {
-            let purged = shard.entries.change(&key, |slot| {
-                let first = slot.value.first().map(|stored| stored.url);
-                let found = slot.value.iter().filter(|stored| target.is(stored)).count();
+        for hash in shard.keys(target) {
+            let purged = shard.entries.change(hash, |slot| {
+                let Kept { key, variants } = &mut slot.value;
+                let first = variants.first().map(|stored| stored.url);
+                let found = variants.iter().filter(|stored| target.is(stored)).count();
                 match how {
-                    Purge::Hard => slot.value.retain(|stored| !target.is(stored)),
+                    Purge::Hard => variants.retain(|stored| !target.is(stored)),
                     Purge::Soft { now } => {
-                        for stored in slot.value.iter_mut().filter(|stored| target.is(stored)) {
+                        for stored in variants.iter_mut().filter(|stored| target.is(stored)) {
                             Arc::make_mut(stored).entry.expire(now);
                         }
                     }
                 }
-                slot.bytes = weigh(&key, &slot.value);
-                (found, first.filter(|_| slot.value.is_empty()))
+                slot.bytes = weigh(key, variants);
+                (found, first.filter(|_| variants.is_empty()))
             });
             let Some((found, emptied)) = purged else { continue };
             count += found;
             if let Some(url) = emptied {
-                shard.entries.remove(&key);
-                shard.forget(url, &key);
+                shard.entries.remove(hash);
+                shard.forget(url, hash);
             }
         }
         shard.shrink(self.shard_budget);

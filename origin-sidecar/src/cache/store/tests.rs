@@ -140,6 +140,19 @@ fn a_soft_purge_makes_stale_and_keeps_the_stale_windows() {
 }
 
 #[test]
+fn of_two_keys_with_one_hash_the_later_is_kept() {
+    let world = world(4 * MIB);
+    world.keep("/a", &[]);
+    let stored = world.find("/a").expect("kept");
+    let mut shard = Shard::new(MIB);
+    shard.put("one", 7, Arc::clone(&stored));
+    shard.put("other", 7, stored);
+    let kept = shard.entries.peek(7).expect("kept");
+    assert_eq!((&*kept.key, kept.variants.len()), ("other", 1));
+    assert_eq!((shard.entries.count(), shard.keys.len()), (1, 1));
+}
+
+#[test]
 fn memory_is_given_back_when_everything_is_purged() {
     let world = world(4 * MIB);
     (0..100).for_each(|number| world.keep(&format!("/{number}"), &[]));
