@@ -3,10 +3,11 @@
 
 use crate::message::Lines;
 use arbitrary::{Result, Unstructured};
+use rules::Fields;
 use rules::head::joined;
-use rules::hygiene::{self, FieldsMut, Rebuilt, Sender};
+use rules::hygiene::{self, AsSent, FieldsMut, Rebuilt, Sender};
 
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 22] = [
     "connection",
     "connection",
     "upgrade",
@@ -17,6 +18,8 @@ const NAMES: [&str; 20] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
     "x-forwarded-proto",
     "x-forwarded-prefix",
     "x-real-ip",
@@ -105,6 +108,12 @@ fn hold(drawn: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
+fn values(fields: &dyn Fields, name: &str) -> Vec<Vec<u8>> {
+    let mut values = Vec::new();
+    fields.each(name, &mut |value| values.push(value.to_vec()));
+    values
+}
+
 fn is_ready(asked: &Lines, mut fields: Lines, sender: &Sender<'_>) {
     let before = fields.clone();
     hygiene::before_sending(&mut fields, sender);
@@ -113,6 +122,10 @@ fn is_ready(asked: &Lines, mut fields: Lines, sender: &Sender<'_>) {
             !hygiene::is_hop_by_hop(name) && name != "forwarded",
             "{name} was left of {asked:?}"
         );
+    }
+    let as_sent = AsSent { fields: &before, sender: *sender };
+    for name in NAMES {
+        assert_eq!(values(&as_sent, name), values(&fields, name), "{name} of {before:?}");
     }
     let lines = |name| fields.0.iter().filter(|(own, _)| own == name).count();
     assert_eq!(lines("x-forwarded-for"), 1, "{asked:?}");

@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
+use http1::block::Block;
 use http1::chunked::{Decoder, Piece};
-use http1::framing::{self, Framing};
+use http1::framing::{Framing, Stated, has_no_body};
 use http1::head::{self, Progress};
 use http1::{Refusal, encode};
 
@@ -76,7 +77,7 @@ pub fn request(data: &[u8]) {
     assert_eq!((end, &head.method, &head.target), (same, &again.method, &again.target));
     assert_eq!(head.headers, again.headers);
     is_strict(data, end);
-    is_framed_once(&head.headers, framing::of_request(head.version, &head.headers));
+    is_framed_once(&head.headers, Stated::of(&head.headers).of_request(head.version));
     // What we would send on is read as what was meant.
     let target = head.target.path_and_query().map_or("/", |target| target.as_str());
     let mut sent = encode::request(&head.method, target, &head.headers);
@@ -92,10 +93,17 @@ pub fn response(data: &[u8]) {
     let Some((at_once, pieces)) = in_two(data, head::response) else { return };
     let (Ok(Some((head, end))), pieces) = (at_once, pieces) else { return };
     let Ok(Some((again, same))) = pieces else { panic!("refused when it comes in two pieces") };
-    assert_eq!((end, head.status, &head.headers), (same, again.status, &again.headers));
+    let headers = head.fields.headers().expect("what was parsed is a field");
+    assert_eq!((end, head.status), (same, again.status));
+    assert_eq!(Ok(&headers), again.fields.headers().as_ref());
     is_strict(data, end);
-    let framing = framing::of_response(&Method::GET, head.status, head.version, &head.headers);
-    is_framed_once(&head.headers, framing);
+    let stated = Stated::read(head.fields.iter());
+    is_framed_once(&headers, stated.of_response(&Method::GET, head.status, head.version));
+    // What is passed on as it came says the same.
+    if !has_no_body(head.status) {
+        let passed = Block::passed(head.status, &head.fields, |_| false);
+        assert_eq!(passed.headers(), headers);
+    }
 }
 
 /// The data and the trailers, and how many bytes were left; or why not.

@@ -1,14 +1,15 @@
-//! Header fields as they are sent, encoded once for many answers.
+//! Header fields as they are sent: encoded once for many answers, or passed on as they came.
 
-use crate::encode;
+use crate::received::Received;
 use crate::server::is_ours;
+use crate::{encode, framing};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 const LINE_END: &[u8] = b"\r\n";
 const AFTER_NAME: &[u8] = b": ";
 
-/// What a stored answer's head is but for its first line and what each serving adds.
+/// What the head of an answer is but for its first line and what is added as it is sent.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// `name: value CR LF` for each.
@@ -18,12 +19,20 @@ pub struct Block {
     pub(crate) has_date: bool,
 }
 
+/// Fields that are there as bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoded<'a> {
+    pub block: &'a Block,
+    /// Lines of this one answer, each with its end.
+    pub added: &'a str,
+}
+
 impl Block {
     /// Without the fields of a connection, which are each connection's own.
     pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
         let mut lines = Vec::new();
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
-            encode::field(&mut lines, name.as_str(), value.as_bytes());
+            encode::field(&mut lines, name.as_ref(), value.as_bytes());
         }
         Self {
             // In memory of its own size: it is kept for long.
@@ -31,6 +40,28 @@ impl Block {
             length: encode::stated(headers),
             has_date: headers.contains_key(header::DATE),
         }
+    }
+
+    /// Of an answer that is passed on, whose length is known to be one. Without what is dropped, by its
+    /// name in any case: the fields of a connection must be among that.
+    pub fn passed(
+        status: StatusCode,
+        fields: &Received,
+        is_dropped: impl Fn(&[u8]) -> bool,
+    ) -> Self {
+        let (mut length, mut has_date) = (None, false);
+        let mut lines = Vec::with_capacity(fields.head_bytes());
+        for (name, value) in fields.iter().filter(|(name, _)| !is_dropped(name)) {
+            if name.eq_ignore_ascii_case(b"content-length") {
+                if framing::has_no_body(status) && status != StatusCode::NOT_MODIFIED {
+                    continue;
+                }
+                length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+            }
+            has_date |= name.eq_ignore_ascii_case(b"date");
+            encode::field(&mut lines, name, value);
+        }
+        Self { lines: lines.into(), length, has_date }
     }
 
     pub fn lines(&self) -> &[u8] {

@@ -1,13 +1,14 @@
 //! The client's end of a connection: one request, its interim answers, its answer.
 
 use crate::conn::{Conn, Error};
-use crate::framing::{self, Framing};
+use crate::framing::{Framing, Stated};
 use crate::head::{self, ResponseHead};
 use crate::pool::Pool;
+use crate::received::Received;
 use crate::server::Exchange;
 use crate::stream::{Stream, Upgraded};
 use crate::writer::{Coding, Writer};
-use crate::{Refusal, encode};
+use crate::{Refusal, encode, lines};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -45,6 +46,27 @@ pub struct Outgoing<'a, B> {
     pub body: B,
 }
 
+/// An answer whose body is still to be read.
+pub struct Answer<B> {
+    pub status: StatusCode,
+    pub fields: Received,
+    pub body: Incoming<B>,
+}
+
+impl<B> Answer<B> {
+    /// With its fields taken apart.
+    ///
+    /// # Errors
+    /// When one of them is no field of HTTP.
+    pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered> {
+        let headers = self.fields.headers().map_err(refused)?;
+        let mut response = Response::new(self.body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub struct Unanswered {
@@ -63,10 +85,10 @@ pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     outgoing: Outgoing<'_, B>,
     exchange: Option<&Exchange>,
     home: &Arc<Pool>,
-) -> Result<Response<Incoming<B>>, Unanswered> {
+) -> Result<Answer<B>, Unanswered> {
     // What would end the line early would be a request of its own.
     if outgoing.target.is_empty() || !outgoing.target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Unanswered { error: Refusal::Target.into(), is_silent: false });
+        return Err(refused(Refusal::Target));
     }
     let mut call = Call::begin(connection, outgoing);
     let method = call.method.clone();
@@ -76,15 +98,18 @@ pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             // A `100 Continue` was for us; the client has its own.
             if let Some(exchange) = exchange.filter(|_| head.status != StatusCode::CONTINUE) {
-                exchange.interim(head.status, &head.headers).await;
+                let headers = head.fields.headers().map_err(refused)?;
+                exchange.interim(head.status, &headers).await;
             }
             continue;
         }
-        return call
-            .answered(head, &method, home)
-            .map_err(|refusal| Unanswered { error: refusal.into(), is_silent: false });
+        return call.answered(head, &method, home).map_err(refused);
     }
-    Err(Unanswered { error: Refusal::StartLine.into(), is_silent: false })
+    Err(refused(Refusal::StartLine))
+}
+
+fn refused(refusal: Refusal) -> Unanswered {
+    Unanswered { error: refusal.into(), is_silent: false }
 }
 
 /// A request on its way.
@@ -103,7 +128,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         let Outgoing { method, target, headers, body } = outgoing;
         let mut head = encode::request(method, target, headers);
         let coding = match body.size_hint().exact() {
-            _ if headers.contains_key(header::CONTENT_LENGTH) => {
+            _ if lines::has(headers, &header::CONTENT_LENGTH) => {
                 encode::stated(headers).map_or(Coding::None, Coding::Length)
             }
             Some(0) if is_without_body(method) => Coding::None,
@@ -112,7 +137,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
                 Coding::Length(bytes)
             }
             None => {
-                encode::field(&mut head, "transfer-encoding", b"chunked");
+                encode::field(&mut head, b"transfer-encoding", b"chunked");
                 Coding::Chunked
             }
         };
@@ -166,10 +191,11 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         head: ResponseHead,
         asked: &Method,
         home: &Arc<Pool>,
-    ) -> Result<Response<Incoming<B>>, Refusal> {
+    ) -> Result<Answer<B>, Refusal> {
         let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        let framing = framing::of_response(asked, head.status, head.version, &head.headers)?;
-        let is_kept = framing::is_kept(head.version, &head.headers)
+        let stated = Stated::read(head.fields.iter());
+        let framing = stated.of_response(asked, head.status, head.version)?;
+        let is_kept = stated.is_kept(head.version)
             && framing != Framing::UntilClose
             && self.broken.is_none()
             && !is_switching;
@@ -179,17 +205,12 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             Framing::Length(bytes) => Some(bytes),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let home = is_kept
-            .then(|| Home { pool: Arc::clone(home), kept_for: framing::kept_for(&head.headers) });
+        let home = is_kept.then(|| Home { pool: Arc::clone(home), kept_for: stated.kept_for() });
         let mut body = Incoming { call: Some(self), home, left };
         if framing == Framing::None && !is_switching {
             body.finish();
         }
-        let mut response = Response::new(body);
-        *response.status_mut() = head.status;
-        *response.version_mut() = head.version;
-        *response.headers_mut() = head.headers;
-        Ok(response)
+        Ok(Answer { status: head.status, fields: head.fields, body })
     }
 }
 

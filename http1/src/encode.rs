@@ -1,5 +1,6 @@
 //! Heads and chunks as bytes.
 
+use crate::lines;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use std::io::Write;
 use std::time::SystemTime;
@@ -45,12 +46,12 @@ pub fn request(method: &Method, target: &str, headers: &HeaderMap) -> Vec<u8> {
 
 pub fn fields(head: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
-        field(head, name.as_str(), value.as_bytes());
+        field(head, name.as_ref(), value.as_bytes());
     }
 }
 
-pub fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
-    head.extend_from_slice(name.as_bytes());
+pub fn field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    head.extend_from_slice(name);
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");
@@ -63,12 +64,12 @@ pub fn content_length(head: &mut Vec<u8>, length: u64) {
 
 /// The length that the fields tell.
 pub fn stated(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    lines::first(headers, &header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Every answer has a date (RFC 9110 section 6.6.1).
 pub fn date(head: &mut Vec<u8>, headers: &HeaderMap) {
-    if !headers.contains_key(header::DATE) {
+    if !lines::has(headers, &header::DATE) {
         let now = httpdate::HttpDate::from(SystemTime::now());
         let _ = write!(head, "date: {now}\r\n");
     }

@@ -1,8 +1,9 @@
 //! Request and response heads.
 
 use crate::Refusal;
+use crate::received::Received;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
 /// Bytes of a head, its first line included: what nginx takes in all (four buffers of 8 KiB).
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -12,8 +13,6 @@ pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 pub const FIELDS_MAX: usize = 100;
 /// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
 const LEADING_LINES_MAX: usize = 2;
-/// Fields that a proxy adds, for which the map has room from the start.
-const FIELDS_ADDED: usize = 6;
 
 #[derive(Debug)]
 pub struct RequestHead {
@@ -27,7 +26,7 @@ pub struct RequestHead {
 pub struct ResponseHead {
     pub status: StatusCode,
     pub version: Version,
-    pub headers: HeaderMap,
+    pub fields: Received,
 }
 
 /// How far a head that is not complete yet was looked through, so that no byte is looked at twice.
@@ -65,7 +64,7 @@ pub fn request(
     let target = head.slice_ref(target.as_bytes());
     let target = Uri::from_maybe_shared(target).map_err(|_| Refusal::Target)?;
     let version = version(parsed.version)?;
-    let headers = fields(&head, parsed.headers)?;
+    let headers = Received::new(head.clone(), parsed.headers).headers()?;
     Ok(Some(RequestHead { method, target, version, headers }))
 }
 
@@ -88,8 +87,8 @@ pub fn response(
     let code = parsed.code.ok_or(Refusal::StartLine)?;
     let status = StatusCode::from_u16(code).map_err(|_| Refusal::StartLine)?;
     let version = version(parsed.version)?;
-    let headers = fields(&head, parsed.headers)?;
-    Ok(Some(ResponseHead { status, version, headers }))
+    let fields = Received::new(head.clone(), parsed.headers);
+    Ok(Some(ResponseHead { status, version, fields }))
 }
 
 /// Takes the fields after the last chunk, up to and with their empty line.
@@ -106,7 +105,8 @@ pub fn trailers(
     let mut parsed = [httparse::EMPTY_HEADER; FIELDS_MAX];
     match httparse::parse_headers(&lines, &mut parsed) {
         Ok(httparse::Status::Complete((_, parsed))) => {
-            fields(&lines, parsed).map(Some).map_err(|_| Refusal::Trailer)
+            let trailers = Received::new(lines.clone(), parsed).headers();
+            trailers.map(Some).map_err(|_| Refusal::Trailer)
         }
         _ => Err(Refusal::Trailer),
     }
@@ -180,16 +180,4 @@ fn version(minor: Option<u8>) -> Result<Version, Refusal> {
         Some(1) => Ok(Version::HTTP_11),
         _ => Err(Refusal::Version),
     }
-}
-
-/// Values share the head's memory.
-fn fields(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
-    let mut headers = HeaderMap::with_capacity(lines.len() + FIELDS_ADDED);
-    for line in lines {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Refusal::Field)?;
-        let value = head.slice_ref(line.value.trim_ascii());
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Refusal::Field)?;
-        headers.append(name, value);
-    }
-    Ok(headers)
 }

@@ -3,9 +3,11 @@
 //! Pure, without I/O:
 //! - [`refusal`]: everything that is wrong with a message, by name
 //! - [`head`]: request and response heads
+//! - [`received`]: a head's fields as they came
 //! - [`framing`]: where a body ends
 //! - [`chunked`]: the chunked coding
 //! - [`encode`]: heads and chunks as bytes
+//! - [`lines`]: looking for a field
 //! - [`block`]: a head's fields, encoded once for many answers
 //! - [`pace`]: how long a slow peer is waited for
 //!
@@ -22,8 +24,10 @@ mod conn;
 pub mod encode;
 pub mod framing;
 pub mod head;
+pub mod lines;
 pub mod pace;
 pub mod pool;
+pub mod received;
 pub mod refusal;
 pub mod server;
 pub mod stream;

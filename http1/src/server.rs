@@ -8,13 +8,14 @@ mod watch;
 pub(crate) use answer::is_ours;
 pub use incoming::{Exchange, Incoming};
 
-use crate::block::Block;
+use crate::block::Encoded;
 use crate::conn::{Conn, Error, Patience};
+use crate::framing::Stated;
 use crate::head::{self, RequestHead};
 use crate::refusal::Refusal;
 use crate::stream::{Stream, Upgraded};
 use crate::writer::Sink;
-use crate::{encode, framing};
+use crate::{encode, lines};
 use answer::Asked;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version, header};
@@ -56,7 +57,7 @@ pub trait Service: Sync {
 
     /// Fields that the answer has besides those of its head: they come before them, and its length
     /// is among these or those.
-    fn block(_body: &Self::Body) -> Option<&Block> {
+    fn encoded(_body: &Self::Body) -> Option<Encoded<'_>> {
         None
     }
 
@@ -190,12 +191,13 @@ async fn exchange<S: Service>(
     service: &S,
     head: RequestHead,
 ) -> Result<bool, Error> {
-    let mut asked = Asked::new(&head.method, head.version, &head.headers);
-    let framing = match framing::of_request(head.version, &head.headers) {
+    let stated = Stated::of(&head.headers);
+    let mut asked = Asked::new(&head.method, head.version, &stated);
+    let framing = match stated.of_request(head.version) {
         Ok(framing) => framing,
         Err(refusal) => return refuse(conn, service, refusal).await.map(|_| false),
     };
-    let expects = head.headers.get(header::EXPECT);
+    let expects = lines::first(&head.headers, &header::EXPECT);
     let expects = expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let message = {
         let mut conn = lock(conn);

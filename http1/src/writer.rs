@@ -6,7 +6,7 @@ use crate::stream::Stream;
 use bytes::Bytes;
 use http_body::Body;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
@@ -50,6 +50,8 @@ pub(crate) struct Writer<B> {
     /// Bytes that were taken from the body and not written yet are none of the peer's doing.
     pub patience: Option<Patience>,
     pub written: u64,
+    /// The head has waited for its body.
+    has_yielded: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
@@ -64,6 +66,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
             end: b"",
             patience: None,
             written: 0,
+            has_yielded: false,
         }
     }
 
@@ -75,6 +78,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
     ) -> Poll<Result<(), Error>> {
         loop {
             let is_waiting = self.gather(context)?;
+            if is_waiting && self.written == 0 && !std::mem::replace(&mut self.has_yielded, true) {
+                return yielded(context);
+            }
             if !self.has_written() {
                 ready!(sink.with(|stream| self.poll_write(context, stream)))?;
             }
@@ -196,4 +202,10 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         self.large = self.large.slice(of_large..);
         self.end = self.end.get(written - of_small - of_large..).unwrap_or_default();
     }
+}
+
+/// Once round all that is to be done: what follows a head is mostly on its way, and a write that takes
+/// both saves the other one, which wakes the peer for nothing.
+fn yielded(context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pin!(tokio::task::yield_now()).poll(context).map(Ok)
 }

@@ -42,7 +42,7 @@ impl Upstream {
         self.server.write_all(answer).await.expect("room");
         let headers = HeaderMap::new();
         let outgoing = Outgoing { method: &method, target: "/", headers: &headers, body: body("") };
-        send(connection, outgoing, None, &self.pool).await
+        send(connection, outgoing, None, &self.pool).await?.into_response()
     }
 }
 

@@ -8,9 +8,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http1::Patience;
-use http1::block::Block;
+use http1::block::{Block, Encoded};
 use http1::stream::Upgraded;
 use hyper::body::Incoming;
+use rules::head::push_number;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,12 +20,13 @@ use std::task::{Context, Poll, ready};
 pub enum Body {
     Empty,
     Full(Option<Bytes>),
-    /// A stored answer's fields as they are sent, and what is still to be sent of its body.
-    Stored(Arc<Stored>, Option<Bytes>),
+    Served(Box<Served>),
     /// A client's, over HTTP/1.1.
     Client(http1::server::Incoming),
     /// An upstream's, over HTTP/1.1.
     Upstream(Box<http1::client::Incoming<Self>>),
+    /// The same, with the fields that came before it.
+    Passed(Box<Passed>),
     /// Over HTTP/2, and of the admin port and the webhook's.
     Incoming(Incoming),
     /// In a mutex that is never locked: it lets a reference to the body cross an await.
@@ -39,6 +41,41 @@ pub enum Body {
     Placed(Box<Body>, Place),
 }
 
+/// Room for what is usually added to a stored answer.
+const ADDED_BYTES_USUAL: usize = 96;
+
+/// A stored answer as it is sent.
+pub struct Served {
+    pub stored: Arc<Stored>,
+    /// What is still to be sent of its body.
+    pub body: Option<Bytes>,
+    /// The lines that this serving adds; `Cache-Status` is the last one.
+    pub added: String,
+}
+
+impl Served {
+    pub fn new(stored: Arc<Stored>, body: Option<Bytes>, age: u64, member: &str) -> Self {
+        let mut added = String::with_capacity(ADDED_BYTES_USUAL);
+        added.push_str("age: ");
+        push_number(&mut added, age);
+        for part in ["\r\ncache-status: ", member, "\r\n"] {
+            added.push_str(part);
+        }
+        Self { stored, body, added }
+    }
+
+    /// The value of `Cache-Status`.
+    pub fn status(&self) -> Option<&str> {
+        self.added.trim_end().rsplit_once(": ").map(|(_, member)| member)
+    }
+}
+
+/// An upstream's answer that nobody needs to take apart.
+pub struct Passed {
+    pub fields: Block,
+    pub body: http1::client::Incoming<Body>,
+}
+
 impl Body {
     pub fn boxed(body: UnsyncBoxBody<Bytes, io::Error>) -> Self {
         Self::Boxed(Mutex::new(body))
@@ -50,9 +87,11 @@ impl Body {
     }
 
     /// Fields that the answer has besides those of its head.
-    pub fn block(&self) -> Option<&Block> {
+    pub fn encoded(&self) -> Option<Encoded<'_>> {
         match self {
-            Self::Stored(stored, _) => Some(&stored.fields),
+            Self::Served(own) => Some(Encoded { block: &own.stored.fields, added: &own.added }),
+            Self::Passed(own) => Some(Encoded { block: &own.fields, added: "" }),
+            Self::Counted(body, _) | Self::Placed(body, _) => body.encoded(),
             _ => None,
         }
     }
@@ -60,7 +99,7 @@ impl Body {
     /// Keeps the guard until a streamed body has ended; what is in memory needs none.
     pub fn counted(self, in_flight: InFlight) -> Self {
         match self {
-            Self::Empty | Self::Full(_) | Self::Stored(..) => self,
+            Self::Empty | Self::Full(_) | Self::Served(_) => self,
             streamed => Self::Counted(Box::new(streamed), in_flight),
         }
     }
@@ -106,11 +145,11 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) | Self::Stored(_, bytes) => {
-                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-            }
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Served(own) => Poll::Ready(own.body.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Client(body) => passed(body, context),
             Self::Upstream(body) => passed(body.as_mut(), context),
+            Self::Passed(own) => passed(&mut own.body, context),
             Self::Incoming(body) => passed(body, context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
@@ -137,9 +176,11 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(bytes) | Self::Stored(_, bytes) => bytes.is_none(),
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Served(own) => own.body.is_none(),
             Self::Client(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Passed(own) => own.body.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
@@ -153,11 +194,11 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) | Self::Stored(_, bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
-            }
+            Self::Full(bytes) => exactly(bytes.as_ref()),
+            Self::Served(own) => exactly(own.body.as_ref()),
             Self::Client(body) => body.size_hint(),
             Self::Upstream(body) => body.size_hint(),
+            Self::Passed(own) => own.body.size_hint(),
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
@@ -172,6 +213,10 @@ impl HttpBody for Body {
             }
         }
     }
+}
+
+fn exactly(bytes: Option<&Bytes>) -> SizeHint {
+    SizeHint::with_exact(bytes.map_or(0, Bytes::len) as u64)
 }
 
 type Polled<E> = Poll<Option<Result<Frame<Bytes>, E>>>;

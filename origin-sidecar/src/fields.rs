@@ -1,6 +1,7 @@
 //! Our header map as `rules` reads and changes it, and blocks of addresses.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http1::received::Received;
 use rules::hygiene::{FieldsMut, Rebuilt};
 use std::net::IpAddr;
 
@@ -19,9 +20,22 @@ impl rules::Fields for View<'_> {
     }
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static(Rebuilt::For.name());
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static(Rebuilt::Host.name());
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(Rebuilt::Proto.name());
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static(Rebuilt::For.name());
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static(Rebuilt::Host.name());
+pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(Rebuilt::Proto.name());
+
+/// Fields as they came.
+pub struct AsReceived<'a>(pub &'a Received);
+
+impl rules::Fields for AsReceived<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for (own, value) in self.0.iter() {
+            if own.eq_ignore_ascii_case(name.as_bytes()) {
+                visit(value);
+            }
+        }
+    }
+}
 
 /// The map as what `rules` changes.
 pub struct Map<'a>(pub &'a mut HeaderMap);
@@ -45,11 +59,11 @@ impl FieldsMut for Map<'_> {
     fn set(&mut self, field: Rebuilt, value: &str) {
         // By a name that is known to be one: to find that out each time costs more than the rest.
         let name = match field {
-            Rebuilt::For => X_FORWARDED_FOR,
-            Rebuilt::Host => X_FORWARDED_HOST,
-            Rebuilt::Proto => X_FORWARDED_PROTO,
+            Rebuilt::For => X_FORWARDED_FOR.clone(),
+            Rebuilt::Host => X_FORWARDED_HOST.clone(),
+            Rebuilt::Proto => X_FORWARDED_PROTO.clone(),
         };
-        if let Ok(value) = HeaderValue::from_str(value) {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             self.0.insert(name, value);
         }
     }

@@ -6,7 +6,7 @@ use crate::body::Body;
 use crate::https::{self, HttpsClient};
 use crate::proxy::forward::Failure;
 use crate::telemetry::{Ended, Span};
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::{Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use prometheus::IntCounterVec;
 use serde_json::{Value, json};
@@ -71,15 +71,14 @@ impl Exporter {
     }
 
     pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
-        let none = HeaderMap::new();
-        let (status, headers, refusal) = match sent {
-            Ok(response) => (response.status().as_u16(), response.headers(), None),
+        let (status, refusal) = match sent {
+            Ok(response) => (response.status().as_u16(), None),
             Err(failure) => {
-                let refusal = (failure.problem, failure.detail.clone());
-                (failure.problem.status(), &none, Some(refusal))
+                (failure.problem.status(), Some((failure.problem, failure.detail.clone())))
             }
         };
-        let ended = Ended { route, status, headers, refusal: refusal.as_ref() };
+        let response = sent.as_ref().ok();
+        let ended = Ended { route, status, response, refusal: refusal.as_ref() };
         self.enqueue(encoded(span, &ended, Kind::Consumer));
     }
 

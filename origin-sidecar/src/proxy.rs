@@ -2,6 +2,7 @@
 
 mod cache_fields;
 pub mod cached;
+pub mod clean;
 pub mod destination;
 mod fetched;
 pub mod forward;

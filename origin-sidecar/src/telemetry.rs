@@ -4,6 +4,7 @@ use crate::body::Body;
 use crate::proxy::forward::Failure;
 use crate::settings::Common;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http1::lines;
 use rules::Problem;
 use rules::trace::Context;
 use std::collections::hash_map::RandomState;
@@ -11,8 +12,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What is told of requests and executions, and to whom.
 #[derive(Default)]
@@ -51,7 +52,7 @@ pub struct Place {
 pub struct Ended<'a> {
     pub route: &'a str,
     pub status: u16,
-    pub headers: &'a HeaderMap,
+    pub response: Option<&'a Response<Body>>,
     pub refusal: Option<&'a (Problem, String)>,
 }
 
@@ -87,7 +88,7 @@ impl Telemetry {
 
     /// Goes on with the trace that the fields name, or begins one.
     pub fn enter(&self, headers: &HeaderMap, method: &Method, now: u64) -> Span {
-        let mut lines = headers.get_all(TRACEPARENT).iter();
+        let mut lines = lines::of(headers, &TRACEPARENT);
         let caller = match (lines.next(), lines.next()) {
             (Some(line), None) => Some(line.clone()),
             _ => None,
@@ -143,10 +144,10 @@ impl Span {
         let Place { own, parent } = self.place();
         if parent.is_none() {
             // Of a trace that was not understood, nothing is known.
-            headers.remove(TRACESTATE);
+            lines::take(headers, &TRACESTATE);
         }
-        if let Ok(value) = HeaderValue::try_from(own.to_string()) {
-            headers.insert(TRACEPARENT, value);
+        if let Ok(value) = HeaderValue::from_bytes(&own.value()) {
+            headers.insert(TRACEPARENT.clone(), value);
         }
     }
 
@@ -168,8 +169,14 @@ impl Span {
 impl Ended<'_> {
     /// What the cache did: `hit; ttl=3`.
     pub fn cache(&self) -> Option<&str> {
-        let lines = self.headers.get_all("cache-status");
-        let last = lines.iter().next_back()?.to_str().ok()?;
+        let response = self.response?;
+        let last = match response.body() {
+            Body::Served(own) => own.status()?,
+            _ => {
+                let lines = response.headers().get_all("cache-status");
+                lines.iter().next_back()?.to_str().ok()?
+            }
+        };
         last.strip_prefix("spillway-sidecar; ")
     }
 }

@@ -70,7 +70,8 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     let Some(route) = rules.route(found.index) else {
         return of(None, Action::Refuse(Problem::Internal));
     };
-    let shard = match edge_shard(rules, route, head, query, &found.parameters) {
+    let parameters = found.parameters_for(route, &target.path);
+    let shard = match edge_shard(rules, route, head, query, &parameters) {
         Ok(step) => step,
         Err(problem) => return of(Some(route), Action::Refuse(problem)),
     };
@@ -80,7 +81,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         tier: Tier::Edge,
         head,
         target: &target,
-        parameters: &found.parameters,
+        parameters: &parameters,
         shard: shard.resolved(),
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };

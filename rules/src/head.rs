@@ -104,10 +104,12 @@ pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
 }
 
 /// Writes a number. Not `write!`, whose machinery costs more than all of a short text.
-pub(crate) fn push_number(text: &mut String, mut number: u64) {
+pub fn push_number(text: &mut String, mut number: u64) {
     let digit = |number: u64| char::from(b'0' + (number % 10) as u8);
     if number < 100 {
-        text.extend((number > 9).then(|| digit(number / 10)));
+        if number > 9 {
+            text.push(digit(number / 10));
+        }
         return text.push(digit(number));
     }
     let mut digits = [b'0'; 20];

@@ -54,9 +54,20 @@ impl Rebuilt {
             Self::Proto => "x-forwarded-proto",
         }
     }
+
+    fn by_name(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix("x-forwarded-")?;
+        match rest {
+            "for" => Some(Self::For),
+            "host" => Some(Self::Host),
+            "proto" => Some(Self::Proto),
+            _ => None,
+        }
+    }
 }
 
 /// Who sent a request, for the app.
+#[derive(Clone, Copy)]
 pub struct Sender<'a> {
     /// As `X-Forwarded-For` has it.
     pub address: &'a str,
@@ -85,11 +96,7 @@ pub fn on_arrival(method: &str, fields: &mut dyn FieldsMut) -> bool {
 /// What must happen before a request is sent on: `X-Forwarded-*` of a trusted peer are continued,
 /// anyone else's replaced.
 pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
-    fields.remove_where(&|name| {
-        is_hop_by_hop(name)
-            || name == "forwarded"
-            || (!sender.is_trusted && matches!(name, "x-forwarded-port" | "x-real-ip"))
-    });
+    fields.remove_where(&|name| is_removed(name, sender.is_trusted));
     if sender.is_trusted {
         let chain = continued(fields, sender.address);
         fields.set(Rebuilt::For, &chain);
@@ -97,14 +104,55 @@ pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
     }
     fields.set(Rebuilt::For, sender.address);
     fields.set(Rebuilt::Host, sender.host);
-    fields.set(Rebuilt::Proto, if sender.is_tls { "https" } else { "http" });
+    fields.set(Rebuilt::Proto, scheme(sender.is_tls));
+}
+
+/// The fields as [`before_sending`] would leave them, without the work: for what is decided about a
+/// request that may never be sent.
+pub struct AsSent<'a> {
+    pub fields: &'a dyn Fields,
+    pub sender: Sender<'a>,
+}
+
+impl Fields for AsSent<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        let Sender { address, host, is_tls, is_trusted } = self.sender;
+        if is_removed(name, is_trusted) {
+            return;
+        }
+        match Rebuilt::by_name(name) {
+            Some(Rebuilt::For) if is_trusted => visit(continued(self.fields, address).as_bytes()),
+            Some(Rebuilt::For) => visit(address.as_bytes()),
+            Some(Rebuilt::Host) if !is_trusted => visit(host.as_bytes()),
+            Some(Rebuilt::Proto) if !is_trusted => visit(scheme(is_tls).as_bytes()),
+            _ => self.fields.each(name, visit),
+        }
+    }
+}
+
+/// Whether a field is of this connection, or of a peer that is not believed.
+fn is_removed(name: &str, is_trusted: bool) -> bool {
+    is_hop_by_hop(name)
+        || name == "forwarded"
+        || (!is_trusted && matches!(name, "x-forwarded-port" | "x-real-ip"))
+}
+
+fn scheme(is_tls: bool) -> &'static str {
+    if is_tls { "https" } else { "http" }
 }
 
 /// Removes what belongs to one connection, and what its `Connection` names. Of an answer this must
 /// happen before it is stored: a stored `Connection: close` would close every hit's connection.
 pub fn remove_hop_by_hop(fields: &mut dyn FieldsMut) {
     let named = named_by_connection(fields);
-    fields.remove_where(&|name| is_hop_by_hop(name) || named.iter().any(|own| own == name));
+    fields.remove_where(&|name| is_of_connection(name.as_bytes(), &named));
+}
+
+/// Whether a field belongs to one connection, whose `Connection` names what [`named_by_connection`]
+/// says. In any case.
+pub fn is_of_connection(name: &[u8], named: &[String]) -> bool {
+    let is = |own: &str| own.as_bytes().eq_ignore_ascii_case(name);
+    HOP_BY_HOP.into_iter().any(is) || named.iter().any(|own| is(own))
 }
 
 pub fn is_hop_by_hop(name: &str) -> bool {

@@ -92,18 +92,29 @@ impl Template {
         matches!(self.segments.last(), Some(Segment::Rest(_)))
     }
 
-    /// Values of the parameters when the path (normal form) matches.
-    fn captures(&self, path: &str) -> Option<Vec<(String, String)>> {
+    /// Whether the path (normal form) matches, and every parameter's value is text.
+    fn matches(&self, path: &str) -> bool {
+        let is_text = |_: &str, value: &str| {
+            (!value.contains('%') || path::decode(value).is_some()).then_some(())
+        };
+        self.capture(path, is_text).is_some()
+    }
+
+    /// Tells `found` of each parameter and its encoded value, until it says no; `None` also when the
+    /// path (normal form) does not match.
+    fn capture<'a>(
+        &'a self,
+        path: &'a str,
+        mut found: impl FnMut(&'a str, &'a str) -> Option<()>,
+    ) -> Option<()> {
         let path = path.strip_prefix('/')?;
         let mut rest = Some(path.strip_suffix('/').unwrap_or(path));
         if rest == Some("") {
             rest = None;
         }
-        let mut found = Vec::new();
         for segment in &self.segments {
             if let Segment::Rest(name) = segment {
-                found.push((name.clone(), path::decode(rest.unwrap_or_default())?));
-                return Some(found);
+                return found(name, rest.unwrap_or_default());
             }
             let (own, others) = match rest?.split_once('/') {
                 Some((own, others)) => (own, Some(others)),
@@ -112,7 +123,7 @@ impl Template {
             segment.capture(own, &mut found)?;
             rest = others;
         }
-        rest.is_none().then_some(found)
+        rest.is_none().then_some(())
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -181,20 +192,22 @@ impl Segment {
         }
     }
 
-    fn capture(&self, text: &str, found: &mut Vec<(String, String)>) -> Option<()> {
+    fn capture<'a>(
+        &'a self,
+        text: &'a str,
+        found: &mut impl FnMut(&'a str, &'a str) -> Option<()>,
+    ) -> Option<()> {
         match self {
             Self::Literal(own) => (own == text).then_some(()),
             Self::Suffix { name, suffix } => {
                 let value = text.strip_suffix(suffix.as_str()).filter(|value| !value.is_empty())?;
-                found.push((name.clone(), path::decode(value)?));
-                Some(())
+                found(name, value)
             }
             Self::Parameter(name) => {
                 if text.is_empty() {
                     return None;
                 }
-                found.push((name.clone(), path::decode(text)?));
-                Some(())
+                found(name, text)
             }
             Self::Rest(_) => None,
         }
@@ -263,11 +276,30 @@ pub struct Router {
     leaves: Vec<Vec<Candidate>>,
 }
 
-/// The route of a request and its path parameters (decoded).
-#[derive(Debug)]
-pub struct Found {
+/// The route of a request.
+pub struct Found<'r> {
     pub index: usize,
-    pub parameters: Vec<(String, String)>,
+    template: &'r Template,
+}
+
+impl Found<'_> {
+    /// The path's parameters, decoded.
+    pub fn parameters(&self, path: &str) -> Vec<(String, String)> {
+        let mut parameters = Vec::new();
+        let keep = |name: &str, value: &str| {
+            parameters.push((name.to_owned(), path::decode(value)?));
+            Some(())
+        };
+        // It matched, or this would not have been found.
+        let _ = self.template.capture(path, keep);
+        parameters
+    }
+
+    /// The same, if the rules of the route read any: most do not.
+    pub fn parameters_for(&self, route: &Route, path: &str) -> Vec<(String, String)> {
+        let has_tags = route.cache.as_ref().is_some_and(|rule| !rule.tags.is_empty());
+        if has_tags || route.shard.is_some() { self.parameters(path) } else { Vec::new() }
+    }
 }
 
 impl Router {
@@ -319,7 +351,7 @@ impl Router {
         head: &Head<'_>,
         path: &str,
         query: Option<&str>,
-    ) -> Option<Found> {
+    ) -> Option<Found<'_>> {
         self.walk(routes, head, path, query, &mut |_, _| {})
     }
 
@@ -331,17 +363,18 @@ impl Router {
         path: &str,
         query: Option<&str>,
         miss: &mut dyn FnMut(usize, Miss),
-    ) -> Option<Found> {
+    ) -> Option<Found<'_>> {
         let bare = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
         let leaf = self.exact.at(bare).or_else(|_| self.rest.at(bare)).ok()?;
         for candidate in self.leaves.get(*leaf.value)? {
             let Some(route) = routes.get(candidate.route) else { continue };
-            let Some(parameters) = candidate.template.captures(path) else {
+            let template = &candidate.template;
+            if !template.matches(path) {
                 miss(candidate.route, Miss::Path);
                 continue;
-            };
-            match misses(&route.matches, &candidate.template, head, path, query) {
-                None => return Some(Found { index: candidate.route, parameters }),
+            }
+            match misses(&route.matches, template, head, path, query) {
+                None => return Some(Found { index: candidate.route, template }),
                 Some(reason) => miss(candidate.route, reason),
             }
         }

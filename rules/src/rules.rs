@@ -116,7 +116,7 @@ impl Rules {
     pub fn parameters(&self, head: &crate::Head<'_>, path: &str) -> Vec<(String, String)> {
         let query = head.target.split_once('?').map(|(_, query)| query);
         let found = self.router.find(&self.document.routes, head, path, query);
-        found.map_or_else(Vec::new, |found| found.parameters)
+        found.map_or_else(Vec::new, |found| found.parameters(path))
     }
 
     pub fn route_by_name(&self, name: &str) -> Option<&Route> {

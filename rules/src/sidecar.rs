@@ -7,6 +7,7 @@ use crate::head::Head;
 use crate::offload;
 use crate::path::{self, Target};
 use crate::problem::Problem;
+use crate::route::Found;
 use crate::rules::Rules;
 use crate::shard;
 
@@ -35,9 +36,6 @@ pub enum Action<'r> {
 pub struct Proceed<'r> {
     /// Path and query to send on: the normal form when a route matched.
     pub target: String,
-    /// Path and query in their normal form.
-    pub normal: Target,
-    pub parameters: Vec<(String, String)>,
     pub shard: shard::Step,
     pub offload: offload::Decision,
     pub cache: Result<Plan<'r>, Bypass>,
@@ -73,7 +71,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     match found {
         Some(found) => routed(rules, head, target, found),
         None if rules.document.unmatched == Unmatched::Refuse => refuse(None, Problem::NoRoute),
-        None => pass(None, head.target.to_owned(), target, Bypass::NoRule),
+        None => pass(None, head.target.to_owned(), Bypass::NoRule),
     }
 }
 
@@ -94,15 +92,11 @@ fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<D
     Some(Decision { route, action, observed: Vec::new() })
 }
 
-fn routed<'r>(
-    rules: &'r Rules,
-    head: &Head<'_>,
-    target: Target,
-    found: crate::route::Found,
-) -> Decision<'r> {
+fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_>) -> Decision<'r> {
     let Some(route) = rules.route(found.index) else { return refuse(None, Problem::Internal) };
     let mut observed = Vec::new();
-    let shard = match sharded(rules, route, head, &target, &found.parameters) {
+    let parameters = found.parameters_for(route, &target.path);
+    let shard = match sharded(rules, route, head, &target, &parameters) {
         (Mode::On, Ok(step)) => step,
         (Mode::On, Err(problem)) => return refuse(Some(route), problem),
         (_, Ok(shard::Step::None)) => shard::Step::None,
@@ -124,7 +118,7 @@ fn routed<'r>(
         tier: Tier::Sidecar,
         head,
         target: &target,
-        parameters: &found.parameters,
+        parameters: &parameters,
         shard: shard.resolved(),
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
@@ -139,8 +133,7 @@ fn routed<'r>(
         |_| Target::join(&target.path, target.query.as_deref()),
         |plan| plan.target.clone(),
     );
-    let parameters = found.parameters;
-    let proceed = Proceed { target: sent, normal: target, parameters, shard, offload, cache };
+    let proceed = Proceed { target: sent, shard, offload, cache };
     Decision { route: Some(route), action: Action::Proceed(Box::new(proceed)), observed }
 }
 
@@ -172,11 +165,9 @@ fn refuse(route: Option<&Route>, problem: Problem) -> Decision<'_> {
     Decision { route, action: Action::Refuse(problem), observed: Vec::new() }
 }
 
-fn pass<'r>(route: Option<&'r Route>, sent: String, normal: Target, why: Bypass) -> Decision<'r> {
+fn pass(route: Option<&Route>, sent: String, why: Bypass) -> Decision<'_> {
     let proceed = Proceed {
         target: sent,
-        normal,
-        parameters: Vec::new(),
         shard: shard::Step::None,
         offload: offload::Decision::Inline(offload::Inline::NoRule),
         cache: Err(why),
@@ -195,8 +186,7 @@ pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     let route = found.and_then(|found| rules.route(found.index));
     match route {
         Some(route) if route.ambiguous_path == AmbiguousPath::Bypass && route.shard.is_none() => {
-            let normal = Target { path: path.to_owned(), query: query.map(str::to_owned) };
-            pass(Some(route), head.target.to_owned(), normal, Bypass::AmbiguousPath)
+            pass(Some(route), head.target.to_owned(), Bypass::AmbiguousPath)
         }
         route => refuse(route, Problem::PathAmbiguous),
     }

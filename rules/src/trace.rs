@@ -33,25 +33,32 @@ impl Context {
     }
 }
 
-impl std::fmt::Display for Context {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Context {
+    /// As a field's value.
+    pub fn value(&self) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         let [_, _, _, rest @ ..] = &mut text;
         let (trace, rest) = rest.split_at_mut(32);
         let (span, flags) = rest.split_at_mut(18);
-        write_hex(trace, self.trace);
-        write_hex(span.get_mut(1..17).unwrap_or_default(), self.span.into());
-        write_hex(flags, self.is_sampled.into());
-        out.write_str(str::from_utf8(&text).unwrap_or_default())
+        write_hex(trace, &self.trace.to_be_bytes());
+        write_hex(span.get_mut(1..17).unwrap_or_default(), &self.span.to_be_bytes());
+        write_hex(flags, &[self.is_sampled.into()]);
+        text
+    }
+}
+
+impl std::fmt::Display for Context {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(str::from_utf8(&self.value()).unwrap_or_default())
     }
 }
 
 /// Not `{:032x}`, whose machinery costs more than all else that a trace needs of a request.
-fn write_hex(digits: &mut [u8], mut number: u128) {
-    for digit in digits.iter_mut().rev() {
-        let nibble = (number & 0xf) as u8;
-        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        number >>= 4;
+fn write_hex(digits: &mut [u8], bytes: &[u8]) {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let (pairs, _) = digits.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
 }
 

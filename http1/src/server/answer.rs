@@ -1,11 +1,11 @@
 //! How an answer is written: what its framing is, and whether the connection is kept after it.
 
 use super::Service;
-use crate::block::Block;
+use crate::block::Encoded;
 use crate::encode;
-use crate::framing::{self, has_no_body};
+use crate::framing::{Stated, has_no_body};
 use crate::writer::{COPY_BYTES_MAX, Coding, Writer};
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header};
+use http::{HeaderName, Method, Response, StatusCode, Version, header};
 use http_body::Body;
 
 /// What of the request matters to the answer's form.
@@ -17,8 +17,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub fn new(method: &Method, version: Version, headers: &HeaderMap) -> Self {
-        let is_kept = framing::is_kept(version, headers);
+    pub fn new(method: &Method, version: Version, stated: &Stated<'_>) -> Self {
+        let is_kept = stated.is_kept(version);
         Self { version, is_head: method == Method::HEAD, is_kept }
     }
 }
@@ -35,8 +35,8 @@ pub(super) fn begin<S: Service>(
         encode::end(&mut head);
         return (Writer::new(head, Coding::None, body), false);
     }
-    let block = S::block(&body);
-    let stated = block.map_or_else(|| encode::stated(headers), |block| block.length);
+    let encoded = S::encoded(&body);
+    let stated = encoded.map_or_else(|| encode::stated(headers), |own| own.block.length);
     let coding = if asked.is_head || has_no_body(parts.status) {
         Coding::None
     } else {
@@ -48,23 +48,26 @@ pub(super) fn begin<S: Service>(
     };
     let is_kept = asked.is_kept
         && coding != Coding::UntilClose
-        && framing::is_kept(Version::HTTP_11, headers);
-    let mut head = encode::with_room(parts.status, room(block, coding));
-    head.extend_from_slice(block.map_or(b"", Block::lines));
+        && Stated::of(headers).is_kept(Version::HTTP_11);
+    let mut head = encode::with_room(parts.status, room(encoded, coding));
+    if let Some(Encoded { block, added }) = encoded {
+        head.extend_from_slice(block.lines());
+        head.extend_from_slice(added.as_bytes());
+    }
     for (name, value) in headers {
         if !is_ours(name, parts.status) {
-            encode::field(&mut head, name.as_str(), value.as_bytes());
+            encode::field(&mut head, name.as_ref(), value.as_bytes());
         }
     }
     match coding {
         Coding::Length(bytes) if stated.is_none() => encode::content_length(&mut head, bytes),
-        Coding::Chunked => encode::field(&mut head, "transfer-encoding", b"chunked"),
+        Coding::Chunked => encode::field(&mut head, b"transfer-encoding", b"chunked"),
         _ => {}
     }
     if let Some(option) = encode::connection(asked.version, is_kept) {
-        encode::field(&mut head, "connection", option.as_bytes());
+        encode::field(&mut head, b"connection", option.as_bytes());
     }
-    if !block.is_some_and(|block| block.has_date) {
+    if !encoded.is_some_and(|own| own.block.has_date) {
         encode::date(&mut head, headers);
     }
     encode::end(&mut head);
@@ -72,13 +75,14 @@ pub(super) fn begin<S: Service>(
 }
 
 /// Bytes of a usual head with encoded fields, and a body that is copied behind it.
-fn room(block: Option<&Block>, coding: Coding) -> usize {
+fn room(encoded: Option<Encoded<'_>>, coding: Coding) -> usize {
     let body = match coding {
         Coding::Length(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),
         _ => 0,
     };
     let body = if body <= COPY_BYTES_MAX { body } else { 0 };
-    encode::HEAD_BYTES_USUAL + block.map_or(0, |block| block.lines().len()) + body
+    let lines = encoded.map_or(0, |own| own.block.lines().len() + own.added.len());
+    encode::HEAD_BYTES_USUAL + lines + body
 }
 
 /// Fields of this connection, which only its own end can set right; and a length where there is no

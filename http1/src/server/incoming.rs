@@ -101,7 +101,7 @@ impl Exchange {
         }
         let mut head = encode::status_line(status);
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
-            encode::field(&mut head, name.as_str(), value.as_bytes());
+            encode::field(&mut head, name.as_ref(), value.as_bytes());
         }
         encode::end(&mut head);
         let mut sent = 0;

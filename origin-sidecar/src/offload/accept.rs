@@ -9,9 +9,10 @@ use super::{adopt, deliver, keyed, tenant, watch};
 use crate::body::{Body, Collected, collect};
 use crate::fields::View;
 use crate::proxy::Worker;
+use crate::proxy::clean::Clean;
 use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Outgoing};
-use crate::proxy::handle::{self, Clean, Refused};
+use crate::proxy::handle::{self, Refused};
 use crate::queue::Queue;
 use crate::results::{Condition, PutError, Results, StoreError};
 use crate::secrets::Secrets;
@@ -317,6 +318,7 @@ pub(super) fn outgoing(
         body,
         timeout,
         exchange: offered.clean.exchange,
+        may_pass: false,
         route: Some(offered.route.name.clone()),
     })
 }

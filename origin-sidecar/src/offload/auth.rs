@@ -3,8 +3,9 @@
 use super::id::Caller;
 use crate::fields::View;
 use crate::proxy::Worker;
+use crate::proxy::clean::Clean;
 use crate::proxy::forward::{self, Outgoing};
-use crate::proxy::handle::{Clean, Refused, failed};
+use crate::proxy::handle::{Refused, failed};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rules::Problem;
 use rules::document::{Auth, KeySource};
@@ -51,6 +52,7 @@ pub async fn check(worker: &Worker, clean: &Clean, auth: &Auth) -> Result<Allowe
         body: crate::body::Body::Empty,
         timeout: CHECK_TIMEOUT,
         exchange: None,
+        may_pass: false,
         route: None,
     };
     let response = forward::send(worker, outgoing).await.map_err(failed)?;

@@ -127,6 +127,7 @@ async fn to_app(
         body: Body::full(body.clone()),
         timeout: TIMEOUT,
         exchange: None,
+        may_pass: false,
         route: None,
     };
     let answered = forward::send(worker, outgoing).await;

@@ -1,7 +1,7 @@
 //! The answer to a request that became a job.
 
 use crate::body::Body;
-use crate::proxy::handle::Clean;
+use crate::proxy::clean::Clean;
 use crate::reply;
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::document::Offload;

@@ -104,6 +104,7 @@ pub(super) async fn execute(
         body,
         timeout,
         exchange: None,
+        may_pass: false,
         route: None,
     };
     let sent = forward::send(worker, outgoing).await;

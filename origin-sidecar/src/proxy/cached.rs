@@ -1,18 +1,19 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
+use super::clean::Clean;
 use super::fetched::{Fetched, Job, fetch_and_land};
 use super::forward::{self, Outgoing};
-use super::handle::{Clean, Refused, shard_failed};
+use super::handle::{Refused, shard_failed};
 use super::step::Step;
 use super::{Worker, cache_fields};
 use crate::bindings::Upstream;
-use crate::body::Body;
+use crate::body::{Body, Served};
 use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::Found;
 use crate::cache::stored::Stored;
-use crate::fields::View;
 use crate::reply;
 use crate::telemetry::Span;
+use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
@@ -45,16 +46,19 @@ pub fn answer<'a>(
     let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
     match (&stored, lookup) {
         (Some(stored), Some(Lookup::Fresh { ttl, .. })) => {
-            let hit = serve(worker, &clean, way.route, stored, CacheStatus::Hit { ttl });
+            let status = CacheStatus::Hit { ttl };
+            let hit = serve(worker, &clean, way.route, stored, (status, now));
             return Ok(Step::Answered(hit));
         }
         (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
             if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
+                clean.rebuild();
                 way.span.pass_on(&mut clean.headers);
                 let job = job(worker, &clean, &plan, way);
                 tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), Some(flight)));
             }
-            let hit = serve(worker, &clean, way.route, stored, CacheStatus::StaleHit { ttl });
+            let status = CacheStatus::StaleHit { ttl };
+            let hit = serve(worker, &clean, way.route, stored, (status, now));
             return Ok(Step::Answered(hit));
         }
         _ if plan.only_if_cached => {
@@ -64,6 +68,7 @@ pub fn answer<'a>(
         }
         _ => {}
     }
+    clean.rebuild();
     way.span.pass_on(&mut clean.headers);
     Ok(Step::Later(Box::pin(miss(worker, clean, plan, way, stored, reason))))
 }
@@ -84,7 +89,7 @@ async fn miss(
     let flight = match join(worker, &clean, &plan, now).await {
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
-            return Ok(serve(worker, &clean, way.route, &fresh, status));
+            return Ok(serve(worker, &clean, way.route, &fresh, (status, worker.app.clock.now())));
         }
         Turn::Fetch(flight) => flight,
     };
@@ -164,6 +169,7 @@ async fn pass(
 ) -> Result<Response<Body>, Refused> {
     plan.learned = worker.app.varies.of(way.route);
     let is_sharded = clean.headers.contains_key("x-shard");
+    let may_pass = clean.may_pass();
     let outgoing = Outgoing {
         upstream: way.upstream.clone(),
         method: clean.method,
@@ -172,6 +178,7 @@ async fn pass(
         body: Body::Empty,
         timeout: way.timeout,
         exchange: clean.exchange,
+        may_pass,
         route: Some(way.route.to_owned()),
     };
     let sent = forward::send(worker, outgoing).await;
@@ -183,8 +190,7 @@ async fn pass(
 }
 
 fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
-    let view = View(&clean.headers);
-    match worker.app.store.look_up(plan, &clean.inbound.head(&clean.method, &view)) {
+    match clean.decide(|head| worker.app.store.look_up(plan, head)) {
         Found::Answer(stored) => (Some(stored), Miss::Stale),
         Found::Miss(reason) => (None, reason),
     }
@@ -210,26 +216,26 @@ fn finish(
     };
     match (fetched, usable) {
         (Fetched::Stored(stored, Some(304)), _) => {
-            Ok(serve(worker, clean, route, &stored, CacheStatus::Revalidated))
+            Ok(serve(worker, clean, route, &stored, (CacheStatus::Revalidated, now)))
         }
         (Fetched::Stored(stored, _), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
-            Ok(serve(worker, clean, route, &stored, status))
+            Ok(serve(worker, clean, route, &stored, (status, now)))
         }
         (Fetched::NotKept(stored, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
-            Ok(serve(worker, clean, route, &stored, status))
+            Ok(serve(worker, clean, route, &stored, (status, now)))
         }
         (Fetched::Passed(response, _), Some(stored)) => {
             let status = CacheStatus::StaleOnError {
                 ttl: past(&stored, now),
                 status: Some(response.status().as_u16()),
             };
-            Ok(serve(worker, clean, route, &stored, status))
+            Ok(serve(worker, clean, route, &stored, (status, now)))
         }
         (Fetched::Failed(_), Some(stored)) => {
             let status = CacheStatus::StaleOnError { ttl: past(&stored, now), status: None };
-            Ok(serve(worker, clean, route, &stored, status))
+            Ok(serve(worker, clean, route, &stored, (status, now)))
         }
         (Fetched::Passed(mut response, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
@@ -261,15 +267,18 @@ fn serve(
     clean: &Clean,
     route: &str,
     stored: &Arc<Stored>,
-    status: CacheStatus,
+    (status, now): (CacheStatus, u64),
 ) -> Response<Body> {
     count(worker, route, status);
     let length = stored.body.len() as u64;
-    let view = View(&clean.headers);
-    let head = clean.inbound.head(&clean.method, &view);
-    let is_ok = stored.status == 200;
-    let selected = if is_ok { select(&head, &stored.entry, length) } else { Selected::Full };
+    let selected = match stored.status {
+        200 => clean.decide(|head| select(head, &stored.entry, length)),
+        _ => Selected::Full,
+    };
+    let age = stored.entry.age(now) / 1000;
+    let member = status.member(Tier::Sidecar);
     let mut response = match selected {
+        Selected::Full if clean.may_pass() => return encoded(clean, stored, age, &member),
         Selected::Full => full(clean, stored),
         Selected::NotModified => bare(304, stored),
         Selected::Part { from, to } => {
@@ -288,27 +297,34 @@ fn serve(
         }
     };
     let headers = response.headers_mut();
-    let age = stored.entry.age(worker.app.clock.now()) / 1000;
     headers.insert(header::AGE, HeaderValue::from(age));
-    reply::add_cache_status(headers, status.member(Tier::Sidecar));
+    reply::add_cache_status(headers, member);
     response
 }
 
-/// The whole answer. Its fields go out as they were encoded when it was stored, unless they have to
-/// be fields: for HTTP/2, and where what pages of other origins may read depends on them.
-fn full(clean: &Clean, stored: &Arc<Stored>) -> Response<Body> {
-    let body = (clean.method != Method::HEAD).then(|| stored.body.clone());
-    let is_encoded = clean.exchange.is_some() && !clean.headers.contains_key(header::ORIGIN);
-    let mut response = Response::new(match body {
-        body if is_encoded => Body::Stored(Arc::clone(stored), body),
-        Some(body) => Body::full(body),
-        None => Body::Empty,
-    });
-    *response.status_mut() = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
-    if !is_encoded {
-        *response.headers_mut() = stored.fields.headers();
-    }
+/// The whole answer, with its fields as they were encoded when it was stored.
+fn encoded(clean: &Clean, stored: &Arc<Stored>, age: u64, member: &str) -> Response<Body> {
+    let body = whole(clean, stored);
+    let served = Served::new(Arc::clone(stored), body, age, member);
+    let mut response = Response::new(Body::Served(Box::new(served)));
+    *response.status_mut() = status_of(stored);
     response
+}
+
+/// The whole answer, with its fields one by one.
+fn full(clean: &Clean, stored: &Stored) -> Response<Body> {
+    let mut response = Response::new(whole(clean, stored).map_or(Body::Empty, Body::full));
+    *response.status_mut() = status_of(stored);
+    *response.headers_mut() = stored.fields.headers();
+    response
+}
+
+fn whole(clean: &Clean, stored: &Stored) -> Option<Bytes> {
+    (clean.method != Method::HEAD).then(|| stored.body.clone())
+}
+
+fn status_of(stored: &Stored) -> StatusCode {
+    StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK)
 }
 
 /// The stored fields but for the length, under another status.

@@ -86,6 +86,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         body: Body::Empty,
         timeout: job.timeout,
         exchange: job.exchange.clone(),
+        may_pass: false,
         route: Some(job.route.clone()),
     };
     forward::send(&job.worker, outgoing).await

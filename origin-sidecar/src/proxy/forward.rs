@@ -4,17 +4,18 @@ use super::Worker;
 use super::health::Health;
 use super::upstreams::{Network, Shared, Upstreams, Way};
 use crate::bindings::Upstream;
-use crate::body::{Body, Collected, collect};
-use crate::fields::Map;
+use crate::body::{Body, Collected, Passed, collect};
+use crate::fields::{AsReceived, Map};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use http1::client::{self, Connection, Unanswered};
+use http1::block::Block;
+use http1::client::{self, Answer, Connection, Unanswered};
+use http1::lines;
 use http1::pool::Pool;
 use http1::server::Exchange;
-use rules::Problem;
-use rules::hygiene::remove_hop_by_hop;
+use rules::{Problem, hygiene};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Outgoing {
     pub timeout: Duration,
     /// To whom interim answers go, if anybody waits.
     pub exchange: Option<Exchange>,
+    /// Nobody looks at the answer's fields: they may go on as they came, encoded.
+    pub may_pass: bool,
     /// Whose limits count; none for what Spillway itself asks, and for jobs, whose number is the
     /// queue's affair.
     pub route: Option<String>,
@@ -80,9 +83,9 @@ pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Bo
 
 async fn unlimited(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
     let (name, timeout) = (Arc::clone(&outgoing.upstream.name), outgoing.timeout);
-    let may_switch = outgoing.headers.contains_key(header::UPGRADE);
+    let may_switch = lines::has(&outgoing.headers, &header::UPGRADE);
     // The client's `Expect` is answered when its body is first read.
-    outgoing.headers.remove(header::EXPECT);
+    lines::take(&mut outgoing.headers, &header::EXPECT);
     let failure = match tokio::time::timeout(timeout, call(worker, outgoing)).await {
         // What follows is no answer, and the client would take it for one.
         Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
@@ -94,7 +97,7 @@ async fn unlimited(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<B
         }
         Ok(Ok(mut response)) => {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                remove_hop_by_hop(&mut Map(response.headers_mut()));
+                hygiene::remove_hop_by_hop(&mut Map(response.headers_mut()));
             }
             return Ok(response);
         }
@@ -118,7 +121,7 @@ async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>,
         Upstreams::Network(network) => network,
         Upstreams::Local(answer) => return answer(request(outgoing)?).await,
     };
-    if !outgoing.headers.contains_key(header::HOST)
+    if !lines::has(&outgoing.headers, &header::HOST)
         && let Ok(host) = HeaderValue::from_str(outgoing.upstream.authority.as_str())
     {
         outgoing.headers.insert(header::HOST, host);
@@ -173,8 +176,22 @@ async fn once(
         headers: &outgoing.headers,
         body: std::mem::replace(&mut outgoing.body, Body::Empty),
     };
-    let response = client::send(connection, request, outgoing.exchange.as_ref(), home).await?;
-    Ok(response.map(|body| Body::Upstream(Box::new(body))))
+    let answer = client::send(connection, request, outgoing.exchange.as_ref(), home).await?;
+    if outgoing.may_pass && answer.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(passed(answer));
+    }
+    Ok(answer.into_response()?.map(|body| Body::Upstream(Box::new(body))))
+}
+
+/// The answer as it came, but for the fields of its connection.
+fn passed(answer: Answer<Body>) -> Response<Body> {
+    let Answer { status, fields, body } = answer;
+    let named = hygiene::named_by_connection(&AsReceived(&fields));
+    let is_dropped = |name: &[u8]| hygiene::is_of_connection(name, &named);
+    let fields = Block::passed(status, &fields, is_dropped);
+    let mut response = Response::new(Body::Passed(Box::new(Passed { fields, body })));
+    *response.status_mut() = status;
+    response
 }
 
 fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {

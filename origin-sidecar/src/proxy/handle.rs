@@ -1,6 +1,7 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
 use super::cached::Way;
+use super::clean::Clean;
 use super::destination::direct;
 use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
 use super::inbound::{Inbound, Peer};
@@ -11,7 +12,8 @@ use crate::fields::{Map, View};
 use crate::offload::accept;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http1::lines;
 use http1::server::Exchange;
 use rules::cache::{Bypass, CacheStatus, Tier};
 use rules::document::Route;
@@ -29,19 +31,6 @@ const RESERVED: &str = "reserved";
 /// A refusal with what was wrong this time.
 pub type Refused = (Problem, String);
 
-/// A request after its hygiene, with the rules it started with.
-pub struct Clean {
-    pub inbound: Inbound,
-    pub method: Method,
-    pub headers: HeaderMap,
-    pub body: Body,
-    pub rules: Arc<Rules>,
-    /// Sent on by another sidecar.
-    pub is_forwarded: bool,
-    /// The way back to the client, where its protocol has one beside the answer.
-    pub exchange: Option<Exchange>,
-}
-
 /// Answers one request. Never fails: what goes wrong becomes a problem answer.
 pub async fn handle(
     worker: &Arc<Worker>,
@@ -56,7 +45,7 @@ pub async fn handle(
     // The one place that says what was asked for, and only to who wants to see everything.
     tracing::debug!(trace = span.id(), method = %span.method, path = request.uri().path(), "asked");
     let mut route = "unmatched";
-    let origin = request.headers().get(header::ORIGIN).and_then(|it| it.to_str().ok());
+    let origin = lines::first(request.headers(), &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
     let sender = Sender { peer, exchange, span: &span };
     let answer = match admit(worker, request, sender, &rules, &mut route) {
@@ -73,8 +62,8 @@ pub async fn handle(
     }
     let status = response.status().as_u16();
     metrics.answered(route, status, span.took());
-    let (headers, refusal) = (response.headers(), refusal.as_ref());
-    telemetry.answered(&span, &Ended { route, status, headers, refusal });
+    let ended = Ended { route, status, response: Some(&response), refusal: refusal.as_ref() };
+    telemetry.answered(&span, &ended);
     // A streamed body is in flight until its end.
     response.map(|body| body.counted(in_flight))
 }
@@ -140,8 +129,8 @@ fn admit<'a>(
         }
         Action::Proceed(proceed) => *proceed,
     };
-    hygiene::before_sending(&mut Map(&mut parts.headers), &inbound.sender());
     if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
+        hygiene::before_sending(&mut Map(&mut parts.headers), &inbound.sender());
         let outgoing = joined(worker, (parts, span), matched, &proceed, is_forwarded)?;
         let exchange = exchange.clone();
         return Ok(Step::Later(Box::pin(async move {
@@ -152,6 +141,7 @@ fn admit<'a>(
         inbound,
         method: parts.method,
         headers: parts.headers,
+        is_rebuilt: false,
         body: limited(body, matched)?,
         rules: Arc::clone(rules),
         is_forwarded,
@@ -249,6 +239,7 @@ fn joined(
         body: Body::Empty,
         timeout: timeout(route),
         exchange: None,
+        may_pass: false,
         route: Some(route.map_or("unmatched", |route| &route.name).to_owned()),
     })
 }
@@ -323,6 +314,7 @@ fn route_on<'a>(
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
         && !matches!(offload, Decision::Inline(_))
     {
+        clean.rebuild();
         span.pass_on(&mut clean.headers);
         return Ok(Step::Later(Box::pin(async move {
             accept::accept(worker, clean, route, target, resolved.as_ref(), offload).await
@@ -336,6 +328,7 @@ fn route_on<'a>(
     match cache {
         Ok(plan) => cached::answer(worker, clean, plan, way),
         Err(why) => {
+            clean.rebuild();
             span.pass_on(&mut clean.headers);
             let sent = past_the_cache(worker, clean, target, way, (why, resolved.is_some()));
             Ok(Step::Later(Box::pin(sent)))
@@ -351,6 +344,7 @@ async fn past_the_cache(
     (why, is_sharded): (Bypass, bool),
 ) -> Result<Response<Body>, Refused> {
     let is_safe = clean.method.is_safe();
+    let may_pass = clean.may_pass();
     let outgoing = Outgoing {
         upstream: way.upstream.clone(),
         method: clean.method,
@@ -359,6 +353,7 @@ async fn past_the_cache(
         body: clean.body,
         timeout: way.timeout,
         exchange: clean.exchange,
+        may_pass,
         route: Some(way.route.to_owned()),
     };
     let sent = forward::send(worker, outgoing).await;

@@ -6,10 +6,11 @@
 
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http1::lines;
 use rules::shard::Resolved;
 
 pub const NAME: &str = "x-shard-hop";
-const HEADER: HeaderName = HeaderName::from_static(NAME);
+static HEADER: HeaderName = HeaderName::from_static(NAME);
 /// Milliseconds a marker is good for: clock differences between nodes plus the way.
 const GOOD_FOR_MS: u64 = 60_000;
 
@@ -20,13 +21,13 @@ pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now
         .sign(Purpose::Hop, &[time.as_bytes(), resolved.map.as_bytes(), resolved.shard.as_bytes()]);
     let value = format!("v1.{time}.{}.{}.{signature}", resolved.map, resolved.shard);
     if let Ok(value) = HeaderValue::from_str(&value) {
-        headers.insert(HEADER, value);
+        headers.insert(HEADER.clone(), value);
     }
 }
 
 /// Takes the marker off; whether it was a valid one.
 pub fn take(headers: &mut HeaderMap, secrets: Option<&Secrets>, now: u64) -> bool {
-    let Some(value) = headers.remove(HEADER) else { return false };
+    let Some(value) = lines::take(headers, &HEADER) else { return false };
     let parts: Vec<&str> = value.to_str().unwrap_or_default().split('.').collect();
     let (Some(secrets), [version, time, map, shard, signature]) = (secrets, parts.as_slice())
     else {
@@ -75,7 +76,7 @@ mod tests {
         };
         let mut headers = marked();
         assert!(take(&mut headers, Some(&ours), 1_030_000));
-        assert!(!headers.contains_key(HEADER));
+        assert!(!headers.contains_key(&HEADER));
         assert!(!take(&mut marked(), Some(&ours), 1_061_000));
         assert!(!take(&mut marked(), Some(&theirs), 1_000_000));
         assert!(!take(&mut marked(), None, 1_000_000));

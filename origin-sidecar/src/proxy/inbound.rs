@@ -3,6 +3,7 @@
 use crate::fields;
 use http::header;
 use http::request::Parts;
+use http1::lines;
 use rules::Problem;
 use rules::hygiene::Sender;
 use std::net::IpAddr;
@@ -46,7 +47,7 @@ impl Inbound {
     /// the authority of an absolute target (RFC 9112 section 3.2).
     pub fn read(request: &Parts, peer: Peer) -> Result<Self, (Problem, &'static str)> {
         let headers = &request.headers;
-        let mut hosts = headers.get_all(header::HOST).iter();
+        let mut hosts = lines::of(headers, &header::HOST);
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => {
                 host.to_str().map_err(|_| (Problem::BadRequest, "Host is not text"))?
@@ -65,7 +66,8 @@ impl Inbound {
         if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
             return Err((Problem::BadRequest, "Host is not a host name"));
         }
-        let proto = headers.get(fields::X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
+        let proto =
+            lines::first(headers, &fields::X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
         let is_secure = match proto {
             Some(proto) if peer.is_trusted => proto == "https",
             _ => peer.is_tls,
@@ -85,7 +87,7 @@ impl Inbound {
     pub fn head<'a>(
         &'a self,
         method: &'a http::Method,
-        fields: &'a fields::View<'a>,
+        fields: &'a dyn rules::Fields,
     ) -> rules::Head<'a> {
         rules::Head {
             method: method.as_str(),

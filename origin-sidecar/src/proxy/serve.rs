@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::reply;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http1::Refusal;
-use http1::block::Block;
+use http1::block::Encoded;
 use http1::server::{self, Exchange, Incoming, Served};
 use http1::stream::Stream;
 use rules::Problem;
@@ -201,8 +201,8 @@ impl Front {
 impl server::Service for Front {
     type Body = Body;
 
-    fn block(body: &Body) -> Option<&Block> {
-        body.block()
+    fn encoded(body: &Body) -> Option<Encoded<'_>> {
+        body.encoded()
     }
 
     async fn answer(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Body> {

@@ -5,13 +5,14 @@ use super::inbound::Inbound;
 use crate::app::App;
 use crate::fields::Cidr;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http1::lines;
 use rules::document::Document;
 use rules::signature::{Invalid, Keys, Member, Nonces, part, verify};
 use rules::{Head, Rules};
 use std::sync::{Mutex, PoisonError};
 
-const INPUT: HeaderName = HeaderName::from_static("signature-input");
-const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+static INPUT: HeaderName = HeaderName::from_static("signature-input");
+static SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
 /// What a proxy needs to know its edge.
 #[derive(Default)]
@@ -58,7 +59,7 @@ pub fn take(headers: &mut HeaderMap) -> Member {
 fn take_from(headers: &mut HeaderMap, name: &HeaderName) -> Option<String> {
     let mut own = None;
     let mut others = Vec::new();
-    for line in headers.get_all(name) {
+    for line in lines::of(headers, name) {
         let Ok(text) = line.to_str() else {
             others.push(line.clone());
             continue;

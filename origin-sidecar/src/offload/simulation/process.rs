@@ -13,7 +13,8 @@ use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
-use crate::proxy::handle::{Clean, Refused};
+use crate::proxy::clean::Clean;
+use crate::proxy::handle::Refused;
 use crate::proxy::inbound::{Inbound, Peer};
 use crate::proxy::upstreams::Upstreams;
 use crate::queue::Queue;
@@ -188,8 +189,16 @@ impl Process {
                 };
                 let offload = proceed.offload;
                 let (rules, is_forwarded) = (Arc::clone(&rules), false);
-                let clean =
-                    Clean { inbound, method, headers, body, rules, is_forwarded, exchange: None };
+                let clean = Clean {
+                    inbound,
+                    method,
+                    headers,
+                    is_rebuilt: true,
+                    body,
+                    rules,
+                    is_forwarded,
+                    exchange: None,
+                };
                 accept::accept(&self.worker, clean, route, proceed.target, None, offload).await
             }
         }

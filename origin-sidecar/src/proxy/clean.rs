@@ -1,0 +1,52 @@
+//! A request that may be answered.
+
+use super::inbound::Inbound;
+use crate::body::Body;
+use crate::fields::{Map, View};
+use http::{HeaderMap, Method, header};
+use http1::lines;
+use http1::server::Exchange;
+use rules::hygiene::{self, AsSent};
+use rules::{Fields, Head, Rules};
+use std::sync::Arc;
+
+/// A request after its hygiene, with the rules it started with.
+pub struct Clean {
+    pub inbound: Inbound,
+    pub method: Method,
+    pub headers: HeaderMap,
+    /// They are as they are sent on. What the cache answers is not.
+    pub is_rebuilt: bool,
+    pub body: Body,
+    pub rules: Arc<Rules>,
+    /// Sent on by another sidecar.
+    pub is_forwarded: bool,
+    /// The way back to the client, where its protocol has one beside the answer.
+    pub exchange: Option<Exchange>,
+}
+
+impl Clean {
+    /// Makes the fields what is sent on.
+    pub fn rebuild(&mut self) {
+        if !self.is_rebuilt {
+            hygiene::before_sending(&mut Map(&mut self.headers), &self.inbound.sender());
+            self.is_rebuilt = true;
+        }
+    }
+
+    /// Whether nobody looks at what fields an answer has: neither HTTP/2, nor a page of another origin,
+    /// nor the cache for what has changed.
+    pub fn may_pass(&self) -> bool {
+        self.exchange.is_some()
+            && self.method.is_safe()
+            && !lines::has(&self.headers, &header::ORIGIN)
+    }
+
+    /// Decides about the request as it is, or would be, sent on.
+    pub fn decide<T>(&self, by: impl FnOnce(&Head<'_>) -> T) -> T {
+        let view = View(&self.headers);
+        let as_sent = AsSent { fields: &view, sender: self.inbound.sender() };
+        let fields: &dyn Fields = if self.is_rebuilt { &view } else { &as_sent };
+        by(&self.inbound.head(&self.method, fields))
+    }
+}
