@@ -1,6 +1,7 @@
 //! `cargo xtask bench offload|cache|proxy|overload`: builds everything as it is released, installs the peers, compares.
 
 use crate::setup::{self, Result};
+use crate::trained;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,32 +46,32 @@ fn skipped(arguments: &[String]) -> Result<Vec<&str>> {
 fn offload() -> Result<()> {
     let root = setup::root();
     let python = setup::python(&root.join(".venv-bench"), &PEERS)?;
-    let built = release(&root, &["origin-sidecar", "tests", "benches"])?;
-    setup::run("compare", &mut compare(&root, &built, &python))
+    let (sidecar, built) = release(&root, &["tests", "benches"])?;
+    setup::run("compare", compare(&root, &built, &python).env("SPILLWAY_BIN", sidecar))
 }
 
 /// Hit ratios first, which need no peer's program, then what the store takes and what a hit costs.
 fn cache(skipped: &[&str]) -> Result<()> {
     let root = setup::root();
-    let built = release(&root, &["origin-sidecar", "benches"])?;
+    let (sidecar, built) = release(&root, &["benches"])?;
     setup::run("hit ratios", &mut Command::new(built.join("bench-cache")))?;
     let [(program, package, variable), ..] = CACHES;
     let mut memory = Command::new("python3");
     memory
         .arg("benches/cache/memory.py")
         .env("BENCH_NGINX", setup::program(&[program], package, variable)?)
-        .env("SPILLWAY_BIN", built.join("spillway"))
+        .env("SPILLWAY_BIN", &sidecar)
         .env("SPILLWAY_LOG", "warn")
         .current_dir(&root);
     setup::run("what the store takes", &mut memory)?;
-    let mut costs = beside_peers(&root, &built, skipped)?;
+    let mut costs = beside_peers(&root, (&sidecar, &built), skipped)?;
     setup::run("what a hit costs", costs.arg("benches/cache/peers.py"))
 }
 
 fn proxy(skipped: &[&str]) -> Result<()> {
     let root = setup::root();
-    let built = release(&root, &["origin-sidecar", "benches"])?;
-    let mut costs = beside_peers(&root, &built, skipped)?;
+    let (sidecar, built) = release(&root, &["benches"])?;
+    let mut costs = beside_peers(&root, (&sidecar, &built), skipped)?;
     costs.args(["benches/proxy/peers.py", "docs/img/bench-proxy.svg"]);
     setup::run("the proxy path beside its peers", &mut costs)
 }
@@ -78,8 +79,9 @@ fn proxy(skipped: &[&str]) -> Result<()> {
 fn overload(skipped: &[&str]) -> Result<()> {
     let root = setup::root();
     let python = setup::python(&root.join(".venv-bench"), &PEERS)?;
-    let built = release(&root, &["origin-sidecar", "benches"])?;
-    let mut overloaded = beside_peers(&root, &built, &[skipped, &["pingora"]].concat())?;
+    let (sidecar, built) = release(&root, &["benches"])?;
+    let skipped = [skipped, &["pingora"]].concat();
+    let mut overloaded = beside_peers(&root, (&sidecar, &built), &skipped)?;
     overloaded
         .arg("benches/overload/peers.py")
         .env("BENCH_PYTHON", python.join("python3"))
@@ -88,7 +90,11 @@ fn overload(skipped: &[&str]) -> Result<()> {
 }
 
 /// Python with the paths of all programs that stand beside the sidecar.
-fn beside_peers(root: &Path, built: &Path, skipped: &[&str]) -> Result<Command> {
+fn beside_peers(
+    root: &Path,
+    (sidecar, built): (&Path, &Path),
+    skipped: &[&str],
+) -> Result<Command> {
     let mut command = Command::new("python3");
     for (program, package, variable) in CACHES {
         let path = setup::program(&[program], package, variable)?;
@@ -104,7 +110,7 @@ fn beside_peers(root: &Path, built: &Path, skipped: &[&str]) -> Result<Command> 
     command
         .env("BENCH_LOAD", built.join("bench-load"))
         .env("BENCH_FLOOR", built.join("bench-floor"))
-        .env("SPILLWAY_BIN", built.join("spillway"))
+        .env("SPILLWAY_BIN", sidecar)
         .env("SPILLWAY_LOG", "warn")
         .current_dir(root);
     Ok(command)
@@ -132,14 +138,15 @@ fn pingora(root: &Path) -> Result<PathBuf> {
     Ok(target.join("release/bench-pingora"))
 }
 
-/// The folder of the programs.
-fn release(root: &Path, packages: &[&str]) -> Result<PathBuf> {
+/// The sidecar as it is released, and the folder of the other programs.
+fn release(root: &Path, packages: &[&str]) -> Result<(PathBuf, PathBuf)> {
+    let sidecar = trained::build(root, &setup::host()?, "release")?;
     for package in packages {
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--release", "--bins", "--package", package]).current_dir(root);
         setup::run(&format!("build {package} as it is released"), &mut cargo)?;
     }
-    Ok(setup::target(root).join("release"))
+    Ok((sidecar, setup::target(root).join("release")))
 }
 
 fn compare(root: &Path, built: &Path, python: &Path) -> Command {
@@ -147,7 +154,6 @@ fn compare(root: &Path, built: &Path, python: &Path) -> Command {
     let mut command = Command::new(built.join("bench-offload"));
     command
         .arg(root.join("docs/img"))
-        .env("SPILLWAY_BIN", built.join("spillway"))
         .env("BENCH_CLOUD", built.join("cloud"))
         .env("BENCH_PYTHON", python)
         // Not /tmp, which may be memory: durable writes are what is compared.

@@ -2,16 +2,16 @@
 //! certificates it trusts and nothing else; an OCI archive is a tar of a tar and three JSON files.
 
 use crate::setup::{self, Result};
-use crate::{archive, sbom};
+use crate::{archive, sbom, trained};
 use std::env::consts::ARCH;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const USAGE: &str = "usage: cargo xtask image [--root-only | --quick]
   --root-only  the files of the image, for a Dockerfile, and no archive
-  --quick      optimised less, for the tests";
+  --quick      optimised less and not trained, for the tests";
+const QUICK: &str = "image-quick";
 /// Whom the program trusts when it calls AWS and webhooks: Mozilla's list, as Debian packs it.
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 
@@ -43,12 +43,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (profile, is_root_only) = match arguments {
         [] => ("image", false),
         [only] if only == "--root-only" => ("image", true),
-        [only] if only == "--quick" => ("image-quick", false),
+        [only] if only == "--quick" => (QUICK, false),
         _ => return Err(USAGE.to_owned()),
     };
     let root = setup::root();
     let target = format!("{ARCH}-unknown-linux-musl");
-    let program = build(&root, &target, profile)?;
+    setup::rust_target(&target)?;
+    let program = match profile {
+        QUICK => trained::compile(&root, &target, profile)?,
+        profile => trained::build(&root, &target, profile)?,
+    };
     let files = folder().join("root");
     fill(&files, &program, &sbom::of(&root, &target)?)?;
     if is_root_only {
@@ -64,20 +68,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         mib(unpacked)
     ));
     Ok(())
-}
-
-fn build(root: &Path, target: &str, profile: &str) -> Result<PathBuf> {
-    let compiler = setup::program(&["musl-gcc"], "musl-tools", "SPILLWAY_MUSL_GCC")?;
-    setup::rust_target(target)?;
-    let mut cargo = Command::new("cargo");
-    cargo
-        .args(["build", "--locked", "--profile", profile, "--package", "origin-sidecar"])
-        .args(["--target", target])
-        // SQLite and ring are C.
-        .env(format!("CC_{}", target.replace('-', "_")), compiler)
-        .current_dir(root);
-    setup::run("the program for the image", &mut cargo)?;
-    Ok(setup::target(root).join(target).join(profile).join("spillway"))
 }
 
 /// The files of the image.

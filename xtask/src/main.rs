@@ -13,6 +13,7 @@ mod image;
 mod sbom;
 mod setup;
 mod suite;
+mod trained;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through

@@ -75,6 +75,29 @@ pub(crate) fn rust_target(target: &str) -> Result<()> {
         .map_err(|why| format!("{why}\nThe Rust toolchain has no standard library for {target}."))
 }
 
+/// The target that this compiler's own programs are for.
+pub(crate) fn host() -> Result<String> {
+    let output = Command::new("rustc").args(["--print", "host-tuple"]).output();
+    let output = output.map_err(|why| format!("rustc: {why}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What reads the profiles that this compiler's programs write, from rustup where it is not there.
+pub(crate) fn profdata() -> Result<PathBuf> {
+    let say = |what: &str| {
+        let output = Command::new("rustc").args(["--print", what]).output();
+        let output = output.map_err(|why| format!("rustc: {why}"))?;
+        Ok::<_, String>(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    };
+    let found = say("target-libdir")?.with_file_name("bin").join("llvm-profdata");
+    if !found.is_file() {
+        let component = ["component", "add", "llvm-tools"];
+        run("rustup component add llvm-tools", Command::new("rustup").args(component))
+            .map_err(|why| format!("{why}\nThe Rust toolchain has no llvm-profdata."))?;
+    }
+    if found.is_file() { Ok(found) } else { Err(format!("{} is missing", found.display())) }
+}
+
 /// `npm ci` where the lock file is newer than what is installed. npm itself runs under any Node:
 /// its complaint that wrangler wants a newer one is about what is just being installed.
 pub(crate) fn npm(folder: &Path) -> Result<()> {

@@ -1,0 +1,65 @@
+//! The sidecar as it is released: compiled twice, between which it works, so that the compiler knows
+//! what it mostly does (profile-guided optimisation). That saves a quarter of the CPU time that is not
+//! the kernel's: docs/performance.md.
+
+use crate::setup::{self, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Rounds of `tests/tests/training.rs`: some 100,000 requests.
+const ROUNDS: &str = "120";
+
+/// Builds it for a target in a profile; the program's path. Compiles for minutes, twice.
+pub(crate) fn build(root: &Path, target: &str, profile: &str) -> Result<PathBuf> {
+    let folder = setup::target(root).join("trained");
+    let program = folder.join(target).join(profile).join("spillway");
+    let (seen, learned) = (folder.join("seen"), folder.join(format!("{target}.profdata")));
+    let cargo = |flag: &str, path: &Path| {
+        let mut cargo = cargo(root, target, profile)?;
+        cargo.env("RUSTFLAGS", format!("-Cprofile-{flag}={}", path.display()));
+        cargo.env("CARGO_TARGET_DIR", &folder);
+        Ok::<_, String>(cargo)
+    };
+    let profdata = setup::profdata()?;
+    setup::run("the sidecar, to be trained", &mut cargo("generate", &seen)?)?;
+    if seen.exists() {
+        fs::remove_dir_all(&seen).map_err(|why| format!("{}: {why}", seen.display()))?;
+    }
+    setup::run("a day of all kinds of requests", &mut train(root, &program))?;
+    let mut merge = Command::new(profdata);
+    merge.args(["merge", "--output"]).args([&learned, &seen]);
+    setup::run("what it was asked for most", &mut merge)?;
+    setup::run("the sidecar, as it is released", &mut cargo("use", &learned)?)?;
+    Ok(program)
+}
+
+/// The same without training.
+pub(crate) fn compile(root: &Path, target: &str, profile: &str) -> Result<PathBuf> {
+    setup::run("the sidecar", &mut cargo(root, target, profile)?)?;
+    Ok(setup::target(root).join(target).join(profile).join("spillway"))
+}
+
+fn cargo(root: &Path, target: &str, profile: &str) -> Result<Command> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--locked", "--profile", profile, "--package", "origin-sidecar"])
+        .args(["--target", target])
+        .current_dir(root);
+    if target.ends_with("musl") {
+        // SQLite and ring are C.
+        let compiler = setup::program(&["musl-gcc"], "musl-tools", "SPILLWAY_MUSL_GCC")?;
+        cargo.env(format!("CC_{}", target.replace('-', "_")), compiler);
+    }
+    Ok(cargo)
+}
+
+fn train(root: &Path, program: &Path) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["test", "--locked", "--quiet", "--package", "tests", "--test", "training"])
+        .env("SPILLWAY_BIN", program)
+        .env("SPILLWAY_ROUNDS", ROUNDS)
+        .current_dir(root);
+    cargo
+}
