@@ -125,25 +125,29 @@ fn skip_empty_lines(read: &mut BytesMut) -> Result<(), Refusal> {
 /// The lines up to and with the first empty one. Each must end in CR LF: parsers differ about
 /// lone LF, so it is refused as soon as it is seen, not when the head would be complete.
 fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, Refusal> {
-    let mut from = progress.0;
-    while let Some(at) = read.get(from..).and_then(|rest| memchr::memchr(b'\n', rest)) {
-        let end = from + at;
-        let line = read.get(from..end).unwrap_or_default();
-        match line {
+    let (seen, mut line_start) = (progress.0, progress.0);
+    let rest = read.get(seen..).unwrap_or_default();
+    let mut last = None;
+    for end in memchr::memchr_iter(b'\n', rest).map(|at| seen + at) {
+        match read.get(line_start..end).unwrap_or_default() {
             [b'\r'] => {
-                *progress = Progress::default();
-                if end >= HEAD_BYTES_MAX {
-                    return Err(Refusal::HeadTooLarge);
-                }
-                return Ok(Some(read.split_to(end + 1).freeze()));
+                last = Some(end);
+                break;
             }
-            [.., b'\r'] => {}
+            [.., b'\r'] => line_start = end + 1,
             _ => return Err(Refusal::LineEnding),
         }
-        from = end + 1;
     }
-    *progress = Progress(from);
-    if read.len() > HEAD_BYTES_MAX { Err(Refusal::HeadTooLarge) } else { Ok(None) }
+    let Some(end) = last else {
+        *progress = Progress(line_start);
+        let is_over = read.len() > HEAD_BYTES_MAX;
+        return if is_over { Err(Refusal::HeadTooLarge) } else { Ok(None) };
+    };
+    *progress = Progress::default();
+    if end >= HEAD_BYTES_MAX {
+        return Err(Refusal::HeadTooLarge);
+    }
+    Ok(Some(read.split_to(end + 1).freeze()))
 }
 
 /// Of a head that is not there whole yet.

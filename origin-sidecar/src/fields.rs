@@ -63,7 +63,12 @@ impl FieldsMut for Map<'_> {
             Rebuilt::Host => X_FORWARDED_HOST.clone(),
             Rebuilt::Proto => X_FORWARDED_PROTO.clone(),
         };
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        let value = match value {
+            "http" => Ok(HeaderValue::from_static("http")),
+            "https" => Ok(HeaderValue::from_static("https")),
+            other => HeaderValue::from_bytes(other.as_bytes()),
+        };
+        if let Ok(value) = value {
             self.0.insert(name, value);
         }
     }

@@ -107,7 +107,7 @@ impl Telemetry {
     /// told: paths and queries hold secrets.
     pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
         let is_wrong = ended.status >= 500 || ended.refusal.is_some();
-        if is_wrong || is_in(self.log_share, random()) {
+        if is_wrong || is_drawn(self.log_share) {
             line(span, ended);
         }
         #[cfg(feature = "otlp")]
@@ -183,7 +183,7 @@ impl Ended<'_> {
 
 fn begin(share: f64) -> Context {
     let trace = (u128::from(random()) << 64) | u128::from(random());
-    Context { trace, span: random(), is_sampled: is_in(share, random()) }
+    Context { trace, span: random(), is_sampled: is_drawn(share) }
 }
 
 fn line(span: &Span, ended: &Ended<'_>) {
@@ -203,6 +203,11 @@ fn line(span: &Span, ended: &Ended<'_>) {
 pub fn trace_of(fields: &dyn rules::Fields) -> Option<String> {
     let context = Context::parse(&rules::head::first(fields, "traceparent")?)?;
     Some(format!("{:032x}", context.trace))
+}
+
+/// One of so many, at random.
+fn is_drawn(share: f64) -> bool {
+    share > 0.0 && is_in(share, random())
 }
 
 fn is_in(share: f64, number: u64) -> bool {
