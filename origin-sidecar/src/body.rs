@@ -3,6 +3,7 @@
 use crate::cache::stored::Stored;
 use crate::metrics::InFlight;
 use crate::overload::Place;
+use crate::proxy::readers::{Read, Reader};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -35,6 +36,8 @@ pub enum Body {
     Prefixed(Option<Bytes>, Box<Body>),
     /// A client's that must come at a pace; over HTTP/1.1 its connection sees to that.
     Paced(Box<Body>, Patience),
+    /// Over HTTP/2 to a client that must read it.
+    Read(Box<Read>),
     /// In flight until its end.
     Counted(Box<Body>, InFlight),
     /// Holds a place of its route until its end.
@@ -113,6 +116,11 @@ impl Body {
         }
     }
 
+    /// The same, if its client must be seen to read it.
+    pub fn read_by(self, reader: Reader) -> Self {
+        if self.is_end_stream() { self } else { Self::Read(Box::new(Read::new(self, reader))) }
+    }
+
     /// Keeps the place until the body has ended.
     pub fn placed(self, place: Option<Place>) -> Self {
         match place {
@@ -161,6 +169,7 @@ impl HttpBody for Body {
             Self::Counted(body, _) | Self::Placed(body, _) => {
                 Pin::new(body.as_mut()).poll_frame(context)
             }
+            Self::Read(read) => read.poll_frame(context),
             Self::Paced(body, patience) => {
                 if let Poll::Ready(frame) = Pin::new(body.as_mut()).poll_frame(context) {
                     let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
@@ -185,6 +194,7 @@ impl HttpBody for Body {
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
+            Self::Read(read) => read.is_end(),
             Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
                 body.is_end_stream()
             }
@@ -201,6 +211,7 @@ impl HttpBody for Body {
             Self::Passed(own) => own.body.size_hint(),
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
+            Self::Read(read) => read.size_hint(),
             Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
                 body.size_hint()
             }

@@ -1,5 +1,6 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
+use super::readers::Readers;
 use super::serve::Front;
 use crate::app::App;
 use crate::body::Body;
@@ -38,9 +39,15 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut draining = front.worker.app.draining();
+    let peer = front.peer.address;
+    let readers = Arc::new(Readers::default());
+    let begun = Arc::clone(&readers);
     let service = service_fn(move |request| {
-        let front = Arc::clone(&front);
-        async move { Ok::<_, Infallible>(answer(&front, request).await) }
+        let (front, readers) = (Arc::clone(&front), Arc::clone(&begun));
+        async move {
+            let answer = answer(&front, request).await;
+            Ok::<_, Infallible>(answer.map(|body| body.read_by(readers.begin())))
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -53,11 +60,20 @@ where
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let served = async {
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = App::drained(&mut draining) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
     tokio::select! {
-        served = connection.as_mut() => served,
-        () = App::drained(&mut draining) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        served = served => served,
+        () = readers.too_slow() => {
+            tracing::debug!(%peer, "answers are not read: too slow");
+            Ok(())
         }
     }
 }
