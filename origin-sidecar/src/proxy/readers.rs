@@ -3,6 +3,9 @@
 //! A client that opens no window holds its streams, and what of the answers is in memory, for as long
 //! as it likes: its pings are answered, and its TCP connection moves. hyper asks for the next piece of
 //! a body when the last one may be sent, so what was given and not asked for again is not read.
+//!
+//! A connection may be a proxy's that many clients share, and hyper can't reset one stream of it: so it
+//! ends only when none of its answers is read. What a stream can hold is bounded by its piece.
 
 use crate::body::Body;
 use bytes::Bytes;
@@ -32,6 +35,8 @@ pub struct Readers {
 struct Waiting {
     /// Until when each is waited for.
     until: BTreeMap<u64, Instant>,
+    /// When one of them was last read on, or ended.
+    moved: Option<Instant>,
     /// Answers so far.
     count: u64,
 }
@@ -57,12 +62,14 @@ impl Readers {
         reader
     }
 
-    /// Resolves when the client has not read an answer for too long.
+    /// Resolves when an answer has not been read for too long, and no other one meanwhile.
     pub async fn too_slow(&self) {
         loop {
             sleep(LOOK_INTERVAL).await;
             let now = Instant::now();
-            if self.lock().until.values().any(|until| *until < now) {
+            let waiting = self.lock();
+            let has_moved = waiting.moved.is_some_and(|moved| now < moved + GRACE);
+            if !has_moved && waiting.until.values().any(|until| *until < now) {
                 return;
             }
         }
@@ -78,7 +85,9 @@ impl Reader {
 
     /// It may have more: from now on the app is waited for.
     pub fn has_read(&self) {
-        self.readers.lock().until.remove(&self.id);
+        let mut waiting = self.readers.lock();
+        waiting.until.remove(&self.id);
+        waiting.moved = Some(Instant::now());
     }
 }
 
@@ -211,6 +220,11 @@ mod tests {
         assert!(!is_slow_within(&readers, minutes).await, "the app takes its time");
         reader.given(100 * RATE_MIN as usize);
         assert!(!is_slow_within(&readers, GRACE + Duration::from_secs(99)).await);
+        assert!(is_slow_within(&readers, LOOK_INTERVAL * 2).await);
+        let other = readers.begin();
+        other.has_read();
+        let before = GRACE - Duration::from_secs(1);
+        assert!(!is_slow_within(&readers, before).await, "another answer is read");
         assert!(is_slow_within(&readers, LOOK_INTERVAL * 2).await);
         drop(reader);
         assert!(!is_slow_within(&readers, minutes).await, "it is over");
