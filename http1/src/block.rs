@@ -42,8 +42,8 @@ impl Block {
         }
     }
 
-    /// Of an answer that is passed on, whose length is known to be one. Without what is dropped, by its
-    /// name in any case: the fields of a connection must be among that.
+    /// Of an answer that is passed on, without what is dropped by its name, in whatever case that came:
+    /// the fields of a connection must be among it. Its length was checked when its head was read.
     pub fn passed(
         status: StatusCode,
         fields: &Received,
