@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::time::{Instant, timeout};
 
 /// Interim answers before the answer; more is a fault of the upstream.
 const INTERIM_MAX: usize = 32;
@@ -43,7 +44,13 @@ pub struct Outgoing<'a, B> {
     /// Path and query, or `*`.
     pub target: &'a str,
     pub headers: &'a HeaderMap,
+    /// Further fields as they are sent: each a line with its end.
+    pub added: &'a str,
     pub body: B,
+    /// How long the answer's head is waited for, from `began` or the moment that the upstream took the
+    /// last of the request on. Time in which the body's sender is slow does not count.
+    pub timeout: Duration,
+    pub began: Instant,
 }
 
 /// An answer whose body is still to be read.
@@ -79,7 +86,7 @@ pub struct Unanswered {
 /// answer was read to its end. Interim answers go to `exchange`.
 ///
 /// # Errors
-/// When the connection breaks, or the answer is not HTTP/1.1.
+/// When the connection breaks, the answer is not HTTP/1.1, or it does not come in time (`TooSlow`).
 pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     connection: Connection,
     outgoing: Outgoing<'_, B>,
@@ -99,7 +106,8 @@ pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
             // A `100 Continue` was for us; the client has its own.
             if let Some(exchange) = exchange.filter(|_| head.status != StatusCode::CONTINUE) {
                 let headers = head.fields.headers().map_err(refused)?;
-                exchange.interim(head.status, &headers).await;
+                let told = timeout(call.timeout, exchange.interim(head.status, &headers)).await;
+                told.map_err(|_| call.unanswered(Error::TooSlow))?;
             }
             continue;
         }
@@ -121,12 +129,17 @@ struct Call<B> {
     has_heard: bool,
     /// Writing failed: what was answered before may still be read, and then it is over.
     broken: Option<Error>,
+    timeout: Duration,
+    /// When it began, or was last written on.
+    since: Instant,
+    written: u64,
 }
 
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Self {
-        let Outgoing { method, target, headers, body } = outgoing;
+        let Outgoing { method, target, headers, added, body, timeout, began: since } = outgoing;
         let mut head = encode::request(method, target, headers);
+        head.extend_from_slice(added.as_bytes());
         let coding = match body.size_hint().exact() {
             _ if lines::has(headers, &header::CONTENT_LENGTH) => {
                 encode::stated(headers).map_or(Coding::None, Coding::Length)
@@ -142,8 +155,16 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             }
         };
         encode::end(&mut head);
-        let writer = Some(Writer::new(head, coding, body));
-        Self { conn: connection.0, writer, method: method.clone(), has_heard: false, broken: None }
+        Self {
+            conn: connection.0,
+            writer: Some(Writer::new(head, coding, body)),
+            method: method.clone(),
+            has_heard: false,
+            broken: None,
+            timeout,
+            since,
+            written: 0,
+        }
     }
 
     fn unanswered(&mut self, error: Error) -> Unanswered {
@@ -152,13 +173,21 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             Some(broken) if matches!(error, Error::Closed | Error::Io(_)) => broken,
             _ => error,
         };
-        Unanswered { error, is_silent: !self.has_heard }
+        // Who is slow may still be at work on it.
+        let is_silent = !self.has_heard && !matches!(error, Error::TooSlow);
+        Unanswered { error, is_silent }
     }
 
     /// Writes on, if there is something to write.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
-        match writer.poll(context, &mut &mut self.conn.stream) {
+        let polled = writer.poll(context, &mut &mut self.conn.stream);
+        // What goes out at once needs no look at the clock.
+        if (self.written > 0 || polled.is_pending()) && writer.written > self.written {
+            self.written = writer.written;
+            self.since = Instant::now();
+        }
+        match polled {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.writer = None,
             Poll::Ready(Err(error @ Error::Io(_))) => {
@@ -178,12 +207,25 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             if let Some(head) = head::response(&mut conn.read, &mut conn.progress)? {
                 return Poll::Ready(Ok(head));
             }
-            match ready!(conn.poll_read(context)) {
-                Ok(0) => return Poll::Ready(Err(Error::Closed)),
-                Ok(_) => self.has_heard = true,
-                Err(error) => return Poll::Ready(Err(error.into())),
+            match conn.poll_read(context) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Closed)),
+                Poll::Ready(Ok(_)) => self.has_heard = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => {
+                    ready!(self.poll_late(context));
+                    return Poll::Ready(Err(Error::TooSlow));
+                }
             }
         }
+    }
+
+    /// Ready when the upstream was waited for long enough.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.writer.as_ref().is_some_and(Writer::has_written) {
+            // It is the rest of the body that is waited for.
+            return Poll::Pending;
+        }
+        self.conn.alarm.poll(context, self.since + self.timeout)
     }
 
     fn answered(

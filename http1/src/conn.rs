@@ -1,5 +1,6 @@
 //! One connection: its bytes, the body that is being read, and how long the peer is waited for.
 
+use crate::alarm::Alarm;
 use crate::chunked::{Decoder, Piece};
 use crate::framing::Framing;
 use crate::pace::Pace;
@@ -8,10 +9,9 @@ use crate::{Refusal, head};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::{fmt, io};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 /// A read's first room: most heads fit.
 const READ_BYTES_MIN: usize = 4 * 1024;
@@ -109,6 +109,8 @@ pub(crate) struct Conn {
     pub refused: Option<Refusal>,
     /// Counts messages: a body handle of an earlier one reads nothing.
     pub message: u64,
+    /// For the answer, where the peer is an upstream.
+    pub alarm: Alarm,
     /// Who takes the connection over when protocols change.
     pub heir: Option<tokio::sync::oneshot::Sender<Upgraded>>,
     is_patient: bool,
@@ -128,6 +130,7 @@ impl Conn {
             is_broken: false,
             refused: None,
             message: 0,
+            alarm: Alarm::default(),
             heir: None,
             is_patient: false,
             room: READ_BYTES_MIN,
@@ -282,13 +285,12 @@ pub(crate) fn without_framing(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
-/// Waits no longer for a peer than its [`Pace`](crate::pace::Pace) allows. The timer is set when there is something to
-/// wait for, and not set again until it runs out: most waits end long before.
+/// Waits no longer for a peer than its [`Pace`](crate::pace::Pace) allows.
 #[derive(Default)]
 pub struct Patience {
     pace: Pace,
     since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Patience {
@@ -302,14 +304,6 @@ impl Patience {
     /// Ready when it has been waited for too long; to be asked when the peer is not ready.
     pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let end = since + self.pace.left();
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-        loop {
-            ready!(timer.as_mut().poll(context));
-            if Instant::now() >= end {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(end);
-        }
+        self.alarm.poll(context, since + self.pace.left())
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Why not hyper: docs/decisions/0002-http1.md.
 
+mod alarm;
 pub mod block;
 pub mod chunked;
 pub mod client;

@@ -24,10 +24,10 @@ impl Pool {
     }
 
     /// A connection that still stands, as far as can be told.
-    pub fn take(&self) -> Option<Connection> {
+    pub fn take(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.lock();
         while let Some((mut connection, until)) = idle.pop() {
-            if Instant::now() < until && connection.is_idle() {
+            if now < until && connection.is_idle() {
                 return Some(connection);
             }
         }

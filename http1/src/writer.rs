@@ -92,7 +92,8 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         }
     }
 
-    fn has_written(&self) -> bool {
+    /// Whether all that was taken from the body is written.
+    pub fn has_written(&self) -> bool {
         self.sent == self.small.len() && self.large.is_empty() && self.end.is_empty()
     }
 

@@ -1,8 +1,9 @@
 //! The client's end against a server of raw bytes.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use http1::client::{Connection, Incoming, Outgoing, Unanswered, send};
 use http1::pool::Pool;
 use http1::stream::Stream;
@@ -11,12 +12,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::{Instant, sleep};
 
 type Body =
     http_body_util::combinators::MapErr<Full<Bytes>, fn(std::convert::Infallible) -> io::Error>;
 
 fn body(text: &'static str) -> Body {
     Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {})
+}
+
+/// How long an answer is waited for here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn outgoing<'a, B>(
+    method: &'a Method,
+    target: &'a str,
+    headers: &'a HeaderMap,
+    body: B,
+) -> Outgoing<'a, B> {
+    let began = Instant::now();
+    Outgoing { method, target, headers, added: "", body, timeout: PATIENCE, began }
 }
 
 struct Upstream {
@@ -38,11 +53,12 @@ impl Upstream {
         method: Method,
         answer: &[u8],
     ) -> Result<Response<Incoming<Body>>, Unanswered> {
-        let connection = self.free.take().or_else(|| self.pool.take()).expect("a free connection");
+        let connection =
+            self.free.take().or_else(|| self.pool.take(Instant::now())).expect("a free connection");
         self.server.write_all(answer).await.expect("room");
         let headers = HeaderMap::new();
-        let outgoing = Outgoing { method: &method, target: "/", headers: &headers, body: body("") };
-        send(connection, outgoing, None, &self.pool).await?.into_response()
+        let request = outgoing(&method, "/", &headers, body(""));
+        send(connection, request, None, &self.pool).await?.into_response()
     }
 }
 
@@ -69,7 +85,7 @@ async fn a_connection_comes_back_when_its_answer_was_read() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
     let response = upstream.ask(Method::HEAD, head).await.expect("an answer");
     assert_eq!(text(response).await, "");
-    assert!(upstream.pool.take().is_some());
+    assert!(upstream.pool.take(Instant::now()).is_some());
 }
 
 #[tokio::test]
@@ -83,17 +99,17 @@ async fn a_connection_does_not_come_back_when_it_may_hold_something_else() {
         let mut upstream = Upstream::new();
         let response = upstream.ask(Method::GET, answer.as_bytes()).await.expect("an answer");
         assert_eq!(text(response).await, "ok", "{answer}");
-        assert!(upstream.pool.take().is_none(), "{answer}");
+        assert!(upstream.pool.take(Instant::now()).is_none(), "{answer}");
     }
     // Nor when nobody read it to its end, or something came while it was idle.
     let mut upstream = Upstream::new();
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     drop(upstream.ask(Method::GET, answer).await.expect("an answer"));
-    assert!(upstream.pool.take().is_none());
+    assert!(upstream.pool.take(Instant::now()).is_none());
     let mut upstream = Upstream::new();
     text(upstream.ask(Method::GET, answer).await.expect("an answer")).await;
     upstream.server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.expect("room");
-    assert!(upstream.pool.take().is_none());
+    assert!(upstream.pool.take(Instant::now()).is_none());
 }
 
 #[tokio::test]
@@ -128,7 +144,7 @@ async fn a_coding_that_is_none_ends_with_the_connection() {
     let response = upstream.ask(Method::GET, answer).await.expect("an answer");
     upstream.server.shutdown().await.expect("open");
     assert_eq!(text(response).await, "ok");
-    assert!(upstream.pool.take().is_none());
+    assert!(upstream.pool.take(Instant::now()).is_none());
 }
 
 #[tokio::test]
@@ -137,15 +153,15 @@ async fn an_upstream_that_closes_without_a_word_is_told_from_one_that_broke_off(
     upstream.server.shutdown().await.expect("open");
     let connection = upstream.free.take().expect("free");
     let (method, headers) = (Method::GET, HeaderMap::new());
-    let outgoing = Outgoing { method: &method, target: "/", headers: &headers, body: body("") };
-    let silent = send(connection, outgoing, None, &upstream.pool).await.err().expect("no answer");
+    let request = outgoing(&method, "/", &headers, body(""));
+    let silent = send(connection, request, None, &upstream.pool).await.err().expect("no answer");
     assert!(silent.is_silent && matches!(silent.error, Error::Closed));
     let mut upstream = Upstream::new();
     upstream.server.write_all(b"HTTP/1.1 200").await.expect("room");
     upstream.server.shutdown().await.expect("open");
     let connection = upstream.free.take().expect("free");
-    let outgoing = Outgoing { method: &method, target: "/", headers: &headers, body: body("") };
-    let broken = send(connection, outgoing, None, &upstream.pool).await.err().expect("no answer");
+    let request = outgoing(&method, "/", &headers, body(""));
+    let broken = send(connection, request, None, &upstream.pool).await.err().expect("no answer");
     assert!(!broken.is_silent && matches!(broken.error, Error::Closed));
 }
 
@@ -154,11 +170,10 @@ async fn a_body_is_sent_with_its_length() {
     let mut upstream = Upstream::new();
     let connection = upstream.free.take().expect("free");
     let (method, headers) = (Method::POST, HeaderMap::new());
-    let outgoing =
-        Outgoing { method: &method, target: "/a?b", headers: &headers, body: body("abc") };
+    let request = outgoing(&method, "/a?b", &headers, body("abc"));
     upstream.server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
-    send(connection, outgoing, None, &upstream.pool).await.expect("an answer");
-    drop(upstream.pool.take());
+    send(connection, request, None, &upstream.pool).await.expect("an answer");
+    drop(upstream.pool.take(Instant::now()));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
     assert_eq!(heard, "POST /a?b HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc");
@@ -170,9 +185,76 @@ async fn a_target_with_spaces_or_line_ends_is_not_sent() {
         let mut upstream = Upstream::new();
         let connection = upstream.free.take().expect("free");
         let (method, headers) = (Method::GET, HeaderMap::new());
-        let outgoing = Outgoing { method: &method, target, headers: &headers, body: body("") };
-        let refused =
-            send(connection, outgoing, None, &upstream.pool).await.err().expect("refused");
+        let request = outgoing(&method, target, &headers, body(""));
+        let refused = send(connection, request, None, &upstream.pool).await.err().expect("refused");
         assert!(matches!(refused.error, Error::Refused(Refusal::Target)), "{target:?}");
     }
+}
+
+#[tokio::test]
+async fn added_lines_follow_the_fields() {
+    let mut upstream = Upstream::new();
+    let connection = upstream.free.take().expect("free");
+    let mut headers = HeaderMap::new();
+    headers.insert("a", HeaderValue::from_static("1"));
+    let request = Outgoing { added: "b: 2\r\n", ..outgoing(&Method::GET, "/", &headers, body("")) };
+    upstream.server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
+    send(connection, request, None, &upstream.pool).await.expect("an answer");
+    drop(upstream.pool.take(Instant::now()));
+    let mut heard = String::new();
+    upstream.server.read_to_string(&mut heard).await.expect("text");
+    assert_eq!(heard, "GET / HTTP/1.1\r\na: 1\r\nb: 2\r\n\r\n");
+}
+
+/// A body of pieces that come a second apart.
+fn upload(pieces: usize) -> impl http_body::Body<Data = Bytes, Error = io::Error> + Unpin {
+    let pieces = futures_util::stream::unfold(0, move |sent| async move {
+        sleep(Duration::from_secs(1)).await;
+        let frame = Frame::data(Bytes::from_static(&[b'x'; 1024]));
+        (sent < pieces).then_some((Ok(frame), sent + 1))
+    });
+    StreamBody::new(Box::pin(pieces))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_does_not_answer_is_given_up_and_not_asked_again() {
+    let mut upstream = Upstream::new();
+    let (connection, headers) = (upstream.free.take().expect("free"), HeaderMap::new());
+    let began = Instant::now();
+    let request = outgoing(&Method::GET, "/", &headers, body(""));
+    let late = send(connection, request, None, &upstream.pool).await.err().expect("no answer");
+    assert!(matches!(late.error, Error::TooSlow) && !late.is_silent);
+    assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_is_not_the_upstreams_delay_and_its_answer_is_waited_for_afterwards() {
+    let Upstream { pool, mut server, free } = Upstream::new();
+    let (connection, headers) = (free.expect("free"), HeaderMap::new());
+    let (began, pieces) = (Instant::now(), 2 * PATIENCE.as_secs());
+    let reader = tokio::spawn(async move {
+        let mut read = vec![0; 4096];
+        while server.read(&mut read).await.is_ok_and(|read| read > 0) {}
+    });
+    let request = outgoing(&Method::POST, "/", &headers, upload(pieces as usize));
+    let late = send(connection, request, None, &pool).await.err().expect("no answer");
+    assert!(matches!(late.error, Error::TooSlow));
+    let took = began.elapsed().as_secs();
+    assert!(
+        (pieces + PATIENCE.as_secs()..pieces + PATIENCE.as_secs() + 2).contains(&took),
+        "{took}"
+    );
+    reader.await.expect("it read all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_stops_reading_an_upload_is_given_up() {
+    let mut upstream = Upstream::new();
+    let (connection, headers) = (upstream.free.take().expect("free"), HeaderMap::new());
+    let began = Instant::now();
+    // Sixty-four of them fill its buffer.
+    let request = outgoing(&Method::POST, "/", &headers, upload(1000));
+    let late = send(connection, request, None, &upstream.pool).await.err().expect("no answer");
+    assert!(matches!(late.error, Error::TooSlow));
+    assert!((120..130).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }

@@ -1,6 +1,7 @@
 //! Our header map as `rules` reads and changes it, and blocks of addresses.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http1::lines;
 use http1::received::Received;
 use rules::hygiene::{FieldsMut, Rebuilt};
 use std::net::IpAddr;
@@ -23,6 +24,14 @@ impl rules::Fields for View<'_> {
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static(Rebuilt::For.name());
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static(Rebuilt::Host.name());
 pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(Rebuilt::Proto.name());
+
+fn name_of(field: Rebuilt) -> &'static HeaderName {
+    match field {
+        Rebuilt::For => &X_FORWARDED_FOR,
+        Rebuilt::Host => &X_FORWARDED_HOST,
+        Rebuilt::Proto => &X_FORWARDED_PROTO,
+    }
+}
 
 /// Fields as they came.
 pub struct AsReceived<'a>(pub &'a Received);
@@ -58,11 +67,7 @@ impl FieldsMut for Map<'_> {
 
     fn set(&mut self, field: Rebuilt, value: &str) {
         // By a name that is known to be one: to find that out each time costs more than the rest.
-        let name = match field {
-            Rebuilt::For => X_FORWARDED_FOR.clone(),
-            Rebuilt::Host => X_FORWARDED_HOST.clone(),
-            Rebuilt::Proto => X_FORWARDED_PROTO.clone(),
-        };
+        let name = name_of(field).clone();
         let value = match value {
             "http" => Ok(HeaderValue::from_static("http")),
             "https" => Ok(HeaderValue::from_static("https")),
@@ -71,6 +76,38 @@ impl FieldsMut for Map<'_> {
         if let Ok(value) = value {
             self.0.insert(name, value);
         }
+    }
+}
+
+/// The fields of a request that is sent on as it came. What is rebuilt becomes lines beside the map, which
+/// cost less than a place in it.
+pub struct Sent<'a> {
+    pub headers: &'a mut HeaderMap,
+    /// Each with its end.
+    pub added: &'a mut String,
+}
+
+impl rules::Fields for Sent<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        View(self.headers).each(name, visit);
+    }
+}
+
+impl FieldsMut for Sent<'_> {
+    fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool) {
+        Map(self.headers).remove_where(is_unwanted);
+    }
+
+    fn set(&mut self, field: Rebuilt, value: &str) {
+        lines::take(self.headers, name_of(field));
+        push_line(self.added, field.name(), value);
+    }
+}
+
+/// The value must come from one of a field, or be made of such: no line may end in it.
+pub fn push_line(lines: &mut String, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        lines.push_str(part);
     }
 }
 

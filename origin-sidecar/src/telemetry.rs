@@ -1,6 +1,7 @@
 //! Traces that go on (W3C Trace Context), and a line for each request in the log.
 
 use crate::body::Body;
+use crate::fields::push_line;
 use crate::proxy::forward::Failure;
 use crate::settings::Common;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
@@ -141,14 +142,26 @@ impl Span {
 
     /// Makes the fields name this operation, as the parent of whatever is asked of the app.
     pub fn pass_on(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.relay(headers).value()) {
+            headers.insert(TRACEPARENT.clone(), value);
+        }
+    }
+
+    /// The same by a line beside the fields.
+    pub fn pass_on_as_line(&self, headers: &mut HeaderMap, added: &mut String) {
+        let value = self.relay(headers).value();
+        push_line(added, TRACEPARENT.as_str(), str::from_utf8(&value).unwrap_or_default());
+    }
+
+    /// Takes out what the caller said of the trace, but for the state of one that goes on.
+    fn relay(&self, headers: &mut HeaderMap) -> Context {
         let Place { own, parent } = self.place();
+        lines::take(headers, &TRACEPARENT);
         if parent.is_none() {
             // Of a trace that was not understood, nothing is known.
             lines::take(headers, &TRACESTATE);
         }
-        if let Ok(value) = HeaderValue::from_bytes(&own.value()) {
-            headers.insert(TRACEPARENT.clone(), value);
-        }
+        own
     }
 
     #[cfg(feature = "otlp")]

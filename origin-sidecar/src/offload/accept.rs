@@ -315,6 +315,7 @@ pub(super) fn outgoing(
         method: offered.clean.method,
         target: offered.target,
         headers,
+        added: String::new(),
         body,
         timeout,
         exchange: offered.clean.exchange,

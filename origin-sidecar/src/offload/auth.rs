@@ -49,6 +49,7 @@ pub async fn check(worker: &Worker, clean: &Clean, auth: &Auth) -> Result<Allowe
         method: Method::GET,
         target: path.clone(),
         headers,
+        added: String::new(),
         body: crate::body::Body::Empty,
         timeout: CHECK_TIMEOUT,
         exchange: None,

@@ -124,6 +124,7 @@ async fn to_app(
         method: Method::POST,
         target: path.to_owned(),
         headers,
+        added: String::new(),
         body: Body::full(body.clone()),
         timeout: TIMEOUT,
         exchange: None,

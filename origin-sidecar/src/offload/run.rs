@@ -101,6 +101,7 @@ pub(super) async fn execute(
         method,
         target: job.target.clone(),
         headers,
+        added: String::new(),
         body,
         timeout,
         exchange: None,

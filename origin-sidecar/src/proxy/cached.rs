@@ -174,6 +174,7 @@ async fn pass(
         upstream: way.upstream.clone(),
         method: clean.method,
         headers: cache_fields::passing(&clean.headers, &clean.inbound, &plan),
+        added: String::new(),
         target: plan.target,
         body: Body::Empty,
         timeout: way.timeout,

@@ -2,13 +2,16 @@
 
 use super::inbound::Inbound;
 use crate::body::Body;
-use crate::fields::{Map, View};
+use crate::fields::{Map, Sent, View};
 use http::{HeaderMap, Method, header};
 use http1::lines;
 use http1::server::Exchange;
 use rules::hygiene::{self, AsSent};
 use rules::{Fields, Head, Rules};
 use std::sync::Arc;
+
+/// Room for what the app is told of who asked, and of the trace.
+const ADDED_BYTES_USUAL: usize = 256;
 
 /// A request after its hygiene, with the rules it started with.
 pub struct Clean {
@@ -32,6 +35,17 @@ impl Clean {
             hygiene::before_sending(&mut Map(&mut self.headers), &self.inbound.sender());
             self.is_rebuilt = true;
         }
+    }
+
+    /// The same for a request that is sent on as it came: returns what is rebuilt as lines.
+    pub fn rebuild_as_lines(&mut self) -> String {
+        let mut added = String::with_capacity(ADDED_BYTES_USUAL);
+        if !self.is_rebuilt {
+            let mut fields = Sent { headers: &mut self.headers, added: &mut added };
+            hygiene::before_sending(&mut fields, &self.inbound.sender());
+            self.is_rebuilt = true;
+        }
+        added
     }
 
     /// Whether nobody looks at what fields an answer has: neither HTTP/2, nor a page of another origin,

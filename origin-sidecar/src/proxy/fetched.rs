@@ -83,6 +83,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         method: Method::GET,
         target: job.plan.target.clone(),
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
+        added: String::new(),
         body: Body::Empty,
         timeout: job.timeout,
         exchange: job.exchange.clone(),

@@ -7,7 +7,9 @@ use crate::bindings::Upstream;
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use http1::block::Block;
@@ -19,6 +21,7 @@ use rules::{Problem, hygiene};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// An answer's head must come within this, unless the route has a `timeout`: load balancers give
 /// up after 60 s.
@@ -34,7 +37,11 @@ pub struct Outgoing {
     /// Path and query.
     pub target: String,
     pub headers: HeaderMap,
+    /// Further fields as they are sent: each a line with its end.
+    pub added: String,
     pub body: Body,
+    /// Until the head of the answer is there. The time in which a body is sent does not count, as long
+    /// as the upstream goes on taking it; over HTTP/2 it does.
     pub timeout: Duration,
     /// To whom interim answers go, if anybody waits.
     pub exchange: Option<Exchange>,
@@ -61,7 +68,7 @@ pub struct Failure {
 /// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
 /// not HTTP.
 pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
-    let Some(route) = outgoing.route.take() else { return unlimited(worker, outgoing).await };
+    let Some(route) = outgoing.route.take() else { return unlimited(worker, &mut outgoing).await };
     let (app, rules) = (&worker.app, worker.app.rules());
     let name = Arc::clone(&outgoing.upstream.name);
     let refused =
@@ -69,7 +76,7 @@ pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Bo
     let place = app.limits.take_place(&rules, &route).map_err(refused)?;
     let limit = rules.document.overload.concurrency;
     let waiting = app.limits.enter(limit, &name).map_err(refused)?;
-    let sent = unlimited(worker, outgoing).await;
+    let sent = unlimited(worker, &mut outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
         // Not one that was refused or broken off: that says nothing of how long it takes.
@@ -81,46 +88,44 @@ pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Bo
     Ok(sent?.map(|body| body.placed(place)))
 }
 
-async fn unlimited(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
-    let (name, timeout) = (Arc::clone(&outgoing.upstream.name), outgoing.timeout);
+async fn unlimited(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let may_switch = lines::has(&outgoing.headers, &header::UPGRADE);
     // The client's `Expect` is answered when its body is first read.
     lines::take(&mut outgoing.headers, &header::EXPECT);
-    let failure = match tokio::time::timeout(timeout, call(worker, outgoing)).await {
+    let failure = match call(worker, outgoing).await {
         // What follows is no answer, and the client would take it for one.
-        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
             Failure {
                 problem: Problem::UpstreamInvalid,
                 detail: "it changed protocols without being asked to".to_owned(),
                 is_unsent: false,
             }
         }
-        Ok(Ok(mut response)) => {
+        Ok(mut response) => {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 hygiene::remove_hop_by_hop(&mut Map(response.headers_mut()));
             }
             return Ok(response);
         }
-        Ok(Err(failure)) => failure,
-        Err(_) => Failure {
-            problem: Problem::UpstreamTimeout,
-            detail: format!("no answer from {name} within {timeout:?}"),
-            is_unsent: false,
-        },
+        Err(failure) => failure,
     };
     if matches!(failure.problem, Problem::BodyTooLarge | Problem::BadRequest) {
         return Err(failure);
     }
-    let metrics = &worker.app.metrics;
-    metrics.http.upstream_errors.with_label_values(&[&*name, failure.problem.name()]).inc();
+    let (metrics, name) = (&worker.app.metrics, &*outgoing.upstream.name);
+    metrics.http.upstream_errors.with_label_values(&[name, failure.problem.name()]).inc();
     Err(failure)
 }
 
-async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
+async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let network = match &worker.upstreams {
         Upstreams::Network(network) => network,
-        Upstreams::Local(answer) => return answer(request(outgoing)?).await,
+        Upstreams::Local(answer) => {
+            let answered = answer(request(outgoing)?);
+            return in_time(outgoing, answered).await?;
+        }
     };
+    let began = Instant::now();
     if !lines::has(&outgoing.headers, &header::HOST)
         && let Ok(host) = HeaderValue::from_str(outgoing.upstream.authority.as_str())
     {
@@ -129,28 +134,47 @@ async fn call(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>,
     let (home, health) = match network.way(&outgoing.upstream)? {
         Way::Http1 { pool, health } => (pool, health),
         Way::Http2 { shared, health } => {
-            return multiplexed(network, (shared, health), outgoing).await;
+            // In a box, as all that is seldom: what every request holds is as large as the largest way.
+            let upstream = outgoing.upstream.clone();
+            let sent = multiplexed((network, &upstream), (shared, health), request(outgoing));
+            return Box::pin(in_time(outgoing, sent)).await?;
         }
     };
     health.sent();
     if outgoing.method.is_idempotent() {
-        outgoing.body = repeatable(outgoing.body).await.map_err(|error| of_body(&error))?;
+        let body = std::mem::replace(&mut outgoing.body, Body::Empty);
+        outgoing.body = repeatable(body).await.map_err(|error| of_body(&error))?;
     }
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
-    if let Some(connection) = home.take() {
+    if let Some(connection) = home.take(began) {
         let spare = outgoing.body.again().filter(|_| outgoing.method.is_idempotent());
-        match (once(connection, &mut outgoing, home).await, spare) {
+        match (once(connection, outgoing, home, began).await, spare) {
             (Err(unanswered), Some(spare)) if unanswered.is_silent && health.may_retry() => {
                 let name = &*outgoing.upstream.name;
                 worker.app.metrics.http.retries.with_label_values(&[name]).inc();
                 outgoing.body = spare;
             }
-            (answered, _) => return answered.map_err(|unanswered| explain(&unanswered)),
+            (answered, _) => return answered.map_err(|it| explain(outgoing, &it)),
         }
     }
-    let connection = network.connect(&outgoing.upstream, health).await;
+    let connecting = Box::pin(network.connect(&outgoing.upstream, health));
+    let connection = in_time(outgoing, connecting).await?;
     let connection = connection.map_err(|error| unreachable(&outgoing.upstream, &error))?;
-    once(connection, &mut outgoing, home).await.map_err(|unanswered| explain(&unanswered))
+    once(connection, outgoing, home, began).await.map_err(|it| explain(outgoing, &it))
+}
+
+/// What comes of something within the time that the answer may take.
+async fn in_time<T>(outgoing: &Outgoing, coming: impl Future<Output = T>) -> Result<T, Failure> {
+    tokio::time::timeout(outgoing.timeout, coming).await.map_err(|_| late(outgoing))
+}
+
+fn late(outgoing: &Outgoing) -> Failure {
+    let (name, timeout) = (&outgoing.upstream.name, outgoing.timeout);
+    Failure {
+        problem: Problem::UpstreamTimeout,
+        detail: format!("no answer from {name} within {timeout:?}"),
+        is_unsent: false,
+    }
 }
 
 /// The same body in memory where it is small, so that it can be sent again.
@@ -169,12 +193,16 @@ async fn once(
     connection: Connection,
     outgoing: &mut Outgoing,
     home: &Arc<Pool>,
+    began: Instant,
 ) -> Result<Response<Body>, Unanswered> {
     let request = client::Outgoing {
         method: &outgoing.method,
         target: &outgoing.target,
         headers: &outgoing.headers,
+        added: &outgoing.added,
         body: std::mem::replace(&mut outgoing.body, Body::Empty),
+        timeout: outgoing.timeout,
+        began,
     };
     let answer = client::send(connection, request, outgoing.exchange.as_ref(), home).await?;
     if outgoing.may_pass && answer.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -204,18 +232,17 @@ fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {
 
 /// Over the one connection of HTTP/2 that all requests of this thread share.
 async fn multiplexed(
-    network: &Network,
+    (network, upstream): (&Network, &Upstream),
     way: (&Shared, &Health),
-    outgoing: Outgoing,
+    request: Result<Request<Body>, Failure>,
 ) -> Result<Response<Body>, Failure> {
-    let upstream = outgoing.upstream.clone();
-    let gone = |error: io::Error| unreachable(&upstream, &error);
-    let mut sender = network.sender(&upstream, way).await.map_err(gone)?;
+    let mut request = request?;
+    let gone = |error: io::Error| unreachable(upstream, &error);
+    let mut sender = network.sender(upstream, way).await.map_err(gone)?;
     // It may be about to end: then another is made, as nothing was sent yet.
     if sender.ready().await.is_err() {
-        sender = network.sender(&upstream, way).await.map_err(gone)?;
+        sender = network.sender(upstream, way).await.map_err(gone)?;
     }
-    let mut request = request(outgoing)?;
     as_http2(&mut request);
     let (request, broken) = noting(request);
     let response = sender.send_request(request).await.map_err(|error| {
@@ -270,32 +297,37 @@ fn as_http2(request: &mut Request<Body>) {
 }
 
 /// As one that is sent through a library or answered in this process.
-fn request(outgoing: Outgoing) -> Result<Request<Body>, Failure> {
+fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure> {
     let uri = Uri::builder()
         .scheme("http")
-        .authority(outgoing.upstream.authority)
-        .path_and_query(outgoing.target)
+        .authority(outgoing.upstream.authority.clone())
+        .path_and_query(outgoing.target.as_str())
         .build()
         .map_err(|error| Failure {
             problem: Problem::BadRequest,
             detail: error.to_string(),
             is_unsent: true,
         })?;
-    let mut request = Request::new(outgoing.body);
-    *request.method_mut() = outgoing.method;
+    let mut headers = std::mem::take(&mut outgoing.headers);
+    for (name, value) in outgoing.added.lines().filter_map(|line| line.split_once(": ")) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.append(name, value);
+        }
+    }
+    let mut request = Request::new(std::mem::replace(&mut outgoing.body, Body::Empty));
+    *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = uri;
-    *request.headers_mut() = outgoing.headers;
+    *request.headers_mut() = headers;
     Ok(request)
 }
 
-fn explain(unanswered: &Unanswered) -> Failure {
+fn explain(outgoing: &Outgoing, unanswered: &Unanswered) -> Failure {
     let problem = match &unanswered.error {
         http1::Error::Body(error) => return of_body(error),
         http1::Error::BodyLength => Problem::BadRequest,
         http1::Error::Refused(_) => Problem::UpstreamInvalid,
-        http1::Error::Closed | http1::Error::Io(_) | http1::Error::TooSlow => {
-            Problem::UpstreamUnreachable
-        }
+        http1::Error::TooSlow => return late(outgoing),
+        http1::Error::Closed | http1::Error::Io(_) => Problem::UpstreamUnreachable,
     };
     Failure { problem, detail: unanswered.error.to_string(), is_unsent: false }
 }

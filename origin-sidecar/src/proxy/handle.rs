@@ -236,6 +236,7 @@ fn joined(
         method: parts.method,
         target: proceed.target.clone(),
         headers,
+        added: String::new(),
         body: Body::Empty,
         timeout: timeout(route),
         exchange: None,
@@ -328,21 +329,32 @@ fn route_on<'a>(
     match cache {
         Ok(plan) => cached::answer(worker, clean, plan, way),
         Err(why) => {
-            clean.rebuild();
-            span.pass_on(&mut clean.headers);
-            let sent = past_the_cache(worker, clean, target, way, (why, resolved.is_some()));
+            let mut added = clean.rebuild_as_lines();
+            span.pass_on_as_line(&mut clean.headers, &mut added);
+            let sent = Bypassing { target, added, why, is_sharded: resolved.is_some() };
+            let sent = past_the_cache(worker, clean, way, sent);
             Ok(Step::Later(Box::pin(sent)))
         }
     }
 }
 
+/// A request that does not ask the cache.
+struct Bypassing {
+    /// Path and query.
+    target: String,
+    /// Fields besides those of the request, as lines.
+    added: String,
+    why: Bypass,
+    is_sharded: bool,
+}
+
 async fn past_the_cache(
     worker: &Worker,
     clean: Clean,
-    target: String,
     way: Way<'_>,
-    (why, is_sharded): (Bypass, bool),
+    sent: Bypassing,
 ) -> Result<Response<Body>, Refused> {
+    let Bypassing { target, added, why, is_sharded } = sent;
     let is_safe = clean.method.is_safe();
     let may_pass = clean.may_pass();
     let outgoing = Outgoing {
@@ -350,6 +362,7 @@ async fn past_the_cache(
         method: clean.method,
         target,
         headers: clean.headers,
+        added,
         body: clean.body,
         timeout: way.timeout,
         exchange: clean.exchange,
