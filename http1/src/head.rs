@@ -2,6 +2,7 @@
 
 use crate::Refusal;
 use crate::received::Received;
+use crate::syntax::{Fault, Reader};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
@@ -9,8 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a request target: what common servers and browsers go up to.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
-/// Header lines of one message; more is an attack or a bug.
-pub const FIELDS_MAX: usize = 100;
+pub use crate::syntax::FIELDS_MAX;
 /// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
 const LEADING_LINES_MAX: usize = 2;
 
@@ -44,28 +44,19 @@ pub fn request(
     if progress.0 == 0 {
         skip_empty_lines(read)?;
     }
-    let Some(head) = whole(read, progress)? else {
+    let Some((line, fields)) = take(read, progress, |reader| reader.request_line())? else {
         return if is_target_too_long(read) { Err(Refusal::TargetTooLong) } else { Ok(None) };
     };
-    let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Request::new(&mut lines);
-    match parsed.parse(&head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::StartLine),
-        Err(error) => return Err(of_parser(error, &head)),
-    }
-    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+    let target = fields.part(line.target);
+    if str::from_utf8(target).is_err() {
         return Err(Refusal::StartLine);
-    };
+    }
     if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::StartLine)?;
-    let target = head.slice_ref(target.as_bytes());
-    let target = Uri::from_maybe_shared(target).map_err(|_| Refusal::Target)?;
-    let version = version(parsed.version)?;
-    let headers = Received::new(head.clone(), parsed.headers).headers()?;
-    Ok(Some(RequestHead { method, target, version, headers }))
+    let method = Method::from_bytes(fields.part(line.method)).map_err(|_| Refusal::StartLine)?;
+    let target = Uri::from_maybe_shared(fields.share(target)).map_err(|_| Refusal::Target)?;
+    Ok(Some(RequestHead { method, target, version: line.version, headers: fields.headers()? }))
 }
 
 /// Takes one response head off the front of what was read, once it is there whole.
@@ -76,19 +67,11 @@ pub fn response(
     read: &mut BytesMut,
     progress: &mut Progress,
 ) -> Result<Option<ResponseHead>, Refusal> {
-    let Some(head) = whole(read, progress)? else { return Ok(None) };
-    let mut lines = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Response::new(&mut lines);
-    match parsed.parse(&head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::StartLine),
-        Err(error) => return Err(of_parser(error, &head)),
-    }
-    let code = parsed.code.ok_or(Refusal::StartLine)?;
-    let status = StatusCode::from_u16(code).map_err(|_| Refusal::StartLine)?;
-    let version = version(parsed.version)?;
-    let fields = Received::new(head.clone(), parsed.headers);
-    Ok(Some(ResponseHead { status, version, fields }))
+    let Some((line, fields)) = take(read, progress, |reader| reader.status_line())? else {
+        return Ok(None);
+    };
+    let status = StatusCode::from_u16(line.status).map_err(|_| Refusal::StartLine)?;
+    Ok(Some(ResponseHead { status, version: line.version, fields }))
 }
 
 /// Takes the fields after the last chunk, up to and with their empty line.
@@ -99,16 +82,38 @@ pub fn trailers(
     read: &mut BytesMut,
     progress: &mut Progress,
 ) -> Result<Option<HeaderMap>, Refusal> {
-    let Some(lines) = whole(read, progress).map_err(|_| Refusal::Trailer)? else {
+    let taken = take(read, progress, |_| Ok(())).map_err(|_| Refusal::Trailer)?;
+    let Some(((), fields)) = taken else { return Ok(None) };
+    fields.headers().map(Some).map_err(|_| Refusal::Trailer)
+}
+
+/// Takes a first line, and fields up to and with their empty line, off the front.
+fn take<T>(
+    read: &mut BytesMut,
+    progress: &mut Progress,
+    first_line: impl Fn(&mut Reader<'_>) -> Result<T, Fault>,
+) -> Result<Option<(T, Received)>, Refusal> {
+    if read.is_empty() {
         return Ok(None);
+    }
+    let parse = |bytes: &[u8]| {
+        let mut reader = Reader::new(bytes);
+        let line = first_line(&mut reader)?;
+        let fields = reader.fields()?;
+        Ok((line, fields, reader.read()))
     };
-    let mut parsed = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    match httparse::parse_headers(&lines, &mut parsed) {
-        Ok(httparse::Status::Complete((_, parsed))) => {
-            let trailers = Received::new(lines.clone(), parsed).headers();
-            trailers.map(Some).map_err(|_| Refusal::Trailer)
-        }
-        _ => Err(Refusal::Trailer),
+    // Mostly it came at once and is right: then no byte is looked at twice.
+    if progress.0 == 0
+        && let Ok((line, fields, bytes)) = parse(read)
+        && bytes <= HEAD_BYTES_MAX
+    {
+        return Ok(Some((line, Received::new(read.split_to(bytes).freeze(), fields))));
+    }
+    let Some(head) = whole(read, progress)? else { return Ok(None) };
+    match parse(&head) {
+        Ok((line, fields, _)) => Ok(Some((line, Received::new(head, fields)))),
+        Err(Fault::Refused(refusal)) => Err(refusal),
+        Err(Fault::Partial) => Err(Refusal::StartLine),
     }
 }
 
@@ -153,35 +158,4 @@ fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, 
 /// Of a head that is not there whole yet.
 fn is_target_too_long(read: &[u8]) -> bool {
     read.len() > TARGET_BYTES_MAX && memchr::memchr(b'\n', read).is_none()
-}
-
-fn of_parser(error: httparse::Error, head: &[u8]) -> Refusal {
-    match error {
-        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::Field,
-        httparse::Error::Version if names_a_version(head) => Refusal::Version,
-        httparse::Error::NewLine if has_lone_return(head) => Refusal::LineEnding,
-        _ => Refusal::StartLine,
-    }
-}
-
-/// Whether the first line is `METHOD TARGET HTTP/2.0`, or another version that we don't speak.
-fn names_a_version(head: &[u8]) -> bool {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut parts = line.split(|byte| *byte == b' ').skip(2);
-    let version = parts.next().and_then(|version| version.strip_prefix(b"HTTP/"));
-    let is_number = |text: &[u8]| matches!(text, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit());
-    version.is_some_and(is_number) && parts.next().is_none()
-}
-
-fn has_lone_return(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\r', head).any(|at| head.get(at + 1) != Some(&b'\n'))
-}
-
-fn version(minor: Option<u8>) -> Result<Version, Refusal> {
-    match minor {
-        Some(0) => Ok(Version::HTTP_10),
-        Some(1) => Ok(Version::HTTP_11),
-        _ => Err(Refusal::Version),
-    }
 }

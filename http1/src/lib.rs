@@ -2,6 +2,7 @@
 //!
 //! Pure, without I/O:
 //! - [`refusal`]: everything that is wrong with a message, by name
+//! - `syntax`: the lines of a head
 //! - [`head`]: request and response heads
 //! - [`received`]: a head's fields as they came
 //! - [`framing`]: where a body ends
@@ -32,6 +33,7 @@ pub mod received;
 pub mod refusal;
 pub mod server;
 pub mod stream;
+mod syntax;
 mod writer;
 
 pub use conn::{Error, Patience};

@@ -1,6 +1,7 @@
 //! Header fields as they came: checked and found, but not taken apart.
 
 use crate::Refusal;
+use crate::syntax::{Field, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -14,26 +15,9 @@ pub struct Received {
     fields: Vec<Field>,
 }
 
-/// Where in the head a name and a value lie. A head is 32 KiB at most.
-#[derive(Debug, Clone, Copy)]
-struct Field {
-    name: (u16, u16),
-    value: (u16, u16),
-}
-
 impl Received {
-    /// The lines must be what was parsed of the head.
-    pub(crate) fn new(head: Bytes, lines: &[httparse::Header<'_>]) -> Self {
-        let start = head.as_ptr().addr();
-        let place = |part: &[u8]| {
-            let from = part.as_ptr().addr() - start;
-            (from as u16, (from + part.len()) as u16)
-        };
-        let field = |line: &httparse::Header<'_>| Field {
-            name: place(line.name.as_bytes()),
-            value: place(line.value.trim_ascii()),
-        };
-        let fields = lines.iter().map(field).collect();
+    /// The fields must be what was read of the head.
+    pub(crate) fn new(head: Bytes, fields: Vec<Field>) -> Self {
         Self { head, fields }
     }
 
@@ -47,8 +31,14 @@ impl Received {
         self.head.len()
     }
 
-    fn part(&self, (from, to): (u16, u16)) -> &[u8] {
+    /// What lies there in the head.
+    pub(crate) fn part(&self, (from, to): Span) -> &[u8] {
         self.head.get(usize::from(from)..usize::from(to)).unwrap_or_default()
+    }
+
+    /// A part of the head that keeps its memory.
+    pub(crate) fn share(&self, part: &[u8]) -> Bytes {
+        self.head.slice_ref(part)
     }
 
     /// The fields one by one; values share the head's memory.
@@ -59,7 +49,7 @@ impl Received {
         let mut headers = HeaderMap::with_capacity(self.fields.len() + FIELDS_ADDED);
         for (name, value) in self.iter() {
             let name = HeaderName::from_bytes(name).map_err(|_| Refusal::Field)?;
-            let value = HeaderValue::from_maybe_shared(self.head.slice_ref(value));
+            let value = HeaderValue::from_maybe_shared(self.share(value));
             headers.append(name, value.map_err(|_| Refusal::Field)?);
         }
         Ok(headers)
