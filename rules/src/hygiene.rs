@@ -199,8 +199,11 @@ fn asks_for_websocket(fields: &dyn Fields) -> bool {
 
 fn each_option(fields: &dyn Fields, visit: &mut dyn FnMut(&str)) {
     fields.each("connection", &mut |line| {
-        let options = str::from_utf8(line).unwrap_or_default().split(',').map(str::trim);
-        options.filter(|option| !option.is_empty()).for_each(&mut *visit);
+        for option in line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if let Some(option) = str::from_utf8(option).ok().filter(|option| !option.is_empty()) {
+                visit(option);
+            }
+        }
     });
 }
 
