@@ -12,6 +12,7 @@ pub mod hop;
 mod http2;
 pub mod inbound;
 mod invalidate;
+mod multiplexed;
 pub mod readers;
 pub mod serve;
 pub mod signed;

@@ -71,15 +71,19 @@ async fn cookies_that_come_one_by_one_are_one_field_for_the_app() {
     assert_eq!(body, "a=1; b=2");
 }
 
-#[tokio::test]
-async fn an_app_may_speak_http_2_to_clients_of_http_1() {
+/// An app of HTTP/2 that says what it was asked, and takes uploads to `/never` without an answer.
+async fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
+    let app = format!("h2c://{}", listener.local_addr().expect("bound"));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let echo = service_fn(|request: Request<Incoming>| async move {
                 let (host, version) = (request.uri().authority().cloned(), request.version());
+                let is_silent = request.uri().path() == "/never";
                 let body = request.into_body().collect().await.expect("a body").to_bytes();
+                if is_silent {
+                    std::future::pending::<()>().await;
+                }
                 let said = format!("{version:?} {} {}", host.expect("an authority"), body.len());
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
             });
@@ -88,10 +92,48 @@ async fn an_app_may_speak_http_2_to_clients_of_http_1() {
             tokio::spawn(served);
         }
     });
-    let sidecar = Spillway::proxy_to("", &format!("h2c://{address}")).start().await;
+    app
+}
+
+#[tokio::test]
+async fn an_app_may_speak_http_2_to_clients_of_http_1() {
+    let sidecar = Spillway::proxy_to("", &echo().await).start().await;
     let client = sidecar.client().with("host", "shop.example");
     assert_eq!(client.post("/any", "four").await.text(), "HTTP/2.0 shop.example 4");
     assert_eq!(client.get("/any").await.text(), "HTTP/2.0 shop.example 0");
+}
+
+/// Posts four bytes, each later than the time-out of the route after the one before.
+async fn upload(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("listens");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.expect("open");
+    for _ in 0..4 {
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        stream.write_all(b"x").await.expect("open");
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    answer
+}
+
+#[tokio::test]
+async fn the_time_of_an_upload_is_not_the_apps_over_either_protocol() {
+    const HASTY: &str =
+        "[[route]]\nname = \"hasty\"\nmatch = { path = \"/{*rest}\" }\ntimeout = \"300ms\"\n";
+    let app = App::start().await;
+    app.answer("/any", |asked| Reply::ok(format!("{}", asked.body.len())));
+    let over_http1 = Spillway::proxy(HASTY, &app).start().await;
+    let answer = upload(over_http1.address(), "/any").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n4"), "{answer}");
+    let over_http2 = Spillway::proxy_to(HASTY, &echo().await).start().await;
+    let answer = upload(over_http2.address(), "/any").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("h 4"), "{answer}");
+    // From then on it is.
+    let answer = upload(over_http2.address(), "/never").await;
+    assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("upstream-timeout"), "{answer}");
 }
 
 #[tokio::test]

@@ -1,17 +1,14 @@
 //! Sending a request on to an upstream and taking its answer.
 
-use super::Worker;
-use super::health::Health;
-use super::upstreams::{Network, Shared, Upstreams, Way};
+use super::upstreams::{Upstreams, Way};
+use super::{Worker, multiplexed};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map};
-use http::uri::Authority;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use http1::block::Block;
 use http1::client::{self, Answer, Connection, Unanswered};
 use http1::lines;
@@ -19,7 +16,7 @@ use http1::pool::Pool;
 use http1::server::Exchange;
 use rules::{Problem, hygiene};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,7 +38,7 @@ pub struct Outgoing {
     pub added: String,
     pub body: Body,
     /// Until the head of the answer is there. The time in which a body is sent does not count, as long
-    /// as the upstream goes on taking it; over HTTP/2 it does.
+    /// as the upstream goes on taking it.
     pub timeout: Duration,
     /// To whom interim answers go, if anybody waits.
     pub exchange: Option<Exchange>,
@@ -135,9 +132,7 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
         Way::Http1 { pool, health } => (pool, health),
         Way::Http2 { shared, health } => {
             // In a box, as all that is seldom: what every request holds is as large as the largest way.
-            let upstream = outgoing.upstream.clone();
-            let sent = multiplexed((network, &upstream), (shared, health), request(outgoing));
-            return Box::pin(in_time(outgoing, sent)).await?;
+            return Box::pin(multiplexed::send(network, (shared, health), outgoing)).await;
         }
     };
     health.sent();
@@ -164,11 +159,14 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
 }
 
 /// What comes of something within the time that the answer may take.
-async fn in_time<T>(outgoing: &Outgoing, coming: impl Future<Output = T>) -> Result<T, Failure> {
+pub(super) async fn in_time<T>(
+    outgoing: &Outgoing,
+    coming: impl Future<Output = T>,
+) -> Result<T, Failure> {
     tokio::time::timeout(outgoing.timeout, coming).await.map_err(|_| late(outgoing))
 }
 
-fn late(outgoing: &Outgoing) -> Failure {
+pub(super) fn late(outgoing: &Outgoing) -> Failure {
     let (name, timeout) = (&outgoing.upstream.name, outgoing.timeout);
     Failure {
         problem: Problem::UpstreamTimeout,
@@ -222,7 +220,7 @@ fn passed(answer: Answer<Body>) -> Response<Body> {
     response
 }
 
-fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {
+pub(super) fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {
     Failure {
         problem: Problem::UpstreamUnreachable,
         detail: format!("{}: {error}", upstream.authority),
@@ -230,74 +228,8 @@ fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) -> Failure {
     }
 }
 
-/// Over the one connection of HTTP/2 that all requests of this thread share.
-async fn multiplexed(
-    (network, upstream): (&Network, &Upstream),
-    way: (&Shared, &Health),
-    request: Result<Request<Body>, Failure>,
-) -> Result<Response<Body>, Failure> {
-    let mut request = request?;
-    let gone = |error: io::Error| unreachable(upstream, &error);
-    let mut sender = network.sender(upstream, way).await.map_err(gone)?;
-    // It may be about to end: then another is made, as nothing was sent yet.
-    if sender.ready().await.is_err() {
-        sender = network.sender(upstream, way).await.map_err(gone)?;
-    }
-    as_http2(&mut request);
-    let (request, broken) = noting(request);
-    let response = sender.send_request(request).await.map_err(|error| {
-        let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        broken.unwrap_or_else(|| Failure {
-            problem: Problem::UpstreamUnreachable,
-            detail: crate::https::chain(&error),
-            is_unsent: false,
-        })
-    })?;
-    Ok(response.map(Body::Incoming))
-}
-
-/// What became of a body that was sent: hyper only says that the stream was reset.
-type Broken = Arc<Mutex<Option<Failure>>>;
-
-/// The same request, with a note of what is wrong with its body should that break off.
-fn noting(request: Request<Body>) -> (Request<Body>, Broken) {
-    let broken = Broken::default();
-    if request.body().again().is_some() {
-        return (request, broken);
-    }
-    let note = Arc::clone(&broken);
-    let request = request.map(|body| {
-        let noted = body.map_err(move |error| {
-            let mut note = note.lock().unwrap_or_else(PoisonError::into_inner);
-            *note = Some(of_body(&error));
-            error
-        });
-        Body::boxed(noted.boxed_unsync())
-    });
-    (request, broken)
-}
-
-/// What HTTP/2 says in other ways: the host is the authority, and a client of gRPC must say that
-/// it takes trailers, which is a field of one connection elsewhere.
-fn as_http2(request: &mut Request<Body>) {
-    let headers = request.headers_mut();
-    let is_grpc = headers.get(header::CONTENT_TYPE);
-    if is_grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    let host = headers.remove(header::HOST);
-    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    if let Some(authority) = authority {
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.authority = Some(authority);
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-    }
-}
-
 /// As one that is sent through a library or answered in this process.
-fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure> {
+pub(super) fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure> {
     let uri = Uri::builder()
         .scheme("http")
         .authority(outgoing.upstream.authority.clone())
@@ -333,7 +265,7 @@ fn explain(outgoing: &Outgoing, unanswered: &Unanswered) -> Failure {
 }
 
 /// The client broke its body off, or it is over the route's `max_body`.
-fn of_body(error: &io::Error) -> Failure {
+pub(super) fn of_body(error: &io::Error) -> Failure {
     let is_too_long =
         error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>());
     let problem = if is_too_long { Problem::BodyTooLarge } else { Problem::BadRequest };
