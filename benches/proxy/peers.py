@@ -9,9 +9,11 @@ from proxies import IDLE, ORIGIN, PROXIES, cpu, load, memory, origin, path_of, s
 
 CASES = {"hit 1 KiB": "/cached/1k", "hit 100 KiB": "/cached/100k",
          "pass 1 KiB": "/pass/1k", "pass 100 KiB": "/pass/100k"}
-SECONDS, ROUNDS, CONNECTIONS = 2, 5, 64
+# Many short rounds: a neighbour's work on the machine lasts for seconds, and then spoils a few of them.
+SECONDS, ROUNDS, CONNECTIONS = 1, 15, 64
 # Far from what any of them can do, so that it is the way through the proxy that is measured.
 RATE, RATE_SECONDS, RATE_CONNECTIONS = 1000, 4, 8
+RATE_EVERY = 3
 SETTLE_SECONDS = 4
 
 
@@ -31,10 +33,12 @@ def held(port, pid):
 
 
 def measure(results, pids):
-    """Rounds take turns, so that noise of the machine meets all alike."""
+    """Rounds take turns, each beginning with another proxy, so that noise of the machine meets all alike."""
     for turn in range(ROUNDS):
+        peers = list(PROXIES.items())
+        first = turn % len(peers)
         for case, path in CASES.items():
-            for name, (_, port) in PROXIES.items():
+            for name, (_, port) in peers[first:] + peers[:first]:
                 if turn == 0:
                     wrk(port, path, 1, CONNECTIONS)
                 before = cpu(pids[name])
@@ -43,7 +47,9 @@ def measure(results, pids):
                     # The machine has given its cores to others all the while.
                     print(f"bench: a round without figures: {name}, {case}", file=sys.stderr)
                     continue
-                results[name].setdefault(case, []).append((1e6 * (cpu(pids[name]) - before) / served, rate))
+                results[name].setdefault(case, {})[turn] = (1e6 * (cpu(pids[name]) - before) / served, rate)
+        if turn % RATE_EVERY != 0:
+            continue
         direct = load("rate", ORIGIN, "/pass/1k", RATE, RATE_SECONDS, RATE_CONNECTIONS)
         for name, (_, port) in PROXIES.items():
             through = load("rate", port, "/pass/1k", RATE, RATE_SECONDS, RATE_CONNECTIONS)
@@ -56,8 +62,8 @@ def table(results):
     lines = ["| proxy | " + " | ".join(f"{case}, µs" for case in CASES) + " | req/s, hit 1 KiB | req/s, pass 1 KiB |",
              "|---" * (len(CASES) + 3) + "|"]
     for name, result in results.items():
-        costs = [f"{middle(one[0] for one in result[case]):.1f}" for case in CASES]
-        rates = [f"{middle(one[1] for one in result[case]):,.0f}" for case in ("hit 1 KiB", "pass 1 KiB")]
+        costs = [f"{middle(one[0] for one in result[case].values()):.1f}" for case in CASES]
+        rates = [f"{middle(one[1] for one in result[case].values()):,.0f}" for case in ("hit 1 KiB", "pass 1 KiB")]
         lines.append(f"| {name} | " + " | ".join(costs + rates) + " |")
     lines += ["", "| proxy | added p50, µs | p99 | p99.9 | PSS idle, MiB | after the run | per idle connection, KiB | "
               "ready after, ms |", "|---" * 8 + "|"]
@@ -67,7 +73,16 @@ def table(results):
         kept = "not held" if each is None else f"{each:.1f}" + ("" if is_open == IDLE else f" ({is_open:,} left)")
         lines.append(f"| {name} | " + " | ".join(added) + f" | {result['idle']:.1f} | {result['after']:.1f} | "
                      f"{kept} | {1000 * result['ready']:.0f} |")
+    lines += ["", "| spillway beside | " + " | ".join(CASES) + " |", "|---" * (len(CASES) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(f"{beside(results, name, case):.3f}" for case in CASES) + " |"
+              for name in results if name != "spillway"]
     return "\n".join(lines)
+
+
+def beside(results, name, case):
+    """The middle of our CPU time over theirs, round by round: within one, the machine was the same for both."""
+    ours, theirs = results["spillway"][case], results[name][case]
+    return statistics.median(ours[turn][0] / theirs[turn][0] for turn in ours.keys() & theirs.keys())
 
 
 def picture(results):
@@ -75,7 +90,7 @@ def picture(results):
     line, left, width = 22, 120, 720
     parts, y = [], 0
     for case in CASES:
-        costs = {name: statistics.median(one[0] for one in result[case]) for name, result in results.items()}
+        costs = {name: statistics.median(one[0] for one in result[case].values()) for name, result in results.items()}
         y += line
         parts.append(f"<text x='10' y='{y}' font-weight='bold'>{case}: CPU per request, µs</text>")
         for name, cost in sorted(costs.items(), key=lambda one: one[1]):
