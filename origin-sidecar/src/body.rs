@@ -12,11 +12,14 @@ use http1::Patience;
 use http1::block::{Block, Encoded};
 use http1::stream::Upgraded;
 use hyper::body::Incoming;
+use prometheus::IntCounter;
+use rules::Problem;
 use rules::head::push_number;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 pub enum Body {
     Empty,
@@ -38,6 +41,8 @@ pub enum Body {
     Paced(Box<Body>, Patience),
     /// Over HTTP/2 to a client that must read it.
     Read(Box<Read>),
+    /// Cut off at a moment.
+    Ending(Box<Ending>),
     /// In flight until its end.
     Counted(Box<Body>, InFlight),
     /// Holds a place of its route until its end.
@@ -73,6 +78,24 @@ impl Served {
     }
 }
 
+/// A body of an exchange that may not last for ever.
+pub struct Ending {
+    body: Body,
+    timer: Pin<Box<Sleep>>,
+    cut: IntCounter,
+}
+
+impl Ending {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Polled<io::Error> {
+        if self.timer.as_mut().poll(context).is_pending() {
+            return Pin::new(&mut self.body).poll_frame(context);
+        }
+        self.cut.inc();
+        tracing::debug!(problem = Problem::TotalTimeout.name(), "cut off");
+        Poll::Ready(Some(Err(io::Error::other(Problem::TotalTimeout.name()))))
+    }
+}
+
 /// An upstream's answer that nobody needs to take apart.
 pub struct Passed {
     pub fields: Block,
@@ -89,12 +112,21 @@ impl Body {
         if self.is_end_stream() { self } else { Self::Paced(Box::new(self), Patience::default()) }
     }
 
+    /// The same, if it has ended by then; else it is cut off and counted.
+    pub fn ending(self, end: Instant, cut: IntCounter) -> Self {
+        if self.is_end_stream() {
+            return self;
+        }
+        Self::Ending(Box::new(Ending { body: self, timer: Box::pin(sleep_until(end)), cut }))
+    }
+
     /// Fields that the answer has besides those of its head.
     pub fn encoded(&self) -> Option<Encoded<'_>> {
         match self {
             Self::Served(own) => Some(Encoded { block: &own.stored.fields, added: &own.added }),
             Self::Passed(own) => Some(Encoded { block: &own.fields, added: "" }),
             Self::Counted(body, _) | Self::Placed(body, _) => body.encoded(),
+            Self::Ending(own) => own.body.encoded(),
             _ => None,
         }
     }
@@ -170,6 +202,7 @@ impl HttpBody for Body {
                 Pin::new(body.as_mut()).poll_frame(context)
             }
             Self::Read(read) => read.poll_frame(context),
+            Self::Ending(own) => own.poll_frame(context),
             Self::Paced(body, patience) => {
                 if let Poll::Ready(frame) = Pin::new(body.as_mut()).poll_frame(context) {
                     let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
@@ -195,6 +228,7 @@ impl HttpBody for Body {
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
             Self::Read(read) => read.is_end(),
+            Self::Ending(own) => own.body.is_end_stream(),
             Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
                 body.is_end_stream()
             }
@@ -212,6 +246,7 @@ impl HttpBody for Body {
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),
+            Self::Ending(own) => own.body.size_hint(),
             Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
                 body.size_hint()
             }

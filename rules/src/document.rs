@@ -89,6 +89,8 @@ pub struct Route {
     pub matches: Match,
     pub ambiguous_path: AmbiguousPath,
     pub timeout: Option<u64>,
+    /// Of the whole exchange, bodies included; milliseconds, as all durations.
+    pub total_timeout: Option<u64>,
     pub max_body: Option<u64>,
     /// Requests sent on whose answers have not ended.
     pub concurrency: Option<u64>,

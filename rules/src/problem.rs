@@ -25,6 +25,7 @@ pub enum Problem {
     SignatureUnchecked,
     UpstreamUnreachable,
     UpstreamTimeout,
+    TotalTimeout,
     UpstreamInvalid,
     ConnectRefused,
     BadRequest,
@@ -38,7 +39,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -61,6 +62,7 @@ impl Problem {
         Self::SignatureUnchecked,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
+        Self::TotalTimeout,
         Self::UpstreamInvalid,
         Self::ConnectRefused,
         Self::BadRequest,
@@ -117,6 +119,7 @@ impl Problem {
             Self::SignatureUnchecked => ("signature-unchecked", 503, "Too many requests to tell a copy of one from the first.", "Retry after the time in Retry-After. The operator runs more pods: spillway_signatures_total says how often this happens."),
             Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Check that the application listens where --app or --upstream says."),
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Raise the route's timeout, or offload the route."),
+            Self::TotalTimeout => ("total-timeout", 504, "The request took longer than its route allows in all.", "Send or ask for less at once, raise the route's total_timeout, or offload the route."),
             Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),
             Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not served here.", "Spillway is a reverse proxy; use a forward proxy."),
             Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "See the detail."),

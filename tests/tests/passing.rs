@@ -140,6 +140,33 @@ async fn an_answer_is_passed_on_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_request_that_lasts_longer_than_its_route_allows_in_all_is_ended() {
+    const BOUND: &str =
+        "[[route]]\nname = \"bound\"\nmatch = { path = \"/{*rest}\" }\ntotal_timeout = \"300ms\"\n";
+    let (listener, url) = peer().await;
+    let sidecar = Spillway::proxy_to(BOUND, &url).start().await;
+    let app = async {
+        let (silent, _) = listener.accept().await.expect("the sidecar connects");
+        let (mut endless, _) = listener.accept().await.expect("the sidecar connects");
+        read_until(&mut endless, "\r\n\r\n").await;
+        endless
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegun")
+            .await
+            .expect("sent");
+        (silent, endless)
+    };
+    let client = async {
+        assert_eq!(sidecar.client().get("/").await.problem(), "total-timeout");
+        // To its end, as there is no such text in it.
+        raw(sidecar.address(), "GET /endless HTTP/1.1\r\nHost: h\r\n\r\n", "whole").await
+    };
+    let (_held, cut) = tokio::join!(app, client);
+    assert!(cut.starts_with("HTTP/1.1 200") && cut.ends_with("begun"), "{cut}");
+    let counted = r#"spillway_problems_total{problem="total-timeout",route="bound"}"#;
+    assert_eq!(sidecar.metric(counted).await, 2.0);
+}
+
+#[tokio::test]
 async fn an_upgraded_connection_is_joined_both_ways() {
     let (listener, url) = peer().await;
     let sidecar = Spillway::proxy_to(RULES, &url).start().await;

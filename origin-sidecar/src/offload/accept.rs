@@ -309,7 +309,7 @@ pub(super) fn outgoing(
         direct(worker, &mut headers, Some(offered.route), resolved, offered.clean.is_forwarded)?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.len()));
     let body = if offered.body.is_empty() { Body::Empty } else { Body::full(offered.body) };
-    let timeout = handle::timeout(Some(offered.route));
+    let timeout = forward::timeout(Some(offered.route));
     Ok(Outgoing {
         upstream: upstream.clone(),
         method: offered.clean.method,

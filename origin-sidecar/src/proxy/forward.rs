@@ -14,6 +14,7 @@ use http1::client::{self, Answer, Connection, Unanswered};
 use http1::lines;
 use http1::pool::Pool;
 use http1::server::Exchange;
+use rules::document::Route;
 use rules::{Problem, hygiene};
 use std::io;
 use std::sync::Arc;
@@ -22,7 +23,12 @@ use tokio::time::Instant;
 
 /// An answer's head must come within this, unless the route has a `timeout`: load balancers give
 /// up after 60 s.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How long an answer's head is waited for.
+pub fn timeout(route: Option<&Route>) -> Duration {
+    route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+}
 
 /// Bytes of the body of a PUT or DELETE that is read before it is sent: most are smaller. A larger one
 /// that meets a closing connection is answered 502.

@@ -3,9 +3,9 @@
 use super::cached::Way;
 use super::clean::Clean;
 use super::destination::direct;
-use super::forward::{self, Failure, Outgoing, TIMEOUT_DEFAULT};
+use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
-use super::step::Step;
+use super::step::{Step, Total};
 use super::{Worker, cached, hop, invalidate, signed, upgrade};
 use crate::body::{Body, Collected, collect};
 use crate::fields::{Map, View};
@@ -23,7 +23,6 @@ use rules::sidecar::{self, Action, Proceed};
 use rules::signature::Member;
 use rules::{Problem, Rules, cors, hygiene};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Metric label of jobs, results and problem pages.
 const RESERVED: &str = "reserved";
@@ -147,11 +146,13 @@ fn admit<'a>(
         is_forwarded,
         exchange,
     };
+    let total = Total::of(worker, matched, span);
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
-        return Ok(Step::Later(Box::pin(with_body(worker, clean, (matched, span), proceed))));
+        let rest = Step::Later(Box::pin(with_body(worker, clean, (matched, span), proceed)));
+        return Ok(rest.within(total));
     }
     let resolved = proceed.shard.resolved().cloned();
-    route_on(worker, clean, (matched, span), proceed, resolved)
+    Ok(route_on(worker, clean, (matched, span), proceed, resolved)?.within(total))
 }
 
 /// What the rules say, once it is known that the request may be answered at all: what they refuse
@@ -238,7 +239,7 @@ fn joined(
         headers,
         added: String::new(),
         body: Body::Empty,
-        timeout: timeout(route),
+        timeout: forward::timeout(route),
         exchange: None,
         may_pass: false,
         route: Some(route.map_or("unmatched", |route| &route.name).to_owned()),
@@ -324,7 +325,7 @@ fn route_on<'a>(
     let upstream =
         direct(worker, &mut clean.headers, route, resolved.as_ref(), clean.is_forwarded)?;
     let name = route.map_or("unmatched", |route| &route.name);
-    let way = Way { upstream, timeout: timeout(route), route: name, span };
+    let way = Way { upstream, timeout: forward::timeout(route), route: name, span };
     let cache = if clean.is_forwarded { Err(Bypass::Forwarded) } else { cache };
     match cache {
         Ok(plan) => cached::answer(worker, clean, plan, way),
@@ -380,10 +381,6 @@ async fn past_the_cache(
         reply::add_cache_status(response.headers_mut(), member);
     }
     Ok(response)
-}
-
-pub fn timeout(route: Option<&Route>) -> Duration {
-    route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
 }
 
 pub fn failed(failure: Failure) -> Refused {

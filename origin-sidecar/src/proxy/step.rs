@@ -1,9 +1,16 @@
 //! How far a request gets before something has to be waited for.
 
+use super::Worker;
 use super::handle::Refused;
 use crate::body::Body;
+use crate::telemetry::Span;
 use http::Response;
+use prometheus::IntCounter;
+use rules::Problem;
+use rules::document::Route;
 use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// What became of a request when nothing had to be waited for.
 pub enum Step<'a> {
@@ -15,7 +22,41 @@ pub enum Step<'a> {
 /// In a box: a future is as large as its largest branch, and what the cache answers needs none.
 pub type Later<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, Refused>> + Send + 'a>>;
 
-impl Step<'_> {
+/// How long a request may take in all.
+pub struct Total {
+    left: Duration,
+    /// Counts answers that had begun and were cut off.
+    cut: IntCounter,
+}
+
+impl Total {
+    /// None where the route does not say.
+    pub fn of(worker: &Worker, route: Option<&Route>, span: &Span) -> Option<Self> {
+        let (route, total) = route.and_then(|route| Some((route, route.total_timeout?)))?;
+        let labels = [&*route.name, Problem::TotalTimeout.name()];
+        Some(Self {
+            left: Duration::from_millis(total).saturating_sub(span.took()),
+            cut: worker.app.metrics.http.problems.with_label_values(&labels),
+        })
+    }
+}
+
+impl<'a> Step<'a> {
+    /// The same, but for what is not through by then, body included.
+    pub fn within(self, total: Option<Total>) -> Self
+    where
+        Self: 'a,
+    {
+        let Some(Total { left, cut }) = total else { return self };
+        Self::Later(Box::pin(async move {
+            let end = Instant::now() + left;
+            match timeout_at(end, self.done()).await {
+                Ok(answered) => Ok(answered?.map(|body| body.ending(end, cut))),
+                Err(_) => Err((Problem::TotalTimeout, Problem::TotalTimeout.title().to_owned())),
+            }
+        }))
+    }
+
     pub async fn done(self) -> Result<Response<Body>, Refused> {
         match self {
             Self::Answered(response) => Ok(response),

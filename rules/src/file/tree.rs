@@ -295,6 +295,6 @@ const KEYS: &[&str] = &[
     "negative", "notify", "offload", "origin", "origins", "outside", "overload", "override", "path", "private", "query",
     "query_rest", "queue", "ranges", "require_signature", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
-    "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "unkeyed_headers", "until", "upstream",
+    "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "total_timeout", "unkeyed_headers", "until", "upstream",
     "urls", "user", "versioned", "visibility", "when",
 ];
