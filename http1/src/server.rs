@@ -131,13 +131,17 @@ async fn requests<S: Service>(
             Err(error) => return Err(error),
         };
         let is_kept = exchange(conn, service, head).await;
-        if let Some(refusal) = lock(conn).refused.take() {
+        let (refused, has_more) = {
+            let mut conn = lock(conn);
+            (conn.refused.take(), !conn.read.is_empty())
+        };
+        if let Some(refusal) = refused {
             service.body_refused(refusal);
         }
         if !is_kept? {
             return Ok(After::Closed);
         }
-        if !lock(conn).read.is_empty() {
+        if has_more {
             continue;
         }
         tokio::select! {
@@ -192,7 +196,7 @@ async fn exchange<S: Service>(
     head: RequestHead,
 ) -> Result<bool, Error> {
     let stated = Stated::of(&head.headers);
-    let mut asked = Asked::new(&head.method, head.version, &stated);
+    let asked = Asked::new(&head.method, head.version, &stated);
     let framing = match stated.of_request(head.version) {
         Ok(framing) => framing,
         Err(refusal) => return refuse(conn, service, refusal).await.map(|_| false),
@@ -216,7 +220,6 @@ async fn exchange<S: Service>(
     // In place: what a service does may be large, and moving it costs more than much of its work.
     let answer = pin!(service.answer(request, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
-    asked.is_kept &= !lock(conn).is_broken;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let is_kept = write::<S>(conn, &mut watch, response, asked).await?;
     if is_switching {
@@ -251,11 +254,15 @@ async fn write<S: Service>(
     conn: &Shared,
     watch: &mut Watch,
     response: Response<S::Body>,
-    asked: Asked,
+    mut asked: Asked,
 ) -> Result<bool, Error> {
+    {
+        let mut conn = lock(conn);
+        asked.is_kept &= !conn.is_broken;
+        conn.has_answered = true;
+    }
     let (mut writer, is_kept) = answer::begin::<S>(response, asked);
     writer.patience = Some(Patience::default());
-    lock(conn).has_answered = true;
     poll_fn(|context| {
         if let Poll::Ready(written) = writer.poll(context, &mut &*conn) {
             return Poll::Ready(written);

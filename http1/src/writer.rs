@@ -81,12 +81,18 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
             if is_waiting && self.written == 0 && !std::mem::replace(&mut self.has_yielded, true) {
                 return yielded(context);
             }
-            if !self.has_written() {
-                ready!(sink.with(|stream| self.poll_write(context, stream)))?;
-            }
-            if self.body.is_none() || is_waiting {
-                let flushed = sink.with(|stream| Pin::new(stream).poll_flush(context));
-                ready!(flushed)?;
+            let is_last = self.body.is_none() || is_waiting;
+            ready!(sink.with(|stream| {
+                if !self.has_written() {
+                    ready!(self.poll_write(context, stream))?;
+                }
+                if is_last {
+                    Pin::new(stream).poll_flush(context)?.map(Ok)
+                } else {
+                    Poll::Ready(Ok::<_, Error>(()))
+                }
+            }))?;
+            if is_last {
                 return if is_waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
         }
