@@ -128,7 +128,6 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
             return in_time(outgoing, answered).await?;
         }
     };
-    let began = Instant::now();
     if !lines::has(&outgoing.headers, &header::HOST)
         && let Ok(host) = HeaderValue::from_str(outgoing.upstream.authority.as_str())
     {
@@ -146,6 +145,7 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
         let body = std::mem::replace(&mut outgoing.body, Body::Empty);
         outgoing.body = repeatable(body).await.map_err(|error| of_body(&error))?;
     }
+    let began = Instant::now();
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
     if let Some(connection) = home.take(began) {
         let spare = outgoing.body.again().filter(|_| outgoing.method.is_idempotent());
