@@ -29,9 +29,14 @@ pub struct ResponseHead {
     pub fields: Received,
 }
 
-/// How far a head that is not complete yet was looked through, so that no byte is looked at twice.
+/// How far a head that is not complete yet was looked through.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Progress(usize);
+pub struct Progress {
+    /// Before it are whole lines, which are not looked at again until the head is complete.
+    line_start: usize,
+    /// It did not come at once: a client that sends byte by byte must not have all of them read each time.
+    has_begun: bool,
+}
 
 /// Takes one request head off the front of what was read, once it is there whole.
 ///
@@ -41,7 +46,7 @@ pub fn request(
     read: &mut BytesMut,
     progress: &mut Progress,
 ) -> Result<Option<RequestHead>, Refusal> {
-    if progress.0 == 0 {
+    if progress.line_start == 0 {
         skip_empty_lines(read)?;
     }
     let Some((line, fields)) = take(read, progress, |reader| reader.request_line())? else {
@@ -103,7 +108,7 @@ fn take<T>(
         Ok((line, fields, reader.read()))
     };
     // Mostly it came at once and is right: then no byte is looked at twice.
-    if progress.0 == 0
+    if !progress.has_begun
         && let Ok((line, fields, bytes)) = parse(read)
         && bytes <= HEAD_BYTES_MAX
     {
@@ -130,7 +135,7 @@ fn skip_empty_lines(read: &mut BytesMut) -> Result<(), Refusal> {
 /// The lines up to and with the first empty one. Each must end in CR LF: parsers differ about
 /// lone LF, so it is refused as soon as it is seen, not when the head would be complete.
 fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, Refusal> {
-    let (seen, mut line_start) = (progress.0, progress.0);
+    let (seen, mut line_start) = (progress.line_start, progress.line_start);
     let rest = read.get(seen..).unwrap_or_default();
     let mut last = None;
     for end in memchr::memchr_iter(b'\n', rest).map(|at| seen + at) {
@@ -144,7 +149,7 @@ fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, 
         }
     }
     let Some(end) = last else {
-        *progress = Progress(line_start);
+        *progress = Progress { line_start, has_begun: true };
         let is_over = read.len() > HEAD_BYTES_MAX;
         return if is_over { Err(Refusal::HeadTooLarge) } else { Ok(None) };
     };
