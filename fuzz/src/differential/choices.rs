@@ -1,5 +1,6 @@
 //! Differences that the RFCs leave to a cache, and when exactly ours makes them.
 
+use super::view::View;
 use super::{Case, Question, Used, Verdict};
 
 pub struct Choice {
@@ -55,12 +56,12 @@ fn both<'v>(ours: &'v Verdict, theirs: &'v Verdict) -> Option<(&'v Used, &'v Use
 
 /// The app gave no lifetime.
 fn is_guessed(case: &Case) -> bool {
-    let fields = &case.answer.fields;
-    let control = fields.0.iter().filter(|(name, _)| name == "cache-control");
-    let says_age = |line: &[u8]| line.to_ascii_lowercase().windows(3).any(|part| part == b"age");
-    fields.has("last-modified")
-        && !fields.has("expires")
-        && !control.clone().any(|(_, line)| says_age(line))
+    let answer = View::of(case).answer;
+    let is_age = |name: &[u8]| {
+        name.eq_ignore_ascii_case(b"max-age") || name.eq_ignore_ascii_case(b"s-maxage")
+    };
+    let says_age = answer.control.iter().flatten().any(|(name, _)| is_age(name));
+    answer.first("last-modified").is_some() && answer.first("expires").is_none() && !says_age
 }
 
 fn is_selected(ours: &Verdict, theirs: &Verdict, by_us: bool) -> bool {
