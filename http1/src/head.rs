@@ -10,7 +10,6 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a request target: what common servers and browsers go up to.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
-pub use crate::syntax::FIELDS_MAX;
 /// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
 const LEADING_LINES_MAX: usize = 2;
 

@@ -237,10 +237,10 @@ async fn a_drain_over_the_admin_port_waits_for_requests_in_flight() {
 #[tokio::test]
 async fn bad_settings_and_rules_refuse_to_start_and_say_everything_at_once() {
     let app = App::start().await;
-    let broken = "[[route]]\nnam = \"x\"\nmatch = { path = \"api\" }\ncache = { edge = \"5\" }\n";
+    let broken = "[[route]]\nnam = \"x\"\nmatch = { path = \"api\" }\ncache = { edge = \"5\" }\ntotal_timeout = \"1s\"\noffload = { queue = \"q\" }\n";
     let ended = Spillway::proxy(broken, &app).refused().await;
     assert_eq!(ended.code, Some(78));
-    for fault in ["unknown-key", "missing-key", "bad-path", "bad-duration"] {
+    for fault in ["unknown-key", "missing-key", "bad-path", "bad-duration", "total-with-offload"] {
         assert!(ended.errors.contains(fault), "{fault}: {}", ended.errors);
     }
     let offload = "[[route]]\nname = \"x\"\nmatch = { path = \"/x\" }\noffload = { queue = \"q\", when = \"always\", auth = \"none\" }\n[queue.q]\n";

@@ -43,10 +43,7 @@ impl Total {
 
 impl<'a> Step<'a> {
     /// The same, but for what is not through by then, body included.
-    pub fn within(self, total: Option<Total>) -> Self
-    where
-        Self: 'a,
-    {
+    pub fn within(self, total: Option<Total>) -> Self {
         let Some(Total { left, cut }) = total else { return self };
         Self::Later(Box::pin(async move {
             let end = Instant::now() + left;

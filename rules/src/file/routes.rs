@@ -51,6 +51,12 @@ pub(super) fn route(table: &Table<'_>) -> Route {
             "Let the app send the CORS fields, or drop `cache`.",
         );
     }
+    if route.total_timeout.is_some() && route.offload.is_some() {
+        let reason = "a request whose job is queued would be told that it took too long".to_owned();
+        let remedy =
+            "Drop `total_timeout`: offload answers before, and the queue's job_timeout ends jobs.";
+        table.fault("total-with-offload", reason, remedy);
+    }
     table.finish();
     route
 }
