@@ -72,7 +72,7 @@ pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) ->
     let init = RequestInit::new();
     init.set_method("GET");
     init.set_headers(&headers);
-    send(call, &plan.target, &init).await
+    send(call, plan.target(), &init).await
 }
 
 async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {

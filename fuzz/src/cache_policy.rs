@@ -51,7 +51,7 @@ fn drawn(drawn: &mut Unstructured<'_>) -> Result<()> {
     if let sidecar::Action::Proceed(proceed) = sidecar::decide(&RULES, &head).action
         && let Ok(plan) = proceed.cache
     {
-        judged(plan, &request, &response, now, later);
+        judged(*plan, &request, &response, now, later);
     }
     if let edge::Action::Cache(plan) = edge::decide(&RULES, &head).action {
         judged(*plan, &request, &response, now, later);

@@ -5,7 +5,7 @@ use http::Method;
 use http1::block::Block;
 use http1::chunked::{Decoder, Piece};
 use http1::framing::{Framing, Stated, has_no_body};
-use http1::head::{self, Progress};
+use http1::head::{self, Progress, RequestHead};
 use http1::{Refusal, encode};
 
 /// The first byte says where the rest is cut.
@@ -70,8 +70,13 @@ fn is_framed_once(headers: &http::HeaderMap, framing: Result<Framing, Refusal>) 
     }
 }
 
+fn taken(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<RequestHead>, Refusal> {
+    let mut head = RequestHead::default();
+    Ok(head::request(read, progress, &mut head)?.then_some(head))
+}
+
 pub fn request(data: &[u8]) {
-    let Some((at_once, pieces)) = in_two(data, head::request) else { return };
+    let Some((at_once, pieces)) = in_two(data, taken) else { return };
     let (Ok(Some((head, end))), pieces) = (at_once, pieces) else { return };
     let Ok(Some((again, same))) = pieces else { panic!("refused when it comes in two pieces") };
     assert_eq!((end, &head.method, &head.target), (same, &again.method, &again.target));
@@ -82,7 +87,7 @@ pub fn request(data: &[u8]) {
     let target = head.target.path_and_query().map_or("/", |target| target.as_str());
     let mut sent = encode::request(&head.method, target, &head.headers);
     encode::end(&mut sent);
-    let sent = head::request(&mut BytesMut::from(sent.as_slice()), &mut Progress::default());
+    let sent = taken(&mut BytesMut::from(sent.as_slice()), &mut Progress::default());
     if let Ok(sent) = sent {
         let sent = sent.expect("a whole head");
         assert_eq!((sent.method, sent.headers), (head.method, head.headers));

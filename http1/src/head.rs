@@ -2,7 +2,7 @@
 
 use crate::Refusal;
 use crate::received::Received;
-use crate::syntax::{Fault, Reader};
+use crate::syntax::{Fault, Field, Reader};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
@@ -13,12 +13,28 @@ pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
 const LEADING_LINES_MAX: usize = 2;
 
-#[derive(Debug)]
+/// The default is none that was asked: a place for one.
+#[derive(Debug, Default)]
 pub struct RequestHead {
     pub method: Method,
     pub target: Uri,
     pub version: Version,
     pub headers: HeaderMap,
+    /// Memory for the next one that is read here.
+    fields: Vec<Field>,
+}
+
+impl RequestHead {
+    /// One that came in another way.
+    pub fn new(method: Method, target: Uri, version: Version, headers: HeaderMap) -> Self {
+        Self { method, target, version, headers, fields: Vec::new() }
+    }
+
+    /// Lets go of what was read, whose memory is used again once nobody has a part of it.
+    pub(crate) fn let_go(&mut self) {
+        self.target = Uri::default();
+        self.headers.clear();
+    }
 }
 
 #[derive(Debug)]
@@ -37,19 +53,22 @@ pub struct Progress {
     has_begun: bool,
 }
 
-/// Takes one request head off the front of what was read, once it is there whole.
+/// Takes one request head off the front of what was read, once it is there whole; whether it was. The
+/// place is the caller's: heads are large, and each move of one shows in what a request costs.
 ///
 /// # Errors
 /// When it is not a head as RFC 9112 writes it, or over a limit.
 pub fn request(
     read: &mut BytesMut,
     progress: &mut Progress,
-) -> Result<Option<RequestHead>, Refusal> {
+    head: &mut RequestHead,
+) -> Result<bool, Refusal> {
     if progress.line_start == 0 {
         skip_empty_lines(read)?;
     }
-    let Some((line, fields)) = take(read, progress, |reader| reader.request_line())? else {
-        return if is_target_too_long(read) { Err(Refusal::TargetTooLong) } else { Ok(None) };
+    let own = std::mem::take(&mut head.fields);
+    let Some((line, fields)) = take(read, progress, own, |reader| reader.request_line())? else {
+        return if is_target_too_long(read) { Err(Refusal::TargetTooLong) } else { Ok(false) };
     };
     let target = fields.part(line.target);
     if str::from_utf8(target).is_err() {
@@ -58,9 +77,12 @@ pub fn request(
     if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    let method = Method::from_bytes(fields.part(line.method)).map_err(|_| Refusal::StartLine)?;
-    let target = Uri::from_maybe_shared(fields.share(target)).map_err(|_| Refusal::Target)?;
-    Ok(Some(RequestHead { method, target, version: line.version, headers: fields.headers()? }))
+    head.method = Method::from_bytes(fields.part(line.method)).map_err(|_| Refusal::StartLine)?;
+    head.target = Uri::from_maybe_shared(fields.share(target)).map_err(|_| Refusal::Target)?;
+    head.version = line.version;
+    fields.fill(&mut head.headers)?;
+    head.fields = fields.into_fields();
+    Ok(true)
 }
 
 /// Takes one response head off the front of what was read, once it is there whole.
@@ -71,7 +93,8 @@ pub fn response(
     read: &mut BytesMut,
     progress: &mut Progress,
 ) -> Result<Option<ResponseHead>, Refusal> {
-    let Some((line, fields)) = take(read, progress, |reader| reader.status_line())? else {
+    let Some((line, fields)) = take(read, progress, Vec::new(), |reader| reader.status_line())?
+    else {
         return Ok(None);
     };
     let status = StatusCode::from_u16(line.status).map_err(|_| Refusal::StartLine)?;
@@ -86,7 +109,7 @@ pub fn trailers(
     read: &mut BytesMut,
     progress: &mut Progress,
 ) -> Result<Option<HeaderMap>, Refusal> {
-    let taken = take(read, progress, |_| Ok(())).map_err(|_| Refusal::Trailer)?;
+    let taken = take(read, progress, Vec::new(), |_| Ok(())).map_err(|_| Refusal::Trailer)?;
     let Some(((), fields)) = taken else { return Ok(None) };
     fields.headers().map(Some).map_err(|_| Refusal::Trailer)
 }
@@ -95,27 +118,28 @@ pub fn trailers(
 fn take<T>(
     read: &mut BytesMut,
     progress: &mut Progress,
+    mut fields: Vec<Field>,
     first_line: impl Fn(&mut Reader<'_>) -> Result<T, Fault>,
 ) -> Result<Option<(T, Received)>, Refusal> {
     if read.is_empty() {
         return Ok(None);
     }
-    let parse = |bytes: &[u8]| {
+    let parse = |bytes: &[u8], fields: &mut Vec<Field>| {
         let mut reader = Reader::new(bytes);
         let line = first_line(&mut reader)?;
-        let fields = reader.fields()?;
-        Ok((line, fields, reader.read()))
+        reader.fields(fields)?;
+        Ok((line, reader.read()))
     };
     // Mostly it came at once and is right: then no byte is looked at twice.
     if !progress.has_begun
-        && let Ok((line, fields, bytes)) = parse(read)
+        && let Ok((line, bytes)) = parse(read, &mut fields)
         && bytes <= HEAD_BYTES_MAX
     {
         return Ok(Some((line, Received::new(read.split_to(bytes).freeze(), fields))));
     }
     let Some(head) = whole(read, progress)? else { return Ok(None) };
-    match parse(&head) {
-        Ok((line, fields, _)) => Ok(Some((line, Received::new(head, fields)))),
+    match parse(&head, &mut fields) {
+        Ok((line, _)) => Ok(Some((line, Received::new(head, fields)))),
         Err(Fault::Refused(refusal)) => Err(refusal),
         Err(Fault::Partial) => Err(Refusal::StartLine),
     }

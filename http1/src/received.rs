@@ -26,6 +26,11 @@ impl Received {
         self.fields.iter().map(|field| (self.part(field.name), self.part(field.value)))
     }
 
+    /// The list alone, whose memory can be used again.
+    pub(crate) fn into_fields(self) -> Vec<Field> {
+        self.fields
+    }
+
     /// Bytes of the whole head.
     pub(crate) fn head_bytes(&self) -> usize {
         self.head.len()
@@ -46,12 +51,22 @@ impl Received {
     /// # Errors
     /// `Field` when one is no field of HTTP.
     pub fn headers(&self) -> Result<HeaderMap, Refusal> {
-        let mut headers = HeaderMap::with_capacity(self.fields.len() + FIELDS_ADDED);
+        let mut headers = HeaderMap::new();
+        self.fill(&mut headers)?;
+        Ok(headers)
+    }
+
+    /// The same into a map that is empty.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn fill(&self, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        headers.reserve(self.fields.len() + FIELDS_ADDED);
         for (name, value) in self.iter() {
             let name = HeaderName::from_bytes(name).map_err(|_| Refusal::Field)?;
             let value = HeaderValue::from_maybe_shared(self.share(value));
             headers.append(name, value.map_err(|_| Refusal::Field)?);
         }
-        Ok(headers)
+        Ok(())
     }
 }

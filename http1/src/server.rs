@@ -3,6 +3,7 @@
 mod answer;
 mod idle;
 mod incoming;
+mod standby;
 mod watch;
 
 pub(crate) use answer::is_ours;
@@ -10,7 +11,7 @@ pub use incoming::{Exchange, Incoming};
 
 use crate::block::Encoded;
 use crate::conn::{Conn, Error, Patience};
-use crate::framing::Stated;
+use crate::framing::{Framing, Stated};
 use crate::head::{self, RequestHead};
 use crate::refusal::Refusal;
 use crate::stream::{Stream, Upgraded};
@@ -18,14 +19,15 @@ use crate::writer::Sink;
 use crate::{encode, lines};
 use answer::Asked;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{Response, StatusCode, Version, header};
 use http_body::Body;
 use idle::{Closing, Idle};
+use standby::{Event, Standby};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
@@ -47,7 +49,9 @@ pub(crate) fn lock(conn: &Shared) -> MutexGuard<'_, Conn> {
 
 impl Sink for &Shared {
     fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R {
-        act(&mut lock(self).stream)
+        let conn = &mut *lock(self);
+        conn.has_answered = true;
+        act(&mut conn.stream)
     }
 }
 
@@ -61,9 +65,11 @@ pub trait Service: Sync {
         None
     }
 
+    /// The head may be taken apart: nobody else needs it.
     fn answer(
         &self,
-        request: Request<Incoming>,
+        head: &mut RequestHead,
+        body: Incoming,
         exchange: Exchange,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
@@ -121,62 +127,114 @@ async fn requests<S: Service>(
     service: &S,
     mut closing: Pin<&mut Closing<impl Future<Output = ()>>>,
 ) -> Result<After, Error> {
-    let mut quiet = idle::Quiet::default();
+    let (mut head, mut standby) = (RequestHead::default(), Standby::default());
+    let mut next = Next::Begun(begin(&mut lock(conn), &mut head));
     loop {
-        let head = match next_head(conn).await {
-            Ok(Some(head)) => head,
+        let begun = match next {
+            Next::Event(Event::Quiet) => return Ok(After::Quiet),
+            Next::Event(Event::Closing) | Next::Closed => return Ok(After::Closed),
+            Next::Begun(Ok(None)) => rest_of_head(conn, &mut head).await,
+            Next::Begun(begun) => begun.map_err(Error::Refused),
+        };
+        let begun = match begun {
+            Ok(Some(begun)) => begun,
             Ok(None) => return Ok(After::Closed),
             Err(Error::Refused(_)) if is_http2(conn) => return Ok(After::Http2),
             Err(Error::Refused(refusal)) => return refuse(conn, service, refusal).await,
             Err(error) => return Err(error),
         };
-        let is_kept = exchange(conn, service, head).await;
-        let (refused, has_more) = {
-            let mut conn = lock(conn);
-            (conn.refused.take(), !conn.read.is_empty())
-        };
-        if let Some(refusal) = refused {
+        standby.used();
+        let is_kept = exchange(conn, service, &mut head, &begun).await;
+        head.let_go();
+        if begun.has_body()
+            && let Some(refusal) = lock(conn).refused.take()
+        {
             service.body_refused(refusal);
         }
         if !is_kept? {
             return Ok(After::Closed);
         }
-        if has_more {
-            continue;
-        }
-        tokio::select! {
-            biased;
-            read = poll_fn(|context| lock(conn).poll_read(context)) => match read? {
-                0 => return Ok(After::Closed),
-                _ => continue,
-            },
-            () = quiet.wait() => return Ok(After::Quiet),
-            () = closing.as_mut() => return Ok(After::Closed),
-        }
+        next = poll_fn(|context| {
+            let came = poll_next(context, &mut lock(conn), &mut head)?;
+            if came.is_pending()
+                && let Poll::Ready(event) = standby.poll(context, closing.as_mut())
+            {
+                return Poll::Ready(Ok(Next::Event(event)));
+            }
+            came.map(Ok)
+        })
+        .await
+        .map_err(Error::Io)?;
     }
 }
 
-/// The next head; `None` when the client closed instead.
-async fn next_head(conn: &Shared) -> Result<Option<RequestHead>, Error> {
-    let take = || {
-        let conn = &mut *lock(conn);
-        if conn.read.starts_with(PREFACE) {
-            return Err(Refusal::Version);
-        }
-        head::request(&mut conn.read, &mut conn.progress)
-    };
-    if let Some(head) = take()? {
-        return Ok(Some(head));
+/// What comes after an answer.
+enum Next {
+    /// A request, or the beginning of one.
+    Begun(Result<Option<Begun>, Refusal>),
+    Closed,
+    Event(Event),
+}
+
+/// A request whose head is there.
+struct Begun {
+    asked: Asked,
+    framing: Framing,
+    message: u64,
+}
+
+impl Begun {
+    fn has_body(&self) -> bool {
+        self.framing != Framing::None
     }
+}
+
+/// Takes the next head of what was read, once it is there whole, and begins to read its body.
+fn begin(conn: &mut Conn, head: &mut RequestHead) -> Result<Option<Begun>, Refusal> {
+    if conn.read.starts_with(PREFACE) {
+        return Err(Refusal::Version);
+    }
+    if !head::request(&mut conn.read, &mut conn.progress, head)? {
+        return Ok(None);
+    }
+    let stated = Stated::of(&head.headers);
+    let asked = Asked::new(&head.method, head.version, &stated);
+    let framing = stated.of_request(head.version)?;
+    conn.begin(framing);
+    if framing != Framing::None && asked.version != Version::HTTP_10 && expects(head) {
+        conn.continue_owed = encode::CONTINUE;
+    }
+    Ok(Some(Begun { asked, framing, message: conn.message }))
+}
+
+/// Whether the client wants to be told to send its body (RFC 9110 section 10.1.1).
+fn expects(head: &RequestHead) -> bool {
+    let expects = lines::first(&head.headers, &header::EXPECT);
+    expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn poll_next(
+    context: &mut Context<'_>,
+    conn: &mut Conn,
+    head: &mut RequestHead,
+) -> Poll<io::Result<Next>> {
+    if conn.read.is_empty() && ready!(conn.poll_read(context))? == 0 {
+        return Poll::Ready(Ok(Next::Closed));
+    }
+    Poll::Ready(Ok(Next::Begun(begin(conn, head))))
+}
+
+/// The head whose beginning is there; `None` when the client closed instead of sending one.
+async fn rest_of_head(conn: &Shared, head: &mut RequestHead) -> Result<Option<Begun>, Error> {
     let rest = poll_fn(|context| {
+        let conn = &mut *lock(conn);
         loop {
-            let read = ready!(lock(conn).poll_read(context))?;
-            if read == 0 {
-                let is_between = lock(conn).read.is_empty();
+            if ready!(conn.poll_read(context))? == 0 {
+                let is_between = conn.read.is_empty();
                 return Poll::Ready(if is_between { Ok(None) } else { Err(Error::Closed) });
             }
-            if let Some(head) = take()? {
-                return Poll::Ready(Ok(Some(head)));
+            if let Some(begun) = begin(conn, head)? {
+                return Poll::Ready(Ok(Some(begun)));
             }
         }
     });
@@ -193,35 +251,16 @@ fn is_http2(conn: &Shared) -> bool {
 async fn exchange<S: Service>(
     conn: &Shared,
     service: &S,
-    head: RequestHead,
+    head: &mut RequestHead,
+    begun: &Begun,
 ) -> Result<bool, Error> {
-    let stated = Stated::of(&head.headers);
-    let asked = Asked::new(&head.method, head.version, &stated);
-    let framing = match stated.of_request(head.version) {
-        Ok(framing) => framing,
-        Err(refusal) => return refuse(conn, service, refusal).await.map(|_| false),
-    };
-    let expects = lines::first(&head.headers, &header::EXPECT);
-    let expects = expects.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let message = {
-        let mut conn = lock(conn);
-        conn.begin(framing);
-        if expects && asked.version != Version::HTTP_10 && !conn.is_done() {
-            conn.continue_owed = encode::CONTINUE;
-        }
-        conn.message
-    };
-    let mut request = Request::new(Incoming::new(conn, framing, message));
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.target;
-    *request.version_mut() = head.version;
-    *request.headers_mut() = head.headers;
-    let mut watch = Watch::default();
+    let Begun { asked, framing, message } = *begun;
+    let (body, mut watch) = (Incoming::new(conn, framing, message), Watch::default());
     // In place: what a service does may be large, and moving it costs more than much of its work.
-    let answer = pin!(service.answer(request, Exchange::new(conn, message, asked.version)));
+    let answer = pin!(service.answer(head, body, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let is_kept = write::<S>(conn, &mut watch, response, asked).await?;
+    let is_kept = write::<S>(conn, &mut watch, response, begun).await?;
     if is_switching {
         let mut conn = lock(conn);
         if let Some(heir) = conn.heir.take() {
@@ -231,6 +270,9 @@ async fn exchange<S: Service>(
         return Ok(false);
     }
     let may_go_on = is_kept && !watch.is_half_closed();
+    if may_go_on && !begun.has_body() {
+        return Ok(true);
+    }
     settle(conn, may_go_on).await
 }
 
@@ -254,9 +296,10 @@ async fn write<S: Service>(
     conn: &Shared,
     watch: &mut Watch,
     response: Response<S::Body>,
-    mut asked: Asked,
+    begun: &Begun,
 ) -> Result<bool, Error> {
-    {
+    let mut asked = begun.asked;
+    if begun.has_body() {
         let mut conn = lock(conn);
         asked.is_kept &= !conn.is_broken;
         conn.has_answered = true;
@@ -289,7 +332,8 @@ async fn settle(conn: &Shared, may_go_on: bool) -> Result<bool, Error> {
 
 async fn refuse<S: Service>(conn: &Shared, service: &S, refusal: Refusal) -> Result<After, Error> {
     let asked = Asked { version: Version::HTTP_11, is_head: false, is_kept: false };
-    write::<S>(conn, &mut Watch::default(), service.refuse(refusal), asked).await?;
+    let begun = Begun { asked, framing: Framing::None, message: 0 };
+    write::<S>(conn, &mut Watch::default(), service.refuse(refusal), &begun).await?;
     close(conn).await;
     Ok(After::Closed)
 }

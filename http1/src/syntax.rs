@@ -96,12 +96,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Section 5, up to and with the empty line.
-    pub fn fields(&mut self) -> Result<Vec<Field>, Fault> {
-        let mut fields = Vec::with_capacity(FIELDS_USUAL);
+    pub fn fields(&mut self, fields: &mut Vec<Field>) -> Result<(), Fault> {
+        fields.clear();
+        fields.reserve(FIELDS_USUAL);
         loop {
             if self.peek()? == b'\r' {
-                self.line_end(Refusal::LineEnding)?;
-                return Ok(fields);
+                return self.line_end(Refusal::LineEnding);
             }
             let name = self.run(|byte| !is_token(byte))?;
             self.one(b':', name, Refusal::Field)?;
@@ -270,7 +270,8 @@ mod tests {
         } else {
             reader.status_line().is_ok()
         };
-        let fields = reader.fields().ok().filter(|_| has_begun)?;
+        let mut fields = Vec::new();
+        reader.fields(&mut fields).ok().filter(|()| has_begun)?;
         let part = |(from, to): Span| bytes[usize::from(from)..usize::from(to)].to_vec();
         let fields = fields.iter().map(|field| (part(field.name), part(field.value))).collect();
         Some((reader.read(), fields))

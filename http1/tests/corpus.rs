@@ -1,9 +1,10 @@
 //! Raw bytes as a server meets them, and the answer to each. Nothing ambiguous reaches the service.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use http1::Refusal;
+use http1::head::RequestHead;
 use http1::server::{Exchange, Incoming, Service, serve};
 use http1::stream::Stream;
 use std::io;
@@ -20,13 +21,17 @@ struct Mirror {
 impl Service for Mirror {
     type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-    async fn answer(&self, request: Request<Incoming>, _: Exchange) -> Response<Self::Body> {
-        let (parts, body) = request.into_parts();
+    async fn answer(
+        &self,
+        head: &mut RequestHead,
+        body: Incoming,
+        _: Exchange,
+    ) -> Response<Self::Body> {
         let body = match body.collect().await {
             Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             Err(error) => return text(400, &format!("[{error}]")),
         };
-        let seen = format!("{} {} {body}", parts.method, parts.uri);
+        let seen = format!("{} {} {body}", head.method, head.target);
         if let Ok(mut all) = self.seen.lock() {
             all.push(seen.clone());
         }

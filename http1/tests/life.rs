@@ -1,8 +1,9 @@
 //! A connection's life as its two ends see it: kept, closed, half closed, too slow, switched.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use http1::head::RequestHead;
 use http1::server::{Exchange, Incoming, Served, Service, serve};
 use http1::stream::Stream;
 use http1::{Error, Refusal};
@@ -28,13 +29,15 @@ struct ByPath;
 impl Service for ByPath {
     type Body = Body;
 
-    async fn answer(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Body> {
-        match request.uri().path() {
-            "/echo" => {
-                let body = request.into_body().map_err(io::Error::other).boxed_unsync();
-                Response::new(body)
-            }
-            "/whole" => match request.into_body().collect().await {
+    async fn answer(
+        &self,
+        head: &mut RequestHead,
+        body: Incoming,
+        exchange: Exchange,
+    ) -> Response<Body> {
+        match head.target.path() {
+            "/echo" => Response::new(body.map_err(io::Error::other).boxed_unsync()),
+            "/whole" => match body.collect().await {
                 Ok(_) => Response::new(full("read")),
                 Err(error) => panic!("{error}"),
             },

@@ -5,6 +5,7 @@ use crate::cache::flights::Flights;
 use crate::cache::store::Store;
 use crate::cache::varies::Varies;
 use crate::clock::Clock;
+use crate::in_force::InForce;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
@@ -19,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Semaphore, watch};
 
 pub struct App {
-    rules: RwLock<Arc<Rules>>,
+    in_force: RwLock<Arc<InForce>>,
     pub bindings: Bindings,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
@@ -66,10 +67,12 @@ impl App {
     /// Only when two metrics have one name.
     pub fn new(parts: Parts) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let limits = Limits::new(&parts.bindings, Arc::clone(&metrics));
+        let in_force = InForce::new(Arc::clone(&parts.rules), &metrics, &limits);
         let app = Self {
             store: Store::new(parts.cache_bytes, Arc::clone(&metrics)),
-            limits: Limits::new(&parts.bindings, Arc::clone(&metrics)),
-            rules: RwLock::new(Arc::clone(&parts.rules)),
+            limits,
+            in_force: RwLock::new(Arc::new(in_force)),
             bindings: parts.bindings,
             metrics,
             clock: parts.clock,
@@ -93,13 +96,19 @@ impl App {
     }
 
     /// The rules in force. A request keeps the ones it started with.
+    pub fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The rules alone.
     pub fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.in_force().rules)
     }
 
     pub fn set_rules(&self, rules: Arc<Rules>) {
         self.publish(&rules);
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        let in_force = Arc::new(InForce::new(rules, &self.metrics, &self.limits));
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
     }
 
     fn publish(&self, rules: &Rules) {

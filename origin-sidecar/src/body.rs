@@ -1,7 +1,7 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
 use crate::cache::stored::Stored;
-use crate::metrics::InFlight;
+use crate::metrics::{InFlight, Streaming};
 use crate::overload::Place;
 use crate::proxy::readers::{Read, Reader};
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http1::stream::Upgraded;
 use hyper::body::Incoming;
 use prometheus::IntCounter;
 use rules::Problem;
+use rules::cache::{CacheStatus, Tier};
 use rules::head::push_number;
 use std::io;
 use std::pin::Pin;
@@ -44,7 +45,7 @@ pub enum Body {
     /// Cut off at a moment.
     Ending(Box<Ending>),
     /// In flight until its end.
-    Counted(Box<Body>, InFlight),
+    Counted(Box<Body>, Streaming),
     /// Holds a place of its route until its end.
     Placed(Box<Body>, Place),
 }
@@ -62,13 +63,13 @@ pub struct Served {
 }
 
 impl Served {
-    pub fn new(stored: Arc<Stored>, body: Option<Bytes>, age: u64, member: &str) -> Self {
+    pub fn new(stored: Arc<Stored>, body: Option<Bytes>, age: u64, status: CacheStatus) -> Self {
         let mut added = String::with_capacity(ADDED_BYTES_USUAL);
         added.push_str("age: ");
         push_number(&mut added, age);
-        for part in ["\r\ncache-status: ", member, "\r\n"] {
-            added.push_str(part);
-        }
+        added.push_str("\r\ncache-status: ");
+        status.write(Tier::Sidecar, &mut added);
+        added.push_str("\r\n");
         Self { stored, body, added }
     }
 
@@ -131,12 +132,14 @@ impl Body {
         }
     }
 
-    /// Keeps the guard until a streamed body has ended; what is in memory needs none.
-    pub fn counted(self, in_flight: InFlight) -> Self {
-        match self {
-            Self::Empty | Self::Full(_) | Self::Served(_) => self,
-            streamed => Self::Counted(Box::new(streamed), in_flight),
-        }
+    /// In flight until it has ended.
+    pub fn counted(self, in_flight: &InFlight<'_>) -> Self {
+        Self::Counted(Box::new(self), in_flight.further())
+    }
+
+    /// Whether it comes by and by; what is in memory is sent with its head.
+    pub fn is_streamed(&self) -> bool {
+        !matches!(self, Self::Empty | Self::Full(_) | Self::Served(_))
     }
 
     /// The connection itself, after 101 (Switching Protocols), with the place that it holds.

@@ -111,7 +111,7 @@ fn edge(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answ
         }
         edge::Action::Cache(plan) => {
             cached(out, &plan);
-            line(out, "fetch", &plan.target);
+            line(out, "fetch", plan.target());
             if let Some(answer) = answer {
                 answer::judged(out, *plan, &request.head(), answer);
             }
@@ -176,9 +176,9 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
         Err(Bypass::NoRule) => line(out, "cache", "no rule"),
         Err(why) => line(out, "cache", &format!("not used: {}", why.as_str())),
     }
-    line(out, "fetch", &proceed.target);
+    line(out, "fetch", proceed.target());
     match (proceed.cache, answer) {
-        (Ok(plan), Some(answer)) => answer::judged(out, plan, &request.head(), answer),
+        (Ok(plan), Some(answer)) => answer::judged(out, *plan, &request.head(), answer),
         (Err(why), Some(_)) => answer::passed(out, why),
         (_, None) => {}
     }

@@ -21,6 +21,7 @@ pub mod commands;
 pub mod explain;
 pub mod fields;
 pub mod https;
+pub mod in_force;
 pub mod inject;
 pub mod logging;
 pub mod memory;

@@ -1,12 +1,15 @@
 //! Every metric of the program. Labels are route names and named reasons, never paths or keys.
 
+mod meters;
+
+pub use meters::Meters;
+
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use rules::offload::Reason;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Seconds; from a cache hit to a report.
@@ -25,8 +28,6 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     pub certificate_reloads: IntCounterVec,
     pub rules_info: IntGaugeVec,
-    /// Requests in flight, for the drain.
-    active: AtomicU64,
 }
 
 /// Requests and upstreams.
@@ -196,7 +197,6 @@ impl Metrics {
                 &["result"],
             )?,
             rules_info: gauges(r, "rules_info", rules, &["config_hash"])?,
-            active: AtomicU64::new(0),
             registry,
         })
     }
@@ -206,11 +206,6 @@ impl Metrics {
         render(&self.registry)
     }
 
-    pub fn answered(&self, route: &str, status: u16, took: Duration) {
-        self.http.requests.with_label_values(&[route, code(status)]).inc();
-        self.http.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
-    }
-
     /// What was learned of how much an upstream can do at once.
     pub fn limited(&self, upstream: &str, limit: u64) {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -218,15 +213,14 @@ impl Metrics {
     }
 
     /// Counts a request or an execution until the guard is dropped.
-    pub fn in_flight(self: &Arc<Self>) -> InFlight {
-        self.active.fetch_add(1, Ordering::Relaxed);
+    pub fn in_flight(self: &Arc<Self>) -> InFlight<'_> {
         self.http.in_flight.inc();
-        InFlight(Arc::clone(self))
+        InFlight(self)
     }
 
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
-        self.active.load(Ordering::Relaxed) == 0
+        self.http.in_flight.get() == 0
     }
 }
 
@@ -265,23 +259,28 @@ impl Injections {
 }
 
 /// Something in flight; see [`Metrics::in_flight`].
-pub struct InFlight(Arc<Metrics>);
+pub struct InFlight<'a>(&'a Arc<Metrics>);
 
-impl Drop for InFlight {
+impl InFlight<'_> {
+    /// The same beyond the end of who began it.
+    pub fn further(&self) -> Streaming {
+        self.0.http.in_flight.inc();
+        Streaming(Arc::clone(self.0))
+    }
+}
+
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
         self.0.http.in_flight.dec();
     }
 }
 
-/// Status classes: five label values instead of sixty.
-fn code(status: u16) -> &'static str {
-    match status {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
+/// An answer that is still on its way.
+pub struct Streaming(Arc<Metrics>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.http.in_flight.dec();
     }
 }
 

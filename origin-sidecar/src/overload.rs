@@ -2,9 +2,9 @@
 
 use crate::bindings::Bindings;
 use crate::metrics::Metrics;
+use rules::Problem;
 use rules::document::Limit;
 use rules::overload::Adaptive;
-use rules::{Problem, Rules};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,18 +73,28 @@ impl Limits {
         limit != Limit::None && upstream.waiting.load(Ordering::Relaxed) >= upstream.most(limit)
     }
 
-    /// A place among the requests of a route; to be held until the answer has ended.
+    /// The places of a route with a limit. Those that are taken stay so when the rules change.
+    pub fn places(&self, route: &str, most: u64) -> Places {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        Places { taken: Arc::clone(routes.entry(route.to_owned()).or_default()), most }
+    }
+}
+
+/// As many requests of a route as may be under way; see [`Limits::places`].
+pub struct Places {
+    taken: Arc<AtomicU64>,
+    most: u64,
+}
+
+impl Places {
+    /// A place for a request; to be held until the answer has ended.
     ///
     /// # Errors
-    /// `route-busy` when the route has as many as it may.
-    pub fn take_place(&self, rules: &Rules, route: &str) -> Result<Option<Place>, Problem> {
-        let Some(most) = rules.concurrency.get(route).copied() else { return Ok(None) };
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = Arc::clone(routes.entry(route.to_owned()).or_default());
-        drop(routes);
-        let place = Place(taken);
+    /// `route-busy` when all are taken.
+    pub fn take(&self) -> Result<Place, Problem> {
+        let place = Place(Arc::clone(&self.taken));
         let at_once = place.0.fetch_add(1, Ordering::Relaxed) + 1;
-        if at_once > most { Err(Problem::RouteBusy) } else { Ok(Some(place)) }
+        if at_once > self.most { Err(Problem::RouteBusy) } else { Ok(place) }
     }
 }
 
@@ -131,7 +141,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// One of a route's places; see [`Limits::take_place`].
+/// One of a route's places; see [`Places::take`].
 pub struct Place(Arc<AtomicU64>);
 
 impl Drop for Place {

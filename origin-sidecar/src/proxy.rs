@@ -10,6 +10,7 @@ pub mod handle;
 mod health;
 pub mod hop;
 mod http2;
+mod in_body;
 pub mod inbound;
 mod invalidate;
 mod multiplexed;

@@ -59,7 +59,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if rules.is_hook(&target.path) {
         return of(None, Action::Refuse(Problem::HookPath));
     }
-    let query = target.query.as_deref();
+    let query = target.query;
     let Some(found) = rules.router.find(&rules.document.routes, head, &target.path, query) else {
         let action = match rules.document.unmatched {
             Unmatched::Refuse => Action::Refuse(Problem::NoRoute),
@@ -86,8 +86,8 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
     let action = match cache::plan(&planned) {
-        Ok(plan) => Action::Cache(Box::new(plan)),
-        Err(why) => Action::Pass { target: path::Target::join(&target.path, query), why },
+        Ok(plan) => Action::Cache(plan),
+        Err(why) => Action::Pass { target: target.join(), why },
     };
     of(Some(route), action)
 }

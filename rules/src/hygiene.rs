@@ -117,15 +117,17 @@ pub struct AsSent<'a> {
 impl Fields for AsSent<'_> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         let Sender { address, host, is_tls, is_trusted } = self.sender;
-        if is_removed(name, is_trusted) {
-            return;
-        }
         match Rebuilt::by_name(name) {
             Some(Rebuilt::For) if is_trusted => visit(continued(self.fields, address).as_bytes()),
             Some(Rebuilt::For) => visit(address.as_bytes()),
             Some(Rebuilt::Host) if !is_trusted => visit(host.as_bytes()),
             Some(Rebuilt::Proto) if !is_trusted => visit(scheme(is_tls).as_bytes()),
-            _ => self.fields.each(name, visit),
+            // Mostly there is none, and nothing to be found out about it.
+            _ => self.fields.each(name, &mut |value| {
+                if !is_removed(name, is_trusted) {
+                    visit(value);
+                }
+            }),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! safely is refused by name.
 
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 
 /// Why a path means different things to different servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,34 +36,40 @@ impl Ambiguous {
 
 /// A request target in its one normal form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct Target<'a> {
     /// Starts with `/`; unreserved characters plain, everything else `%XX` in upper case.
-    pub path: String,
+    pub path: Cow<'a, str>,
     /// Without the `?`; exactly as received. `None` when there was no `?`.
-    pub query: Option<String>,
+    pub query: Option<&'a str>,
 }
 
-impl Target {
-    pub fn join(path: &str, query: Option<&str>) -> String {
-        match query {
-            Some(query) => [path, "?", query].concat(),
-            None => path.to_owned(),
+impl Target<'_> {
+    /// As it is sent.
+    pub fn join(&self) -> String {
+        match self.query {
+            Some(query) => [&*self.path, "?", query].concat(),
+            None => self.path.to_string(),
         }
     }
 }
 
 /// Brings a target as received into its normal form, or says why that can't be done.
-pub fn normalize(target: &str) -> Result<Target, Ambiguous> {
-    let target = target.split('#').next().unwrap_or_default();
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
+pub fn normalize(target: &str) -> Result<Target<'_>, Ambiguous> {
+    let target = until(target, b'#').map_or(target, |(before, _)| before);
+    let (path, query) = match until(target, b'?') {
+        Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
-    if path == "*" {
-        return Ok(Target { path: path.to_owned(), query });
-    }
-    let path = if is_normal(path) { path.to_owned() } else { by_segments(path)? };
+    let is_as_it_is = path == "*" || is_normal(path);
+    let path = if is_as_it_is { Cow::Borrowed(path) } else { Cow::Owned(by_segments(path)?) };
     Ok(Target { path, query })
+}
+
+/// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
+/// letters costs more to begin than they have bytes.
+pub(crate) fn until(text: &str, letter: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|byte| byte == letter)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
 fn by_segments(path: &str) -> Result<String, Ambiguous> {
@@ -197,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn path(target: &str) -> Result<String, Ambiguous> {
-        normalize(target).map(|target| target.path)
+        normalize(target).map(|target| target.path.into_owned())
     }
 
     #[test]
@@ -235,7 +242,7 @@ mod tests {
         #[test]
         fn normalising_twice_changes_nothing(target in "[/a-c.%;\\\\0-9?&=é ]{0,24}") {
             if let Ok(once) = normalize(&target) {
-                let joined = Target::join(&once.path, once.query.as_deref());
+                let joined = once.join();
                 prop_assert_eq!(normalize(&joined), Ok(once));
             }
         }

@@ -95,7 +95,7 @@ impl Template {
     /// Whether the path (normal form) matches, and every parameter's value is text.
     fn matches(&self, path: &str) -> bool {
         let is_text = |_: &str, value: &str| {
-            (!value.contains('%') || path::decode(value).is_some()).then_some(())
+            (!value.bytes().any(|it| it == b'%') || path::decode(value).is_some()).then_some(())
         };
         self.capture(path, is_text).is_some()
     }
@@ -116,7 +116,7 @@ impl Template {
             if let Segment::Rest(name) = segment {
                 return found(name, rest.unwrap_or_default());
             }
-            let (own, others) = match rest?.split_once('/') {
+            let (own, others) = match path::until(rest?, b'/') {
                 Some((own, others)) => (own, Some(others)),
                 None => (rest?, None),
             };
@@ -167,7 +167,8 @@ impl Segment {
             if text.is_empty() || text.contains('}') {
                 return Err(format!("`{text}` is not a segment"));
             }
-            let normal = path::normalize(&format!("/{text}"))
+            let path = format!("/{text}");
+            let normal = path::normalize(&path)
                 .map_err(|ambiguous| format!("`{text}`: {}", ambiguous.as_str()))?;
             return Ok(Self::Literal(normal.path.trim_start_matches('/').to_owned()));
         };
@@ -420,8 +421,10 @@ fn misses(
     if own.strict_slash && path.len() > 1 && path.ends_with('/') != template.ends_with_slash {
         return Some(Miss::Slash);
     }
-    let host = head.host.split(':').next().unwrap_or_default();
-    if !own.hosts.is_empty() && !own.hosts.iter().any(|own| own == host || own == head.host) {
+    let is_host = |own: &String| {
+        own == head.host || path::until(head.host, b':').is_some_and(|(host, _)| own == host)
+    };
+    if !own.hosts.is_empty() && !own.hosts.iter().any(is_host) {
         return Some(Miss::Host);
     }
     // HEAD is answered where GET is.

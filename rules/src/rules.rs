@@ -14,8 +14,6 @@ pub struct Rules {
     pub shard_maps: BTreeMap<String, ShardMap>,
     /// Per route: a short hash of its cache policy, part of every cache key.
     pub(crate) policy_hashes: Vec<String>,
-    /// Requests at once, of the routes that say so.
-    pub concurrency: BTreeMap<String, u64>,
 }
 
 /// Why compiled rules can't be used.
@@ -47,9 +45,7 @@ impl Rules {
         }
         let policy_hashes = document.routes.iter().map(policy_hash).collect();
         let hash = document.hash();
-        let limited = |route: &Route| Some((route.name.clone(), route.concurrency?));
-        let concurrency = document.routes.iter().filter_map(limited).collect();
-        Ok(Self { document, hash, router, shard_maps, policy_hashes, concurrency })
+        Ok(Self { document, hash, router, shard_maps, policy_hashes })
     }
 
     /// From the canonical JSON that `spillway check --json` prints.
@@ -94,6 +90,11 @@ impl Rules {
         self.document.routes.get(index)
     }
 
+    /// Which of the routes this one is; none if it is of other rules.
+    pub fn index_of(&self, route: &Route) -> Option<usize> {
+        self.document.routes.iter().position(|own| std::ptr::eq(own, route))
+    }
+
     /// The route a request belongs to; tells `miss` of each one considered and not taken.
     pub fn walk<'r>(
         &'r self,
@@ -107,7 +108,7 @@ impl Rules {
                 miss(route, reason);
             }
         };
-        let query = target.query.as_deref();
+        let query = target.query;
         let found = self.router.walk(routes, head, &target.path, query, &mut by_index)?;
         routes.get(found.index)
     }

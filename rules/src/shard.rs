@@ -279,7 +279,7 @@ impl ShardMap {
 pub enum Step {
     /// The route has no shard rule, or it is off.
     None,
-    Resolved(Resolved),
+    Resolved(Box<Resolved>),
     /// The key lies in the body: read up to `limit` bytes and call [`in_body`].
     NeedsBody {
         limit: u64,
@@ -320,7 +320,7 @@ pub fn in_head(
             KeySource::Body(_) => return Ok(Step::NeedsBody { limit: rule.body_limit }),
         };
         if !values.is_empty() {
-            return one_shard(rule, map, source, &values).map(Step::Resolved);
+            return one_shard(rule, map, source, &values).map(|it| Step::Resolved(Box::new(it)));
         }
     }
     Err(Problem::KeyMissing)

@@ -29,16 +29,29 @@ pub enum Action<'r> {
     Preflight {
         fields: FieldsToSet,
     },
-    Proceed(Box<Proceed<'r>>),
+    Proceed(Proceed<'r>),
 }
 
 /// How a request that is not refused goes on.
 pub struct Proceed<'r> {
-    /// Path and query to send on: the normal form when a route matched.
-    pub target: String,
+    /// See [`Proceed::target`]; none where the plan has it.
+    uncached: Option<String>,
     pub shard: shard::Step,
     pub offload: offload::Decision,
-    pub cache: Result<Plan<'r>, Bypass>,
+    pub cache: Result<Box<Plan<'r>>, Bypass>,
+}
+
+impl Proceed<'_> {
+    /// The same, for who sends it on.
+    pub fn take_target(&mut self) -> String {
+        self.uncached.take().unwrap_or_else(|| self.target().to_owned())
+    }
+
+    /// Path and query to send on: the normal form when a route matched.
+    pub fn target(&self) -> &str {
+        let planned = self.cache.as_ref().map_or("", |plan| plan.target());
+        self.uncached.as_deref().unwrap_or(planned)
+    }
 }
 
 impl<'r> Decision<'r> {
@@ -60,14 +73,13 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         return decision;
     }
     if is_reserved(&rules.document.jobs.base, &target.path) {
-        let action = Action::Reserved { path: target.path };
+        let action = Action::Reserved { path: target.path.into_owned() };
         return Decision { route: None, action, observed: Vec::new() };
     }
     if rules.is_hook(&target.path) {
         return refuse(None, Problem::HookPath);
     }
-    let found =
-        rules.router.find(&rules.document.routes, head, &target.path, target.query.as_deref());
+    let found = rules.router.find(&rules.document.routes, head, &target.path, target.query);
     match found {
         Some(found) => routed(rules, head, target, found),
         None if rules.document.unmatched == Unmatched::Refuse => refuse(None, Problem::NoRoute),
@@ -83,7 +95,7 @@ fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<D
         (None, cors::of_jobs(&document.routes, &cors::origin(head)?)?)
     } else {
         let meant = Head { method: &method, ..*head };
-        let query = target.query.as_deref();
+        let query = target.query;
         let found = rules.router.find(&document.routes, &meant, &target.path, query)?;
         let route = rules.route(found.index)?;
         (Some(route), route.cors.as_ref()?)
@@ -129,12 +141,9 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
     if cache.as_ref().err() == Some(&Bypass::Observed) {
         observed.push(("cache", "use"));
     }
-    let sent = cache.as_ref().map_or_else(
-        |_| Target::join(&target.path, target.query.as_deref()),
-        |plan| plan.target.clone(),
-    );
-    let proceed = Proceed { target: sent, shard, offload, cache };
-    Decision { route: Some(route), action: Action::Proceed(Box::new(proceed)), observed }
+    let uncached = cache.is_err().then(|| target.join());
+    let proceed = Proceed { uncached, shard, offload, cache };
+    Decision { route: Some(route), action: Action::Proceed(proceed), observed }
 }
 
 fn sharded(
@@ -150,7 +159,7 @@ fn sharded(
     let Some(map) = rules.shard_maps.get(&rule.map) else {
         return (rule.mode, Err(Problem::Internal));
     };
-    (rule.mode, shard::in_head(rule, map, head, target.query.as_deref(), parameters))
+    (rule.mode, shard::in_head(rule, map, head, target.query, parameters))
 }
 
 fn by_name(decision: offload::Decision) -> &'static str {
@@ -167,12 +176,12 @@ fn refuse(route: Option<&Route>, problem: Problem) -> Decision<'_> {
 
 fn pass(route: Option<&Route>, sent: String, why: Bypass) -> Decision<'_> {
     let proceed = Proceed {
-        target: sent,
+        uncached: Some(sent),
         shard: shard::Step::None,
         offload: offload::Decision::Inline(offload::Inline::NoRule),
         cache: Err(why),
     };
-    Decision { route, action: Action::Proceed(Box::new(proceed)), observed: Vec::new() }
+    Decision { route, action: Action::Proceed(proceed), observed: Vec::new() }
 }
 
 /// A path that can be read in two ways is refused, unless the route its literal spelling matches

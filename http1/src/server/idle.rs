@@ -7,13 +7,11 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// An idle connection is kept for longer than load balancers keep theirs (60 s mostly), so that it
 /// is they who close first and no request meets a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// After so long without a request, or up to twice that, a connection lets go of what it can do without.
-const QUIET_AFTER: Duration = Duration::from_secs(2);
 /// How long a connection that never had a request is still waited for when the server closes: one
 /// may be on its way.
 const UNUSED_GRACE: Duration = Duration::from_millis(500);
@@ -79,30 +77,5 @@ impl<F: Future<Output = ()>> Future for Closing<F> {
             self.signal = None;
         }
         Poll::Ready(())
-    }
-}
-
-/// The time without a request. Nearly every wait ends long before, so that a look at the clock for each
-/// would be in vain: a timer looks now and then whether there was one.
-#[derive(Default)]
-pub(super) struct Quiet {
-    timer: Option<Pin<Box<Sleep>>>,
-    has_been_used: bool,
-}
-
-impl Quiet {
-    pub async fn wait(&mut self) {
-        self.has_been_used = true;
-        poll_fn(|context| {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(QUIET_AFTER)));
-            loop {
-                ready!(timer.as_mut().poll(context));
-                if !std::mem::take(&mut self.has_been_used) {
-                    return Poll::Ready(());
-                }
-                timer.as_mut().reset(Instant::now() + QUIET_AFTER);
-            }
-        })
-        .await;
     }
 }

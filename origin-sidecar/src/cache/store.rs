@@ -8,11 +8,12 @@ use super::segmented::{Segmented, Slot};
 use super::stored::Stored;
 use super::weight;
 use crate::metrics::Metrics;
+use foldhash::quality::RandomState;
 use lru::LruCache;
 use rules::cache::{NotStored, Plan, fits};
 use rules::{Head, cache::status::Miss};
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -132,6 +133,7 @@ fn weigh(key: &str, variants: &Vec<Arc<Stored>>) -> usize {
 
 pub struct Store {
     shards: Vec<Mutex<Shard>>,
+    /// Drawn anew for each process. Who finds two keys of one hash pushes out his own answers.
     hasher: RandomState,
     shard_budget: usize,
     purges: Log,
@@ -159,7 +161,7 @@ impl Store {
         let shard_budget = budget_bytes / SHARDS;
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(shard_budget))).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shard_budget,
             purges: Log::default(),
             metrics,

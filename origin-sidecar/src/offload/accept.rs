@@ -47,7 +47,7 @@ pub(super) fn tools<'a>(worker: &'a Worker, rule: &Offload) -> Result<Tools<'a>,
 
 /// A request on its way into a job.
 pub(super) struct Offered<'a> {
-    pub clean: Clean,
+    pub clean: Clean<'a>,
     pub body: Bytes,
     pub route: &'a Route,
     pub rule: &'a Offload,
@@ -57,7 +57,7 @@ pub(super) struct Offered<'a> {
 
 pub async fn accept(
     worker: &Arc<Worker>,
-    mut clean: Clean,
+    mut clean: Clean<'_>,
     route: &Route,
     target: String,
     resolved: Option<&Resolved>,
@@ -94,7 +94,7 @@ impl Offered<'_> {
 
     /// The value of a source of the request.
     pub(super) fn value(&self, source: &KeySource) -> Option<String> {
-        let view = View(&self.clean.headers);
+        let view = View::of(self.clean.headers);
         let head =
             Head { target: &self.target, ..self.clean.inbound.head(&self.clean.method, &view) };
         let rules = &self.clean.rules;
@@ -273,7 +273,7 @@ const TRAVEL: [&str; 11] = [
 ];
 
 fn kept_headers(offered: &Offered<'_>) -> Vec<(String, String)> {
-    let headers: &HeaderMap = &offered.clean.headers;
+    let headers: &HeaderMap = offered.clean.headers;
     let listed = offered.rule.forward_headers.iter().map(String::as_str);
     let mut kept: Vec<(String, String)> = TRAVEL
         .into_iter()
@@ -304,7 +304,7 @@ pub(super) fn outgoing(
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
 ) -> Result<Outgoing, Refused> {
-    let mut headers = offered.clean.headers;
+    let mut headers = std::mem::take(offered.clean.headers);
     let upstream =
         direct(worker, &mut headers, Some(offered.route), resolved, offered.clean.is_forwarded)?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.len()));
@@ -320,6 +320,6 @@ pub(super) fn outgoing(
         timeout,
         exchange: offered.clean.exchange,
         may_pass: false,
-        route: Some(offered.route.name.clone()),
+        lane: Some(Arc::clone(offered.clean.lane)),
     })
 }

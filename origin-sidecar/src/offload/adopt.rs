@@ -73,7 +73,7 @@ pub(super) async fn run(
     let Tools { results, secrets, .. } = tools(worker, offered.rule)?;
     let (results, secrets) = (Arc::clone(results), secrets.clone());
     let (route, rule) = (offered.route, offered.rule);
-    let rules = Arc::clone(&offered.clean.rules);
+    let rules = Arc::clone(offered.clean.rules);
     let job_timeout = rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
     let caller = offered.allowed.caller.clone();
     let receipt = Receipt::of(&offered.clean, rule);

@@ -23,7 +23,7 @@ pub struct Allowed {
 /// The caller's identity as the rule finds it; `None` when the request has none.
 pub fn identity(auth: &Auth, headers: &HeaderMap) -> Option<Caller> {
     let Auth::Caller { identity, .. } = auth else { return Some(Caller(None)) };
-    let view = View(headers);
+    let view = View::of(headers);
     let value = match identity {
         KeySource::Header(name) => rules::head::first(&view, name),
         KeySource::Cookie(name) => rules::head::cookie(&view, name),
@@ -34,9 +34,9 @@ pub fn identity(auth: &Auth, headers: &HeaderMap) -> Option<Caller> {
 
 /// # Errors
 /// `offload-unauthorized` when there is no identity or the app says no.
-pub async fn check(worker: &Worker, clean: &Clean, auth: &Auth) -> Result<Allowed, Refused> {
+pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Allowed, Refused> {
     let no = |detail: &str| (Problem::OffloadUnauthorized, detail.to_owned());
-    let caller = identity(auth, &clean.headers).ok_or_else(|| no("the request names no caller"))?;
+    let caller = identity(auth, clean.headers).ok_or_else(|| no("the request names no caller"))?;
     let Auth::Caller { check: Some(path), keep, .. } = auth else {
         return Ok(Allowed { caller, keep: Vec::new() });
     };
@@ -54,7 +54,7 @@ pub async fn check(worker: &Worker, clean: &Clean, auth: &Auth) -> Result<Allowe
         timeout: CHECK_TIMEOUT,
         exchange: None,
         may_pass: false,
-        route: None,
+        lane: None,
     };
     let response = forward::send(worker, outgoing).await.map_err(failed)?;
     let status = response.status();

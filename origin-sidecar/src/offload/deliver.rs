@@ -54,7 +54,7 @@ pub(super) async fn result(
         language: None,
     };
     let selected = {
-        let view = View(asked.headers);
+        let view = View::of(asked.headers);
         let head = asked.inbound.head(asked.method, &view);
         if answer.code == 200 { select(&head, &entry, answer.length) } else { Selected::Full }
     };
@@ -125,7 +125,7 @@ pub(super) async fn finished(
     app: &App,
     results: &dyn Results,
     id: &str,
-    clean: &Clean,
+    clean: &Clean<'_>,
 ) -> Option<Response<Body>> {
     let state = status::state(app, results, id).await.ok()?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());

@@ -129,7 +129,7 @@ async fn to_app(
         timeout: TIMEOUT,
         exchange: None,
         may_pass: false,
-        route: None,
+        lane: None,
     };
     let answered = forward::send(worker, outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)

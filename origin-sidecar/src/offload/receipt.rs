@@ -16,14 +16,14 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    pub(super) fn of(clean: &Clean, rule: &Offload) -> Self {
+    pub(super) fn of(clean: &Clean<'_>, rule: &Offload) -> Self {
         let document = &clean.rules.document;
         let queue = document.queues.get(&rule.queue);
-        let view = crate::fields::View(&clean.headers);
+        let view = crate::fields::View::of(clean.headers);
         Self {
             base: document.jobs.base.clone(),
             message: queue.map_or("accepted", |queue| &queue.message).to_owned(),
-            is_page: is_page(&clean.headers),
+            is_page: is_page(clean.headers),
             preference: prefer(&clean.inbound.head(&clean.method, &view)),
         }
     }

@@ -106,7 +106,7 @@ pub(super) async fn execute(
         timeout,
         exchange: None,
         may_pass: false,
-        route: None,
+        lane: None,
     };
     let sent = forward::send(worker, outgoing).await;
     telemetry.executed(&span, route.map_or("unmatched", |route| &route.name), &sent);
@@ -142,7 +142,7 @@ fn resolve<'r>(
     };
     let resolved = match proceed.shard {
         Step::None => None,
-        Step::Resolved(resolved) => Some(resolved),
+        Step::Resolved(resolved) => Some(*resolved),
         Step::NeedsBody { .. } => {
             let rule = decision.route.and_then(|route| route.shard.as_ref());
             let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));

@@ -127,7 +127,7 @@ struct Job<'a> {
 impl Job<'_> {
     /// `Prefer: wait=N`, and that it was heard.
     async fn wait(&self, asked: &Asked<'_>) -> Option<HeaderValue> {
-        let view = View(asked.headers);
+        let view = View::of(asked.headers);
         let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
         let seconds = preference.wait?;
         let limit = Duration::from_secs(seconds);

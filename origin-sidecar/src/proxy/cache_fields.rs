@@ -58,7 +58,7 @@ pub(super) fn to_origin(
     plan: &Plan<'_>,
     stored: Option<&Stored>,
 ) -> HeaderMap {
-    let view = View(headers);
+    let view = View::of(headers);
     let head = inbound.head(&Method::GET, &view);
     let sent = headers.iter().filter(|(name, _)| {
         OF_THE_SHARD.contains(&name.as_str()) || plan.sends(name.as_str(), &head)

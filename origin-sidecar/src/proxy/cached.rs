@@ -11,6 +11,7 @@ use crate::body::{Body, Served};
 use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::Found;
 use crate::cache::stored::Stored;
+use crate::in_force::Lane;
 use crate::reply;
 use crate::telemetry::Span;
 use bytes::Bytes;
@@ -31,14 +32,14 @@ const FLIGHTS_MAX: usize = 3;
 pub struct Way<'a> {
     pub upstream: &'a Upstream,
     pub timeout: Duration,
-    pub route: &'a str,
+    pub lane: &'a Arc<Lane>,
     pub span: &'a Span,
 }
 
 pub fn answer<'a>(
     worker: &'a Arc<Worker>,
-    mut clean: Clean,
-    plan: Plan<'a>,
+    mut clean: Box<Clean<'a>>,
+    plan: Box<Plan<'a>>,
     way: Way<'a>,
 ) -> Result<Step<'a>, Refused> {
     let now = way.span.at;
@@ -47,37 +48,37 @@ pub fn answer<'a>(
     match (&stored, lookup) {
         (Some(stored), Some(Lookup::Fresh { ttl, .. })) => {
             let status = CacheStatus::Hit { ttl };
-            let hit = serve(worker, &clean, way.route, stored, (status, now));
+            let hit = serve(worker, &clean, way.lane, stored, (status, now));
             return Ok(Step::Answered(hit));
         }
         (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
             if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
                 clean.rebuild();
-                way.span.pass_on(&mut clean.headers);
+                way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
                 tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), Some(flight)));
             }
             let status = CacheStatus::StaleHit { ttl };
-            let hit = serve(worker, &clean, way.route, stored, (status, now));
+            let hit = serve(worker, &clean, way.lane, stored, (status, now));
             return Ok(Step::Answered(hit));
         }
         _ if plan.only_if_cached => {
-            count(worker, way.route, CacheStatus::OnlyIfCached);
+            count(worker, way.lane, CacheStatus::OnlyIfCached);
             let detail = "only-if-cached, and nothing fresh is stored".to_owned();
             return Err((Problem::UpstreamTimeout, detail));
         }
         _ => {}
     }
     clean.rebuild();
-    way.span.pass_on(&mut clean.headers);
+    way.span.pass_on(clean.headers);
     Ok(Step::Later(Box::pin(miss(worker, clean, plan, way, stored, reason))))
 }
 
 /// What is not in the store as it should be: waits for another's fetch, or fetches.
 async fn miss(
     worker: &Arc<Worker>,
-    clean: Clean,
-    plan: Plan<'_>,
+    clean: Box<Clean<'_>>,
+    plan: Box<Plan<'_>>,
     way: Way<'_>,
     stored: Option<Arc<Stored>>,
     reason: Miss,
@@ -89,7 +90,7 @@ async fn miss(
     let flight = match join(worker, &clean, &plan, now).await {
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
-            return Ok(serve(worker, &clean, way.route, &fresh, (status, worker.app.clock.now())));
+            return Ok(serve(worker, &clean, way.lane, &fresh, (status, worker.app.clock.now())));
         }
         Turn::Fetch(flight) => flight,
     };
@@ -97,17 +98,17 @@ async fn miss(
     let job = job(worker, &clean, &plan, way);
     let fetched = tokio::spawn(fetch_and_land(job, stored.clone(), flight)).await;
     let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
-    finish(worker, &clean, way.route, stored, fetched, reason)
+    finish(worker, &clean, way.lane, stored, fetched, reason)
 }
 
-fn job(worker: &Arc<Worker>, clean: &Clean, plan: &Plan<'_>, way: Way<'_>) -> Job {
+fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -> Job {
     Job {
         worker: Arc::clone(worker),
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),
         upstream: way.upstream.clone(),
         timeout: way.timeout,
-        route: way.route.to_owned(),
+        lane: Arc::clone(way.lane),
         headers: clean.headers.clone(),
         config: clean.rules.hash.as_str().into(),
         exchange: clean.exchange.clone(),
@@ -123,7 +124,7 @@ enum Turn {
 
 /// Waits for the fetch of the key that is under way, if there is one. When it fails, one of those who
 /// waited fetches for the others: they do not fail with it, nor all run to the origin at once.
-async fn join(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Turn {
+async fn join(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>, now: u64) -> Turn {
     // Cookies are either part of the key or do not reach the app.
     if plan.has_authorization {
         return Turn::Fetch(None);
@@ -154,7 +155,7 @@ async fn join(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Turn
 }
 
 /// What is stored, if it need not be asked for again.
-fn usable(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Option<Arc<Stored>> {
+fn usable(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>, now: u64) -> Option<Arc<Stored>> {
     let (stored, _) = look_up(worker, clean, plan);
     stored.filter(|it| !matches!(it.entry.look_up(now), Lookup::Expired { .. }))
 }
@@ -163,34 +164,34 @@ fn usable(worker: &Worker, clean: &Clean, plan: &Plan<'_>, now: u64) -> Option<A
 /// nothing waits for its end.
 async fn pass(
     worker: &Worker,
-    clean: Clean,
-    mut plan: Plan<'_>,
+    clean: Box<Clean<'_>>,
+    mut plan: Box<Plan<'_>>,
     way: Way<'_>,
 ) -> Result<Response<Body>, Refused> {
-    plan.learned = worker.app.varies.of(way.route);
+    plan.learned = worker.app.varies.of(&way.lane.name);
     let is_sharded = clean.headers.contains_key("x-shard");
     let may_pass = clean.may_pass();
     let outgoing = Outgoing {
         upstream: way.upstream.clone(),
         method: clean.method,
-        headers: cache_fields::passing(&clean.headers, &clean.inbound, &plan),
+        headers: cache_fields::passing(clean.headers, &clean.inbound, &plan),
         added: String::new(),
-        target: plan.target,
+        target: plan.target().to_owned(),
         body: Body::Empty,
         timeout: way.timeout,
         exchange: clean.exchange,
         may_pass,
-        route: Some(way.route.to_owned()),
+        lane: Some(Arc::clone(way.lane)),
     };
     let sent = forward::send(worker, outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     let status = CacheStatus::Bypass(Bypass::Uncacheable);
-    count(worker, way.route, status);
+    count(worker, way.lane, status);
     reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     Ok(response)
 }
 
-fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
+fn look_up(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
     match clean.decide(|head| worker.app.store.look_up(plan, head)) {
         Found::Answer(stored) => (Some(stored), Miss::Stale),
         Found::Miss(reason) => (None, reason),
@@ -199,8 +200,8 @@ fn look_up(worker: &Worker, clean: &Clean, plan: &Plan<'_>) -> (Option<Arc<Store
 
 fn finish(
     worker: &Worker,
-    clean: &Clean,
-    route: &str,
+    clean: &Clean<'_>,
+    lane: &Lane,
     stale: Option<Arc<Stored>>,
     fetched: Fetched,
     miss: Miss,
@@ -217,30 +218,30 @@ fn finish(
     };
     match (fetched, usable) {
         (Fetched::Stored(stored, Some(304)), _) => {
-            Ok(serve(worker, clean, route, &stored, (CacheStatus::Revalidated, now)))
+            Ok(serve(worker, clean, lane, &stored, (CacheStatus::Revalidated, now)))
         }
         (Fetched::Stored(stored, _), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
-            Ok(serve(worker, clean, route, &stored, (status, now)))
+            Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
         (Fetched::NotKept(stored, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
-            Ok(serve(worker, clean, route, &stored, (status, now)))
+            Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
         (Fetched::Passed(response, _), Some(stored)) => {
             let status = CacheStatus::StaleOnError {
                 ttl: past(&stored, now),
                 status: Some(response.status().as_u16()),
             };
-            Ok(serve(worker, clean, route, &stored, (status, now)))
+            Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
         (Fetched::Failed(_), Some(stored)) => {
             let status = CacheStatus::StaleOnError { ttl: past(&stored, now), status: None };
-            Ok(serve(worker, clean, route, &stored, (status, now)))
+            Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
         (Fetched::Passed(mut response, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
-            count(worker, route, status);
+            count(worker, lane, status);
             reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
             Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
         }
@@ -255,31 +256,31 @@ fn past(stored: &Stored, now: u64) -> i64 {
     -i64::try_from(past).unwrap_or(i64::MAX)
 }
 
-fn count(worker: &Worker, route: &str, status: CacheStatus) {
-    worker.app.metrics.cache.requests.with_label_values(&[route, status.label()]).inc();
+fn count(worker: &Worker, lane: &Lane, status: CacheStatus) {
+    lane.meters.cached(status.label());
     if let CacheStatus::Miss { stored: Err(reason), .. } = status {
-        worker.app.metrics.cache.not_stored.with_label_values(&[route, reason.as_str()]).inc();
+        let labels = [&*lane.name, reason.as_str()];
+        worker.app.metrics.cache.not_stored.with_label_values(&labels).inc();
     }
 }
 
 /// Answers from a stored answer: in full, a part, or that nothing changed.
 fn serve(
     worker: &Worker,
-    clean: &Clean,
-    route: &str,
+    clean: &Clean<'_>,
+    lane: &Lane,
     stored: &Arc<Stored>,
     (status, now): (CacheStatus, u64),
 ) -> Response<Body> {
-    count(worker, route, status);
+    count(worker, lane, status);
     let length = stored.body.len() as u64;
     let selected = match stored.status {
         200 => clean.decide(|head| select(head, &stored.entry, length)),
         _ => Selected::Full,
     };
     let age = stored.entry.age(now) / 1000;
-    let member = status.member(Tier::Sidecar);
     let mut response = match selected {
-        Selected::Full if clean.may_pass() => return encoded(clean, stored, age, &member),
+        Selected::Full if clean.may_pass() => return encoded(clean, stored, age, status),
         Selected::Full => full(clean, stored),
         Selected::NotModified => bare(304, stored),
         Selected::Part { from, to } => {
@@ -299,28 +300,33 @@ fn serve(
     };
     let headers = response.headers_mut();
     headers.insert(header::AGE, HeaderValue::from(age));
-    reply::add_cache_status(headers, member);
+    reply::add_cache_status(headers, status.member(Tier::Sidecar));
     response
 }
 
 /// The whole answer, with its fields as they were encoded when it was stored.
-fn encoded(clean: &Clean, stored: &Arc<Stored>, age: u64, member: &str) -> Response<Body> {
+fn encoded(
+    clean: &Clean<'_>,
+    stored: &Arc<Stored>,
+    age: u64,
+    status: CacheStatus,
+) -> Response<Body> {
     let body = whole(clean, stored);
-    let served = Served::new(Arc::clone(stored), body, age, member);
+    let served = Served::new(Arc::clone(stored), body, age, status);
     let mut response = Response::new(Body::Served(Box::new(served)));
     *response.status_mut() = status_of(stored);
     response
 }
 
 /// The whole answer, with its fields one by one.
-fn full(clean: &Clean, stored: &Stored) -> Response<Body> {
+fn full(clean: &Clean<'_>, stored: &Stored) -> Response<Body> {
     let mut response = Response::new(whole(clean, stored).map_or(Body::Empty, Body::full));
     *response.status_mut() = status_of(stored);
     *response.headers_mut() = stored.fields.headers();
     response
 }
 
-fn whole(clean: &Clean, stored: &Stored) -> Option<Bytes> {
+fn whole(clean: &Clean<'_>, stored: &Stored) -> Option<Bytes> {
     (clean.method != Method::HEAD).then(|| stored.body.clone())
 }
 

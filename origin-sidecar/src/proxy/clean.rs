@@ -3,6 +3,7 @@
 use super::inbound::Inbound;
 use crate::body::Body;
 use crate::fields::{Map, Sent, View};
+use crate::in_force::Lane;
 use http::{HeaderMap, Method, header};
 use http1::lines;
 use http1::server::Exchange;
@@ -14,25 +15,26 @@ use std::sync::Arc;
 const ADDED_BYTES_USUAL: usize = 256;
 
 /// A request after its hygiene, with the rules it started with.
-pub struct Clean {
+pub struct Clean<'a> {
     pub inbound: Inbound,
     pub method: Method,
-    pub headers: HeaderMap,
+    pub headers: &'a mut HeaderMap,
     /// They are as they are sent on. What the cache answers is not.
     pub is_rebuilt: bool,
     pub body: Body,
-    pub rules: Arc<Rules>,
+    pub rules: &'a Arc<Rules>,
+    pub lane: &'a Arc<Lane>,
     /// Sent on by another sidecar.
     pub is_forwarded: bool,
     /// The way back to the client, where its protocol has one beside the answer.
     pub exchange: Option<Exchange>,
 }
 
-impl Clean {
+impl Clean<'_> {
     /// Makes the fields what is sent on.
     pub fn rebuild(&mut self) {
         if !self.is_rebuilt {
-            hygiene::before_sending(&mut Map(&mut self.headers), &self.inbound.sender());
+            hygiene::before_sending(&mut Map(self.headers), &self.inbound.sender());
             self.is_rebuilt = true;
         }
     }
@@ -41,7 +43,7 @@ impl Clean {
     pub fn rebuild_as_lines(&mut self) -> String {
         let mut added = String::with_capacity(ADDED_BYTES_USUAL);
         if !self.is_rebuilt {
-            let mut fields = Sent { headers: &mut self.headers, added: &mut added };
+            let mut fields = Sent { headers: self.headers, added: &mut added };
             hygiene::before_sending(&mut fields, &self.inbound.sender());
             self.is_rebuilt = true;
         }
@@ -53,12 +55,12 @@ impl Clean {
     pub fn may_pass(&self) -> bool {
         self.exchange.is_some()
             && self.method.is_safe()
-            && !lines::has(&self.headers, &header::ORIGIN)
+            && !lines::has(self.headers, &header::ORIGIN)
     }
 
     /// Decides about the request as it is, or would be, sent on.
     pub fn decide<T>(&self, by: impl FnOnce(&Head<'_>) -> T) -> T {
-        let view = View(&self.headers);
+        let view = View::of(self.headers);
         let as_sent = AsSent { fields: &view, sender: self.inbound.sender() };
         let fields: &dyn Fields = if self.is_rebuilt { &view } else { &as_sent };
         by(&self.inbound.head(&self.method, fields))

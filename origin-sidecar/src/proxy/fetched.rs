@@ -8,6 +8,7 @@ use crate::body::{Body, Collected};
 use crate::cache::flights::{Flight, Landing};
 use crate::cache::stored::{self, Stored};
 use crate::fields::View;
+use crate::in_force::Lane;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http1::server::Exchange;
 use rules::cache::{NotStored, Plan, judge};
@@ -33,7 +34,7 @@ pub(super) struct Job {
     pub plan: Plan<'static>,
     pub upstream: Upstream,
     pub timeout: Duration,
-    pub route: String,
+    pub lane: Arc<Lane>,
     pub headers: HeaderMap,
     pub config: Arc<str>,
     /// Of the client whose request started it.
@@ -60,18 +61,18 @@ pub(super) async fn fetch_and_land(
 /// The origin's answer to the request with all that it depends on.
 async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let varies = &job.worker.app.varies;
-    job.plan.learned = varies.of(&job.route);
+    job.plan.learned = varies.of(&job.lane.name);
     let response = send(job, stored).await?;
     let kept_back = {
-        let view = View(&job.headers);
+        let view = View::of(&job.headers);
         let head = job.inbound.head(&Method::GET, &view);
         let status = response.status().as_u16();
-        job.plan.kept_back(&head, &ResponseHead { status, fields: &View(response.headers()) })
+        job.plan.kept_back(&head, &ResponseHead { status, fields: &View::of(response.headers()) })
     };
     if kept_back.is_empty() || response.status().is_server_error() {
         return Ok(response);
     }
-    varies.learn(&job.route, &kept_back);
+    varies.learn(&job.lane.name, &kept_back);
     // Also what found no room there: this answer must be the right one, though it is not kept.
     job.plan.learned.extend(kept_back);
     send(job, stored).await
@@ -81,14 +82,14 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
     let outgoing = Outgoing {
         upstream: job.upstream.clone(),
         method: Method::GET,
-        target: job.plan.target.clone(),
+        target: job.plan.target().to_owned(),
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
         added: String::new(),
         body: Body::Empty,
         timeout: job.timeout,
         exchange: job.exchange.clone(),
         may_pass: false,
-        route: Some(job.route.clone()),
+        lane: Some(Arc::clone(&job.lane)),
     };
     forward::send(&job.worker, outgoing).await
 }
@@ -109,10 +110,10 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
         parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     }
     let judged = {
-        let view = View(&job.headers);
+        let view = View::of(&job.headers);
         let head = job.inbound.head(&Method::GET, &view);
         let response =
-            ResponseHead { status: parts.status.as_u16(), fields: &View(&parts.headers) };
+            ResponseHead { status: parts.status.as_u16(), fields: &View::of(&parts.headers) };
         judge(&job.plan, &head, &response, app.clock.now())
     };
     let judged = match judged {

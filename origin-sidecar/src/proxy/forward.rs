@@ -5,6 +5,8 @@ use super::{Worker, multiplexed};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map};
+use crate::in_force::Lane;
+use crate::overload::Places;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
@@ -52,7 +54,7 @@ pub struct Outgoing {
     pub may_pass: bool,
     /// Whose limits count; none for what Spillway itself asks, and for jobs, whose number is the
     /// queue's affair.
-    pub route: Option<String>,
+    pub lane: Option<Arc<Lane>>,
 }
 
 /// Why there is no answer.
@@ -71,14 +73,12 @@ pub struct Failure {
 /// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
 /// not HTTP.
 pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
-    let Some(route) = outgoing.route.take() else { return unlimited(worker, &mut outgoing).await };
-    let (app, rules) = (&worker.app, worker.app.rules());
+    let Some(lane) = outgoing.lane.take() else { return unlimited(worker, &mut outgoing).await };
     let name = Arc::clone(&outgoing.upstream.name);
     let refused =
         |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
-    let place = app.limits.take_place(&rules, &route).map_err(refused)?;
-    let limit = rules.document.overload.concurrency;
-    let waiting = app.limits.enter(limit, &name).map_err(refused)?;
+    let place = lane.places.as_ref().map(Places::take).transpose().map_err(refused)?;
+    let waiting = worker.app.limits.enter(lane.limit, &name).map_err(refused)?;
     let sent = unlimited(worker, &mut outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
@@ -86,7 +86,7 @@ pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Bo
         Err(failure) => failure.problem == Problem::UpstreamTimeout,
     };
     if let Some(waiting) = waiting.filter(|_| has_answered) {
-        waiting.answered(&name, &route);
+        waiting.answered(&name, &lane.name);
     }
     Ok(sent?.map(|body| body.placed(place)))
 }

@@ -6,26 +6,25 @@ use super::destination::direct;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
 use super::step::{Step, Total};
-use super::{Worker, cached, hop, invalidate, signed, upgrade};
-use crate::body::{Body, Collected, collect};
+use super::{Worker, cached, hop, in_body, invalidate, signed, upgrade};
+use crate::body::Body;
 use crate::fields::{Map, View};
+use crate::in_force::{InForce, Lane};
 use crate::offload::accept;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
 use rules::cache::{Bypass, CacheStatus, Tier};
 use rules::document::Route;
 use rules::offload::Decision;
-use rules::shard::{self, Resolved};
+use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
 use rules::signature::Member;
 use rules::{Problem, Rules, cors, hygiene};
 use std::sync::Arc;
-
-/// Metric label of jobs, results and problem pages.
-const RESERVED: &str = "reserved";
 
 /// A refusal with what was wrong this time.
 pub type Refused = (Problem, String);
@@ -33,46 +32,56 @@ pub type Refused = (Problem, String);
 /// Answers one request. Never fails: what goes wrong becomes a problem answer.
 pub async fn handle(
     worker: &Arc<Worker>,
-    request: Request<Body>,
+    head: &mut RequestHead,
+    body: Body,
     peer: &Peer,
     exchange: Option<Exchange>,
 ) -> Response<Body> {
     let (metrics, telemetry) = (&worker.app.metrics, &worker.app.telemetry);
-    let span = telemetry.enter(request.headers(), request.method(), worker.app.clock.now());
+    let span = telemetry.enter(&head.headers, &head.method, worker.app.clock.now());
     let in_flight = metrics.in_flight();
-    let rules = worker.app.rules();
+    let in_force = worker.app.in_force();
     // The one place that says what was asked for, and only to who wants to see everything.
-    tracing::debug!(trace = span.id(), method = %span.method, path = request.uri().path(), "asked");
-    let mut route = "unmatched";
-    let origin = lines::first(request.headers(), &header::ORIGIN).and_then(|it| it.to_str().ok());
+    tracing::debug!(trace = span.id(), method = %span.method, path = head.target.path(), "asked");
+    let mut lane = in_force.lane(None);
+    let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
     let sender = Sender { peer, exchange, span: &span };
-    let answer = match admit(worker, request, sender, &rules, &mut route) {
-        Ok(step) => step.done().await,
+    let answer = match admit(worker, (head, body), sender, &in_force, &mut lane) {
+        Ok(Step::Answered(response)) => Ok(response),
+        Ok(Step::Later(rest)) => rest.await,
         Err(refused) => Err(refused),
     };
     let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
-        metrics.http.problems.with_label_values(&[route, problem.name()]).inc();
-        reply::problem(&rules.document.jobs.base, problem, &detail)
+        metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
+        reply::problem(&in_force.rules.document.jobs.base, problem, &detail)
     });
     if let Some(origin) = &origin {
-        share(&rules, route, origin, response.headers_mut());
+        share(&in_force, lane, origin, response.headers_mut());
+    }
+    if worker.app.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The next request of this client is for another pod.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status().as_u16();
-    metrics.answered(route, status, span.took());
-    let ended = Ended { route, status, response: Some(&response), refusal: refusal.as_ref() };
-    telemetry.answered(&span, &ended);
-    // A streamed body is in flight until its end.
-    response.map(|body| body.counted(in_flight))
+    lane.meters.answered(status, span.took());
+    let (route, refusal) = (&*lane.name, refusal.as_ref());
+    telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
+    if response.body().is_streamed() {
+        return response.map(|body| body.counted(&in_flight));
+    }
+    response
 }
 
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
 /// not spoken for itself.
-fn share(rules: &Rules, route: &str, origin: &str, headers: &mut HeaderMap) {
-    let rule = match route {
-        RESERVED => cors::of_jobs(&rules.document.routes, origin),
-        name => rules.route_by_name(name).and_then(|route| route.cors.as_ref()),
+fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, headers: &mut HeaderMap) {
+    let rules = &in_force.rules;
+    let rule = if in_force.is_reserved(lane) {
+        cors::of_jobs(&rules.document.routes, origin)
+    } else {
+        rules.route_by_name(&lane.name).and_then(|route| route.cors.as_ref())
     };
     let Some(rule) = rule else { return };
     if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
@@ -97,28 +106,28 @@ struct Sender<'a> {
 
 fn admit<'a>(
     worker: &'a Arc<Worker>,
-    request: Request<Body>,
+    (head, body): (&'a mut RequestHead, Body),
     sender: Sender<'a>,
-    rules: &'a Arc<Rules>,
-    route: &mut &'a str,
+    in_force: &'a InForce,
+    lane: &mut &'a Arc<Lane>,
 ) -> Result<Step<'a>, Refused> {
-    let (mut parts, body) = request.into_parts();
+    let rules = &in_force.rules;
     let Sender { peer, exchange, span } = sender;
-    let is_forwarded = hop::take(&mut parts.headers, worker.app.secrets.as_ref(), span.at);
-    let signature = signed::take(&mut parts.headers);
-    let is_upgrade = hygiene::on_arrival(parts.method.as_str(), &mut Map(&mut parts.headers));
+    let is_forwarded = hop::take(&mut head.headers, worker.app.secrets.as_ref(), span.at);
+    let signature = signed::take(&mut head.headers);
+    let is_upgrade = hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers));
     // Another sidecar of ours says truly for whom it forwards.
     let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer.clone() };
-    let inbound =
-        Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
-    let decision = decide(worker, rules, &parts, &inbound, (&signature, is_forwarded), route)?;
+    let inbound = Inbound::read(head, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
+    let marks = (&signature, is_forwarded);
+    let decision = decide(worker, in_force, (head, &inbound), marks, lane)?;
     let matched = decision.route;
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
-            *route = RESERVED;
-            span.pass_on(&mut parts.headers);
-            let asked = async move { reserved(worker, rules, &parts, body, &inbound, &path).await };
+            *lane = in_force.reserved();
+            span.pass_on(&mut head.headers);
+            let asked = async move { reserved(worker, rules, head, body, &inbound, &path).await };
             return Ok(Step::Later(Box::pin(asked)));
         }
         Action::Preflight { fields } => {
@@ -126,53 +135,54 @@ fn admit<'a>(
             set_fields(response.headers_mut(), fields);
             return Ok(Step::Answered(response));
         }
-        Action::Proceed(proceed) => *proceed,
+        Action::Proceed(proceed) => proceed,
     };
     if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
-        hygiene::before_sending(&mut Map(&mut parts.headers), &inbound.sender());
-        let outgoing = joined(worker, (parts, span), matched, &proceed, is_forwarded)?;
+        hygiene::before_sending(&mut Map(&mut head.headers), &inbound.sender());
+        let outgoing = joined(worker, (head, span), (matched, lane), proceed, is_forwarded)?;
         let exchange = exchange.clone();
         return Ok(Step::Later(Box::pin(async move {
             upgrade::pass(worker, outgoing, &exchange).await.map_err(failed)
         })));
     }
-    let clean = Clean {
+    let clean = Box::new(Clean {
         inbound,
-        method: parts.method,
-        headers: parts.headers,
+        method: std::mem::take(&mut head.method),
+        headers: &mut head.headers,
         is_rebuilt: false,
         body: limited(body, matched)?,
-        rules: Arc::clone(rules),
+        rules,
+        lane,
         is_forwarded,
         exchange,
-    };
+    });
     let total = Total::of(worker, matched, span);
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
-        let rest = Step::Later(Box::pin(with_body(worker, clean, (matched, span), proceed)));
+        let rest = Step::Later(Box::pin(in_body::resolve(worker, clean, (matched, span), proceed)));
         return Ok(rest.within(total));
     }
-    let resolved = proceed.shard.resolved().cloned();
-    Ok(route_on(worker, clean, (matched, span), proceed, resolved)?.within(total))
+    Ok(route_on(worker, clean, (matched, span), proceed)?.within(total))
 }
 
 /// What the rules say, once it is known that the request may be answered at all: what they refuse
 /// tells about them.
 fn decide<'r>(
     worker: &Worker,
-    rules: &'r Rules,
-    parts: &http::request::Parts,
-    inbound: &Inbound,
+    in_force: &'r InForce,
+    (head, inbound): (&RequestHead, &Inbound),
     (signature, is_forwarded): (&Member, bool),
-    route: &mut &'r str,
+    lane: &mut &'r Arc<Lane>,
 ) -> Result<sidecar::Decision<'r>, Refused> {
-    let view = View(&parts.headers);
-    let head = inbound.head(&parts.method, &view);
+    let rules = &in_force.rules;
+    let view = View::of(&head.headers);
+    let head = inbound.head(&head.method, &view);
     let decision = sidecar::decide(rules, &head);
-    *route = decision.route_name();
+    *lane = in_force.lane(decision.route);
     let is_required = rules.document.requires_signature(decision.route);
     signed::admit(&worker.app, (inbound, &head), signature, is_forwarded, is_required)?;
     for (rule, outcome) in &decision.observed {
-        worker.app.metrics.http.observed.with_label_values(&[*route, rule, outcome]).inc();
+        let labels = [&*lane.name, rule, outcome];
+        worker.app.metrics.http.observed.with_label_values(&labels).inc();
     }
     Ok(decision)
 }
@@ -192,7 +202,7 @@ fn refusal(problem: Problem, inbound: &Inbound) -> String {
 async fn reserved(
     worker: &Arc<Worker>,
     rules: &Arc<Rules>,
-    parts: &http::request::Parts,
+    head: &RequestHead,
     body: Body,
     inbound: &Inbound,
     path: &str,
@@ -206,8 +216,8 @@ async fn reserved(
     match rest.strip_prefix("jobs/") {
         Some(job) => {
             let asked = offload::status::Asked {
-                method: &parts.method,
-                headers: &parts.headers,
+                method: &head.method,
+                headers: &head.headers,
                 inbound,
                 job,
             };
@@ -220,29 +230,29 @@ async fn reserved(
 /// Where a connection that changes protocols leads.
 fn joined(
     worker: &Arc<Worker>,
-    (parts, span): (http::request::Parts, &Span),
-    route: Option<&Route>,
-    proceed: &Proceed<'_>,
+    (head, span): (&mut RequestHead, &Span),
+    (route, lane): (Option<&Route>, &Arc<Lane>),
+    mut proceed: Proceed<'_>,
     is_forwarded: bool,
 ) -> Result<Outgoing, Refused> {
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
         let detail = "an upgrade has no body to find the key in".to_owned();
         return Err((Problem::KeyMissing, detail));
     }
-    let mut headers = parts.headers;
+    let mut headers = std::mem::take(&mut head.headers);
     span.pass_on(&mut headers);
     let upstream = direct(worker, &mut headers, route, proceed.shard.resolved(), is_forwarded)?;
     Ok(Outgoing {
         upstream: upstream.clone(),
-        method: parts.method,
-        target: proceed.target.clone(),
+        method: head.method.clone(),
+        target: proceed.take_target(),
         headers,
         added: String::new(),
         body: Body::Empty,
         timeout: forward::timeout(route),
         exchange: None,
         may_pass: false,
-        route: Some(route.map_or("unmatched", |route| &route.name).to_owned()),
+        lane: Some(Arc::clone(lane)),
     })
 }
 
@@ -265,74 +275,38 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     Ok(Body::boxed(Limited::new(body, max).map_err(std::io::Error::other).boxed_unsync()))
 }
 
-/// Goes on when the shard is found, whose key lies in the body, which is read for that.
-async fn with_body<'a>(
-    worker: &'a Arc<Worker>,
-    mut clean: Clean,
-    (route, span): (Option<&'a Route>, &'a Span),
-    proceed: Proceed<'a>,
-) -> Result<Response<Body>, Refused> {
-    let body = std::mem::replace(&mut clean.body, Body::Empty);
-    let (body, resolved) = resolve(&clean.rules, route, &proceed, body).await?;
-    clean.body = body;
-    route_on(worker, clean, (route, span), proceed, Some(resolved))?.done().await
-}
-
-async fn resolve(
-    rules: &Rules,
-    route: Option<&Route>,
-    proceed: &Proceed<'_>,
-    body: Body,
-) -> Result<(Body, Resolved), Refused> {
-    let rule = route.and_then(|route| route.shard.as_ref());
-    let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
-    let (shard::Step::NeedsBody { limit }, Some(rule), Some(map)) = (&proceed.shard, rule, map)
-    else {
-        return Err((Problem::Internal, "shard rule without a map".to_owned()));
-    };
-    let read = collect(body, usize::try_from(*limit).unwrap_or(usize::MAX)).await;
-    match read.map_err(|error| (Problem::BadRequest, error.to_string()))? {
-        Collected::Whole(bytes) => {
-            let resolved = shard::in_body(rule, map, &bytes)
-                .map_err(|problem| (problem, problem.title().to_owned()))?;
-            Ok((Body::full(bytes), resolved))
-        }
-        Collected::TooLarge(_) => Err((
-            Problem::BodyTooLarge,
-            format!("the shard key is looked for in the first {limit} bytes (shard.body_limit)"),
-        )),
-    }
-}
-
 /// The rest of the way for a request whose shard is known: queue, cache or upstream.
-fn route_on<'a>(
+pub(super) fn route_on<'a>(
     worker: &'a Arc<Worker>,
-    mut clean: Clean,
+    mut clean: Box<Clean<'a>>,
     (route, span): (Option<&'a Route>, &'a Span),
-    proceed: Proceed<'a>,
-    resolved: Option<Resolved>,
+    mut proceed: Proceed<'a>,
 ) -> Result<Step<'a>, Refused> {
-    let Proceed { target, offload, cache, .. } = proceed;
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
-        && !matches!(offload, Decision::Inline(_))
+        && !matches!(proceed.offload, Decision::Inline(_))
     {
         clean.rebuild();
-        span.pass_on(&mut clean.headers);
+        span.pass_on(clean.headers);
+        let (target, offload) = (proceed.take_target(), proceed.offload);
         return Ok(Step::Later(Box::pin(async move {
-            accept::accept(worker, clean, route, target, resolved.as_ref(), offload).await
+            let resolved = proceed.shard.resolved();
+            accept::accept(worker, *clean, route, target, resolved, offload).await
         })));
     }
-    let upstream =
-        direct(worker, &mut clean.headers, route, resolved.as_ref(), clean.is_forwarded)?;
-    let name = route.map_or("unmatched", |route| &route.name);
-    let way = Way { upstream, timeout: forward::timeout(route), route: name, span };
-    let cache = if clean.is_forwarded { Err(Bypass::Forwarded) } else { cache };
-    match cache {
-        Ok(plan) => cached::answer(worker, clean, plan, way),
-        Err(why) => {
+    let resolved = proceed.shard.resolved();
+    let upstream = direct(worker, clean.headers, route, resolved, clean.is_forwarded)?;
+    let way = Way { upstream, timeout: forward::timeout(route), lane: clean.lane, span };
+    let is_sharded = resolved.is_some();
+    match proceed {
+        Proceed { cache: Ok(plan), .. } if !clean.is_forwarded => {
+            cached::answer(worker, clean, plan, way)
+        }
+        mut proceed => {
+            let why = proceed.cache.as_ref().err().copied().unwrap_or(Bypass::Forwarded);
+            let target = proceed.take_target();
             let mut added = clean.rebuild_as_lines();
-            span.pass_on_as_line(&mut clean.headers, &mut added);
-            let sent = Bypassing { target, added, why, is_sharded: resolved.is_some() };
+            span.pass_on_as_line(clean.headers, &mut added);
+            let sent = Bypassing { target, added, why, is_sharded };
             let sent = past_the_cache(worker, clean, way, sent);
             Ok(Step::Later(Box::pin(sent)))
         }
@@ -351,7 +325,7 @@ struct Bypassing {
 
 async fn past_the_cache(
     worker: &Worker,
-    clean: Clean,
+    clean: Box<Clean<'_>>,
     way: Way<'_>,
     sent: Bypassing,
 ) -> Result<Response<Body>, Refused> {
@@ -362,23 +336,23 @@ async fn past_the_cache(
         upstream: way.upstream.clone(),
         method: clean.method,
         target,
-        headers: clean.headers,
+        headers: std::mem::take(clean.headers),
         added,
         body: clean.body,
         timeout: way.timeout,
         exchange: clean.exchange,
         may_pass,
-        route: Some(way.route.to_owned()),
+        lane: Some(Arc::clone(way.lane)),
     };
     let sent = forward::send(worker, outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     if !is_safe && response.status().as_u16() < 400 {
-        invalidate::stored(worker, &clean.rules, &clean.inbound, &response);
+        invalidate::stored(worker, clean.rules, &clean.inbound, &response);
     }
-    worker.app.metrics.cache.requests.with_label_values(&[way.route, "bypass"]).inc();
+    let status = CacheStatus::Bypass(why);
+    way.lane.meters.cached(status.label());
     if why != Bypass::NoRule {
-        let member = CacheStatus::Bypass(why).member(Tier::Sidecar);
-        reply::add_cache_status(response.headers_mut(), member);
+        reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     }
     Ok(response)
 }

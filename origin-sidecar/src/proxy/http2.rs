@@ -1,10 +1,13 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
+use super::handle::handle;
 use super::readers::Readers;
 use super::serve::Front;
 use crate::app::App;
 use crate::body::Body;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http1::head::RequestHead;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -79,9 +82,11 @@ where
 }
 
 async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let (mut parts, body) = request.into_parts();
-    as_http1(&mut parts.headers, parts.uri.authority());
-    front.respond(Request::from_parts(parts, Body::Incoming(body).paced()), None).await
+    let (parts, body) = request.into_parts();
+    let Parts { method, uri, version, headers, .. } = parts;
+    let mut head = RequestHead::new(method, uri, version, headers);
+    as_http1(&mut head.headers, head.target.authority());
+    handle(&front.worker, &mut head, Body::Incoming(body).paced(), &front.peer, None).await
 }
 
 /// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.

@@ -2,7 +2,7 @@
 
 use crate::fields;
 use http::header;
-use http::request::Parts;
+use http1::head::RequestHead;
 use http1::lines;
 use rules::Problem;
 use rules::hygiene::Sender;
@@ -45,7 +45,7 @@ impl Inbound {
     /// # Errors
     /// `bad-request` with what is wrong: no or several Host fields, or a Host that differs from
     /// the authority of an absolute target (RFC 9112 section 3.2).
-    pub fn read(request: &Parts, peer: Peer) -> Result<Self, (Problem, &'static str)> {
+    pub fn read(request: &RequestHead, peer: Peer) -> Result<Self, (Problem, &'static str)> {
         let headers = &request.headers;
         let mut hosts = lines::of(headers, &header::HOST);
         let host = match (hosts.next(), hosts.next()) {
@@ -55,7 +55,7 @@ impl Inbound {
             (None, _) => return Err((Problem::BadRequest, "Host is missing")),
             (Some(_), Some(_)) => return Err((Problem::BadRequest, "Host is given twice")),
         };
-        if let Some(authority) = request.uri.authority()
+        if let Some(authority) = request.target.authority()
             && !authority.as_str().eq_ignore_ascii_case(host)
         {
             return Err((Problem::BadRequest, "Host differs from the request target"));
@@ -73,7 +73,7 @@ impl Inbound {
             _ => peer.is_tls,
         };
         let scheme = if is_secure { "https" } else { "http" };
-        let target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = request.target.path_and_query().map_or("/", |it| it.as_str()).to_owned();
         Ok(Self { peer, host: host.to_ascii_lowercase(), scheme, target })
     }
 

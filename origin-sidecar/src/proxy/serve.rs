@@ -11,9 +11,10 @@ use super::upstreams::Upstreams;
 use crate::app::App;
 use crate::body::Body;
 use crate::reply;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::Response;
 use http1::Refusal;
 use http1::block::Encoded;
+use http1::head::RequestHead;
 use http1::server::{self, Exchange, Incoming, Served};
 use http1::stream::Stream;
 use rules::Problem;
@@ -183,21 +184,6 @@ pub(super) struct Front {
     pub peer: Peer,
 }
 
-impl Front {
-    pub async fn respond(
-        &self,
-        request: Request<Body>,
-        exchange: Option<Exchange>,
-    ) -> Response<Body> {
-        let mut answer = handle(&self.worker, request, &self.peer, exchange).await;
-        if self.worker.app.is_leaving() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // The next request of this client is for another pod.
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        answer
-    }
-}
-
 impl server::Service for Front {
     type Body = Body;
 
@@ -205,8 +191,13 @@ impl server::Service for Front {
         body.encoded()
     }
 
-    async fn answer(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Body> {
-        self.respond(request.map(Body::Client), Some(exchange)).await
+    fn answer(
+        &self,
+        head: &mut RequestHead,
+        body: Incoming,
+        exchange: Exchange,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        handle(&self.worker, head, Body::Client(body), &self.peer, Some(exchange))
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Body> {

@@ -117,7 +117,7 @@ pub fn judge(
     if content_type.starts_with("text/event-stream") {
         return Err(NotStored::EventStream);
     }
-    if is_mismatch(&plan.target, &content_type) && response.status == 200 {
+    if is_mismatch(plan.target(), &content_type) && response.status == 200 {
         return Err(NotStored::ContentTypeMismatch);
     }
     let vary = vary::selected(plan, request, response)?;

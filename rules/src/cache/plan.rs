@@ -9,6 +9,7 @@ use crate::shard::Resolved;
 use crate::versioned::is_versioned;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::ops::Deref;
 
 /// A versioned asset at the edge: a year (RFC 8246 section 2 by convention).
 const IMMUTABLE_MS: u64 = 31_536_000_000;
@@ -69,10 +70,28 @@ pub enum Cookies {
     Only(Option<String>),
 }
 
+/// The rule of a plan: a reference, whose size a plan has.
+#[derive(Debug, Clone)]
+pub enum Rule<'r> {
+    Of(&'r Cache),
+    Own(Box<Cache>),
+}
+
+impl Deref for Rule<'_> {
+    type Target = Cache;
+
+    fn deref(&self) -> &Cache {
+        match self {
+            Self::Of(rule) => rule,
+            Self::Own(rule) => rule,
+        }
+    }
+}
+
 /// How a request uses the cache.
 #[derive(Debug, Clone)]
 pub struct Plan<'r> {
-    pub rule: Cow<'r, Cache>,
+    pub rule: Rule<'r>,
     pub tier: Tier,
     pub lifetime: Lifetime,
     /// Unambiguous: parts are length-prefixed.
@@ -83,8 +102,8 @@ pub struct Plan<'r> {
     pub is_head: bool,
     /// Host and target: what the answers of this URL have in common, whoever asks.
     pub url: String,
-    /// The target to fetch: what the key says, nothing more.
-    pub target: String,
+    /// Of the URL, those of the host.
+    host_bytes: usize,
     pub cookies: Cookies,
     /// Request fields that are part of the key because a shard's key may stand in them.
     pub shard_headers: Vec<String>,
@@ -98,9 +117,14 @@ pub struct Plan<'r> {
 }
 
 impl Plan<'_> {
+    /// The target to fetch: what the key says, nothing more.
+    pub fn target(&self) -> &str {
+        self.url.get(self.host_bytes..).unwrap_or_default()
+    }
+
     /// For a fetch that outlives the request that started it.
     pub fn into_owned(self) -> Plan<'static> {
-        Plan { rule: Cow::Owned(self.rule.into_owned()), ..self }
+        Plan { rule: Rule::Own(Box::new(Cache::clone(&self.rule))), ..self }
     }
 }
 
@@ -110,7 +134,7 @@ pub struct Planned<'a, 'r> {
     pub policy_hash: &'a str,
     pub tier: Tier,
     pub head: &'a Head<'a>,
-    pub target: &'a Target,
+    pub target: &'a Target<'a>,
     pub parameters: &'a [(String, String)],
     pub shard: Option<&'a Resolved>,
     /// Where the shard's key may stand.
@@ -119,7 +143,7 @@ pub struct Planned<'a, 'r> {
 
 /// # Errors
 /// The reason why the request goes past the cache.
-pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypass> {
+pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
     let rule = from.rule.ok_or(Bypass::NoRule)?;
     match rule.mode {
         Mode::On => by_rule(rule, from),
@@ -129,7 +153,7 @@ pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypass> {
 }
 
 /// What the rule would do, whatever its mode.
-fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypass> {
+fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
     let head = from.head;
     let is_versioned = rule.versioned && is_versioned(&from.target.path);
     let lifetime = lifetime(rule, from.tier, is_versioned).ok_or(Bypass::OtherTier)?;
@@ -147,30 +171,29 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Plan<'r>, Bypa
         return Err(Bypass::RequestNoStore);
     }
     let cookies = cookies(rule, head, is_versioned)?;
-    let query = query(rule, from.target.query.as_deref())?;
+    let query = query(rule, from.target.query)?;
     let shard_headers = from.shard_from.iter().filter_map(|source| match source {
         KeySource::Header(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
     let shard_headers: Vec<String> = shard_headers.collect();
     let key = key(rule, from, &shard_headers, query.as_deref(), &cookies);
-    let target = Target::join(&from.target.path, query.as_deref());
-    Ok(Plan {
-        rule: Cow::Borrowed(rule),
+    Ok(Box::new(Plan {
+        rule: Rule::Of(rule),
         tier: from.tier,
         lifetime,
         key,
         is_versioned,
         has_authorization: has(head.fields, "authorization"),
         is_head: head.method == "HEAD",
-        url: url_of(head.host, &target),
-        target,
+        url: url_of(head.host, &from.target.path, query.as_deref()),
+        host_bytes: head.host.len(),
         cookies,
         shard_headers,
         learned: Vec::new(),
         tags: rule.tags.iter().map(|tag| fill(tag, from.parameters)).collect(),
         only_if_cached: control.only_if_cached,
-    })
+    }))
 }
 
 fn lifetime(rule: &Cache, tier: Tier, is_versioned: bool) -> Option<Lifetime> {
@@ -207,8 +230,11 @@ fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies,
     if has(head.fields, "cookie") { Err(Bypass::Cookie) } else { Ok(Cookies::Untouched) }
 }
 
-fn url_of(host: &str, target: &str) -> String {
-    [host, target].concat()
+fn url_of(host: &str, path: &str, query: Option<&str>) -> String {
+    match query {
+        Some(query) => [host, path, "?", query].concat(),
+        None => [host, path].concat(),
+    }
 }
 
 /// The tag by which the edge finds the answers of a URL ([`Plan::url`]): its cache is purged by tags.
@@ -224,10 +250,10 @@ pub fn urls<'r>(
     host: &str,
     target: &Target,
 ) -> Vec<String> {
-    let mut urls = vec![url_of(host, &Target::join(&target.path, target.query.as_deref()))];
+    let mut urls = vec![url_of(host, &target.path, target.query)];
     for rule in rules.filter(|_| target.query.is_some()) {
-        let Ok(query) = query(rule, target.query.as_deref()) else { continue };
-        let url = url_of(host, &Target::join(&target.path, query.as_deref()));
+        let Ok(query) = query(rule, target.query) else { continue };
+        let url = url_of(host, &target.path, query.as_deref());
         if !urls.contains(&url) {
             urls.push(url);
         }
@@ -235,15 +261,15 @@ pub fn urls<'r>(
     urls
 }
 
-fn query(rule: &Cache, query: Option<&str>) -> Result<Option<String>, Bypass> {
+fn query<'q>(rule: &Cache, query: Option<&'q str>) -> Result<Option<Cow<'q, str>>, Bypass> {
     let (Some(query), Some(keep)) = (query, &rule.query) else {
-        return Ok(query.map(str::to_owned));
+        return Ok(query.map(Cow::Borrowed));
     };
     let (kept, dropped) = path::filter_query(query, keep);
     if dropped && rule.query_rest == QueryRest::Bypass {
         return Err(Bypass::Query);
     }
-    Ok(kept)
+    Ok(kept.map(Cow::Owned))
 }
 
 /// Everything the answer may depend on, length-prefixed so that no two requests can be made to
@@ -256,8 +282,12 @@ fn key(
     cookies: &Cookies,
 ) -> String {
     let mut key = String::with_capacity(160);
-    push(&mut key, Some("GET"));
-    push(&mut key, Some(from.head.scheme));
+    key.push_str("3:GET");
+    match from.head.scheme {
+        "http" => key.push_str("4:http"),
+        "https" => key.push_str("5:https"),
+        other => push(&mut key, Some(other)),
+    }
     push(&mut key, Some(from.head.host));
     push(&mut key, Some(&from.target.path));
     push(&mut key, query);

@@ -62,11 +62,17 @@ impl CacheStatus {
     /// `spillway-sidecar; hit; ttl=3`
     pub fn member(self, tier: Tier) -> String {
         let mut member = String::with_capacity(MEMBER_BYTES_USUAL);
+        self.write(tier, &mut member);
+        member
+    }
+
+    /// The same at the end of a text.
+    pub fn write(self, tier: Tier, member: &mut String) {
         member.push_str(tier.name());
         match self {
             Self::Hit { ttl } => {
                 member.push_str("; hit; ttl=");
-                push_number(&mut member, ttl);
+                push_number(member, ttl);
             }
             Self::StaleHit { ttl } => {
                 member.push_str(&format!("; hit; ttl={ttl}; detail=revalidating"));
@@ -82,16 +88,15 @@ impl CacheStatus {
                 member.push_str(reason.fwd());
                 member.push_str(if stored.is_ok() { "; stored" } else { "" });
                 member.push_str(if collapsed { "; collapsed" } else { "" });
-                detail(&mut member, stored.err().map(NotStored::as_str));
+                detail(member, stored.err().map(NotStored::as_str));
             }
             Self::Bypass(Bypass::Method) => member.push_str("; fwd=method"),
             Self::Bypass(reason) => {
                 member.push_str("; fwd=bypass");
-                detail(&mut member, Some(reason.as_str()));
+                detail(member, Some(reason.as_str()));
             }
-            Self::OnlyIfCached => detail(&mut member, Some("only-if-cached")),
+            Self::OnlyIfCached => detail(member, Some("only-if-cached")),
         }
-        member
     }
 }
 

@@ -72,7 +72,7 @@ fn keyed(target: &str, fields: &[(String, String)]) -> Option<(String, String)> 
     let head = Head { method: "GET", scheme: "http", host: "h", target, fields: &fields };
     match crate::sidecar::decide(&rules, &head).action {
         crate::sidecar::Action::Proceed(proceed) => {
-            proceed.cache.ok().map(|plan| (plan.key, plan.target))
+            proceed.cache.ok().map(|plan| (plan.key.clone(), plan.target().to_owned()))
         }
         _ => None,
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 pub(crate) type Facts = Map<String, Value>;
 
 /// A tier's decision: its facts, and the plan when the answer may be stored.
-pub(crate) type Observe = for<'r> fn(&'r Rules, &Head<'_>) -> (Facts, Option<Plan<'r>>);
+pub(crate) type Observe = for<'r> fn(&'r Rules, &Head<'_>) -> (Facts, Option<Box<Plan<'r>>>);
 
 /// The clock of all cases: 2027-01-15T08:00:00Z, in milliseconds.
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -37,7 +37,7 @@ fn head(message: &Message) -> Result<Head<'_>, String> {
     Ok(Head { method: &message.method, scheme, host, target, fields: &message.headers })
 }
 
-pub(crate) fn edge<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan<'r>>) {
+pub(crate) fn edge<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Box<Plan<'r>>>) {
     let decision = edge::decide(rules, head);
     let mut facts = facts([("route", json!(decision.route_name()))]);
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
@@ -60,13 +60,13 @@ pub(crate) fn edge<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan
         }
         edge::Action::Cache(plan) => {
             add("action", json!("cache"));
-            Some(*plan)
+            Some(plan)
         }
     };
     (facts, plan)
 }
 
-pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Plan<'r>>) {
+pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Box<Plan<'r>>>) {
     let decision = sidecar::decide(rules, head);
     let mut facts =
         facts([("route", json!(decision.route_name())), ("observed", json!(decision.observed))]);
@@ -89,7 +89,7 @@ pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<P
         }
         sidecar::Action::Proceed(proceed) => {
             add("action", json!("proceed"));
-            add("target", json!(proceed.target));
+            add("target", json!(proceed.target()));
             add("offload", json!(offloaded(proceed.offload)));
             add("shard", shard(&proceed.shard, |resolved| resolved.shard.clone()));
             add("key", shard(&proceed.shard, |resolved| resolved.key.clone()));
@@ -132,7 +132,7 @@ fn planned(plan: &Plan<'_>, facts: &mut Facts) {
         Cookies::Removed => "removed".to_owned(),
         Cookies::Only(only) => format!("only {}", only.as_deref().unwrap_or("none")),
     };
-    facts.insert("target".to_owned(), json!(plan.target));
+    facts.insert("target".to_owned(), json!(plan.target()));
     facts.insert("versioned".to_owned(), json!(plan.is_versioned));
     facts.insert("cookies".to_owned(), json!(cookies));
     facts.insert("tags".to_owned(), json!(plan.tags));

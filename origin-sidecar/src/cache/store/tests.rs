@@ -28,7 +28,7 @@ fn head(target: &str) -> Head<'_> {
 }
 
 impl World {
-    fn plan(&self, target: &str) -> Plan<'_> {
+    fn plan(&self, target: &str) -> Box<Plan<'_>> {
         let Action::Proceed(proceed) = decide(&self.rules, &head(target)).action else {
             panic!("{target} is refused")
         };

@@ -23,6 +23,7 @@ use crate::secrets::Secrets;
 use crate::telemetry::Telemetry;
 use http::uri::Authority;
 use http::{Request, Response};
+use http1::head::RequestHead;
 use rules::sidecar::{self, Action};
 use rules::{Problem, Rules};
 use std::collections::BTreeMap;
@@ -167,13 +168,16 @@ impl Process {
     pub(super) async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, Refused> {
         let app = &self.worker.app;
         let _in_flight = app.metrics.in_flight();
-        let rules = app.rules();
+        let in_force = app.in_force();
+        let rules = &in_force.rules;
         let (parts, body) = request.into_parts();
+        let http::request::Parts { method, uri, version, headers, .. } = parts;
+        let head = RequestHead::new(method, uri, version, headers);
         let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
         let inbound =
-            Inbound::read(&parts, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
-        let (method, headers) = (parts.method, parts.headers);
-        let decision = sidecar::decide(&rules, &inbound.head(&method, &View(&headers)));
+            Inbound::read(&head, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
+        let RequestHead { method, mut headers, .. } = head;
+        let decision = sidecar::decide(rules, &inbound.head(&method, &View::of(&headers)));
         match decision.action {
             Action::Refuse(problem) => Err((problem, String::new())),
             Action::Preflight { .. } => Err((Problem::NoRoute, String::new())),
@@ -181,25 +185,27 @@ impl Process {
                 let job = path.split("/jobs/").nth(1).unwrap_or_default();
                 let (method, headers, inbound) = (&method, &headers, &inbound);
                 let asked = status::Asked { method, headers, inbound, job };
-                status::answer(app, &rules, asked, body).await
+                status::answer(app, rules, asked, body).await
             }
-            Action::Proceed(proceed) => {
+            Action::Proceed(mut proceed) => {
                 let Some(route) = decision.route else {
                     return Err((Problem::NoRoute, String::new()));
                 };
                 let offload = proceed.offload;
-                let (rules, is_forwarded) = (Arc::clone(&rules), false);
+                let (lane, is_forwarded) = (in_force.lane(Some(route)), false);
                 let clean = Clean {
                     inbound,
                     method,
-                    headers,
+                    headers: &mut headers,
                     is_rebuilt: true,
                     body,
                     rules,
+                    lane,
                     is_forwarded,
                     exchange: None,
                 };
-                accept::accept(&self.worker, clean, route, proceed.target, None, offload).await
+                accept::accept(&self.worker, clean, route, proceed.take_target(), None, offload)
+                    .await
             }
         }
     }

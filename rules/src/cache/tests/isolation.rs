@@ -53,10 +53,10 @@ fn seen(plan: &Plan<'_>, asked: &Asked) -> (String, String, Pairs) {
         *value = secondary([name.as_str()].into_iter(), &head);
     }
     fields.sort();
-    (asked.host.clone(), plan.target.clone(), fields)
+    (asked.host.clone(), plan.target().to_owned(), fields)
 }
 
-fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Plan<'r>> {
+fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Box<Plan<'r>>> {
     let head = asked.head();
     match tier {
         Tier::Sidecar => match decide(rules, &head).action {
@@ -64,7 +64,7 @@ fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Plan<'r>> 
             _ => None,
         },
         Tier::Edge => match edge::decide(rules, &head).action {
-            edge::Action::Cache(plan) => Some(*plan),
+            edge::Action::Cache(plan) => Some(plan),
             _ => None,
         },
     }
