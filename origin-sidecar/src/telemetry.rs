@@ -195,8 +195,19 @@ impl Ended<'_> {
 }
 
 fn begin(share: f64) -> Context {
-    let trace = (u128::from(random()) << 64) | u128::from(random());
-    Context { trace, span: random(), is_sampled: is_drawn(share) }
+    let first = random();
+    let second = after(first);
+    let trace = (u128::from(first) << 64) | u128::from(second);
+    Context { trace, span: after(second), is_sampled: is_drawn(share) }
+}
+
+/// A number that looks as if it had nothing to do with the one it is made of, and is another for each
+/// (the mixing of SplitMix64: Steele, Lea and Flood, OOPSLA 2014). Never 0.
+fn after(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)).max(1)
 }
 
 fn line(span: &Span, ended: &Ended<'_>) {
