@@ -154,7 +154,20 @@ pub fn remove_hop_by_hop(fields: &mut dyn FieldsMut) {
 /// says. In any case.
 pub fn is_of_connection(name: &[u8], named: &[String]) -> bool {
     let is = |own: &str| own.as_bytes().eq_ignore_ascii_case(name);
-    HOP_BY_HOP.into_iter().any(is) || named.iter().any(|own| is(own))
+    (is_as_long_as_one(name) && HOP_BY_HOP.into_iter().any(is)) || named.iter().any(|own| is(own))
+}
+
+/// Whether a field of a connection has a name of this length, as few others have.
+fn is_as_long_as_one(name: &[u8]) -> bool {
+    const LENGTHS: u64 = {
+        let (mut lengths, mut rest) = (0, HOP_BY_HOP.as_slice());
+        while let [first, others @ ..] = rest {
+            lengths |= 1 << first.len();
+            rest = others;
+        }
+        lengths
+    };
+    name.len() < 64 && LENGTHS & (1 << name.len()) != 0
 }
 
 pub fn is_hop_by_hop(name: &str) -> bool {
