@@ -87,18 +87,25 @@ pub struct Unanswered {
 ///
 /// # Errors
 /// When the connection breaks, the answer is not HTTP/1.1, or it does not come in time (`TooSlow`).
-pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     connection: Connection,
     outgoing: Outgoing<'_, B>,
+    exchange: Option<&'a Exchange>,
+    home: &'a Arc<Pool>,
+) -> impl Future<Output = Result<Answer<B>, Unanswered>> + use<'a, B> {
+    // What would end the line early would be a request of its own.
+    let target = outgoing.target;
+    let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+    let call = is_target.then(|| Call::begin(connection, outgoing));
+    async move { heard(call.ok_or(refused(Refusal::Target))?, exchange, home).await }
+}
+
+/// The answer, after those that are interim.
+async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+    mut call: Box<Call<B>>,
     exchange: Option<&Exchange>,
     home: &Arc<Pool>,
 ) -> Result<Answer<B>, Unanswered> {
-    // What would end the line early would be a request of its own.
-    if outgoing.target.is_empty() || !outgoing.target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(refused(Refusal::Target));
-    }
-    let mut call = Call::begin(connection, outgoing);
-    let method = call.method.clone();
     for _ in 0..INTERIM_MAX {
         let head = poll_fn(|context| call.poll_head(context)).await;
         let head = head.map_err(|error| call.unanswered(error))?;
@@ -111,7 +118,7 @@ pub async fn send<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
             }
             continue;
         }
-        return call.answered(head, &method, home).map_err(refused);
+        return call.answered(head, home).map_err(refused);
     }
     Err(refused(Refusal::StartLine))
 }
@@ -120,7 +127,7 @@ fn refused(refusal: Refusal) -> Unanswered {
     Unanswered { error: refusal.into(), is_silent: false }
 }
 
-/// A request on its way.
+/// A request on its way. In a box: it is large, and goes from hand to hand.
 struct Call<B> {
     conn: Box<Conn>,
     /// None when the request is sent.
@@ -136,7 +143,7 @@ struct Call<B> {
 }
 
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
-    fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Self {
+    fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Box<Self> {
         let Outgoing { method, target, headers, added, body, timeout, began: since } = outgoing;
         let mut head = encode::request(method, target, headers);
         head.extend_from_slice(added.as_bytes());
@@ -155,7 +162,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             }
         };
         encode::end(&mut head);
-        Self {
+        Box::new(Self {
             conn: connection.0,
             writer: Some(Writer::new(head, coding, body)),
             method: method.clone(),
@@ -164,7 +171,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             timeout,
             since,
             written: 0,
-        }
+        })
     }
 
     fn unanswered(&mut self, error: Error) -> Unanswered {
@@ -229,14 +236,13 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     }
 
     fn answered(
-        mut self,
+        mut self: Box<Self>,
         head: ResponseHead,
-        asked: &Method,
         home: &Arc<Pool>,
     ) -> Result<Answer<B>, Refusal> {
         let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let stated = Stated::read(head.fields.iter());
-        let framing = stated.of_response(asked, head.status, head.version)?;
+        let framing = stated.of_response(&self.method, head.status, head.version)?;
         let is_kept = stated.is_kept(head.version)
             && framing != Framing::UntilClose
             && self.broken.is_none()
@@ -270,7 +276,7 @@ struct Home {
 /// The body of an answer, read as it is asked for. While it is, the rest of the request goes out.
 pub struct Incoming<B> {
     /// None at the end.
-    call: Option<Call<B>>,
+    call: Option<Box<Call<B>>>,
     /// Where the connection goes when it is free again; None when it must be closed.
     home: Option<Home>,
     left: Option<u64>,
