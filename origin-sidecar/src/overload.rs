@@ -53,9 +53,8 @@ impl Limits {
     /// # Errors
     /// `overloaded` when as many wait for the upstream as may.
     pub fn enter<'a>(&'a self, limit: Limit, name: &str) -> Result<Option<Waiting<'a>>, Problem> {
-        let Some(upstream) = self.upstreams.get(name).filter(|_| limit != Limit::None) else {
-            return Ok(None);
-        };
+        let upstream = if limit == Limit::None { None } else { self.upstreams.get(name) };
+        let Some(upstream) = upstream else { return Ok(None) };
         let at_once = upstream.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         let waiting = Waiting {
             limits: self,

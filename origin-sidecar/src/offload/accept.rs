@@ -294,8 +294,8 @@ async fn inline(
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
 ) -> Result<Response<Body>, Refused> {
-    let outgoing = outgoing(worker, offered, resolved)?;
-    forward::send(worker, outgoing).await.map_err(handle::failed)
+    let mut outgoing = outgoing(worker, offered, resolved)?;
+    forward::send(worker, &mut outgoing).await.map_err(handle::failed)
 }
 
 /// The request as it would have gone on.

@@ -146,14 +146,14 @@ impl Execution {
     /// Runs to the end whatever becomes of the client.
     async fn run(
         self: Arc<Self>,
-        outgoing: Outgoing,
+        mut outgoing: Outgoing,
         answer: oneshot::Sender<Result<Response<Body>, Failure>>,
         _executing: Executing,
     ) {
         // In flight until its end, so that a drain waits for it.
         let _in_flight = self.worker.app.metrics.in_flight();
         let ended = {
-            let mut sending = std::pin::pin!(forward::send(&self.worker, outgoing));
+            let mut sending = std::pin::pin!(forward::send(&self.worker, &mut outgoing));
             loop {
                 tokio::select! {
                     biased;

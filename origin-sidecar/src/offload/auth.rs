@@ -44,7 +44,7 @@ pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Al
     for name in ["content-length", "content-type", "if-none-match", "if-modified-since", "range"] {
         headers.remove(name);
     }
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         upstream: worker.app.bindings.app.clone(),
         method: Method::GET,
         target: path.clone(),
@@ -56,7 +56,7 @@ pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Al
         may_pass: false,
         lane: None,
     };
-    let response = forward::send(worker, outgoing).await.map_err(failed)?;
+    let response = forward::send(worker, &mut outgoing).await.map_err(failed)?;
     let status = response.status();
     if status.is_server_error() {
         let detail = format!("{path} answered {status}; nobody can be let in");

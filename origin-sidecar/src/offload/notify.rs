@@ -119,7 +119,7 @@ async fn to_app(
     body: &Bytes,
 ) -> Result<u16, String> {
     headers.insert("content-length", HeaderValue::from(body.len()));
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         upstream: worker.app.bindings.app.clone(),
         method: Method::POST,
         target: path.to_owned(),
@@ -131,7 +131,7 @@ async fn to_app(
         may_pass: false,
         lane: None,
     };
-    let answered = forward::send(worker, outgoing).await;
+    let answered = forward::send(worker, &mut outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)
 }
 

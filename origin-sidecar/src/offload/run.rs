@@ -96,7 +96,7 @@ pub(super) async fn execute(
     let body = if job.body.is_empty() { Body::Empty } else { Body::full(job.body.clone()) };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         upstream: upstream.clone(),
         method,
         target: job.target.clone(),
@@ -108,7 +108,7 @@ pub(super) async fn execute(
         may_pass: false,
         lane: None,
     };
-    let sent = forward::send(worker, outgoing).await;
+    let sent = forward::send(worker, &mut outgoing).await;
     telemetry.executed(&span, route.map_or("unmatched", |route| &route.name), &sent);
     match sent {
         Ok(response) => judge(response, turn.received, worker.app.clock.now()),

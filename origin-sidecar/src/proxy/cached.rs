@@ -171,7 +171,7 @@ async fn pass(
     plan.learned = worker.app.varies.of(&way.lane.name);
     let is_sharded = clean.headers.contains_key("x-shard");
     let may_pass = clean.may_pass();
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         upstream: way.upstream.clone(),
         method: clean.method,
         headers: cache_fields::passing(clean.headers, &clean.inbound, &plan),
@@ -183,7 +183,7 @@ async fn pass(
         may_pass,
         lane: Some(Arc::clone(way.lane)),
     };
-    let sent = forward::send(worker, outgoing).await;
+    let sent = forward::send(worker, &mut outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     let status = CacheStatus::Bypass(Bypass::Uncacheable);
     count(worker, way.lane, status);

@@ -79,7 +79,7 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
 }
 
 async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         upstream: job.upstream.clone(),
         method: Method::GET,
         target: job.plan.target().to_owned(),
@@ -91,7 +91,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         may_pass: false,
         lane: Some(Arc::clone(&job.lane)),
     };
-    forward::send(&job.worker, outgoing).await
+    forward::send(&job.worker, &mut outgoing).await
 }
 
 async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {

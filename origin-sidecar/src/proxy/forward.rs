@@ -72,14 +72,14 @@ pub struct Failure {
 /// # Errors
 /// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
 /// not HTTP.
-pub async fn send(worker: &Worker, mut outgoing: Outgoing) -> Result<Response<Body>, Failure> {
-    let Some(lane) = outgoing.lane.take() else { return unlimited(worker, &mut outgoing).await };
+pub async fn send(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
+    let Some(lane) = outgoing.lane.take() else { return unlimited(worker, outgoing).await };
     let name = Arc::clone(&outgoing.upstream.name);
     let refused =
         |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
     let place = lane.places.as_ref().map(Places::take).transpose().map_err(refused)?;
     let waiting = worker.app.limits.enter(lane.limit, &name).map_err(refused)?;
-    let sent = unlimited(worker, &mut outgoing).await;
+    let sent = unlimited(worker, outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
         // Not one that was refused or broken off: that says nothing of how long it takes.

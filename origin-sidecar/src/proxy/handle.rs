@@ -332,7 +332,7 @@ async fn past_the_cache(
     let Bypassing { target, added, why, is_sharded } = sent;
     let is_safe = clean.method.is_safe();
     let may_pass = clean.may_pass();
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         upstream: way.upstream.clone(),
         method: clean.method,
         target,
@@ -344,7 +344,7 @@ async fn past_the_cache(
         may_pass,
         lane: Some(Arc::clone(way.lane)),
     };
-    let sent = forward::send(worker, outgoing).await;
+    let sent = forward::send(worker, &mut outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     if !is_safe && response.status().as_u16() < 400 {
         invalidate::stored(worker, clean.rules, &clean.inbound, &response);

@@ -15,7 +15,7 @@ pub(super) async fn pass(
     outgoing.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     outgoing.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let client = exchange.upgrade();
-    let response = forward::send(worker, outgoing).await?;
+    let response = forward::send(worker, &mut outgoing).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
