@@ -14,7 +14,7 @@ SECONDS, ROUNDS, CONNECTIONS = 1, 15, 64
 # Far from what any of them can do, so that it is the way through the proxy that is measured.
 RATE, RATE_SECONDS, RATE_CONNECTIONS = 1000, 4, 8
 RATE_EVERY = 3
-SETTLE_SECONDS = 4
+SETTLE_SECONDS = 8
 
 
 def held(port, pid):

@@ -76,6 +76,9 @@ pub trait Service: Sync {
     /// The answer to what is no request; the connection closes after it.
     fn refuse(&self, refusal: Refusal) -> Response<Self::Body>;
 
+    /// Nothing comes on a connection for a while: it has let go of what it can do without.
+    fn quiet(&self) {}
+
     /// A request's body was malformed; its reader was told and has answered.
     fn body_refused(&self, refusal: Refusal);
 }
@@ -114,7 +117,10 @@ pub async fn serve<S: Service>(
     while idle.until_bytes(&conn, closing.as_mut()).await? {
         // All that is large lies in this box, which an idle connection does without.
         match Box::pin(requests(&conn, service, closing.as_mut())).await? {
-            After::Quiet => idle = Idle::after_use(),
+            After::Quiet => {
+                idle = Idle::after_use();
+                service.quiet();
+            }
             After::Closed => break,
             After::Http2 => return Ok(Served::Http2(lock(&conn).take())),
         }

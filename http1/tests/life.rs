@@ -349,3 +349,33 @@ async fn a_server_that_closes_finishes_what_it_has_and_waits_a_moment_for_a_firs
     wire.say("GET / HTTP/1.1\r\n\r\n").await;
     assert!(wire.rest().await.ends_with("ok"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_is_noticed_at_once_whenever_it_does() {
+    let began = tokio::time::Instant::now();
+    // While it waits for the next request; together with a request; and while one is answered.
+    for (before, after) in [("", ""), ("", "GET / HTTP/1.1\r\n\r\n"), ("POST /whole", "")] {
+        let mut wire = Wire::open();
+        for _ in 0..2 {
+            wire.say("GET / HTTP/1.1\r\n\r\n").await;
+            wire.hear("ok").await;
+        }
+        let is_asked = !before.is_empty();
+        if is_asked {
+            wire.say(&format!("{before} HTTP/1.1\r\nContent-Length: 1\r\n\r\n")).await;
+            tokio::task::yield_now().await;
+        }
+        // The sender and the bytes wake the connection once for both.
+        wire.close.take();
+        if !after.is_empty() {
+            wire.say(after).await;
+        }
+        if is_asked {
+            tokio::task::yield_now().await;
+            wire.say("x").await;
+        }
+        let answered = wire.rest().await;
+        assert_eq!(answered.is_empty(), !is_asked && after.is_empty(), "{answered}");
+    }
+    assert!(began.elapsed().is_zero(), "a timer ran out instead: {:?}", began.elapsed());
+}

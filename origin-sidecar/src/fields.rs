@@ -176,6 +176,26 @@ fn mapped(address: IpAddr) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rules::Fields;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_view_shows_what_the_map_holds_and_nothing_else() {
+        let names: Vec<String> = (0..300).map(|at| format!("x-{at}")).collect();
+        let bits: BTreeSet<u64> = names.iter().map(|name| bit(name)).collect();
+        assert!((2..64).contains(&bits.len()), "some share a bit, and not all: {}", bits.len());
+        for own in &names {
+            let mut headers = HeaderMap::new();
+            headers.append(own.parse::<HeaderName>().expect("a name"), HeaderValue::from(1));
+            headers.append(own.parse::<HeaderName>().expect("a name"), HeaderValue::from(2));
+            let view = View::of(&headers);
+            for name in &names {
+                let mut lines = 0;
+                view.each(name, &mut |_| lines += 1);
+                assert_eq!(lines, if name == own { 2 } else { 0 }, "{name} among {own}");
+            }
+        }
+    }
 
     #[test]
     fn a_block_contains_its_addresses_in_either_notation() {

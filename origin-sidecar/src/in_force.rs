@@ -65,3 +65,59 @@ impl InForce {
         Arc::ptr_eq(lane, &self.reserved)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::{Bindings, Protocol, Upstream};
+    use http::uri::Authority;
+    use rules::Problem;
+    use std::time::Duration;
+
+    fn rules(concurrency: u64) -> Arc<Rules> {
+        let text = format!(
+            "[[route]]\nname = \"a\"\nmatch = {{ path = \"/a\" }}\n\
+             concurrency = {concurrency}\n[[route]]\nname = \"b\"\nmatch = {{ path = \"/b\" }}\n"
+        );
+        Arc::new(Rules::from_toml(&text).expect("good rules"))
+    }
+
+    #[test]
+    fn places_and_counts_of_a_route_outlive_a_change_of_the_rules() {
+        let metrics = Arc::new(Metrics::new().expect("one of each"));
+        let app = Upstream {
+            name: "app".into(),
+            protocol: Protocol::Http1,
+            authority: Authority::from_static("127.0.0.1:1"),
+        };
+        let (upstreams, queues) = Default::default();
+        let limits =
+            Limits::new(&Bindings { app, upstreams, queues, results: None }, Arc::clone(&metrics));
+        let place = |in_force: &InForce| {
+            let lane = in_force.lane(in_force.rules.route_by_name("a"));
+            lane.meters.answered(200, Duration::ZERO);
+            lane.meters.cached("hit");
+            lane.meters.cached("revalidated");
+            lane.places.as_ref().expect("a limit").take()
+        };
+        let before = InForce::new(rules(1), &metrics, &limits);
+        let first = place(&before).expect("free");
+        assert_eq!(place(&before).err(), Some(Problem::RouteBusy));
+        let after = InForce::new(rules(2), &metrics, &limits);
+        let second = place(&after).expect("one more");
+        assert_eq!(place(&after).err(), Some(Problem::RouteBusy));
+        drop((first, second));
+        assert!(place(&before).is_ok());
+        assert!(after.lane(after.rules.route_by_name("b")).places.is_none());
+        let shown = String::from_utf8(metrics.render()).expect("text");
+        for line in [
+            "spillway_http_requests_total{code=\"2xx\",route=\"a\"} 5",
+            "spillway_http_request_duration_seconds_count{route=\"a\"} 5",
+            "spillway_cache_requests_total{result=\"hit\",route=\"a\"} 5",
+            "spillway_cache_requests_total{result=\"revalidated\",route=\"a\"} 5",
+        ] {
+            assert!(shown.contains(line), "{line} is not in\n{shown}");
+        }
+        assert!(!shown.contains("code=\"5xx\"") && !shown.contains("route=\"b\""), "{shown}");
+    }
+}

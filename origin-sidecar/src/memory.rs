@@ -1,14 +1,24 @@
 //! The allocator: mimalloc, asked in the way that is cheapest to it.
 //!
-//! Memory that is free goes back to the system when somebody frees much of it at once: the allocator
-//! gives it back by and by, while it is asked for more, and after a purge nobody may ask.
+//! Memory that is free goes back to the system when somebody frees much of it at once, and when a thread
+//! has little to do: the allocator gives it back by and by, while it is asked for more, and then nobody
+//! may ask.
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// Blocks of this size and more begin at a multiple of it (`MI_MAX_ALIGN_SIZE`), smaller ones at a
 /// multiple of a word.
 const NATURAL_ALIGN: usize = 16;
+
+/// How long a thread is looked at to find whether it has little to do.
+const LOOK: Duration = Duration::from_secs(2);
+/// Less than one part in so many of that time, that is.
+const LITTLE: u32 = 20;
 
 /// The crate's own asks for every block by its alignment, also where each block has it. That costs
 /// twice the instructions, and above 1 KiB a larger block, of which a part is cut off.
@@ -78,6 +88,23 @@ unsafe impl GlobalAlloc for Allocator {
 /// Gives back what this thread has freed, and what others have of which nothing is in use.
 pub fn give_back() {
     ffi::mi_collect(true);
+}
+
+/// Gives back what connections of this thread have let go of, each time that they have, once there is
+/// little else to do: to go through a large cache takes milliseconds.
+pub async fn give_back_when_idle(let_go: &Notify) {
+    let runtime = Handle::current().metrics();
+    loop {
+        let_go.notified().await;
+        loop {
+            let before = runtime.worker_total_busy_duration(0);
+            sleep(LOOK).await;
+            if runtime.worker_total_busy_duration(0).saturating_sub(before) < LOOK / LITTLE {
+                break;
+            }
+        }
+        give_back();
+    }
 }
 
 #[cfg(test)]

@@ -23,17 +23,20 @@ pub mod upstreams;
 
 use crate::app::App;
 use std::sync::Arc;
+use tokio::sync::Notify;
 use upstreams::{Network, Upstreams};
 
 /// One thread's share: its own connections to the upstreams, everything else in common.
 pub struct Worker {
     pub app: Arc<App>,
     pub upstreams: Upstreams,
+    /// Connections have let go of memory.
+    pub let_go: Notify,
 }
 
 impl Worker {
     pub fn new(app: Arc<App>) -> Self {
         let upstreams = Upstreams::Network(Network::new(&app.bindings));
-        Self { app, upstreams }
+        Self { app, upstreams, let_go: Notify::new() }
     }
 }

@@ -1,6 +1,6 @@
-//! Bodies larger than any buffer, through a process that keeps its size.
+//! Bodies larger than any buffer and many connections, through a process that keeps its size.
 
-use support::{Spillway, read_until};
+use support::{App, Reply, Spillway, eventually, read_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -56,9 +56,13 @@ async fn fill(stream: &mut TcpStream) {
 
 /// The most that the process ever held.
 fn peak_kib(sidecar: &Spillway) -> u64 {
+    kib(sidecar, "VmHWM:")
+}
+
+fn kib(sidecar: &Spillway, what: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.id()));
     let status = status.expect("a process");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
+    let line = status.lines().find(|line| line.starts_with(what)).expect("its memory");
     line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number")
 }
 
@@ -93,4 +97,33 @@ async fn a_client_that_does_not_read_makes_the_application_wait() {
     assert_eq!(drain(&mut other, GIB - after(&head)).await + after(&head), GIB);
     let peak = peak_kib(&sidecar);
     assert!(peak <= MEMORY_KIB_MAX, "{peak} KiB");
+}
+
+#[tokio::test]
+async fn what_quiet_connections_let_go_of_goes_back_to_the_system() {
+    const CONNECTIONS: usize = 400;
+    let app = App::start().await;
+    app.on("/", Reply::ok("ok"));
+    let sidecar = Spillway::proxy("", &app).start().await;
+    let resident = || kib(&sidecar, "VmRSS:");
+    let ask = || async {
+        let mut client = TcpStream::connect(sidecar.address()).await.expect("listens");
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("open");
+        read_until(&mut client, "ok").await;
+        client
+    };
+    // What the first ones take is kept.
+    drop((ask().await, ask().await));
+    let before = resident();
+    let mut clients = Vec::new();
+    while clients.len() < CONNECTIONS {
+        clients.push(ask().await);
+    }
+    let most = resident() - before;
+    assert!(most > 1024, "{CONNECTIONS} connections took {most} KiB");
+    eventually("half of it is given back", || async {
+        (resident() < before + most / 2).then_some(())
+    })
+    .await;
+    assert_eq!(sidecar.metric("spillway_connections_open").await, CONNECTIONS as f64);
 }

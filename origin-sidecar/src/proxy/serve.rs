@@ -10,6 +10,7 @@ use super::inbound::Peer;
 use super::upstreams::Upstreams;
 use crate::app::App;
 use crate::body::Body;
+use crate::memory;
 use crate::reply;
 use http::Response;
 use http1::Refusal;
@@ -92,6 +93,8 @@ pub async fn run(
     });
     let freeing = Arc::clone(&app);
     tokio::spawn(async move { freeing.keep_giving_back().await });
+    let idle = Arc::clone(&worker);
+    tokio::spawn(async move { memory::give_back_when_idle(&idle.let_go).await });
     let mut draining = app.draining();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Every connection holds a sender; when the last is gone, `recv` ends.
@@ -147,7 +150,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     let address = peer.ip();
     let is_trusted = options.trusted.iter().any(|block| block.contains(address));
     let peer = Peer::new(address, is_trusted, options.tls.is_some());
-    let front = Arc::new(Front { worker, peer });
+    let front = Arc::new(Front { worker: Arc::clone(&worker), peer });
     let spoken = match options.tls {
         // In boxes: what every idle connection holds is as large as the largest way it could go.
         Some(acceptor) => Box::pin(secure(stream, acceptor, front)).await,
@@ -157,6 +160,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
         tracing::debug!(peer = %address, %error, "connection ended");
     }
     metrics.http.connections.dec();
+    worker.let_go.notify_one();
 }
 
 /// TLS first, in which both sides agree on a protocol.
@@ -213,6 +217,10 @@ impl server::Service for Front {
         self.body_refused(refusal);
         tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
         reply::problem(&self.worker.app.rules().document.jobs.base, problem, &refusal.to_string())
+    }
+
+    fn quiet(&self) {
+        self.worker.let_go.notify_one();
     }
 
     fn body_refused(&self, refusal: Refusal) {

@@ -96,7 +96,7 @@ impl Process {
         world.note(process, What::Started { is_producer });
         let app = Arc::new(App::new(parts(&link, rules, variant)).expect("an app"));
         let upstreams = Upstreams::Local(application(link.clone()));
-        let worker = Arc::new(Worker { app, upstreams });
+        let worker = Arc::new(Worker { app, upstreams, let_go: Notify::new() });
         let (consuming, reaping) = (!is_producer).then(|| consume(&worker, grace)).unzip();
         let (fell, consuming) = (Notify::new(), Mutex::new(consuming));
         Arc::new(Self { link, worker, is_producer, fell, consuming, reaping })
