@@ -124,7 +124,11 @@ impl Plan<'_> {
 
     /// For a fetch that outlives the request that started it.
     pub fn into_owned(self) -> Plan<'static> {
-        Plan { rule: Rule::Own(Box::new(Cache::clone(&self.rule))), ..self }
+        let rule = match self.rule {
+            Rule::Of(rule) => Rule::Own(Box::new(rule.clone())),
+            Rule::Own(rule) => Rule::Own(rule),
+        };
+        Plan { rule, ..self }
     }
 }
 
