@@ -9,7 +9,7 @@ use crate::server::Exchange;
 use crate::stream::{Stream, Upgraded};
 use crate::writer::{Coding, Writer};
 use crate::{Refusal, encode, lines};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
@@ -35,6 +35,11 @@ impl Connection {
     /// unless there is something to read.
     pub(crate) fn is_idle(&mut self) -> bool {
         self.0.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Lets go of the memory into which it reads.
+    pub(crate) fn let_go(&mut self) {
+        self.0.read = BytesMut::new();
     }
 }
 

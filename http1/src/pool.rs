@@ -17,6 +17,10 @@ pub struct Pool {
 /// left it.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
+/// Connections that keep the memory into which they read while they are idle: those that are used
+/// next. Others that had a large body would hold much of it for nobody.
+const BUFFERS_KEPT: usize = 64;
+
 impl Pool {
     /// `most` connections, each idle for `age_max` at the longest.
     pub fn new(most: usize, age_max: Duration) -> Self {
@@ -42,6 +46,10 @@ impl Pool {
         let mut idle = self.lock();
         if idle.len() < self.most && !age.is_zero() {
             idle.push((connection, Instant::now() + age));
+        }
+        let deep = idle.len().checked_sub(BUFFERS_KEPT + 1);
+        if let Some((connection, _)) = deep.and_then(|at| idle.get_mut(at)) {
+            connection.let_go();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Bodies larger than any buffer and many connections, through a process that keeps its size.
 
-use support::{App, Reply, Spillway, eventually, read_until};
+use support::{App, Gate, Reply, Spillway, eventually, read_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -126,4 +126,29 @@ async fn what_quiet_connections_let_go_of_goes_back_to_the_system() {
     })
     .await;
     assert_eq!(sidecar.metric("spillway_connections_open").await, CONNECTIONS as f64);
+}
+
+#[tokio::test]
+async fn connections_that_were_busy_at_once_are_all_used_again() {
+    const AT_ONCE: usize = 300;
+    let app = App::start().await;
+    let sidecar = Spillway::proxy("", &app).start().await;
+    let mut clients = Vec::new();
+    for burst in ["/first", "/second"] {
+        let gate = Gate::default();
+        app.on(burst, Reply::ok("done").behind(&gate));
+        while clients.len() < AT_ONCE {
+            clients.push(TcpStream::connect(sidecar.address()).await.expect("listens"));
+        }
+        for client in &mut clients {
+            let head = format!("GET {burst} HTTP/1.1\r\nHost: h\r\n\r\n");
+            client.write_all(head.as_bytes()).await.expect("open");
+        }
+        app.until_asked(burst, AT_ONCE).await;
+        gate.open();
+        for client in &mut clients {
+            assert!(read_until(client, "done").await.ends_with("done"));
+        }
+        assert_eq!(app.connections(), AT_ONCE, "after {burst}");
+    }
 }

@@ -30,8 +30,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// connection. Node.js says that it keeps them for 5 s, and is believed; gunicorn does not say its 2 s,
 /// which sending again covers.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Idle connections to one upstream, per thread.
-const IDLE_CONNECTIONS_MAX: usize = 64;
+/// Idle connections to one upstream, per thread: as many as Envoy has of all by default. Fewer than are
+/// busy at once, and each burst opens and closes the rest of them.
+const IDLE_CONNECTIONS_MAX: usize = 1024;
 /// How often idle connections are looked through for old ones.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// An upstream whose machine is gone sends nothing, not even the end: after a minute it is asked.

@@ -101,6 +101,8 @@ type Handler = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 struct State {
     handlers: HashMap<String, Handler>,
     asked: Vec<Asked>,
+    /// That were ever opened.
+    connections: usize,
 }
 
 /// As many requests as an application server with so many workers answers at once.
@@ -158,6 +160,11 @@ impl App {
         self.asked(path).len()
     }
 
+    /// Connections that were ever opened to it.
+    pub fn connections(&self) -> usize {
+        self.state.lock().expect("no panic").connections
+    }
+
     /// Waits until a path has been asked for so often.
     pub async fn until_asked(&self, path: &str, times: usize) -> Vec<Asked> {
         crate::eventually(&format!("{times} requests for {path}"), || async {
@@ -169,6 +176,7 @@ impl App {
 
 async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, workers: Arc<Semaphore>) {
     while let Ok((stream, _)) = listener.accept().await {
+        state.lock().expect("no panic").connections += 1;
         let (state, workers) = (Arc::clone(&state), Arc::clone(&workers));
         tokio::spawn(async move {
             let service = service_fn(move |request| {
