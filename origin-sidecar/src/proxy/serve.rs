@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 
-/// Connections of one thread; an idle one costs about 3 KiB.
+/// Connections of one thread; an idle one costs about 2 KiB.
 const CONNECTIONS_MAX: usize = 10_000;
 /// A client that has not agreed on keys by then is slow on purpose.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
