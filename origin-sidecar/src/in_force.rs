@@ -3,13 +3,11 @@
 use crate::metrics::{Meters, Metrics};
 use crate::overload::{Limits, Places};
 use rules::Rules;
-use rules::document::{Limit, Route};
+use rules::document::{Limit, Route, UNMATCHED};
 use std::sync::Arc;
 
 /// Metric label of jobs, results and problem pages.
 const RESERVED: &str = "reserved";
-/// Of what no route matches.
-const UNMATCHED: &str = "unmatched";
 
 /// The rules, and beside them what would have to be looked up for each request otherwise.
 pub struct InForce {

@@ -82,6 +82,9 @@ pub enum Mode {
     Off,
 }
 
+/// Stands for the route of what none matches; no route has this name.
+pub const UNMATCHED: &str = "unmatched";
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {

@@ -1,7 +1,7 @@
 //! What the edge does with a request.
 
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
-use crate::document::{Route, Unmatched};
+use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::Head;
 use crate::path;
 use crate::problem::Problem;
@@ -30,7 +30,7 @@ pub enum Action<'r> {
 
 impl Decision<'_> {
     pub fn route_name(&self) -> &str {
-        self.route.map_or("unmatched", |route| &route.name)
+        self.route.map_or(UNMATCHED, |route| &route.name)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::cors::{self, FieldsToSet};
-use crate::document::{AmbiguousPath, Mode, Route, Unmatched};
+use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
 use crate::head::Head;
 use crate::offload;
 use crate::path::{self, Target};
@@ -57,7 +57,7 @@ impl Proceed<'_> {
 impl<'r> Decision<'r> {
     /// Metric label.
     pub fn route_name(&self) -> &'r str {
-        self.route.map_or("unmatched", |route| &route.name)
+        self.route.map_or(UNMATCHED, |route| &route.name)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::proxy::destination::direct;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::queue::Received;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
-use rules::document::{self, Retry, Route};
+use rules::document::{self, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
@@ -109,7 +109,7 @@ pub(super) async fn execute(
         lane: None,
     };
     let sent = forward::send(worker, &mut outgoing).await;
-    telemetry.executed(&span, route.map_or("unmatched", |route| &route.name), &sent);
+    telemetry.executed(&span, route.map_or(UNMATCHED, |route| &route.name), &sent);
     match sent {
         Ok(response) => judge(response, turn.received, worker.app.clock.now()),
         Err(failure) => judge_failure(&failure, is_repeatable, turn.received),

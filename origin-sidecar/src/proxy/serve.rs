@@ -19,6 +19,7 @@ use http1::head::RequestHead;
 use http1::server::{self, Exchange, Incoming, Served};
 use http1::stream::Stream;
 use rules::Problem;
+use rules::document::UNMATCHED;
 use socket2::{Domain, Socket, Type};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -213,7 +214,7 @@ impl server::Service for Front {
             _ => Problem::BadRequest,
         };
         let metrics = &self.worker.app.metrics;
-        metrics.http.problems.with_label_values(&["unmatched", problem.name()]).inc();
+        metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
         self.body_refused(refusal);
         tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
         reply::problem(&self.worker.app.rules().document.jobs.base, problem, &refusal.to_string())

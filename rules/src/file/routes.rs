@@ -4,7 +4,7 @@ use super::offloads;
 use super::tree::{Table, Value};
 use crate::document::{
     AmbiguousPath, Cache, Cors, KeySource, Lifetime, Match, Mode, Override, QueryRest, Route,
-    ShardRule,
+    ShardRule, UNMATCHED,
 };
 use crate::route::Template;
 use std::collections::BTreeMap;
@@ -90,10 +90,7 @@ fn read_cors(table: &Table<'_>) -> Cors {
 
 fn is_name(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    !name.is_empty()
-        && name.len() <= NAME_CHARS_MAX
-        && name.chars().all(legal)
-        && name != "unmatched"
+    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(legal) && name != UNMATCHED
 }
 
 fn matches(route: &Table<'_>) -> Match {
