@@ -50,25 +50,26 @@ impl Block {
         is_dropped: impl Fn(&[u8]) -> bool,
     ) -> Self {
         let (mut length, mut has_date) = (None, false);
-        let mut lines = Vec::with_capacity(fields.head_bytes());
-        for (name, value) in fields.iter().filter(|(name, _)| !is_dropped(name)) {
-            if name.eq_ignore_ascii_case(b"content-length") {
-                if framing::has_no_body(status) && status != StatusCode::NOT_MODIFIED {
-                    continue;
-                }
-                length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+        let has_length = !framing::has_no_body(status) || status == StatusCode::NOT_MODIFIED;
+        let lines = fields.lines_without(|name, value| {
+            if is_dropped(name) {
+                return true;
             }
             has_date |= name.eq_ignore_ascii_case(b"date");
-            encode::field(&mut lines, name, value);
-        }
-        Self { lines: lines.into(), length, has_date }
+            if !name.eq_ignore_ascii_case(b"content-length") {
+                return false;
+            }
+            length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+            !has_length
+        });
+        Self { lines, length: length.filter(|_| has_length), has_date }
     }
 
     pub fn lines(&self) -> &[u8] {
         &self.lines
     }
 
-    /// The fields one by one; their values share the block's memory.
+    /// The fields one by one, as they were encoded here; their values share the block's memory.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let mut rest = self.lines();

@@ -37,9 +37,11 @@ impl Connection {
         self.0.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Lets go of the memory into which it reads.
+    /// Lets go of the memory into which it reads, and from which it writes.
     pub(crate) fn let_go(&mut self) {
         self.0.read = BytesMut::new();
+        self.0.room = Vec::new();
+        self.0.fields = Received::default();
     }
 }
 
@@ -150,7 +152,9 @@ struct Call<B> {
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Box<Self> {
         let Outgoing { method, target, headers, added, body, timeout, began: since } = outgoing;
-        let mut head = encode::request(method, target, headers);
+        let mut conn = connection.0;
+        let mut head = std::mem::take(&mut conn.room);
+        encode::request(&mut head, method, target, headers);
         head.extend_from_slice(added.as_bytes());
         let coding = match body.size_hint().exact() {
             _ if lines::has(headers, &header::CONTENT_LENGTH) => {
@@ -168,7 +172,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         };
         encode::end(&mut head);
         Box::new(Self {
-            conn: connection.0,
+            conn,
             writer: Some(Writer::new(head, coding, body)),
             method: method.clone(),
             has_heard: false,
@@ -201,7 +205,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         }
         match polled {
             Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.writer = None,
+            Poll::Ready(Ok(())) => {
+                self.conn.room = self.writer.take().map_or_else(Vec::new, Writer::into_room);
+            }
             Poll::Ready(Err(error @ Error::Io(_))) => {
                 self.writer = None;
                 self.broken = Some(error);
@@ -216,7 +222,8 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         self.poll_write(context)?;
         loop {
             let conn = &mut *self.conn;
-            if let Some(head) = head::response(&mut conn.read, &mut conn.progress)? {
+            let own = std::mem::take(&mut conn.fields);
+            if let Some(head) = head::response(&mut conn.read, &mut conn.progress, own)? {
                 return Poll::Ready(Ok(head));
             }
             match conn.poll_read(context) {
@@ -291,6 +298,25 @@ impl<B> Incoming<B> {
     /// The connection itself, after 101 (Switching Protocols).
     pub fn into_upgraded(self) -> Option<Upgraded> {
         self.call.map(|mut call| call.conn.take())
+    }
+
+    /// The body, if it came whole with its head: then the connection is free at once.
+    pub fn whole(&mut self) -> Option<Bytes> {
+        let (call, left) = (self.call.as_mut()?, self.left?);
+        if (call.conn.read.len() as u64) < left {
+            return None;
+        }
+        let body = call.conn.buffered().ok().flatten()?.into_data().ok()?;
+        self.left = Some(0);
+        self.finish();
+        Some(body)
+    }
+
+    /// The memory of an answer's fields, which were read, for those of the next one.
+    pub fn give_back(&mut self, fields: Received) {
+        if let Some(call) = &mut self.call {
+            call.conn.fields = fields.emptied();
+        }
     }
 
     fn finish(&mut self) {

@@ -4,6 +4,7 @@ use crate::alarm::Alarm;
 use crate::chunked::{Decoder, Piece};
 use crate::framing::Framing;
 use crate::pace::Pace;
+use crate::received::Received;
 use crate::stream::{Stream, Upgraded};
 use crate::{Refusal, head};
 use bytes::{Bytes, BytesMut};
@@ -113,8 +114,12 @@ pub(crate) struct Conn {
     pub alarm: Alarm,
     /// Who takes the connection over when protocols change.
     pub heir: Option<tokio::sync::oneshot::Sender<Upgraded>>,
+    /// Memory for the next message that is written, and for the fields of the next one that is read, where
+    /// the peer is an upstream.
+    pub room: Vec<u8>,
+    pub fields: Received,
     is_patient: bool,
-    room: usize,
+    read_bytes: usize,
 }
 
 impl Conn {
@@ -132,8 +137,10 @@ impl Conn {
             message: 0,
             alarm: Alarm::default(),
             heir: None,
+            room: Vec::new(),
+            fields: Received::default(),
             is_patient: false,
-            room: READ_BYTES_MIN,
+            read_bytes: READ_BYTES_MIN,
         }
     }
 
@@ -154,10 +161,10 @@ impl Conn {
             // One more than there should be: a read that does not fill its room has emptied the
             // socket, and the next one waits until there is something, where else it would find out.
             Reading::Length(left) => {
-                let left = usize::try_from(left).unwrap_or(self.room);
+                let left = usize::try_from(left).unwrap_or(self.read_bytes);
                 left.saturating_add(1).min(READ_BYTES_MAX)
             }
-            _ => self.room,
+            _ => self.read_bytes,
         };
         if self.read.capacity() - self.read.len() < room {
             self.read.reserve(room.max(READ_BYTES_MIN));
@@ -166,7 +173,9 @@ impl Conn {
         let read = ready!(self.stream.poll_read_into(context, &mut self.read))?;
         self.patience.moved(read);
         // A peer that fills the room has more.
-        self.room = if read == free { (self.room * 4).min(READ_BYTES_MAX) } else { self.room };
+        if read == free {
+            self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+        }
         Poll::Ready(Ok(read))
     }
 
@@ -183,7 +192,7 @@ impl Conn {
             }
         }
         if self.is_done() {
-            self.room = READ_BYTES_MIN;
+            self.read_bytes = READ_BYTES_MIN;
         }
         Poll::Ready(frame.transpose())
     }
@@ -231,7 +240,7 @@ impl Conn {
     }
 
     /// What of the body was read already. Trailers that are empty are the plain end.
-    fn buffered(&mut self) -> Result<Option<Frame<Bytes>>, Refusal> {
+    pub fn buffered(&mut self) -> Result<Option<Frame<Bytes>>, Refusal> {
         match &mut self.body {
             Reading::Done => Ok(None),
             _ if self.read.is_empty() => Ok(None),

@@ -12,36 +12,28 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response's head up to its empty line, which [`end`] adds.
-pub fn response(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    let mut head = status_line(status);
-    fields(&mut head, headers);
-    head
+pub fn response(head: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    head.reserve(HEAD_BYTES_USUAL);
+    status_line(head, status);
+    fields(head, headers);
 }
 
-pub fn status_line(status: StatusCode) -> Vec<u8> {
-    with_room(status, HEAD_BYTES_USUAL)
-}
-
-/// The first line, and room for so many bytes in all.
-pub(crate) fn with_room(status: StatusCode, bytes: usize) -> Vec<u8> {
-    let mut head = Vec::with_capacity(bytes);
+pub fn status_line(head: &mut Vec<u8>, status: StatusCode) {
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     head.extend_from_slice(b"\r\n");
-    head
 }
 
 /// A request's head up to its empty line.
-pub fn request(method: &Method, target: &str, headers: &HeaderMap) -> Vec<u8> {
-    let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
+pub fn request(head: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+    head.reserve(HEAD_BYTES_USUAL);
     head.extend_from_slice(method.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    fields(&mut head, headers);
-    head
+    fields(head, headers);
 }
 
 pub fn fields(head: &mut Vec<u8>, headers: &HeaderMap) {

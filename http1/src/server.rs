@@ -31,7 +31,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
-use watch::Watch;
+use watch::{Watch, attended};
 
 /// From the first byte of a head to its last: a client that has not sent it by then is slow on
 /// purpose.
@@ -134,6 +134,7 @@ async fn requests<S: Service>(
     mut closing: Pin<&mut Closing<impl Future<Output = ()>>>,
 ) -> Result<After, Error> {
     let (mut head, mut standby) = (RequestHead::default(), Standby::default());
+    let mut room = Vec::new();
     let mut next = Next::Begun(begin(&mut lock(conn), &mut head));
     loop {
         let begun = match next {
@@ -150,7 +151,7 @@ async fn requests<S: Service>(
             Err(error) => return Err(error),
         };
         standby.used();
-        let is_kept = exchange(conn, service, &mut head, &begun).await;
+        let is_kept = exchange(conn, service, (&mut head, &mut room), &begun).await;
         head.let_go();
         if begun.has_body()
             && let Some(refusal) = lock(conn).refused.take()
@@ -253,11 +254,12 @@ fn is_http2(conn: &Shared) -> bool {
     conn.message == 0 && conn.read.starts_with(PREFACE)
 }
 
-/// One request and its answer; whether the connection is good for another.
+/// One request and its answer; whether the connection is good for another. There is room for the answer's
+/// head in what an earlier one had.
 async fn exchange<S: Service>(
     conn: &Shared,
     service: &S,
-    head: &mut RequestHead,
+    (head, room): (&mut RequestHead, &mut Vec<u8>),
     begun: &Begun,
 ) -> Result<bool, Error> {
     let Begun { asked, framing, message } = *begun;
@@ -266,7 +268,7 @@ async fn exchange<S: Service>(
     let answer = pin!(service.answer(head, body, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let is_kept = write::<S>(conn, &mut watch, response, begun).await?;
+    let is_kept = write::<S>(conn, &mut watch, (response, room), begun).await?;
     if is_switching {
         let mut conn = lock(conn);
         if let Some(heir) = conn.heir.take() {
@@ -282,26 +284,11 @@ async fn exchange<S: Service>(
     settle(conn, may_go_on).await
 }
 
-/// Works until it is done, or nobody waits for it any more.
-async fn attended<F: Future>(
-    conn: &Shared,
-    watch: &mut Watch,
-    mut work: Pin<&mut F>,
-) -> Option<F::Output> {
-    poll_fn(|context| {
-        if let Poll::Ready(done) = work.as_mut().poll(context) {
-            return Poll::Ready(Some(done));
-        }
-        watch.poll_gone(context, conn, 0).map(|()| None)
-    })
-    .await
-}
-
 /// Whether the connection may be kept.
 async fn write<S: Service>(
     conn: &Shared,
     watch: &mut Watch,
-    response: Response<S::Body>,
+    (response, room): (Response<S::Body>, &mut Vec<u8>),
     begun: &Begun,
 ) -> Result<bool, Error> {
     let mut asked = begun.asked;
@@ -310,7 +297,7 @@ async fn write<S: Service>(
         asked.is_kept &= !conn.is_broken;
         conn.has_answered = true;
     }
-    let (mut writer, is_kept) = answer::begin::<S>(response, asked);
+    let (mut writer, is_kept) = answer::begin::<S>(std::mem::take(room), response, asked);
     writer.patience = Some(Patience::default());
     poll_fn(|context| {
         if let Poll::Ready(written) = writer.poll(context, &mut &*conn) {
@@ -319,6 +306,7 @@ async fn write<S: Service>(
         watch.poll_gone(context, conn, writer.written).map(|()| Err(Error::Closed))
     })
     .await?;
+    *room = writer.into_room();
     Ok(is_kept)
 }
 
@@ -339,7 +327,8 @@ async fn settle(conn: &Shared, may_go_on: bool) -> Result<bool, Error> {
 async fn refuse<S: Service>(conn: &Shared, service: &S, refusal: Refusal) -> Result<After, Error> {
     let asked = Asked { version: Version::HTTP_11, is_head: false, is_kept: false };
     let begun = Begun { asked, framing: Framing::None, message: 0 };
-    write::<S>(conn, &mut Watch::default(), service.refuse(refusal), &begun).await?;
+    let answer = (service.refuse(refusal), &mut Vec::new());
+    write::<S>(conn, &mut Watch::default(), answer, &begun).await?;
     close(conn).await;
     Ok(After::Closed)
 }

@@ -12,6 +12,8 @@ use tokio::io::AsyncWrite;
 
 /// Pieces up to this many bytes are copied together; larger ones are written from where they lie.
 pub(crate) const COPY_BYTES_MAX: usize = 4 * 1024;
+/// Memory that is kept for the next message: for a usual head, and a piece behind it.
+const ROOM_BYTES_MAX: usize = 2 * COPY_BYTES_MAX;
 /// Small pieces are gathered up to this many bytes before they are written.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 
@@ -96,6 +98,13 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
                 return if is_waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
         }
+    }
+
+    /// The memory of what was written, for the next message.
+    pub fn into_room(self) -> Vec<u8> {
+        let mut room = self.small;
+        room.clear();
+        if room.capacity() <= ROOM_BYTES_MAX { room } else { Vec::new() }
     }
 
     /// Whether all that was taken from the body is written.

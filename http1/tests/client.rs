@@ -113,6 +113,35 @@ async fn a_connection_does_not_come_back_when_it_may_hold_something_else() {
 }
 
 #[tokio::test]
+async fn a_connection_is_free_at_once_where_the_body_came_with_the_head() {
+    let mut upstream = Upstream::new();
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let mut body = upstream.ask(Method::GET, answer).await.expect("an answer").into_body();
+    assert_eq!(body.whole().as_deref(), Some(&b"ok"[..]));
+    assert!(body.collect().await.expect("nothing more").to_bytes().is_empty());
+    // The next one is asked on it. Its body is still to come.
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no";
+    let mut body = upstream.ask(Method::GET, half).await.expect("an answer").into_body();
+    assert_eq!(body.whole(), None);
+    assert!(upstream.pool.take(Instant::now()).is_none());
+    upstream.server.write_all(b"k").await.expect("room");
+    assert_eq!(body.collect().await.expect("a whole body").to_bytes(), "ok");
+    assert!(upstream.pool.take(Instant::now()).is_some());
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_is_read_to_find_its_end() {
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"[..],
+        b"HTTP/1.0 200 OK\r\n\r\nok",
+    ] {
+        let mut upstream = Upstream::new();
+        let mut body = upstream.ask(Method::GET, answer).await.expect("an answer").into_body();
+        assert_eq!(body.whole(), None);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
     for (answer, refusal) in [
         ("content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n", Refusal::LengthAndCoding),

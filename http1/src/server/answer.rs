@@ -23,15 +23,17 @@ impl Asked {
     }
 }
 
-/// The answer as it is to be written, and whether the connection is kept.
+/// The answer as it is to be written, and whether the connection is kept. `head` is empty, or the memory of
+/// an earlier one.
 pub(super) fn begin<S: Service>(
+    mut head: Vec<u8>,
     response: Response<S::Body>,
     asked: Asked,
 ) -> (Writer<S::Body>, bool) {
     let (parts, body) = response.into_parts();
     let headers = &parts.headers;
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        let mut head = encode::response(parts.status, headers);
+        encode::response(&mut head, parts.status, headers);
         encode::end(&mut head);
         return (Writer::new(head, Coding::None, body), false);
     }
@@ -49,7 +51,8 @@ pub(super) fn begin<S: Service>(
     let is_kept = asked.is_kept
         && coding != Coding::UntilClose
         && Stated::of(headers).is_kept(Version::HTTP_11);
-    let mut head = encode::with_room(parts.status, room(encoded, coding));
+    head.reserve(room(encoded, coding));
+    encode::status_line(&mut head, parts.status);
     if let Some(Encoded { block, added }) = encoded {
         head.extend_from_slice(block.lines());
         head.extend_from_slice(added.as_bytes());

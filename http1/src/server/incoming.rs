@@ -99,7 +99,8 @@ impl Exchange {
         if self.version == Version::HTTP_10 || !status.is_informational() {
             return;
         }
-        let mut head = encode::status_line(status);
+        let mut head = Vec::new();
+        encode::status_line(&mut head, status);
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
             encode::field(&mut head, name.as_ref(), value.as_bytes());
         }

@@ -1,6 +1,7 @@
 //! Whether the client is still there while its request is worked on.
 
 use super::{Shared, lock};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -57,4 +58,41 @@ impl Watch {
     pub fn is_half_closed(&self) -> bool {
         self.closed.is_some()
     }
+}
+
+/// Works until it is done, or nobody waits for it any more. What had to wait for something goes on when
+/// all others that go on now have been here.
+pub(super) async fn attended<F: Future>(
+    conn: &Shared,
+    watch: &mut Watch,
+    mut work: Pin<&mut F>,
+) -> Option<F::Output> {
+    let mut has_waited = false;
+    let done = poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        has_waited = true;
+        watch.poll_gone(context, conn, 0).map(|()| None)
+    })
+    .await?;
+    if has_waited {
+        after_others().await;
+    }
+    Some(done)
+}
+
+/// Until all tasks that are ready by now have had their turn, without a look for what else has come
+/// (which `yield_now` has). Answers that come together are all read first and all written then: for
+/// the kernel to do the same several times over costs less than two things in turn.
+async fn after_others() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
