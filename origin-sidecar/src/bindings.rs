@@ -64,8 +64,8 @@ impl Upstream {
 }
 
 pub struct Bindings {
-    pub app: Upstream,
-    pub upstreams: BTreeMap<String, Upstream>,
+    pub app: Arc<Upstream>,
+    pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
     pub results: Option<Arc<dyn Results>>,
 }
@@ -82,13 +82,13 @@ impl Bindings {
             common.upstream_ca.as_deref().map_or_else(|| Ok(tls::public_roots()), tls::roots);
         let roots = roots.map_err(&mut note).unwrap_or_else(|()| RootCertStore::empty());
         let tls = tls::client(roots).map(Arc::new).map_err(|fault| vec![fault])?;
-        let app = Upstream::parse("app", &common.app, &tls).map_err(&mut note).ok();
+        let app = Upstream::parse("app", &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
         let mut upstreams = BTreeMap::new();
         for (name, url) in
             pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
         {
             if let Ok(upstream) = Upstream::parse(&name, &url, &tls).map_err(&mut note) {
-                upstreams.insert(name, upstream);
+                upstreams.insert(name, Arc::new(upstream));
             }
         }
         let results = match &common.results {
@@ -168,7 +168,7 @@ impl Bindings {
         faults
     }
 
-    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
         if name == "app" { Some(&self.app) } else { self.upstreams.get(name) }
     }
 }

@@ -100,7 +100,28 @@ impl Ending {
 /// An upstream's answer that nobody needs to take apart.
 pub struct Passed {
     pub fields: Block,
-    pub body: http1::client::Incoming<Body>,
+    /// The body, where it came with the head.
+    whole: Option<Bytes>,
+    body: http1::client::Incoming<Body>,
+    /// As [`Body::Counted`], without a box of its own.
+    in_flight: Option<Streaming>,
+}
+
+impl Passed {
+    pub fn new(fields: Block, mut body: http1::client::Incoming<Body>) -> Self {
+        Self { fields, whole: body.whole(), body, in_flight: None }
+    }
+
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Polled<io::Error> {
+        match self.whole.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => passed(&mut self.body, context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.whole.is_none() && self.body.is_end_stream()
+    }
 }
 
 impl Body {
@@ -133,13 +154,23 @@ impl Body {
     }
 
     /// In flight until it has ended.
-    pub fn counted(self, in_flight: &InFlight<'_>) -> Self {
-        Self::Counted(Box::new(self), in_flight.further())
+    pub fn count(&mut self, in_flight: &InFlight<'_>) {
+        let streaming = in_flight.further();
+        if let Self::Passed(own) = self {
+            own.in_flight = Some(streaming);
+        } else {
+            let body = Box::new(std::mem::replace(self, Self::Empty));
+            *self = Self::Counted(body, streaming);
+        }
     }
 
     /// Whether it comes by and by; what is in memory is sent with its head.
     pub fn is_streamed(&self) -> bool {
-        !matches!(self, Self::Empty | Self::Full(_) | Self::Served(_))
+        match self {
+            Self::Empty | Self::Full(_) | Self::Served(_) => false,
+            Self::Passed(own) => own.whole.is_none(),
+            _ => true,
+        }
     }
 
     /// The connection itself, after 101 (Switching Protocols), with the place that it holds.
@@ -192,7 +223,7 @@ impl HttpBody for Body {
             Self::Served(own) => Poll::Ready(own.body.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Client(body) => passed(body, context),
             Self::Upstream(body) => passed(body.as_mut(), context),
-            Self::Passed(own) => passed(&mut own.body, context),
+            Self::Passed(own) => own.poll_frame(context),
             Self::Incoming(body) => passed(body, context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
@@ -225,7 +256,7 @@ impl HttpBody for Body {
             Self::Served(own) => own.body.is_none(),
             Self::Client(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
-            Self::Passed(own) => own.body.is_end_stream(),
+            Self::Passed(own) => own.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
@@ -245,7 +276,10 @@ impl HttpBody for Body {
             Self::Served(own) => exactly(own.body.as_ref()),
             Self::Client(body) => body.size_hint(),
             Self::Upstream(body) => body.size_hint(),
-            Self::Passed(own) => own.body.size_hint(),
+            Self::Passed(own) => match &own.whole {
+                Some(bytes) => exactly(Some(bytes)),
+                None => own.body.size_hint(),
+            },
             Self::Incoming(body) => body.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),

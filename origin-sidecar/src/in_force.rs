@@ -89,8 +89,10 @@ mod tests {
             authority: Authority::from_static("127.0.0.1:1"),
         };
         let (upstreams, queues) = Default::default();
-        let limits =
-            Limits::new(&Bindings { app, upstreams, queues, results: None }, Arc::clone(&metrics));
+        let limits = Limits::new(
+            &Bindings { app: app.into(), upstreams, queues, results: None },
+            Arc::clone(&metrics),
+        );
         let place = |in_force: &InForce| {
             let lane = in_force.lane(in_force.rules.route_by_name("a"));
             lane.meters.answered(200, Duration::ZERO);

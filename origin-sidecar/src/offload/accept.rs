@@ -311,7 +311,7 @@ pub(super) fn outgoing(
     let body = if offered.body.is_empty() { Body::Empty } else { Body::full(offered.body) };
     let timeout = forward::timeout(Some(offered.route));
     Ok(Outgoing {
-        upstream: upstream.clone(),
+        upstream: Arc::clone(upstream),
         method: offered.clean.method,
         target: offered.target,
         headers,

@@ -270,7 +270,7 @@ mod tests {
             authority: Authority::from_static("127.0.0.1:1"),
         };
         let bindings = Bindings {
-            app: upstream,
+            app: upstream.into(),
             upstreams: Default::default(),
             queues: Default::default(),
             results: None,

@@ -15,6 +15,7 @@ use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
 use rules::{Head, Rules};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Longest delay before another attempt, in seconds.
@@ -97,7 +98,7 @@ pub(super) async fn execute(
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
     let mut outgoing = Outgoing {
-        upstream: upstream.clone(),
+        upstream: Arc::clone(upstream),
         method,
         target: job.target.clone(),
         headers,

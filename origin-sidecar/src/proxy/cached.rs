@@ -30,7 +30,7 @@ const FLIGHTS_MAX: usize = 3;
 /// Where a request goes on to, and what is told of it.
 #[derive(Clone, Copy)]
 pub struct Way<'a> {
-    pub upstream: &'a Upstream,
+    pub upstream: &'a Arc<Upstream>,
     pub timeout: Duration,
     pub lane: &'a Arc<Lane>,
     pub span: &'a Span,
@@ -106,7 +106,7 @@ fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -
         worker: Arc::clone(worker),
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),
-        upstream: way.upstream.clone(),
+        upstream: Arc::clone(way.upstream),
         timeout: way.timeout,
         lane: Arc::clone(way.lane),
         headers: clean.headers.clone(),
@@ -172,7 +172,7 @@ async fn pass(
     let is_sharded = clean.headers.contains_key("x-shard");
     let may_pass = clean.may_pass();
     let mut outgoing = Outgoing {
-        upstream: way.upstream.clone(),
+        upstream: Arc::clone(way.upstream),
         method: clean.method,
         headers: cache_fields::passing(clean.headers, &clean.inbound, &plan),
         added: String::new(),

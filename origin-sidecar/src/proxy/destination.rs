@@ -8,6 +8,7 @@ use http::HeaderMap;
 use rules::Problem;
 use rules::document::Route;
 use rules::shard::Resolved;
+use std::sync::Arc;
 
 /// The name of the upstream that a request goes to.
 pub fn destination<'a>(
@@ -34,7 +35,7 @@ pub fn direct<'a>(
     route: Option<&Route>,
     resolved: Option<&Resolved>,
     is_forwarded: bool,
-) -> Result<&'a Upstream, Refused> {
+) -> Result<&'a Arc<Upstream>, Refused> {
     let app = &worker.app;
     let named = |name: &str| {
         app.bindings

@@ -32,7 +32,7 @@ pub(super) struct Job {
     pub worker: Arc<Worker>,
     pub inbound: Inbound,
     pub plan: Plan<'static>,
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     pub timeout: Duration,
     pub lane: Arc<Lane>,
     pub headers: HeaderMap,
@@ -80,7 +80,7 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
 
 async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let mut outgoing = Outgoing {
-        upstream: job.upstream.clone(),
+        upstream: Arc::clone(&job.upstream),
         method: Method::GET,
         target: job.plan.target().to_owned(),
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),

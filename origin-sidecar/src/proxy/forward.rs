@@ -37,7 +37,7 @@ pub fn timeout(route: Option<&Route>) -> Duration {
 const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
 
 pub struct Outgoing {
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     pub method: Method,
     /// Path and query.
     pub target: String,
@@ -74,11 +74,10 @@ pub struct Failure {
 /// not HTTP.
 pub async fn send(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let Some(lane) = outgoing.lane.take() else { return unlimited(worker, outgoing).await };
-    let name = Arc::clone(&outgoing.upstream.name);
     let refused =
         |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
     let place = lane.places.as_ref().map(Places::take).transpose().map_err(refused)?;
-    let waiting = worker.app.limits.enter(lane.limit, &name).map_err(refused)?;
+    let waiting = worker.app.limits.enter(lane.limit, &outgoing.upstream.name).map_err(refused)?;
     let sent = unlimited(worker, outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
@@ -86,7 +85,7 @@ pub async fn send(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<B
         Err(failure) => failure.problem == Problem::UpstreamTimeout,
     };
     if let Some(waiting) = waiting.filter(|_| has_answered) {
-        waiting.answered(&name, &lane.name);
+        waiting.answered(&outgoing.upstream.name, &lane.name);
     }
     Ok(sent?.map(|body| body.placed(place)))
 }
@@ -217,11 +216,12 @@ async fn once(
 
 /// The answer as it came, but for the fields of its connection.
 fn passed(answer: Answer<Body>) -> Response<Body> {
-    let Answer { status, fields, body } = answer;
-    let named = hygiene::named_by_connection(&AsReceived(&fields));
+    let Answer { status, fields: received, mut body } = answer;
+    let named = hygiene::named_by_connection(&AsReceived(&received));
     let is_dropped = |name: &[u8]| hygiene::is_of_connection(name, &named);
-    let fields = Block::passed(status, &fields, is_dropped);
-    let mut response = Response::new(Body::Passed(Box::new(Passed { fields, body })));
+    let fields = Block::passed(status, &received, is_dropped);
+    body.give_back(received);
+    let mut response = Response::new(Body::Passed(Box::new(Passed::new(fields, body))));
     *response.status_mut() = status;
     response
 }

@@ -69,7 +69,7 @@ pub async fn handle(
     let (route, refusal) = (&*lane.name, refusal.as_ref());
     telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
     if response.body().is_streamed() {
-        return response.map(|body| body.counted(&in_flight));
+        response.body_mut().count(&in_flight);
     }
     response
 }
@@ -243,7 +243,7 @@ fn joined(
     span.pass_on(&mut headers);
     let upstream = direct(worker, &mut headers, route, proceed.shard.resolved(), is_forwarded)?;
     Ok(Outgoing {
-        upstream: upstream.clone(),
+        upstream: Arc::clone(upstream),
         method: head.method.clone(),
         target: proceed.take_target(),
         headers,
@@ -333,7 +333,7 @@ async fn past_the_cache(
     let is_safe = clean.method.is_safe();
     let may_pass = clean.may_pass();
     let mut outgoing = Outgoing {
-        upstream: way.upstream.clone(),
+        upstream: Arc::clone(way.upstream),
         method: clean.method,
         target,
         headers: std::mem::take(clean.headers),
@@ -345,6 +345,8 @@ async fn past_the_cache(
         lane: Some(Arc::clone(way.lane)),
     };
     let sent = forward::send(worker, &mut outgoing).await;
+    // The connection's next request is read into the same memory.
+    *clean.headers = outgoing.headers;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     if !is_safe && response.status().as_u16() < 400 {
         invalidate::stored(worker, clean.rules, &clean.inbound, &response);

@@ -58,7 +58,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         authority: Authority::from_static("app:80"),
     };
     let bindings = Bindings {
-        app,
+        app: app.into(),
         upstreams: BTreeMap::new(),
         queues: BTreeMap::from([(QUEUE.to_owned(), queue)]),
         results: Some(results),
