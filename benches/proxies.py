@@ -2,7 +2,8 @@
 
 Each proxy is pinned to core 0, the origin (nginx) and the load to core 1. CPU time of the proxy's processes
 divided by the requests it served is the figure that holds when the machine is noisy; rounds take turns, and
-the median counts. `/cached/…` may be stored by all of them, `/pass/…` by none.
+the median counts. `/cached/…` may be stored by all of them, `/pass/…` by none. The origin writes a head, then a
+body, as nginx does that sends files; below `/pass/at-once/` both together, as most application servers do.
 
 Programs are named by the environment: BENCH_NGINX, BENCH_HAPROXY, BENCH_VARNISHD, BENCH_WRK and BENCH_LOAD must
 be there; a peer without BENCH_ENVOY, BENCH_PINGORA or BENCH_FLOOR is left out.
@@ -54,6 +55,7 @@ def origin():
     for name, size in SIZES.items():
         write(f"cached/{name}", "x" * size)
         write(f"pass/{name}", "x" * size)
+        write(f"pass/at-once/{name}", "x" * size)
     # Slow enough that a thousand clients miss it together.
     write("slow/10k", "x" * 10240)
     conf = nginx("origin", f"""
@@ -62,6 +64,7 @@ def origin():
   location /status {{ stub_status; }}
   location /slow/ {{ limit_rate 20k; add_header Cache-Control "public, max-age=31536000"; }}
   location /pass/ {{ add_header Cache-Control "no-store"; }}
+  location /pass/at-once/ {{ sendfile off; add_header Cache-Control "no-store"; }}
   location / {{ add_header Cache-Control "public, max-age=31536000"; }} }}""")
     return start([path_of("nginx"), "-p", folder, "-c", conf], 1)
 

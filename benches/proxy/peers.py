@@ -8,7 +8,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 from proxies import IDLE, ORIGIN, PROXIES, cpu, load, memory, origin, path_of, start, stop, wait, wrk
 
 CASES = {"hit 1 KiB": "/cached/1k", "hit 100 KiB": "/cached/100k",
-         "pass 1 KiB": "/pass/1k", "pass 100 KiB": "/pass/100k"}
+         "pass 1 KiB": "/pass/1k", "pass 1 KiB at once": "/pass/at-once/1k", "pass 100 KiB": "/pass/100k"}
 # Many short rounds: a neighbour's work on the machine lasts for seconds, and then spoils a few of them.
 SECONDS, ROUNDS, CONNECTIONS = 1, 15, 64
 # Far from what any of them can do, so that it is the way through the proxy that is measured.
