@@ -5,8 +5,7 @@ use http::Method;
 use http1::block::Block;
 use http1::chunked::{Decoder, Piece};
 use http1::framing::{Framing, Stated, has_no_body};
-use http1::head::{self, Progress, RequestHead, ResponseHead};
-use http1::received::Received;
+use http1::head::{self, Progress, RequestHead};
 use http1::{Refusal, encode};
 
 /// The first byte says where the rest is cut.
@@ -96,12 +95,8 @@ pub fn request(data: &[u8]) {
     }
 }
 
-fn answered(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<ResponseHead>, Refusal> {
-    head::response(read, progress, Received::default())
-}
-
 pub fn response(data: &[u8]) {
-    let Some((at_once, pieces)) = in_two(data, answered) else { return };
+    let Some((at_once, pieces)) = in_two(data, head::response) else { return };
     let (Ok(Some((head, end))), pieces) = (at_once, pieces) else { return };
     let Ok(Some((again, same))) = pieces else { panic!("refused when it comes in two pieces") };
     let headers = head.fields.headers().expect("what was parsed is a field");
@@ -114,7 +109,7 @@ pub fn response(data: &[u8]) {
     if !has_no_body(head.status) {
         let passed = Block::passed(head.status, &head.fields, |_| false);
         let sent = [b"HTTP/1.1 200\r\n", passed.lines(), b"\r\n"].concat();
-        let sent = answered(&mut BytesMut::from(sent.as_slice()), &mut Progress::default());
+        let sent = head::response(&mut BytesMut::from(sent.as_slice()), &mut Progress::default());
         let sent = sent.expect("what was taken is taken again").expect("a whole head");
         assert_eq!(sent.fields.headers(), Ok(headers));
     }

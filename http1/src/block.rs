@@ -6,7 +6,7 @@ use crate::{encode, framing};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-const LINE_END: &[u8] = b"\r\n";
+pub(crate) const LINE_END: &[u8] = b"\r\n";
 const AFTER_NAME: &[u8] = b": ";
 
 /// What the head of an answer is but for its first line and what is added as it is sent.
@@ -52,17 +52,17 @@ impl Block {
         let (mut length, mut has_date) = (None, false);
         let has_length = !framing::has_no_body(status) || status == StatusCode::NOT_MODIFIED;
         let lines = fields.lines_without(|name, value| {
-            if is_dropped(name) {
+            let is_length = name.eq_ignore_ascii_case(b"content-length");
+            if is_dropped(name) || (is_length && !has_length) {
                 return true;
             }
-            has_date |= name.eq_ignore_ascii_case(b"date");
-            if !name.eq_ignore_ascii_case(b"content-length") {
-                return false;
+            if is_length {
+                length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
             }
-            length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-            !has_length
+            has_date |= name.eq_ignore_ascii_case(b"date");
+            false
         });
-        Self { lines, length: length.filter(|_| has_length), has_date }
+        Self { lines, length, has_date }
     }
 
     pub fn lines(&self) -> &[u8] {

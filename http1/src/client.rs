@@ -41,7 +41,6 @@ impl Connection {
     pub(crate) fn let_go(&mut self) {
         self.0.read = BytesMut::new();
         self.0.room = Vec::new();
-        self.0.fields = Received::default();
     }
 }
 
@@ -222,8 +221,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         self.poll_write(context)?;
         loop {
             let conn = &mut *self.conn;
-            let own = std::mem::take(&mut conn.fields);
-            if let Some(head) = head::response(&mut conn.read, &mut conn.progress, own)? {
+            if let Some(head) = head::response(&mut conn.read, &mut conn.progress)? {
                 return Poll::Ready(Ok(head));
             }
             match conn.poll_read(context) {
@@ -310,13 +308,6 @@ impl<B> Incoming<B> {
         self.left = Some(0);
         self.finish();
         Some(body)
-    }
-
-    /// The memory of an answer's fields, which were read, for those of the next one.
-    pub fn give_back(&mut self, fields: Received) {
-        if let Some(call) = &mut self.call {
-            call.conn.fields = fields.emptied();
-        }
     }
 
     fn finish(&mut self) {

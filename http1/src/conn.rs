@@ -4,7 +4,6 @@ use crate::alarm::Alarm;
 use crate::chunked::{Decoder, Piece};
 use crate::framing::Framing;
 use crate::pace::Pace;
-use crate::received::Received;
 use crate::stream::{Stream, Upgraded};
 use crate::{Refusal, head};
 use bytes::{Bytes, BytesMut};
@@ -114,10 +113,8 @@ pub(crate) struct Conn {
     pub alarm: Alarm,
     /// Who takes the connection over when protocols change.
     pub heir: Option<tokio::sync::oneshot::Sender<Upgraded>>,
-    /// Memory for the next message that is written, and for the fields of the next one that is read, where
-    /// the peer is an upstream.
+    /// Memory for the next message that is written, where the peer is an upstream.
     pub room: Vec<u8>,
-    pub fields: Received,
     is_patient: bool,
     read_bytes: usize,
 }
@@ -138,7 +135,6 @@ impl Conn {
             alarm: Alarm::default(),
             heir: None,
             room: Vec::new(),
-            fields: Received::default(),
             is_patient: false,
             read_bytes: READ_BYTES_MIN,
         }

@@ -85,18 +85,15 @@ pub fn request(
     Ok(true)
 }
 
-/// Takes one response head off the front of what was read, once it is there whole. `own` is of an
-/// earlier one: memory for the list of its fields.
+/// Takes one response head off the front of what was read, once it is there whole.
 ///
 /// # Errors
 /// As for a request.
 pub fn response(
     read: &mut BytesMut,
     progress: &mut Progress,
-    own: Received,
 ) -> Result<Option<ResponseHead>, Refusal> {
-    let Some((line, fields)) =
-        take(read, progress, own.into_fields(), |reader| reader.status_line())?
+    let Some((line, fields)) = take(read, progress, Vec::new(), |reader| reader.status_line())?
     else {
         return Ok(None);
     };

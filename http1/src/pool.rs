@@ -17,7 +17,7 @@ pub struct Pool {
 /// left it.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
-/// Connections that keep the memory into which they read while they are idle: those that are used
+/// Connections that keep the memory of their messages while they are idle: those that are used
 /// next. Others that had a large body would hold much of it for nobody.
 const BUFFERS_KEPT: usize = 64;
 

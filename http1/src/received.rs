@@ -1,6 +1,7 @@
 //! Header fields as they came: checked and found, but not taken apart.
 
 use crate::Refusal;
+use crate::block::LINE_END;
 use crate::syntax::{Field, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,11 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// Fields that a proxy adds, for which the map has room from the start.
 const FIELDS_ADDED: usize = 6;
 
-const LINE_END: &[u8] = b"\r\n";
-
 /// The fields of one head, which holds their bytes.
-/// The default has none.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Received {
     head: Bytes,
     fields: Vec<Field>,
@@ -27,11 +25,6 @@ impl Received {
     /// Names, in whatever case they came, and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         self.fields.iter().map(|field| (self.part(field.name), self.part(field.value)))
-    }
-
-    /// Without the head, whose memory is that of what was read: what is left is for another one.
-    pub(crate) fn emptied(self) -> Self {
-        Self { head: Bytes::new(), fields: self.fields }
     }
 
     /// The list alone, whose memory can be used again.

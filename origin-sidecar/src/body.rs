@@ -153,23 +153,16 @@ impl Body {
         }
     }
 
-    /// In flight until it has ended.
+    /// In flight until it has ended. What is in memory is sent with its head, and is not counted.
     pub fn count(&mut self, in_flight: &InFlight<'_>) {
-        let streaming = in_flight.further();
-        if let Self::Passed(own) = self {
-            own.in_flight = Some(streaming);
-        } else {
-            let body = Box::new(std::mem::replace(self, Self::Empty));
-            *self = Self::Counted(body, streaming);
-        }
-    }
-
-    /// Whether it comes by and by; what is in memory is sent with its head.
-    pub fn is_streamed(&self) -> bool {
         match self {
-            Self::Empty | Self::Full(_) | Self::Served(_) => false,
-            Self::Passed(own) => own.whole.is_none(),
-            _ => true,
+            Self::Empty | Self::Full(_) | Self::Served(_) => {}
+            Self::Passed(own) if own.whole.is_some() => {}
+            Self::Passed(own) => own.in_flight = Some(in_flight.further()),
+            streamed => {
+                let body = Box::new(std::mem::replace(streamed, Self::Empty));
+                *streamed = Self::Counted(body, in_flight.further());
+            }
         }
     }
 

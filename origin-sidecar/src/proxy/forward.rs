@@ -216,11 +216,10 @@ async fn once(
 
 /// The answer as it came, but for the fields of its connection.
 fn passed(answer: Answer<Body>) -> Response<Body> {
-    let Answer { status, fields: received, mut body } = answer;
+    let Answer { status, fields: received, body } = answer;
     let named = hygiene::named_by_connection(&AsReceived(&received));
     let is_dropped = |name: &[u8]| hygiene::is_of_connection(name, &named);
     let fields = Block::passed(status, &received, is_dropped);
-    body.give_back(received);
     let mut response = Response::new(Body::Passed(Box::new(Passed::new(fields, body))));
     *response.status_mut() = status;
     response

@@ -68,9 +68,7 @@ pub async fn handle(
     lane.meters.answered(status, span.took());
     let (route, refusal) = (&*lane.name, refusal.as_ref());
     telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
-    if response.body().is_streamed() {
-        response.body_mut().count(&in_flight);
-    }
+    response.body_mut().count(&in_flight);
     response
 }
 
