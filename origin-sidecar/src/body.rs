@@ -8,9 +8,11 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http1::Patience;
 use http1::block::{Block, Encoded};
+use http1::pace::IDLE_TIMEOUT;
+use http1::slow::SlowPeer;
 use http1::stream::Upgraded;
+use http1::{Limits, Patience};
 use hyper::body::Incoming;
 use prometheus::IntCounter;
 use rules::Problem;
@@ -20,6 +22,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub enum Body {
@@ -39,7 +42,7 @@ pub enum Body {
     /// What was read ahead, then the rest.
     Prefixed(Option<Bytes>, Box<Body>),
     /// A client's that must come at a pace; over HTTP/1.1 its connection sees to that.
-    Paced(Box<Body>, Patience),
+    Paced(Box<Paced>),
     /// Over HTTP/2 to a client that must read it.
     Read(Box<Read>),
     /// Cut off at a moment.
@@ -97,6 +100,27 @@ impl Ending {
     }
 }
 
+/// A client's body over HTTP/2, and how long its next piece is waited for.
+pub struct Paced {
+    body: Body,
+    patience: Patience,
+    idle: Duration,
+    peer: SlowPeer,
+}
+
+impl Paced {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Polled<io::Error> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.patience.moved(bytes.map_or(0, Bytes::len));
+            return Poll::Ready(frame);
+        }
+        let limits = Limits { idle: self.idle, peer: Some(&self.peer) };
+        ready!(self.patience.poll_end(context, limits));
+        Poll::Ready(Some(Err(io::Error::other(http1::Error::TooSlow))))
+    }
+}
+
 /// An upstream's answer that nobody needs to take apart.
 pub struct Passed {
     pub fields: Block,
@@ -129,9 +153,28 @@ impl Body {
         Self::Boxed(Mutex::new(body))
     }
 
-    /// The same, if it comes at a pace.
-    pub fn paced(self) -> Self {
-        if self.is_end_stream() { self } else { Self::Paced(Box::new(self), Patience::default()) }
+    /// The same, as long as its client goes on sending it.
+    pub fn paced(self, peer: SlowPeer) -> Self {
+        if self.is_end_stream() {
+            return self;
+        }
+        let (patience, idle) = (Patience::default(), IDLE_TIMEOUT);
+        Self::Paced(Box::new(Paced { body: self, patience, idle, peer }))
+    }
+
+    /// How long its client may pause, over HTTP/2.
+    pub fn set_idle_timeout(&mut self, idle: Duration) {
+        if let Self::Paced(own) = self {
+            own.idle = idle;
+        }
+    }
+
+    /// The same, however long its client is silent: whether it still stands is asked of its connection.
+    pub fn unpaced(self) -> Self {
+        match self {
+            Self::Paced(own) => own.body,
+            own => own,
+        }
     }
 
     /// The same, if it has ended by then; else it is cut off and counted.
@@ -230,15 +273,7 @@ impl HttpBody for Body {
             }
             Self::Read(read) => read.poll_frame(context),
             Self::Ending(own) => own.poll_frame(context),
-            Self::Paced(body, patience) => {
-                if let Poll::Ready(frame) = Pin::new(body.as_mut()).poll_frame(context) {
-                    let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-                    patience.moved(bytes.map_or(0, Bytes::len));
-                    return Poll::Ready(frame);
-                }
-                ready!(patience.poll_end(context));
-                Poll::Ready(Some(Err(io::Error::other(http1::Error::TooSlow))))
-            }
+            Self::Paced(own) => own.poll_frame(context),
         }
     }
 
@@ -256,9 +291,8 @@ impl HttpBody for Body {
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
             Self::Read(read) => read.is_end(),
             Self::Ending(own) => own.body.is_end_stream(),
-            Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
-                body.is_end_stream()
-            }
+            Self::Paced(own) => own.body.is_end_stream(),
+            Self::Counted(body, _) | Self::Placed(body, _) => body.is_end_stream(),
         }
     }
 
@@ -277,9 +311,8 @@ impl HttpBody for Body {
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),
             Self::Ending(own) => own.body.size_hint(),
-            Self::Counted(body, _) | Self::Placed(body, _) | Self::Paced(body, _) => {
-                body.size_hint()
-            }
+            Self::Paced(own) => own.body.size_hint(),
+            Self::Counted(body, _) | Self::Placed(body, _) => body.size_hint(),
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {
@@ -343,9 +376,8 @@ pub async fn collect(mut body: Body, limit: usize) -> Result<Collected, io::Erro
 mod tests {
     use super::*;
     use http_body_util::StreamBody;
-    use http1::pace::{GRACE, RATE_MIN};
-    use std::time::Duration;
-    use tokio::time::{Instant, sleep};
+    use http1::slow::SlowPeers;
+    use tokio::time::sleep;
 
     /// Pieces of so many bytes, each after a wait.
     fn body(pieces: usize, bytes: usize, wait: Duration) -> Body {
@@ -354,18 +386,22 @@ mod tests {
             let frame = Frame::data(Bytes::from(vec![b'x'; bytes]));
             (sent < pieces).then_some((Ok::<_, io::Error>(frame), sent + 1))
         });
-        Body::boxed(StreamBody::new(frames).boxed_unsync()).paced()
+        let peer = SlowPeer::new(&SlowPeers::new(1000), None);
+        Body::boxed(StreamBody::new(frames).boxed_unsync()).paced(peer)
+    }
+
+    async fn read(body: Body) -> Result<usize, String> {
+        body.collect().await.map(|body| body.to_bytes().len()).map_err(|error| error.to_string())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_trickles_is_cut_off_and_one_that_comes_steadily_is_not() {
-        let (minutes, wait) = (5, Duration::from_secs(1));
-        let steady = body(minutes * 60, RATE_MIN as usize, wait);
-        let read = steady.collect().await.expect("it came at the pace").to_bytes();
-        assert_eq!(read.len(), minutes * 60 * RATE_MIN as usize);
-        let began = Instant::now();
-        let error = body(minutes * 60, 1, wait).collect().await.expect_err("it trickled");
-        assert!(error.to_string().contains("slow"), "{error}");
-        assert!((GRACE..GRACE + wait * 2).contains(&began.elapsed()));
+    async fn a_body_may_pause_for_as_long_as_its_route_says_and_one_of_a_stream_for_ever() {
+        let (pause, long) = (Duration::from_secs(50), Duration::from_secs(70));
+        assert_eq!(read(body(3, 10, pause)).await, Ok(30));
+        assert_eq!(read(body(3, 10, long)).await, Err("too slow".to_owned()));
+        let mut patient = body(3, 10, long);
+        patient.set_idle_timeout(Duration::from_secs(120));
+        assert_eq!(read(patient).await, Ok(30));
+        assert_eq!(read(body(3, 10, Duration::from_secs(3600)).unpaced()).await, Ok(30));
     }
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 
@@ -121,6 +122,15 @@ impl Exchange {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// How long the client may pause in its body, or in reading the answer: else
+    /// [`IDLE_TIMEOUT`](crate::pace::IDLE_TIMEOUT).
+    pub fn set_idle_timeout(&self, idle: Duration) {
+        let mut conn = lock(&self.conn);
+        if conn.message == self.message {
+            conn.idle = idle;
+        }
     }
 
     /// Asks for the connection, to be had when the answer is 101 (Switching Protocols).

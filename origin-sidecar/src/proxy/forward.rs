@@ -2,7 +2,7 @@
 
 use super::upstreams::{Upstreams, Way};
 use super::{Worker, multiplexed};
-use crate::bindings::Upstream;
+use crate::bindings::{Protocol, Upstream};
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map};
 use crate::in_force::Lane;
@@ -32,6 +32,23 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// How long an answer's head is waited for.
 pub fn timeout(route: Option<&Route>) -> Duration {
     route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+}
+
+/// A call of gRPC has no time limit but the client's deadline, which the app is told, unless the route
+/// has a `timeout`; this one is there so that there is one.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Whether it is a call of gRPC to an app that speaks HTTP/2. What a client merely calls so before
+/// another app is a request like any other.
+pub fn is_call(upstream: &Upstream, headers: &HeaderMap) -> bool {
+    matches!(upstream.protocol, Protocol::Http2)
+        && lines::first(headers, &header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// How long the head of a call's answer is waited for.
+pub fn timeout_of_call(route: Option<&Route>) -> Duration {
+    route.and_then(|route| route.timeout).map_or(CALL_TIMEOUT, Duration::from_millis)
 }
 
 /// Bytes of the body of a PUT or DELETE that is read before it is sent: most are smaller. A larger one

@@ -27,6 +27,7 @@ use rules::signature::Member;
 use rules::trust::Trust;
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A refusal with what was wrong this time.
 pub type Refused = (Problem, String);
@@ -66,6 +67,9 @@ pub async fn handle(
         // The next request of this client is for another pod.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Some(idle) = lane.idle_timeout {
+        response.extensions_mut().insert(IdleTimeout(idle));
+    }
     let status = response.status().as_u16();
     lane.meters.answered(status, span.took());
     let (route, refusal) = (&*lane.name, refusal.as_ref());
@@ -73,6 +77,10 @@ pub async fn handle(
     response.body_mut().count(&in_flight);
     response
 }
+
+/// An extension of an answer whose route says how long its reader may pause.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleTimeout(pub Duration);
 
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
 /// not spoken for itself.
@@ -149,13 +157,20 @@ fn admit<'a>(
             upgrade::pass(worker, outgoing, &exchange).await.map_err(failed)
         })));
     }
+    let mut body = limited(body, matched)?;
+    if let Some(idle) = lane.idle_timeout {
+        body.set_idle_timeout(idle);
+        if let Some(exchange) = &exchange {
+            exchange.set_idle_timeout(idle);
+        }
+    }
     let clean = Box::new(Clean {
         inbound,
         method: std::mem::take(&mut head.method),
         headers: &mut head.headers,
         came: &mut head.came,
         is_rebuilt: false,
-        body: limited(body, matched)?,
+        body,
         rules,
         lane,
         is_forwarded,
@@ -301,7 +316,14 @@ pub(super) fn route_on<'a>(
     }
     let resolved = proceed.shard.resolved();
     let upstream = direct(worker, clean.headers, route, resolved, clean.is_forwarded)?;
-    let way = Way { upstream, timeout: forward::timeout(route), lane: clean.lane, span };
+    let timeout = if forward::is_call(upstream, clean.headers) {
+        // A call may be silent for minutes, on either side: what bounds it is that both answer pings.
+        clean.body = std::mem::replace(&mut clean.body, Body::Empty).unpaced();
+        forward::timeout_of_call(route)
+    } else {
+        forward::timeout(route)
+    };
+    let way = Way { upstream, timeout, lane: clean.lane, span };
     let is_sharded = resolved.is_some();
     match proceed {
         Proceed { cache: Ok(plan), .. } if !clean.is_forwarded => {

@@ -1,6 +1,6 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
-use super::handle::handle;
+use super::handle::{IdleTimeout, handle};
 use super::readers::Readers;
 use super::serve::Front;
 use crate::app::App;
@@ -8,6 +8,7 @@ use crate::body::Body;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http1::head::RequestHead;
+use http1::pace::IDLE_TIMEOUT;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -42,14 +43,15 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut draining = front.worker.app.draining();
-    let peer = front.peer.address;
+    let (peer, slow) = (front.peer.address, front.slow_peer());
     let readers = Arc::new(Readers::default());
     let begun = Arc::clone(&readers);
     let service = service_fn(move |request| {
         let (front, readers) = (Arc::clone(&front), Arc::clone(&begun));
         async move {
             let answer = answer(&front, request).await;
-            Ok::<_, Infallible>(answer.map(|body| body.read_by(readers.begin())))
+            let idle = answer.extensions().get::<IdleTimeout>().map_or(IDLE_TIMEOUT, |own| own.0);
+            Ok::<_, Infallible>(answer.map(|body| body.read_by(readers.begin(idle))))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -74,7 +76,7 @@ where
     };
     tokio::select! {
         served = served => served,
-        () = readers.too_slow() => {
+        () = readers.too_slow(&slow) => {
             tracing::debug!(%peer, "answers are not read: too slow");
             Ok(())
         }
@@ -86,7 +88,14 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
     let Parts { method, uri, version, headers, .. } = parts;
     let mut head = RequestHead::new(method, uri, version, headers);
     as_http1(&mut head.headers, head.target.authority.as_deref());
-    handle(&front.worker, &mut head, Body::Incoming(body).paced(), &front.peer, None).await
+    handle(
+        &front.worker,
+        &mut head,
+        Body::Incoming(body).paced(front.slow_peer()),
+        &front.peer,
+        None,
+    )
+    .await
 }
 
 /// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.
