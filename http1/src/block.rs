@@ -69,6 +69,22 @@ impl Block {
         &self.lines
     }
 
+    /// The first value of a field; the name is in lower case.
+    pub fn first(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut rest = self.lines();
+        while let Some(end) = rest.windows(LINE_END.len()).position(|bytes| bytes == LINE_END) {
+            let (line, more) = rest.split_at(end);
+            rest = more.get(LINE_END.len()..).unwrap_or_default();
+            if let Some((own, value)) = line.split_at_checked(name.len())
+                && own.eq_ignore_ascii_case(name)
+                && let Some(value) = value.strip_prefix(b":")
+            {
+                return Some(value.trim_ascii());
+            }
+        }
+        None
+    }
+
     /// The fields one by one, as they were encoded here; their values share the block's memory.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -112,6 +128,15 @@ mod tests {
         assert_eq!(block.headers(), headers);
         assert_eq!((block.length, block.has_date), (Some(12), false));
         assert_eq!(Block::new(StatusCode::OK, &HeaderMap::new()).headers(), HeaderMap::new());
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_name_in_any_case() {
+        let lines = Bytes::from("a: 1\r\nContent-Type-Of: x\r\nCONTENT-TYPE:text/plain \r\n");
+        let block = Block { lines, length: None, has_date: false };
+        assert_eq!(block.first(b"content-type"), Some(&b"text/plain"[..]));
+        assert_eq!(block.first(b"a"), Some(&b"1"[..]));
+        assert_eq!(block.first(b"vary"), None);
     }
 
     #[test]
