@@ -1,7 +1,11 @@
 //! How a sidecar takes its leave: `spillway drain`, which its own preStop hook runs, and `GET /drained`,
 //! for which the application's hook waits.
 
-use support::{App, PATIENCE, Reply, Spillway, eventually, raw, read_until};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use support::{App, Gate, PATIENCE, Reply, Spillway, eventually, raw, read_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -243,4 +247,44 @@ async fn the_applications_hook_is_answered_at_once_when_too_many_wait() {
     // Nothing drains: the others are told so, and the sidecar goes on.
     assert!(read_until(&mut waiting[0], "drain\n").await.contains("there is no drain"));
     assert_eq!(sidecar.admin().get("/ready").await.status, 200);
+}
+
+/// A client's connection of HTTP/2, and what it sends on.
+async fn http2(
+    sidecar: &Spillway,
+) -> (SendRequest<Full<Bytes>>, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(sidecar.address()).await.expect("a connection");
+    let opened = handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = opened.expect("HTTP/2");
+    (sender, tokio::spawn(connection))
+}
+
+async fn ask(mut sender: SendRequest<Full<Bytes>>, path: &str) -> hyper::Result<Bytes> {
+    let request = http::Request::get(format!("http://app{path}")).body(Full::default());
+    let answer = sender.send_request(request.expect("a request")).await?;
+    Ok(answer.into_body().collect().await?.to_bytes())
+}
+
+#[tokio::test]
+async fn clients_of_http_2_are_told_as_the_drain_begins_and_keep_their_streams() {
+    let app = App::start().await;
+    let gate = Gate::default();
+    app.on("/long", Reply::ok("finished").behind(&gate));
+    app.on("/short", Reply::ok("short"));
+    let sidecar = Spillway::proxy(RULES, &app).with("--drain-delay", "3600").start().await;
+    let (sender, connection) = http2(&sidecar).await;
+    let long = tokio::spawn(ask(sender.clone(), "/long"));
+    app.until_asked("/long", 1).await;
+    let draining = tokio::spawn(sidecar.drain());
+    eventually("GOAWAY", || async { ask(sender.clone(), "/short").await.err() }).await;
+    assert!(!long.is_finished() && !draining.is_finished());
+    gate.open();
+    assert_eq!(long.await.expect("no panic").expect("an answer"), "finished");
+    connection.await.expect("no panic").expect("a good end");
+    // Who comes only now is answered, and told after it.
+    let (sender, connection) = http2(&sidecar).await;
+    assert_eq!(ask(sender.clone(), "/short").await.expect("an answer"), "short");
+    connection.await.expect("no panic").expect("a good end");
+    sidecar.terminate().await;
+    assert_eq!(sidecar.ended().await, Some(0));
 }

@@ -74,7 +74,7 @@ where
     let served = async {
         tokio::select! {
             served = connection.as_mut() => served,
-            () = goodbye.is_due() => {
+            () = goodbye.due() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -104,7 +104,7 @@ impl Goodbye {
 
     /// As soon as the process leaves. Who came only then knows of no other pod yet: he is told after
     /// his first request, else he would come again and again.
-    async fn is_due(mut self) {
+    async fn due(mut self) {
         if !*self.leaving.borrow() {
             return App::begun(&mut self.leaving).await;
         }
