@@ -1,8 +1,8 @@
 //! The client's end of a connection: one request, its interim answers, its answer.
 
 use crate::conn::{Conn, Error};
-use crate::framing::{Framing, Stated};
-use crate::head::{self, ResponseHead};
+use crate::framing::{Framing, Lengths, Stated};
+use crate::head::{self, Reason, ResponseHead};
 use crate::pool::Pool;
 use crate::received::Received;
 use crate::server::Exchange;
@@ -50,6 +50,8 @@ pub struct Outgoing<'a, B> {
     /// Path and query, or `*`.
     pub target: &'a str,
     pub headers: &'a HeaderMap,
+    /// Where the headers were read from, so that they go on in the spelling and order they came in.
+    pub came: &'a Received,
     /// Further fields as they are sent: each a line with its end.
     pub added: &'a str,
     pub body: B,
@@ -62,9 +64,17 @@ pub struct Outgoing<'a, B> {
 /// An answer whose body is still to be read.
 pub struct Answer<B> {
     pub status: StatusCode,
+    /// Where it is not the usual one of the status.
+    pub reason: Option<Reason>,
     pub fields: Received,
+    pub lengths: Lengths,
     pub body: Incoming<B>,
 }
+
+/// An extension of an answer whose lengths contradicted each other in a way that has one reading
+/// ([`Lengths`]): it must not be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mended;
 
 impl<B> Answer<B> {
     /// With its fields taken apart.
@@ -72,11 +82,31 @@ impl<B> Answer<B> {
     /// # Errors
     /// When one of them is no field of HTTP.
     pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered> {
-        let headers = self.fields.headers().map_err(refused)?;
+        let mut headers = self.fields.headers().map_err(refused)?;
+        mend(&mut headers, self.lengths);
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
+        if let Some(reason) = self.reason {
+            response.extensions_mut().insert(reason);
+        }
+        if self.lengths != Lengths::AsTheyCame {
+            response.extensions_mut().insert(Mended);
+        }
         Ok(response)
+    }
+}
+
+/// Leaves one length, or none; a list of equal ones is written anew when the answer is sent.
+fn mend(headers: &mut HeaderMap, lengths: Lengths) {
+    let first = match lengths {
+        Lengths::AsTheyCame => return,
+        Lengths::First => encode::stated(headers),
+        Lengths::Dropped => None,
+    };
+    headers.remove(header::CONTENT_LENGTH);
+    if let Some(first) = first {
+        headers.insert(header::CONTENT_LENGTH, first.into());
     }
 }
 
@@ -101,7 +131,7 @@ pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
 ) -> impl Future<Output = Result<Answer<B>, Unanswered>> + use<'a, B> {
     // What would end the line early would be a request of its own.
     let target = outgoing.target;
-    let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_target = !target.is_empty() && target.bytes().all(|byte| byte > b' ' && byte != 0x7f);
     let call = is_target.then(|| Call::begin(connection, outgoing));
     async move { heard(call.ok_or(refused(Refusal::Target))?, exchange, home).await }
 }
@@ -150,10 +180,11 @@ struct Call<B> {
 
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Box<Self> {
-        let Outgoing { method, target, headers, added, body, timeout, began: since } = outgoing;
+        let Outgoing { method, target, headers, came, added, body, timeout, began: since } =
+            outgoing;
         let mut conn = connection.0;
         let mut head = std::mem::take(&mut conn.room);
-        encode::request(&mut head, method, target, headers);
+        encode::request(&mut head, method, target, (headers, came));
         head.extend_from_slice(added.as_bytes());
         let coding = match body.size_hint().exact() {
             _ if lines::has(headers, &header::CONTENT_LENGTH) => {
@@ -165,7 +196,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
                 Coding::Length(bytes)
             }
             None => {
-                encode::field(&mut head, b"transfer-encoding", b"chunked");
+                encode::field(&mut head, "transfer-encoding", b"chunked");
                 Coding::Chunked
             }
         };
@@ -252,8 +283,10 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     ) -> Result<Answer<B>, Refusal> {
         let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let stated = Stated::read(head.fields.iter());
-        let framing = stated.of_response(&self.method, head.status, head.version)?;
+        let answered = stated.of_response(&self.method, head.status, head.version)?;
+        let framing = answered.framing;
         let is_kept = stated.is_kept(head.version)
+            && !answered.is_mended()
             && framing != Framing::UntilClose
             && self.broken.is_none()
             && !is_switching;
@@ -268,7 +301,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         if framing == Framing::None && !is_switching {
             body.finish();
         }
-        Ok(Answer { status: head.status, fields: head.fields, body })
+        let lengths = answered.lengths;
+        let ResponseHead { status, reason, fields, .. } = head;
+        Ok(Answer { status, reason, fields, lengths, body })
     }
 }
 

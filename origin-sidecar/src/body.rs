@@ -165,7 +165,7 @@ impl Body {
             Self::Empty | Self::Full(_) | Self::Served(_) => {}
             Self::Passed(own) if own.whole.is_some() => {}
             Self::Passed(own) => {
-                let stated = stated.or_else(|| own.fields.first(b"content-type"));
+                let stated = stated.or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
                 own.in_flight = Some(in_flight.further(stated.and_then(Stream::of)));
             }
             streamed => {
