@@ -5,6 +5,7 @@
 //! has a bad evening.
 
 mod checks;
+mod names;
 mod offloads;
 mod queues;
 mod routes;
@@ -84,6 +85,9 @@ fn read(text: &str, faults: &Faults<'_>) -> Option<Document> {
         return None;
     }
     let root = Table::root(root.get_ref(), faults);
+    if let Some(maps) = root.table("shard_map") {
+        names::of_entries(&maps, "a shard map");
+    }
     let document = Document {
         format: FORMAT,
         edge: root.table("edge").map_or_else(Edge::default, |table| edge(&table)),

@@ -316,8 +316,9 @@ pub(super) fn route_on<'a>(
     let upstream = direct(worker, clean.headers, route, resolved, clean.is_forwarded)?;
     let way = Way { upstream, timeout: forward::timeout(route), lane: clean.lane, span };
     let is_sharded = resolved.is_some();
+    let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
-        Proceed { cache: Ok(plan), .. } if !clean.is_forwarded => {
+        Proceed { cache: Ok(plan), .. } if !clean.is_forwarded && !is_far => {
             cached::answer(worker, clean, plan, way)
         }
         mut proceed => {
