@@ -88,7 +88,7 @@ class Filler:
 
 
 def purge():
-    request = urllib.request.Request(f"http://127.0.0.1:{ADMIN}/purge", json.dumps({"all": True}).encode())
+    request = urllib.request.Request(f"http://127.0.0.1:{ADMIN}/purge", json.dumps({"all": True}).encode(), {"Content-Type": "application/json", "X-Spillway-Admin": "1"})
     urllib.request.urlopen(request, timeout=60).read()
 
 

@@ -5,10 +5,10 @@ use crate::incoming::{Incoming, pairs, split};
 use crate::js;
 use js_sys::{Array, Promise};
 use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
-use rules::hygiene;
 use rules::signature::{self, Keys};
 use rules::trust::{self, Trust};
 use rules::{Head, NoFields};
+use rules::{hops, hygiene};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -37,6 +37,7 @@ pub(crate) async fn pass(call: &Call, target: &str) -> Answer {
     let init = RequestInit::new();
     init.set_method(&incoming.method);
     let headers = cleaned(incoming)?;
+    headers.append(hops::FIELD, hops::MEMBER)?;
     init.set_headers(&headers);
     let has_body = !matches!(incoming.method.as_str(), "GET" | "HEAD");
     init.set_body(&match incoming.request.body() {
@@ -67,6 +68,12 @@ pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) ->
     }
     if let Some(modified) = entry.and_then(|entry| entry.last_modified.as_deref()) {
         headers.set("if-modified-since", modified)?;
+    }
+    // The client's own are left behind with all that the key does not hold; how many of us it has
+    // passed is not.
+    headers.delete(hops::FIELD)?;
+    for _ in 0..=hops::count(&call.incoming) {
+        headers.append(hops::FIELD, hops::MEMBER)?;
     }
     let init = RequestInit::new();
     init.set_method("GET");

@@ -10,6 +10,7 @@ use crate::{Refusal, head};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{fmt, io};
@@ -93,6 +94,11 @@ impl From<Framing> for Reading {
     }
 }
 
+/// A connection that speaks something else by now, until its end.
+pub(crate) type Tunnel = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+/// Makes a tunnel of a connection.
+pub(crate) type Heir = Box<dyn FnOnce(Upgraded) -> Tunnel + Send + Sync>;
+
 pub(crate) struct Conn {
     pub stream: Stream,
     pub read: BytesMut,
@@ -117,8 +123,10 @@ pub(crate) struct Conn {
     pub message: u64,
     /// For the answer, where the peer is an upstream.
     pub alarm: Alarm,
-    /// Who takes the connection over when protocols change.
-    pub heir: Option<tokio::sync::oneshot::Sender<Upgraded>>,
+    /// What becomes of the connection when protocols change.
+    pub heir: Option<Heir>,
+    /// What became of it: it lasts as long as this does.
+    pub tunnel: Option<Tunnel>,
     /// Memory for the next message that is written, where the peer is an upstream.
     pub room: Vec<u8>,
     is_patient: bool,
@@ -142,6 +150,7 @@ impl Conn {
             message: 0,
             alarm: Alarm::default(),
             heir: None,
+            tunnel: None,
             room: Vec::new(),
             is_patient: false,
             read_bytes: READ_BYTES_MIN,

@@ -142,6 +142,11 @@ pub async fn serve<S: Service>(
             After::Http2 => return Ok(Served::Http2(lock(&conn).take())),
         }
     }
+    let tunnel = lock(&conn).tunnel.take();
+    drop(conn);
+    if let Some(tunnel) = tunnel {
+        tunnel.await;
+    }
     Ok(Served::Closed)
 }
 
@@ -306,8 +311,7 @@ async fn exchange<S: Service>(
     if is_switching {
         let mut conn = lock(conn);
         if let Some(heir) = conn.heir.take() {
-            // Nobody is there to take it: dropping it closes it.
-            let _ = heir.send(conn.take());
+            conn.tunnel = Some(heir(conn.take()));
         }
         return Ok(false);
     }

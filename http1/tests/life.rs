@@ -80,9 +80,7 @@ impl Service for ByPath {
                 response
             }
             "/switch" => {
-                let client = exchange.upgrade();
-                tokio::spawn(async move {
-                    let mut client = client.await.expect("switched");
+                exchange.upgrade(|mut client| async move {
                     let mut said = [0; 4];
                     client.read_exact(&mut said).await.expect("four bytes");
                     client.write_all(&said).await.expect("open");

@@ -2,11 +2,11 @@
 //! others, as far as a patch can go that sees nothing of what it changes.
 
 use crate::manifest::{self, Document};
-use crate::names::{ADMIN_PORT, INJECT, PORT_NAME, RENAMED};
+use crate::names::{INJECT, PORT_NAME, RENAMED};
 use crate::options::Options;
 use crate::patch::Operation;
 use crate::pod::{self, Outcome};
-use crate::sidecar::{Sidecar, drain};
+use crate::sidecar::{Sidecar, apps_hook};
 use crate::target::text;
 use crate::yaml;
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ pub fn for_labelled(options: &Options) -> String {
         operation("test", "/ports/0/containerPort", APP_PORT.into()),
         operation("test", "/lifecycle", Value::Null),
         operation("replace", "/ports/0/name", format!("{RENAMED}{PORT_NAME}").into()),
-        operation("add", "/lifecycle", json!({ "preStop": drain(ADMIN_PORT.into()) })),
+        operation("add", "/lifecycle", json!({ "preStop": apps_hook() })),
     ]);
     let target = json!({
         "group": "apps",

@@ -41,8 +41,8 @@ pub const RENAMED: &str = "app-";
 /// Kubernetes' limit for the name of a port.
 pub const PORT_NAME_CHARS_MAX: usize = 15;
 
-/// Seconds that `/drain` may block (`DRAIN_MAX` of the sidecar), and what the application is left
-/// for its own end.
+/// Seconds that a hook may block (`DRAIN_MAX` of the sidecar), and what the application is left for its
+/// own end, in which it says goodbye on its streams.
 pub const DRAIN_SECONDS: u64 = 25;
 pub const GRACE_SECONDS_MIN: u64 = DRAIN_SECONDS + 5;
 

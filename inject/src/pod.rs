@@ -8,7 +8,7 @@ use crate::options::{Mode, Options};
 use crate::patch::{self, Operation};
 use crate::record::Record;
 use crate::refusal::{Caution, Reason, Refusal, Warning};
-use crate::sidecar::{Sidecar, drain};
+use crate::sidecar::{Sidecar, apps_hook};
 use crate::target::{self, Target, list, text};
 use crate::wishes::Wishes;
 use serde_json::{Value, json};
@@ -111,14 +111,14 @@ fn cautions(spec: &Value, target: &Target<'_>) -> Vec<Warning> {
     let name = target.container_name();
     if target.container.pointer("/lifecycle/preStop").is_some() {
         let what = format!(
-            "container {name} keeps its own preStop: it may get SIGTERM while requests are in flight unless that hook calls http://127.0.0.1:{ADMIN_PORT}/drain"
+            "container {name} keeps its own preStop: it may get SIGTERM while requests are in flight unless that hook waits for GET http://127.0.0.1:{ADMIN_PORT}/drained"
         );
         found.push(Warning::new(Caution::OwnPreStop, what));
     }
     let grace = spec.get("terminationGracePeriodSeconds").and_then(Value::as_u64);
     if let Some(grace) = grace.filter(|grace| *grace < GRACE_SECONDS_MIN) {
         let what = format!(
-            "terminationGracePeriodSeconds is {grace}: requests in flight may be cut off; {GRACE_SECONDS_MIN} or more lets the drain finish"
+            "terminationGracePeriodSeconds is {grace}: requests in flight may be cut off; {GRACE_SECONDS_MIN} or more lets the drain and the application finish"
         );
         found.push(Warning::new(Caution::ShortGrace, what));
     }
@@ -159,7 +159,7 @@ fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> 
     let lifecycle = target.container.get("lifecycle");
     if lifecycle.and_then(|lifecycle| lifecycle.get("preStop")).is_none() {
         patch.ensure(target.container, &container, "lifecycle", json!({}), "lifecycle");
-        patch.add(format!("{container}/lifecycle/preStop"), drain(ADMIN_PORT.into()));
+        patch.add(format!("{container}/lifecycle/preStop"), apps_hook());
         patch.added.push("prestop");
     }
     patch.ensure(spec, "/spec", "volumes", json!([]), "volumes");

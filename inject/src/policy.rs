@@ -9,7 +9,7 @@ use crate::names::{
     ROUTES_VOLUME, SIDECAR, SPOOL_VOLUME, step,
 };
 use crate::options::{Mode, Options};
-use crate::sidecar::{Sidecar, drain, env_config, env_secret};
+use crate::sidecar::{Sidecar, apps_hook, env_config, env_secret};
 use crate::wishes::OVERRIDES;
 use serde_json::{Value, json};
 
@@ -286,7 +286,7 @@ fn patch() -> String {
         )
     });
     let port = app("'/ports/' + string(variables.portIndex) + '/name'");
-    let hook = expression(&drain(ADMIN_PORT.into()), 0);
+    let hook = expression(&apps_hook(), 0);
     let [routes, spool] =
         sidecar().volumes().map(|volume| add("'/spec/volumes/-'", &expression(&volume, 0)));
     let record = format!("'/metadata/annotations/{}'", step(RECORD));

@@ -32,8 +32,8 @@ impl Sidecar {
             "startupProbe": probe("/startup", 1, Some(60)),
             "readinessProbe": probe("/ready", 5, None),
             "livenessProbe": probe("/live", 10, None),
-            // SIGTERM reaches a native sidecar only after the application is gone.
-            "lifecycle": { "preStop": drain(ADMIN_PORT_NAME.into()) },
+            // SIGTERM reaches a native sidecar only after the application is gone: it drains before that.
+            "lifecycle": { "preStop": own_hook() },
             "resources": {
                 "requests": { "cpu": options.cpu_request, "memory": options.memory_request },
                 "limits": { "cpu": options.cpu_limit, "memory": options.memory_limit },
@@ -91,9 +91,17 @@ pub fn env_secret(name: &String) -> Value {
     json!({ "secretRef": { "name": name } })
 }
 
-/// Holds back the SIGTERM until nothing is in flight any more.
-pub fn drain(port: Value) -> Value {
-    json!({ "httpGet": { "path": "/drain", "port": port } })
+/// Begins the drain. Over loopback, where nobody but the pod can; the image has no shell, and what is
+/// executed sees no arguments of the container, so the port stands in it.
+fn own_hook() -> Value {
+    let admin = format!("--admin=127.0.0.1:{ADMIN_PORT}");
+    json!({ "exec": { "command": ["/spillway", "drain", admin] } })
+}
+
+/// The application's: holds back its SIGTERM until no request is in flight any more. It begins nothing,
+/// because it runs too when the application's container alone is restarted.
+pub fn apps_hook() -> Value {
+    json!({ "httpGet": { "path": "/drained", "port": ADMIN_PORT } })
 }
 
 fn probe(path: &str, period: u32, failures: Option<u32>) -> Value {

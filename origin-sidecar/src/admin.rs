@@ -1,9 +1,18 @@
-//! The admin port: probes and metrics for everyone, the rest for loopback or a bearer token.
+//! The admin port: probes and metrics for everyone, the rest for loopback or a bearer token, and
+//! changes in a form that no page and no application is made to send by chance (`guard`).
+
+mod connections;
+pub mod drain;
+mod guard;
+
+pub use guard::{FIELD, FIELD_VALUE, Hosts};
 
 use crate::app::App;
 use crate::body::{Body, Collected, collect};
 use crate::purge::{self, Order};
-use crate::{reply, secrets};
+use crate::reply;
+use connections::Connections;
+use drain::Waiters;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,34 +25,47 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Longest a `/drain` call blocks, its delay included; a pod's grace period is 30 s by default.
-const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// How often a drain looks whether everything is done.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Thirty URLs of 8 KiB.
 const PURGE_BYTES_MAX: usize = 256 * 1024;
 /// Prometheus and the kubelet don't need longer.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Paths that are answered whatever else happens, and whoever asks.
+const PROBES: [&str; 4] = ["/startup", "/ready", "/live", "/metrics"];
+
+/// What the port of a `proxy` or `consume` process answers from.
+struct Port {
+    app: Arc<App>,
+    drain_delay: Duration,
+    hosts: Hosts,
+    waiters: Waiters,
+}
 
 /// Serves until the process ends: probes must be answered during the drain too.
 pub async fn run(
     app: Arc<App>,
     listener: std::net::TcpListener,
     drain_delay: Duration,
+    hosts: Hosts,
 ) -> std::io::Result<()> {
+    let port = Arc::new(Port { app, drain_delay, hosts, waiters: Waiters::default() });
     let answer = move |request: Request<Incoming>, peer| {
-        let app = Arc::clone(&app);
-        async move { answer(&app, request, peer, drain_delay).await }
+        let port = Arc::clone(&port);
+        async move { port.answer(request, peer).await.unwrap_or_else(refused) }
     };
     serve(TcpListener::from_std(listener)?, answer).await
+}
+
+fn refused((status, why): guard::Refusal) -> Response<Body> {
+    reply::text(status, why)
 }
 
 /// The same with other answers.
 pub(crate) async fn serve<F, A>(listener: TcpListener, answer: F) -> std::io::Result<()>
 where
-    F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + 'static,
+    F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Body>> + Send,
 {
+    let connections = Arc::new(Connections::default());
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -53,49 +75,80 @@ where
                 continue;
             }
         };
+        let Some((seat, needed)) = connections.sit() else {
+            tracing::debug!(%peer, "every admin connection is busy");
+            continue;
+        };
         let answer = answer.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = answer(request, peer);
-                async move { Ok::<_, Infallible>(answer.await) }
+            let service = service_fn(|request: Request<Incoming>| {
+                let is_first =
+                    guard::is_loopback(peer.ip()) || PROBES.contains(&request.uri().path());
+                let (seat, answer) = (&seat, &answer);
+                async move {
+                    let _busy = seat.busy();
+                    if seat.is_among_the_last() && !is_first {
+                        return Ok::<_, Infallible>(reply::text(503, "too many connections\n"));
+                    }
+                    Ok(answer(request, peer).await)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_READ_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "admin connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "admin connection ended");
+                },
+                _ = needed => tracing::debug!(%peer, "an admin connection gave way to another"),
             }
         });
     }
 }
 
-async fn answer(
-    app: &App,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    drain_delay: Duration,
-) -> Response<Body> {
-    let path = request.uri().path();
-    match path {
-        "/startup" => probe(app.is_started(), "starting"),
-        // Never asks the app, the queue or the store: their trouble must not take this pod out.
-        "/ready" => probe(app.is_ready(), "draining or starting"),
-        "/live" => probe(true, ""),
-        "/metrics" => metrics(app),
-        // The kubelet's preStop can't carry a token; a NetworkPolicy guards the port.
-        "/drain" => drain(app, drain_delay).await,
-        _ if !may(app, &request, peer) => reply::text(401, "a bearer token is needed\n"),
-        "/purge" if request.method() == Method::POST => purged(app, request.into_body()).await,
-        "/purge" => reply::text(405, "POST {\"urls\": [], \"tags\": [], \"all\": false}\n"),
-        _ if request.method() != Method::GET => reply::text(405, "GET only\n"),
-        "/routes" => routes(app),
-        "/shards/map" => shard_maps(app),
-        "/shards/lookup" => lookup(app, request.uri().query().unwrap_or_default()),
-        _ => reply::text(
-            404,
-            "/startup /ready /live /metrics /drain /purge /routes /shards/map /shards/lookup\n",
-        ),
+impl Port {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, guard::Refusal> {
+        let app = &self.app;
+        match request.uri().path() {
+            "/startup" => return Ok(probe(app.is_started(), "starting")),
+            // Never asks the app, the queue or the store: their trouble must not take this pod out.
+            "/ready" => return Ok(probe(app.is_ready(), "draining or starting")),
+            "/live" => return Ok(probe(true, "")),
+            "/metrics" => return Ok(metrics(app)),
+            // A kubelet asks, which can carry no secret: it waits, and changes nothing.
+            "/drained" if request.method() == Method::GET => {
+                return Ok(self.waiters.drained(app).await);
+            }
+            "/drained" => return Err((405, "GET only\n")),
+            _ => guard::foreign(&request, &self.hosts)?,
+        }
+        if request.uri().path() == "/drain" {
+            if !guard::is_loopback(peer.ip()) {
+                return Err((403, "only from within the pod: spillway drain\n"));
+            }
+            guard::change(&request)?;
+            return Ok(drain::drain(app, self.drain_delay).await);
+        }
+        guard::known(&request, peer, app.admin_token.as_deref())?;
+        match request.uri().path() {
+            "/purge" => {
+                guard::change(&request)?;
+                Ok(purged(app, request.into_body()).await)
+            }
+            _ if request.method() != Method::GET => Err((405, "GET only\n")),
+            "/routes" => Ok(routes(app)),
+            "/shards/map" => Ok(shard_maps(app)),
+            "/shards/lookup" => Ok(lookup(app, request.uri().query().unwrap_or_default())),
+            _ => Err((
+                404,
+                "/startup /ready /live /metrics /drained /drain /purge /routes /shards/map /shards/lookup\n",
+            )),
+        }
     }
 }
 
@@ -116,18 +169,6 @@ pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
     if is_good { reply::text(200, "ok\n") } else { reply::text(503, format!("{why}\n")) }
 }
 
-fn may(app: &App, request: &Request<Incoming>, peer: SocketAddr) -> bool {
-    if peer.ip().to_canonical().is_loopback() {
-        return true;
-    }
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|given| given.strip_prefix("Bearer "));
-    match (given, &app.admin_token) {
-        (Some(given), Some(token)) => secrets::same(given.as_bytes(), token.as_bytes()),
-        _ => false,
-    }
-}
-
 fn metrics(app: &App) -> Response<Body> {
     app.store.count();
     metrics_page(app.metrics.render())
@@ -139,40 +180,6 @@ pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
-}
-
-/// Stops taking new work and blocks until what is in flight is done, or time is up.
-///
-/// Kubernetes runs the preStop hooks and takes the pod out of its Services at the same time, and the
-/// nodes learn of the latter by and by. Until they have, connections still come, and refusing them
-/// would fail requests: they are answered, and told to come back on another connection.
-async fn drain(app: &App, delay: Duration) -> Response<Body> {
-    let until = tokio::time::Instant::now() + DRAIN_MAX;
-    app.leave();
-    let mut draining = app.draining();
-    tokio::select! {
-        () = tokio::time::sleep(delay) => app.drain(),
-        () = App::drained(&mut draining) => {}
-    }
-    let is_idle = || {
-        let running: i64 = app
-            .bindings
-            .queues
-            .keys()
-            .map(|name| app.metrics.jobs.running.with_label_values(&[name.as_str()]).get())
-            .sum();
-        // An answer whose body is under way still has its connection.
-        app.metrics.is_idle() && app.metrics.http.connections.get() == 0 && running == 0
-    };
-    let drained = tokio::time::timeout_at(until, async {
-        while !is_idle() {
-            tokio::time::sleep(DRAIN_POLL).await;
-        }
-    });
-    match drained.await {
-        Ok(()) => reply::text(200, "drained\n"),
-        Err(_) => reply::text(503, "still busy\n"),
-    }
 }
 
 fn routes(app: &App) -> Response<Body> {

@@ -41,9 +41,13 @@ pub struct App {
     pub admin_token: Option<String>,
     ready: AtomicBool,
     /// Turns true once: not ready any more, and no connection is kept beyond its next answer.
-    leaving: AtomicBool,
+    leaving: watch::Sender<bool>,
+    /// The same, for what each request asks.
+    is_leaving: AtomicBool,
     /// Turns true once: stop taking new work.
     draining: watch::Sender<bool>,
+    /// Turns true once: what is in hand has no more than the grace period.
+    ending: watch::Sender<bool>,
     /// Changes when much memory was freed.
     freed: watch::Sender<()>,
 }
@@ -87,8 +91,10 @@ impl App {
             spool: parts.spool,
             admin_token: parts.admin_token,
             ready: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
+            leaving: watch::channel(false).0,
+            is_leaving: AtomicBool::new(false),
             draining: watch::channel(false).0,
+            ending: watch::channel(false).0,
             freed: watch::channel(()).0,
         };
         app.publish(&parts.rules);
@@ -135,11 +141,13 @@ impl App {
 
     /// Whether clients should go elsewhere, though they are still answered.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
+        self.is_leaving.load(Ordering::Acquire)
     }
 
-    pub fn leave(&self) {
-        self.leaving.store(true, Ordering::Release);
+    /// Begins to leave; whether it had not before.
+    pub fn leave(&self) -> bool {
+        self.is_leaving.store(true, Ordering::Release);
+        !self.leaving.send_replace(true)
     }
 
     pub fn drain(&self) {
@@ -147,10 +155,24 @@ impl App {
         self.draining.send_replace(true);
     }
 
-    /// Resolves when the drain begins.
-    pub async fn drained(draining: &mut watch::Receiver<bool>) {
+    /// What is in hand gets the grace period from now on.
+    pub fn end(&self) {
+        self.drain();
+        self.ending.send_replace(true);
+    }
+
+    /// Resolves when that has begun: [`App::leaving`], [`App::draining`] or [`App::ending`].
+    pub async fn begun(watched: &mut watch::Receiver<bool>) {
         // The sender lives as long as the app: the error can't happen.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let _ = watched.wait_for(|begun| *begun).await;
+    }
+
+    pub fn leaving(&self) -> watch::Receiver<bool> {
+        self.leaving.subscribe()
+    }
+
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
     }
 
     /// Gives memory back that was freed here, and has the other threads do so.
@@ -169,5 +191,35 @@ impl App {
 
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
+    }
+
+    /// With these rules, and nothing that is bound.
+    #[cfg(test)]
+    pub fn alone(rules: &str, clock: Arc<dyn Clock>) -> Self {
+        use crate::bindings::{Protocol, Upstream};
+        let upstream = Upstream {
+            name: "app".into(),
+            protocol: Protocol::Http1,
+            authority: http::uri::Authority::from_static("127.0.0.1:1"),
+        };
+        let bindings = Bindings {
+            app: upstream.into(),
+            upstreams: Default::default(),
+            queues: Default::default(),
+            results: None,
+        };
+        let parts = Parts {
+            rules: Arc::new(Rules::from_toml(rules).expect("good rules")),
+            bindings,
+            clock,
+            secrets: None,
+            signatures: None,
+            telemetry: Telemetry::default(),
+            shard: None,
+            spool: std::env::temp_dir(),
+            admin_token: None,
+            cache_bytes: 0,
+        };
+        Self::new(parts).expect("an app")
     }
 }

@@ -13,6 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+/// The name of the application beside this process.
+pub const APP: &str = "app";
+
 /// A server that requests are sent on to.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -82,7 +85,7 @@ impl Bindings {
             common.upstream_ca.as_deref().map_or_else(|| Ok(tls::public_roots()), tls::roots);
         let roots = roots.map_err(&mut note).unwrap_or_else(|()| RootCertStore::empty());
         let tls = tls::client(roots).map(Arc::new).map_err(|fault| vec![fault])?;
-        let app = Upstream::parse("app", &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
+        let app = Upstream::parse(APP, &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
         let mut upstreams = BTreeMap::new();
         for (name, url) in
             pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
@@ -131,7 +134,7 @@ impl Bindings {
     pub fn unbound(&self, rules: &Rules, own: Option<&str>) -> Vec<String> {
         let mut faults = Vec::new();
         let mut need = |name: &str, of: &str| {
-            if !self.upstreams.contains_key(name) && name != "app" {
+            if !self.upstreams.contains_key(name) && name != APP {
                 faults.push(format!(
                     "upstream `{name}` of {of} is not bound: add --upstream {name}=http://host:port"
                 ));
@@ -169,7 +172,7 @@ impl Bindings {
     }
 
     pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
-        if name == "app" { Some(&self.app) } else { self.upstreams.get(name) }
+        if name == APP { Some(&self.app) } else { self.upstreams.get(name) }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
 use crate::cache::stored::Stored;
-use crate::metrics::{InFlight, Streaming};
+use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
 use crate::proxy::readers::{Read, Reader};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -48,7 +49,9 @@ pub enum Body {
     /// Cut off at a moment.
     Ending(Box<Ending>),
     /// In flight until its end.
-    Counted(Box<Body>, Streaming),
+    Counted(Box<Body>, UnderWay),
+    /// A stream, on a connection that carries it.
+    Carried(Box<Body>, Carried),
     /// Holds a place of its route until its end.
     Placed(Box<Body>, Place),
 }
@@ -128,7 +131,7 @@ pub struct Passed {
     whole: Option<Bytes>,
     body: http1::client::Incoming<Body>,
     /// As [`Body::Counted`], without a box of its own.
-    in_flight: Option<Streaming>,
+    in_flight: Option<UnderWay>,
 }
 
 impl Passed {
@@ -190,23 +193,44 @@ impl Body {
         match self {
             Self::Served(own) => Some(Encoded { block: &own.stored.fields, added: &own.added }),
             Self::Passed(own) => Some(Encoded { block: &own.fields, added: "" }),
-            Self::Counted(body, _) | Self::Placed(body, _) => body.encoded(),
+            Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
+                body.encoded()
+            }
             Self::Ending(own) => own.body.encoded(),
             _ => None,
         }
     }
 
     /// In flight until it has ended. What is in memory is sent with its head, and is not counted.
-    pub fn count(&mut self, in_flight: &InFlight<'_>) {
+    pub fn count(&mut self, headers: &HeaderMap, in_flight: &InFlight<'_>) {
+        let stated = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         match self {
             Self::Empty | Self::Full(_) | Self::Served(_) => {}
             Self::Passed(own) if own.whole.is_some() => {}
-            Self::Passed(own) => own.in_flight = Some(in_flight.further()),
+            Self::Passed(own) => {
+                let stated = stated.or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
+                own.in_flight = Some(in_flight.further(stated.and_then(Stream::of)));
+            }
             streamed => {
+                let under_way = in_flight.further(stated.and_then(Stream::of));
                 let body = Box::new(std::mem::replace(streamed, Self::Empty));
-                *streamed = Self::Counted(body, in_flight.further());
+                *streamed = Self::Counted(body, under_way);
             }
         }
+    }
+
+    /// Whether it was counted as a stream.
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Self::Passed(own) => own.in_flight.as_ref().is_some_and(UnderWay::is_stream),
+            Self::Counted(_, under_way) => under_way.is_stream(),
+            _ => false,
+        }
+    }
+
+    /// The same, if it is a stream, for as long as the connection carries it.
+    pub fn carried(self, begin: impl FnOnce() -> Carried) -> Self {
+        if self.is_stream() { Self::Carried(Box::new(self), begin()) } else { self }
     }
 
     /// The connection itself, after 101 (Switching Protocols), with the place that it holds.
@@ -268,7 +292,7 @@ impl HttpBody for Body {
                 Some(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Pin::new(rest.as_mut()).poll_frame(context),
             },
-            Self::Counted(body, _) | Self::Placed(body, _) => {
+            Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 Pin::new(body.as_mut()).poll_frame(context)
             }
             Self::Read(read) => read.poll_frame(context),
@@ -292,7 +316,9 @@ impl HttpBody for Body {
             Self::Read(read) => read.is_end(),
             Self::Ending(own) => own.body.is_end_stream(),
             Self::Paced(own) => own.body.is_end_stream(),
-            Self::Counted(body, _) | Self::Placed(body, _) => body.is_end_stream(),
+            Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
+                body.is_end_stream()
+            }
         }
     }
 
@@ -312,7 +338,9 @@ impl HttpBody for Body {
             Self::Read(read) => read.size_hint(),
             Self::Ending(own) => own.body.size_hint(),
             Self::Paced(own) => own.body.size_hint(),
-            Self::Counted(body, _) | Self::Placed(body, _) => body.size_hint(),
+            Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
+                body.size_hint()
+            }
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {

@@ -1,5 +1,6 @@
 //! The commands that run on: settings → rules → bindings → run → exit code.
 
+use crate::admin::Hosts;
 use crate::app::{App, Parts};
 use crate::bindings::Bindings;
 use crate::fields::{Cidr, TrustedProxies};
@@ -57,6 +58,7 @@ const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     let trusted = TrustedProxies::parse(&settings.trusted_proxy, settings.forwarded_field)
         .map_err(|fault| Stop::config(format!("--trusted-proxy: {fault}")))?;
+    let hosts = hosts(&settings.common)?;
     let keys = settings::edge_keys(settings.edge_keys_file.as_deref()).map_err(Stop::config)?;
     let signatures = Signatures::new(keys, blocks(&settings.unsigned_from)?);
     let main = runtime()?;
@@ -102,7 +104,8 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
             let metrics = Arc::clone(&app.metrics);
             tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
         }
-        attend(&app, settings.common.routes.clone(), text, admin, delay).await;
+        let port = Port { listener: admin, hosts, drain_delay: delay };
+        attend(&app, settings.common.routes.clone(), text, port).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
@@ -130,6 +133,7 @@ fn acceptor(certificates: &Arc<Certificates>, folder: &Path) -> Result<TlsAccept
 /// Code 78 when settings or rules are wrong, 1 when running fails.
 pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let (settings, is_until_empty) = (&settings.common, settings.until_empty);
+    let hosts = hosts(settings)?;
     let runtime = runtime()?;
     let (app, text) = runtime.block_on(open(settings, None, 0))?;
     let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
@@ -154,7 +158,8 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
         if results.keeps_for_good() {
             tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));
         }
-        let attended = attend(&app, settings.routes.clone(), text, admin, Duration::ZERO);
+        let port = Port { listener: admin, hosts, drain_delay: Duration::ZERO };
+        let attended = attend(&app, settings.routes.clone(), text, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
             () = attended => ended.await,
@@ -186,6 +191,10 @@ fn export(_: &mut App) -> Result<(), Stop> {
         );
     }
     Ok(())
+}
+
+fn hosts(common: &Common) -> Result<Hosts, Stop> {
+    Hosts::new(&common.admin_host).map_err(Stop::config)
 }
 
 fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
@@ -282,20 +291,25 @@ fn announce(
     );
 }
 
-/// Admin port, rules file and depths until SIGTERM, SIGINT or a drain by the admin port.
-async fn attend(
-    app: &Arc<App>,
-    routes: std::path::PathBuf,
-    text: String,
-    admin: std::net::TcpListener,
+/// The admin port, not yet served.
+struct Port {
+    listener: std::net::TcpListener,
+    hosts: Hosts,
     drain_delay: Duration,
-) {
-    tokio::spawn(admin::run(Arc::clone(app), admin, drain_delay));
+}
+
+/// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
+async fn attend(app: &Arc<App>, routes: std::path::PathBuf, text: String, port: Port) {
+    tokio::spawn(admin::run(Arc::clone(app), port.listener, port.drain_delay, port.hosts));
     tokio::spawn(reload::watch(Arc::clone(app), routes, text));
     tokio::spawn(depths(Arc::clone(app)));
-    terminated().await;
-    tracing::info!("draining");
-    app.drain();
+    tokio::select! {
+        () = terminated() => tracing::info!("draining"),
+        () = admin::drain::abandoned(app) => {
+            tracing::warn!("no SIGTERM came after the drain, and nothing is in flight");
+        }
+    }
+    app.end();
 }
 
 /// Until SIGTERM or SIGINT.

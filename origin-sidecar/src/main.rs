@@ -1,10 +1,10 @@
-//! The `spillway` command: `proxy`, `consume`, `jobs`, `purge`, `check`, `explain`, `inject`,
-//! `uninject`, `webhook`.
+//! The `spillway` command: `proxy`, `consume`, `drain`, `jobs`, `purge`, `check`, `explain`,
+//! `inject`, `uninject`, `webhook`.
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use spillway::memory::Allocator;
-use spillway::settings::{Consume, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
+use spillway::settings::{Consume, Drain, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
 use spillway::{commands, inject, logging, tools, webhook};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +26,8 @@ enum Command {
     Proxy(Proxy),
     /// Run queued jobs: replay each to the application, store its answer, tell the user
     Consume(Consume),
+    /// Have the process on this admin port take its leave, and wait until it has: a preStop hook
+    Drain(Drain),
     /// Look at jobs, run failed ones again, bring dead letters back
     Jobs(Jobs),
     /// Forget cached answers by URL or tag: in the sidecars, then at the edge
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Proxy(settings) => commands::proxy(&settings),
         Command::Consume(settings) => commands::consume(&settings),
+        Command::Drain(settings) => tools::drain(&settings),
         Command::Jobs(settings) => tools::jobs(&settings),
         Command::Purge(settings) => tools::purge(&settings),
         Command::Check { file, json } => tools::check(&file, json),

@@ -1,7 +1,9 @@
 //! Every metric of the program. Labels are route names and named reasons, never paths or keys.
 
+mod in_flight;
 mod meters;
 
+pub use in_flight::{Carried, Carrier, InFlight, Stream, Streams, UNARY_MAX, UnderWay};
 pub use meters::Meters;
 
 use prometheus::{
@@ -9,7 +11,6 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use rules::offload::Reason;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Seconds; from a cache hit to a report.
@@ -36,6 +37,7 @@ pub struct Http {
     request_seconds: HistogramVec,
     in_flight: IntGauge,
     pub connections: IntGauge,
+    pub streams: Streams,
     pub problems: IntCounterVec,
     pub refused: IntCounterVec,
     /// Fields of requests, by why they were taken off.
@@ -78,10 +80,12 @@ pub struct Jobs {
 #[rustfmt::skip]
 impl Http {
     fn new(r: &Registry) -> prometheus::Result<Self> {
+        let streams = gauges(r, "streams_open", "Streams that a drain does not wait for.", &["kind"])?;
         Ok(Self {
+            streams: Streams::new(Stream::ALL.map(|stream| streams.with_label_values(&[stream.label()]))),
             requests: counters(r, "http_requests_total", "Requests answered.", &["route", "code"])?,
             request_seconds: histograms(r, "http_request_duration_seconds", "Time from request head to response head.", &["route"], &LATENCY_BUCKETS)?,
-            in_flight: gauge(r, "http_requests_in_flight", "Requests being answered.")?,
+            in_flight: gauge(r, "http_requests_in_flight", "Requests being answered, without streams.")?,
             connections: gauge(r, "connections_open", "Open client connections.")?,
             problems: counters(r, "problems_total", "Requests Spillway itself refused, by problem.", &["route", "problem"])?,
             refused: counters(r, "messages_refused_total", "What was no request that HTTP/1.1 knows, by what is wrong with it.", &["reason"])?,
@@ -214,17 +218,6 @@ impl Metrics {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.http.limit.with_label_values(&[upstream]).set(limit);
     }
-
-    /// Counts a request or an execution until the guard is dropped.
-    pub fn in_flight(self: &Arc<Self>) -> InFlight<'_> {
-        self.http.in_flight.inc();
-        InFlight(self)
-    }
-
-    /// Whether nothing is in flight.
-    pub fn is_idle(&self) -> bool {
-        self.http.in_flight.get() == 0
-    }
 }
 
 /// The webhook's own.
@@ -258,32 +251,6 @@ impl Injections {
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Vec<u8> {
         render(&self.registry)
-    }
-}
-
-/// Something in flight; see [`Metrics::in_flight`].
-pub struct InFlight<'a>(&'a Arc<Metrics>);
-
-impl InFlight<'_> {
-    /// The same beyond the end of who began it.
-    pub fn further(&self) -> Streaming {
-        self.0.http.in_flight.inc();
-        Streaming(Arc::clone(self.0))
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.http.in_flight.dec();
-    }
-}
-
-/// An answer that is still on its way.
-pub struct Streaming(Arc<Metrics>);
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        self.0.http.in_flight.dec();
     }
 }
 

@@ -2,6 +2,7 @@
 //! URL or with a tag are forgotten, or made stale. Sidecars first, the edge after them: an edge that
 //! was purged first could fetch the old answer again.
 
+use crate::admin;
 use crate::app::App;
 use crate::cache::purge::Target;
 use crate::cache::store::Purge;
@@ -9,7 +10,8 @@ use crate::https::{self, HttpsClient};
 use crate::reload;
 use crate::settings;
 use bytes::Bytes;
-use http::{Method, Request, Uri, header};
+use http::request::Builder;
+use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use rules::cache::{url_tag, urls};
 use rules::{Rules, path};
@@ -146,7 +148,9 @@ async fn one(
     order: &Order,
 ) -> Result<String, String> {
     let body = serde_json::to_string(order).map_err(|error| error.to_string())?;
-    post(client, &format!("http://{pod}/purge"), token, body).await
+    let request =
+        Request::post(format!("http://{pod}/purge")).header(&admin::FIELD, admin::FIELD_VALUE);
+    send(client, request, token, body).await
 }
 
 /// Cloudflare's purge by tag. Every answer the edge keeps has a tag of its URL, too.
@@ -171,20 +175,19 @@ async fn edge(
         serde_json::json!({ "tags": tags })
     };
     let url = format!("{}/zones/{zone}/purge_cache", settings.edge_api);
-    post(client, &url, Some(token), body.to_string()).await.map(|_| "purged".to_owned())
+    send(client, Request::post(url), Some(token), body.to_string())
+        .await
+        .map(|_| "purged".to_owned())
 }
 
-async fn post(
+async fn send(
     client: &HttpsClient,
-    url: &str,
+    request: Builder,
     token: Option<&str>,
     body: String,
 ) -> Result<String, String> {
     let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync();
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(url)
-        .header(header::CONTENT_TYPE, "application/json");
+    let mut request = request.header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -36,7 +36,7 @@ pub async fn watch(app: Arc<App>, path: PathBuf, mut text: String) {
             continue;
         }
         text = new;
-        let result = match take(&app, &path) {
+        let result = match take(&app, &path).await {
             Ok(()) => "taken",
             Err(faults) => {
                 tracing::error!(path = %path.display(), faults, "changed rules refused; the old ones go on");
@@ -75,8 +75,11 @@ pub async fn watch_certificate(
     }
 }
 
-fn take(app: &App, path: &Path) -> Result<(), String> {
-    let (new, _) = load(path)?;
+async fn take(app: &App, path: &Path) -> Result<(), String> {
+    let file = path.to_owned();
+    // On a thread of its own: probes are answered meanwhile, however large the file is.
+    let loaded = tokio::task::spawn_blocking(move || load(&file)).await;
+    let (new, _) = loaded.map_err(|error| error.to_string())??;
     let unbound = app.bindings.unbound(&new, app.shard.as_deref());
     if !unbound.is_empty() {
         return Err(unbound.join("\n"));
@@ -91,4 +94,37 @@ fn take(app: &App, path: &Path) -> Result<(), String> {
     tracing::info!(config_hash = new.hash, "rules changed");
     app.set_rules(Arc::new(new));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use std::fmt::Write;
+
+    #[tokio::test]
+    async fn a_large_file_is_read_beside_the_thread_that_answers_probes() {
+        let mut text = String::new();
+        for number in 0..2000 {
+            let _ = writeln!(
+                text,
+                "[[route]]\nname = \"r{number}\"\nmatch = {{ path = \"/r{number}\" }}"
+            );
+        }
+        let path = std::env::temp_dir().join(format!("spillway-reload-{}", std::process::id()));
+        std::fs::write(&path, text).expect("written");
+        let app = Arc::new(App::alone("", Arc::new(clock::System)));
+        let (taking, file) = (Arc::clone(&app), path.clone());
+        let taking = tokio::spawn(async move { take(&taking, &file).await });
+        let mut turns = 0;
+        while !taking.is_finished() {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(taking.await.expect("no panic"), Ok(()));
+        assert_eq!(app.rules().document.routes.len(), 2000);
+        // One on this thread would have let nobody else have a turn.
+        assert!(turns > 2, "only {turns} turns");
+        std::fs::remove_file(&path).expect("removed");
+    }
 }

@@ -49,6 +49,9 @@ pub struct Common {
     /// Bearer token of the admin port, for callers that are not on loopback
     #[arg(long, env = "SPILLWAY_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
+    /// Name besides localhost by which the admin port may be called (repeatable)
+    #[arg(long, env = "SPILLWAY_ADMIN_HOST", value_delimiter = ',', value_name = "NAME")]
+    pub admin_host: Vec<String>,
     /// Part of the requests with nothing wrong that get a line in the log: 0 to 1
     #[arg(long, env = "SPILLWAY_LOG_SAMPLE", default_value_t = 0.01, value_name = "SHARE")]
     pub log_sample: f64,
@@ -78,7 +81,7 @@ pub struct Proxy {
     /// Threads, each with its own listener and connections to the app; 0 = one per core
     #[arg(long, env = "SPILLWAY_THREADS", default_value_t = 0)]
     pub threads: usize,
-    /// Seconds that connections are still taken after /drain began: as long as nodes need to learn it
+    /// Seconds that connections are still taken after a drain began: as long as nodes need to learn it
     #[arg(long, env = "SPILLWAY_DRAIN_DELAY", default_value_t = 5)]
     pub drain_delay: u64,
     /// Peers that are believed in what they say of the client (repeatable): 10.0.0.0/8 in all;
@@ -136,6 +139,14 @@ pub struct Purge {
     /// The rules file: it says under which URLs the edge keeps answers
     #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
     pub routes: PathBuf,
+}
+
+/// What `drain` needs: a preStop hook sees no arguments of its container, so the port stands in it.
+#[derive(Debug, Clone, Args)]
+pub struct Drain {
+    /// The admin port of the process beside this one
+    #[arg(long, env = "SPILLWAY_ADMIN", default_value = "127.0.0.1:15081")]
+    pub admin: SocketAddr,
 }
 
 /// What only `consume` needs.

@@ -1,4 +1,4 @@
-//! The commands that answer and end: `check`, `explain`, `jobs`, `purge`.
+//! The commands that answer and end: `check`, `explain`, `drain`, `jobs`, `purge`.
 
 use crate::bindings::{open_queue, open_results};
 use crate::clock::{self, Clock};
@@ -6,7 +6,7 @@ use crate::commands::{Stop, runtime};
 use crate::explain::answer::Answer;
 use crate::offload::jobs::Stores;
 use crate::secrets::Purpose;
-use crate::settings::{self, Jobs, JobsCommand, Purge, pairs};
+use crate::settings::{self, Drain, Jobs, JobsCommand, Purge, pairs};
 use crate::{explain as explaining, reload};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -111,6 +111,14 @@ pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
         };
         done.map_err(Stop::run)
     })
+}
+
+/// Begins the drain of the process beside this one, and waits for it.
+///
+/// # Errors
+/// Code 1 when there is no such process, or it is still busy at the end of its time.
+pub fn drain(settings: &Drain) -> Result<(), Stop> {
+    runtime()?.block_on(crate::hook::drain(settings.admin)).map_err(Stop::run)
 }
 
 /// Purges sidecars and edge.

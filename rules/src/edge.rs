@@ -3,6 +3,7 @@
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::Head;
+use crate::hops;
 use crate::hygiene;
 use crate::path;
 use crate::problem::Problem;
@@ -37,6 +38,9 @@ impl Decision<'_> {
 
 pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     let of = |route, action| Decision { route, action };
+    if hops::is_loop(head.fields) {
+        return of(None, Action::Refuse(Problem::ShardLoop));
+    }
     if let Some(canonical) = &rules.document.edge.canonical
         && canonical.from.iter().any(|host| host.eq_ignore_ascii_case(head.host))
     {

@@ -27,10 +27,28 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Where a span lies in the text: (line, column), both from 1.
-pub fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset.min(text.len())).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
+/// A place in a text that only goes forward: (line, column), both from 1.
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
+    at: usize,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { line: 1, column: 1, at: 0 }
+    }
+}
+
+impl Place {
+    pub fn go_to(&mut self, text: &str, at: usize) {
+        let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let passed = text.get(self.at..at).unwrap_or_default();
+        self.line += passed.matches('\n').count();
+        self.column = match passed.rsplit_once('\n') {
+            Some((_, line)) => line.chars().count() + 1,
+            None => self.column + passed.chars().count(),
+        };
+        self.at = self.at.max(at);
+    }
 }

@@ -5,6 +5,7 @@
 //! has a bad evening.
 
 mod checks;
+mod names;
 mod offloads;
 mod queues;
 mod routes;
@@ -13,7 +14,8 @@ mod tree;
 mod units;
 
 use crate::document::{Canonical, Document, Edge, FORMAT, Jobs, Limit, Overload, Unmatched};
-use crate::fault::{Fault, position};
+use crate::fault::{Fault, Place};
+use crate::route::Router;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use tree::Table;
@@ -31,35 +33,48 @@ pub struct Checked {
     pub warnings: Vec<Fault>,
 }
 
-/// Collects faults while the tree is walked.
-struct Faults<'a> {
-    text: &'a str,
-    found: RefCell<Vec<Fault>>,
+/// Collects faults while the tree is walked, each with where it begins.
+#[derive(Default)]
+struct Faults {
+    found: RefCell<Vec<(usize, Fault)>>,
 }
 
-impl Faults<'_> {
+impl Faults {
     fn add(&self, at: usize, path: &str, name: &'static str, reason: String, remedy: String) {
-        let (line, column) = position(self.text, at);
         let path = path.to_owned();
-        let fault = Fault { line, column, path, name, reason, remedy, is_warning: false };
-        self.found.borrow_mut().push(fault);
+        let fault = Fault { line: 0, column: 0, path, name, reason, remedy, is_warning: false };
+        self.found.borrow_mut().push((at, fault));
     }
 
     fn warn(&self, at: usize, path: &str, name: &'static str, reason: String, remedy: String) {
         self.add(at, path, name, reason, remedy);
-        if let Some(fault) = self.found.borrow_mut().last_mut() {
+        if let Some((_, fault)) = self.found.borrow_mut().last_mut() {
             fault.is_warning = true;
         }
+    }
+
+    /// All of them in the text's order, with line and column: in one walk over the text.
+    fn placed(self, text: &str) -> Vec<Fault> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|(at, _)| *at);
+        let mut place = Place::default();
+        let mut faults: Vec<Fault> = found
+            .into_iter()
+            .map(|(at, fault)| {
+                place.go_to(text, at);
+                Fault { line: place.line, column: place.column, ..fault }
+            })
+            .collect();
+        faults.dedup();
+        faults
     }
 }
 
 /// Reads and checks a rules file. `Err` holds at least one fault that is not a warning.
 pub fn check(text: &str) -> Result<Checked, Vec<Fault>> {
-    let faults = Faults { text, found: RefCell::new(Vec::new()) };
+    let faults = Faults::default();
     let document = read(text, &faults);
-    let mut found = faults.found.into_inner();
-    found.sort_by_key(|fault| (fault.line, fault.column));
-    found.dedup();
+    let found = faults.placed(text);
     match document {
         Some(document) if found.iter().all(|fault| fault.is_warning) => {
             Ok(Checked { document, warnings: found })
@@ -68,7 +83,7 @@ pub fn check(text: &str) -> Result<Checked, Vec<Fault>> {
     }
 }
 
-fn read(text: &str, faults: &Faults<'_>) -> Option<Document> {
+fn read(text: &str, faults: &Faults) -> Option<Document> {
     if text.len() > FILE_BYTES_MAX {
         let reason = format!("the file has {} bytes, more than {FILE_BYTES_MAX}", text.len());
         faults.add(0, "", "file-too-large", reason, "Split the rules over two services.".into());
@@ -84,6 +99,9 @@ fn read(text: &str, faults: &Faults<'_>) -> Option<Document> {
         return None;
     }
     let root = Table::root(root.get_ref(), faults);
+    if let Some(maps) = root.table("shard_map") {
+        names::of_entries(&maps, "a shard map");
+    }
     let document = Document {
         format: FORMAT,
         edge: root.table("edge").map_or_else(Edge::default, |table| edge(&table)),
@@ -98,6 +116,13 @@ fn read(text: &str, faults: &Faults<'_>) -> Option<Document> {
     };
     root.finish();
     checks::references(&document, &root);
+    if faults.found.borrow().iter().all(|(_, fault)| fault.is_warning)
+        && let Err(reason) = Router::new(&document.routes)
+    {
+        let remedy =
+            "Two templates can't be told apart, or too many overlap; rename or remove some.";
+        faults.add(0, "route", "not-indexable", reason, remedy.to_owned());
+    }
     Some(document)
 }
 
@@ -118,12 +143,24 @@ fn edge(table: &Table<'_>) -> Edge {
     let canonical = table.table("canonical").map(|canonical| {
         let from = canonical.texts("from").unwrap_or_default();
         let to = canonical.required_text("to");
+        if from.iter().any(|from| bare_host(from) == bare_host(&to)) {
+            let reason = format!("`{to}` is among `from`: it would redirect to itself for ever");
+            canonical.fault("canonical-loop", reason, "Remove it from `from`.");
+        }
         canonical.finish();
         Canonical { from, to }
     });
     let require_signature = table.flag("require_signature");
     table.finish();
     Edge { origin, canonical, require_signature }
+}
+
+/// A host as browsers name it when they come back: in lower case, without the port that the scheme has
+/// anyway.
+fn bare_host(text: &str) -> String {
+    let host = text.to_ascii_lowercase();
+    let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(&host);
+    host.strip_suffix('.').unwrap_or(host).to_owned()
 }
 
 fn jobs(root: &Table<'_>) -> Jobs {
@@ -172,4 +209,71 @@ fn named<T>(root: &Table<'_>, key: &str, read: fn(&Table<'_>) -> T) -> BTreeMap<
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    #[test]
+    fn a_canonical_host_is_not_redirected_to_itself() {
+        let fault = |from: &str, to: &str| {
+            let text = format!(
+                "[edge]\ncanonical = {{ from = [\"a.example\", \"{from}\"], to = \"{to}\" }}\n"
+            );
+            check(&text).err().map(|faults| faults[0].name)
+        };
+        assert_eq!(fault("www.shop.example", "shop.example"), None);
+        for (from, to) in [
+            ("shop.example", "shop.example"),
+            ("Shop.Example", "shop.example"),
+            ("shop.example", "shop.example:443"),
+            ("shop.example:80", "SHOP.example."),
+        ] {
+            assert_eq!(fault(from, to), Some("canonical-loop"), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_fault_has_its_line_and_column_wherever_it_is_and_in_the_texts_order() {
+        let mut text = String::new();
+        for number in 0..100 {
+            let _ = writeln!(
+                text,
+                "[[route]] # é\nname = \"r{number}\"\nmatch = {{ path = \"/r{number}\" }}"
+            );
+            text.push_str("a = \"ä\"\nb = 1\n");
+        }
+        let faults = check(&text).expect_err("unknown keys");
+        assert_eq!(faults.len(), 200);
+        let places: Vec<_> = faults.iter().map(|fault| (fault.line, fault.column)).collect();
+        let wanted = (0..100).flat_map(|number| [(5 * number + 4, 1), (5 * number + 5, 1)]);
+        assert_eq!(places, wanted.collect::<Vec<_>>());
+        let one_line = check("route = [{ name = \"é\", x = 1 }, { y = 2 }]").expect_err("faults");
+        let place = |path: &str| {
+            let fault =
+                one_line.iter().find(|fault| fault.path == path && fault.name == "unknown-key");
+            fault.map(|fault| (fault.line, fault.column))
+        };
+        assert_eq!((place("route[0].x"), place("route[1].y")), (Some((1, 24)), Some((1, 35))));
+    }
+
+    #[test]
+    fn too_many_routes_that_overlap_are_a_fault() {
+        let mut text = String::new();
+        for number in 0..1100 {
+            let _ = writeln!(
+                text,
+                "[[route]]\nname = \"a{number}\"\nmatch = {{ path = \"/a{number}/{{x}}\" }}"
+            );
+            let _ = writeln!(
+                text,
+                "[[route]]\nname = \"b{number}\"\nmatch = {{ path = \"/{{x}}/b{number}\" }}"
+            );
+        }
+        let faults = check(&text).expect_err("1100 x 1100 pairs");
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].name, "not-indexable");
+    }
 }

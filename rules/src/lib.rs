@@ -60,6 +60,7 @@ pub mod fault;
 pub mod file;
 pub mod forwarded;
 pub mod head;
+pub mod hops;
 pub mod hygiene;
 mod nearest;
 pub mod offload;

@@ -109,7 +109,7 @@ impl Problem {
             Self::KeyUnmapped => ("key-unmapped", 404, "No shard holds this key.", "Add a range to the shard map, raise `until`, or name a shard for all other keys: outside = \"…\"."),
             Self::CrossShard => ("cross-shard", 400, "The keys of this request lie on more than one shard.", "Ask for keys of one shard at a time, or give the route `scatter` (GET only)."),
             Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key does not answer.", "Check the shard's upstream; retry after the time in Retry-After."),
-            Self::ShardLoop => ("shard-loop", 508, "The request was forwarded to a shard that sends it on.", "Two sidecars disagree on who serves the range: compare their --shard and the map's epoch at /metrics."),
+            Self::ShardLoop => ("shard-loop", 508, "The request was forwarded to a shard that sends it on.", "Two sidecars, or edge and sidecar, disagree on who serves the request: compare their --shard, their upstreams and the map's epoch at /metrics."),
             Self::BodyTooLarge => ("body-too-large", 413, "The body is larger than the route allows.", "Send less, or raise the route's max_body."),
             Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued.", "Retry after the time in Retry-After, with the same Idempotency-Key if there was one; the detail says whether the job may be run all the same. The operator finds the cause in spillway_offload_requests_total by reason."),
             Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first."),

@@ -6,13 +6,20 @@
 //! overlap it, most specific first, so that the next best route is tried when the method, a
 //! header or a query parameter of the best does not fit.
 
+mod overlaps;
+
 use crate::document::{Match, Route};
 use crate::head::{Head, first};
 use crate::path;
+use overlaps::Overlaps;
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeSet;
 
 /// A path template has at most so many segments: deeper paths are data, not routes.
 const SEGMENTS_MAX: usize = 32;
+/// Pairs of routes that can match the same path: each costs memory, and thousands of `/a/{x}` beside
+/// thousands of `/{x}/b` are millions.
+const OVERLAPS_MAX: usize = 1_000_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
@@ -126,20 +133,6 @@ impl Template {
         rest.is_none().then_some(())
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        let mut left = self.segments.iter();
-        let mut right = other.segments.iter();
-        loop {
-            match (left.next(), right.next()) {
-                (None, None) | (Some(Segment::Rest(_)), _) | (_, Some(Segment::Rest(_))) => {
-                    return true;
-                }
-                (Some(own), Some(theirs)) if own.overlaps(theirs) => {}
-                _ => return false,
-            }
-        }
-    }
-
     /// Less is more specific: left to right, literal > suffix > parameter > rest.
     fn specificity(&self, other: &Self) -> Ordering {
         let mut left = self.segments.iter();
@@ -214,20 +207,6 @@ impl Segment {
         }
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Literal(left), Self::Literal(right)) => left == right,
-            (Self::Literal(text), Self::Suffix { suffix, .. })
-            | (Self::Suffix { suffix, .. }, Self::Literal(text)) => {
-                text.len() > suffix.len() && text.ends_with(suffix.as_str())
-            }
-            (Self::Suffix { suffix: left, .. }, Self::Suffix { suffix: right, .. }) => {
-                left.ends_with(right.as_str()) || right.ends_with(left.as_str())
-            }
-            _ => true,
-        }
-    }
-
     /// A longer suffix says more than a shorter one.
     fn rank(&self) -> (u8, Reverse<usize>) {
         match self {
@@ -263,18 +242,15 @@ impl Miss {
     }
 }
 
-struct Candidate {
-    /// Index into the document's routes.
-    route: usize,
-    template: Template,
-}
-
 /// All routes, indexed.
 pub struct Router {
     exact: matchit::Router<usize>,
     rest: matchit::Router<usize>,
-    /// Per shape: the routes that can match where the shape does, most specific first.
-    leaves: Vec<Vec<Candidate>>,
+    /// Per shape: the routes that can match where the shape does, most specific first. Indexes into
+    /// the document's routes.
+    leaves: Vec<Vec<usize>>,
+    /// As the document's routes.
+    templates: Vec<Template>,
 }
 
 /// The route of a request.
@@ -318,17 +294,25 @@ impl Router {
             exact: matchit::Router::new(),
             rest: matchit::Router::new(),
             leaves: Vec::new(),
+            templates: Vec::new(),
         };
-        let mut shapes: Vec<String> = Vec::new();
+        let overlaps = Overlaps::new(&templates);
+        let (mut shapes, mut count) = (BTreeSet::new(), 0);
         for template in &templates {
             let shape = template.shape();
             if shapes.contains(&shape) {
                 continue;
             }
             router.insert(template, &shape)?;
-            router.leaves.push(candidates(template, &templates, routes));
-            shapes.push(shape);
+            let own = overlaps.of(template);
+            count += own.len();
+            if count > OVERLAPS_MAX {
+                return Err(format!("more than {OVERLAPS_MAX} pairs of routes overlap"));
+            }
+            router.leaves.push(candidates(own, &templates, routes));
+            shapes.insert(shape);
         }
+        router.templates = templates;
         Ok(router)
     }
 
@@ -357,10 +341,11 @@ impl Router {
     }
 
     /// The routes whose templates may match a path.
-    fn candidates(&self, path: &str) -> &[Candidate] {
+    fn candidates(&self, path: &str) -> impl Iterator<Item = (usize, &Template)> {
         let bare = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
         let leaf = self.exact.at(bare).or_else(|_| self.rest.at(bare)).ok();
-        leaf.and_then(|leaf| self.leaves.get(*leaf.value)).map_or(&[], Vec::as_slice)
+        let routes = leaf.and_then(|leaf| self.leaves.get(*leaf.value)).into_iter().flatten();
+        routes.filter_map(|route| Some((*route, self.templates.get(*route)?)))
     }
 
     /// The routes that match path and host, whatever else they ask for.
@@ -370,8 +355,8 @@ impl Router {
         host: &'r str,
         path: &'r str,
     ) -> impl Iterator<Item = &'r Route> {
-        let matching = self.candidates(path).iter().filter(move |own| own.template.matches(path));
-        let matching = matching.filter_map(move |own| routes.get(own.route));
+        let matching = self.candidates(path).filter(move |(_, template)| template.matches(path));
+        let matching = matching.filter_map(move |(index, _)| routes.get(index));
         matching.filter(move |route| is_for_host(&route.matches, host))
     }
 
@@ -384,48 +369,40 @@ impl Router {
         query: Option<&str>,
         miss: &mut dyn FnMut(usize, Miss),
     ) -> Option<Found<'_>> {
-        for candidate in self.candidates(path) {
-            let Some(route) = routes.get(candidate.route) else { continue };
-            let template = &candidate.template;
+        for (index, template) in self.candidates(path) {
+            let Some(route) = routes.get(index) else { continue };
             if !template.matches(path) {
-                miss(candidate.route, Miss::Path);
+                miss(index, Miss::Path);
                 continue;
             }
             match misses(&route.matches, template, head, path, query) {
-                None => return Some(Found { index: candidate.route, template }),
-                Some(reason) => miss(candidate.route, reason),
+                None => return Some(Found { index, template }),
+                Some(reason) => miss(index, reason),
             }
         }
         None
     }
 }
 
-fn candidates(leaf: &Template, templates: &[Template], routes: &[Route]) -> Vec<Candidate> {
-    let mut found: Vec<(Candidate, &Match)> = templates
-        .iter()
-        .zip(routes)
-        .enumerate()
-        .filter(|(_, (template, _))| leaf.overlaps(template))
-        .map(|(route, (template, own))| {
-            (Candidate { route, template: template.clone() }, &own.matches)
-        })
-        .collect();
-    // Gateway API order: path, then method, headers, query parameters; then file order.
-    found.sort_by(|(left, left_match), (right, right_match)| {
-        let count = |own: &Match| {
-            (
-                Reverse(usize::from(!own.hosts.is_empty())),
-                Reverse(usize::from(!own.methods.is_empty())),
-                Reverse(own.headers.len()),
-                Reverse(own.query.len()),
-            )
-        };
-        left.template
-            .specificity(&right.template)
-            .then_with(|| count(left_match).cmp(&count(right_match)))
-            .then_with(|| left.route.cmp(&right.route))
+/// The routes of these indexes, in the order of the Gateway API: path, then method, headers, query
+/// parameters; then file order.
+fn candidates(mut indexes: Vec<usize>, templates: &[Template], routes: &[Route]) -> Vec<usize> {
+    let count = |route: &Route| {
+        let own = &route.matches;
+        (
+            Reverse(usize::from(!own.hosts.is_empty())),
+            Reverse(usize::from(!own.methods.is_empty())),
+            Reverse(own.headers.len()),
+            Reverse(own.query.len()),
+        )
+    };
+    indexes.sort_by(|left, right| {
+        let path = templates.get(*left).zip(templates.get(*right));
+        path.map_or(Ordering::Equal, |(left, right)| left.specificity(right))
+            .then_with(|| routes.get(*left).map(count).cmp(&routes.get(*right).map(count)))
+            .then_with(|| left.cmp(right))
     });
-    found.into_iter().map(|(candidate, _)| candidate).collect()
+    indexes
 }
 
 fn is_for_host(own: &Match, host: &str) -> bool {

@@ -4,6 +4,7 @@ use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
 use crate::head::Head;
+use crate::hops;
 use crate::hygiene;
 use crate::offload;
 use crate::path::{self, Target};
@@ -66,6 +67,9 @@ impl<'r> Decision<'r> {
 pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if head.method == "CONNECT" {
         return refuse(None, Problem::ConnectRefused);
+    }
+    if hops::is_loop(head.fields) {
+        return refuse(None, Problem::ShardLoop);
     }
     let target = match path::normalize(head.target) {
         Ok(target) => target,

@@ -1,6 +1,6 @@
 //! gRPC through the sidecar: the library of its makers at both ends, HTTP/2 in the clear.
 
-use support::{Script, Spillway, python};
+use support::{Script, Spillway, program, python};
 
 /// Methods without generated code: bytes in, bytes out.
 const SERVER: &str = r#"
@@ -48,8 +48,16 @@ const RULES: &str = r#"
 
 async fn called(lines: &str) -> String {
     let app = Script::start(SERVER).await;
-    let sidecar = Spillway::proxy_to(RULES, &format!("h2c://{}", app.address)).start().await;
-    let address = [("ADDRESS".to_owned(), sidecar.address().to_owned())];
+    let sidecar = Spillway::proxy_to(RULES, &format!("h2c://{}", app.address))
+        .with("--drain-delay", "1")
+        .start()
+        .await;
+    let address = [
+        ("ADDRESS", sidecar.address().to_owned()),
+        ("ADMIN", sidecar.admin_address().to_owned()),
+        ("SPILLWAY", program().display().to_string()),
+    ];
+    let address = address.map(|(name, value)| (name.to_owned(), value));
     let client = "import grpc, os, queue\nchannel = grpc.insecure_channel(os.environ['ADDRESS'])\n";
     python(&format!("{client}{lines}"), &address).await
 }
@@ -97,4 +105,27 @@ lines.put(None)
 print(len(list(answers)))
 "#;
     assert_eq!(called(lines).await, "re: 0\nre: 1\nre: 2\n0");
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_after_the_hook_that_drains_and_a_silent_one_does_not_hold_it_up() {
+    let lines = r#"
+import subprocess, time
+
+def talk():
+    requests = queue.Queue()
+    return requests, channel.stream_stream("/t.Test/Talk")(iter(requests.get, None), timeout=50)
+
+spoken, answers = talk()
+spoken.put(b"a")
+first = next(answers)
+silent, unanswered = talk()
+began = time.monotonic()
+hook = subprocess.run([os.environ["SPILLWAY"], "drain", "--admin", os.environ["ADMIN"]])
+is_early = time.monotonic() - began < 20
+spoken.put(b"b")
+silent.put(b"c")
+print(hook.returncode, is_early, first, next(answers), next(unanswered))
+"#;
+    assert_eq!(called(lines).await, "0 True b're: a' b're: b' b're: c'");
 }

@@ -15,7 +15,7 @@ const SETS: [(&str, &[&str]); 5] = [
 ];
 /// What docs/kubernetes.md lets its reader make by hand.
 const BY_HAND: [&str; 1] = ["spillway-routes"];
-/// `/drain`, and the receive under way, which `--grace` does not count. Seconds.
+/// The preStop hooks, and the receive under way, which `--grace` does not count. Seconds.
 const DRAIN: u64 = 25;
 const LONG_POLL: u64 = 5;
 

@@ -34,7 +34,8 @@ async fn keep(client: &Client, target: &str) {
 }
 
 async fn post(sidecar: &Spillway, order: &Value) -> (u16, Value) {
-    let answer = sidecar.admin().post("/purge", order.to_string()).await;
+    let admin = sidecar.admin().with("content-type", "application/json");
+    let answer = admin.with("x-spillway-admin", "1").post("/purge", order.to_string()).await;
     (answer.status, serde_json::from_str(&answer.text()).unwrap_or_default())
 }
 

@@ -9,11 +9,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::{Client, Namespace, Network, PATIENCE, SECRET, eventually, folder, program};
+use support::{Answer, Client, Namespace, Network, PATIENCE, SECRET, eventually, folder, program};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -24,6 +24,10 @@ const PODS: usize = 2;
 const LAG: Duration = Duration::from_millis(700);
 /// The sidecar's `--drain-delay`, in seconds: longer than the lag.
 const DRAIN_DELAY: &str = "1";
+/// By how much the hook that is executed comes late, in turn: on a full node it takes seconds to start.
+const LATE: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(4)];
+/// After a restart of the application's container alone.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 /// `terminationGracePeriodSeconds`; who is not gone by then is killed.
 const GRACE: Duration = Duration::from_secs(60);
 /// Between the requests of one client.
@@ -58,6 +62,7 @@ impl Endpoints {
 struct Pod {
     sidecar: Child,
     app: Child,
+    data: PathBuf,
     // Dropped after the processes that are in it.
     network: Namespace,
 }
@@ -74,6 +79,15 @@ impl Pod {
             .env("SPILLWAY_SECRET", SECRET)
             .env("SPILLWAY_LOG", "warn");
         let sidecar = sidecar.spawn().expect("the sidecar starts");
+        let app = Self::app(&network, data);
+        let pod = Self { sidecar, app, data: data.to_owned(), network };
+        pod.until_good(15081, "/startup").await;
+        pod.until_good(15081, "/ready").await;
+        pod.until_good(8080, "/healthz").await;
+        pod
+    }
+
+    fn app(network: &Namespace, data: &Path) -> Child {
         let market = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/market");
         let mut app = network.command("python3");
         app.args(["-m", "market", "--host=0.0.0.0", "--port=8080", "--report-seconds=0.6", "--db"])
@@ -81,11 +95,7 @@ impl Pod {
             .current_dir(market)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let pod = Self { sidecar, app: app.spawn().expect("python3 starts"), network };
-        pod.until_good(15081, "/startup").await;
-        pod.until_good(15081, "/ready").await;
-        pod.until_good(8080, "/healthz").await;
-        pod
+        app.spawn().expect("python3 starts")
     }
 
     fn client(&self, port: u16) -> Client {
@@ -100,12 +110,25 @@ impl Pod {
         .await;
     }
 
-    /// As the kubelet ends it: both preStop hooks, then the application, then the sidecar.
-    async fn end(mut self) {
-        let admin = self.client(15081);
+    /// The application's preStop hook, which the kubelet calls from outside of the pod.
+    async fn apps_hook(&self) -> Answer {
+        self.client(15081).get("/drained").await
+    }
+
+    /// The sidecar's, which is executed in its container.
+    async fn own_hook(&self, late: Duration) -> Option<i32> {
+        sleep(late).await;
+        let mut hook = self.network.command(program());
+        hook.args(["drain", "--admin=127.0.0.1:15081"]);
+        hook.status().await.expect("the hook starts").code()
+    }
+
+    /// As the kubelet ends it: both preStop hooks at once, then the application, then the sidecar.
+    async fn end(mut self, late: Duration) {
         let ended = timeout(GRACE, async {
-            let (own, the_apps) = tokio::join!(admin.get("/drain"), admin.get("/drain"));
-            assert_eq!((own.status, the_apps.status), (200, 200), "not drained");
+            let (own, the_apps) = tokio::join!(self.own_hook(late), self.apps_hook());
+            assert_eq!((own, the_apps.status), (Some(0), 200), "not drained");
+            assert_eq!(the_apps.text(), "drained\n", "the hook did not wait for its drain");
             end(&mut self.app).await;
             end(&mut self.sidecar).await
         });
@@ -233,7 +256,8 @@ async fn no_request_fails_in_twenty_rollouts_under_load() {
     load.spawn(clients.clone().ask(0, Keep::Open, "POST", "/api/reports"));
     load.spawn(clients.clone().ask(1, Keep::None, "POST", "/api/reports"));
     let mut ending = JoinSet::new();
-    for _ in 0..ROLLOUTS {
+    for turn in 0..ROLLOUTS {
+        let late = LATE[turn % LATE.len()];
         // maxSurge 1, maxUnavailable 0.
         for pod in &mut pods {
             let new = Pod::start(&network, &rules, files.path()).await;
@@ -242,7 +266,7 @@ async fn no_request_fails_in_twenty_rollouts_under_load() {
             let old = std::mem::replace(pod, new);
             let address = old.network.address;
             endpoints.later(move |all| all.retain(|one| *one != address));
-            ending.spawn(old.end());
+            ending.spawn(old.end(late));
         }
     }
     while let Some(ended) = ending.join_next().await {
@@ -255,4 +279,39 @@ async fn no_request_fails_in_twenty_rollouts_under_load() {
     let count = seen.failures.len();
     let first: Vec<_> = seen.failures.iter().take(10).collect();
     assert!(count == 0, "{count} of {} failed: {first:#?}", count + seen.answers);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_applications_container_costs_nothing_but_itself() {
+    let (network, files) = (Network::new(), folder());
+    let rules = files.path().join("routes.toml");
+    std::fs::write(&rules, RULES).expect("the rules");
+    let mut pod = Pod::start(&network, &rules, files.path()).await;
+    // As the kubelet does for a liveness failure: its hook, SIGTERM, a new one.
+    let hook = pod.apps_hook().await;
+    assert_eq!((hook.status, hook.text().as_str()), (200, "there is no drain\n"));
+    end(&mut pod.app).await;
+    pod.app = Pod::app(&pod.network, &pod.data);
+    let back = timeout(BACK_WITHIN, pod.until_good(15080, "/healthz"));
+    back.await.expect("the pod serves again");
+    assert_eq!(pod.client(15081).get("/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_but_the_pod_itself_begins_its_drain() {
+    let (network, files) = (Network::new(), folder());
+    let rules = files.path().join("routes.toml");
+    std::fs::write(&rules, RULES).expect("the rules");
+    let pod = Pod::start(&network, &rules, files.path()).await;
+    // From the node, which is another address than the pod's loopback.
+    let admin = pod.client(15081).with("content-type", "application/json");
+    let asked = admin.with("x-spillway-admin", "1");
+    assert_eq!(admin.get("/drain").await.status, 403);
+    assert_eq!(asked.post("/drain", "{}").await.status, 403);
+    assert_eq!(asked.post("/purge", "{\"all\": true}").await.status, 401);
+    assert_eq!(pod.apps_hook().await.text(), "there is no drain\n");
+    assert_eq!(pod.client(15081).get("/ready").await.status, 200);
+    pod.until_good(15080, "/healthz").await;
+    assert_eq!(pod.own_hook(Duration::ZERO).await, Some(0));
+    assert_eq!(pod.client(15081).get("/ready").await.status, 503);
 }

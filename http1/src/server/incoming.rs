@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::sync::oneshot;
 
 /// The body of a request, read from the connection as it is asked for: a service that does not
 /// read makes the client wait.
@@ -133,13 +132,15 @@ impl Exchange {
         }
     }
 
-    /// Asks for the connection, to be had when the answer is 101 (Switching Protocols).
-    pub fn upgrade(&self) -> oneshot::Receiver<Upgraded> {
-        let (heir, inherited) = oneshot::channel();
+    /// Says what becomes of the connection when the answer is 101 (Switching Protocols). It is open,
+    /// and counts as a connection, until that has ended.
+    pub fn upgrade<T>(&self, tunnel: impl FnOnce(Upgraded) -> T + Send + Sync + 'static)
+    where
+        T: Future<Output = ()> + Send + Sync + 'static,
+    {
         let mut conn = lock(&self.conn);
         if conn.message == self.message {
-            conn.heir = Some(heir);
+            conn.heir = Some(Box::new(|client| Box::pin(tunnel(client))));
         }
-        inherited
     }
 }

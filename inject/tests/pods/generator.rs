@@ -35,7 +35,7 @@ fn a_handler() -> impl Strategy<Value = Value> {
         json!({ "exec": { "command": ["true"] } }),
         json!({ "grpc": { "port": 9000 } }),
         // What the injection itself adds, in a pod that had it before.
-        json!({ "httpGet": { "path": "/drain", "port": 15081 } }),
+        json!({ "httpGet": { "path": "/drained", "port": 15081 } }),
     ])
 }
 

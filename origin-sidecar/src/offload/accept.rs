@@ -23,7 +23,7 @@ use http1::received::Received;
 use rules::document::{Fallback, KeySource, Offload, Route};
 use rules::offload::{self, Decision, Reason};
 use rules::shard::Resolved;
-use rules::{Head, Problem};
+use rules::{Head, Problem, hops};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -260,7 +260,7 @@ pub(super) async fn send(
 
 /// Headers that travel with a job. Queue and store are another trust zone, so credentials stay
 /// behind unless the route lists them.
-const TRAVEL: [&str; 11] = [
+const TRAVEL: [&str; 12] = [
     "accept",
     "accept-language",
     "content-type",
@@ -272,6 +272,8 @@ const TRAVEL: [&str; 11] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    // A job that is sent on goes round as a request does.
+    hops::FIELD,
 ];
 
 fn kept_headers(offered: &Offered<'_>) -> Lines {

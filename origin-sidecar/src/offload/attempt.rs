@@ -173,7 +173,7 @@ impl Delivery<'_> {
         let done = tokio::select! {
             biased;
             done = self.execute(job, attempt) => done,
-            () = App::drained(&mut giving_up) => Done::GivenUp,
+            () = App::begun(&mut giving_up) => Done::GivenUp,
             Lost = self.renew(held) => Done::Lost,
             () = self.overtaken(job) => Done::Overtaken,
         };
@@ -393,7 +393,7 @@ impl Delivery<'_> {
                 drop(place);
                 notify::send(&consumer.worker, consumer.results.as_ref(), &notice).await;
             } => true,
-            () = App::drained(&mut giving_up) => false,
+            () = App::begun(&mut giving_up) => false,
         }
     }
 }

@@ -77,8 +77,8 @@ impl Consumer {
         })
     }
 
-    /// Consumes until the drain, or until the queue is empty; then lets running jobs finish within
-    /// the grace period and gives the rest back.
+    /// Consumes until the drain, or until the queue is empty; then lets running jobs finish, gives
+    /// them the grace period once the process is to end, and gives the rest back.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         let mut draining = self.worker.app.draining();
         let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
@@ -88,7 +88,7 @@ impl Consumer {
             let free = tokio::select! {
                 biased;
                 free = self.free(&in_hand) => free,
-                () = App::drained(&mut draining) => break,
+                () = App::begun(&mut draining) => break,
             };
             // A queue that can't be asked is not an empty one.
             let Some(received) = self.receive(free).await else { continue };
@@ -116,8 +116,17 @@ impl Consumer {
                 break;
             }
         }
-        let finished = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace.saturating_sub(GIVE_BACK), finished).await.is_ok() {
+        let mut ending = self.worker.app.ending();
+        let over = async {
+            App::begun(&mut ending).await;
+            tokio::time::sleep(grace.saturating_sub(GIVE_BACK)).await;
+        };
+        let is_finished = tokio::select! {
+            biased;
+            () = async { while running.join_next().await.is_some() {} } => true,
+            () = over => false,
+        };
+        if is_finished {
             return;
         }
         tracing::warn!(

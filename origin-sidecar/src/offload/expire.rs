@@ -242,13 +242,9 @@ fn is_needed(end: &End, before: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Parts;
-    use crate::bindings::{Bindings, Protocol, Upstream};
     use crate::clock::{Clock, System};
     use crate::results::dir::DirResults;
     use bytes::Bytes;
-    use http::uri::Authority;
-    use rules::Rules;
 
     const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
 
@@ -264,30 +260,7 @@ mod tests {
     }
 
     fn app(clock: Later) -> App {
-        let upstream = Upstream {
-            name: "app".into(),
-            protocol: Protocol::Http1,
-            authority: Authority::from_static("127.0.0.1:1"),
-        };
-        let bindings = Bindings {
-            app: upstream.into(),
-            upstreams: Default::default(),
-            queues: Default::default(),
-            results: None,
-        };
-        let parts = Parts {
-            rules: Arc::new(Rules::from_toml(RULES).expect("good rules")),
-            bindings,
-            clock: Arc::new(clock),
-            secrets: None,
-            signatures: None,
-            telemetry: crate::telemetry::Telemetry::default(),
-            shard: None,
-            spool: std::env::temp_dir(),
-            admin_token: None,
-            cache_bytes: 0,
-        };
-        App::new(parts).expect("an app")
+        App::alone(RULES, Arc::new(clock))
     }
 
     #[tokio::test]

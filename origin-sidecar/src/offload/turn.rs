@@ -47,7 +47,7 @@ impl Delivery<'_> {
         let mut draining = self.consumer.worker.app.draining();
         tokio::select! {
             biased;
-            () = App::drained(&mut draining) => None,
+            () = App::begun(&mut draining) => None,
             () = tokio::time::sleep(rest.min(self.visibility / HEARTBEAT_PART)) => Some(()),
         }
     }
@@ -86,7 +86,7 @@ impl Delivery<'_> {
         tokio::select! {
             biased;
             places = turn => Some(places),
-            () = App::drained(&mut draining) => None,
+            () = App::begun(&mut draining) => None,
         }
     }
 

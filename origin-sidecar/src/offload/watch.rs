@@ -134,7 +134,7 @@ impl Events {
             }
             tokio::select! {
                 biased;
-                () = App::drained(&mut draining) => return,
+                () = App::begun(&mut draining) => return,
                 () = pace.pause(until) => {}
             }
         }

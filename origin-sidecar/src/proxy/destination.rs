@@ -3,7 +3,7 @@
 use super::handle::Refused;
 use super::{Worker, hop};
 use crate::app::App;
-use crate::bindings::Upstream;
+use crate::bindings::{APP, Upstream};
 use http::HeaderMap;
 use rules::Problem;
 use rules::document::Route;
@@ -17,10 +17,10 @@ pub fn destination<'a>(
     resolved: Option<&'a Resolved>,
 ) -> &'a str {
     match resolved {
-        None => route.and_then(|route| route.upstream.as_deref()).unwrap_or("app"),
+        None => route.and_then(|route| route.upstream.as_deref()).unwrap_or(APP),
         Some(resolved) => {
             let is_own = app.shard.as_deref() == Some(resolved.shard.as_str());
-            resolved.upstream.as_deref().filter(|_| !is_own).unwrap_or("app")
+            resolved.upstream.as_deref().filter(|_| !is_own).unwrap_or(APP)
         }
     }
 }
@@ -45,7 +45,7 @@ pub fn direct<'a>(
     let name = destination(app, route, resolved);
     let Some(resolved) = resolved else { return named(name) };
     hop::annotate(headers, resolved);
-    let is_own = name == "app";
+    let is_own = name == APP;
     let output = if is_own { "annotate" } else { "forward" };
     app.metrics
         .shard_requests

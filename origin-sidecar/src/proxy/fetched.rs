@@ -2,7 +2,7 @@
 
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::Inbound;
-use super::{Worker, cache_fields};
+use super::{Worker, cache_fields, hop};
 use crate::bindings::Upstream;
 use crate::body::{Body, Collected};
 use crate::cache::flights::{Flight, Landing};
@@ -81,13 +81,15 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
 }
 
 async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
+    let mut added = String::new();
+    hop::carry(&job.upstream, &job.headers, &mut added);
     let mut outgoing = Outgoing {
         upstream: Arc::clone(&job.upstream),
         method: Method::GET,
         target: job.plan.target().to_owned(),
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
         came: Received::default(),
-        added: String::new(),
+        added,
         body: Body::Empty,
         timeout: job.timeout,
         exchange: job.exchange.clone(),

@@ -1,7 +1,7 @@
 //! Sending a request on to an upstream and taking its answer.
 
 use super::upstreams::{Upstreams, Way};
-use super::{Worker, multiplexed};
+use super::{Worker, hop, multiplexed};
 use crate::bindings::{Protocol, Upstream};
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map};
@@ -122,6 +122,7 @@ pub async fn send(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<B
 
 async fn unlimited(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let may_switch = lines::has(&outgoing.headers, &header::UPGRADE);
+    hop::pass_on(&outgoing.upstream, &mut outgoing.added);
     // The client's `Expect` is answered when its body is first read.
     lines::take(&mut outgoing.headers, &header::EXPECT);
     let failure = match call(worker, outgoing).await {

@@ -10,6 +10,7 @@ use super::{Worker, cached, hop, in_body, invalidate, signed, upgrade};
 use crate::body::Body;
 use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
+use crate::metrics::{Carried, Carrier, Stream};
 use crate::offload::accept;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
@@ -42,16 +43,19 @@ pub async fn handle(
 ) -> Response<Body> {
     let (metrics, telemetry) = (&worker.app.metrics, &worker.app.telemetry);
     let span = telemetry.enter(&head.headers, &head.method, worker.app.clock.now());
-    let in_flight = metrics.in_flight();
+    let mut in_flight = metrics.in_flight();
     let in_force = worker.app.in_force();
     // The one place that says what was asked for, and only to who wants to see everything.
     tracing::debug!(trace = span.id(), method = %span.method, path = head.target.path(), "asked");
     let mut lane = in_force.lane(None);
     let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
+    // Over HTTP/1.1 a connection carries one stream, and gRPC is none that lasts.
+    let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc(&head.headers));
     let sender = Sender { peer, exchange, span: &span };
     let answer = match admit(worker, (head, body), sender, &in_force, &mut lane) {
         Ok(Step::Answered(response)) => Ok(response),
+        Ok(Step::Later(rest)) if is_call => in_flight.call(rest).await,
         Ok(Step::Later(rest)) => rest.await,
         Err(refused) => Err(refused),
     };
@@ -74,8 +78,17 @@ pub async fn handle(
     lane.meters.answered(status, span.took());
     let (route, refusal) = (&*lane.name, refusal.as_ref());
     telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
-    response.body_mut().count(&in_flight);
-    response
+    let (head, mut body) = response.into_parts();
+    body.count(&head.headers, &in_flight);
+    if is_alone {
+        body = body.carried(|| Carried::new(&Arc::new(Carrier::new(metrics))));
+    }
+    Response::from_parts(head, body)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let stated = lines::first(headers, &header::CONTENT_TYPE);
+    stated.is_some_and(|stated| Stream::of(stated.as_bytes()) == Some(Stream::Grpc))
 }
 
 /// An extension of an answer whose route says how long its reader may pause.
@@ -325,8 +338,9 @@ pub(super) fn route_on<'a>(
     };
     let way = Way { upstream, timeout, lane: clean.lane, span };
     let is_sharded = resolved.is_some();
+    let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
-        Proceed { cache: Ok(plan), .. } if !clean.is_forwarded => {
+        Proceed { cache: Ok(plan), .. } if !clean.is_forwarded && !is_far => {
             cached::answer(worker, clean, plan, way)
         }
         mut proceed => {

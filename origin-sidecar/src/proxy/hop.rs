@@ -4,15 +4,41 @@
 //! otherwise send it round until a timeout. The marker also proves that `X-Shard*` come from a
 //! sidecar of ours.
 
+use crate::bindings::{APP, Upstream};
+use crate::fields::View;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http1::lines;
+use rules::hops;
 use rules::shard::Resolved;
 
 pub const NAME: &str = "x-shard-hop";
+/// Another one of us, as a line ([`hops::FIELD`]).
+const LINE: &str = "CDN-Loop: spillway\r\n";
 static HEADER: HeaderName = HeaderName::from_static(NAME);
 /// Milliseconds a marker is good for: clock differences between nodes plus the way.
 const GOOD_FOR_MS: u64 = 60_000;
+
+/// Says to whoever gets the request next that it passed one more of us (`rules::hops`), unless that is
+/// the application beside us. In a line of its own: those that came stay as they are.
+pub fn pass_on(upstream: &Upstream, added: &mut String) {
+    if &*upstream.name != APP {
+        added.push_str(LINE);
+    }
+}
+
+/// The same of those that a request has passed already, where its own fields are left behind.
+pub fn carry(upstream: &Upstream, headers: &HeaderMap, added: &mut String) {
+    for _ in 0..hops::count(&View::of(headers)) {
+        pass_on(upstream, added);
+    }
+}
+
+/// Whether a request for another sidecar came through more than the edge: what it waits for must be
+/// nobody else's.
+pub fn is_far(upstream: &Upstream, headers: &HeaderMap) -> bool {
+    &*upstream.name != APP && hops::count(&View::of(headers)) > 1
+}
 
 /// Adds the marker for a request to another sidecar.
 pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now: u64) {

@@ -5,6 +5,7 @@ use super::readers::Readers;
 use super::serve::Front;
 use crate::app::App;
 use crate::body::Body;
+use crate::metrics::{Carried, Carrier};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http1::head::RequestHead;
@@ -18,6 +19,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, watch};
 
 /// Requests of one connection at once; browsers and gRPC clients want 100 (RFC 9113 section 6.5.2).
 const STREAMS_MAX: u32 = 128;
@@ -33,8 +35,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that were reset before they were answered (CVE-2023-44487, rapid reset).
 const RESET_STREAMS_MAX: usize = 32;
 
-/// Serves one connection until either side closes it, or the drain has begun and what is in hand
-/// is answered.
+/// Serves one connection until either side closes it, or the process leaves and what is in hand is
+/// answered. Clients are told at once that it leaves (GOAWAY), and keep the streams that they have.
 ///
 /// # Errors
 /// Why the connection ended.
@@ -42,16 +44,21 @@ pub async fn serve<S>(stream: S, front: Arc<Front>) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mut draining = front.worker.app.draining();
+    let goodbye = Goodbye::of(&front.worker.app);
+    let first = Arc::clone(&goodbye.first);
+    let carrier = Arc::new(Carrier::new(&front.worker.app.metrics));
     let (peer, slow) = (front.peer.address, front.slow_peer());
     let readers = Arc::new(Readers::default());
     let begun = Arc::clone(&readers);
     let service = service_fn(move |request| {
         let (front, readers) = (Arc::clone(&front), Arc::clone(&begun));
+        let carrier = Arc::clone(&carrier);
+        first.notify_one();
         async move {
             let answer = answer(&front, request).await;
             let idle = answer.extensions().get::<IdleTimeout>().map_or(IDLE_TIMEOUT, |own| own.0);
-            Ok::<_, Infallible>(answer.map(|body| body.read_by(readers.begin(idle))))
+            let carried = |body: Body| body.carried(|| Carried::new(&carrier));
+            Ok::<_, Infallible>(answer.map(|body| carried(body).read_by(readers.begin(idle))))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -68,7 +75,7 @@ where
     let served = async {
         tokio::select! {
             served = connection.as_mut() => served,
-            () = App::drained(&mut draining) => {
+            () = goodbye.due() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -79,6 +86,32 @@ where
         () = readers.too_slow(&slow) => {
             tracing::debug!(%peer, "answers are not read: too slow");
             Ok(())
+        }
+    }
+}
+
+/// When a connection is told that its next requests are for another pod.
+struct Goodbye {
+    leaving: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
+    /// A request has come.
+    first: Arc<Notify>,
+}
+
+impl Goodbye {
+    fn of(app: &App) -> Self {
+        Self { leaving: app.leaving(), draining: app.draining(), first: Arc::default() }
+    }
+
+    /// As soon as the process leaves. Who came only then knows of no other pod yet: he is told after
+    /// his first request, else he would come again and again.
+    async fn due(mut self) {
+        if !*self.leaving.borrow() {
+            return App::begun(&mut self.leaving).await;
+        }
+        tokio::select! {
+            () = self.first.notified() => {}
+            () = App::begun(&mut self.draining) => {}
         }
     }
 }

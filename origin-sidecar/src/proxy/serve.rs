@@ -125,7 +125,7 @@ pub async fn run(
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
         tokio::select! {
             biased;
-            () = App::drained(&mut draining) => break,
+            () = App::begun(&mut draining) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(stream, peer, Some(slot)),
                 Err(error) => {
@@ -151,8 +151,16 @@ pub async fn run(
             tokio::time::sleep(IDLE_POLL).await;
         }
     };
-    if tokio::time::timeout(options.grace, finished).await.is_err() {
-        tracing::warn!(grace = ?options.grace, "requests were still in flight at the end of the grace period");
+    let mut ending = app.ending();
+    let grace = async {
+        App::begun(&mut ending).await;
+        tokio::time::sleep(options.grace).await;
+    };
+    tokio::select! {
+        () = finished => {}
+        () = grace => {
+            tracing::warn!(grace = ?options.grace, "requests or streams were still open at the end of the grace period");
+        }
     }
     Ok(())
 }
@@ -190,7 +198,7 @@ async fn secure(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>) -> 
 /// HTTP/1.1, or HTTP/2 if the client begins with it.
 async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
     let mut draining = front.worker.app.draining();
-    let drained = async move { App::drained(&mut draining).await };
+    let drained = async move { App::begun(&mut draining).await };
     match server::serve(stream, front.as_ref(), drained).await? {
         Served::Closed => Ok(()),
         Served::Http2(stream) => Ok(Box::pin(http2::serve(stream, front)).await?),

@@ -3,6 +3,7 @@
 use super::Worker;
 use super::forward::{self, Failure, Outgoing};
 use crate::body::Body;
+use crate::metrics::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http1::server::Exchange;
 
@@ -14,19 +15,19 @@ pub(super) async fn pass(
 ) -> Result<Response<Body>, Failure> {
     outgoing.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     outgoing.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let client = exchange.upgrade();
     let response = forward::send(worker, &mut outgoing).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let server = body.into_upgraded();
-    tokio::spawn(async move {
-        // The client left before it was told.
-        let (Ok(mut client), Some((mut server, _place))) = (client.await, server) else { return };
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
-            tracing::debug!(%error, "upgraded connection ended");
-        }
-    });
+    if let Some((mut server, place)) = body.into_upgraded() {
+        let open = worker.app.metrics.stream(Stream::Upgrade);
+        exchange.upgrade(|mut client| async move {
+            let _until_its_end = (place, open);
+            if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
+                tracing::debug!(%error, "upgraded connection ended");
+            }
+        });
+    }
     Ok(Response::from_parts(parts, Body::Empty))
 }

@@ -4,10 +4,11 @@ use super::tree::Table;
 use crate::document::{Document, KeySource, Match, Route};
 use crate::route::Template;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 pub(super) fn references(document: &Document, root: &Table<'_>) {
     let tables = root.tables("route");
-    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut names, mut seen) = (BTreeMap::<&str, usize>::new(), BTreeMap::new());
     for (index, (route, table)) in document.routes.iter().zip(&tables).enumerate() {
         if let Some(first) = names.insert(&route.name, index)
             && !route.name.is_empty()
@@ -18,7 +19,7 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
         queue_exists(document, route, table);
         shard_is_possible(document, route, table);
         tags_are_possible(route, table);
-        shadowed(document, index, route, table);
+        shadowed(&mut seen, route, table);
     }
 }
 
@@ -79,26 +80,46 @@ fn tags_are_possible(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// Two routes that match exactly the same requests: the later one is never used.
-fn shadowed(document: &Document, index: usize, route: &Route, table: &Table<'_>) {
-    let same = |other: &&Route| is_same(&other.matches, &route.matches);
-    if let Some(other) = document.routes.iter().take(index).find(same) {
-        let reason = format!("`{}` matches the same requests and comes first", other.name);
-        table.warn("route-shadowed", reason, "Remove one, or make its match differ.");
+/// What a route matches, in a form in which it is equal for those that match the same requests.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Matched<'d> {
+    shape: String,
+    strict_slash: bool,
+    methods: Vec<&'d String>,
+    hosts: Vec<&'d String>,
+    headers: &'d BTreeMap<String, String>,
+    query: &'d BTreeMap<String, String>,
+}
+
+impl<'d> Matched<'d> {
+    /// None for a template that is none, which is a fault of its own.
+    fn of(own: &'d Match) -> Option<Self> {
+        let sorted = |names: &'d [String]| {
+            let mut names: Vec<_> = names.iter().collect();
+            names.sort();
+            names
+        };
+        Some(Self {
+            shape: Template::parse(&own.path).ok()?.shape(),
+            strict_slash: own.strict_slash,
+            methods: sorted(&own.methods),
+            hosts: sorted(&own.hosts),
+            headers: &own.headers,
+            query: &own.query,
+        })
     }
 }
 
-fn is_same(left: &Match, right: &Match) -> bool {
-    let shape = |path: &str| Template::parse(path).map(|template| template.shape()).ok();
-    let sorted = |names: &[String]| {
-        let mut names = names.to_vec();
-        names.sort();
-        names
-    };
-    shape(&left.path) == shape(&right.path)
-        && left.strict_slash == right.strict_slash
-        && sorted(&left.methods) == sorted(&right.methods)
-        && sorted(&left.hosts) == sorted(&right.hosts)
-        && left.headers == right.headers
-        && left.query == right.query
+/// Two routes that match exactly the same requests: the later one is never used.
+fn shadowed<'d>(seen: &mut BTreeMap<Matched<'d>, &'d str>, route: &'d Route, table: &Table<'_>) {
+    let Some(matched) = Matched::of(&route.matches) else { return };
+    match seen.entry(matched) {
+        Entry::Vacant(entry) => {
+            entry.insert(&route.name);
+        }
+        Entry::Occupied(first) => {
+            let reason = format!("`{}` matches the same requests and comes first", first.get());
+            table.warn("route-shadowed", reason, "Remove one, or make its match differ.");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `[[route]]`: match, cache, shard and CORS of one route.
 
+use super::names;
 use super::offloads;
 use super::tree::{Table, Value};
 use crate::document::{
@@ -12,8 +13,6 @@ use std::collections::BTreeMap;
 /// What a CDN in front may be told apart from browsers: ours first, then what all are told.
 const TARGETED_DEFAULT: [&str; 2] = ["spillway-cache-control", "cdn-cache-control"];
 
-/// Names are metric labels.
-const NAME_CHARS_MAX: usize = 64;
 /// How much of a body is read to find a shard key, unless the route says otherwise.
 const BODY_LIMIT_DEFAULT: u64 = 64 * 1024;
 
@@ -22,9 +21,8 @@ pub(super) const MODES: &[(&str, Mode)] =
 
 pub(super) fn route(table: &Table<'_>) -> Route {
     let name = table.required_text("name");
-    if !is_name(&name) && !name.is_empty() {
-        let reason = format!("`{name}` can't be a metric label");
-        table.fault("bad-name", reason, "Use up to 64 lower-case letters, digits, - and _.");
+    if !name.is_empty() && (!names::is_name(&name) || name == UNMATCHED) {
+        names::own(table, &name);
     }
     let mode = table.choice("mode", MODES).unwrap_or(Mode::On);
     let ambiguous = [("refuse", AmbiguousPath::Refuse), ("bypass", AmbiguousPath::Bypass)];
@@ -87,11 +85,6 @@ fn read_cors(table: &Table<'_>) -> Cors {
     }
     table.finish();
     cors
-}
-
-fn is_name(name: &str) -> bool {
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-    !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(legal) && name != UNMATCHED
 }
 
 fn matches(route: &Table<'_>) -> Match {

@@ -1,5 +1,6 @@
 //! `[shard_map.NAME]`.
 
+use super::names;
 use super::tree::{Table, Value};
 use crate::document::{Range, Shard, ShardMap};
 use crate::shard::{Key, KeyType};
@@ -32,7 +33,9 @@ pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
         );
     }
     let shards = table.table("shards");
-    if shards.is_none() {
+    if let Some(shards) = &shards {
+        names::of_entries(shards, "a shard");
+    } else {
         table.missing("shards", "{ a = { upstream = \"app-a\" }, … }");
     }
     let shards = shards.map_or_else(Default::default, |shards| {

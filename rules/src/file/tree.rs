@@ -13,7 +13,7 @@ pub(super) struct Table<'a> {
     table: &'a DeTable<'a>,
     at: usize,
     path: String,
-    faults: &'a Faults<'a>,
+    faults: &'a Faults,
     asked: RefCell<BTreeSet<&'static str>>,
 }
 
@@ -21,11 +21,11 @@ pub(super) struct Table<'a> {
 pub(super) struct Value<'a> {
     value: &'a Spanned<DeValue<'a>>,
     pub(super) path: String,
-    faults: &'a Faults<'a>,
+    faults: &'a Faults,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn root(table: &'a DeTable<'a>, faults: &'a Faults<'a>) -> Self {
+    pub(super) fn root(table: &'a DeTable<'a>, faults: &'a Faults) -> Self {
         Self { table, at: 0, path: String::new(), faults, asked: RefCell::default() }
     }
 

@@ -201,6 +201,12 @@ impl Spillway {
         assert!(sent.is_ok_and(|status| status.success()), "SIGTERM was not sent");
     }
 
+    /// As its own preStop hook does: `spillway drain`, to its end.
+    pub fn drain(&self) -> impl Future<Output = Ended> + Send + 'static {
+        let admin = self.admin.clone();
+        async move { run(&["drain", "--admin", &admin]).await }
+    }
+
     /// Waits for its end.
     pub async fn ended(mut self) -> Option<i32> {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;

@@ -137,7 +137,7 @@ impl Process {
         let ms = super::mailbox::millis(grace);
         self.link.world.note(self.link.process, What::Draining { grace: ms });
         self.link.world.state().processes[self.link.process].is_draining = true;
-        self.worker.app.drain();
+        self.worker.app.end();
         let consuming = self.consuming().take();
         if let Some(mut consuming) = consuming {
             tokio::select! {

@@ -1,0 +1,122 @@
+//! How many connections the admin port has, and which of them count more than others.
+//!
+//! Anybody in the cluster can open some. Probes, metrics and callers on loopback always find a place:
+//! the last ones are theirs, and when all are taken the one goes that has been without a request for
+//! longest.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Connections of the admin port: hundreds of callers that wait, in little memory.
+pub(super) const CONNECTIONS_MAX: usize = 256;
+/// Of these for loopback, probes and metrics only.
+pub(super) const CONNECTIONS_KEPT: usize = 32;
+
+#[derive(Default)]
+pub(super) struct Connections(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    /// In the order in which they came.
+    open: BTreeMap<u64, Open>,
+}
+
+struct Open {
+    is_busy: bool,
+    /// Dropped to have it closed.
+    _close: oneshot::Sender<()>,
+}
+
+/// One connection's place.
+pub(super) struct Seat {
+    connections: Arc<Connections>,
+    number: u64,
+}
+
+/// A request that is being answered.
+pub(super) struct Busy<'s>(&'s Seat);
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, and what resolves when it is needed for another; none when all are busy.
+    pub fn sit(self: &Arc<Self>) -> Option<(Seat, oneshot::Receiver<()>)> {
+        let (close, closed) = oneshot::channel();
+        let mut table = self.lock();
+        if table.open.len() >= CONNECTIONS_MAX {
+            let idle = table.open.iter().find(|(_, open)| !open.is_busy).map(|(number, _)| *number);
+            table.open.remove(&idle?);
+        }
+        let number = table.next;
+        table.next += 1;
+        table.open.insert(number, Open { is_busy: false, _close: close });
+        Some((Seat { connections: Arc::clone(self), number }, closed))
+    }
+}
+
+impl Seat {
+    /// A request came, or was answered.
+    fn is_busy(&self, is_busy: bool) {
+        if let Some(open) = self.connections.lock().open.get_mut(&self.number) {
+            open.is_busy = is_busy;
+        }
+    }
+
+    pub fn busy(&self) -> Busy<'_> {
+        self.is_busy(true);
+        Busy(self)
+    }
+
+    /// Whether only those are answered for whom the last places are kept.
+    pub fn is_among_the_last(&self) -> bool {
+        self.connections.lock().open.len() > CONNECTIONS_MAX - CONNECTIONS_KEPT
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.is_busy(false);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.lock().open.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_whoever_has_said_nothing_for_longest() {
+        let connections = Arc::new(Connections::default());
+        let mut all: Vec<_> =
+            (0..CONNECTIONS_MAX).map(|_| connections.sit().expect("there is room")).collect();
+        let first = all.remove(0);
+        let busy = first.0.busy();
+        assert!(first.0.is_among_the_last());
+        let newcomer = connections.sit().expect("the second one's place");
+        let mut first_closed = first.1;
+        assert!(
+            first_closed.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Empty)
+        );
+        assert!(all[0].1.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Closed));
+        // What is closed late takes nobody's place with it.
+        drop(all.remove(0));
+        assert_eq!(connections.lock().open.len(), CONNECTIONS_MAX);
+        drop((busy, newcomer));
+        let seats: Vec<_> = all.iter().map(|(seat, _)| seat.busy()).collect();
+        let _last = first.0.busy();
+        let taken = connections.sit().expect("the newcomer has gone");
+        let _busy = taken.0.busy();
+        assert!(connections.sit().is_none(), "all are busy");
+        drop(seats);
+        assert!(connections.sit().is_some());
+    }
+}
