@@ -31,6 +31,15 @@ impl Connection {
         Self(Box::new(Conn::patient(stream.into())))
     }
 
+    /// It was idle for so long before the request that it carries now.
+    pub(crate) fn was_idle_for(&mut self, time: Duration) {
+        self.0.idle_for = time;
+    }
+
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.0.idle_for
+    }
+
     /// Whether nothing came while nobody asked: neither bytes nor the end. Costs no system call
     /// unless there is something to read.
     pub(crate) fn is_idle(&mut self) -> bool {
@@ -71,7 +80,7 @@ impl<B> Answer<B> {
     ///
     /// # Errors
     /// When one of them is no field of HTTP.
-    pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered> {
+    pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered<B>> {
         let headers = self.fields.headers().map_err(refused)?;
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
@@ -82,10 +91,21 @@ impl<B> Answer<B> {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct Unanswered<B> {
     pub error: Error,
     /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
     pub is_silent: bool,
+    /// The request itself, if not a byte of it was sent: see [`send_unsent`].
+    pub unsent: Option<Unsent<B>>,
+}
+
+/// A request that met a connection which had ended before anything of it was written.
+pub struct Unsent<B>(Box<Call<B>>);
+
+impl<B> std::fmt::Debug for Unsent<B> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Unsent")
+    }
 }
 
 /// Sends a request and reads the head of its answer. The connection goes back to its pool when the
@@ -98,12 +118,30 @@ pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     outgoing: Outgoing<'_, B>,
     exchange: Option<&'a Exchange>,
     home: &'a Arc<Pool>,
-) -> impl Future<Output = Result<Answer<B>, Unanswered>> + use<'a, B> {
+) -> impl Future<Output = Result<Answer<B>, Unanswered<B>>> + use<'a, B> {
     // What would end the line early would be a request of its own.
     let target = outgoing.target;
     let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
     let call = is_target.then(|| Call::begin(connection, outgoing));
-    async move { heard(call.ok_or(refused(Refusal::Target))?, exchange, home).await }
+    async move {
+        let Some(call) = call else { return Err(refused(Refusal::Target)) };
+        heard(call, exchange, home).await
+    }
+}
+
+/// The same over another connection, for a request of which nothing was sent.
+///
+/// # Errors
+/// As for [`send`].
+pub async fn send_unsent<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+    Unsent(mut call): Unsent<B>,
+    connection: Connection,
+    exchange: Option<&Exchange>,
+    home: &Arc<Pool>,
+) -> Result<Answer<B>, Unanswered<B>> {
+    call.conn = connection.0;
+    call.broken = None;
+    heard(call, exchange, home).await
 }
 
 /// The answer, after those that are interim.
@@ -111,16 +149,20 @@ async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     mut call: Box<Call<B>>,
     exchange: Option<&Exchange>,
     home: &Arc<Pool>,
-) -> Result<Answer<B>, Unanswered> {
+) -> Result<Answer<B>, Unanswered<B>> {
     for _ in 0..INTERIM_MAX {
-        let head = poll_fn(|context| call.poll_head(context)).await;
-        let head = head.map_err(|error| call.unanswered(error))?;
+        let head = match poll_fn(|context| call.poll_head(context)).await {
+            Ok(head) => head,
+            Err(error) => return Err(call.unanswered(error)),
+        };
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             // A `100 Continue` was for us; the client has its own.
             if let Some(exchange) = exchange.filter(|_| head.status != StatusCode::CONTINUE) {
                 let headers = head.fields.headers().map_err(refused)?;
                 let told = timeout(call.timeout, exchange.interim(head.status, &headers)).await;
-                told.map_err(|_| call.unanswered(Error::TooSlow))?;
+                if told.is_err() {
+                    return Err(call.unanswered(Error::TooSlow));
+                }
             }
             continue;
         }
@@ -129,8 +171,8 @@ async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     Err(refused(Refusal::StartLine))
 }
 
-fn refused(refusal: Refusal) -> Unanswered {
-    Unanswered { error: refusal.into(), is_silent: false }
+fn refused<B>(refusal: Refusal) -> Unanswered<B> {
+    Unanswered { error: refusal.into(), is_silent: false, unsent: None }
 }
 
 /// A request on its way. In a box: it is large, and goes from hand to hand.
@@ -182,7 +224,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         })
     }
 
-    fn unanswered(&mut self, error: Error) -> Unanswered {
+    fn unanswered(mut self: Box<Self>, error: Error) -> Unanswered<B> {
         // What broke the request off explains why there is no answer.
         let error = match self.broken.take() {
             Some(broken) if matches!(error, Error::Closed | Error::Io(_)) => broken,
@@ -190,12 +232,17 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         };
         // Who is slow may still be at work on it.
         let is_silent = !self.has_heard && !matches!(error, Error::TooSlow);
-        Unanswered { error, is_silent }
+        let is_lost = matches!(error, Error::Closed | Error::Io(_));
+        let is_unsent = self.writer.as_ref().is_some_and(|writer| writer.written == 0);
+        let unsent = (is_silent && is_lost && is_unsent).then_some(Unsent(self));
+        Unanswered { error, is_silent, unsent }
     }
 
     /// Writes on, if there is something to write.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let Some(writer) = self.writer.as_mut().filter(|_| self.broken.is_none()) else {
+            return Ok(());
+        };
         let polled = writer.poll(context, &mut &mut self.conn.stream);
         // What goes out at once needs no look at the clock.
         if (self.written > 0 || polled.is_pending()) && writer.written > self.written {
@@ -207,8 +254,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             Poll::Ready(Ok(())) => {
                 self.conn.room = self.writer.take().map_or_else(Vec::new, Writer::into_room);
             }
-            Poll::Ready(Err(error @ Error::Io(_))) => {
-                self.writer = None;
+            Poll::Ready(Err(error @ (Error::Io(_) | Error::Closed))) => {
+                // Of which nothing was written can be written elsewhere.
+                self.writer = self.writer.take_if(|writer| writer.written == 0);
                 self.broken = Some(error);
             }
             // The client's body failed: the upstream must not take what came of it for the whole.

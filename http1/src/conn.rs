@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use std::{fmt, io};
 use tokio::time::Instant;
 
@@ -115,6 +116,8 @@ pub(crate) struct Conn {
     pub heir: Option<tokio::sync::oneshot::Sender<Upgraded>>,
     /// Memory for the next message that is written, where the peer is an upstream.
     pub room: Vec<u8>,
+    /// How long it was idle before its present request, where the peer is an upstream.
+    pub idle_for: Duration,
     is_patient: bool,
     read_bytes: usize,
 }
@@ -135,6 +138,7 @@ impl Conn {
             alarm: Alarm::default(),
             heir: None,
             room: Vec::new(),
+            idle_for: Duration::ZERO,
             is_patient: false,
             read_bytes: READ_BYTES_MIN,
         }

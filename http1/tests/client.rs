@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use http1::client::{Connection, Incoming, Outgoing, Unanswered, send};
-use http1::pool::Pool;
+use http1::pool::{For, Pool};
 use http1::stream::Stream;
 use http1::{Error, Refusal};
 use std::io;
@@ -52,9 +52,12 @@ impl Upstream {
         &mut self,
         method: Method,
         answer: &[u8],
-    ) -> Result<Response<Incoming<Body>>, Unanswered> {
-        let connection =
-            self.free.take().or_else(|| self.pool.take(Instant::now())).expect("a free connection");
+    ) -> Result<Response<Incoming<Body>>, Unanswered<Body>> {
+        let connection = self
+            .free
+            .take()
+            .or_else(|| self.pool.take(Instant::now(), For::Repeatable))
+            .expect("a free connection");
         self.server.write_all(answer).await.expect("room");
         let headers = HeaderMap::new();
         let request = outgoing(&method, "/", &headers, body(""));
@@ -85,7 +88,7 @@ async fn a_connection_comes_back_when_its_answer_was_read() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
     let response = upstream.ask(Method::HEAD, head).await.expect("an answer");
     assert_eq!(text(response).await, "");
-    assert!(upstream.pool.take(Instant::now()).is_some());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_some());
 }
 
 #[tokio::test]
@@ -99,17 +102,17 @@ async fn a_connection_does_not_come_back_when_it_may_hold_something_else() {
         let mut upstream = Upstream::new();
         let response = upstream.ask(Method::GET, answer.as_bytes()).await.expect("an answer");
         assert_eq!(text(response).await, "ok", "{answer}");
-        assert!(upstream.pool.take(Instant::now()).is_none(), "{answer}");
+        assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none(), "{answer}");
     }
     // Nor when nobody read it to its end, or something came while it was idle.
     let mut upstream = Upstream::new();
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     drop(upstream.ask(Method::GET, answer).await.expect("an answer"));
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
     let mut upstream = Upstream::new();
     text(upstream.ask(Method::GET, answer).await.expect("an answer")).await;
     upstream.server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.expect("room");
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
 }
 
 #[tokio::test]
@@ -123,10 +126,10 @@ async fn a_connection_is_free_at_once_where_the_body_came_with_the_head() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no";
     let mut body = upstream.ask(Method::GET, half).await.expect("an answer").into_body();
     assert_eq!(body.whole(), None);
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
     upstream.server.write_all(b"k").await.expect("room");
     assert_eq!(body.collect().await.expect("a whole body").to_bytes(), "ok");
-    assert!(upstream.pool.take(Instant::now()).is_some());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_some());
 }
 
 #[tokio::test]
@@ -173,7 +176,7 @@ async fn a_coding_that_is_none_ends_with_the_connection() {
     let response = upstream.ask(Method::GET, answer).await.expect("an answer");
     upstream.server.shutdown().await.expect("open");
     assert_eq!(text(response).await, "ok");
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
 }
 
 #[tokio::test]
@@ -202,7 +205,7 @@ async fn a_body_is_sent_with_its_length() {
     let request = outgoing(&method, "/a?b", &headers, body("abc"));
     upstream.server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
     send(connection, request, None, &upstream.pool).await.expect("an answer");
-    drop(upstream.pool.take(Instant::now()));
+    drop(upstream.pool.take(Instant::now(), For::Repeatable));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
     assert_eq!(heard, "POST /a?b HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc");
@@ -229,7 +232,7 @@ async fn added_lines_follow_the_fields() {
     let request = Outgoing { added: "b: 2\r\n", ..outgoing(&Method::GET, "/", &headers, body("")) };
     upstream.server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
     send(connection, request, None, &upstream.pool).await.expect("an answer");
-    drop(upstream.pool.take(Instant::now()));
+    drop(upstream.pool.take(Instant::now(), For::Repeatable));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
     assert_eq!(heard, "GET / HTTP/1.1\r\na: 1\r\nb: 2\r\n\r\n");
