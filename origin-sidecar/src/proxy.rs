@@ -4,6 +4,7 @@ mod cache_fields;
 pub mod cached;
 pub mod clean;
 pub mod destination;
+mod dial;
 mod fetched;
 pub mod forward;
 pub mod handle;

@@ -274,6 +274,7 @@ mod tests {
             upstreams: Default::default(),
             queues: Default::default(),
             results: None,
+            connect_timeout: Duration::ZERO,
         };
         let parts = Parts {
             rules: Arc::new(Rules::from_toml(RULES).expect("good rules")),

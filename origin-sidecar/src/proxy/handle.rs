@@ -251,6 +251,7 @@ fn joined(
         exchange: None,
         may_pass: false,
         lane: Some(Arc::clone(lane)),
+        slow: None,
     })
 }
 
@@ -341,6 +342,7 @@ async fn past_the_cache(
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
+        slow: None,
     };
     let sent = forward::send(worker, &mut outgoing).await;
     // The connection's next request is read into the same memory.

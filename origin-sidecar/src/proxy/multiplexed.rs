@@ -1,6 +1,6 @@
 //! Sending a request over HTTP/2, on the connection that all requests of a thread share.
 
-use super::forward::{Failure, Outgoing, in_time, late, of_body, request, unreachable};
+use super::forward::{Failure, Outgoing, in_time, late, noticed, of_body, request, unreachable};
 use super::health::Health;
 use super::upstreams::{Network, Shared};
 use crate::body::Body;
@@ -24,6 +24,7 @@ pub(super) async fn send(
     way: (&Shared, &Health),
     outgoing: &mut Outgoing,
 ) -> Result<Response<Body>, Failure> {
+    let began = Instant::now();
     let mut request = request(outgoing)?;
     let upstream = &outgoing.upstream;
     let sender = async {
@@ -34,7 +35,7 @@ pub(super) async fn send(
         }
         Ok(sender)
     };
-    let sender = in_time(outgoing, sender).await?;
+    let sender = in_time(outgoing, began, noticed(outgoing, sender)).await?;
     let mut sender = sender.map_err(|error: io::Error| unreachable(upstream, &error))?;
     as_http2(&mut request);
     let (request, note) = noted(request);

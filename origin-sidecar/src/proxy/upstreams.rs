@@ -1,7 +1,8 @@
 //! The way to the upstreams: one thread's own connections to each of them.
 
+use super::dial::{KEEPALIVE, dial, host};
 use super::forward::Failure;
-use super::health::Health;
+use super::health::{Health, PAUSE};
 use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
 use crate::queue::Boxed;
@@ -12,32 +13,26 @@ use http1::stream::Stream;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rules::Problem;
-use socket2::{SockRef, TcpKeepalive};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// Connecting within a pod or a cluster takes a millisecond; longer means nobody is there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A handshake adds two ways and some arithmetic.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Shorter than the keep-alive of common app servers, so that a request seldom meets a closing
-/// connection. Node.js says that it keeps them for 5 s, and is believed; gunicorn does not say its 2 s,
-/// which sending again covers.
+/// connection. Node.js says that it keeps them for 5 s, and is believed; gunicorn does not say its 2 s:
+/// sending again covers those requests that may be repeated, and the others take no connection that may
+/// be about to close ([`http1::pool::For`]).
 const IDLE_MAX: Duration = Duration::from_secs(15);
 /// Idle connections to one upstream, per thread: as many as Envoy has of all by default. Fewer than are
 /// busy at once, and each burst opens and closes the rest of them.
 const IDLE_CONNECTIONS_MAX: usize = 1024;
 /// How often idle connections are looked through for old ones.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// An upstream whose machine is gone sends nothing, not even the end: after a minute it is asked.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-
 /// Where requests go.
 pub enum Upstreams {
     Network(Network),
@@ -52,7 +47,7 @@ pub type Local =
 /// One thread's connections.
 pub struct Network {
     ways: BTreeMap<Arc<str>, Way>,
-    started: Instant,
+    connect_timeout: Duration,
 }
 
 /// Connections to one upstream.
@@ -74,7 +69,7 @@ impl Network {
             Protocol::Http2 => Way::Http2 { shared: Shared::default(), health: Health::default() },
         };
         let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
-        Self { ways, started: Instant::now() }
+        Self { ways, connect_timeout: bindings.connect_timeout }
     }
 
     /// # Errors
@@ -104,13 +99,20 @@ impl Network {
 pub type Shared = Mutex<Option<http2::SendRequest<Body>>>;
 
 impl Network {
-    /// A new connection for one request at a time.
+    /// A new connection for one request at a time. One that is refused is tried once more after a
+    /// moment: an application that restarts is back by then.
     ///
     /// # Errors
     /// When nobody listens there, or does not answer in time, or is not who it should be; and for
     /// a moment after several such failures.
     pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
-        self.tried(health, connect(upstream)).await
+        match self.tried(health, |good| connect(upstream, good)).await {
+            Err(error) if is_of_a_restart(&error) => {
+                tokio::time::sleep(PAUSE).await;
+                self.tried(health, |good| connect(upstream, good)).await
+            }
+            tried => tried,
+        }
     }
 
     /// The connection that all requests share.
@@ -127,35 +129,47 @@ impl Network {
             return Ok(sender.clone());
         }
         // Those who wait for the lock try in turn; after several failures not for long.
-        let sender = self.tried(health, share(upstream)).await?;
+        let sender = self.tried(health, |good| share(upstream, good)).await?;
         *current = Some(sender.clone());
         Ok(sender)
     }
 
-    async fn tried<T>(
+    async fn tried<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
         &self,
         health: &Health,
-        connecting: impl Future<Output = io::Result<T>>,
+        connect: impl FnOnce(Option<IpAddr>) -> F,
     ) -> io::Result<T> {
-        let now = || u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if !health.may_connect(now()) {
-            return Err(io::Error::other("left alone for a moment, as nobody could connect"));
+        let leave = health.leave().await?;
+        let connected = tokio::time::timeout(self.connect_timeout, connect(health.good())).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((connection, address)) => {
+                leave.connected(address);
+                Ok(connection)
+            }
+            Err(error) => {
+                leave.failed();
+                Err(error)
+            }
         }
-        let connected = connecting.await;
-        match &connected {
-            Ok(_) => health.connected(),
-            Err(_) => health.failed(now()),
-        }
-        connected
     }
 }
 
-async fn share(upstream: &Upstream) -> io::Result<http2::SendRequest<Body>> {
-    let stream = TokioIo::new(dial(upstream).await?);
+/// Nobody listens, or who did has just gone.
+fn is_of_a_restart(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
+}
+
+async fn share(
+    upstream: &Upstream,
+    good: Option<IpAddr>,
+) -> io::Result<(http2::SendRequest<Body>, Option<IpAddr>)> {
+    let stream = dial(upstream, good).await?;
+    let address = address(&stream);
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
-        .handshake(stream)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
     tokio::spawn(async move {
@@ -163,30 +177,23 @@ async fn share(upstream: &Upstream) -> io::Result<http2::SendRequest<Body>> {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok((sender, address))
 }
 
-async fn connect(upstream: &Upstream) -> io::Result<Connection> {
-    let stream = dial(upstream).await?;
-    let Protocol::Tls(config) = &upstream.protocol else { return Ok(Connection::new(stream)) };
+async fn connect(
+    upstream: &Upstream,
+    good: Option<IpAddr>,
+) -> io::Result<(Connection, Option<IpAddr>)> {
+    let stream = dial(upstream, good).await?;
+    let address = address(&stream);
+    let Protocol::Tls(config) = &upstream.protocol else {
+        return Ok((Connection::new(stream), address));
+    };
     let name = ServerName::try_from(host(upstream).to_owned()).map_err(io::Error::other)?;
-    let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
-    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok(Connection::new(Stream::other(stream)))
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+    Ok((Connection::new(Stream::other(stream)), address))
 }
 
-async fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
-    let port = upstream.authority.port_u16().unwrap_or(upstream.protocol.port());
-    let connecting = TcpStream::connect((host(upstream), port));
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    Ok(stream)
-}
-
-/// An IPv6 address is written in brackets in a URL, and without them everywhere else.
-fn host(upstream: &Upstream) -> &str {
-    upstream.authority.host().trim_start_matches('[').trim_end_matches(']')
+fn address(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|address| address.ip())
 }
