@@ -1,5 +1,9 @@
 //! The client's end of a connection: one request, its interim answers, its answer.
 
+mod unanswered;
+
+pub use unanswered::{Unanswered, Unsent};
+
 use crate::conn::{Conn, Error};
 use crate::framing::{Framing, Stated};
 use crate::head::{self, ResponseHead};
@@ -19,6 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+use unanswered::refused;
 
 /// Interim answers before the answer; more is a fault of the upstream.
 const INTERIM_MAX: usize = 32;
@@ -89,25 +94,6 @@ impl<B> Answer<B> {
     }
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub struct Unanswered<B> {
-    pub error: Error,
-    /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
-    pub is_silent: bool,
-    /// The request itself, if not a byte of it was sent: see [`send_unsent`].
-    pub unsent: Option<Unsent<B>>,
-}
-
-/// A request that met a connection which had ended before anything of it was written.
-pub struct Unsent<B>(Box<Call<B>>);
-
-impl<B> std::fmt::Debug for Unsent<B> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Unsent")
-    }
-}
-
 /// Sends a request and reads the head of its answer. The connection goes back to its pool when the
 /// answer was read to its end. Interim answers go to `exchange`.
 ///
@@ -169,10 +155,6 @@ async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
         return call.answered(head, home).map_err(refused);
     }
     Err(refused(Refusal::StartLine))
-}
-
-fn refused<B>(refusal: Refusal) -> Unanswered<B> {
-    Unanswered { error: refusal.into(), is_silent: false, unsent: None }
 }
 
 /// A request on its way. In a box: it is large, and goes from hand to hand.
