@@ -152,8 +152,9 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
             one_at_a_time(worker, outgoing, &Http1 { network, pool, health }).await
         }
         // In a box, as all that is seldom: what every request holds is as large as the largest way.
-        Way::Http2 { shared, health } => {
-            Box::pin(multiplexed::send(network, (shared, health), outgoing)).await
+        Way::Http2 { links, health } => {
+            let way = multiplexed::Way { network, links, health };
+            Box::pin(multiplexed::send(worker, &way, outgoing)).await
         }
     }
 }

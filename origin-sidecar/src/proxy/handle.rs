@@ -6,14 +6,14 @@ use super::destination::direct;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
 use super::step::{Step, Total};
-use super::{Worker, cached, hop, in_body, invalidate, signed, upgrade};
+use super::{Worker, cached, grpc, hop, in_body, invalidate, signed, upgrade};
 use crate::body::Body;
 use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
 use crate::offload::accept;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
@@ -46,6 +46,8 @@ pub async fn handle(
     let mut lane = in_force.lane(None);
     let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
+    let is_grpc = head.method == Method::POST
+        && lines::first(&head.headers, &header::CONTENT_TYPE).is_some_and(grpc::is_grpc_type);
     let sender = Sender { peer, exchange, span: &span };
     let answer = match admit(worker, (head, body), sender, &in_force, &mut lane) {
         Ok(Step::Answered(response)) => Ok(response),
@@ -55,7 +57,8 @@ pub async fn handle(
     let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
-        reply::problem(&in_force.rules.document.jobs.base, problem, &detail)
+        let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
+        if is_grpc { grpc::refusal(problem, refusal.into_parts().0.headers) } else { refusal }
     });
     if let Some(origin) = &origin {
         share(&in_force, lane, origin, response.headers_mut());
@@ -64,7 +67,8 @@ pub async fn handle(
         // The next request of this client is for another pod.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let status = response.status().as_u16();
+    let status =
+        refusal.as_ref().map_or(response.status().as_u16(), |(problem, _)| problem.status());
     lane.meters.answered(status, span.took());
     let (route, refusal) = (&*lane.name, refusal.as_ref());
     telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });

@@ -1,8 +1,9 @@
 //! The way to the upstreams: one thread's own connections to each of them.
 
-use super::dial::{KEEPALIVE, dial, host};
+use super::dial::{dial, host};
 use super::forward::Failure;
 use super::health::{Health, PAUSE};
+use super::links::Links;
 use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
 use crate::queue::Boxed;
@@ -10,8 +11,6 @@ use http::{Request, Response};
 use http1::client::Connection;
 use http1::pool::Pool;
 use http1::stream::Stream;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rules::Problem;
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -54,8 +52,8 @@ pub struct Network {
 pub enum Way {
     /// One request each at a time.
     Http1 { pool: Arc<Pool>, health: Health },
-    /// One connection for all of this thread's requests.
-    Http2 { shared: Shared, health: Health },
+    /// As many at once as the upstream takes.
+    Http2 { links: Links, health: Health },
 }
 
 impl Network {
@@ -66,7 +64,7 @@ impl Network {
                 let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
                 Way::Http1 { pool, health: Health::default() }
             }
-            Protocol::Http2 => Way::Http2 { shared: Shared::default(), health: Health::default() },
+            Protocol::Http2 => Way::Http2 { links: Links::default(), health: Health::default() },
         };
         let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
         Self { ways, connect_timeout: bindings.connect_timeout }
@@ -87,60 +85,51 @@ impl Network {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             for way in self.ways.values() {
-                if let Way::Http1 { pool, .. } = way {
-                    pool.sweep();
+                match way {
+                    Way::Http1 { pool, .. } => pool.sweep(),
+                    Way::Http2 { links, .. } => links.sweep(),
                 }
             }
         }
     }
 }
 
-/// A connection of HTTP/2, made when it is first needed and again when it has ended.
-pub type Shared = Mutex<Option<http2::SendRequest<Body>>>;
-
 impl Network {
-    /// A new connection for one request at a time. One that is refused is tried once more after a
-    /// moment: an application that restarts is back by then.
+    /// A new connection for one request at a time.
     ///
     /// # Errors
     /// When nobody listens there, or does not answer in time, or is not who it should be; and for
     /// a moment after several such failures.
     pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
-        match self.tried(health, |good| connect(upstream, good)).await {
+        self.connected(health, |good| connect(upstream, good)).await
+    }
+
+    /// A connection, made by what is given with the address that was good last. One that is refused is
+    /// tried once more after a moment: an application that restarts is back by then.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    pub(super) async fn connected<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
+        &self,
+        health: &Health,
+        connect: impl Fn(Option<IpAddr>) -> F,
+    ) -> io::Result<T> {
+        match self.tried(health, connect(health.good())).await {
             Err(error) if is_of_a_restart(&error) => {
                 tokio::time::sleep(PAUSE).await;
-                self.tried(health, |good| connect(upstream, good)).await
+                self.tried(health, connect(health.good())).await
             }
             tried => tried,
         }
     }
 
-    /// The connection that all requests share.
-    ///
-    /// # Errors
-    /// As for a new one.
-    pub async fn sender(
-        &self,
-        upstream: &Upstream,
-        (shared, health): (&Shared, &Health),
-    ) -> io::Result<http2::SendRequest<Body>> {
-        let mut current = shared.lock().await;
-        if let Some(sender) = current.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
-        }
-        // Those who wait for the lock try in turn; after several failures not for long.
-        let sender = self.tried(health, |good| share(upstream, good)).await?;
-        *current = Some(sender.clone());
-        Ok(sender)
-    }
-
-    async fn tried<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
+    async fn tried<T>(
         &self,
         health: &Health,
-        connect: impl FnOnce(Option<IpAddr>) -> F,
+        connecting: impl Future<Output = io::Result<(T, Option<IpAddr>)>>,
     ) -> io::Result<T> {
         let leave = health.leave().await?;
-        let connected = tokio::time::timeout(self.connect_timeout, connect(health.good())).await;
+        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((connection, address)) => {
                 leave.connected(address);
@@ -160,26 +149,6 @@ fn is_of_a_restart(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
 }
 
-async fn share(
-    upstream: &Upstream,
-    good: Option<IpAddr>,
-) -> io::Result<(http2::SendRequest<Body>, Option<IpAddr>)> {
-    let stream = dial(upstream, good).await?;
-    let address = address(&stream);
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEPALIVE)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok((sender, address))
-}
-
 async fn connect(
     upstream: &Upstream,
     good: Option<IpAddr>,
@@ -194,6 +163,7 @@ async fn connect(
     Ok((Connection::new(Stream::other(stream)), address))
 }
 
-fn address(stream: &TcpStream) -> Option<IpAddr> {
+/// Whom it leads to.
+pub(super) fn address(stream: &TcpStream) -> Option<IpAddr> {
     stream.peer_addr().ok().map(|address| address.ip())
 }
