@@ -69,7 +69,7 @@ impl Drop for Place {
 }
 
 impl Links {
-    /// A place for a call, on another connection than the one that refused it.
+    /// A place for a call, on another connection than those that refused it.
     ///
     /// # Errors
     /// When there is no room and no further connection can be made.
@@ -77,7 +77,7 @@ impl Links {
         &self,
         network: &Network,
         (upstream, health): (&Upstream, &Health),
-        refused: Option<&Arc<Link>>,
+        refused: &[Arc<Link>],
     ) -> io::Result<Place> {
         loop {
             let failed = self.failed.load(Ordering::Relaxed);
@@ -108,19 +108,14 @@ impl Links {
     }
 
     /// A place on a connection that stands and has room.
-    fn take(&self, refused: Option<&Arc<Link>>) -> Option<Place> {
+    fn take(&self, refused: &[Arc<Link>]) -> Option<Place> {
         let mut open = self.lock();
         open.retain(|link| !link.sender.is_closed());
-        let is_refused = |link: &Arc<Link>| refused.is_some_and(|it| Arc::ptr_eq(it, link));
+        let is_refused = |link: &Arc<Link>| refused.iter().any(|it| Arc::ptr_eq(it, link));
         let link = open.iter().find(|link| link.has_room() && !is_refused(link))?;
         link.taken.fetch_add(1, Ordering::Relaxed);
         link.looks.store(0, Ordering::Relaxed);
         Some(Place(Arc::clone(link)))
-    }
-
-    /// No further call is sent over it: what it carries goes on.
-    pub fn retire(&self, link: &Arc<Link>) {
-        self.lock().retain(|own| !Arc::ptr_eq(own, link));
     }
 
     /// Closes connections that have ended or are not needed any more.

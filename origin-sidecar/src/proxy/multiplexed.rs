@@ -57,10 +57,10 @@ pub(super) async fn send(
     let is_grpc = is_grpc(request.headers());
     let (parts, body) = request.into_parts();
     let mut upload = Upload::new(body);
-    let mut refused: Option<Arc<Link>> = None;
+    let mut refused: Vec<Arc<Link>> = Vec::new();
     for _ in 0..=REFUSALS_MAX {
         let to = (&*outgoing.upstream, way.health);
-        let place = way.links.place(way.network, to, refused.as_ref());
+        let place = way.links.place(way.network, to, &refused);
         let place = in_time(outgoing, began, noticed(outgoing, place)).await?;
         let place = Arc::new(place.map_err(|error| unreachable(&outgoing.upstream, &error))?);
         let request = Request::from_parts(parts.clone(), upload.body(&place));
@@ -72,7 +72,7 @@ pub(super) async fn send(
             }
             Err(Lost::Broken(failure)) => return Err(failure),
             Err(Lost::Unprocessed(failure)) if !upload.rewind() => return Err(failure),
-            Err(Lost::Unprocessed(_)) => refused = Some(Arc::clone(place.link())),
+            Err(Lost::Unprocessed(_)) => refused.push(Arc::clone(place.link())),
         }
         worker.app.metrics.http.retries.with_label_values(&[&*outgoing.upstream.name]).inc();
     }
