@@ -5,8 +5,10 @@ use crate::incoming::{Incoming, pairs, split};
 use crate::js;
 use js_sys::{Array, Promise};
 use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
+use rules::hygiene;
 use rules::signature::{self, Keys};
-use rules::{Head, NoFields, hygiene};
+use rules::trust::{self, Trust};
+use rules::{Head, NoFields};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -17,9 +19,6 @@ use web_sys::{
 /// Until the head of the answer, for routes without `timeout`: what load balancers wait, too.
 pub(crate) const HEAD_TIMEOUT_MS: u64 = 60_000;
 
-/// Rewritten here, so that the app hears of one proxy it can trust.
-const FORWARDED: [&str; 4] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 /// What the edge says of the request itself; both are part of the key.
 const OWN: [&str; 2] = ["x-forwarded-host", "x-forwarded-proto"];
 
@@ -61,7 +60,7 @@ pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) ->
         headers.set("user-agent", USER_AGENT)?;
     }
     if let Cookies::Only(Some(cookies)) = &plan.cookies {
-        headers.set("cookie", cookies)?;
+        headers.set("cookie", &String::from_utf8_lossy(cookies))?;
     }
     if let Some(etag) = entry.and_then(|entry| entry.etag.as_deref()) {
         headers.set("if-none-match", etag)?;
@@ -135,8 +134,8 @@ fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
         // A fetch has no trailers.
         let is_dropped = (hygiene::is_hop_by_hop(name) && !is_websocket)
             || name == "trailer"
-            || FORWARDED.contains(&name)
-            || hygiene::is_spoofed(name)
+            || trust::is_of_proxies(name)
+            || trust::why_removed(name, Trust::Nobody).is_some()
             || named.iter().any(|own| own == name);
         if !is_dropped {
             headers.append(name, &value)?;
@@ -145,6 +144,7 @@ fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
     // Cloudflare writes this one itself, whatever the client sends.
     if let Some(client) = incoming.headers.get("cf-connecting-ip")? {
         headers.set("x-forwarded-for", &client)?;
+        headers.set("x-real-ip", &client)?;
     }
     headers.set("x-forwarded-host", &incoming.host)?;
     headers.set("x-forwarded-proto", &incoming.scheme)?;

@@ -6,8 +6,9 @@ use arbitrary::{Result, Unstructured};
 use rules::Fields;
 use rules::head::joined;
 use rules::hygiene::{self, AsSent, FieldsMut, Rebuilt, Sender};
+use rules::trust::{self, Trust};
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 25] = [
     "connection",
     "connection",
     "upgrade",
@@ -23,6 +24,9 @@ const NAMES: [&str; 22] = [
     "x-forwarded-proto",
     "x-forwarded-prefix",
     "x-real-ip",
+    "x-forwarded-user",
+    "client-cert",
+    "x-original-url",
     "x-shard",
     "x-job-id",
     "x_job_id",
@@ -45,6 +49,13 @@ const OPTIONS: [&str; 10] = [
 ];
 const VALUES: [&str; 7] =
     ["websocket", "WebSocket", "h2c", "websocket, h2c", "1.1.1.1", " ", "https"];
+
+const TRUSTS: [Trust; 4] = [
+    Trust::Nobody,
+    Trust::Network,
+    Trust::Named { by_forwarded: false },
+    Trust::Named { by_forwarded: true },
+];
 
 impl FieldsMut for Lines {
     fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool) {
@@ -85,16 +96,16 @@ fn hold(drawn: &mut Unstructured<'_>) -> Result<()> {
     let sender = Sender {
         address: "9.9.9.9",
         host: "h",
-        is_tls: drawn.arbitrary()?,
-        is_trusted: drawn.arbitrary()?,
+        scheme: if drawn.arbitrary()? { "https" } else { "http" },
+        trust: *drawn.choose(&TRUSTS)?,
     };
     let named = hygiene::named_by_connection(&asked);
     let mut fields = asked.clone();
-    let is_upgrade = hygiene::on_arrival(method, &mut fields);
+    let is_upgrade = hygiene::on_arrival(method, &mut fields, sender.trust, &|_| {});
     assert!(!is_upgrade || method == "GET", "{asked:?}");
     for (name, value) in &fields.0 {
         assert!(
-            !hygiene::is_spoofed(name) && !named.contains(name),
+            trust::why_removed(name, sender.trust).is_none() && !named.contains(name),
             "{name} was left of {asked:?}"
         );
         let is_offer = is_upgrade && value.eq_ignore_ascii_case(b"websocket");
@@ -118,10 +129,7 @@ fn is_ready(asked: &Lines, mut fields: Lines, sender: &Sender<'_>) {
     let before = fields.clone();
     hygiene::before_sending(&mut fields, sender);
     for (name, _) in &fields.0 {
-        assert!(
-            !hygiene::is_hop_by_hop(name) && name != "forwarded",
-            "{name} was left of {asked:?}"
-        );
+        assert!(!hygiene::is_hop_by_hop(name), "{name} was left of {asked:?}");
     }
     let as_sent = AsSent { fields: &before, sender: *sender };
     for name in NAMES {
@@ -130,20 +138,26 @@ fn is_ready(asked: &Lines, mut fields: Lines, sender: &Sender<'_>) {
     let lines = |name| fields.0.iter().filter(|(own, _)| own == name).count();
     assert_eq!(lines("x-forwarded-for"), 1, "{asked:?}");
     let chain = joined(&fields, "x-forwarded-for").unwrap_or_default();
-    if sender.is_trusted {
+    let by_forwarded = sender.trust == Trust::Named { by_forwarded: true };
+    assert!(by_forwarded || lines("forwarded") == 0, "{asked:?}");
+    if sender.trust.is_some() {
         assert!(chain.ends_with(sender.address), "{chain} of {asked:?}");
-        assert_eq!(joined(&fields, "x-forwarded-proto"), joined(&before, "x-forwarded-proto"));
+        assert!(lines("x-forwarded-proto") > 0 && lines("x-forwarded-host") > 0, "{asked:?}");
     } else {
         assert_eq!(chain, sender.address);
         assert_eq!(joined(&fields, "x-forwarded-host").as_deref(), Some(sender.host));
         assert_eq!((lines("x-forwarded-proto"), lines("x-real-ip")), (1, 0), "{asked:?}");
+    }
+    if !matches!(sender.trust, Trust::Named { .. }) {
+        assert_eq!(lines("x-forwarded-user") + lines("client-cert"), 0, "{asked:?}");
     }
     // What is none of these passes as it came, in its order.
     for name in ["cookie", "x-a"] {
         assert_eq!(joined(&fields, name), joined(&before, name));
     }
     let mut again = fields.clone();
-    hygiene::on_arrival("GET", &mut again);
+    let trust = Trust::Named { by_forwarded: true };
+    hygiene::on_arrival("GET", &mut again, trust, &|_| {});
     hygiene::remove_hop_by_hop(&mut again);
     assert_eq!(again.0, fields.0, "clean fields were changed");
 }

@@ -1,5 +1,7 @@
 //! Header fields as they are sent: encoded once for many answers, or passed on as they came.
 
+use crate::framing::Lengths;
+use crate::head::Reason;
 use crate::received::Received;
 use crate::server::is_ours;
 use crate::{encode, framing};
@@ -17,6 +19,7 @@ pub struct Block {
     /// By its `Content-Length`; None where it has none.
     pub(crate) length: Option<u64>,
     pub(crate) has_date: bool,
+    reason: Option<Reason>,
 }
 
 /// Fields that are there as bytes.
@@ -32,41 +35,65 @@ impl Block {
     pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
         let mut lines = Vec::new();
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
-            encode::field(&mut lines, name.as_ref(), value.as_bytes());
+            encode::field(&mut lines, name.as_str(), value.as_bytes());
         }
         Self {
             // In memory of its own size: it is kept for long.
             lines: Bytes::copy_from_slice(&lines),
             length: encode::stated(headers),
             has_date: headers.contains_key(header::DATE),
+            reason: None,
         }
     }
 
     /// Of an answer that is passed on, without what is dropped by its name, in whatever case that came:
-    /// the fields of a connection must be among it. Its length was checked when its head was read.
+    /// the fields of a connection must be among it. Its lengths were judged when its head was read.
     pub fn passed(
         status: StatusCode,
         fields: &Received,
+        lengths: Lengths,
         is_dropped: impl Fn(&[u8]) -> bool,
     ) -> Self {
         let (mut length, mut has_date) = (None, false);
-        let has_length = !framing::has_no_body(status) || status == StatusCode::NOT_MODIFIED;
+        let has_length = lengths != Lengths::Dropped
+            && (!framing::has_no_body(status) || status == StatusCode::NOT_MODIFIED);
         let lines = fields.lines_without(|name, value| {
             let is_length = name.eq_ignore_ascii_case(b"content-length");
-            if is_dropped(name) || (is_length && !has_length) {
+            if is_dropped(name) || (is_length && (!has_length || length.is_some())) {
                 return true;
             }
             if is_length {
                 length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
             }
             has_date |= name.eq_ignore_ascii_case(b"date");
-            false
+            // A list of equal lengths is written anew, as one.
+            is_length && length.is_none()
         });
-        Self { lines, length, has_date }
+        Self { lines, length, has_date, reason: None }
+    }
+
+    /// With other words after the status than the usual ones.
+    pub fn with_reason(self, reason: Option<Reason>) -> Self {
+        Self { reason, ..self }
+    }
+
+    pub(crate) fn reason(&self) -> Option<&[u8]> {
+        self.reason.as_ref().map(Reason::as_bytes)
     }
 
     pub fn lines(&self) -> &[u8] {
         &self.lines
+    }
+
+    /// The values of a field, in whatever way its lines are written.
+    pub fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let lines = self.lines.split(|byte| *byte == b'\n');
+        lines.filter_map(move |line| {
+            let colon = memchr::memchr(b':', line)?;
+            let (own, value) = line.split_at(colon);
+            let is_own = own.eq_ignore_ascii_case(name.as_str().as_bytes());
+            is_own.then(|| value.get(1..).unwrap_or_default().trim_ascii())
+        })
     }
 
     /// The fields one by one, as they were encoded here; their values share the block's memory.
@@ -112,6 +139,14 @@ mod tests {
         assert_eq!(block.headers(), headers);
         assert_eq!((block.length, block.has_date), (Some(12), false));
         assert_eq!(Block::new(StatusCode::OK, &HeaderMap::new()).headers(), HeaderMap::new());
+    }
+
+    #[test]
+    fn values_are_found_in_whatever_case_and_spacing_their_lines_came() {
+        let lines = Bytes::from_static(b"LOCATION:/a\r\nLoc: x\r\nlocation:  /b \r\n");
+        let block = Block { lines, length: None, has_date: false, reason: None };
+        let values: Vec<&[u8]> = block.values(&header::LOCATION).collect();
+        assert_eq!(values, [&b"/a"[..], b"/b"]);
     }
 
     #[test]

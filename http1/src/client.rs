@@ -1,7 +1,9 @@
 //! The client's end of a connection: one request, its interim answers, its answer.
 
+mod answer;
 mod unanswered;
 
+pub use answer::{Answer, Mended};
 pub use unanswered::{Unanswered, Unsent};
 
 use crate::conn::{Conn, Error};
@@ -14,7 +16,7 @@ use crate::stream::{Stream, Upgraded};
 use crate::writer::{Coding, Writer};
 use crate::{Refusal, encode, lines};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
 use std::io;
@@ -64,6 +66,8 @@ pub struct Outgoing<'a, B> {
     /// Path and query, or `*`.
     pub target: &'a str,
     pub headers: &'a HeaderMap,
+    /// Where the headers were read from, so that they go on in the spelling and order they came in.
+    pub came: &'a Received,
     /// Further fields as they are sent: each a line with its end.
     pub added: &'a str,
     pub body: B,
@@ -71,27 +75,6 @@ pub struct Outgoing<'a, B> {
     /// last of the request on. Time in which the body's sender is slow does not count.
     pub timeout: Duration,
     pub began: Instant,
-}
-
-/// An answer whose body is still to be read.
-pub struct Answer<B> {
-    pub status: StatusCode,
-    pub fields: Received,
-    pub body: Incoming<B>,
-}
-
-impl<B> Answer<B> {
-    /// With its fields taken apart.
-    ///
-    /// # Errors
-    /// When one of them is no field of HTTP.
-    pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered<B>> {
-        let headers = self.fields.headers().map_err(refused)?;
-        let mut response = Response::new(self.body);
-        *response.status_mut() = self.status;
-        *response.headers_mut() = headers;
-        Ok(response)
-    }
 }
 
 /// Sends a request and reads the head of its answer. The connection goes back to its pool when the
@@ -107,7 +90,7 @@ pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
 ) -> impl Future<Output = Result<Answer<B>, Unanswered<B>>> + use<'a, B> {
     // What would end the line early would be a request of its own.
     let target = outgoing.target;
-    let is_target = !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_target = !target.is_empty() && target.bytes().all(|byte| byte > b' ' && byte != 0x7f);
     let call = is_target.then(|| Call::begin(connection, outgoing));
     async move {
         let Some(call) = call else { return Err(refused(Refusal::Target)) };
@@ -174,10 +157,11 @@ struct Call<B> {
 
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     fn begin(connection: Connection, outgoing: Outgoing<'_, B>) -> Box<Self> {
-        let Outgoing { method, target, headers, added, body, timeout, began: since } = outgoing;
+        let Outgoing { method, target, headers, came, added, body, timeout, began: since } =
+            outgoing;
         let mut conn = connection.0;
         let mut head = std::mem::take(&mut conn.room);
-        encode::request(&mut head, method, target, headers);
+        encode::request(&mut head, method, target, (headers, came));
         head.extend_from_slice(added.as_bytes());
         let coding = match body.size_hint().exact() {
             _ if lines::has(headers, &header::CONTENT_LENGTH) => {
@@ -189,7 +173,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
                 Coding::Length(bytes)
             }
             None => {
-                encode::field(&mut head, b"transfer-encoding", b"chunked");
+                encode::field(&mut head, "transfer-encoding", b"chunked");
                 Coding::Chunked
             }
         };
@@ -282,8 +266,10 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
     ) -> Result<Answer<B>, Refusal> {
         let is_switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let stated = Stated::read(head.fields.iter());
-        let framing = stated.of_response(&self.method, head.status, head.version)?;
+        let answered = stated.of_response(&self.method, head.status, head.version)?;
+        let framing = answered.framing;
         let is_kept = stated.is_kept(head.version)
+            && !answered.is_mended()
             && framing != Framing::UntilClose
             && self.broken.is_none()
             && !is_switching;
@@ -298,7 +284,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         if framing == Framing::None && !is_switching {
             body.finish();
         }
-        Ok(Answer { status: head.status, fields: head.fields, body })
+        let lengths = answered.lengths;
+        let ResponseHead { status, reason, fields, .. } = head;
+        Ok(Answer { status, reason, fields, lengths, body })
     }
 }
 

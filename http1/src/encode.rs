@@ -1,6 +1,7 @@
 //! Heads and chunks as bytes.
 
 use crate::lines;
+use crate::received::Received;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use std::io::Write;
 use std::time::SystemTime;
@@ -12,46 +13,85 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response's head up to its empty line, which [`end`] adds.
-pub fn response(head: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+pub fn response(
+    head: &mut Vec<u8>,
+    status: StatusCode,
+    reason: Option<&[u8]>,
+    headers: &HeaderMap,
+) {
     head.reserve(HEAD_BYTES_USUAL);
-    status_line(head, status);
+    status_line(head, status, reason);
     fields(head, headers);
 }
 
-pub fn status_line(head: &mut Vec<u8>, status: StatusCode) {
+/// `reason` is the upstream's own, where it is not the usual one.
+pub fn status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>) {
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');
-    head.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    let usual = || status.canonical_reason().unwrap_or_default().as_bytes();
+    head.extend_from_slice(reason.unwrap_or_else(usual));
     head.extend_from_slice(b"\r\n");
 }
 
-/// A request's head up to its empty line.
-pub fn request(head: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+/// A request's head up to its empty line. Of its fields, those that came stay as they came.
+pub fn request(
+    head: &mut Vec<u8>,
+    method: &Method,
+    target: &str,
+    (headers, came): (&HeaderMap, &Received),
+) {
     head.reserve(HEAD_BYTES_USUAL);
     head.extend_from_slice(method.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    fields(head, headers);
+    came.write(headers, head);
 }
 
 pub fn fields(head: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
-        field(head, name.as_ref(), value.as_bytes());
+        field(head, name.as_str(), value.as_bytes());
     }
 }
 
-pub fn field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    head.extend_from_slice(name);
+/// One field, its name (in lower case) in the usual spelling: old programs look for it letter by letter.
+pub fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    spelled(head, name);
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");
 }
 
+fn spelled(head: &mut Vec<u8>, name: &str) {
+    let known = match name {
+        "etag" => "ETag",
+        "te" => "TE",
+        "dnt" => "DNT",
+        "www-authenticate" => "WWW-Authenticate",
+        "x-xss-protection" => "X-XSS-Protection",
+        "x-ua-compatible" => "X-UA-Compatible",
+        "content-md5" => "Content-MD5",
+        "sec-websocket-key" => "Sec-WebSocket-Key",
+        "sec-websocket-accept" => "Sec-WebSocket-Accept",
+        "sec-websocket-version" => "Sec-WebSocket-Version",
+        "sec-websocket-protocol" => "Sec-WebSocket-Protocol",
+        "sec-websocket-extensions" => "Sec-WebSocket-Extensions",
+        _ => {
+            let mut is_first = true;
+            head.extend(name.bytes().map(|byte| {
+                let was_first = std::mem::replace(&mut is_first, byte == b'-');
+                if was_first { byte.to_ascii_uppercase() } else { byte }
+            }));
+            return;
+        }
+    };
+    head.extend_from_slice(known.as_bytes());
+}
+
 pub fn content_length(head: &mut Vec<u8>, length: u64) {
     // Writing to memory can't fail.
-    let _ = write!(head, "content-length: {length}\r\n");
+    let _ = write!(head, "Content-Length: {length}\r\n");
 }
 
 /// The length that the fields tell.
@@ -63,7 +103,7 @@ pub fn stated(headers: &HeaderMap) -> Option<u64> {
 pub fn date(head: &mut Vec<u8>, headers: &HeaderMap) {
     if !lines::has(headers, &header::DATE) {
         let now = httpdate::HttpDate::from(SystemTime::now());
-        let _ = write!(head, "date: {now}\r\n");
+        let _ = write!(head, "Date: {now}\r\n");
     }
 }
 
@@ -90,5 +130,22 @@ pub fn connection(version: Version, is_kept: bool) -> Option<&'static str> {
         (Version::HTTP_10, true) => Some("keep-alive"),
         (Version::HTTP_10, false) | (_, true) => None,
         (_, false) => Some("close"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spelled_as_old_programs_look_for_them() {
+        let of = |name| {
+            let mut out = Vec::new();
+            field(&mut out, name, b"1");
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(of("content-length"), "Content-Length: 1\r\n");
+        assert_eq!(of("etag"), "ETag: 1\r\n");
+        assert_eq!(of("x-a--b"), "X-A--B: 1\r\n");
     }
 }

@@ -15,6 +15,32 @@ pub enum Framing {
     UntilClose,
 }
 
+/// What of an answer's `Content-Length` lines may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lengths {
+    /// None or one, as it came.
+    AsTheyCame,
+    /// The first of several that are equal (RFC 9112 section 6.3, rule 5).
+    First,
+    /// None: `Transfer-Encoding` overrides it (rule 4), or there is no body that it could be the length of.
+    Dropped,
+}
+
+/// Where an answer's body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    pub framing: Framing,
+    pub lengths: Lengths,
+}
+
+impl Answered {
+    /// Whether its fields contradict each other in a way that has one reading. It goes on as that, but it
+    /// is not stored, and its connection is not used again: whoever wrote it may be wrong about its end.
+    pub fn is_mended(&self) -> bool {
+        self.lengths != Lengths::AsTheyCame
+    }
+}
+
 /// Eighteen digits are an exabyte, and fit in a u64 with room to add.
 const LENGTH_DIGITS_MAX: usize = 18;
 
@@ -24,6 +50,8 @@ pub struct Stated<'a> {
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
     is_length_repeated: bool,
+    /// Lengths that are given more than once, each in a way of its own.
+    do_lengths_differ: bool,
     is_coding_repeated: bool,
     /// `Transfer-Encoding` names a coding there is (RFC 9112 section 7).
     is_coded: bool,
@@ -48,7 +76,10 @@ impl<'a> Stated<'a> {
                     stated.keep_alive.get_or_insert(value);
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    stated.is_length_repeated |= stated.length.replace(value).is_some();
+                    if let Some(first) = stated.length.replace(value) {
+                        stated.is_length_repeated = true;
+                        stated.do_lengths_differ |= first != value;
+                    }
                 }
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                     stated.is_coding_repeated |= stated.coding.replace(value).is_some();
@@ -74,21 +105,63 @@ impl<'a> Stated<'a> {
     }
 
     /// # Errors
-    /// As for a request.
+    /// When the body's end is told in two ways that differ, or in none that is known.
     pub fn of_response(
         &self,
         asked: &Method,
         status: StatusCode,
         version: Version,
-    ) -> Result<Framing, Refusal> {
-        let stated = match self.framing(version) {
+    ) -> Result<Answered, Refusal> {
+        if asked == Method::HEAD || has_no_body(status) {
+            // Whatever its fields say (section 6.3, rule 1): nothing can be read in two ways.
+            return Ok(Answered { framing: Framing::None, lengths: self.lengths_without_body() });
+        }
+        let lengths = match (self.length, self.coding) {
+            (Some(_), Some(coding)) if is_chunked(coding) => Lengths::Dropped,
+            (Some(length), None) if self.is_length_repeated || number(length).is_err() => {
+                self.one_length()?;
+                Lengths::First
+            }
+            _ => Lengths::AsTheyCame,
+        };
+        let stated = match lengths {
+            Lengths::First => Ok(Some(self.one_length()?.into())),
+            Lengths::Dropped => {
+                Self { length: None, is_length_repeated: false, ..*self }.framing(version)
+            }
+            Lengths::AsTheyCame => self.framing(version),
+        };
+        let stated = match stated {
             // Not chunked: the body ends with the connection (section 6.3). But not of a coding that
             // there is: without it the body would be passed on as what it is not.
             Err(Refusal::Coding) if !self.is_coded => None,
             stated => stated?,
         };
-        let is_bodiless = asked == Method::HEAD || has_no_body(status);
-        Ok(if is_bodiless { Framing::None } else { stated.unwrap_or(Framing::UntilClose) })
+        Ok(Answered { framing: stated.unwrap_or(Framing::UntilClose), lengths })
+    }
+
+    fn lengths_without_body(&self) -> Lengths {
+        match (self.length, self.coding) {
+            (None, _) => Lengths::AsTheyCame,
+            (Some(length), None) if !self.is_length_repeated && number(length).is_ok() => {
+                Lengths::AsTheyCame
+            }
+            (Some(_), None) if self.one_length().is_ok() => Lengths::First,
+            _ => Lengths::Dropped,
+        }
+    }
+
+    /// The length that all lines, and all members of a list, agree on.
+    fn one_length(&self) -> Result<u64, Refusal> {
+        if self.do_lengths_differ {
+            return Err(Refusal::LengthRepeated);
+        }
+        let mut members = self.length.unwrap_or_default().split(|byte| *byte == b',');
+        let first = members.next().unwrap_or_default().trim_ascii();
+        if members.any(|member| member.trim_ascii() != first) {
+            return Err(Refusal::LengthRepeated);
+        }
+        number(first)
     }
 
     /// Whether the sender keeps the connection after this message (RFC 9112 section 9.3).
@@ -116,19 +189,25 @@ impl<'a> Stated<'a> {
         match (self.length, self.coding) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => Err(Refusal::LengthAndCoding),
-            (Some(length), None) => match number(length)? {
-                0 => Ok(Some(Framing::None)),
-                bytes => Ok(Some(Framing::Length(bytes))),
-            },
+            (Some(length), None) => Ok(Some(number(length)?.into())),
             (None, Some(_)) if version == Version::HTTP_10 => Err(Refusal::CodingInOldVersion),
-            (None, Some(coding))
-                if coding.eq_ignore_ascii_case(b"chunked") && !self.is_coding_repeated =>
-            {
+            (None, Some(coding)) if is_chunked(coding) && !self.is_coding_repeated => {
                 Ok(Some(Framing::Chunked))
             }
             (None, Some(_)) => Err(Refusal::Coding),
         }
     }
+}
+
+/// Of a length.
+impl From<u64> for Framing {
+    fn from(bytes: u64) -> Self {
+        if bytes == 0 { Self::None } else { Self::Length(bytes) }
+    }
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"chunked")
 }
 
 fn names_a_coding(value: &[u8]) -> bool {

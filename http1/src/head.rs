@@ -3,6 +3,7 @@
 use crate::Refusal;
 use crate::received::Received;
 use crate::syntax::{Fault, Field, Reader};
+use crate::target::Target;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
@@ -17,23 +18,24 @@ const LEADING_LINES_MAX: usize = 2;
 #[derive(Debug, Default)]
 pub struct RequestHead {
     pub method: Method,
-    pub target: Uri,
+    pub target: Target,
     pub version: Version,
     pub headers: HeaderMap,
-    /// Memory for the next one that is read here.
-    fields: Vec<Field>,
+    /// The fields as they came, in their order and spelling; none that came in another way.
+    pub came: Received,
 }
 
 impl RequestHead {
     /// One that came in another way.
     pub fn new(method: Method, target: Uri, version: Version, headers: HeaderMap) -> Self {
-        Self { method, target, version, headers, fields: Vec::new() }
+        Self { method, target: target.into(), version, headers, came: Received::default() }
     }
 
     /// Lets go of what was read, whose memory is used again once nobody has a part of it.
     pub(crate) fn let_go(&mut self) {
-        self.target = Uri::default();
+        self.target = Target::default();
         self.headers.clear();
+        self.came.let_go();
     }
 }
 
@@ -41,7 +43,20 @@ impl RequestHead {
 pub struct ResponseHead {
     pub status: StatusCode,
     pub version: Version,
+    /// Where it is not the usual one of the status.
+    pub reason: Option<Reason>,
     pub fields: Received,
+}
+
+/// The words after an answer's status (RFC 9112 section 4): an extension of a response that has others
+/// than usual. Some old clients show them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(Bytes);
+
+impl Reason {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// How far a head that is not complete yet was looked through.
@@ -66,22 +81,19 @@ pub fn request(
     if progress.line_start == 0 {
         skip_empty_lines(read)?;
     }
-    let own = std::mem::take(&mut head.fields);
+    let own = std::mem::take(&mut head.came).into_fields();
     let Some((line, fields)) = take(read, progress, own, |reader| reader.request_line())? else {
         return if is_target_too_long(read) { Err(Refusal::TargetTooLong) } else { Ok(false) };
     };
     let target = fields.part(line.target);
-    if str::from_utf8(target).is_err() {
-        return Err(Refusal::StartLine);
-    }
     if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
     head.method = Method::from_bytes(fields.part(line.method)).map_err(|_| Refusal::StartLine)?;
-    head.target = Uri::from_maybe_shared(fields.share(target)).map_err(|_| Refusal::Target)?;
+    head.target = Target::read(&head.method, target)?;
     head.version = line.version;
     fields.fill(&mut head.headers)?;
-    head.fields = fields.into_fields();
+    head.came = fields;
     Ok(true)
 }
 
@@ -98,7 +110,10 @@ pub fn response(
         return Ok(None);
     };
     let status = StatusCode::from_u16(line.status).map_err(|_| Refusal::StartLine)?;
-    Ok(Some(ResponseHead { status, version: line.version, fields }))
+    let reason = fields.part(line.reason);
+    let usual = status.canonical_reason().unwrap_or_default();
+    let reason = (reason != usual.as_bytes()).then(|| Reason(fields.share(reason)));
+    Ok(Some(ResponseHead { status, version: line.version, reason, fields }))
 }
 
 /// Takes the fields after the last chunk, up to and with their empty line.

@@ -5,6 +5,7 @@
 //! - `syntax`: the lines of a head
 //! - [`head`]: request and response heads
 //! - [`received`]: a head's fields as they came
+//! - [`target`]: what a request asks for
 //! - [`framing`]: where a body ends
 //! - [`chunked`]: the chunked coding
 //! - [`encode`]: heads and chunks as bytes
@@ -34,6 +35,7 @@ pub mod refusal;
 pub mod server;
 pub mod stream;
 mod syntax;
+pub mod target;
 mod writer;
 
 pub use conn::{Error, Patience};

@@ -2,7 +2,8 @@
 
 use crate::Refusal;
 use crate::block::LINE_END;
-use crate::syntax::{Field, Span};
+use crate::encode;
+use crate::syntax::{FIELDS_MAX, Field, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -10,13 +11,18 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const FIELDS_ADDED: usize = 6;
 
 /// The fields of one head, which holds their bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Received {
     head: Bytes,
     fields: Vec<Field>,
 }
 
 impl Received {
+    /// No fields.
+    pub const fn none() -> Self {
+        Self { head: Bytes::new(), fields: Vec::new() }
+    }
+
     /// The fields must be what was read of the head.
     pub(crate) fn new(head: Bytes, fields: Vec<Field>) -> Self {
         Self { head, fields }
@@ -30,6 +36,59 @@ impl Received {
     /// The list alone, whose memory can be used again.
     pub(crate) fn into_fields(self) -> Vec<Field> {
         self.fields
+    }
+
+    /// Lets go of the head, but not of the list's memory.
+    pub(crate) fn let_go(&mut self) {
+        self.head = Bytes::new();
+        self.fields.clear();
+    }
+
+    /// Writes the fields of a map that was filled from here and changed since: those that are still in
+    /// it as the lines that came, in their order, and then what was added to it.
+    pub(crate) fn write(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
+        let mut kept = Kept::default();
+        let mut has_own = false;
+        for (name, value) in headers {
+            match self.place(name, value) {
+                Some(place) if value.is_empty() => self.keep_empty(place, &mut kept),
+                Some(place) => kept.insert(place),
+                None => has_own = true,
+            }
+        }
+        let end = self.head.len().saturating_sub(LINE_END.len());
+        let start = |at: usize| self.fields.get(at).map_or(end, |field| usize::from(field.name.0));
+        let mut at = 0;
+        while at < self.fields.len() {
+            let run = (at..self.fields.len()).take_while(|place| kept.contains(*place)).count();
+            out.extend_from_slice(self.head.get(start(at)..start(at + run)).unwrap_or_default());
+            at += run.max(1);
+        }
+        if has_own {
+            for (name, value) in headers {
+                if self.place(name, value).is_none() {
+                    encode::field(out, name.as_str(), value.as_bytes());
+                }
+            }
+        }
+    }
+
+    /// Which of the fields a value of the map is: it lies in the head's memory, if it came from there.
+    fn place(&self, name: &HeaderName, value: &HeaderValue) -> Option<usize> {
+        let value = value.as_bytes();
+        if value.is_empty() {
+            // Nothing lies nowhere: the first of those that are like it stands for all.
+            let is_own = |(own, value): (&[u8], &[u8])| {
+                value.is_empty() && own.eq_ignore_ascii_case(name.as_str().as_bytes())
+            };
+            return self.iter().position(is_own);
+        }
+        let at = (value.as_ptr() as usize).checked_sub(self.head.as_ptr() as usize)?;
+        let at = u16::try_from(at).ok().filter(|at| usize::from(*at) < self.head.len())?;
+        let place = self.fields.binary_search_by_key(&at, |field| field.value.0).ok()?;
+        // A part of a value, or another's memory beside the head's, is not the line.
+        let is_whole = self.fields.get(place).is_some_and(|field| self.part(field.value) == value);
+        is_whole.then_some(place)
     }
 
     /// The lines as they came, each with its end, but for those of the fields that are dropped: mostly one,
@@ -54,6 +113,16 @@ impl Received {
         }
         kept.extend_from_slice(rest);
         kept.into()
+    }
+
+    /// All empty lines of a name, from the first one on.
+    fn keep_empty(&self, first: usize, kept: &mut Kept) {
+        let name = self.fields.get(first).map_or(&[][..], |field| self.part(field.name));
+        for (place, (own, value)) in self.iter().enumerate().skip(first) {
+            if value.is_empty() && own.eq_ignore_ascii_case(name) {
+                kept.insert(place);
+            }
+        }
     }
 
     /// What lies there in the head.
@@ -91,6 +160,22 @@ impl Received {
     }
 }
 
+/// Places of fields.
+#[derive(Default)]
+struct Kept([u64; FIELDS_MAX.div_ceil(64)]);
+
+impl Kept {
+    fn insert(&mut self, place: usize) {
+        if let Some(word) = self.0.get_mut(place / 64) {
+            *word |= 1 << (place % 64);
+        }
+    }
+
+    fn contains(&self, place: usize) -> bool {
+        self.0.get(place / 64).is_some_and(|word| word & (1 << (place % 64)) != 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +207,36 @@ mod tests {
                 !is_kept
             });
             prop_assert_eq!(left, kept.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_left_of_a_map_goes_on_as_it_came_and_what_was_added_follows(
+            lines in vec((select(vec!["X-A", "x-a", "SOAPAction", "b", "Empty"]), select(vec!["1", "", "a b"])), 0..12),
+            removed in vec(select(vec!["x-a", "soapaction", "b", "empty"]), 0..3),
+            replaced in any::<bool>(),
+        ) {
+            let text: String = lines.iter().map(|(name, value)| format!("{name}:  {value} \r\n")).collect();
+            let received = received(&text);
+            let mut headers = received.headers().expect("fields");
+            for name in &removed {
+                headers.remove(*name);
+            }
+            let mut expected: String = lines
+                .iter()
+                .filter(|(name, _)| !removed.contains(&name.to_ascii_lowercase().as_str()))
+                .filter(|(name, _)| !replaced || !name.eq_ignore_ascii_case("x-a"))
+                .map(|(name, value)| format!("{name}:  {value} \r\n"))
+                .collect();
+            if replaced {
+                // Its bytes are the same, but they are not those that came.
+                headers.insert("x-a", HeaderValue::from_static("1"));
+                expected.push_str("X-A: 1\r\n");
+            }
+            let mut written = Vec::new();
+            received.write(&headers, &mut written);
+            prop_assert_eq!(String::from_utf8_lossy(&written), expected);
         }
     }
 

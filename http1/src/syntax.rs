@@ -32,6 +32,8 @@ pub(crate) struct RequestLine {
 pub(crate) struct StatusLine {
     pub version: Version,
     pub status: u16,
+    /// Empty where there is none.
+    pub reason: Span,
 }
 
 /// Why lines could not be read to their end.
@@ -88,11 +90,13 @@ impl<'a> Reader<'a> {
         }
         let status = code.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
         self.at += 4;
+        let mut reason = (0, 0);
         if self.peek()? == b' ' {
-            self.text()?;
+            self.at += 1;
+            reason = self.text()?;
         }
         self.line_end(Refusal::StartLine)?;
-        Ok(StatusLine { version, status })
+        Ok(StatusLine { version, status, reason })
     }
 
     /// Section 5, up to and with the empty line.

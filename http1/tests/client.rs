@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use http1::client::{Connection, Incoming, Outgoing, Unanswered, send};
+use http1::client::{Connection, Incoming, Mended, Outgoing, Unanswered, send};
+use http1::head::Reason;
 use http1::pool::{For, Pool};
+use http1::received::Received;
 use http1::stream::Stream;
 use http1::{Error, Refusal};
 use std::io;
@@ -30,8 +32,9 @@ fn outgoing<'a, B>(
     headers: &'a HeaderMap,
     body: B,
 ) -> Outgoing<'a, B> {
-    let began = Instant::now();
-    Outgoing { method, target, headers, added: "", body, timeout: PATIENCE, began }
+    static NOTHING: Received = Received::none();
+    let (began, came) = (Instant::now(), &NOTHING);
+    Outgoing { method, target, headers, came, added: "", body, timeout: PATIENCE, began }
 }
 
 struct Upstream {
@@ -147,9 +150,10 @@ async fn a_body_of_unknown_length_is_read_to_find_its_end() {
 #[tokio::test]
 async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
     for (answer, refusal) in [
-        ("content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n", Refusal::LengthAndCoding),
-        ("content-length: 2\r\ncontent-length: 2\r\n\r\nok", Refusal::LengthRepeated),
-        ("content-length: 2, 2\r\n\r\nok", Refusal::Length),
+        ("content-length: 2\r\ncontent-length: 3\r\n\r\nok", Refusal::LengthRepeated),
+        ("content-length: 2, 3\r\n\r\nok", Refusal::LengthRepeated),
+        ("content-length: two\r\n\r\nok", Refusal::Length),
+        ("content-length: 2\r\ntransfer-encoding: gzip\r\n\r\n", Refusal::LengthAndCoding),
         ("transfer-encoding: gzip\r\n\r\n", Refusal::Coding),
         ("transfer-encoding: x, chunked\r\n\r\n0\r\n\r\n", Refusal::Coding),
         ("x : 1\r\n\r\n", Refusal::Field),
@@ -166,6 +170,53 @@ async fn an_answer_that_can_be_read_in_two_ways_is_refused() {
             refused.error
         );
         assert!(!refused.is_silent);
+    }
+}
+
+#[tokio::test]
+async fn lengths_that_contradict_each_other_in_one_way_go_on_as_one_or_none_and_the_connection_ends()
+ {
+    for (method, status, fields, sent, left) in [
+        (
+            Method::GET,
+            200,
+            "content-length: 2\r\ntransfer-encoding: chunked\r\n",
+            "2\r\nok\r\n0\r\n\r\n",
+            None,
+        ),
+        (Method::GET, 200, "content-length: 2\r\nContent-Length: 2\r\n", "ok", Some("2")),
+        (Method::GET, 200, "content-length: 2, 2\r\n", "ok", None),
+        (Method::HEAD, 200, "content-length: 0\r\ntransfer-encoding: chunked\r\n", "", None),
+        (Method::HEAD, 200, "content-length: 7\r\ncontent-length: 7\r\n", "", Some("7")),
+        (Method::HEAD, 200, "content-length: 7\r\ncontent-length: 8\r\n", "", None),
+        (Method::GET, 204, "content-length: x\r\n", "", None),
+        (Method::GET, 304, "content-length: 0\r\ntransfer-encoding: chunked\r\n", "", None),
+    ] {
+        let mut upstream = Upstream::new();
+        let answer = format!("HTTP/1.1 {status} X\r\n{fields}\r\n{sent}");
+        let response = upstream.ask(method, answer.as_bytes()).await.expect("an answer");
+        assert!(response.extensions().get::<Mended>().is_some(), "{answer:?}");
+        let length = response.headers().get("content-length").map(|it| it.to_str().expect("text"));
+        assert_eq!(length, left, "{answer:?}");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(body.len(), if sent.is_empty() { 0 } else { 2 }, "{answer:?}");
+        assert!(
+            upstream.pool.take(Instant::now(), For::Repeatable).is_none(),
+            "{answer:?}: used again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_words_after_a_status_are_kept_where_they_are_not_the_usual_ones() {
+    for (line, words) in
+        [("200 OK", None), ("200 Fine", Some("Fine")), ("299 ", None), ("404", Some(""))]
+    {
+        let mut upstream = Upstream::new();
+        let answer = format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n");
+        let response = upstream.ask(Method::GET, answer.as_bytes()).await.expect("an answer");
+        let reason = response.extensions().get::<Reason>().map(Reason::as_bytes);
+        assert_eq!(reason, words.map(str::as_bytes), "{line}");
     }
 }
 
@@ -208,7 +259,7 @@ async fn a_body_is_sent_with_its_length() {
     drop(upstream.pool.take(Instant::now(), For::Repeatable));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
-    assert_eq!(heard, "POST /a?b HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc");
+    assert_eq!(heard, "POST /a?b HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
 }
 
 #[tokio::test]
@@ -235,7 +286,7 @@ async fn added_lines_follow_the_fields() {
     drop(upstream.pool.take(Instant::now(), For::Repeatable));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
-    assert_eq!(heard, "GET / HTTP/1.1\r\na: 1\r\nb: 2\r\n\r\n");
+    assert_eq!(heard, "GET / HTTP/1.1\r\nA: 1\r\nb: 2\r\n\r\n");
 }
 
 /// A body of pieces that come a second apart.

@@ -31,7 +31,7 @@ impl Service for Mirror {
             Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             Err(error) => return text(400, &format!("[{error}]")),
         };
-        let seen = format!("{} {} {body}", head.method, head.target);
+        let seen = format!("{} {} {body}", head.method, head.target.path_and_query);
         if let Ok(mut all) = self.seen.lock() {
             all.push(seen.clone());
         }
@@ -110,7 +110,7 @@ const TAKEN: &[(&str, &[u8], &[&str])] = &[
     ("bytes over 127 in a value", b"GET / HTTP/1.1\r\nHost: h\r\nX: \xc3\xa9\r\n\r\n", &["GET / "]),
     ("HTTP/1.0", b"GET / HTTP/1.0\r\n\r\n", &["GET / "]),
     ("asterisk", b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", &["OPTIONS * "]),
-    ("absolute", b"GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n", &["GET http://h/a "]),
+    ("absolute", b"GET http://h/a HTTP/1.1\r\nHost: h\r\n\r\n", &["GET /a "]),
 ];
 
 /// Requests that are refused, with the status and the name.
@@ -237,7 +237,7 @@ async fn what_two_programs_may_read_in_two_ways_is_refused_by_name_and_the_conne
         let (status, name) = expected.split_once(' ').expect("status and name");
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
         assert!(answer.ends_with(&format!("\r\n\r\n{name}")), "{what}: {answer}");
-        assert!(answer.contains("connection: close\r\n"), "{what}: {answer}");
+        assert!(answer.contains("Connection: close\r\n"), "{what}: {answer}");
         assert!(seen.is_empty(), "{what}: {seen:?}");
     }
 }
@@ -252,7 +252,7 @@ async fn a_malformed_body_breaks_off_and_nothing_after_it_is_taken_for_a_request
         let seen = mirror.seen.lock().expect("no panic").clone();
         assert_eq!(*mirror.broken.lock().expect("no panic"), [*name], "{what}");
         assert!(answer.contains(&format!("[{name}: ")), "{what}: {answer}");
-        assert!(answer.contains("connection: close\r\n"), "{what}: {answer}");
+        assert!(answer.contains("Connection: close\r\n"), "{what}: {answer}");
         assert!(seen.is_empty(), "{what}: {seen:?}");
     }
 }

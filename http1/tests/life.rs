@@ -157,20 +157,20 @@ async fn a_connection_is_kept_until_somebody_says_close() {
     let mut wire = Wire::open();
     for _ in 0..3 {
         wire.say("GET / HTTP/1.1\r\n\r\n").await;
-        assert!(!wire.hear("ok").await.contains("connection:"));
+        assert!(!wire.hear("ok").await.contains("Connection:"));
     }
     wire.say("GET / HTTP/1.1\r\nConnection: x, Close\r\n\r\n").await;
-    assert!(wire.rest().await.contains("\r\nconnection: close\r\n"));
+    assert!(wire.rest().await.contains("\r\nConnection: close\r\n"));
 }
 
 #[tokio::test]
 async fn http_1_0_closes_unless_told_otherwise_and_knows_no_chunks() {
     let mut wire = Wire::open();
     wire.say("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
-    assert!(wire.hear("ok").await.contains("\r\nconnection: keep-alive\r\n"));
+    assert!(wire.hear("ok").await.contains("\r\nConnection: keep-alive\r\n"));
     wire.say("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
     let answer = wire.rest().await;
-    assert!(answer.ends_with("\r\n\r\nonetwo") && !answer.contains("transfer-encoding"));
+    assert!(answer.ends_with("\r\n\r\nonetwo") && !answer.contains("Transfer-Encoding"));
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn what_has_no_length_is_chunked() {
     let mut wire = Wire::open();
     wire.say("GET /stream HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     let answer = wire.rest().await;
-    assert!(answer.contains("\r\ntransfer-encoding: chunked\r\n"));
+    assert!(answer.contains("\r\nTransfer-Encoding: chunked\r\n"));
     assert!(answer.ends_with("\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), "{answer}");
 }
 
@@ -200,7 +200,7 @@ async fn head_has_the_length_of_get_and_no_body() {
     let mut wire = Wire::open();
     wire.say("HEAD /short HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     let answer = wire.rest().await;
-    assert!(answer.contains("content-length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.contains("Content-Length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn interim_answers_come_before_the_answer_and_not_to_http_1_0() {
     let mut wire = Wire::open();
     wire.say("GET /hints HTTP/1.1\r\n\r\n").await;
     let hints = wire.hear("\r\n\r\n").await;
-    assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    assert_eq!(hints, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
     assert!(wire.hear("page").await.starts_with("HTTP/1.1 200 OK"));
     wire.say("GET /hints HTTP/1.0\r\n\r\n").await;
     assert!(wire.rest().await.starts_with("HTTP/1.1 200 OK"));
@@ -238,7 +238,7 @@ async fn a_body_may_go_back_while_it_comes() {
         assert_eq!(wire.hear(text).await, text);
     }
     wire.say("0\r\nx-sum: 3\r\nContent-Length: 9\r\n\r\n").await;
-    assert_eq!(wire.hear("\r\n\r\n").await, "0\r\nx-sum: 3\r\n\r\n");
+    assert_eq!(wire.hear("\r\n\r\n").await, "0\r\nX-Sum: 3\r\n\r\n");
 }
 
 #[tokio::test]

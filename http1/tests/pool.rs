@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use http1::client::{self, Connection, Outgoing, send, send_unsent};
 use http1::pool::{For, Pool};
+use http1::received::Received;
 use http1::stream::Stream;
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::time::{Instant, advance};
+
+static NOTHING: Received = Received::none();
 
 type Body =
     http_body_util::combinators::MapErr<Full<Bytes>, fn(std::convert::Infallible) -> io::Error>;
@@ -30,6 +33,7 @@ fn outgoing<'a>(
         method,
         target: "/",
         headers,
+        came: &NOTHING,
         added: "",
         body: body(text),
         timeout: Duration::from_secs(60),
@@ -163,7 +167,7 @@ async fn a_request_of_which_nothing_was_sent_goes_out_whole_over_another_connect
     drop(answer);
     let mut heard = String::new();
     server.read_to_string(&mut heard).await.expect("text");
-    assert_eq!(heard, "POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nonce");
+    assert_eq!(heard, "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nonce");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         admin_token: None,
         cache_bytes: CACHE_BYTES,
     })?);
-    let options = Options { trusted: Arc::new([]), grace: Duration::from_secs(1), tls: None };
+    let options = Options { trusted: Arc::default(), grace: Duration::from_secs(1), tls: None };
     let listener = serve::listen_shared(settings.listen)?;
     if settings.model == "stealing" {
         let runtime =

@@ -2,7 +2,7 @@
 
 use crate::app::{App, Parts};
 use crate::bindings::Bindings;
-use crate::fields::Cidr;
+use crate::fields::{Cidr, TrustedProxies};
 use crate::offload::consume::Consumer;
 use crate::offload::{expire, spool};
 use crate::proxy::Worker;
@@ -54,12 +54,22 @@ const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// Code 78 when settings or rules are wrong, 1 when running fails.
 pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
-    let trusted = blocks(&settings.trusted_proxy)?;
+    let trusted = TrustedProxies::parse(&settings.trusted_proxy, settings.forwarded_field)
+        .map_err(|fault| Stop::config(format!("--trusted-proxy: {fault}")))?;
     let keys = settings::edge_keys(settings.edge_keys_file.as_deref()).map_err(Stop::config)?;
     let signatures = Signatures::new(keys, blocks(&settings.unsigned_from)?);
     let main = runtime()?;
     let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
     let (app, text) = main.block_on(open(&settings.common, Some(signatures), cache_bytes))?;
+    if !trusted.has_named() {
+        for route in app.rules().document.routes_with_callers_of_proxies() {
+            tracing::warn!(
+                route = route.name,
+                reason = "identity-of-a-proxy",
+                "no proxy is named that could say who the callers are: all are refused"
+            );
+        }
+    }
     let admin = serve::listen(settings.common.admin)
         .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
     let listeners = listeners(settings)?;

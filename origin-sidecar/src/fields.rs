@@ -1,9 +1,11 @@
 //! Our header map as `rules` reads and changes it, and blocks of addresses.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::https::is_public;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http1::lines;
 use http1::received::Received;
 use rules::hygiene::{FieldsMut, Rebuilt};
+use rules::trust::Trust;
 use std::net::IpAddr;
 
 /// The view.
@@ -47,13 +49,14 @@ fn visit_lines(headers: &HeaderMap, name: &str, visit: &mut dyn FnMut(&[u8])) {
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static(Rebuilt::For.name());
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static(Rebuilt::Host.name());
-pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(Rebuilt::Proto.name());
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(Rebuilt::Proto.name());
 
 fn name_of(field: Rebuilt) -> &'static HeaderName {
     match field {
         Rebuilt::For => &X_FORWARDED_FOR,
         Rebuilt::Host => &X_FORWARDED_HOST,
         Rebuilt::Proto => &X_FORWARDED_PROTO,
+        Rebuilt::Forwarded => &header::FORWARDED,
     }
 }
 
@@ -124,7 +127,7 @@ impl FieldsMut for Sent<'_> {
 
     fn set(&mut self, field: Rebuilt, value: &str) {
         lines::take(self.headers, name_of(field));
-        push_line(self.added, field.name(), value);
+        push_line(self.added, field.spelled(), value);
     }
 }
 
@@ -132,6 +135,48 @@ impl FieldsMut for Sent<'_> {
 pub fn push_line(lines: &mut String, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         lines.push_str(part);
+    }
+}
+
+/// Peers that are believed in what they say of others.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedProxies {
+    named: Vec<Cidr>,
+    /// Whether whoever has no public address is believed how it was asked.
+    is_network_trusted: bool,
+    /// Whether named ones are believed in `Forwarded`, too.
+    by_forwarded: bool,
+}
+
+impl TrustedProxies {
+    /// Of the texts of `--trusted-proxy`: blocks of addresses and `private`, or `none` alone.
+    ///
+    /// # Errors
+    /// Names the text that is neither.
+    pub fn parse(texts: &[String], by_forwarded: bool) -> Result<Self, String> {
+        let mut own = Self { by_forwarded, ..Self::default() };
+        let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            match *text {
+                "none" if texts.len() == 1 => {}
+                "none" => return Err("`none` stands alone, or not at all".to_owned()),
+                "private" => own.is_network_trusted = true,
+                block => own.named.push(Cidr::parse(block)?),
+            }
+        }
+        Ok(own)
+    }
+
+    pub fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    pub fn trust(&self, address: IpAddr) -> Trust {
+        if self.named.iter().any(|block| block.contains(address)) {
+            return Trust::Named { by_forwarded: self.by_forwarded };
+        }
+        let is_near = self.is_network_trusted && !is_public(address);
+        if is_near { Trust::Network } else { Trust::Nobody }
     }
 }
 
@@ -197,6 +242,28 @@ mod tests {
                 view.each(name, &mut |_| lines += 1);
                 assert_eq!(lines, if name == own { 2 } else { 0 }, "{name} among {own}");
             }
+        }
+    }
+
+    #[test]
+    fn peers_are_believed_as_they_are_named_or_near() {
+        let trust = |texts: &[&str], address: &str| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            let proxies = TrustedProxies::parse(&texts, false).expect("a list");
+            proxies.trust(address.parse().expect("an address"))
+        };
+        let named = Trust::Named { by_forwarded: false };
+        for near in ["10.0.0.7", "127.0.0.1", "100.64.1.1", "::1", "fd00::1", "::ffff:10.0.0.7"] {
+            assert_eq!(trust(&["private"], near), Trust::Network, "{near}");
+            assert_eq!(trust(&[], near), Trust::Nobody, "{near}");
+            assert_eq!(trust(&["none"], near), Trust::Nobody, "{near}");
+        }
+        assert_eq!(trust(&["private"], "8.8.8.8"), Trust::Nobody);
+        assert_eq!(trust(&["private", " 10.0.0.0/8 "], "10.0.0.7"), named);
+        assert_eq!(trust(&["8.8.8.8"], "8.8.8.8"), named);
+        for wrong in [&["none", "private"][..], &["privat"], &["10.0.0.0/33"]] {
+            let texts: Vec<String> = wrong.iter().map(|text| (*text).to_owned()).collect();
+            assert!(TrustedProxies::parse(&texts, false).is_err(), "{wrong:?}");
         }
     }
 

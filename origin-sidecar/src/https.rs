@@ -115,7 +115,7 @@ impl Service<Name> for PublicResolver {
 }
 
 /// Not of the special registries that lead back inside (RFC 6890 and its successors).
-fn is_public(ip: IpAddr) -> bool {
+pub(crate) fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => {

@@ -38,6 +38,8 @@ pub struct Http {
     pub connections: IntGauge,
     pub problems: IntCounterVec,
     pub refused: IntCounterVec,
+    /// Fields of requests, by why they were taken off.
+    pub removed: IntCounterVec,
     pub observed: IntCounterVec,
     pub signatures: IntCounterVec,
     pub upstream_errors: IntCounterVec,
@@ -83,6 +85,7 @@ impl Http {
             connections: gauge(r, "connections_open", "Open client connections.")?,
             problems: counters(r, "problems_total", "Requests Spillway itself refused, by problem.", &["route", "problem"])?,
             refused: counters(r, "messages_refused_total", "What was no request that HTTP/1.1 knows, by what is wrong with it.", &["reason"])?,
+            removed: counters(r, "request_fields_removed_total", "Fields of requests that were not passed on, by why.", &["reason"])?,
             observed: counters(r, "observed_total", "What rules in observe mode would have done.", &["route", "rule", "outcome"])?,
             signatures: counters(r, "signatures_total", "Requests by what the edge's signature on them was worth.", &["result"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,

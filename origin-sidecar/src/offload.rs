@@ -17,6 +17,7 @@ mod keyed;
 pub mod latency;
 mod lease;
 mod limits;
+mod lines;
 mod notify;
 mod page;
 mod progress;

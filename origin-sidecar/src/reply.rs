@@ -30,6 +30,12 @@ pub fn problem(base: &str, problem: Problem, detail: &str) -> Response<Body> {
     response
 }
 
+/// The first value of a field of an answer, whether or not its fields were taken apart.
+pub fn first<'a>(response: &'a Response<Body>, name: &'a HeaderName) -> Option<&'a [u8]> {
+    let own = response.headers().get(name).map(HeaderValue::as_bytes);
+    own.or_else(|| response.body().encoded()?.block.values(name).next())
+}
+
 /// Never stored by anyone.
 pub fn json(status: u16, body: &serde_json::Value) -> Response<Body> {
     let mut text = body.to_string();

@@ -89,9 +89,14 @@ pub struct Proxy {
     /// Seconds that connections are still taken after /drain began: as long as nodes need to learn it
     #[arg(long, env = "SPILLWAY_DRAIN_DELAY", default_value_t = 5)]
     pub drain_delay: u64,
-    /// Peers whose Forwarded and X-Forwarded-* are believed (repeatable): 10.0.0.0/8
+    /// Peers that are believed in what they say of the client (repeatable): 10.0.0.0/8 in all;
+    /// `private`: whoever has no public address, in scheme, client address, host and port; `none`: nobody
     #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,
+    /// Believe named proxies in the field Forwarded, too: only where they write it themselves, as most
+    /// pass on what a client wrote
+    #[arg(long, env = "SPILLWAY_FORWARDED_FIELD")]
+    pub forwarded_field: bool,
     /// File with the keys of the edge, NAME=SECRET, one a line: a request signed with any is its
     #[arg(long, env = "SPILLWAY_EDGE_KEYS_FILE")]
     pub edge_keys_file: Option<PathBuf>,

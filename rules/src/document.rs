@@ -351,6 +351,18 @@ impl Document {
         own.unwrap_or(self.edge.require_signature)
     }
 
+    /// The routes whose callers only a named proxy can tell.
+    pub fn routes_with_callers_of_proxies(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().filter(|route| {
+            let auth = route.offload.as_ref().map(|offload| &offload.auth);
+            let identity = match auth {
+                Some(Auth::Caller { identity: KeySource::Header(name), .. }) => Some(name),
+                _ => None,
+            };
+            identity.is_some_and(|name| crate::trust::needs_named_proxy(name))
+        })
+    }
+
     /// `config_hash`: SHA-256 of the canonical JSON, in hex. Both halves report it.
     pub fn hash(&self) -> String {
         hex(&Sha256::digest(self.to_json().as_bytes()))

@@ -3,6 +3,7 @@
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::Head;
+use crate::hygiene;
 use crate::path;
 use crate::problem::Problem;
 use crate::rules::Rules;
@@ -46,12 +47,17 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         let decision = sidecar::ambiguous(rules, head);
         return match decision.action {
             sidecar::Action::Refuse(problem) => of(decision.route, Action::Refuse(problem)),
-            _ => {
+            sidecar::Action::Proceed(proceed) => {
                 let target = head.target.to_owned();
-                of(decision.route, Action::Pass { target, why: Bypass::AmbiguousPath })
+                let why = proceed.cache.err().unwrap_or(Bypass::AmbiguousPath);
+                of(decision.route, Action::Pass { target, why })
             }
+            _ => of(decision.route, Action::Refuse(Problem::PathAmbiguous)),
         };
     };
+    if hygiene::overrides_method(head.fields) && sidecar::depends_on_method(rules, head, &target) {
+        return of(None, Action::Refuse(Problem::MethodOverride));
+    }
     if sidecar::is_reserved(&rules.document.jobs.base, &target.path) {
         let target = head.target.to_owned();
         return of(None, Action::Pass { target, why: Bypass::NoRule });
@@ -59,8 +65,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if rules.is_hook(&target.path) {
         return of(None, Action::Refuse(Problem::HookPath));
     }
-    let query = target.query;
-    let Some(found) = rules.router.find(&rules.document.routes, head, &target.path, query) else {
+    let Some(found) = sidecar::find(rules, head, &target) else {
         let action = match rules.document.unmatched {
             Unmatched::Refuse => Action::Refuse(Problem::NoRoute),
             Unmatched::Pass => Action::Pass { target: head.target.to_owned(), why: Bypass::NoRule },
@@ -71,7 +76,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         return of(None, Action::Refuse(Problem::Internal));
     };
     let parameters = found.parameters_for(route, &target.path);
-    let shard = match edge_shard(rules, route, head, query, &parameters) {
+    let shard = match edge_shard(rules, route, head, target.query.as_deref(), &parameters) {
         Ok(step) => step,
         Err(problem) => return of(Some(route), Action::Refuse(problem)),
     };
@@ -87,7 +92,10 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     };
     let action = match cache::plan(&planned) {
         Ok(plan) => Action::Cache(plan),
-        Err(why) => Action::Pass { target: target.join(), why },
+        Err(why) if sidecar::changes_target(rules, route) => {
+            Action::Pass { target: target.join(), why }
+        }
+        Err(why) => Action::Pass { target: head.target.to_owned(), why },
     };
     of(Some(route), action)
 }
@@ -104,5 +112,6 @@ fn edge_shard(
     let on = route.shard.as_ref().filter(|rule| rule.mode == crate::document::Mode::On);
     let Some(rule) = on else { return Ok(Step::None) };
     let Some(map) = rules.shard_maps.get(&rule.map) else { return Err(Problem::Internal) };
-    shard::in_head(rule, map, head, query, parameters)
+    let step = shard::in_head(rule, map, head, query, parameters);
+    sidecar::step_of_preflight(step, head)
 }

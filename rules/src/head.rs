@@ -1,6 +1,6 @@
 //! The small view of a request and a response that decisions are made from.
 
-use crate::hygiene::{FieldsMut, Rebuilt};
+use crate::hygiene::{FieldsMut, Rebuilt, overrides_method};
 
 /// Read access to header fields, so that hyper's map and a browser's `Headers` both serve
 /// without being copied.
@@ -48,7 +48,7 @@ impl FieldsMut for Vec<(String, String)> {
 pub struct Head<'a> {
     pub method: &'a str,
     pub scheme: &'a str,
-    /// Lower case, with the port when it is not the scheme's own.
+    /// Lower case, with the port when it is not the scheme's own. Empty when an old client named none.
     pub host: &'a str,
     pub target: &'a str,
     pub fields: &'a dyn Fields,
@@ -61,9 +61,11 @@ pub struct ResponseHead<'a> {
 }
 
 impl Head<'_> {
-    /// Safe methods in the sense of RFC 9110 section 9.2.1.
+    /// Safe methods in the sense of RFC 9110 section 9.2.1. A request that names another method besides
+    /// may be anything.
     pub fn is_safe(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
+            && !overrides_method(self.fields)
     }
 
     pub fn is_get_or_head(&self) -> bool {
@@ -83,15 +85,11 @@ pub fn first(fields: &dyn Fields, name: &str) -> Option<String> {
 }
 
 /// All lines of a field joined by `", "` (RFC 9110 section 5.3), whitespace trimmed; `None` when
-/// the field is absent. Bytes that are not UTF-8 are kept apart by a hex form that no text has.
+/// the field is absent.
 pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
     let mut joined: Option<String> = None;
     fields.each(name, &mut |value| {
-        let line = match std::str::from_utf8(value) {
-            Ok(text) => text.trim().to_owned(),
-            // No text of a field has a NUL, so this is no other request's value.
-            Err(_) => format!("\0{}", crate::document::hex(value)),
-        };
+        let line = text_of(value);
         match &mut joined {
             Some(all) => {
                 all.push_str(", ");
@@ -101,6 +99,15 @@ pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
         }
     });
     joined
+}
+
+/// A value as text that no other value has: bytes that are not UTF-8 are kept apart by a hex form, which
+/// no text of a field can be, since it begins with NUL.
+pub fn text_of(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) => text.trim().to_owned(),
+        Err(_) => format!("\0{}", crate::document::hex(value)),
+    }
 }
 
 /// Writes a number. Not `write!`, whose machinery costs more than all of a short text.
@@ -131,15 +138,16 @@ pub fn has(fields: &dyn Fields, name: &str) -> bool {
     found
 }
 
-/// The value of a cookie of that name (RFC 6265 section 4.2); the first one wins.
-pub fn cookie(fields: &dyn Fields, name: &str) -> Option<String> {
+/// The value of a cookie of that name (RFC 6265 section 4.2), quotes included; the first one wins. Byte by
+/// byte: one cookie that is no text hides none of the others.
+pub fn cookie(fields: &dyn Fields, name: &str) -> Option<Vec<u8>> {
     let mut found = None;
     fields.each("cookie", &mut |line| {
-        let Ok(line) = std::str::from_utf8(line) else { return };
-        for pair in line.split(';') {
-            let Some((own, value)) = pair.split_once('=') else { continue };
-            if found.is_none() && own.trim() == name {
-                found = Some(value.trim().trim_matches('"').to_owned());
+        for pair in line.split(|byte| *byte == b';') {
+            let Some(end) = pair.iter().position(|byte| *byte == b'=') else { continue };
+            let (own, value) = pair.split_at(end);
+            if found.is_none() && own.trim_ascii() == name.as_bytes() {
+                found = Some(value.get(1..).unwrap_or_default().trim_ascii().to_vec());
             }
         }
     });
@@ -149,6 +157,22 @@ pub fn cookie(fields: &dyn Fields, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_odd_cookie_hides_no_other_and_quotes_are_part_of_a_value() {
+        struct Line(&'static [u8]);
+        impl Fields for Line {
+            fn each(&self, _: &str, visit: &mut dyn FnMut(&[u8])) {
+                visit(self.0);
+            }
+        }
+        let line = Line(b"a=\xfc; b=\"x\\054y\" ;c = 1; b=2; d");
+        let value = |name| cookie(&line, name);
+        assert_eq!(value("a").as_deref(), Some(&b"\xfc"[..]));
+        assert_eq!(value("b").as_deref(), Some(&b"\"x\\054y\""[..]));
+        assert_eq!(value("c").as_deref(), Some(&b"1"[..]));
+        assert_eq!((value("d"), value("e")), (None, None));
+    }
 
     #[test]
     fn a_number_is_written_as_it_is_written_elsewhere() {

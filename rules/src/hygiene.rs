@@ -1,6 +1,8 @@
 //! Which fields of a request are believed and go on to the app, in both halves.
 
+use crate::forwarded;
 use crate::head::{Fields, has};
+use crate::trust::{Removed, Trust, why_removed};
 
 /// Fields of one connection (RFC 9110 section 7.6.1), whether or not `Connection` names them.
 const HOP_BY_HOP: [&str; 8] = [
@@ -14,23 +16,10 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// Only Spillway itself may say these to the app.
-const OURS: [&str; 3] = ["x-shard", "x-job-", "x-spillway-"];
-
-/// By these a client could make the app believe that it was asked for something else than what the
-/// rules and the cache's key were told.
-const OVERRIDES: [&str; 6] = [
-    "x-original-url",
-    "x-rewrite-url",
-    "x-original-host",
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-];
-
-/// Of `X-Forwarded-*` only these are known.
-const KNOWN: [&str; 4] =
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
+/// By these a client that can only POST names another method. They pass where no rule depends on the
+/// method; [`overrides_method`] tells.
+pub const METHOD_OVERRIDES: [&str; 3] =
+    ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Fields that can be changed. Names are in lower case.
 pub trait FieldsMut: Fields {
@@ -44,6 +33,7 @@ pub enum Rebuilt {
     For,
     Host,
     Proto,
+    Forwarded,
 }
 
 impl Rebuilt {
@@ -52,12 +42,25 @@ impl Rebuilt {
             Self::For => "x-forwarded-for",
             Self::Host => "x-forwarded-host",
             Self::Proto => "x-forwarded-proto",
+            Self::Forwarded => "forwarded",
+        }
+    }
+
+    /// The usual spelling.
+    pub const fn spelled(self) -> &'static str {
+        match self {
+            Self::For => "X-Forwarded-For",
+            Self::Host => "X-Forwarded-Host",
+            Self::Proto => "X-Forwarded-Proto",
+            Self::Forwarded => "Forwarded",
         }
     }
 
     fn by_name(name: &str) -> Option<Self> {
-        let rest = name.strip_prefix("x-forwarded-")?;
-        match rest {
+        if name == Self::Forwarded.name() {
+            return Some(Self::Forwarded);
+        }
+        match name.strip_prefix("x-forwarded-")? {
             "for" => Some(Self::For),
             "host" => Some(Self::Host),
             "proto" => Some(Self::Proto),
@@ -67,25 +70,34 @@ impl Rebuilt {
 }
 
 /// Who sent a request, for the app.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
     /// As `X-Forwarded-For` has it.
     pub address: &'a str,
-    /// The host it asked.
+    /// The host it asked; empty when an old client named none.
     pub host: &'a str,
-    pub is_tls: bool,
-    /// A proxy of ours: what it says of those before it is believed.
-    pub is_trusted: bool,
+    /// As it asked, or says that it was asked.
+    pub scheme: &'static str,
+    pub trust: Trust,
 }
 
 /// What must happen before any rule looks at a request; whether it asks to change to WebSocket. A
 /// field that was part of a cache key and then vanished would give everybody the answer of a request
-/// that did not have it.
-pub fn on_arrival(method: &str, fields: &mut dyn FieldsMut) -> bool {
+/// that did not have it. `removed` is told of each name that is taken off because of who says it.
+pub fn on_arrival(
+    method: &str,
+    fields: &mut dyn FieldsMut,
+    trust: Trust,
+    removed: &dyn Fn(Removed),
+) -> bool {
     let named = named_by_connection(fields);
     let is_upgrade = method == "GET" && asks_for_websocket(fields);
     fields.remove_where(&|name| {
-        is_spoofed(name)
+        let why = why_removed(name, trust);
+        if let Some(why) = why {
+            removed(why);
+        }
+        why.is_some()
             || name == "http2-settings"
             || (name == "upgrade" && !is_upgrade)
             || named.iter().any(|own| own == name)
@@ -93,18 +105,22 @@ pub fn on_arrival(method: &str, fields: &mut dyn FieldsMut) -> bool {
     is_upgrade
 }
 
-/// What must happen before a request is sent on: `X-Forwarded-*` of a trusted peer are continued,
-/// anyone else's replaced.
+/// What must happen before a request is sent on: what a believed peer says of the way is continued,
+/// anyone else's was removed on arrival and is written anew.
 pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
-    fields.remove_where(&|name| is_removed(name, sender.is_trusted));
-    if sender.is_trusted {
-        let chain = continued(fields, sender.address);
-        fields.set(Rebuilt::For, &chain);
-        return;
+    fields.remove_where(&is_hop_by_hop);
+    let chain = continued(fields, sender.address);
+    fields.set(Rebuilt::For, &chain);
+    let is_believed = sender.trust.is_some();
+    for (field, value) in [(Rebuilt::Host, sender.host), (Rebuilt::Proto, sender.scheme)] {
+        let is_said = is_believed && has(fields, field.name());
+        if !value.is_empty() && !is_said {
+            fields.set(field, value);
+        }
     }
-    fields.set(Rebuilt::For, sender.address);
-    fields.set(Rebuilt::Host, sender.host);
-    fields.set(Rebuilt::Proto, scheme(sender.is_tls));
+    if is_believed && let Some(chain) = forwarded::continued(fields, sender.address) {
+        fields.set(Rebuilt::Forwarded, &chain);
+    }
 }
 
 /// The fields as [`before_sending`] would leave them, without the work: for what is decided about a
@@ -116,31 +132,35 @@ pub struct AsSent<'a> {
 
 impl Fields for AsSent<'_> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        let Sender { address, host, is_tls, is_trusted } = self.sender;
-        match Rebuilt::by_name(name) {
-            Some(Rebuilt::For) if is_trusted => visit(continued(self.fields, address).as_bytes()),
-            Some(Rebuilt::For) => visit(address.as_bytes()),
-            Some(Rebuilt::Host) if !is_trusted => visit(host.as_bytes()),
-            Some(Rebuilt::Proto) if !is_trusted => visit(scheme(is_tls).as_bytes()),
+        let own = match Rebuilt::by_name(name) {
+            Some(Rebuilt::For) => {
+                return visit(continued(self.fields, self.sender.address).as_bytes());
+            }
+            Some(Rebuilt::Forwarded) => {
+                let chain = forwarded::continued(self.fields, self.sender.address);
+                return chain.into_iter().for_each(|chain| visit(chain.as_bytes()));
+            }
+            Some(Rebuilt::Host) => self.sender.host,
+            Some(Rebuilt::Proto) => self.sender.scheme,
+            None => "",
+        };
+        let mut is_said = false;
+        self.fields.each(name, &mut |value| {
+            is_said = true;
             // Mostly there is none, and nothing to be found out about it.
-            _ => self.fields.each(name, &mut |value| {
-                if !is_removed(name, is_trusted) {
-                    visit(value);
-                }
-            }),
+            if !is_hop_by_hop(name) {
+                visit(value);
+            }
+        });
+        if !is_said && !own.is_empty() {
+            visit(own.as_bytes());
         }
     }
 }
 
-/// Whether a field is of this connection, or of a peer that is not believed.
-fn is_removed(name: &str, is_trusted: bool) -> bool {
-    is_hop_by_hop(name)
-        || name == "forwarded"
-        || (!is_trusted && matches!(name, "x-forwarded-port" | "x-real-ip"))
-}
-
-fn scheme(is_tls: bool) -> &'static str {
-    if is_tls { "https" } else { "http" }
+/// Whether the request names another method than its own, by a field that frameworks obey.
+pub fn overrides_method(fields: &dyn Fields) -> bool {
+    METHOD_OVERRIDES.into_iter().any(|name| has(fields, name))
 }
 
 /// Removes what belongs to one connection, and what its `Connection` names. Of an answer this must
@@ -172,15 +192,6 @@ fn is_as_long_as_one(name: &[u8]) -> bool {
 
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
-}
-
-/// Whether a client says what is not his to say. CGI and WSGI read `X_Job_Id` as `X-Job-Id`.
-pub fn is_spoofed(name: &str) -> bool {
-    name.contains('_')
-        || (name.starts_with("x-")
-            && (OURS.iter().any(|prefix| name.starts_with(prefix))
-                || OVERRIDES.contains(&name)
-                || (name.starts_with("x-forwarded-") && !KNOWN.contains(&name))))
 }
 
 /// What `Connection` names beside the fields of a connection. What frames the message stays until it
@@ -252,7 +263,7 @@ mod tests {
     fn what_connection_names_is_removed_with_it() {
         let lines = [("connection", "close, X-Secret"), ("x-secret", "1"), ("te", "trailers")];
         let mut fields = fields(&[&lines[..], &[("accept", "*/*")]].concat());
-        assert!(!on_arrival("GET", &mut fields));
+        assert!(!on_arrival("GET", &mut fields, Trust::Nobody, &|_| {}));
         assert_eq!(names(&fields), ["connection", "te", "accept"]);
         remove_hop_by_hop(&mut fields);
         assert_eq!(names(&fields), ["accept"]);
@@ -262,7 +273,7 @@ mod tests {
     fn what_frames_a_message_can_not_be_named_away() {
         let lines = [("connection", "content-length, transfer-encoding"), ("content-length", "3")];
         let mut fields = fields(&lines);
-        on_arrival("POST", &mut fields);
+        on_arrival("POST", &mut fields, Trust::Nobody, &|_| {});
         assert_eq!(names(&fields), ["connection", "content-length"]);
     }
 
@@ -272,7 +283,7 @@ mod tests {
             let lines =
                 [("connection", connection), ("upgrade", protocol), ("http2-settings", "AAM")];
             let mut fields = fields(&lines);
-            let is_taken = on_arrival(method, &mut fields);
+            let is_taken = on_arrival(method, &mut fields, Trust::Nobody, &|_| {});
             let expected = if is_taken { &["connection", "upgrade"][..] } else { &["connection"] };
             assert_eq!(names(&fields), expected);
             is_taken
@@ -284,11 +295,37 @@ mod tests {
         assert!(!offer("GET", "upgrade", "websocket, h2c"));
     }
 
+    const NAMED: Trust = Trust::Named { by_forwarded: false };
+
+    fn arrived(lines: &[(&str, &str)], trust: Trust) -> Vec<(String, String)> {
+        let mut fields = fields(lines);
+        on_arrival("GET", &mut fields, trust, &|_| {});
+        fields
+    }
+
+    const OF_AN_INGRESS: [(&str, &str); 6] = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-real-ip", "1.1.1.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-user", "alice"),
+        ("client-cert", ":AA==:"),
+        ("forwarded", "for=1.1.1.1"),
+    ];
+
     #[test]
-    fn an_untrusted_peer_can_not_say_who_it_forwards_for() {
-        let said = fields(&[("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "1.1.1.1")]);
-        let mut fields = said.clone();
-        let mut sender = Sender { address: "9.9.9.9", host: "h", is_tls: true, is_trusted: false };
+    fn a_peer_is_believed_in_what_its_trust_covers_and_the_rest_is_taken_off() {
+        let left = |trust| arrived(&OF_AN_INGRESS, trust).len();
+        assert_eq!(left(Trust::Nobody), 0);
+        assert_eq!(arrived(&OF_AN_INGRESS, Trust::Network), fields(&OF_AN_INGRESS[..3]));
+        assert_eq!(arrived(&OF_AN_INGRESS, NAMED), fields(&OF_AN_INGRESS[..5]));
+        assert_eq!(left(Trust::Named { by_forwarded: true }), 6);
+    }
+
+    #[test]
+    fn the_app_is_told_the_peer_itself_where_nobody_else_is_believed() {
+        let sender =
+            Sender { address: "9.9.9.9", host: "h", scheme: "https", trust: Trust::Nobody };
+        let mut fields = arrived(&OF_AN_INGRESS, sender.trust);
         before_sending(&mut fields, &sender);
         let expected = [
             ("x-forwarded-for", "9.9.9.9"),
@@ -296,10 +333,30 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         assert_eq!(fields, self::fields(&expected));
-        sender = Sender { address: "10.0.0.1", is_trusted: true, ..sender };
-        let mut fields = said;
+    }
+
+    #[test]
+    fn what_a_believed_peer_says_is_continued_and_what_it_does_not_say_is_added() {
+        let sender =
+            Sender { address: "10.0.0.1", host: "h", scheme: "https", trust: Trust::Network };
+        let mut fields = arrived(&OF_AN_INGRESS, sender.trust);
         before_sending(&mut fields, &sender);
-        let expected = [("x-real-ip", "1.1.1.1"), ("x-forwarded-for", "1.1.1.1, 10.0.0.1")];
+        let expected = [
+            ("x-real-ip", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-for", "1.1.1.1, 10.0.0.1"),
+            ("x-forwarded-host", "h"),
+        ];
         assert_eq!(fields, self::fields(&expected));
+    }
+
+    #[test]
+    fn each_removal_is_told_with_its_reason() {
+        let lines = [("x_a", "1"), ("x-shard", "a"), ("x-original-url", "/"), ("client-cert", "")];
+        let told = std::cell::RefCell::new(Vec::new());
+        let mut fields = fields(&lines);
+        on_arrival("GET", &mut fields, Trust::Nobody, &|why| told.borrow_mut().push(why));
+        assert_eq!(told.into_inner(), Removed::ALL);
+        assert!(fields.is_empty());
     }
 }

@@ -58,6 +58,7 @@ pub mod edge;
 pub mod fault;
 #[cfg(feature = "file")]
 pub mod file;
+pub mod forwarded;
 pub mod head;
 pub mod hygiene;
 mod nearest;
@@ -65,12 +66,14 @@ pub mod offload;
 pub mod overload;
 pub mod path;
 pub mod problem;
+mod reading;
 pub mod route;
 mod rules;
 pub mod shard;
 pub mod sidecar;
 pub mod signature;
 pub mod trace;
+pub mod trust;
 pub mod versioned;
 
 pub use head::{Fields, Head, NoFields, ResponseHead};

@@ -2,8 +2,9 @@
 
 pub mod learned;
 
+use crate::cors;
 use crate::document::{KeySource, Mode, Offload, When};
-use crate::head::{Head, cookie, first, has};
+use crate::head::{Head, cookie, first, has, text_of};
 use crate::path;
 use learned::Learned;
 
@@ -58,6 +59,10 @@ pub enum Inline {
     Observed,
     NotPreferred,
     Upgrade,
+    /// A browser asks whether it may ask: nobody waits for that, and it has no credentials.
+    Preflight,
+    /// HEAD and OPTIONS are nothing to queue, unless the route's `methods` names them.
+    MethodNotNamed,
 }
 
 impl Inline {
@@ -68,6 +73,8 @@ impl Inline {
             Self::Observed => "observed",
             Self::NotPreferred => "not-preferred",
             Self::Upgrade => "upgrade",
+            Self::Preflight => "preflight",
+            Self::MethodNotNamed => "method-not-named",
         }
     }
 }
@@ -94,10 +101,17 @@ impl Reason {
     }
 }
 
-/// What the rule would do, whatever its mode.
-pub fn by_rule(rule: &Offload, head: &Head<'_>) -> Decision {
+/// What the rule would do, whatever its mode. `methods` are those that the route names.
+pub fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Decision {
     if has(head.fields, "upgrade") {
         return Decision::Inline(Inline::Upgrade);
+    }
+    if cors::preflight(head).is_some() {
+        return Decision::Inline(Inline::Preflight);
+    }
+    let is_question = matches!(head.method, "HEAD" | "OPTIONS");
+    if is_question && !methods.iter().any(|own| own == head.method) {
+        return Decision::Inline(Inline::MethodNotNamed);
     }
     let Prefer { respond_async, wait } = prefer(head);
     match rule.when {
@@ -155,7 +169,7 @@ pub fn value(
             path::query_values(query, name).next()
         }
         KeySource::Header(name) => first(head.fields, name),
-        KeySource::Cookie(name) => cookie(head.fields, name),
+        KeySource::Cookie(name) => cookie(head.fields, name).map(|value| text_of(&value)),
         KeySource::Body(pointer) => {
             let json: serde_json::Value = serde_json::from_slice(body).ok()?;
             match json.pointer(pointer)? {
@@ -169,11 +183,11 @@ pub fn value(
 }
 
 /// What is done.
-pub fn decide(rule: Option<&Offload>, head: &Head<'_>) -> Decision {
+pub fn decide(rule: Option<&Offload>, methods: &[String], head: &Head<'_>) -> Decision {
     match rule {
         None => Decision::Inline(Inline::NoRule),
         Some(rule) => match rule.mode {
-            Mode::On => by_rule(rule, head),
+            Mode::On => by_rule(rule, methods, head),
             Mode::Observe => Decision::Inline(Inline::Observed),
             Mode::Off => Decision::Inline(Inline::Off),
         },

@@ -39,14 +39,15 @@ impl Ambiguous {
 pub struct Target<'a> {
     /// Starts with `/`; unreserved characters plain, everything else `%XX` in upper case.
     pub path: Cow<'a, str>,
-    /// Without the `?`; exactly as received. `None` when there was no `?`.
-    pub query: Option<&'a str>,
+    /// Without the `?`; as received, but for letters that no URI may have, which are `%XX`. `None` when
+    /// there was no `?`.
+    pub query: Option<Cow<'a, str>>,
 }
 
 impl Target<'_> {
     /// As it is sent.
     pub fn join(&self) -> String {
-        match self.query {
+        match &self.query {
             Some(query) => [&*self.path, "?", query].concat(),
             None => self.path.to_string(),
         }
@@ -55,14 +56,44 @@ impl Target<'_> {
 
 /// Brings a target as received into its normal form, or says why that can't be done.
 pub fn normalize(target: &str) -> Result<Target<'_>, Ambiguous> {
-    let target = until(target, b'#').map_or(target, |(before, _)| before);
-    let (path, query) = match until(target, b'?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
+    let (path, query) = split(target);
+    let query = query.map(|query| encoded(query, is_plain_in_query));
     let is_as_it_is = path == "*" || is_normal(path);
     let path = if is_as_it_is { Cow::Borrowed(path) } else { Cow::Owned(by_segments(path)?) };
     Ok(Target { path, query })
+}
+
+/// Path and query of a target, without its fragment.
+pub(crate) fn split(target: &str) -> (&str, Option<&str>) {
+    let target = until(target, b'#').map_or(target, |(before, _)| before);
+    match until(target, b'?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
+}
+
+/// A target in which every letter that no URI may have (RFC 3986 section 2) is encoded once; what is
+/// legal or encoded already stays as it is. For those who take no other: queues, HTTP/2.
+pub fn legal(target: &str) -> Cow<'_, str> {
+    encoded(target, |byte| is_plain_in_query(byte) || byte == b'#')
+}
+
+fn encoded(text: &str, is_plain: impl Fn(u8) -> bool) -> Cow<'_, str> {
+    if text.bytes().all(&is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut legal = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if is_plain(byte) { legal.push(char::from(byte)) } else { push_encoded(byte, &mut legal) }
+    }
+    Cow::Owned(legal)
+}
+
+pub(crate) fn push_encoded(byte: u8, text: &mut String) {
+    let hex = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
+    text.push('%');
+    text.push(hex(byte >> 4).to_ascii_uppercase());
+    text.push(hex(byte & 15).to_ascii_uppercase());
 }
 
 /// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
@@ -127,12 +158,7 @@ fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
             _ if is_unreserved(byte) || (!was_encoded && is_plain_in_path(byte)) => {
                 normal.push(char::from(byte));
             }
-            _ => {
-                let hex = |digit: u8| char::from_digit(u32::from(digit), 16).unwrap_or('0');
-                normal.push('%');
-                normal.push(hex(byte >> 4).to_ascii_uppercase());
-                normal.push(hex(byte & 15).to_ascii_uppercase());
-            }
+            _ => push_encoded(byte, normal),
         }
     }
     // `..;` is a parent directory to servers that cut path parameters off (Tomcat, Jetty).
@@ -140,16 +166,23 @@ fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
     if name == "." || name == ".." { Err(Ambiguous::DotSegment) } else { Ok(()) }
 }
 
-fn is_unreserved(byte: u8) -> bool {
+pub(crate) fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Sub-delimiters, `:` and `@`: allowed plain in a segment, and not the same as encoded.
-fn is_plain_in_path(byte: u8) -> bool {
+pub(crate) fn is_plain_in_path(byte: u8) -> bool {
     matches!(
         byte,
         b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
     )
+}
+
+/// What a query may hold as it is, with the brackets that many send plain and all take.
+fn is_plain_in_query(byte: u8) -> bool {
+    is_unreserved(byte)
+        || is_plain_in_path(byte)
+        || matches!(byte, b'/' | b'?' | b'%' | b'[' | b']')
 }
 
 /// Decodes `%XX` of a path parameter; `None` when the bytes are not UTF-8.
@@ -236,6 +269,15 @@ mod tests {
         assert_eq!(query.as_deref(), Some("from=1&to=2&to=1"));
         assert!(dropped);
         assert_eq!(filter_query("utm=x", &keep), (None, true));
+    }
+
+    #[test]
+    fn letters_that_no_uri_has_are_encoded_once() {
+        let query = |target: &str| normalize(target).map(|it| it.query.map(Cow::into_owned));
+        assert_eq!(query("/?q=caf\u{e9}&a[]=%zz"), Ok(Some("q=caf%C3%A9&a[]=%zz".into())));
+        assert_eq!(query("/?a|b^`\"<>\\{}"), Ok(Some("a%7Cb%5E%60%22%3C%3E%5C%7B%7D".into())));
+        assert_eq!(legal("/\u{e9}?%C3%A9#x"), "/%C3%A9?%C3%A9#x");
+        assert!(matches!(legal("/a?b=%20&c[]=1"), Cow::Borrowed(_)));
     }
 
     proptest! {

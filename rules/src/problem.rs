@@ -29,6 +29,8 @@ pub enum Problem {
     UpstreamInvalid,
     ConnectRefused,
     BadRequest,
+    ForwardedConflict,
+    MethodOverride,
     TargetTooLong,
     HeadTooLarge,
     CodingUnknown,
@@ -39,7 +41,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -66,6 +68,8 @@ impl Problem {
         Self::UpstreamInvalid,
         Self::ConnectRefused,
         Self::BadRequest,
+        Self::ForwardedConflict,
+        Self::MethodOverride,
         Self::TargetTooLong,
         Self::HeadTooLarge,
         Self::CodingUnknown,
@@ -140,6 +144,8 @@ impl Problem {
             Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),
             Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not served here.", "Spillway is a reverse proxy; use a forward proxy."),
             Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "See the detail."),
+            Self::ForwardedConflict => ("forwarded-conflict", 400, "Forwarded and X-Forwarded-* say different things.", "The proxy in front must write both, or remove the one that it does not write. Without --forwarded-field, Forwarded is not believed."),
+            Self::MethodOverride => ("method-override", 400, "The request names another method in a field, and rules of this path depend on the method.", "Send the method itself, or take the path out of the rules that depend on it: cache, shard, offload, limits and `methods`."),
             Self::TargetTooLong => ("target-too-long", 414, "The request target is too long.", "Send 16 KiB of path and query at most; what is longer belongs into a body."),
             Self::HeadTooLarge => ("head-too-large", 431, "The request head is too large.", "Send 32 KiB and 100 header lines at most. Cookies that grow are the usual cause."),
             Self::CodingUnknown => ("coding-unknown", 501, "The body's transfer coding is not known.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),

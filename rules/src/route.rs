@@ -356,6 +356,25 @@ impl Router {
         self.walk(routes, head, path, query, &mut |_, _| {})
     }
 
+    /// The routes whose templates may match a path.
+    fn candidates(&self, path: &str) -> &[Candidate] {
+        let bare = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        let leaf = self.exact.at(bare).or_else(|_| self.rest.at(bare)).ok();
+        leaf.and_then(|leaf| self.leaves.get(*leaf.value)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The routes that match path and host, whatever else they ask for.
+    pub(crate) fn of_path<'r>(
+        &'r self,
+        routes: &'r [Route],
+        host: &'r str,
+        path: &'r str,
+    ) -> impl Iterator<Item = &'r Route> {
+        let matching = self.candidates(path).iter().filter(move |own| own.template.matches(path));
+        let matching = matching.filter_map(move |own| routes.get(own.route));
+        matching.filter(move |route| is_for_host(&route.matches, host))
+    }
+
     /// As [`Router::find`]; tells `miss` of each route that was considered and not taken.
     pub fn walk(
         &self,
@@ -365,9 +384,7 @@ impl Router {
         query: Option<&str>,
         miss: &mut dyn FnMut(usize, Miss),
     ) -> Option<Found<'_>> {
-        let bare = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
-        let leaf = self.exact.at(bare).or_else(|_| self.rest.at(bare)).ok()?;
-        for candidate in self.leaves.get(*leaf.value)? {
+        for candidate in self.candidates(path) {
             let Some(route) = routes.get(candidate.route) else { continue };
             let template = &candidate.template;
             if !template.matches(path) {
@@ -411,6 +428,12 @@ fn candidates(leaf: &Template, templates: &[Template], routes: &[Route]) -> Vec<
     found.into_iter().map(|(candidate, _)| candidate).collect()
 }
 
+fn is_for_host(own: &Match, host: &str) -> bool {
+    let is_own =
+        |own: &String| own == host || path::until(host, b':').is_some_and(|(host, _)| own == host);
+    own.hosts.is_empty() || own.hosts.iter().any(is_own)
+}
+
 fn misses(
     own: &Match,
     template: &Template,
@@ -421,10 +444,7 @@ fn misses(
     if own.strict_slash && path.len() > 1 && path.ends_with('/') != template.ends_with_slash {
         return Some(Miss::Slash);
     }
-    let is_host = |own: &String| {
-        own == head.host || path::until(head.host, b':').is_some_and(|(host, _)| own == host)
-    };
-    if !own.hosts.is_empty() && !own.hosts.iter().any(is_host) {
+    if !is_for_host(own, head.host) {
         return Some(Miss::Host);
     }
     // HEAD is answered where GET is.

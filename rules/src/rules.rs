@@ -86,6 +86,16 @@ impl Rules {
         hooks.map(|hook| hook.split('?').next().unwrap_or_default()).any(|hook| hook == bare)
     }
 
+    /// All routes that a path in its normal form can belong to on a host, whatever the method, the
+    /// header and the query.
+    pub(crate) fn routes_of_path<'r>(
+        &'r self,
+        host: &'r str,
+        path: &'r str,
+    ) -> impl Iterator<Item = &'r Route> {
+        self.router.of_path(&self.document.routes, host, path)
+    }
+
     pub fn route(&self, index: usize) -> Option<&Route> {
         self.document.routes.get(index)
     }
@@ -108,7 +118,7 @@ impl Rules {
                 miss(route, reason);
             }
         };
-        let query = target.query;
+        let query = target.query.as_deref();
         let found = self.router.walk(routes, head, &target.path, query, &mut by_index)?;
         routes.get(found.index)
     }

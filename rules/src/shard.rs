@@ -4,7 +4,7 @@
 //! an overlap can't be written down.
 
 use crate::document::{self, KeySource, ShardRule};
-use crate::head::{Head, cookie, first};
+use crate::head::{Head, cookie, first, text_of};
 use crate::path;
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
@@ -316,7 +316,10 @@ pub fn in_head(
                 .collect(),
             KeySource::Query(name) => path::query_values(query.unwrap_or_default(), name).collect(),
             KeySource::Header(name) => first(head.fields, name).into_iter().collect(),
-            KeySource::Cookie(name) => cookie(head.fields, name).into_iter().collect(),
+            KeySource::Cookie(name) => cookie(head.fields, name)
+                .map(|value| text_of(&value).trim_matches('"').to_owned())
+                .into_iter()
+                .collect(),
             KeySource::Body(_) => return Ok(Step::NeedsBody { limit: rule.body_limit }),
         };
         if !values.is_empty() {

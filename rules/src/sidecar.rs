@@ -4,9 +4,11 @@ use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
 use crate::head::Head;
+use crate::hygiene;
 use crate::offload;
 use crate::path::{self, Target};
 use crate::problem::Problem;
+use crate::reading;
 use crate::route::Found;
 use crate::rules::Rules;
 use crate::shard;
@@ -72,6 +74,9 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if let Some(decision) = preflight(rules, head, &target) {
         return decision;
     }
+    if hygiene::overrides_method(head.fields) && depends_on_method(rules, head, &target) {
+        return refuse(None, Problem::MethodOverride);
+    }
     if is_reserved(&rules.document.jobs.base, &target.path) {
         let action = Action::Reserved { path: target.path.into_owned() };
         return Decision { route: None, action, observed: Vec::new() };
@@ -79,12 +84,43 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if rules.is_hook(&target.path) {
         return refuse(None, Problem::HookPath);
     }
-    let found = rules.router.find(&rules.document.routes, head, &target.path, target.query);
-    match found {
+    match find(rules, head, &target) {
         Some(found) => routed(rules, head, target, found),
         None if rules.document.unmatched == Unmatched::Refuse => refuse(None, Problem::NoRoute),
         None => pass(None, head.target.to_owned(), Bypass::NoRule),
     }
+}
+
+/// The route of a request. A preflight belongs to the route of the request that it asks for: there the
+/// application has to answer it.
+pub(crate) fn find<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<Found<'r>> {
+    let (routes, query) = (&rules.document.routes, target.query.as_deref());
+    let meant = cors::preflight(head).and_then(|method| {
+        let meant = Head { method: &method, ..*head };
+        rules.router.find(routes, &meant, &target.path, query)
+    });
+    meant.or_else(|| rules.router.find(routes, head, &target.path, query))
+}
+
+/// Whether rules of the path, or we ourselves, do something else with another method.
+pub(crate) fn depends_on_method(rules: &Rules, head: &Head<'_>, target: &Target) -> bool {
+    is_reserved(&rules.document.jobs.base, &target.path)
+        || rules.routes_of_path(head.host, &target.path).any(|route| {
+            !route.matches.methods.is_empty()
+                || route.max_body.is_some()
+                || route.concurrency.is_some()
+                || changes_target(rules, route)
+        })
+}
+
+/// Whether the app is sent a target in its normal form on a route, because a key or a signature holds
+/// that one. Elsewhere it is sent the bytes that came.
+pub(crate) fn changes_target(rules: &Rules, route: &Route) -> bool {
+    let is_on = |mode: Mode| mode == Mode::On;
+    route.cache.as_ref().is_some_and(|rule| is_on(rule.mode))
+        || route.shard.as_ref().is_some_and(|rule| is_on(rule.mode))
+        || route.offload.as_ref().is_some_and(|rule| is_on(rule.mode))
+        || rules.document.requires_signature(Some(route))
 }
 
 /// The preflight of a route with `cors`, or of the jobs; any other goes on to the app.
@@ -95,7 +131,7 @@ fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<D
         (None, cors::of_jobs(&document.routes, &cors::origin(head)?)?)
     } else {
         let meant = Head { method: &method, ..*head };
-        let query = target.query;
+        let query = target.query.as_deref();
         let found = rules.router.find(&document.routes, &meant, &target.path, query)?;
         let route = rules.route(found.index)?;
         (Some(route), route.cors.as_ref()?)
@@ -117,11 +153,12 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
             shard::Step::None
         }
     };
-    let offload = offload::decide(route.offload.as_ref(), head);
+    let methods = &route.matches.methods;
+    let offload = offload::decide(route.offload.as_ref(), methods, head);
     if let Some(rule) = &route.offload
         && rule.mode == Mode::Observe
     {
-        observed.push(("offload", by_name(offload::by_rule(rule, head))));
+        observed.push(("offload", by_name(offload::by_rule(rule, methods, head))));
     }
     let empty = String::new();
     let planned = Planned {
@@ -141,7 +178,9 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
     if cache.as_ref().err() == Some(&Bypass::Observed) {
         observed.push(("cache", "use"));
     }
-    let uncached = cache.is_err().then(|| target.join());
+    let as_sent =
+        || if changes_target(rules, route) { target.join() } else { head.target.to_owned() };
+    let uncached = cache.is_err().then(as_sent);
     let proceed = Proceed { uncached, shard, offload, cache };
     Decision { route: Some(route), action: Action::Proceed(proceed), observed }
 }
@@ -159,7 +198,23 @@ fn sharded(
     let Some(map) = rules.shard_maps.get(&rule.map) else {
         return (rule.mode, Err(Problem::Internal));
     };
-    (rule.mode, shard::in_head(rule, map, head, target.query, parameters))
+    let step = shard::in_head(rule, map, head, target.query.as_deref(), parameters);
+    (rule.mode, step_of_preflight(step, head))
+}
+
+/// A preflight that no shard can be found for goes to this pod's own app: it carries neither body nor
+/// cookies, and its answer is the same everywhere.
+pub(crate) fn step_of_preflight(
+    step: Result<shard::Step, Problem>,
+    head: &Head<'_>,
+) -> Result<shard::Step, Problem> {
+    match step {
+        Ok(shard::Step::Resolved(_) | shard::Step::None) => step,
+        Ok(shard::Step::NeedsBody { .. }) | Err(_) if cors::preflight(head).is_some() => {
+            Ok(shard::Step::None)
+        }
+        step => step,
+    }
 }
 
 fn by_name(decision: offload::Decision) -> &'static str {
@@ -184,21 +239,22 @@ fn pass(route: Option<&Route>, sent: String, why: Bypass) -> Decision<'_> {
     Decision { route, action: Action::Proceed(proceed), observed: Vec::new() }
 }
 
-/// A path that can be read in two ways is refused, unless the route its literal spelling matches
-/// says `bypass`: then it goes on untouched and uncached.
+/// A path that can be read in several ways is refused where one of the readings meets a rule, unless the
+/// route of its literal spelling says `bypass`. What is not refused goes on as it came, uncached.
 pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
-    let (path, query) = match head.target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (head.target, None),
-    };
+    let (path, query) = path::split(head.target);
     let found = rules.router.find(&rules.document.routes, head, path, query);
     let route = found.and_then(|found| rules.route(found.index));
-    match route {
-        Some(route) if route.ambiguous_path == AmbiguousPath::Bypass && route.shard.is_none() => {
-            pass(Some(route), head.target.to_owned(), Bypass::AmbiguousPath)
-        }
-        route => refuse(route, Problem::PathAmbiguous),
-    }
+    let may_bypass =
+        |route: &Route| route.ambiguous_path == AmbiguousPath::Bypass && route.shard.is_none();
+    let why = if route.is_some_and(may_bypass) {
+        Bypass::AmbiguousPath
+    } else if reading::is_harmless(rules, head.host, path) {
+        Bypass::NoRule
+    } else {
+        return refuse(route, Problem::PathAmbiguous);
+    };
+    pass(route, head.target.to_owned(), why)
 }
 
 pub(crate) fn is_reserved(base: &str, path: &str) -> bool {

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 type Names = BTreeSet<String>;
 
 /// Enums with a stable name per variant, and the head of the table that explains them.
-const ENUMS: [(&str, &str); 9] = [
+const ENUMS: [(&str, &str); 10] = [
     ("Ambiguous", "ambiguous"),
     ("Bypass", "bypass"),
     ("Inline", "inline"),
@@ -17,6 +17,7 @@ const ENUMS: [(&str, &str); 9] = [
     ("Miss", "not taken"),
     ("NotStored", "not stored"),
     ("Reason", "offloaded"),
+    ("Removed", "removed"),
     ("Source", "lifetime by"),
 ];
 

@@ -97,11 +97,11 @@ async fn headers_that_look_like_ours_to_the_app_do_not_reach_it() {
     let jobs = folder();
     let sidecar = Spillway::proxy(RULES, &app).jobs("work", jobs.path());
     let sidecar = sidecar.with("--trusted-proxy", "127.0.0.1").start().await;
-    let request = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.9\r\nX_Job_Id: 1\r\nX-Forwarded-Scheme: http\r\n\r\n";
+    let request = "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.9\r\nX_Job_Id: 1\r\nX-Shard-Key: 1\r\n\r\n";
     raw(sidecar.address(), request, "\r\n\r\n").await;
     let asked = app.asked("/").remove(0);
     assert_eq!(asked.header("x-forwarded-for"), Some("6.6.6.6, 203.0.113.9, 127.0.0.1"));
-    assert_eq!((asked.header("x_job_id"), asked.header("x-forwarded-scheme")), (None, None));
+    assert_eq!((asked.header("x_job_id"), asked.header("x-shard-key")), (None, None));
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ async fn what_went_wrong_is_always_told() {
     let sidecar = setup.with("--log-sample", "0").start().await;
     of(&sidecar.client(), OTHER).get("/page").await;
     of(&sidecar.client(), TRACE).get("/broken").await;
-    of(&sidecar.client(), TRACE).get("/a//b").await;
+    of(&sidecar.client(), TRACE).get("/a/..;/b").await;
     sidecar.until_said("path-ambiguous").await;
     let said = sidecar.said();
     let lines: Vec<serde_json::Value> =
@@ -129,7 +129,7 @@ async fn what_went_wrong_is_always_told() {
     let levels: Vec<_> = lines.iter().map(|line| line["level"].as_str()).collect();
     assert_eq!(levels, [Some("WARN"), Some("INFO")], "{said}");
     assert_eq!((&lines[0]["status"], &lines[1]["status"]), (&500.into(), &400.into()));
-    assert_eq!(lines[1]["detail"], "empty-segment");
+    assert_eq!(lines[1]["detail"], "dot-segment");
     assert!(lines.iter().all(|line| line["trace"] == TRACE));
 }
 

@@ -4,6 +4,7 @@ use super::Service;
 use crate::block::Encoded;
 use crate::encode;
 use crate::framing::{Stated, has_no_body};
+use crate::head::Reason;
 use crate::writer::{COPY_BYTES_MAX, Coding, Writer};
 use http::{HeaderName, Method, Response, StatusCode, Version, header};
 use http_body::Body;
@@ -32,8 +33,9 @@ pub(super) fn begin<S: Service>(
 ) -> (Writer<S::Body>, bool) {
     let (parts, body) = response.into_parts();
     let headers = &parts.headers;
+    let reason = parts.extensions.get::<Reason>().map(Reason::as_bytes);
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        encode::response(&mut head, parts.status, headers);
+        encode::response(&mut head, parts.status, reason, headers);
         encode::end(&mut head);
         return (Writer::new(head, Coding::None, body), false);
     }
@@ -52,23 +54,24 @@ pub(super) fn begin<S: Service>(
         && coding != Coding::UntilClose
         && Stated::of(headers).is_kept(Version::HTTP_11);
     head.reserve(room(encoded, coding));
-    encode::status_line(&mut head, parts.status);
+    let reason = reason.or_else(|| encoded.and_then(|own| own.block.reason()));
+    encode::status_line(&mut head, parts.status, reason);
     if let Some(Encoded { block, added }) = encoded {
         head.extend_from_slice(block.lines());
         head.extend_from_slice(added.as_bytes());
     }
     for (name, value) in headers {
         if !is_ours(name, parts.status) {
-            encode::field(&mut head, name.as_ref(), value.as_bytes());
+            encode::field(&mut head, name.as_str(), value.as_bytes());
         }
     }
     match coding {
         Coding::Length(bytes) if stated.is_none() => encode::content_length(&mut head, bytes),
-        Coding::Chunked => encode::field(&mut head, b"transfer-encoding", b"chunked"),
+        Coding::Chunked => encode::field(&mut head, "transfer-encoding", b"chunked"),
         _ => {}
     }
     if let Some(option) = encode::connection(asked.version, is_kept) {
-        encode::field(&mut head, b"connection", option.as_bytes());
+        encode::field(&mut head, "connection", option.as_bytes());
     }
     if !encoded.is_some_and(|own| own.block.has_date) {
         encode::date(&mut head, headers);

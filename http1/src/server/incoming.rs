@@ -100,9 +100,9 @@ impl Exchange {
             return;
         }
         let mut head = Vec::new();
-        encode::status_line(&mut head, status);
+        encode::status_line(&mut head, status, None);
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
-            encode::field(&mut head, name.as_ref(), value.as_bytes());
+            encode::field(&mut head, name.as_str(), value.as_bytes());
         }
         encode::end(&mut head);
         let mut sent = 0;

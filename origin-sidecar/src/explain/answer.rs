@@ -136,6 +136,9 @@ fn remedy(reason: NotStored) -> &'static str {
             "a page or data under the name of a file: cache deception, or a wrong Content-Type"
         }
         NotStored::TooLarge => "over the tier's limit for one answer",
+        NotStored::Mended => {
+            "the app gives its length twice, or beside Transfer-Encoding: chunked; one is enough"
+        }
         NotStored::TooManyTags => "it could not be purged by all of its tags",
         NotStored::Superseded => "rules changed, or it was purged, while it was fetched",
     }

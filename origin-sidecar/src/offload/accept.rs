@@ -3,6 +3,7 @@
 use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
 use super::id::{self, Kind};
+use super::lines::Lines;
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::{adopt, deliver, keyed, tenant, watch};
@@ -18,6 +19,7 @@ use crate::results::{Condition, PutError, Results, StoreError};
 use crate::secrets::Secrets;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
+use http1::received::Received;
 use rules::document::{Fallback, KeySource, Offload, Route};
 use rules::offload::{self, Decision, Reason};
 use rules::shard::Resolved;
@@ -272,18 +274,19 @@ const TRAVEL: [&str; 11] = [
     "x-forwarded-proto",
 ];
 
-fn kept_headers(offered: &Offered<'_>) -> Vec<(String, String)> {
+fn kept_headers(offered: &Offered<'_>) -> Lines {
     let headers: &HeaderMap = offered.clean.headers;
     let listed = offered.rule.forward_headers.iter().map(String::as_str);
-    let mut kept: Vec<(String, String)> = TRAVEL
-        .into_iter()
-        .chain(listed)
-        .filter_map(|name| Some((name.to_owned(), headers.get(name)?.to_str().ok()?.to_owned())))
-        .collect();
-    for (name, value) in &offered.allowed.keep {
-        if let Ok(value) = value.to_str() {
-            kept.push((name.as_str().to_owned(), value.to_owned()));
+    let mut kept = Lines::default();
+    for name in TRAVEL.into_iter().chain(listed.filter(|name| !TRAVEL.contains(name))) {
+        for value in headers.get_all(name) {
+            kept.push(name, value);
         }
+    }
+    for (name, value) in &offered.allowed.keep {
+        // The app's own word takes the place of a client's field of that name.
+        kept.0.retain(|(own, _)| own != name.as_str());
+        kept.push(name.as_str(), value);
     }
     kept
 }
@@ -315,6 +318,7 @@ pub(super) fn outgoing(
         method: offered.clean.method,
         target: offered.target,
         headers,
+        came: Received::default(),
         added: String::new(),
         body,
         timeout,

@@ -7,6 +7,7 @@ use crate::proxy::clean::Clean;
 use crate::proxy::forward::{self, Outgoing};
 use crate::proxy::handle::{Refused, failed};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http1::received::Received;
 use rules::Problem;
 use rules::document::{Auth, KeySource};
 use std::time::Duration;
@@ -26,7 +27,9 @@ pub fn identity(auth: &Auth, headers: &HeaderMap) -> Option<Caller> {
     let view = View::of(headers);
     let value = match identity {
         KeySource::Header(name) => rules::head::first(&view, name),
-        KeySource::Cookie(name) => rules::head::cookie(&view, name),
+        KeySource::Cookie(name) => {
+            rules::head::cookie(&view, name).map(|value| rules::head::text_of(&value))
+        }
         _ => None,
     };
     value.filter(|value| !value.is_empty()).map(|value| Caller(Some(value)))
@@ -49,6 +52,7 @@ pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Al
         method: Method::GET,
         target: path.clone(),
         headers,
+        came: Received::default(),
         added: String::new(),
         body: crate::body::Body::Empty,
         timeout: CHECK_TIMEOUT,

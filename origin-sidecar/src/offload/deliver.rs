@@ -1,5 +1,6 @@
 //! The result of a job: the app's own status, headers and body.
 
+use super::lines::{Lines, Value};
 use super::record::{Answer, Outcome};
 use super::status::{self, Asked, State, unavailable};
 use crate::app::App;
@@ -9,7 +10,7 @@ use crate::proxy::clean::Clean;
 use crate::proxy::handle::Refused;
 use crate::reply;
 use crate::results::{Results, StoreError};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{Entry, Windows};
@@ -88,8 +89,10 @@ pub(super) async fn result(
 /// A signed address of the store, with the type and the name that the app gave.
 async fn address(results: &dyn Results, answer: &Answer) -> Result<Option<String>, StoreError> {
     let is_passed = |name: &str| PASSED_BY_STORE.contains(&name);
-    let headers: Vec<_> =
-        answer.headers.iter().filter(|(name, _)| is_passed(name)).cloned().collect();
+    let passed = answer.headers.iter().filter(|(name, _)| is_passed(name));
+    let passed =
+        passed.filter_map(|(name, value)| Some((name.clone(), value.as_text()?.to_owned())));
+    let headers: Vec<(String, String)> = passed.collect();
     results.signed_url(&answer.object, REDIRECT_LIFE, &headers).await
 }
 
@@ -100,14 +103,8 @@ fn redirect(url: &str, id: &str) -> Response<Body> {
     response
 }
 
-fn result_headers(headers: &mut HeaderMap, stored: &[(String, String)], id: &str, etag: &str) {
-    for (name, value) in stored {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value))
-        {
-            headers.append(name, value);
-        }
-    }
+fn result_headers(headers: &mut HeaderMap, stored: &[(String, Value)], id: &str, etag: &str) {
+    Lines(stored.to_vec()).put_into(headers);
     insert(headers, "cache-control", "private, no-store");
     insert(headers, "etag", etag);
     insert(headers, "accept-ranges", "bytes");

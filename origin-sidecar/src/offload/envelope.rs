@@ -4,6 +4,7 @@
 //! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
 //! to the result store in the format of the SQS Extended Client.
 
+use super::lines::Lines;
 use super::record::{payload_key, whole};
 use crate::queue::{Message, Received, is_legal_body};
 use crate::results::{Condition, PutError, Results, StoreError};
@@ -34,7 +35,7 @@ pub struct Job {
     pub method: String,
     pub target: String,
     pub host: String,
-    pub headers: Vec<(String, String)>,
+    pub headers: Lines,
     pub body: Bytes,
     /// Whose it is, for the queue's fairness: a name that tells nothing of the tenant.
     pub group: Option<String>,
@@ -60,14 +61,12 @@ use NotAJob::Undecodable;
 /// # Errors
 /// When that store fails.
 pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<Message, PutError> {
-    let headers: BTreeMap<&str, &str> =
-        job.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut attributes = BTreeMap::from([
         ("job-id".to_owned(), job.id.clone()),
         ("method".to_owned(), job.method.clone()),
         ("path".to_owned(), job.target.clone()),
         ("host".to_owned(), job.host.clone()),
-        ("headers".to_owned(), serde_json::json!(headers).to_string()),
+        ("headers".to_owned(), job.headers.to_json()),
     ]);
     if let Some(route) = &job.route {
         attributes.insert("route".to_owned(), route.clone());
@@ -116,7 +115,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
             method: queue.method.clone(),
             target,
             host: "localhost".to_owned(),
-            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            headers: Lines(vec![("content-type".to_owned(), "application/json".into())]),
             body: Bytes::new(),
             group: received.group.clone(),
             deadline: None,
@@ -126,15 +125,16 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
         return Err("the job id is not an id".to_owned());
     }
     let need = |name: &str| attribute(name).ok_or_else(|| format!("no attribute {name}"));
-    let headers: BTreeMap<String, String> =
-        serde_json::from_str(&need("headers")?).map_err(|error| format!("headers: {error}"))?;
+    let headers =
+        Lines::from_json(&need("headers")?).map_err(|error| format!("headers: {error}"))?;
     Ok(Job {
         id,
         route: attribute("route"),
         method: need("method")?,
-        target: need("path")?,
+        // As it could be asked for: another producer may have written letters that no URI has.
+        target: rules::path::legal(&need("path")?).into_owned(),
         host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
-        headers: headers.into_iter().collect(),
+        headers,
         body: Bytes::new(),
         group: received.group.clone(),
         deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
@@ -153,7 +153,8 @@ pub async fn load(
 ) -> Result<Job, NotAJob> {
     job.body = body(received, results).await?;
     if job.route.is_none() && !received.attributes.contains_key("job-id") {
-        job.headers.extend(queue.user.as_ref().and_then(|user| named_user(user, &job.body)));
+        let user = queue.user.as_ref().and_then(|user| named_user(user, &job.body));
+        job.headers.0.extend(user.map(|(name, value)| (name, value.as_str().into())));
     }
     Ok(job)
 }

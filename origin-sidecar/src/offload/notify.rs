@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
+use http1::received::Received;
 use rules::document;
 use std::time::Duration;
 
@@ -124,6 +125,7 @@ async fn to_app(
         method: Method::POST,
         target: path.to_owned(),
         headers,
+        came: Received::default(),
         added: String::new(),
         body: Body::full(body.clone()),
         timeout: TIMEOUT,

@@ -1,5 +1,6 @@
 //! What is written about a job: accept record, lease and outcome. One JSON object each.
 
+use super::lines::Value;
 use crate::results::{Condition, ObjectBody, PutError, Results, StoreError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -73,7 +74,7 @@ impl Terminal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub code: u16,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Value)>,
     pub length: u64,
     /// The object with the body: attempts that overlap have one each.
     pub object: String,

@@ -9,7 +9,7 @@ use crate::proxy::Worker;
 use crate::proxy::destination::direct;
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::queue::Received;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use rules::document::{self, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
@@ -102,6 +102,7 @@ pub(super) async fn execute(
         method,
         target: job.target.clone(),
         headers,
+        came: http1::received::Received::default(),
         added: String::new(),
         body,
         timeout,
@@ -159,16 +160,18 @@ fn resolve<'r>(
 
 fn headers(job: &Job, attempt: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let mut set = |name: &str, value: &str| {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+    if let Ok(id) = HeaderValue::from_str(&job.id) {
+        headers.insert("idempotency-key", id);
+    }
+    job.headers.put_into(&mut headers);
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
-    set("idempotency-key", &job.id);
-    for (name, value) in &job.headers {
-        set(name, value);
+    if !job.host.is_empty() {
+        set("host", &job.host);
     }
-    set("host", &job.host);
     set("x-job-id", &job.id);
     set("x-job-attempt", &attempt.to_string());
     set("content-length", &job.body.len().to_string());

@@ -1,5 +1,6 @@
 //! How a job's end is stored: the app's answer first, then one outcome.
 
+use super::lines::Value;
 use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
 use super::run::Ended;
 use super::spool::{Spooled, spool};
@@ -120,10 +121,9 @@ async fn store_answer(
     for name in [header::SET_COOKIE, header::CONTENT_LENGTH, header::DATE] {
         parts.headers.remove(name);
     }
-    let headers = parts.headers.iter().filter_map(|(name, value)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-    });
-    let headers: Vec<(String, String)> = headers.collect();
+    let headers =
+        parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.into()));
+    let headers: Vec<(String, Value)> = headers.collect();
     let (length, object) = match content {
         Content::Memory(bytes) => (bytes.len() as u64, put_bytes(results, id, bytes).await?),
         Content::Spooled(spooled) => (spooled.length, put_spooled(results, id, &spooled).await?),

@@ -37,7 +37,11 @@ pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -
 
 fn set_cookies(headers: &mut HeaderMap, cookies: &Cookies) {
     match cookies {
-        Cookies::Only(Some(cookies)) => set(headers, header::COOKIE, cookies),
+        Cookies::Only(Some(cookies)) => {
+            if let Ok(cookies) = HeaderValue::from_bytes(cookies) {
+                headers.insert(header::COOKIE, cookies);
+            }
+        }
         Cookies::Only(None) | Cookies::Removed => {
             headers.remove(header::COOKIE);
         }
@@ -65,7 +69,7 @@ pub(super) fn to_origin(
     });
     let mut sent: HeaderMap = sent.map(|(name, value)| (name.clone(), value.clone())).collect();
     sent.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
-    Map(&mut sent).set(Rebuilt::Host, &inbound.host);
+    Map(&mut sent).set(Rebuilt::Host, plan.host());
     Map(&mut sent).set(Rebuilt::Proto, inbound.scheme);
     set_cookies(&mut sent, &plan.cookies);
     if let Some(stored) = stored {

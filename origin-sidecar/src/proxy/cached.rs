@@ -16,6 +16,7 @@ use crate::reply;
 use crate::telemetry::Span;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use http1::received::Received;
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
@@ -203,6 +204,7 @@ async fn pass(
         upstream: Arc::clone(way.upstream),
         method: clean.method,
         headers: cache_fields::passing(clean.headers, &clean.inbound, &plan),
+        came: Received::default(),
         added: String::new(),
         target: plan.target().to_owned(),
         body: Body::Empty,

@@ -4,8 +4,8 @@ use super::inbound::Inbound;
 use crate::body::Body;
 use crate::fields::{Map, Sent, View};
 use crate::in_force::Lane;
-use http::{HeaderMap, Method, header};
-use http1::lines;
+use http::{HeaderMap, Method};
+use http1::received::Received;
 use http1::server::Exchange;
 use rules::hygiene::{self, AsSent};
 use rules::{Fields, Head, Rules};
@@ -19,6 +19,8 @@ pub struct Clean<'a> {
     pub inbound: Inbound,
     pub method: Method,
     pub headers: &'a mut HeaderMap,
+    /// The fields as they came, for a request that is sent on so.
+    pub came: &'a mut Received,
     /// They are as they are sent on. What the cache answers is not.
     pub is_rebuilt: bool,
     pub body: Body,
@@ -50,12 +52,10 @@ impl Clean<'_> {
         added
     }
 
-    /// Whether nobody looks at what fields an answer has: neither HTTP/2, nor a page of another origin,
-    /// nor the cache for what has changed.
+    /// Whether an answer's fields may go on as they came: HTTP/1.1 has spelling and order, HTTP/2 has
+    /// not.
     pub fn may_pass(&self) -> bool {
         self.exchange.is_some()
-            && self.method.is_safe()
-            && !lines::has(self.headers, &header::ORIGIN)
     }
 
     /// Decides about the request as it is, or would be, sent on.

@@ -10,6 +10,8 @@ use crate::cache::stored::{self, Stored};
 use crate::fields::View;
 use crate::in_force::Lane;
 use http::{HeaderMap, Method, Response, StatusCode};
+use http1::client::Mended;
+use http1::received::Received;
 use http1::server::Exchange;
 use rules::cache::{NotStored, Plan, judge};
 use rules::{Problem, ResponseHead};
@@ -84,6 +86,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         method: Method::GET,
         target: job.plan.target().to_owned(),
         headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
+        came: Received::default(),
         added: String::new(),
         body: Body::Empty,
         timeout: job.timeout,
@@ -117,6 +120,8 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
             ResponseHead { status: parts.status.as_u16(), fields: &View::of(&parts.headers) };
         judge(&job.plan, &head, &response, app.clock.now())
     };
+    let is_mended = parts.extensions.get::<Mended>().is_some();
+    let judged = judged.and_then(|own| if is_mended { Err(NotStored::Mended) } else { Ok(own) });
     let judged = match judged {
         Ok(judged) => judged,
         Err(reason) => {

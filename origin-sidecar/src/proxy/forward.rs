@@ -16,9 +16,11 @@ use http1::block::Block;
 use http1::client::{self, Answer, Connection};
 use http1::lines;
 use http1::pool::{For, Pool};
+use http1::received::Received;
 use http1::server::Exchange;
+use rules::Problem;
 use rules::document::Route;
-use rules::{Problem, hygiene};
+use rules::hygiene::{self, METHOD_OVERRIDES};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -54,6 +56,8 @@ pub struct Outgoing {
     /// Path and query.
     pub target: String,
     pub headers: HeaderMap,
+    /// Where the headers were read from, so that they go on in the spelling and order they came in.
+    pub came: Received,
     /// Further fields as they are sent: each a line with its end.
     pub added: String,
     pub body: Body,
@@ -69,6 +73,15 @@ pub struct Outgoing {
     pub lane: Option<Arc<Lane>>,
     /// Called when connecting takes more than a moment.
     pub slow: Option<Slow>,
+}
+
+impl Outgoing {
+    /// Whether doing it twice does no harm (RFC 9110 section 9.2.2). A request that names another method
+    /// in a field may be that one.
+    pub fn may_repeat(&self) -> bool {
+        self.method.is_idempotent()
+            && !self.headers.keys().any(|name| METHOD_OVERRIDES.contains(&name.as_str()))
+    }
 }
 
 /// Why there is no answer.
@@ -171,12 +184,13 @@ async fn one_at_a_time(
     outgoing: &mut Outgoing,
     way: &Http1<'_>,
 ) -> Result<Response<Body>, Failure> {
-    if outgoing.method.is_idempotent() {
+    let may_repeat = outgoing.may_repeat();
+    if may_repeat {
         let body = std::mem::replace(&mut outgoing.body, Body::Empty);
         outgoing.body = repeatable(body).await.map_err(|error| of_body(&error))?;
     }
     let began = Instant::now();
-    let spare = outgoing.body.again().filter(|_| outgoing.method.is_idempotent());
+    let spare = outgoing.body.again().filter(|_| may_repeat);
     let purpose = if spare.is_some() { For::Repeatable } else { For::Once };
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
     if let Some(connection) = way.pool.take(began, purpose) {
@@ -284,6 +298,7 @@ async fn once(
         method: &outgoing.method,
         target: &outgoing.target,
         headers: &outgoing.headers,
+        came: &outgoing.came,
         added: &outgoing.added,
         body: std::mem::replace(&mut outgoing.body, Body::Empty),
         timeout: outgoing.timeout,
@@ -302,10 +317,10 @@ fn response(outgoing: &Outgoing, answer: Answer<Body>) -> Result<Response<Body>,
 
 /// The answer as it came, but for the fields of its connection.
 fn passed(answer: Answer<Body>) -> Response<Body> {
-    let Answer { status, fields: received, body } = answer;
+    let Answer { status, reason, fields: received, lengths, body } = answer;
     let named = hygiene::named_by_connection(&AsReceived(&received));
     let is_dropped = |name: &[u8]| hygiene::is_of_connection(name, &named);
-    let fields = Block::passed(status, &received, is_dropped);
+    let fields = Block::passed(status, &received, lengths, is_dropped).with_reason(reason);
     let mut response = Response::new(Body::Passed(Box::new(Passed::new(fields, body))));
     *response.status_mut() = status;
     response
@@ -324,7 +339,7 @@ pub(super) fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure>
     let uri = Uri::builder()
         .scheme("http")
         .authority(outgoing.upstream.authority.clone())
-        .path_and_query(outgoing.target.as_str())
+        .path_and_query(&*rules::path::legal(&outgoing.target))
         .build()
         .map_err(|error| Failure {
             problem: Problem::BadRequest,

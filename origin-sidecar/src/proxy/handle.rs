@@ -19,11 +19,13 @@ use http1::lines;
 use http1::server::Exchange;
 use rules::cache::{Bypass, CacheStatus, Tier};
 use rules::document::Route;
+use rules::hygiene;
 use rules::offload::Decision;
 use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
 use rules::signature::Member;
-use rules::{Problem, Rules, cors, hygiene};
+use rules::trust::Trust;
+use rules::{Problem, Rules, cors};
 use std::sync::Arc;
 
 /// A refusal with what was wrong this time.
@@ -61,7 +63,7 @@ pub async fn handle(
         if is_grpc { grpc::refusal(problem, refusal.into_parts().0.headers) } else { refusal }
     });
     if let Some(origin) = &origin {
-        share(&in_force, lane, origin, response.headers_mut());
+        share(&in_force, lane, origin, &mut response);
     }
     if worker.app.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The next request of this client is for another pod.
@@ -78,7 +80,7 @@ pub async fn handle(
 
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
 /// not spoken for itself.
-fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, headers: &mut HeaderMap) {
+fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, response: &mut Response<Body>) {
     let rules = &in_force.rules;
     let rule = if in_force.is_reserved(lane) {
         cors::of_jobs(&rules.document.routes, origin)
@@ -86,8 +88,8 @@ fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, headers: &mut Heade
         rules.route_by_name(&lane.name).and_then(|route| route.cors.as_ref())
     };
     let Some(rule) = rule else { return };
-    if !headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-        set_fields(headers, cors::answer(rule, origin));
+    if reply::first(response, &header::ACCESS_CONTROL_ALLOW_ORIGIN).is_none() {
+        set_fields(response.headers_mut(), cors::answer(rule, origin));
     }
 }
 
@@ -117,10 +119,14 @@ fn admit<'a>(
     let Sender { peer, exchange, span } = sender;
     let is_forwarded = hop::take(&mut head.headers, worker.app.secrets.as_ref(), span.at);
     let signature = signed::take(&mut head.headers);
-    let is_upgrade = hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers));
     // Another sidecar of ours says truly for whom it forwards.
-    let peer = Peer { is_trusted: peer.is_trusted || is_forwarded, ..peer.clone() };
-    let inbound = Inbound::read(head, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
+    let trust = if is_forwarded { Trust::Named { by_forwarded: false } } else { peer.trust };
+    let removed = &worker.app.metrics.http.removed;
+    let is_upgrade =
+        hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers), trust, &|why| {
+            removed.with_label_values(&[why.as_str()]).inc()
+        });
+    let inbound = Inbound::read(head, Peer { trust, ..peer.clone() })?;
     let marks = (&signature, is_forwarded);
     let decision = decide(worker, in_force, (head, &inbound), marks, lane)?;
     let matched = decision.route;
@@ -151,6 +157,7 @@ fn admit<'a>(
         inbound,
         method: std::mem::take(&mut head.method),
         headers: &mut head.headers,
+        came: &mut head.came,
         is_rebuilt: false,
         body: limited(body, matched)?,
         rules,
@@ -249,6 +256,7 @@ fn joined(
         method: head.method.clone(),
         target: proceed.take_target(),
         headers,
+        came: std::mem::take(&mut head.came),
         added: String::new(),
         body: Body::Empty,
         timeout: forward::timeout(route),
@@ -333,13 +341,14 @@ async fn past_the_cache(
     sent: Bypassing,
 ) -> Result<Response<Body>, Refused> {
     let Bypassing { target, added, why, is_sharded } = sent;
-    let is_safe = clean.method.is_safe();
+    let is_safe = clean.decide(|head| head.is_safe());
     let may_pass = clean.may_pass();
     let mut outgoing = Outgoing {
         upstream: Arc::clone(way.upstream),
         method: clean.method,
         target,
         headers: std::mem::take(clean.headers),
+        came: std::mem::take(clean.came),
         added,
         body: clean.body,
         timeout: way.timeout,
@@ -351,6 +360,7 @@ async fn past_the_cache(
     let sent = forward::send(worker, &mut outgoing).await;
     // The connection's next request is read into the same memory.
     *clean.headers = outgoing.headers;
+    *clean.came = outgoing.came;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     if !is_safe && response.status().as_u16() < 400 {
         invalidate::stored(worker, clean.rules, &clean.inbound, &response);

@@ -85,15 +85,15 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Parts { method, uri, version, headers, .. } = parts;
     let mut head = RequestHead::new(method, uri, version, headers);
-    as_http1(&mut head.headers, head.target.authority());
+    as_http1(&mut head.headers, head.target.authority.as_deref());
     handle(&front.worker, &mut head, Body::Incoming(body).paced(), &front.peer, None).await
 }
 
 /// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.
-fn as_http1(headers: &mut HeaderMap, authority: Option<&http::uri::Authority>) {
+fn as_http1(headers: &mut HeaderMap, authority: Option<&str>) {
     if let Some(authority) = authority
         && !headers.contains_key(header::HOST)
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        && let Ok(host) = HeaderValue::from_str(authority)
     {
         headers.insert(header::HOST, host);
     }

@@ -1,11 +1,14 @@
 //! A request as it came in: who asks, for which host, and whether it may be believed.
 
-use crate::fields;
-use http::header;
+use super::handle::Refused;
+use crate::fields::View;
+use http::{Version, header};
 use http1::head::RequestHead;
 use http1::lines;
 use rules::Problem;
+use rules::forwarded::{self, is_host};
 use rules::hygiene::Sender;
+use rules::trust::Trust;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,15 +18,15 @@ pub struct Peer {
     pub address: IpAddr,
     /// The address as `X-Forwarded-For` names it: the same for all requests of a connection.
     pub name: Arc<str>,
-    /// Its `X-Forwarded-*` are believed.
-    pub is_trusted: bool,
+    /// How far it is believed in what it says of others.
+    pub trust: Trust,
     /// TLS ends here.
     pub is_tls: bool,
 }
 
 impl Peer {
-    pub fn new(address: IpAddr, is_trusted: bool, is_tls: bool) -> Self {
-        Self { address, name: address.to_canonical().to_string().into(), is_trusted, is_tls }
+    pub fn new(address: IpAddr, trust: Trust, is_tls: bool) -> Self {
+        Self { address, name: address.to_canonical().to_string().into(), trust, is_tls }
     }
 }
 
@@ -31,56 +34,38 @@ impl Peer {
 #[derive(Debug, Clone)]
 pub struct Inbound {
     pub peer: Peer,
-    /// Lower case, with the port if the client named one.
+    /// Lower case, with the port if the client named one. Empty of a client of HTTP/1.0 that named none.
     pub host: String,
+    /// The same as a believed proxy says that it was asked.
+    stated_host: Option<String>,
     pub scheme: &'static str,
     /// Path and query as received.
     pub target: String,
 }
 
-/// A host name is 255 bytes at most (RFC 1035), a port six.
-const HOST_BYTES_MAX: usize = 261;
-
 impl Inbound {
     /// # Errors
     /// `bad-request` with what is wrong: no or several Host fields, or a Host that differs from
-    /// the authority of an absolute target (RFC 9112 section 3.2).
-    pub fn read(request: &RequestHead, peer: Peer) -> Result<Self, (Problem, &'static str)> {
-        let headers = &request.headers;
-        let mut hosts = lines::of(headers, &header::HOST);
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => {
-                host.to_str().map_err(|_| (Problem::BadRequest, "Host is not text"))?
-            }
-            (None, _) => return Err((Problem::BadRequest, "Host is missing")),
-            (Some(_), Some(_)) => return Err((Problem::BadRequest, "Host is given twice")),
-        };
-        if let Some(authority) = request.target.authority()
-            && !authority.as_str().eq_ignore_ascii_case(host)
-        {
-            return Err((Problem::BadRequest, "Host differs from the request target"));
-        }
-        let legal = |byte: u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-        };
-        if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(legal) {
-            return Err((Problem::BadRequest, "Host is not a host name"));
-        }
-        let proto =
-            lines::first(headers, &fields::X_FORWARDED_PROTO).and_then(|value| value.to_str().ok());
-        let is_secure = match proto {
-            Some(proto) if peer.is_trusted => proto == "https",
-            _ => peer.is_tls,
-        };
-        let scheme = if is_secure { "https" } else { "http" };
-        let target = request.target.path_and_query().map_or("/", |it| it.as_str()).to_owned();
-        Ok(Self { peer, host: host.to_ascii_lowercase(), scheme, target })
+    /// the authority of an absolute target (RFC 9112 section 3.2). `forwarded-conflict` when a believed
+    /// peer contradicts itself.
+    pub fn read(request: &mut RequestHead, peer: Peer) -> Result<Self, Refused> {
+        let host = host(request)?;
+        let view = View::of(&request.headers);
+        let stated = forwarded::stated(&view, peer.trust).map_err(|conflict| {
+            let detail = format!("Forwarded and X-Forwarded-* differ in `{}`", conflict.0);
+            (Problem::ForwardedConflict, detail)
+        })?;
+        let own = if peer.is_tls { "https" } else { "http" };
+        let target = std::mem::take(&mut request.target.path_and_query);
+        let scheme = stated.scheme.unwrap_or(own);
+        Ok(Self { peer, host, stated_host: stated.host, scheme, target })
     }
 
     /// What the app is told of who asked.
     pub fn sender(&self) -> Sender<'_> {
-        let Peer { name, is_tls, is_trusted, .. } = &self.peer;
-        Sender { address: name, host: &self.host, is_tls: *is_tls, is_trusted: *is_trusted }
+        let Peer { name, trust, .. } = &self.peer;
+        let host = self.stated_host.as_deref().unwrap_or(&self.host);
+        Sender { address: name, host, scheme: self.scheme, trust: *trust }
     }
 
     /// The view that decisions are made from.
@@ -97,4 +82,29 @@ impl Inbound {
             fields,
         }
     }
+}
+
+/// The host that was asked, in lower case; empty where HTTP/1.0 names none.
+fn host(request: &RequestHead) -> Result<String, Refused> {
+    let refused = |why: &str| Err((Problem::BadRequest, why.to_owned()));
+    let mut hosts = lines::of(&request.headers, &header::HOST);
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => str::from_utf8(host.as_bytes()).unwrap_or_default(),
+        // Load balancers check like this; only HTTP/1.1 asks for one (RFC 9112 section 3.2).
+        (None, _) if request.version == Version::HTTP_10 => {
+            return match &request.target.authority {
+                Some(_) => refused("the target names a host, and Host is missing"),
+                None => Ok(String::new()),
+            };
+        }
+        (None, _) => return refused("Host is missing"),
+        (Some(_), Some(_)) => return refused("Host is given twice"),
+    };
+    if request.target.authority.as_ref().is_some_and(|own| !own.eq_ignore_ascii_case(host)) {
+        return refused("Host differs from the request target");
+    }
+    if !is_host(host) {
+        return refused("Host is not a host name");
+    }
+    Ok(host.to_ascii_lowercase())
 }

@@ -5,6 +5,7 @@ use super::inbound::Inbound;
 use crate::body::Body;
 use crate::cache::purge::Target;
 use crate::cache::store::Purge;
+use crate::reply;
 use http::{Response, header};
 use rules::Rules;
 
@@ -16,7 +17,7 @@ pub(super) fn stored(worker: &Worker, rules: &Rules, inbound: &Inbound, response
     }
     purge(worker, rules, &inbound.host, &inbound.target);
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let location = response.headers().get(name).and_then(|value| value.to_str().ok());
+        let location = reply::first(response, &name).and_then(|value| str::from_utf8(value).ok());
         let Some(uri) = location.and_then(|location| location.parse::<http::Uri>().ok()) else {
             continue;
         };

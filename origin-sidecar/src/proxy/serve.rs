@@ -10,6 +10,7 @@ use super::inbound::Peer;
 use super::upstreams::Upstreams;
 use crate::app::App;
 use crate::body::Body;
+use crate::fields::TrustedProxies;
 use crate::memory;
 use crate::reply;
 use http::Response;
@@ -46,7 +47,7 @@ type Ended = Box<dyn std::error::Error + Send + Sync>;
 /// What a serving thread needs to know besides the app.
 #[derive(Clone)]
 pub struct Options {
-    pub trusted: Arc<[crate::fields::Cidr]>,
+    pub trusted: Arc<TrustedProxies>,
     pub grace: Duration,
     /// TLS instead of the clear.
     pub tls: Option<TlsAcceptor>,
@@ -149,8 +150,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     let metrics = Arc::clone(&worker.app.metrics);
     metrics.http.connections.inc();
     let address = peer.ip();
-    let is_trusted = options.trusted.iter().any(|block| block.contains(address));
-    let peer = Peer::new(address, is_trusted, options.tls.is_some());
+    let peer = Peer::new(address, options.trusted.trust(address), options.tls.is_some());
     let front = Arc::new(Front { worker: Arc::clone(&worker), peer });
     let spoken = match options.tls {
         // In boxes: what every idle connection holds is as large as the largest way it could go.

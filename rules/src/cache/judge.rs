@@ -41,6 +41,8 @@ pub enum NotStored {
     /// or cache deception.
     ContentTypeMismatch,
     TooLarge,
+    /// Its fields contradict each other about its length, in a way that has one reading.
+    Mended,
     /// With more tags than are kept it could not be purged by all of them.
     TooManyTags,
     /// Rules, epoch or purge changed while the answer was fetched.
@@ -60,6 +62,7 @@ impl NotStored {
             Self::EventStream => "event-stream",
             Self::ContentTypeMismatch => "content-type-mismatch",
             Self::TooLarge => "too-large",
+            Self::Mended => "mended",
             Self::TooManyTags => "too-many-tags",
             Self::Superseded => "superseded",
         }

@@ -3,7 +3,7 @@
 use super::Tier;
 use super::control::CacheControl;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, hex};
-use crate::head::{Head, cookie, has, joined, push_number};
+use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
 use crate::versioned::is_versioned;
@@ -36,6 +36,8 @@ pub enum Bypass {
     /// Already forwarded once: the sender caches.
     Forwarded,
     AmbiguousPath,
+    /// HTTP/1.0 without a Host: there is no URL that an answer could be stored under.
+    NoHost,
     /// Lately an answer of this key could not be stored.
     Uncacheable,
 }
@@ -56,6 +58,7 @@ impl Bypass {
             Self::ShardKeyInBody => "shard-key-in-body",
             Self::Forwarded => "forwarded",
             Self::AmbiguousPath => "ambiguous-path",
+            Self::NoHost => "no-host",
             Self::Uncacheable => "uncacheable",
         }
     }
@@ -67,7 +70,7 @@ pub enum Cookies {
     Untouched,
     Removed,
     /// The listed ones, as a `Cookie` field value; `None` when the request has none of them.
-    Only(Option<String>),
+    Only(Option<Vec<u8>>),
 }
 
 /// The rule of a plan: a reference, whose size a plan has.
@@ -100,7 +103,8 @@ pub struct Plan<'r> {
     pub is_versioned: bool,
     pub has_authorization: bool,
     pub is_head: bool,
-    /// Host and target: what the answers of this URL have in common, whoever asks.
+    /// Host and target as the client asked for them: what the answers of this URL have in common, whoever
+    /// asks.
     pub url: String,
     /// Of the URL, those of the host.
     host_bytes: usize,
@@ -120,6 +124,11 @@ impl Plan<'_> {
     /// The target to fetch: what the key says, nothing more.
     pub fn target(&self) -> &str {
         self.url.get(self.host_bytes..).unwrap_or_default()
+    }
+
+    /// The host that the client asked for: what the app is told in `X-Forwarded-Host`.
+    pub fn host(&self) -> &str {
+        self.url.get(..self.host_bytes).unwrap_or_default()
     }
 
     /// For a fetch that outlives the request that started it.
@@ -170,18 +179,23 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>,
     if has_body(head) {
         return Err(Bypass::Body);
     }
+    if head.host.is_empty() {
+        return Err(Bypass::NoHost);
+    }
     let control = CacheControl::read(head.fields);
     if control.no_store {
         return Err(Bypass::RequestNoStore);
     }
     let cookies = cookies(rule, head, is_versioned)?;
-    let query = query(rule, from.target.query)?;
+    let query = query(rule, from.target.query.as_deref())?;
     let shard_headers = from.shard_from.iter().filter_map(|source| match source {
         KeySource::Header(name) => Some(name.to_ascii_lowercase()),
         _ => None,
     });
     let shard_headers: Vec<String> = shard_headers.collect();
-    let key = key(rule, from, &shard_headers, query.as_deref(), &cookies);
+    let stated = stated_host(from);
+    let host = stated.as_deref().unwrap_or(head.host);
+    let key = key(rule, from, (host, &shard_headers), query.as_deref(), &cookies);
     Ok(Box::new(Plan {
         rule: Rule::Of(rule),
         tier: from.tier,
@@ -190,14 +204,24 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>,
         is_versioned,
         has_authorization: has(head.fields, "authorization"),
         is_head: head.method == "HEAD",
-        url: url_of(head.host, &from.target.path, query.as_deref()),
-        host_bytes: head.host.len(),
+        url: url_of(host, &from.target.path, query.as_deref()),
+        host_bytes: host.len(),
         cookies,
         shard_headers,
         learned: Vec::new(),
         tags: rule.tags.iter().map(|tag| fill(tag, from.parameters)).collect(),
         only_if_cached: control.only_if_cached,
     }))
+}
+
+/// The host that a believed proxy says it was asked for: the app is told of it, so answers depend on it.
+/// What nobody is believed in was removed on arrival; the edge believes nobody.
+fn stated_host(from: &Planned<'_, '_>) -> Option<String> {
+    if from.tier == Tier::Edge {
+        return None;
+    }
+    let stated = crate::forwarded::host(from.head.fields)?;
+    (stated != from.head.host).then_some(stated)
 }
 
 fn lifetime(rule: &Cache, tier: Tier, is_versioned: bool) -> Option<Lifetime> {
@@ -220,12 +244,10 @@ fn has_body(head: &Head<'_>) -> bool {
 
 fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies, Bypass> {
     if !rule.cookies.is_empty() {
-        let pairs: Vec<String> = rule
-            .cookies
-            .iter()
-            .filter_map(|name| Some(format!("{name}={}", cookie(head.fields, name)?)))
-            .collect();
-        return Ok(Cookies::Only((!pairs.is_empty()).then(|| pairs.join("; "))));
+        let pair =
+            |name: &String| Some([name.as_bytes(), b"=", &cookie(head.fields, name)?].concat());
+        let pairs: Vec<Vec<u8>> = rule.cookies.iter().filter_map(pair).collect();
+        return Ok(Cookies::Only((!pairs.is_empty()).then(|| pairs.join(&b"; "[..]))));
     }
     // Browsers send the session cookie with every asset; a versioned name can't depend on it.
     if rule.ignore_cookies || is_versioned {
@@ -254,9 +276,10 @@ pub fn urls<'r>(
     host: &str,
     target: &Target,
 ) -> Vec<String> {
-    let mut urls = vec![url_of(host, &target.path, target.query)];
+    let own = target.query.as_deref();
+    let mut urls = vec![url_of(host, &target.path, own)];
     for rule in rules.filter(|_| target.query.is_some()) {
-        let Ok(query) = query(rule, target.query) else { continue };
+        let Ok(query) = query(rule, own) else { continue };
         let url = url_of(host, &target.path, query.as_deref());
         if !urls.contains(&url) {
             urls.push(url);
@@ -281,7 +304,7 @@ fn query<'q>(rule: &Cache, query: Option<&'q str>) -> Result<Option<Cow<'q, str>
 fn key(
     rule: &Cache,
     from: &Planned<'_, '_>,
-    shard_headers: &[String],
+    (host, shard_headers): (&str, &[String]),
     query: Option<&str>,
     cookies: &Cookies,
 ) -> String {
@@ -293,6 +316,9 @@ fn key(
         other => push(&mut key, Some(other)),
     }
     push(&mut key, Some(from.head.host));
+    if host != from.head.host {
+        push(&mut key, Some(host));
+    }
     push(&mut key, Some(&from.target.path));
     push(&mut key, query);
     push(&mut key, Some(from.policy_hash));
@@ -300,7 +326,7 @@ fn key(
         push(&mut key, joined(from.head.fields, name).as_deref());
     }
     if let Cookies::Only(value) = cookies {
-        push(&mut key, value.as_deref());
+        push(&mut key, value.as_deref().map(text_of).as_deref());
     }
     if let Some(shard) = from.shard {
         push(&mut key, Some(&shard.map));

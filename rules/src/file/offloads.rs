@@ -3,6 +3,7 @@
 use super::routes::{MODES, key_source, lower};
 use super::tree::Table;
 use crate::document::{Auth, Fallback, KeySource, Mode, Offload, Retry, When};
+use crate::trust::needs_named_proxy;
 
 /// The largest body that is taken into a job, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
@@ -70,6 +71,13 @@ fn auth(offload: &Table<'_>) -> Auth {
         Some(KeySource::Body(_) | KeySource::Path(_) | KeySource::Query(_)) => {
             let reason = "a caller can't be known by what he writes himself".to_owned();
             table.fault("bad-identity", reason, "Use header:NAME or cookie:NAME.");
+        }
+        Some(KeySource::Header(name)) if needs_named_proxy(name) => {
+            let reason = format!(
+                "only a proxy that --trusted-proxy names can say `{name}`; of all others it is removed, and the caller is unknown"
+            );
+            let remedy = "Name the proxy by its addresses (`private` is not enough), or use a cookie or a header of the client's own.";
+            table.warn("identity-of-a-proxy", reason, remedy);
         }
         _ => {}
     }

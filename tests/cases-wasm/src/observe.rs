@@ -33,7 +33,7 @@ pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Fac
 
 fn head(message: &Message) -> Result<Head<'_>, String> {
     let (scheme, rest) = message.url.split_once("://").ok_or("the URL has no scheme")?;
-    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, target) = rest.split_at(rest.find(['/', '?', '*']).unwrap_or(rest.len()));
     Ok(Head { method: &message.method, scheme, host, target, fields: &message.headers })
 }
 
@@ -130,7 +130,9 @@ fn planned(plan: &Plan<'_>, facts: &mut Facts) {
     let cookies = match &plan.cookies {
         Cookies::Untouched => "untouched".to_owned(),
         Cookies::Removed => "removed".to_owned(),
-        Cookies::Only(only) => format!("only {}", only.as_deref().unwrap_or("none")),
+        Cookies::Only(only) => {
+            format!("only {}", String::from_utf8_lossy(only.as_deref().unwrap_or(b"none")))
+        }
     };
     facts.insert("target".to_owned(), json!(plan.target()));
     facts.insert("versioned".to_owned(), json!(plan.is_versioned));

@@ -13,6 +13,7 @@ mod namespaces;
 mod process;
 mod prometheus;
 mod raw;
+mod wire;
 
 pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
@@ -24,6 +25,7 @@ pub use namespaces::{Namespace, Network};
 pub use process::{Ended, SECRET, Setup, Spillway, folder, program, run, run_with, system};
 pub use prometheus::Prometheus;
 pub use raw::{raw, read_until};
+pub use wire::Wire;
 
 /// Nothing in a test takes longer; a test that waits for something that never comes ends here.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -25,6 +25,7 @@ use http::uri::Authority;
 use http::{Request, Response};
 use http1::head::RequestHead;
 use rules::sidecar::{self, Action};
+use rules::trust::Trust;
 use rules::{Problem, Rules};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -173,11 +174,10 @@ impl Process {
         let rules = &in_force.rules;
         let (parts, body) = request.into_parts();
         let http::request::Parts { method, uri, version, headers, .. } = parts;
-        let head = RequestHead::new(method, uri, version, headers);
-        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
-        let inbound =
-            Inbound::read(&head, peer).map_err(|(problem, why)| (problem, why.to_owned()))?;
-        let RequestHead { method, mut headers, .. } = head;
+        let mut head = RequestHead::new(method, uri, version, headers);
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Trust::Nobody, false);
+        let inbound = Inbound::read(&mut head, peer)?;
+        let RequestHead { method, mut headers, mut came, .. } = head;
         let decision = sidecar::decide(rules, &inbound.head(&method, &View::of(&headers)));
         match decision.action {
             Action::Refuse(problem) => Err((problem, String::new())),
@@ -198,6 +198,7 @@ impl Process {
                     inbound,
                     method,
                     headers: &mut headers,
+                    came: &mut came,
                     is_rebuilt: true,
                     body,
                     rules,

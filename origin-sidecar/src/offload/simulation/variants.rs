@@ -5,6 +5,7 @@ use super::super::envelope::{Job, pack};
 use super::super::record::ADOPTED;
 use super::mailbox::millis;
 use super::world::Link;
+use crate::offload::lines::Lines;
 use crate::queue::{Boxed, Depth, Message, Queue, QueueError, Received};
 use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
@@ -194,7 +195,10 @@ impl BrokenStore {
             method: "POST".to_owned(),
             target: "/slow".to_owned(),
             host: "app".to_owned(),
-            headers: vec![("user-agent".to_owned(), format!("try-{number}"))],
+            headers: Lines(vec![(
+                "user-agent".to_owned(),
+                format!("try-{number}").as_str().into(),
+            )]),
             body: Bytes::from(request.to_string()),
             group: None,
             deadline: None,

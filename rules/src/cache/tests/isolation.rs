@@ -39,7 +39,9 @@ fn seen(plan: &Plan<'_>, asked: &Asked) -> (String, String, Pairs) {
         .cloned()
         .collect();
     match &plan.cookies {
-        Cookies::Only(Some(cookies)) => fields.push(("cookie".into(), cookies.clone())),
+        Cookies::Only(Some(cookies)) => {
+            fields.push(("cookie".into(), String::from_utf8_lossy(cookies).into_owned()));
+        }
         Cookies::Only(None) | Cookies::Removed => {}
         Cookies::Untouched => {
             let own = asked.fields.iter().filter(|(name, _)| name == "cookie");
