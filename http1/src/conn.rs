@@ -129,6 +129,8 @@ pub(crate) struct Conn {
     pub tunnel: Option<Tunnel>,
     /// Memory for the next message that is written, where the peer is an upstream.
     pub room: Vec<u8>,
+    /// How long it was idle before its present request, where the peer is an upstream.
+    pub idle_for: Duration,
     is_patient: bool,
     read_bytes: usize,
 }
@@ -152,6 +154,7 @@ impl Conn {
             heir: None,
             tunnel: None,
             room: Vec::new(),
+            idle_for: Duration::ZERO,
             is_patient: false,
             read_bytes: READ_BYTES_MIN,
         }

@@ -3,6 +3,7 @@
 use crate::cache::stored::Stored;
 use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
+use crate::proxy::multiplexed::Answered;
 use crate::proxy::readers::{Read, Reader};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -36,8 +37,10 @@ pub enum Body {
     Upstream(Box<http1::client::Incoming<Self>>),
     /// The same, with the fields that came before it.
     Passed(Box<Passed>),
-    /// Over HTTP/2, and of the admin port and the webhook's.
+    /// A client's over HTTP/2, and of the admin port and the webhook's.
     Incoming(Incoming),
+    /// An upstream's, over HTTP/2.
+    Multiplexed(Box<Answered>),
     /// In a mutex that is never locked: it lets a reference to the body cross an await.
     Boxed(Mutex<UnsyncBoxBody<Bytes, io::Error>>),
     /// What was read ahead, then the rest.
@@ -285,6 +288,7 @@ impl HttpBody for Body {
             Self::Upstream(body) => passed(body.as_mut(), context),
             Self::Passed(own) => own.poll_frame(context),
             Self::Incoming(body) => passed(body, context),
+            Self::Multiplexed(own) => own.poll_frame(context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
             }
@@ -310,6 +314,7 @@ impl HttpBody for Body {
             Self::Upstream(body) => body.is_end_stream(),
             Self::Passed(own) => own.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Multiplexed(own) => own.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
@@ -334,6 +339,7 @@ impl HttpBody for Body {
                 None => own.body.size_hint(),
             },
             Self::Incoming(body) => body.size_hint(),
+            Self::Multiplexed(own) => own.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),
             Self::Ending(own) => own.body.size_hint(),

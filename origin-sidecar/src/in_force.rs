@@ -95,7 +95,13 @@ mod tests {
         };
         let (upstreams, queues) = Default::default();
         let limits = Limits::new(
-            &Bindings { app: app.into(), upstreams, queues, results: None },
+            &Bindings {
+                app: app.into(),
+                upstreams,
+                queues,
+                results: None,
+                connect_timeout: Duration::ZERO,
+            },
             Arc::clone(&metrics),
         );
         let place = |in_force: &InForce| {

@@ -6,15 +6,15 @@ use super::destination::direct;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
 use super::step::{Step, Total};
-use super::{Worker, cached, hop, in_body, invalidate, signed, upgrade};
+use super::{Worker, cached, grpc, hop, in_body, invalidate, signed, upgrade};
 use crate::body::Body;
 use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
-use crate::metrics::{Carried, Carrier, Stream};
+use crate::metrics::{Carried, Carrier};
 use crate::offload::accept;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
@@ -50,8 +50,9 @@ pub async fn handle(
     let mut lane = in_force.lane(None);
     let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
+    let is_grpc = head.method == Method::POST && grpc::is_grpc(&head.headers);
     // Over HTTP/1.1 a connection carries one stream, and gRPC is none that lasts.
-    let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc(&head.headers));
+    let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc);
     let sender = Sender { peer, exchange, span: &span };
     let answer = match admit(worker, (head, body), sender, &in_force, &mut lane) {
         Ok(Step::Answered(response)) => Ok(response),
@@ -62,7 +63,8 @@ pub async fn handle(
     let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
-        reply::problem(&in_force.rules.document.jobs.base, problem, &detail)
+        let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
+        if is_grpc { grpc::refusal(problem, refusal.into_parts().0.headers) } else { refusal }
     });
     if let Some(origin) = &origin {
         share(&in_force, lane, origin, &mut response);
@@ -74,7 +76,8 @@ pub async fn handle(
     if let Some(idle) = lane.idle_timeout {
         response.extensions_mut().insert(IdleTimeout(idle));
     }
-    let status = response.status().as_u16();
+    let status =
+        refusal.as_ref().map_or(response.status().as_u16(), |(problem, _)| problem.status());
     lane.meters.answered(status, span.took());
     let (route, refusal) = (&*lane.name, refusal.as_ref());
     telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
@@ -84,11 +87,6 @@ pub async fn handle(
         body = body.carried(|| Carried::new(&Arc::new(Carrier::new(metrics))));
     }
     Response::from_parts(head, body)
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let stated = lines::first(headers, &header::CONTENT_TYPE);
-    stated.is_some_and(|stated| Stream::of(stated.as_bytes()) == Some(Stream::Grpc))
 }
 
 /// An extension of an answer whose route says how long its reader may pause.
@@ -287,6 +285,7 @@ fn joined(
         exchange: None,
         may_pass: false,
         lane: Some(Arc::clone(lane)),
+        slow: None,
     })
 }
 
@@ -386,6 +385,7 @@ async fn past_the_cache(
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
+        slow: None,
     };
     let sent = forward::send(worker, &mut outgoing).await;
     // The connection's next request is read into the same memory.
