@@ -28,6 +28,7 @@ pub struct Document<'t> {
     pub text: &'t str,
     node: Option<Node>,
     pub value: Value,
+    is_json: bool,
 }
 
 /// Splits and reads a file.
@@ -37,15 +38,28 @@ pub struct Document<'t> {
 pub fn read(text: &str) -> Result<Vec<Document<'_>>, Vec<Fault>> {
     let (mut documents, mut faults) = (Vec::new(), Vec::new());
     let mut line = 0;
-    for text in split(text) {
-        match yaml::parse(text) {
-            Ok(node) => {
-                let value = node.as_ref().map_or(Value::Null, Node::to_json);
-                documents.push(Document { text, node, value });
-            }
-            Err(fault) => faults.push(Fault { line: line + fault.line, ..fault }),
+    for part in split(text) {
+        let (mut last, mut start) = (0, 0);
+        for (node, end) in yaml::json_documents(part) {
+            let text = part.get(start..end).unwrap_or_default();
+            documents.push(Document::new(text, Some(node), true));
+            (last, start) = (start, end);
         }
-        line += text.matches('\n').count();
+        let rest = part.get(start..).unwrap_or_default();
+        match yaml::parse(rest) {
+            // White space and comments after the last document are its own.
+            Ok(None) if start > 0 => {
+                if let Some(document) = documents.last_mut() {
+                    document.text = part.get(last..).unwrap_or_default();
+                }
+            }
+            Ok(node) => documents.push(Document::new(rest, node, false)),
+            Err(fault) => {
+                let before = part.get(..start).unwrap_or_default().matches('\n').count();
+                faults.push(Fault { line: line + before + fault.line, ..fault });
+            }
+        }
+        line += part.matches('\n').count();
     }
     if faults.is_empty() { Ok(documents) } else { Err(faults) }
 }
@@ -74,6 +88,24 @@ pub struct Report {
     /// `Deployment market`
     pub what: String,
     pub answer: Answer,
+}
+
+/// One document is written as it is only where kubectl reads it beside others: after YAML or a mark it
+/// reads JSON as YAML, or not at all.
+pub fn beside_others(documents: &[Document<'_>], texts: Vec<String>) -> Vec<String> {
+    let is_alone = documents.len() < 2;
+    let beside = |(document, text): (&Document<'_>, String)| {
+        let is_left = document.is_json && !is_alone && text == document.text;
+        if is_left { document.rewritten(&document.value) } else { text }
+    };
+    documents.iter().zip(texts).map(beside).collect()
+}
+
+impl<'t> Document<'t> {
+    fn new(text: &'t str, node: Option<Node>, is_json: bool) -> Self {
+        let value = node.as_ref().map_or(Value::Null, Node::to_json);
+        Self { text, node, value, is_json }
+    }
 }
 
 impl Document<'_> {
@@ -118,6 +150,9 @@ impl Document<'_> {
             line.is_empty() || line.starts_with('#') || line == "---" || line.starts_with("--- #")
         };
         let mut head: String = self.text.split_inclusive('\n').take_while(is_kept).collect();
+        if self.is_json {
+            head = head.trim_start_matches(['\r', '\n']).to_owned();
+        }
         // The mark may have had content beside it.
         if self.text.starts_with("---") && head.is_empty() {
             head.push_str("---\n");

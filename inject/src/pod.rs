@@ -30,7 +30,7 @@ pub enum Outcome {
 pub struct Answer {
     pub outcome: Outcome,
     pub warnings: Vec<Warning>,
-    /// Whether the pod itself says `enabled`: then a refusal is news to its owner.
+    /// Whether the pod itself wants the sidecar: then a refusal is news to its owner.
     pub is_asked_for: bool,
 }
 
@@ -48,7 +48,7 @@ pub fn inject(pod: &Value, options: &Options) -> Answer {
         }
         Err(refusals) => Outcome::Refused(refusals),
     };
-    Answer { outcome, warnings, is_asked_for: wishes.inject() == Some("enabled") }
+    Answer { outcome, warnings, is_asked_for: wishes.is_asked_for() }
 }
 
 /// The same, but a pod that was injected before gets what it would get today.

@@ -98,7 +98,13 @@ fn nothing_found(spec: &Value, wanted: &str, only: Option<&str>) -> String {
         }
     }
     let there = if ports.is_empty() {
-        "the containers declare no port".to_owned()
+        let remedy = match wanted.parse::<u64>() {
+            Ok(number) => {
+                format!(": add ports: [{{containerPort: {number}}}] to the application's")
+            }
+            Err(_) => String::new(),
+        };
+        format!("the containers declare no port{remedy}")
     } else {
         format!("there are: {}; choose with spillway.dev/port", ports.join(", "))
     };

@@ -45,6 +45,15 @@ impl<'p> Wishes<'p> {
         self.text("labels", INJECT).or_else(|| self.text("annotations", INJECT))
     }
 
+    /// Whether the pod itself wants the sidecar: it says so, or how it should be.
+    pub fn is_asked_for(&self) -> bool {
+        let own = ANNOTATIONS.iter().filter(|name| !["inject", "injected"].contains(name));
+        match self.inject() {
+            Some(word) => word == "enabled",
+            None => own.into_iter().any(|name| self.get(name).is_some()),
+        }
+    }
+
     pub fn port(&self) -> &'p str {
         self.get("port").unwrap_or(PORT_NAME)
     }

@@ -1,10 +1,12 @@
-//! YAML as Kubernetes reads it: `on` is true, 0644 is octal, `<<` merges. What is written says the
-//! same to that reader and to one of YAML 1.2.
+//! YAML and JSON as Kubernetes reads them: `on` is true, 0644 is octal, `<<` merges. What is written
+//! says the same to that reader and to one of YAML 1.2.
 
+mod json;
 mod parse;
 mod scalar;
 mod write;
 
+pub use json::documents as json_documents;
 pub use parse::{Fault, parse};
 pub use write::write;
 

@@ -105,6 +105,7 @@ pub fn inject(command: &Inject) -> Result<(), Stop> {
         reports.iter().for_each(|report| notes.take(report));
         changed.push(text);
     }
+    let changed = manifest::beside_others(&documents, changed);
     let after: Vec<Document<'_>> =
         changed.iter().filter_map(|text| manifest::read(text).ok()).flatten().collect();
     for warning in bypass::find(&after) {
@@ -131,13 +132,14 @@ pub fn uninject(files: &[PathBuf]) -> Result<(), Stop> {
     let texts = texts(files)?;
     let mut changed = Vec::new();
     let mut notes = Notes::default();
-    for document in documents(&texts)? {
+    let documents = documents(&texts)?;
+    for document in &documents {
         let (text, names) = document.uninject();
         notes.lines.extend(names.iter().map(|what| format!("{what}: sidecar removed")));
         changed.push(text);
     }
     notes.print().map_err(Stop::run)?;
-    print(&changed).map_err(Stop::run)
+    print(&manifest::beside_others(&documents, changed)).map_err(Stop::run)
 }
 
 /// What goes to stderr.

@@ -121,7 +121,7 @@ fn read(text: &str, faults: &Faults) -> Option<Document> {
     {
         let remedy =
             "Two templates can't be told apart, or too many overlap; rename or remove some.";
-        faults.add(0, "route", "not-indexable", reason, remedy.to_owned());
+        faults.add(0, "", "not-indexable", reason, remedy.to_owned());
     }
     Some(document)
 }

@@ -136,12 +136,16 @@ async fn what_is_refused_is_admitted_and_told_to_its_owner_once() {
     let mut quiet = pod(json!({}));
     quiet["spec"]["containers"][0]["ports"] = json!([]);
     assert_eq!(reviewed(&mut reviews, &review(&quiet)).await.get("warnings"), None);
+    let mut named = pod(json!({ "spillway.dev/port": "8080" }));
+    named["spec"]["containers"][0]["ports"] = json!([]);
+    let response = reviewed(&mut reviews, &review(&named)).await;
+    assert!(response["warnings"][0].as_str().expect("a warning").contains("containerPort: 8080"));
     quiet["metadata"]["labels"] = json!({ "spillway.dev/inject": "enabled" });
     let response = reviewed(&mut reviews, &review(&quiet)).await;
     assert!(response["warnings"][0].as_str().expect("a warning").contains("no-port"));
-    let events = eventually("two events", || async {
+    let events = eventually("three events", || async {
         let events = kube.below("/api/v1/namespaces/shop/events/");
-        (events.len() == 2).then_some(events)
+        (events.len() == 3).then_some(events)
     })
     .await;
     for event in events {

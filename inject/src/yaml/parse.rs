@@ -1,6 +1,8 @@
 //! Text to [`Node`].
 
 use super::{Node, scalar};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -105,8 +107,16 @@ impl<'t> Reader<'t> {
             None | Some((_, "")) if is_plain => Ok(scalar::resolve(text)),
             None | Some((_, "" | "str")) => Ok(Value::String(text.to_owned())),
             Some((true, "int" | "float" | "bool" | "null")) => Ok(scalar::resolve(text)),
+            Some((true, "binary")) => self.binary(text),
             Some((_, suffix)) => Err(self.fault(format!("the tag !{suffix} is not known"))),
         }
+    }
+
+    /// Base64, which may be broken into lines, of a text.
+    fn binary(&self, text: &str) -> Result<Value, Fault> {
+        let digits: String = text.split_ascii_whitespace().collect();
+        let bytes = STANDARD.decode(digits).map_err(|_| self.fault("!!binary takes base64"))?;
+        Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     fn list(&mut self, depth: usize) -> Result<Node, Fault> {
