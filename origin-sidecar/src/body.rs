@@ -1,5 +1,7 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
+mod paced;
+
 use crate::cache::stored::Stored;
 use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
@@ -11,11 +13,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http1::block::{Block, Encoded};
-use http1::pace::IDLE_TIMEOUT;
 use http1::slow::SlowPeer;
 use http1::stream::Upgraded;
-use http1::{Limits, Patience};
 use hyper::body::Incoming;
+use paced::Paced;
 use prometheus::IntCounter;
 use rules::Problem;
 use rules::cache::{CacheStatus, Tier};
@@ -23,7 +24,7 @@ use rules::head::push_number;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -106,27 +107,6 @@ impl Ending {
     }
 }
 
-/// A client's body over HTTP/2, and how long its next piece is waited for.
-pub struct Paced {
-    body: Body,
-    patience: Patience,
-    idle: Duration,
-    peer: SlowPeer,
-}
-
-impl Paced {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Polled<io::Error> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-            self.patience.moved(bytes.map_or(0, Bytes::len));
-            return Poll::Ready(frame);
-        }
-        let limits = Limits { idle: self.idle, peer: Some(&self.peer) };
-        ready!(self.patience.poll_end(context, limits));
-        Poll::Ready(Some(Err(io::Error::other(http1::Error::TooSlow))))
-    }
-}
-
 /// An upstream's answer that nobody needs to take apart.
 pub struct Passed {
     pub fields: Block,
@@ -164,8 +144,7 @@ impl Body {
         if self.is_end_stream() {
             return self;
         }
-        let (patience, idle) = (Patience::default(), IDLE_TIMEOUT);
-        Self::Paced(Box::new(Paced { body: self, patience, idle, peer }))
+        Self::Paced(Box::new(Paced::new(self, peer)))
     }
 
     /// How long its client may pause, over HTTP/2.
@@ -404,38 +383,4 @@ pub async fn collect(mut body: Body, limit: usize) -> Result<Collected, io::Erro
         }
     }
     Ok(Collected::Whole(read.freeze()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::StreamBody;
-    use http1::slow::SlowPeers;
-    use tokio::time::sleep;
-
-    /// Pieces of so many bytes, each after a wait.
-    fn body(pieces: usize, bytes: usize, wait: Duration) -> Body {
-        let frames = futures_util::stream::unfold(0, move |sent| async move {
-            sleep(wait).await;
-            let frame = Frame::data(Bytes::from(vec![b'x'; bytes]));
-            (sent < pieces).then_some((Ok::<_, io::Error>(frame), sent + 1))
-        });
-        let peer = SlowPeer::new(&SlowPeers::new(1000), None);
-        Body::boxed(StreamBody::new(frames).boxed_unsync()).paced(peer)
-    }
-
-    async fn read(body: Body) -> Result<usize, String> {
-        body.collect().await.map(|body| body.to_bytes().len()).map_err(|error| error.to_string())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_may_pause_for_as_long_as_its_route_says_and_one_of_a_stream_for_ever() {
-        let (pause, long) = (Duration::from_secs(50), Duration::from_secs(70));
-        assert_eq!(read(body(3, 10, pause)).await, Ok(30));
-        assert_eq!(read(body(3, 10, long)).await, Err("too slow".to_owned()));
-        let mut patient = body(3, 10, long);
-        patient.set_idle_timeout(Duration::from_secs(120));
-        assert_eq!(read(patient).await, Ok(30));
-        assert_eq!(read(body(3, 10, Duration::from_secs(3600)).unpaced()).await, Ok(30));
-    }
 }

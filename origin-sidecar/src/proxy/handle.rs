@@ -1,12 +1,13 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
+use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
 use super::clean::Clean;
 use super::destination::direct;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
 use super::step::{Step, Total};
-use super::{Worker, cached, grpc, hop, in_body, invalidate, signed, upgrade};
+use super::{Worker, cached, grpc, hop, in_body, signed, upgrade};
 use crate::body::Body;
 use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
@@ -18,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
-use rules::cache::{Bypass, CacheStatus, Tier};
+use rules::cache::Bypass;
 use rules::document::Route;
 use rules::hygiene;
 use rules::offload::Decision;
@@ -352,55 +353,6 @@ pub(super) fn route_on<'a>(
             Ok(Step::Later(Box::pin(sent)))
         }
     }
-}
-
-/// A request that does not ask the cache.
-struct Bypassing {
-    /// Path and query.
-    target: String,
-    /// Fields besides those of the request, as lines.
-    added: String,
-    why: Bypass,
-    is_sharded: bool,
-}
-
-async fn past_the_cache(
-    worker: &Worker,
-    clean: Box<Clean<'_>>,
-    way: Way<'_>,
-    sent: Bypassing,
-) -> Result<Response<Body>, Refused> {
-    let Bypassing { target, added, why, is_sharded } = sent;
-    let is_safe = clean.decide(|head| head.is_safe());
-    let may_pass = clean.may_pass();
-    let mut outgoing = Outgoing {
-        upstream: Arc::clone(way.upstream),
-        method: clean.method,
-        target,
-        headers: std::mem::take(clean.headers),
-        came: std::mem::take(clean.came),
-        added,
-        body: clean.body,
-        timeout: way.timeout,
-        exchange: clean.exchange,
-        may_pass,
-        lane: Some(Arc::clone(way.lane)),
-        slow: None,
-    };
-    let sent = forward::send(worker, &mut outgoing).await;
-    // The connection's next request is read into the same memory.
-    *clean.headers = outgoing.headers;
-    *clean.came = outgoing.came;
-    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
-    if !is_safe && response.status().as_u16() < 400 {
-        invalidate::stored(worker, clean.rules, &clean.inbound, &response);
-    }
-    let status = CacheStatus::Bypass(why);
-    way.lane.meters.cached(status.label());
-    if why != Bypass::NoRule {
-        reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
-    }
-    Ok(response)
 }
 
 pub fn failed(failure: Failure) -> Refused {
