@@ -3,6 +3,7 @@
 
 use std::{env, process::ExitCode};
 
+mod apps;
 mod archive;
 mod bench;
 mod dashboard;
@@ -18,6 +19,7 @@ mod trained;
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through
   test           everything CI runs
+  apps           real applications with and without the sidecar
   fuzz [TARGET]  what must hold for any bytes, under libFuzzer
   bench offload  jobs beside boto3 and Celery, in CPU time
   bench cache    cached answers beside nginx, HAProxy, Varnish, Envoy and pingora
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let done = match args.split_first() {
         Some((command, rest)) if command == "demo" => demo::run(rest),
         Some((command, rest)) if command == "test" => suite::run(rest),
+        Some((command, rest)) if command == "apps" => apps::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
         Some((command, rest)) if command == "fuzz" => fuzz::run(rest),

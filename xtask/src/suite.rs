@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// Tests counted over all runners.
 #[derive(Default)]
-struct Count {
+pub(crate) struct Count {
     passed: u64,
     failed: u64,
     /// Steps that could not run or ended badly.
@@ -62,6 +62,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         count.broken(&error);
     }
     alerts(&root, &mut count);
+    crate::apps::check(&root, &mut count);
     let mut market = Command::new("python3");
     market.args(["-m", "unittest"]).current_dir(root.join("examples/market"));
     count.run("the example application", &mut market, python_result);
@@ -205,7 +206,15 @@ impl Count {
         }
     }
 
-    fn finish(self) -> Result<()> {
+    /// The checks of one real application.
+    pub(crate) fn driver(&mut self, name: &str, command: Result<Command>) {
+        match command {
+            Ok(mut command) => self.run(name, &mut command, crate::apps::result),
+            Err(error) => self.broken(&error),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<()> {
         for why in &self.broken {
             println!("broken: {why}");
         }

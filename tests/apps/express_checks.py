@@ -1,0 +1,40 @@
+"""Express: ETag, gzip, a method's override, paths as they came, `trust proxy`."""
+import json
+import os
+import stack
+import wire
+
+
+def conditional(own, address):
+    tag = wire.ask(own.direct, "GET", "/").value("ETag")
+    answer = wire.ask(address, "GET", "/", [f"If-None-Match: {tag}"])
+    return "" if answer.code == 304 else f"{answer.status} for the ETag {tag}"
+
+
+def scheme(address, wanted):
+    seen = json.loads(wire.ask(address, "GET", "/seen").body)
+    return "" if seen["protocol"] == wanted else f"the application sees {seen}"
+
+
+def checks(own):
+    port = stack.free_port()
+    folder = os.environ["SPILLWAY_NODE_FOLDER"]
+    own.run(["node", stack.HERE / "express/app.cjs"], port, PORT=str(port),
+            NODE_PATH=f"{folder}/node_modules")
+    own.before(port)
+    own.same("a page is the same", "GET", "/")
+    own.same("a compressed page is the same", "GET", "/", ["Accept-Encoding: gzip"])
+    own.same("a POST is answered", "POST", "/thing", expect=201)
+    own.same("a method's override reaches the application", "POST", "/thing",
+             ["X-HTTP-Method-Override: PUT"])
+    for target in ["/a%2Fb", "/a//b", '/x?q={"a":1}|^', "/100%25"]:
+        own.same(f"the target {target} arrives as it was sent", "GET", target)
+    own.same("bytes beyond ASCII are refused by Node.js itself", "GET", "/käse?q=grün", expect=400)
+    for way, address in own.ways():
+        own.check(f"a known ETag is answered 304, {way}",
+                  lambda address=address: conditional(own, address))
+    own.check("`trust proxy` sees http, plain", lambda: scheme(own.plain, "http"))
+    own.check("`trust proxy` sees https, behind the ingress", lambda: scheme(own.ingress, "https"))
+
+
+stack.main("Express", checks)
