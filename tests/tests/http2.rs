@@ -294,13 +294,11 @@ async fn no_request_fails_while_the_certificate_changes() {
     }
 }
 
-#[tokio::test]
-async fn an_app_behind_tls_must_be_certified_by_whom_we_believe() {
-    let authority = Authority::new();
-    let (certificate, key) = authority.leaf();
+/// An app behind TLS with this certificate; its address.
+async fn behind_tls(certificate: CertificateDer<'static>, key: &KeyPair) -> String {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder().with_no_client_auth();
-    let config = config.with_single_cert(vec![CertificateDer::from(certificate)], key);
+    let config = config.with_single_cert(vec![certificate], key);
     let acceptor = TlsAcceptor::from(Arc::new(config.expect("a certificate with its key")));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -318,13 +316,94 @@ async fn an_app_behind_tls_must_be_certified_by_whom_we_believe() {
             });
         }
     });
+    format!("https://{address}")
+}
+
+/// What comes of asking that app by a sidecar that believes this certificate.
+async fn asked_with(app: &str, pem: &str) -> (u16, String) {
     let files = folder();
     let file = files.path().join("ca.pem");
-    std::fs::write(&file, &authority.pem).expect("written");
-    let app = format!("https://{address}");
-    let believing = Spillway::proxy_to("", &app).with("--upstream-ca", &file.display().to_string());
-    assert_eq!(believing.start().await.client().get("/").await.text(), "over TLS");
+    std::fs::write(&file, pem).expect("written");
+    let file = file.display().to_string();
+    let sidecar = Spillway::proxy_to("", app).with("--upstream-ca", &file).start().await;
+    let answer = sidecar.client().get("/").await;
+    (answer.status, answer.text())
+}
+
+#[tokio::test]
+async fn an_app_behind_tls_must_be_certified_by_whom_we_believe() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.leaf();
+    let app = behind_tls(certificate.into(), &key).await;
+    assert_eq!(asked_with(&app, &authority.pem).await, (200, "over TLS".to_owned()));
     let doubting = Spillway::proxy_to("", &app).start().await;
     let refused = doubting.client().get("/").await;
     assert_eq!((refused.status, refused.problem().as_str()), (502, "upstream-unreachable"));
+}
+
+/// A certificate that nobody else has signed, for that name and until then.
+fn self_signed(name: &str, is_ca: IsCa, until: i32) -> (rcgen::Certificate, KeyPair) {
+    let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+    params.is_ca = is_ca;
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().expect("a key");
+    (params.self_signed(&key).expect("a certificate"), key)
+}
+
+#[tokio::test]
+async fn the_apps_own_certificate_may_be_given_as_authority() {
+    let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // As `openssl req -x509` makes it, which says that it is an authority; and as others do.
+    for is_ca in [ca, IsCa::NoCa, IsCa::ExplicitNoCa] {
+        let (certificate, key) = self_signed("127.0.0.1", is_ca, 4000);
+        let (pem, app) = (certificate.pem(), behind_tls(certificate.into(), &key).await);
+        assert_eq!(asked_with(&app, &pem).await, (200, "over TLS".to_owned()), "{is_ca:?}");
+    }
+    // One that another has signed, and that is given alone.
+    let (certificate, key) = Authority::new().leaf();
+    let (pem, app) = (certificate.pem(), behind_tls(certificate.into(), &key).await);
+    assert_eq!(asked_with(&app, &pem).await.0, 200);
+    // It must be that very one, for this name, and not over.
+    let (other, _) = self_signed("127.0.0.1", ca, 4000);
+    let (certificate, key) = self_signed("127.0.0.1", ca, 4000);
+    let app = behind_tls(certificate.into(), &key).await;
+    assert_eq!(asked_with(&app, &other.pem()).await.0, 502);
+    for (name, until) in [("shop.example", 4000), ("127.0.0.1", 2001)] {
+        let (certificate, key) = self_signed(name, ca, until);
+        let (pem, app) = (certificate.pem(), behind_tls(certificate.into(), &key).await);
+        assert_eq!(asked_with(&app, &pem).await.0, 502, "{name} {until}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_can_not_be_served_is_named() {
+    let app = App::start().await;
+    let make = |command: &str, folder: &Path| {
+        let made = std::process::Command::new("openssl")
+            .args(command.split(' '))
+            .current_dir(folder)
+            .output()
+            .expect("openssl is installed: apt install openssl");
+        assert!(made.status.success(), "{command}: {}", String::from_utf8_lossy(&made.stderr));
+    };
+    for (key, named) in [
+        ("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out tls.key", "P-521"),
+        ("ecparam -name secp521r1 -genkey -noout -out tls.key", "secp521r1"),
+        ("ecparam -name secp256k1 -genkey -noout -out tls.key", "secp256k1"),
+        ("genpkey -algorithm ED448 -out tls.key", "Ed448"),
+        (
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes256 -pass pass:x -out tls.key",
+            "encrypted",
+        ),
+    ] {
+        let files = folder();
+        make(key, files.path());
+        let request =
+            "req -x509 -new -key tls.key -out tls.crt -days 2 -subj /CN=localhost -passin pass:x";
+        make(request, files.path());
+        let given = files.path().display().to_string();
+        let ended = Spillway::proxy("", &app).with("--tls-dir", &given).refused().await;
+        assert_eq!(ended.code, Some(78), "{key}");
+        assert!(ended.errors.contains(named), "{key}: {}", ended.errors);
+    }
 }
