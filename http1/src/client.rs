@@ -1,8 +1,14 @@
 //! The client's end of a connection: one request, its interim answers, its answer.
 
+mod answer;
+mod unanswered;
+
+pub use answer::{Answer, Mended};
+pub use unanswered::{Unanswered, Unsent};
+
 use crate::conn::{Conn, Error};
-use crate::framing::{Framing, Lengths, Stated};
-use crate::head::{self, Reason, ResponseHead};
+use crate::framing::{Framing, Stated};
+use crate::head::{self, ResponseHead};
 use crate::pool::Pool;
 use crate::received::Received;
 use crate::server::Exchange;
@@ -10,7 +16,7 @@ use crate::stream::{Stream, Upgraded};
 use crate::writer::{Coding, Writer};
 use crate::{Refusal, encode, lines};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
 use std::io;
@@ -19,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+use unanswered::refused;
 
 /// Interim answers before the answer; more is a fault of the upstream.
 const INTERIM_MAX: usize = 32;
@@ -29,6 +36,15 @@ pub struct Connection(Box<Conn>);
 impl Connection {
     pub fn new(stream: impl Into<Stream>) -> Self {
         Self(Box::new(Conn::patient(stream.into())))
+    }
+
+    /// It was idle for so long before the request that it carries now.
+    pub(crate) fn was_idle_for(&mut self, time: Duration) {
+        self.0.idle_for = time;
+    }
+
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.0.idle_for
     }
 
     /// Whether nothing came while nobody asked: neither bytes nor the end. Costs no system call
@@ -61,63 +77,6 @@ pub struct Outgoing<'a, B> {
     pub began: Instant,
 }
 
-/// An answer whose body is still to be read.
-pub struct Answer<B> {
-    pub status: StatusCode,
-    /// Where it is not the usual one of the status.
-    pub reason: Option<Reason>,
-    pub fields: Received,
-    pub lengths: Lengths,
-    pub body: Incoming<B>,
-}
-
-/// An extension of an answer whose lengths contradicted each other in a way that has one reading
-/// ([`Lengths`]): it must not be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mended;
-
-impl<B> Answer<B> {
-    /// With its fields taken apart.
-    ///
-    /// # Errors
-    /// When one of them is no field of HTTP.
-    pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered> {
-        let mut headers = self.fields.headers().map_err(refused)?;
-        mend(&mut headers, self.lengths);
-        let mut response = Response::new(self.body);
-        *response.status_mut() = self.status;
-        *response.headers_mut() = headers;
-        if let Some(reason) = self.reason {
-            response.extensions_mut().insert(reason);
-        }
-        if self.lengths != Lengths::AsTheyCame {
-            response.extensions_mut().insert(Mended);
-        }
-        Ok(response)
-    }
-}
-
-/// Leaves one length, or none; a list of equal ones is written anew when the answer is sent.
-fn mend(headers: &mut HeaderMap, lengths: Lengths) {
-    let first = match lengths {
-        Lengths::AsTheyCame => return,
-        Lengths::First => encode::stated(headers),
-        Lengths::Dropped => None,
-    };
-    headers.remove(header::CONTENT_LENGTH);
-    if let Some(first) = first {
-        headers.insert(header::CONTENT_LENGTH, first.into());
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub struct Unanswered {
-    pub error: Error,
-    /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
-    pub is_silent: bool,
-}
-
 /// Sends a request and reads the head of its answer. The connection goes back to its pool when the
 /// answer was read to its end. Interim answers go to `exchange`.
 ///
@@ -128,12 +87,30 @@ pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     outgoing: Outgoing<'_, B>,
     exchange: Option<&'a Exchange>,
     home: &'a Arc<Pool>,
-) -> impl Future<Output = Result<Answer<B>, Unanswered>> + use<'a, B> {
+) -> impl Future<Output = Result<Answer<B>, Unanswered<B>>> + use<'a, B> {
     // What would end the line early would be a request of its own.
     let target = outgoing.target;
     let is_target = !target.is_empty() && target.bytes().all(|byte| byte > b' ' && byte != 0x7f);
     let call = is_target.then(|| Call::begin(connection, outgoing));
-    async move { heard(call.ok_or(refused(Refusal::Target))?, exchange, home).await }
+    async move {
+        let Some(call) = call else { return Err(refused(Refusal::Target)) };
+        heard(call, exchange, home).await
+    }
+}
+
+/// The same over another connection, for a request of which nothing was sent.
+///
+/// # Errors
+/// As for [`send`].
+pub async fn send_unsent<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
+    Unsent(mut call): Unsent<B>,
+    connection: Connection,
+    exchange: Option<&Exchange>,
+    home: &Arc<Pool>,
+) -> Result<Answer<B>, Unanswered<B>> {
+    call.conn = connection.0;
+    call.broken = None;
+    heard(call, exchange, home).await
 }
 
 /// The answer, after those that are interim.
@@ -141,26 +118,26 @@ async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     mut call: Box<Call<B>>,
     exchange: Option<&Exchange>,
     home: &Arc<Pool>,
-) -> Result<Answer<B>, Unanswered> {
+) -> Result<Answer<B>, Unanswered<B>> {
     for _ in 0..INTERIM_MAX {
-        let head = poll_fn(|context| call.poll_head(context)).await;
-        let head = head.map_err(|error| call.unanswered(error))?;
+        let head = match poll_fn(|context| call.poll_head(context)).await {
+            Ok(head) => head,
+            Err(error) => return Err(call.unanswered(error)),
+        };
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
             // A `100 Continue` was for us; the client has its own.
             if let Some(exchange) = exchange.filter(|_| head.status != StatusCode::CONTINUE) {
                 let headers = head.fields.headers().map_err(refused)?;
                 let told = timeout(call.timeout, exchange.interim(head.status, &headers)).await;
-                told.map_err(|_| call.unanswered(Error::TooSlow))?;
+                if told.is_err() {
+                    return Err(call.unanswered(Error::TooSlow));
+                }
             }
             continue;
         }
         return call.answered(head, home).map_err(refused);
     }
     Err(refused(Refusal::StartLine))
-}
-
-fn refused(refusal: Refusal) -> Unanswered {
-    Unanswered { error: refusal.into(), is_silent: false }
 }
 
 /// A request on its way. In a box: it is large, and goes from hand to hand.
@@ -213,7 +190,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         })
     }
 
-    fn unanswered(&mut self, error: Error) -> Unanswered {
+    fn unanswered(mut self: Box<Self>, error: Error) -> Unanswered<B> {
         // What broke the request off explains why there is no answer.
         let error = match self.broken.take() {
             Some(broken) if matches!(error, Error::Closed | Error::Io(_)) => broken,
@@ -221,12 +198,17 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         };
         // Who is slow may still be at work on it.
         let is_silent = !self.has_heard && !matches!(error, Error::TooSlow);
-        Unanswered { error, is_silent }
+        let is_lost = matches!(error, Error::Closed | Error::Io(_));
+        let is_unsent = self.writer.as_ref().is_some_and(|writer| writer.written == 0);
+        let unsent = (is_silent && is_lost && is_unsent).then_some(Unsent(self));
+        Unanswered { error, is_silent, unsent }
     }
 
     /// Writes on, if there is something to write.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let Some(writer) = self.writer.as_mut().filter(|_| self.broken.is_none()) else {
+            return Ok(());
+        };
         let polled = writer.poll(context, &mut &mut self.conn.stream);
         // What goes out at once needs no look at the clock.
         if (self.written > 0 || polled.is_pending()) && writer.written > self.written {
@@ -238,8 +220,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
             Poll::Ready(Ok(())) => {
                 self.conn.room = self.writer.take().map_or_else(Vec::new, Writer::into_room);
             }
-            Poll::Ready(Err(error @ Error::Io(_))) => {
-                self.writer = None;
+            Poll::Ready(Err(error @ (Error::Io(_) | Error::Closed))) => {
+                // Of which nothing was written can be written elsewhere.
+                self.writer = self.writer.take_if(|writer| writer.written == 0);
                 self.broken = Some(error);
             }
             // The client's body failed: the upstream must not take what came of it for the whole.

@@ -3,7 +3,8 @@
 use crate::alarm::Alarm;
 use crate::chunked::{Decoder, Piece};
 use crate::framing::Framing;
-use crate::pace::Pace;
+use crate::pace::{IDLE_TIMEOUT, Pace};
+use crate::slow::{Place, SlowPeer};
 use crate::stream::{Stream, Upgraded};
 use crate::{Refusal, head};
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use http::HeaderMap;
 use http_body::Frame;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use std::{fmt, io};
 use tokio::time::Instant;
 
@@ -28,7 +30,7 @@ pub enum Error {
     Refused(Refusal),
     /// The peer closed within a message, or before one.
     Closed,
-    /// The peer was slower than [`Pace`] allows.
+    /// The peer moved nothing for too long, or was one of too many that are slow.
     TooSlow,
     Io(io::Error),
     /// The body that was to be sent failed.
@@ -104,6 +106,10 @@ pub(crate) struct Conn {
     pub body: Reading,
     /// For the peer's bytes.
     pub patience: Patience,
+    /// Without a byte of a body, or of a reader: as the route of the present message says.
+    pub idle: Duration,
+    /// Whose connection it is, among those that are slow; none of an upstream.
+    pub peer: Option<SlowPeer>,
     /// `100 Continue` or what of it is not written yet, which the client waits for before it sends
     /// its body.
     pub continue_owed: &'static [u8],
@@ -123,6 +129,8 @@ pub(crate) struct Conn {
     pub tunnel: Option<Tunnel>,
     /// Memory for the next message that is written, where the peer is an upstream.
     pub room: Vec<u8>,
+    /// How long it was idle before its present request, where the peer is an upstream.
+    pub idle_for: Duration,
     is_patient: bool,
     read_bytes: usize,
 }
@@ -135,6 +143,8 @@ impl Conn {
             progress: head::Progress::default(),
             body: Reading::Done,
             patience: Patience::default(),
+            idle: IDLE_TIMEOUT,
+            peer: None,
             continue_owed: b"",
             has_answered: false,
             is_broken: false,
@@ -144,6 +154,7 @@ impl Conn {
             heir: None,
             tunnel: None,
             room: Vec::new(),
+            idle_for: Duration::ZERO,
             is_patient: false,
             read_bytes: READ_BYTES_MIN,
         }
@@ -220,7 +231,8 @@ impl Conn {
                 Poll::Ready(_) => {}
                 Poll::Pending if self.is_patient => return Poll::Pending,
                 Poll::Pending => {
-                    ready!(self.patience.poll_end(context));
+                    let limits = Limits { idle: self.idle, peer: self.peer.as_ref() };
+                    ready!(self.patience.poll_end(context, limits));
                     return Poll::Ready(Err(Error::TooSlow));
                 }
             }
@@ -236,6 +248,7 @@ impl Conn {
         // Of a request that asked for another protocol and was answered with this one.
         self.heir = None;
         self.patience = Patience::default();
+        self.idle = IDLE_TIMEOUT;
     }
 
     /// Gives the connection away, with what was read ahead of it.
@@ -299,12 +312,29 @@ pub(crate) fn without_framing(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
-/// Waits no longer for a peer than its [`Pace`](crate::pace::Pace) allows.
+/// How long a peer is waited for in the middle of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    /// Without a byte.
+    pub idle: Duration,
+    /// Who it is among those that are slow; none where nobody counts them.
+    pub peer: Option<&'a SlowPeer>,
+}
+
+impl Default for Limits<'_> {
+    fn default() -> Self {
+        Self { idle: IDLE_TIMEOUT, peer: None }
+    }
+}
+
+/// Waits for a peer as long as its [`Limits`] allow, and tells of it when it is slow.
 #[derive(Default)]
 pub struct Patience {
     pace: Pace,
     since: Option<Instant>,
     alarm: Alarm,
+    /// While it is slow.
+    place: Option<Place>,
 }
 
 impl Patience {
@@ -313,11 +343,27 @@ impl Patience {
         if let Some(since) = self.since.take() {
             self.pace.waited(since.elapsed());
         }
+        if let Some(place) = self.place.take_if(|_| !self.pace.is_slow()) {
+            drop(place);
+        } else if let Some(place) = &self.place {
+            place.update(self.pace.rate());
+        }
     }
 
     /// Ready when it has been waited for too long; to be asked when the peer is not ready.
-    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_end(&mut self, context: &mut Context<'_>, limits: Limits<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        self.alarm.poll(context, since + self.pace.left())
+        let end = since + limits.idle;
+        let slow = since + self.pace.left();
+        if self.place.is_none() && limits.peer.is_some() && slow < end {
+            ready!(self.alarm.poll(context, slow));
+            self.place = limits.peer.map(|peer| peer.enter(self.pace.rate()));
+        }
+        if let Some(place) = &mut self.place
+            && place.poll_closed(context).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        self.alarm.poll(context, end)
     }
 }

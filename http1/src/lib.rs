@@ -11,7 +11,8 @@
 //! - [`encode`]: heads and chunks as bytes
 //! - [`lines`]: looking for a field
 //! - [`block`]: a head's fields, encoded once for many answers
-//! - [`pace`]: how long a slow peer is waited for
+//! - [`pace`]: how long a peer is waited for, and when it is slow
+//! - [`slow`], [`held`]: how many that take their time are borne at once
 //!
 //! Connections:
 //! - [`stream`]: TCP or anything else that bytes come from
@@ -27,16 +28,18 @@ mod conn;
 pub mod encode;
 pub mod framing;
 pub mod head;
+pub mod held;
 pub mod lines;
 pub mod pace;
 pub mod pool;
 pub mod received;
 pub mod refusal;
 pub mod server;
+pub mod slow;
 pub mod stream;
 mod syntax;
 pub mod target;
 mod writer;
 
-pub use conn::{Error, Patience};
+pub use conn::{Error, Limits, Patience};
 pub use refusal::Refusal;

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-/// Time that is given in any case.
+/// A pause of this length is nobody's fault, in uploads and in reading (nginx's `client_body_timeout`
+/// and `send_timeout`). After it a peer counts as gone.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a peer may take, besides what its bytes earn, before it is slow.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// Bytes a second below which a peer is slow on purpose (Apache's `RequestReadTimeout` takes 500).
+/// Bytes a second below which a peer is slow (Apache's `RequestReadTimeout` takes 500).
 pub const RATE_MIN: u64 = 500;
 
-/// The time spent waiting for one peer within one message, against the bytes that moved: a peer
-/// must not hold a connection, a buffer or the app for longer than its bytes are worth. Waiting for
+/// The time spent waiting for one peer within one message, against the bytes that moved. Waiting for
 /// the other side of the proxy does not count.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Pace {
@@ -25,11 +27,20 @@ impl Pace {
         self.waited = self.waited.saturating_add(time);
     }
 
-    /// How long it may still be waited for the next byte.
+    /// How long it may still be waited for the next byte before the peer is slow.
     pub fn left(&self) -> Duration {
         let earned = Duration::from_millis(self.bytes.saturating_mul(1000) / RATE_MIN);
         // However much it moved before: one byte must come within the grace.
         GRACE.saturating_add(earned).saturating_sub(self.waited).min(GRACE)
+    }
+
+    pub fn is_slow(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// Bytes a second, of the time that it was waited for.
+    pub fn rate(&self) -> u64 {
+        self.bytes / self.waited.as_secs().max(1)
     }
 }
 

@@ -1,46 +1,46 @@
 //! The server's end of a connection: one request after the other, each with its answer.
 
 mod answer;
+mod ending;
 mod idle;
 mod incoming;
 mod standby;
+mod tolerance;
 mod watch;
 
 pub(crate) use answer::is_ours;
 pub use incoming::{Exchange, Incoming};
+pub use tolerance::{HALF_CLOSED_MAX, LINGERING_MAX, Tolerance};
 
 use crate::block::Encoded;
-use crate::conn::{Conn, Error, Patience};
+use crate::conn::{Conn, Error, Limits, Patience};
 use crate::framing::{Framing, Stated};
 use crate::head::{self, RequestHead};
 use crate::refusal::Refusal;
+use crate::slow::SlowPeer;
 use crate::stream::{Stream, Upgraded};
 use crate::writer::Sink;
 use crate::{encode, lines};
 use answer::Asked;
 use bytes::Bytes;
+use ending::{close, settle};
 use http::{Response, StatusCode, Version, header};
 use http_body::Body;
 use idle::{Closing, Idle};
 use standby::{Event, Standby};
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 use watch::{Watch, attended};
 
 /// From the first byte of a head to its last: a client that has not sent it by then is slow on
 /// purpose.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// What of a request's body is read in vain, to keep the connection or to let the client read its
-/// answer before the connection is reset (RFC 9112 section 9.6).
-const DISCARD_BYTES_MAX: usize = 256 * 1024;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-
 pub(crate) type Shared = Arc<Mutex<Conn>>;
 
 pub(crate) fn lock(conn: &Shared) -> MutexGuard<'_, Conn> {
@@ -48,10 +48,11 @@ pub(crate) fn lock(conn: &Shared) -> MutexGuard<'_, Conn> {
 }
 
 impl Sink for &Shared {
-    fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stream, Limits<'_>) -> R) -> R {
         let conn = &mut *lock(self);
         conn.has_answered = true;
-        act(&mut conn.stream)
+        let limits = Limits { idle: conn.idle, peer: conn.peer.as_ref() };
+        act(&mut conn.stream, limits)
     }
 }
 
@@ -75,6 +76,20 @@ pub trait Service: Sync {
 
     /// The answer to what is no request; the connection closes after it.
     fn refuse(&self, refusal: Refusal) -> Response<Self::Body>;
+
+    /// The answer in place of one whose body broke off before a byte of it was sent; the connection closes
+    /// after it.
+    fn broken(&self, error: &io::Error) -> Response<Self::Body>;
+
+    /// What is borne of clients that take their time; without it, all of it.
+    fn tolerance(&self) -> Option<&Tolerance> {
+        None
+    }
+
+    /// Whose connection it is; none of a proxy, behind which there are many.
+    fn address(&self) -> Option<IpAddr> {
+        None
+    }
 
     /// Nothing comes on a connection for a while: it has let go of what it can do without.
     fn quiet(&self) {}
@@ -111,7 +126,9 @@ pub async fn serve<S: Service>(
     service: &S,
     closing: impl Future<Output = ()> + Send,
 ) -> Result<Served, Error> {
-    let conn = Arc::new(Mutex::new(Conn::new(stream)));
+    let mut conn = Conn::new(stream);
+    conn.peer = service.tolerance().map(|own| SlowPeer::new(&own.slow, service.address()));
+    let conn = Arc::new(Mutex::new(conn));
     let mut closing = pin!(Closing::new(closing));
     let mut idle = Idle::default();
     while idle.until_bytes(&conn, closing.as_mut()).await? {
@@ -152,11 +169,14 @@ async fn requests<S: Service>(
             Ok(Some(begun)) => begun,
             Ok(None) => return Ok(After::Closed),
             Err(Error::Refused(_)) if is_http2(conn) => return Ok(After::Http2),
-            Err(Error::Refused(refusal)) => return refuse(conn, service, refusal).await,
+            Err(Error::Refused(refusal)) => {
+                return refuse(conn, service, refusal, closing).await;
+            }
             Err(error) => return Err(error),
         };
         standby.used();
-        let is_kept = exchange(conn, service, (&mut head, &mut room), &begun).await;
+        let came = (&mut head, &mut room);
+        let is_kept = exchange(conn, service, came, &begun, closing.as_mut()).await;
         head.let_go();
         if begun.has_body()
             && let Some(refusal) = lock(conn).refused.take()
@@ -193,6 +213,8 @@ struct Begun {
     asked: Asked,
     framing: Framing,
     message: u64,
+    /// Sent again it would do no harm (RFC 9110 section 9.2.2).
+    is_idempotent: bool,
 }
 
 impl Begun {
@@ -216,7 +238,8 @@ fn begin(conn: &mut Conn, head: &mut RequestHead) -> Result<Option<Begun>, Refus
     if framing != Framing::None && asked.version != Version::HTTP_10 && expects(head) {
         conn.continue_owed = encode::CONTINUE;
     }
-    Ok(Some(Begun { asked, framing, message: conn.message }))
+    let is_idempotent = head.method.is_idempotent();
+    Ok(Some(Begun { asked, framing, message: conn.message, is_idempotent }))
 }
 
 /// Whether the client wants to be told to send its body (RFC 9110 section 10.1.1).
@@ -266,14 +289,25 @@ async fn exchange<S: Service>(
     service: &S,
     (head, room): (&mut RequestHead, &mut Vec<u8>),
     begun: &Begun,
+    closing: Pin<&mut Closing<impl Future<Output = ()>>>,
 ) -> Result<bool, Error> {
-    let Begun { asked, framing, message } = *begun;
-    let (body, mut watch) = (Incoming::new(conn, framing, message), Watch::default());
+    let Begun { asked, framing, message, is_idempotent } = *begun;
+    let tolerance = service.tolerance();
+    let mut watch = Watch::new(tolerance.map(|own| &own.half_closed), is_idempotent);
+    let body = Incoming::new(conn, framing, message);
     // In place: what a service does may be large, and moving it costs more than much of its work.
     let answer = pin!(service.answer(head, body, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let is_kept = write::<S>(conn, &mut watch, (response, room), begun).await?;
+    let is_kept = match write::<S>(conn, &mut watch, (response, room), begun).await? {
+        Written::Whole { is_kept } => is_kept,
+        Written::Nothing(error) => {
+            let instead = Begun { asked: Asked { is_kept: false, ..asked }, ..*begun };
+            let response = (service.broken(&error), room);
+            write::<S>(conn, &mut watch, response, &instead).await?;
+            false
+        }
+    };
     if is_switching {
         let mut conn = lock(conn);
         if let Some(heir) = conn.heir.take() {
@@ -285,16 +319,23 @@ async fn exchange<S: Service>(
     if may_go_on && !begun.has_body() {
         return Ok(true);
     }
-    settle(conn, may_go_on).await
+    settle(conn, may_go_on, tolerance, closing).await
 }
 
-/// Whether the connection may be kept.
+/// What became of an answer.
+enum Written {
+    /// Whether the connection may be kept after it.
+    Whole { is_kept: bool },
+    /// Its body broke off before anything was sent.
+    Nothing(io::Error),
+}
+
 async fn write<S: Service>(
     conn: &Shared,
-    watch: &mut Watch,
+    watch: &mut Watch<'_>,
     (response, room): (Response<S::Body>, &mut Vec<u8>),
     begun: &Begun,
-) -> Result<bool, Error> {
+) -> Result<Written, Error> {
     let mut asked = begun.asked;
     if begun.has_body() {
         let mut conn = lock(conn);
@@ -303,71 +344,42 @@ async fn write<S: Service>(
     }
     let (mut writer, is_kept) = answer::begin::<S>(std::mem::take(room), response, asked);
     writer.patience = Some(Patience::default());
-    poll_fn(|context| {
+    let written = poll_fn(|context| {
         if let Poll::Ready(written) = writer.poll(context, &mut &*conn) {
             return Poll::Ready(written);
         }
         watch.poll_gone(context, conn, writer.written).map(|()| Err(Error::Closed))
     })
-    .await?;
-    *room = writer.into_room();
-    Ok(is_kept)
+    .await;
+    match written {
+        Ok(()) => {
+            *room = writer.into_room();
+            Ok(Written::Whole { is_kept })
+        }
+        Err(Error::Body(error)) if writer.written == 0 => Ok(Written::Nothing(error)),
+        Err(error @ Error::BodyLength) if writer.written == 0 => {
+            Ok(Written::Nothing(io::Error::other(error)))
+        }
+        Err(error) => {
+            if writer.ends_with_the_connection() {
+                // Else the client would take what came for the whole.
+                lock(conn).stream.reset();
+            }
+            Err(error)
+        }
+    }
 }
 
-/// After an answer: reads what is left of the body, or closes so that the client can read it.
-async fn settle(conn: &Shared, may_go_on: bool) -> Result<bool, Error> {
-    if may_go_on && lock(conn).is_done() {
-        return Ok(true);
-    }
-    // A client that was never told to go on may send its body or not.
-    let is_told = lock(conn).continue_owed.is_empty();
-    if may_go_on && is_told && discard(conn).await {
-        return Ok(true);
-    }
-    close(conn).await;
-    Ok(false)
-}
-
-async fn refuse<S: Service>(conn: &Shared, service: &S, refusal: Refusal) -> Result<After, Error> {
+async fn refuse<S: Service>(
+    conn: &Shared,
+    service: &S,
+    refusal: Refusal,
+    closing: Pin<&mut Closing<impl Future<Output = ()>>>,
+) -> Result<After, Error> {
     let asked = Asked { version: Version::HTTP_11, is_head: false, is_kept: false };
-    let begun = Begun { asked, framing: Framing::None, message: 0 };
+    let begun = Begun { asked, framing: Framing::None, message: 0, is_idempotent: true };
     let answer = (service.refuse(refusal), &mut Vec::new());
-    write::<S>(conn, &mut Watch::default(), answer, &begun).await?;
-    close(conn).await;
+    write::<S>(conn, &mut Watch::new(None, true), answer, &begun).await?;
+    close(conn, service.tolerance(), closing).await;
     Ok(After::Closed)
-}
-
-/// Reads the rest of a body in vain; whether that was all.
-async fn discard(conn: &Shared) -> bool {
-    let all = async {
-        let mut bytes = 0;
-        while let Some(frame) = poll_fn(|context| lock(conn).poll_frame(context)).await {
-            let Ok(frame) = frame else { return false };
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > DISCARD_BYTES_MAX {
-                return false;
-            }
-        }
-        true
-    };
-    timeout(DISCARD_TIMEOUT, all).await.unwrap_or(false)
-}
-
-/// Closes so that the client can read what it was sent: a connection that is closed with bytes
-/// unread is reset, and a reset overtakes them.
-async fn close(conn: &Shared) {
-    let all = async {
-        let mut bytes = 0;
-        poll_fn(|context| Pin::new(&mut lock(conn).stream).poll_shutdown(context)).await?;
-        while bytes <= DISCARD_BYTES_MAX {
-            lock(conn).read.clear();
-            match poll_fn(|context| lock(conn).poll_read(context)).await? {
-                0 => break,
-                read => bytes += read,
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    // It is over either way.
-    let _ = timeout(DISCARD_TIMEOUT, all).await;
 }

@@ -31,6 +31,14 @@ impl Stream {
         Self::Other(Box::new(stream))
     }
 
+    /// Makes the end of the connection one that the peer takes for no end of a message.
+    pub(crate) fn reset(&mut self) {
+        if let Self::Tcp(stream) = self {
+            // Where it can't be set the connection is gone already.
+            let _ = stream.set_zero_linger();
+        }
+    }
+
     /// Reads into the spare room of the buffer; 0 is the end.
     pub(crate) fn poll_read_into(
         &mut self,

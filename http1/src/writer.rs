@@ -1,6 +1,6 @@
 //! A message on its way out: head and body in as few writes as there can be.
 
-use crate::conn::{Error, Patience, without_framing};
+use crate::conn::{Error, Limits, Patience, without_framing};
 use crate::encode;
 use crate::stream::Stream;
 use bytes::Bytes;
@@ -31,12 +31,13 @@ pub(crate) enum Coding {
 /// Where it goes. Not a `&mut Stream`: the body may be read from the same connection, whose lock
 /// must not be held meanwhile.
 pub(crate) trait Sink {
-    fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R;
+    /// With how long the peer is waited for.
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stream, Limits<'_>) -> R) -> R;
 }
 
 impl Sink for &mut Stream {
-    fn with<R>(&mut self, act: impl FnOnce(&mut Stream) -> R) -> R {
-        act(self)
+    fn with<R>(&mut self, act: impl FnOnce(&mut Stream, Limits<'_>) -> R) -> R {
+        act(self, Limits::default())
     }
 }
 
@@ -84,9 +85,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
                 return yielded(context);
             }
             let is_last = self.body.is_none() || is_waiting;
-            ready!(sink.with(|stream| {
+            ready!(sink.with(|stream, limits| {
                 if !self.has_written() {
-                    ready!(self.poll_write(context, stream))?;
+                    ready!(self.poll_write(context, stream, limits))?;
                 }
                 if is_last {
                     Pin::new(stream).poll_flush(context)?.map(Ok)
@@ -105,6 +106,11 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         let mut room = self.small;
         room.clear();
         if room.capacity() <= ROOM_BYTES_MAX { room } else { Vec::new() }
+    }
+
+    /// Whether its end is told by nothing but the end of the connection.
+    pub fn ends_with_the_connection(&self) -> bool {
+        self.coding == Coding::UntilClose
     }
 
     /// Whether all that was taken from the body is written.
@@ -181,6 +187,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         &mut self,
         context: &mut Context<'_>,
         stream: &mut Stream,
+        limits: Limits<'_>,
     ) -> Poll<Result<(), Error>> {
         while !self.has_written() {
             let small = self.small.get(self.sent..).unwrap_or_default();
@@ -195,7 +202,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
                 Poll::Ready(written) => written?,
                 Poll::Pending => {
                     let Some(patience) = &mut self.patience else { return Poll::Pending };
-                    ready!(patience.poll_end(context));
+                    ready!(patience.poll_end(context, limits));
                     return Poll::Ready(Err(Error::TooSlow));
                 }
             };

@@ -6,7 +6,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use http1::client::{Connection, Incoming, Mended, Outgoing, Unanswered, send};
 use http1::head::Reason;
-use http1::pool::Pool;
+use http1::pool::{For, Pool};
 use http1::received::Received;
 use http1::stream::Stream;
 use http1::{Error, Refusal};
@@ -55,9 +55,12 @@ impl Upstream {
         &mut self,
         method: Method,
         answer: &[u8],
-    ) -> Result<Response<Incoming<Body>>, Unanswered> {
-        let connection =
-            self.free.take().or_else(|| self.pool.take(Instant::now())).expect("a free connection");
+    ) -> Result<Response<Incoming<Body>>, Unanswered<Body>> {
+        let connection = self
+            .free
+            .take()
+            .or_else(|| self.pool.take(Instant::now(), For::Repeatable))
+            .expect("a free connection");
         self.server.write_all(answer).await.expect("room");
         let headers = HeaderMap::new();
         let request = outgoing(&method, "/", &headers, body(""));
@@ -88,7 +91,7 @@ async fn a_connection_comes_back_when_its_answer_was_read() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
     let response = upstream.ask(Method::HEAD, head).await.expect("an answer");
     assert_eq!(text(response).await, "");
-    assert!(upstream.pool.take(Instant::now()).is_some());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_some());
 }
 
 #[tokio::test]
@@ -102,17 +105,17 @@ async fn a_connection_does_not_come_back_when_it_may_hold_something_else() {
         let mut upstream = Upstream::new();
         let response = upstream.ask(Method::GET, answer.as_bytes()).await.expect("an answer");
         assert_eq!(text(response).await, "ok", "{answer}");
-        assert!(upstream.pool.take(Instant::now()).is_none(), "{answer}");
+        assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none(), "{answer}");
     }
     // Nor when nobody read it to its end, or something came while it was idle.
     let mut upstream = Upstream::new();
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     drop(upstream.ask(Method::GET, answer).await.expect("an answer"));
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
     let mut upstream = Upstream::new();
     text(upstream.ask(Method::GET, answer).await.expect("an answer")).await;
     upstream.server.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.expect("room");
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
 }
 
 #[tokio::test]
@@ -126,10 +129,10 @@ async fn a_connection_is_free_at_once_where_the_body_came_with_the_head() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no";
     let mut body = upstream.ask(Method::GET, half).await.expect("an answer").into_body();
     assert_eq!(body.whole(), None);
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
     upstream.server.write_all(b"k").await.expect("room");
     assert_eq!(body.collect().await.expect("a whole body").to_bytes(), "ok");
-    assert!(upstream.pool.take(Instant::now()).is_some());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_some());
 }
 
 #[tokio::test]
@@ -197,7 +200,10 @@ async fn lengths_that_contradict_each_other_in_one_way_go_on_as_one_or_none_and_
         assert_eq!(length, left, "{answer:?}");
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         assert_eq!(body.len(), if sent.is_empty() { 0 } else { 2 }, "{answer:?}");
-        assert!(upstream.pool.take(Instant::now()).is_none(), "{answer:?}: used again");
+        assert!(
+            upstream.pool.take(Instant::now(), For::Repeatable).is_none(),
+            "{answer:?}: used again"
+        );
     }
 }
 
@@ -221,7 +227,7 @@ async fn a_coding_that_is_none_ends_with_the_connection() {
     let response = upstream.ask(Method::GET, answer).await.expect("an answer");
     upstream.server.shutdown().await.expect("open");
     assert_eq!(text(response).await, "ok");
-    assert!(upstream.pool.take(Instant::now()).is_none());
+    assert!(upstream.pool.take(Instant::now(), For::Repeatable).is_none());
 }
 
 #[tokio::test]
@@ -250,7 +256,7 @@ async fn a_body_is_sent_with_its_length() {
     let request = outgoing(&method, "/a?b", &headers, body("abc"));
     upstream.server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
     send(connection, request, None, &upstream.pool).await.expect("an answer");
-    drop(upstream.pool.take(Instant::now()));
+    drop(upstream.pool.take(Instant::now(), For::Repeatable));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
     assert_eq!(heard, "POST /a?b HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
@@ -277,7 +283,7 @@ async fn added_lines_follow_the_fields() {
     let request = Outgoing { added: "b: 2\r\n", ..outgoing(&Method::GET, "/", &headers, body("")) };
     upstream.server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
     send(connection, request, None, &upstream.pool).await.expect("an answer");
-    drop(upstream.pool.take(Instant::now()));
+    drop(upstream.pool.take(Instant::now(), For::Repeatable));
     let mut heard = String::new();
     upstream.server.read_to_string(&mut heard).await.expect("text");
     assert_eq!(heard, "GET / HTTP/1.1\r\nA: 1\r\nb: 2\r\n\r\n");

@@ -42,6 +42,10 @@ impl Service for Mirror {
         text(refusal.status(), refusal.name())
     }
 
+    fn broken(&self, error: &io::Error) -> Response<Self::Body> {
+        panic!("{error}");
+    }
+
     fn body_refused(&self, refusal: Refusal) {
         if let Ok(mut all) = self.broken.lock() {
             all.push(refusal.name());

@@ -55,6 +55,10 @@ impl Service for App {
         Response::new(Full::from("ok").map_err(|never| match never {}).boxed_unsync())
     }
 
+    fn broken(&self, error: &io::Error) -> Response<Self::Body> {
+        panic!("{error}");
+    }
+
     fn refuse(&self, refusal: Refusal) -> Response<Self::Body> {
         panic!("{refusal}");
     }

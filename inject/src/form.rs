@@ -12,6 +12,8 @@ pub enum Form {
     Quantity,
     /// A port's name or number.
     Port,
+    /// Blocks of addresses and `private`, separated by commas; or `none`.
+    Proxies,
 }
 
 impl Form {
@@ -20,6 +22,9 @@ impl Form {
             Self::Name => "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
             Self::Image => "^[!-~]+$",
             Self::Quantity => "^[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?$",
+            Self::Proxies => {
+                "^(none|(private|[0-9a-f.:]+(/[0-9]+)?)(,(private|[0-9a-f.:]+(/[0-9]+)?))*)$"
+            }
             Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?)$",
         }
     }
@@ -29,6 +34,7 @@ impl Form {
             Self::Name => is_name(text, ".-"),
             Self::Image => !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()),
             Self::Quantity => is_quantity(text),
+            Self::Proxies => text == "none" || text.split(',').all(is_proxy),
             Self::Port => text.len() <= crate::names::PORT_NAME_CHARS_MAX && is_name(text, "-"),
         }
     }
@@ -39,6 +45,7 @@ impl Form {
             Self::Image => "an image reference without spaces",
             Self::Quantity => "an amount such as 50m, 1, 64Mi",
             Self::Port => "the name or the number of a container port",
+            Self::Proxies => "blocks of addresses and `private`, separated by commas, or `none`",
         }
     }
 }
@@ -48,6 +55,13 @@ fn is_name(text: &str, between: &str) -> bool {
     text.starts_with(is_outer)
         && text.ends_with(is_outer)
         && text.chars().all(|c| is_outer(c) || between.contains(c))
+}
+
+fn is_proxy(text: &str) -> bool {
+    let is_all = |text: &str, of: fn(char) -> bool| !text.is_empty() && text.chars().all(of);
+    let is_part = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '.' | ':');
+    let (address, bits) = text.split_once('/').unwrap_or((text, "0"));
+    text == "private" || (is_all(address, is_part) && is_all(bits, |c| c.is_ascii_digit()))
 }
 
 fn is_quantity(text: &str) -> bool {

@@ -8,7 +8,7 @@ pub const INJECT: &str = "spillway.dev/inject";
 pub const RECORD: &str = "spillway.dev/injected";
 
 /// What a pod's annotations may say, without the prefix.
-pub const ANNOTATIONS: [&str; 14] = [
+pub const ANNOTATIONS: [&str; 15] = [
     "inject",
     "injected",
     "port",
@@ -23,6 +23,7 @@ pub const ANNOTATIONS: [&str; 14] = [
     "memory-request",
     "memory-limit",
     "spool",
+    "trusted-proxy",
 ];
 
 pub const SIDECAR: &str = "spillway";

@@ -29,6 +29,8 @@ pub struct Options {
     pub memory_limit: String,
     /// Size of the folder in which large results wait.
     pub spool: String,
+    /// Who is believed in what it says of clients: blocks of addresses, `private`, or `none`.
+    pub trusted_proxy: String,
     pub mode: Mode,
 }
 
@@ -45,6 +47,7 @@ impl Options {
             ("memory-request", Form::Quantity, Some(&self.memory_request)),
             ("memory-limit", Form::Quantity, Some(&self.memory_limit)),
             ("spool", Form::Quantity, Some(&self.spool)),
+            ("trusted-proxy", Form::Proxies, Some(&self.trusted_proxy)),
         ];
         let fault = |(name, form, value): (&str, Form, Option<&String>)| {
             let value = value.filter(|value| !form.fits(value))?;
@@ -67,6 +70,8 @@ impl Default for Options {
             memory_request: "64Mi".to_owned(),
             memory_limit: "256Mi".to_owned(),
             spool: "1Gi".to_owned(),
+            // Most pods stand behind an ingress that ends TLS: docs/security.md, "Behind another proxy".
+            trusted_proxy: "private".to_owned(),
             mode: Mode::Native,
         }
     }

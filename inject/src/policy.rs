@@ -166,6 +166,7 @@ fn given(options: &Options) -> Vec<(String, String)> {
         annotated("memory-request", &quoted(&options.memory_request)),
         annotated("memory-limit", &quoted(&options.memory_limit)),
         annotated("spool", &quoted(&options.spool)),
+        annotated("trusted-proxy", &quoted(&options.trusted_proxy)),
         annotated("port", &quoted(PORT_NAME)),
         annotated("container", "''"),
         (args, words),
@@ -260,6 +261,7 @@ fn sidecar() -> Sidecar {
         memory_request: of("memory-request"),
         memory_limit: of("memory-limit"),
         spool: of("spool"),
+        trusted_proxy: of("trusted-proxy"),
         mode: Mode::Native,
     };
     Sidecar {

@@ -63,6 +63,7 @@ impl Sidecar {
             format!("--listen=0.0.0.0:{PROXY_PORT}"),
             format!("--admin=0.0.0.0:{ADMIN_PORT}"),
             format!("--app=http://127.0.0.1:{}", self.app_port),
+            format!("--trusted-proxy={}", self.options.trusted_proxy),
         ];
         arguments.extend(self.options.args.iter().cloned());
         arguments.push(format!("--spool={SPOOL_PATH}/spool"));

@@ -7,7 +7,7 @@ use crate::refusal::{Caution, Reason, Refusal, Warning};
 use serde_json::Value;
 
 /// Settings that a pod's annotation of the same name overrides, and what the value must be.
-pub const OVERRIDES: [(&str, Form); 9] = [
+pub const OVERRIDES: [(&str, Form); 10] = [
     ("image", Form::Image),
     ("rules", Form::Name),
     ("env-config", Form::Name),
@@ -17,6 +17,7 @@ pub const OVERRIDES: [(&str, Form); 9] = [
     ("memory-request", Form::Quantity),
     ("memory-limit", Form::Quantity),
     ("spool", Form::Quantity),
+    ("trusted-proxy", Form::Proxies),
 ];
 
 /// Annotations that choose what is taken over.
@@ -73,7 +74,8 @@ impl<'p> Wishes<'p> {
                 "cpu-limit" => own.cpu_limit = value,
                 "memory-request" => own.memory_request = value,
                 "memory-limit" => own.memory_limit = value,
-                _ => own.spool = value,
+                "spool" => own.spool = value,
+                _ => own.trusted_proxy = value,
             }
         }
         if let Some(args) = self.get("args") {

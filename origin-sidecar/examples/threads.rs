@@ -4,6 +4,7 @@
 //! `threads per-core|stealing THREADS LISTEN APP ROUTES`
 
 use clap::Parser;
+use http1::server::Tolerance;
 use spillway::app::{App, Parts};
 use spillway::bindings::Bindings;
 use spillway::clock::System;
@@ -48,7 +49,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         admin_token: None,
         cache_bytes: CACHE_BYTES,
     })?);
-    let options = Options { trusted: Arc::default(), grace: Duration::from_secs(1), tls: None };
+    let options = Options {
+        trusted: Arc::default(),
+        grace: Duration::from_secs(1),
+        tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX)),
+        tls: None,
+    };
     let listener = serve::listen_shared(settings.listen)?;
     if settings.model == "stealing" {
         let runtime =

@@ -207,6 +207,7 @@ impl App {
             upstreams: Default::default(),
             queues: Default::default(),
             results: None,
+            connect_timeout: std::time::Duration::ZERO,
         };
         let parts = Parts {
             rules: Arc::new(Rules::from_toml(rules).expect("good rules")),

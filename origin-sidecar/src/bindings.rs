@@ -11,6 +11,7 @@ use rules::document::Delivery;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_rustls::rustls::ClientConfig;
 
 /// The name of the application beside this process.
@@ -71,6 +72,8 @@ pub struct Bindings {
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
     pub results: Option<Arc<dyn Results>>,
+    /// How long a connection to an upstream is tried for.
+    pub connect_timeout: Duration,
 }
 
 impl Bindings {
@@ -127,7 +130,10 @@ impl Bindings {
             }
         }
         match app {
-            Some(app) if faults.is_empty() => Ok(Self { app, upstreams, queues, results }),
+            Some(app) if faults.is_empty() => {
+                let connect_timeout = Duration::from_secs(common.connect_timeout);
+                Ok(Self { app, upstreams, queues, results, connect_timeout })
+            }
             _ => Err(faults),
         }
     }

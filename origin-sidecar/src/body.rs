@@ -1,18 +1,22 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
+mod paced;
+
 use crate::cache::stored::Stored;
 use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
+use crate::proxy::multiplexed::Answered;
 use crate::proxy::readers::{Read, Reader};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http1::Patience;
 use http1::block::{Block, Encoded};
+use http1::slow::SlowPeer;
 use http1::stream::Upgraded;
 use hyper::body::Incoming;
+use paced::Paced;
 use prometheus::IntCounter;
 use rules::Problem;
 use rules::cache::{CacheStatus, Tier};
@@ -20,7 +24,8 @@ use rules::head::push_number;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub enum Body {
@@ -33,14 +38,16 @@ pub enum Body {
     Upstream(Box<http1::client::Incoming<Self>>),
     /// The same, with the fields that came before it.
     Passed(Box<Passed>),
-    /// Over HTTP/2, and of the admin port and the webhook's.
+    /// A client's over HTTP/2, and of the admin port and the webhook's.
     Incoming(Incoming),
+    /// An upstream's, over HTTP/2.
+    Multiplexed(Box<Answered>),
     /// In a mutex that is never locked: it lets a reference to the body cross an await.
     Boxed(Mutex<UnsyncBoxBody<Bytes, io::Error>>),
     /// What was read ahead, then the rest.
     Prefixed(Option<Bytes>, Box<Body>),
     /// A client's that must come at a pace; over HTTP/1.1 its connection sees to that.
-    Paced(Box<Body>, Patience),
+    Paced(Box<Paced>),
     /// Over HTTP/2 to a client that must read it.
     Read(Box<Read>),
     /// Cut off at a moment.
@@ -132,9 +139,27 @@ impl Body {
         Self::Boxed(Mutex::new(body))
     }
 
-    /// The same, if it comes at a pace.
-    pub fn paced(self) -> Self {
-        if self.is_end_stream() { self } else { Self::Paced(Box::new(self), Patience::default()) }
+    /// The same, as long as its client goes on sending it.
+    pub fn paced(self, peer: SlowPeer) -> Self {
+        if self.is_end_stream() {
+            return self;
+        }
+        Self::Paced(Box::new(Paced::new(self, peer)))
+    }
+
+    /// How long its client may pause, over HTTP/2.
+    pub fn set_idle_timeout(&mut self, idle: Duration) {
+        if let Self::Paced(own) = self {
+            own.idle = idle;
+        }
+    }
+
+    /// The same, however long its client is silent: whether it still stands is asked of its connection.
+    pub fn unpaced(self) -> Self {
+        match self {
+            Self::Paced(own) => own.body,
+            own => own,
+        }
     }
 
     /// The same, if it has ended by then; else it is cut off and counted.
@@ -242,6 +267,7 @@ impl HttpBody for Body {
             Self::Upstream(body) => passed(body.as_mut(), context),
             Self::Passed(own) => own.poll_frame(context),
             Self::Incoming(body) => passed(body, context),
+            Self::Multiplexed(own) => own.poll_frame(context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
             }
@@ -254,15 +280,7 @@ impl HttpBody for Body {
             }
             Self::Read(read) => read.poll_frame(context),
             Self::Ending(own) => own.poll_frame(context),
-            Self::Paced(body, patience) => {
-                if let Poll::Ready(frame) = Pin::new(body.as_mut()).poll_frame(context) {
-                    let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-                    patience.moved(bytes.map_or(0, Bytes::len));
-                    return Poll::Ready(frame);
-                }
-                ready!(patience.poll_end(context));
-                Poll::Ready(Some(Err(io::Error::other(http1::Error::TooSlow))))
-            }
+            Self::Paced(own) => own.poll_frame(context),
         }
     }
 
@@ -275,15 +293,16 @@ impl HttpBody for Body {
             Self::Upstream(body) => body.is_end_stream(),
             Self::Passed(own) => own.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
+            Self::Multiplexed(own) => own.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
             Self::Read(read) => read.is_end(),
             Self::Ending(own) => own.body.is_end_stream(),
-            Self::Counted(body, _)
-            | Self::Carried(body, _)
-            | Self::Placed(body, _)
-            | Self::Paced(body, _) => body.is_end_stream(),
+            Self::Paced(own) => own.body.is_end_stream(),
+            Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
+                body.is_end_stream()
+            }
         }
     }
 
@@ -299,13 +318,14 @@ impl HttpBody for Body {
                 None => own.body.size_hint(),
             },
             Self::Incoming(body) => body.size_hint(),
+            Self::Multiplexed(own) => own.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),
             Self::Ending(own) => own.body.size_hint(),
-            Self::Counted(body, _)
-            | Self::Carried(body, _)
-            | Self::Placed(body, _)
-            | Self::Paced(body, _) => body.size_hint(),
+            Self::Paced(own) => own.body.size_hint(),
+            Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
+                body.size_hint()
+            }
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {
@@ -363,35 +383,4 @@ pub async fn collect(mut body: Body, limit: usize) -> Result<Collected, io::Erro
         }
     }
     Ok(Collected::Whole(read.freeze()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::StreamBody;
-    use http1::pace::{GRACE, RATE_MIN};
-    use std::time::Duration;
-    use tokio::time::{Instant, sleep};
-
-    /// Pieces of so many bytes, each after a wait.
-    fn body(pieces: usize, bytes: usize, wait: Duration) -> Body {
-        let frames = futures_util::stream::unfold(0, move |sent| async move {
-            sleep(wait).await;
-            let frame = Frame::data(Bytes::from(vec![b'x'; bytes]));
-            (sent < pieces).then_some((Ok::<_, io::Error>(frame), sent + 1))
-        });
-        Body::boxed(StreamBody::new(frames).boxed_unsync()).paced()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_trickles_is_cut_off_and_one_that_comes_steadily_is_not() {
-        let (minutes, wait) = (5, Duration::from_secs(1));
-        let steady = body(minutes * 60, RATE_MIN as usize, wait);
-        let read = steady.collect().await.expect("it came at the pace").to_bytes();
-        assert_eq!(read.len(), minutes * 60 * RATE_MIN as usize);
-        let began = Instant::now();
-        let error = body(minutes * 60, 1, wait).collect().await.expect_err("it trickled");
-        assert!(error.to_string().contains("slow"), "{error}");
-        assert!((GRACE..GRACE + wait * 2).contains(&began.elapsed()));
-    }
 }

@@ -13,6 +13,7 @@ use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::telemetry::Telemetry;
 use crate::tls::Certificates;
 use crate::{admin, clock, reload};
+use http1::server::Tolerance;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -81,8 +82,12 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         None => None,
     };
     let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
-    let options =
-        Options { trusted: trusted.into(), grace: Duration::from_secs(settings.common.grace), tls };
+    let options = Options {
+        trusted: trusted.into(),
+        grace: Duration::from_secs(settings.common.grace),
+        tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX * listeners.len())),
+        tls,
+    };
     announce("proxy", &app, bound, &admin);
     let threads: Vec<_> = listeners
         .into_iter()

@@ -5,6 +5,7 @@ use crate::overload::{Limits, Places};
 use rules::Rules;
 use rules::document::{Limit, Route, UNMATCHED};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Metric label of jobs, results and problem pages.
 const RESERVED: &str = "reserved";
@@ -26,22 +27,27 @@ pub struct Lane {
     pub limit: Limit,
     /// None where the route has no limit of its own.
     pub places: Option<Places>,
+    /// How long a client may pause, where the route says so.
+    pub idle_timeout: Option<Duration>,
     pub meters: Meters,
 }
 
 impl InForce {
     pub fn new(rules: Arc<Rules>, metrics: &Arc<Metrics>, limits: &Limits) -> Self {
-        let lane = |name: &str, concurrency: Option<u64>| {
+        let lane = |name: &str, route: Option<&Route>| {
+            let concurrency = route.and_then(|route| route.concurrency);
+            let idle = route.and_then(|route| route.idle_timeout);
             Arc::new(Lane {
                 name: name.into(),
                 limit: rules.document.overload.concurrency,
                 places: concurrency.map(|most| limits.places(name, most)),
+                idle_timeout: idle.map(Duration::from_millis),
                 meters: Meters::new(name, Arc::clone(metrics)),
             })
         };
         let routes = rules.document.routes.iter();
         Self {
-            lanes: routes.map(|route| lane(&route.name, route.concurrency)).collect(),
+            lanes: routes.map(|route| lane(&route.name, Some(route))).collect(),
             unmatched: lane(UNMATCHED, None),
             reserved: lane(RESERVED, None),
             rules,
@@ -70,7 +76,6 @@ mod tests {
     use crate::bindings::{Bindings, Protocol, Upstream};
     use http::uri::Authority;
     use rules::Problem;
-    use std::time::Duration;
 
     fn rules(concurrency: u64) -> Arc<Rules> {
         let text = format!(
@@ -90,7 +95,13 @@ mod tests {
         };
         let (upstreams, queues) = Default::default();
         let limits = Limits::new(
-            &Bindings { app: app.into(), upstreams, queues, results: None },
+            &Bindings {
+                app: app.into(),
+                upstreams,
+                queues,
+                results: None,
+                connect_timeout: Duration::ZERO,
+            },
             Arc::clone(&metrics),
         );
         let place = |in_force: &InForce| {

@@ -36,6 +36,10 @@ pub struct Sidecar {
     /// Size of the folder in which large results wait
     #[arg(long, default_value = "1Gi")]
     pub spool: String,
+    /// Who is believed in what it says of clients: blocks of addresses and `private`, separated by
+    /// commas, or `none`
+    #[arg(long, default_value = "private", value_name = "PROXIES")]
+    pub trusted_proxy: String,
     /// As an ordinary container, for Kubernetes before 1.29
     #[arg(long)]
     pub container_mode: bool,
@@ -56,6 +60,7 @@ impl Sidecar {
             memory_request: self.memory_request.clone(),
             memory_limit: self.memory_limit.clone(),
             spool: self.spool.clone(),
+            trusted_proxy: self.trusted_proxy.clone(),
             mode: if self.container_mode { Mode::Container } else { Mode::Native },
         };
         let faults = options.faults();

@@ -1,11 +1,14 @@
 //! The path of a request: accept → handle → cache, shard, offload → forward.
 
+mod bypass;
 mod cache_fields;
 pub mod cached;
 pub mod clean;
 pub mod destination;
+mod dial;
 mod fetched;
 pub mod forward;
+pub mod grpc;
 pub mod handle;
 mod health;
 pub mod hop;
@@ -13,12 +16,14 @@ mod http2;
 mod in_body;
 pub mod inbound;
 mod invalidate;
-mod multiplexed;
+mod links;
+pub mod multiplexed;
 pub mod readers;
 pub mod serve;
 pub mod signed;
 pub mod step;
 mod upgrade;
+mod upload;
 pub mod upstreams;
 
 use crate::app::App;

@@ -4,15 +4,16 @@
 
 use crate::admin;
 use crate::app::App;
-use crate::cache::purge::Target;
+use crate::cache::purge::Target as Purged;
 use crate::cache::store::Purge;
 use crate::https::{self, HttpsClient};
 use crate::reload;
 use crate::settings;
 use bytes::Bytes;
 use http::request::Builder;
-use http::{Request, Uri, header};
+use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
+use http1::target::Target;
 use rules::cache::{url_tag, urls};
 use rules::{Rules, path};
 use serde::{Deserialize, Serialize};
@@ -59,13 +60,13 @@ impl Order {
     fn stored_urls(&self, rules: &Rules) -> Result<BTreeSet<String>, String> {
         let mut found = BTreeSet::new();
         for url in &self.urls {
-            let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
-            let Some(authority) = uri.authority() else {
+            let target = Target::read(&Method::GET, url.as_bytes()).ok();
+            let asked = target.and_then(|own| Some((own.authority?, own.path_and_query)));
+            let Some((authority, target)) = asked else {
                 return Err(format!("{url}: write it with its host: https://shop.example/p/1"));
             };
-            let host = authority.as_str().to_ascii_lowercase();
-            let target = uri.path_and_query().map_or("/", |target| target.as_str());
-            let target = path::normalize(target)
+            let host = authority.to_ascii_lowercase();
+            let target = path::normalize(&target)
                 .map_err(|ambiguous| format!("{url}: {}", ambiguous.as_str()))?;
             let caching = rules.document.routes.iter().filter_map(|route| route.cache.as_ref());
             found.extend(urls(caching, &host, &target));
@@ -82,9 +83,9 @@ pub fn here(app: &App, order: &Order) -> Result<usize, String> {
     order.check()?;
     let urls = order.stored_urls(&app.rules())?;
     let how = if order.soft { Purge::Soft { now: app.clock.now() } } else { Purge::Hard };
-    let urls = urls.iter().map(|url| Target::Url(app.store.url(url)));
-    let tags = order.tags.iter().map(|tag| Target::Tag(tag.clone()));
-    let all = order.all.then_some(Target::All);
+    let urls = urls.iter().map(|url| Purged::Url(app.store.url(url)));
+    let tags = order.tags.iter().map(|tag| Purged::Tag(tag.clone()));
+    let all = order.all.then_some(Purged::All);
     let count = urls.chain(tags).chain(all).map(|target| app.store.purge(&target, how)).sum();
     if count > 0 && !order.soft {
         app.give_back();

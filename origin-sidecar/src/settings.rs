@@ -31,6 +31,14 @@ pub struct Common {
     /// Certificate authorities (PEM) that https upstreams are certified by; Mozilla's without it
     #[arg(long, env = "SPILLWAY_UPSTREAM_CA")]
     pub upstream_ca: Option<PathBuf>,
+    /// Seconds for which a connection to the application or an upstream is tried, TLS included
+    #[arg(
+        long,
+        env = "SPILLWAY_CONNECT_TIMEOUT",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=300)
+    )]
+    pub connect_timeout: u64,
     /// Binds a queue (repeatable): NAME=sqs:URL or NAME=file:DIR
     #[arg(long, env = "SPILLWAY_QUEUE", value_delimiter = ',', value_name = "NAME=QUEUE")]
     pub queue: Vec<String>,

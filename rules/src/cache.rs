@@ -17,7 +17,7 @@ mod vary;
 
 pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows, age_at_receipt};
 pub use judge::{Judgement, NotStored, judge};
-pub use plan::{Bypass, Cookies, Plan, Planned, plan, url_tag, urls};
+pub use plan::{Bypass, Cookies, Plan, Planned, as_meant, plan, url_tag, urls};
 pub use sent::USER_AGENT;
 pub use status::CacheStatus;
 pub use vary::{fits, secondary};

@@ -92,6 +92,8 @@ pub struct Route {
     pub matches: Match,
     pub ambiguous_path: AmbiguousPath,
     pub timeout: Option<u64>,
+    /// How long a client may pause in an upload or in reading an answer.
+    pub idle_timeout: Option<u64>,
     /// Of the whole exchange, bodies included; milliseconds, as all durations.
     pub total_timeout: Option<u64>,
     pub max_body: Option<u64>,

@@ -88,6 +88,23 @@ impl Problem {
         self.facts().1
     }
 
+    /// What a client of gRPC is told instead: the code that its makers give for the status
+    /// (http-grpc-status-mapping), or a closer one where there is one.
+    pub fn grpc_status(self) -> u16 {
+        match self {
+            Self::BodyTooLarge | Self::HeadTooLarge | Self::TargetTooLong => 8,
+            // It may have been done: one that repeats what was UNAVAILABLE must not repeat it.
+            Self::UpstreamTimeout | Self::TotalTimeout => 4,
+            _ => match self.status() {
+                401 => 16,
+                404 | 405 => 12,
+                429 | 502 | 503 | 504 => 14,
+                400..=499 => 3,
+                _ => 13,
+            },
+        }
+    }
+
     /// One sentence for the person who reads the answer.
     pub fn title(self) -> &'static str {
         self.facts().2

@@ -40,6 +40,7 @@ fn touches(rules: &Rules, route: &Route) -> bool {
         matches: _,
         ambiguous_path,
         timeout: _,
+        idle_timeout: _,
         total_timeout: _,
         max_body,
         concurrency,

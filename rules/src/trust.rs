@@ -47,6 +47,11 @@ impl Trust {
         self != Self::Nobody
     }
 
+    /// Whether there may be many behind the peer.
+    pub fn is_named(self) -> bool {
+        matches!(self, Self::Named { .. })
+    }
+
     /// Whether a field (lower-case name) is the peer's to say.
     fn covers(self, name: &str) -> bool {
         if name == "forwarded" {

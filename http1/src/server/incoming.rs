@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 /// The body of a request, read from the connection as it is asked for: a service that does not
@@ -120,6 +121,15 @@ impl Exchange {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// How long the client may pause in its body, or in reading the answer: else
+    /// [`IDLE_TIMEOUT`](crate::pace::IDLE_TIMEOUT).
+    pub fn set_idle_timeout(&self, idle: Duration) {
+        let mut conn = lock(&self.conn);
+        if conn.message == self.message {
+            conn.idle = idle;
+        }
     }
 
     /// Says what becomes of the connection when the answer is 101 (Switching Protocols). It is open,

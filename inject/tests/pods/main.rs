@@ -48,11 +48,13 @@ proptest! {
     fn nothing_that_the_form_describes_is_refused(
         name in "[a-z0-9]([a-z0-9.-]*[a-z0-9])?",
         quantity in "[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?",
+        proxies in "(none|(private|[0-9a-f.:]+(/[0-9]+)?)(,(private|[0-9a-f.:]+(/[0-9]+)?)){0,2})",
         port in "([1-9][0-9]{0,4}|[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?)",
     ) {
         prop_assert!(Form::Name.fits(&name));
         prop_assert!(Form::Quantity.fits(&quantity));
         prop_assert!(Form::Port.fits(&port));
+        prop_assert!(Form::Proxies.fits(&proxies));
     }
 }
 

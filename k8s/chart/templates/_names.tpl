@@ -55,5 +55,6 @@ cpu-request: {{ .cpuRequest | quote }}
 cpu-limit: {{ .cpuLimit | quote }}
 memory-request: {{ .memoryRequest | quote }}
 memory-limit: {{ .memoryLimit | quote }}
+trusted-proxy: {{ .trustedProxy | quote }}
 {{- end }}
 {{- end }}

@@ -18,7 +18,16 @@ pub enum Landing {
     Failed,
 }
 
-type Waiters = watch::Receiver<Option<Landing>>;
+/// What is known of a fetch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Even the connection to the origin takes long.
+    pub is_slow: bool,
+    /// None while it is under way.
+    pub landing: Option<Landing>,
+}
+
+pub type Waiters = watch::Receiver<Progress>;
 
 #[derive(Default)]
 pub struct Flights {
@@ -37,7 +46,7 @@ pub struct Flight {
     flights: Arc<Flights>,
     /// None when it has landed.
     key: Option<String>,
-    sender: watch::Sender<Option<Landing>>,
+    sender: watch::Sender<Progress>,
 }
 
 impl Flights {
@@ -46,13 +55,30 @@ impl Flights {
         if let Some(waiters) = under_way.get(key) {
             return Part::Follower(waiters.clone());
         }
-        let (sender, waiters) = watch::channel(None);
+        let (sender, waiters) = watch::channel(Progress::default());
         under_way.insert(key.to_owned(), waiters);
         Part::Leader(Flight { flights: Arc::clone(self), key: Some(key.to_owned()), sender })
     }
 }
 
 impl Flight {
+    /// A fetch that nobody joins.
+    pub fn alone() -> Self {
+        let sender = watch::channel(Progress::default()).0;
+        Self { flights: Arc::default(), key: None, sender }
+    }
+
+    /// What comes of it is told to whoever watches.
+    pub fn watch(&self) -> Waiters {
+        self.sender.subscribe()
+    }
+
+    /// Tells, when it is called, that the fetch is slow.
+    pub fn slowness(&self) -> impl Fn() + Send + Sync + 'static {
+        let sender = self.sender.clone();
+        move || sender.send_modify(|progress| progress.is_slow = true)
+    }
+
     pub fn land(mut self, landing: Landing) {
         self.end(landing);
     }
@@ -63,7 +89,7 @@ impl Flight {
         if let Some(key) = self.key.take() {
             let under_way = self.flights.under_way.lock();
             under_way.unwrap_or_else(PoisonError::into_inner).remove(&key);
-            self.sender.send_replace(Some(landing));
+            self.sender.send_modify(|progress| progress.landing = Some(landing));
         }
     }
 }
@@ -74,16 +100,24 @@ impl Drop for Flight {
     }
 }
 
-/// Waits for the leader; `None` when that took too long.
-pub async fn follow(mut waiters: Waiters) -> Option<Landing> {
+/// Waits for the leader, or until it turns out to be slow if that is enough; `None` when that took too
+/// long.
+pub async fn follow(mut waiters: Waiters, until_slow: bool) -> Option<Progress> {
     let limit = std::time::Duration::from_millis(FOLLOW_MS_MAX);
-    let landed = tokio::time::timeout(limit, waiters.wait_for(Option::is_some)).await.ok()?;
-    landed.map_or(Some(Landing::Failed), |landing| *landing)
+    let is_known =
+        |progress: &Progress| progress.landing.is_some() || (until_slow && progress.is_slow);
+    let known = tokio::time::timeout(limit, waiters.wait_for(is_known)).await.ok()?;
+    let failed = Progress { landing: Some(Landing::Failed), is_slow: false };
+    Some(known.map_or(failed, |progress| *progress))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn landed(waiters: Waiters) -> Option<Landing> {
+        follow(waiters, false).await?.landing
+    }
 
     #[tokio::test]
     async fn followers_learn_what_the_leader_brought() {
@@ -91,7 +125,7 @@ mod tests {
         let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
         let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
         flight.land(Landing::Stored);
-        assert_eq!(follow(waiters).await, Some(Landing::Stored));
+        assert_eq!(landed(waiters).await, Some(Landing::Stored));
         assert!(matches!(flights.join("k"), Part::Leader(_)));
     }
 
@@ -102,7 +136,7 @@ mod tests {
             let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
             let Part::Follower(waiters) = flights.join("k") else { panic!("it must follow") };
             let landing = std::thread::spawn(move || flight.land(Landing::Failed));
-            while waiters.borrow().is_none() {
+            while waiters.borrow().landing.is_none() {
                 std::hint::spin_loop();
             }
             assert!(matches!(flights.join("k"), Part::Leader(_)));
@@ -116,6 +150,19 @@ mod tests {
         let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
         let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
         drop(flight);
-        assert_eq!(follow(waiters).await, Some(Landing::Failed));
+        assert_eq!(landed(waiters).await, Some(Landing::Failed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_can_do_without_is_told_that_the_leader_is_slow_and_the_others_wait_on() {
+        let flights = Arc::new(Flights::default());
+        let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
+        let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
+        flight.slowness()();
+        let slow = Progress { is_slow: true, landing: None };
+        assert_eq!(follow(waiters.clone(), true).await, Some(slow));
+        assert_eq!(follow(waiters.clone(), false).await, None);
+        flight.land(Landing::Stored);
+        assert_eq!(landed(waiters).await, Some(Landing::Stored));
     }
 }

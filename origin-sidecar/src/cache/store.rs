@@ -10,7 +10,7 @@ use super::weight;
 use crate::metrics::Metrics;
 use foldhash::quality::RandomState;
 use lru::LruCache;
-use rules::cache::{NotStored, Plan, fits};
+use rules::cache::{NotStored, Plan, as_meant, fits};
 use rules::{Head, cache::status::Miss};
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -170,7 +170,7 @@ impl Store {
 
     /// The hash of a URL (`Plan::url`), by which its answers are found together.
     pub fn url(&self, url: &str) -> u64 {
-        self.hasher.hash_one(url)
+        self.hasher.hash_one(&*as_meant(url))
     }
 
     fn shard(&self, url: u64) -> MutexGuard<'_, Shard> {

@@ -327,5 +327,6 @@ pub(super) fn outgoing(
         exchange: offered.clean.exchange,
         may_pass: false,
         lane: Some(Arc::clone(offered.clean.lane)),
+        slow: None,
     })
 }

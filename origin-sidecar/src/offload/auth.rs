@@ -59,6 +59,7 @@ pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Al
         exchange: None,
         may_pass: false,
         lane: None,
+        slow: None,
     };
     let response = forward::send(worker, &mut outgoing).await.map_err(failed)?;
     let status = response.status();

@@ -132,6 +132,7 @@ async fn to_app(
         exchange: None,
         may_pass: false,
         lane: None,
+        slow: None,
     };
     let answered = forward::send(worker, &mut outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)

@@ -109,6 +109,7 @@ pub(super) async fn execute(
         exchange: None,
         may_pass: false,
         lane: None,
+        slow: None,
     };
     let sent = forward::send(worker, &mut outgoing).await;
     telemetry.executed(&span, route.map_or(UNMATCHED, |route| &route.name), &sent);

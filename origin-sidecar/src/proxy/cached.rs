@@ -57,7 +57,7 @@ pub fn answer<'a>(
                 clean.rebuild();
                 way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
-                tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), Some(flight)));
+                tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), flight));
             }
             let status = CacheStatus::StaleHit { ttl };
             let hit = serve(worker, &clean, way.lane, stored, (status, now));
@@ -88,16 +88,33 @@ async fn miss(
     if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
         return pass(worker, clean, plan, way).await;
     }
-    let flight = match join(worker, &clean, &plan, now).await {
+    let stale =
+        stored.as_ref().filter(|it| it.entry.serves_on_error(OriginFailure::Unreachable, now));
+    let flight = match join(worker, &clean, &plan, (now, stale)).await {
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             return Ok(serve(worker, &clean, way.lane, &fresh, (status, worker.app.clock.now())));
         }
+        Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.lane, &stale, None)),
         Turn::Fetch(flight) => flight,
     };
-    // The fetch goes on when this client leaves: others may wait for it.
-    let job = job(worker, &clean, &plan, way);
-    let fetched = tokio::spawn(fetch_and_land(job, stored.clone(), flight)).await;
+    let mut job = job(worker, &clean, &plan, way);
+    let mut progress = flight.watch();
+    if stale.is_some() {
+        job.slow = Some(Arc::new(flight.slowness()));
+    }
+    // The fetch goes on when this client leaves, or is served what is stale: others may wait for it.
+    let mut fetching = tokio::spawn(fetch_and_land(job, stored.clone(), flight));
+    let fetched = match stale {
+        None => fetching.await,
+        Some(stale) => tokio::select! {
+            biased;
+            fetched = &mut fetching => fetched,
+            Ok(_) = progress.wait_for(|progress| progress.is_slow) => {
+                return Ok(serve_stale(worker, &clean, way.lane, stale, None));
+            }
+        },
+    };
     let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
     finish(worker, &clean, way.lane, stored, fetched, reason)
 }
@@ -113,22 +130,30 @@ fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -
         headers: clean.headers.clone(),
         config: clean.rules.hash.as_str().into(),
         exchange: clean.exchange.clone(),
+        slow: None,
     }
 }
 
 /// What became of waiting for another's fetch.
 enum Turn {
     Served(Arc<Stored>),
-    /// One's own turn to fetch, for others too if there is a flight.
-    Fetch(Option<Flight>),
+    /// The other can't even connect, and this may be served meanwhile.
+    Stale(Arc<Stored>),
+    /// One's own turn to fetch, perhaps for others too.
+    Fetch(Flight),
 }
 
 /// Waits for the fetch of the key that is under way, if there is one. When it fails, one of those who
 /// waited fetches for the others: they do not fail with it, nor all run to the origin at once.
-async fn join(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>, now: u64) -> Turn {
+async fn join(
+    worker: &Worker,
+    clean: &Clean<'_>,
+    plan: &Plan<'_>,
+    (now, stale): (u64, Option<&Arc<Stored>>),
+) -> Turn {
     // Cookies are either part of the key or do not reach the app.
     if plan.has_authorization {
-        return Turn::Fetch(None);
+        return Turn::Fetch(Flight::alone());
     }
     for _ in 0..FLIGHTS_MAX {
         let waiters = match worker.app.flights.join(&plan.key) {
@@ -139,20 +164,23 @@ async fn join(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>, now: u64) -> 
                         flight.land(Landing::Stored);
                         Turn::Served(fresh)
                     }
-                    None => Turn::Fetch(Some(flight)),
+                    None => Turn::Fetch(flight),
                 };
             }
             Part::Follower(waiters) => waiters,
         };
-        match flights::follow(waiters).await {
-            Some(Landing::Failed) => {}
-            Some(Landing::Stored) => {
-                return usable(worker, clean, plan, now).map_or(Turn::Fetch(None), Turn::Served);
+        let Some(progress) = flights::follow(waiters, stale.is_some()).await else { break };
+        match (progress.landing, stale) {
+            (Some(Landing::Failed), _) => {}
+            (Some(Landing::Stored), _) => {
+                return usable(worker, clean, plan, now)
+                    .map_or_else(|| Turn::Fetch(Flight::alone()), Turn::Served);
             }
-            Some(Landing::NotStored) | None => break,
+            (None, Some(stale)) => return Turn::Stale(Arc::clone(stale)),
+            (Some(Landing::NotStored) | None, _) => break,
         }
     }
-    Turn::Fetch(None)
+    Turn::Fetch(Flight::alone())
 }
 
 /// What is stored, if it need not be asked for again.
@@ -184,6 +212,7 @@ async fn pass(
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
+        slow: None,
     };
     let sent = forward::send(worker, &mut outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
@@ -231,16 +260,9 @@ fn finish(
             Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
         (Fetched::Passed(response, _), Some(stored)) => {
-            let status = CacheStatus::StaleOnError {
-                ttl: past(&stored, now),
-                status: Some(response.status().as_u16()),
-            };
-            Ok(serve(worker, clean, lane, &stored, (status, now)))
+            Ok(serve_stale(worker, clean, lane, &stored, Some(response.status().as_u16())))
         }
-        (Fetched::Failed(_), Some(stored)) => {
-            let status = CacheStatus::StaleOnError { ttl: past(&stored, now), status: None };
-            Ok(serve(worker, clean, lane, &stored, (status, now)))
-        }
+        (Fetched::Failed(_), Some(stored)) => Ok(serve_stale(worker, clean, lane, &stored, None)),
         (Fetched::Passed(mut response, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
             count(worker, lane, status);
@@ -251,6 +273,19 @@ fn finish(
             Err(shard_failed(failure, clean.headers.contains_key("x-shard")))
         }
     }
+}
+
+/// In the place of an answer of this status, or of none.
+fn serve_stale(
+    worker: &Worker,
+    clean: &Clean<'_>,
+    lane: &Lane,
+    stored: &Arc<Stored>,
+    status: Option<u16>,
+) -> Response<Body> {
+    let now = worker.app.clock.now();
+    let status = CacheStatus::StaleOnError { ttl: past(stored, now), status };
+    serve(worker, clean, lane, stored, (status, now))
 }
 
 fn past(stored: &Stored, now: u64) -> i64 {

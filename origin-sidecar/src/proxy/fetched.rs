@@ -1,6 +1,6 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
-use super::forward::{self, Failure, Outgoing};
+use super::forward::{self, Failure, Outgoing, Slow};
 use super::inbound::Inbound;
 use super::{Worker, cache_fields, hop};
 use crate::bindings::Upstream;
@@ -41,22 +41,22 @@ pub(super) struct Job {
     pub config: Arc<str>,
     /// Of the client whose request started it.
     pub exchange: Option<Exchange>,
+    /// Told when even the connection is slow.
+    pub slow: Option<Slow>,
 }
 
 pub(super) async fn fetch_and_land(
     job: Job,
     stored: Option<Arc<Stored>>,
-    flight: Option<Flight>,
+    flight: Flight,
 ) -> Fetched {
     let fetched = fetch(job, stored).await;
-    if let Some(flight) = flight {
-        flight.land(match &fetched {
-            Fetched::Stored(..) => Landing::Stored,
-            Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
-            Fetched::Passed(..) | Fetched::NotKept(..) => Landing::NotStored,
-            Fetched::Failed(_) => Landing::Failed,
-        });
-    }
+    flight.land(match &fetched {
+        Fetched::Stored(..) => Landing::Stored,
+        Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
+        Fetched::Passed(..) | Fetched::NotKept(..) => Landing::NotStored,
+        Fetched::Failed(_) => Landing::Failed,
+    });
     fetched
 }
 
@@ -95,6 +95,7 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
         exchange: job.exchange.clone(),
         may_pass: false,
         lane: Some(Arc::clone(&job.lane)),
+        slow: job.slow.clone(),
     };
     forward::send(&job.worker, &mut outgoing).await
 }

@@ -1,8 +1,10 @@
 //! Sending a request on to an upstream and taking its answer.
 
-use super::upstreams::{Upstreams, Way};
+use super::grpc;
+use super::health::Health;
+use super::upstreams::{Network, Upstreams, Way};
 use super::{Worker, hop, multiplexed};
-use crate::bindings::Upstream;
+use crate::bindings::{Protocol, Upstream};
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map};
 use crate::in_force::Lane;
@@ -12,18 +14,19 @@ use http::{
 };
 use http_body::Body as _;
 use http1::block::Block;
-use http1::client::{self, Answer, Connection, Unanswered};
+use http1::client::{self, Answer, Connection};
 use http1::lines;
-use http1::pool::Pool;
+use http1::pool::{For, Pool};
 use http1::received::Received;
 use http1::server::Exchange;
 use rules::Problem;
 use rules::document::Route;
 use rules::hygiene::{self, METHOD_OVERRIDES};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// An answer's head must come within this, unless the route has a `timeout`: load balancers give
 /// up after 60 s.
@@ -34,9 +37,34 @@ pub fn timeout(route: Option<&Route>) -> Duration {
     route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
 }
 
+/// A call of gRPC has no time limit but the client's deadline, which the app is told, unless the route
+/// has a `timeout`; this one is there so that there is one.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Whether it is a call of gRPC to an app that speaks HTTP/2. What a client merely calls so before
+/// another app is a request like any other.
+pub fn is_call(upstream: &Upstream, headers: &HeaderMap) -> bool {
+    matches!(upstream.protocol, Protocol::Http2) && grpc::is_grpc(headers)
+}
+
+/// How long the head of a call's answer is waited for.
+pub fn timeout_of_call(route: Option<&Route>) -> Duration {
+    route.and_then(|route| route.timeout).map_or(CALL_TIMEOUT, Duration::from_millis)
+}
+
 /// Bytes of the body of a PUT or DELETE that is read before it is sent: most are smaller. A larger one
 /// that meets a closing connection is answered 502.
 const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
+/// Further connections for a request of which nothing was sent, because each that it was given had just
+/// ended.
+const UNSENT_TRIES_MAX: u32 = 2;
+/// A connection that takes longer is worth a stale answer, where one may be served.
+const STALE_AFTER: Duration = Duration::from_secs(1);
+
+type Unanswered = client::Unanswered<Body>;
+
+/// Tells whoever could do without the answer that even the connection is slow.
+pub type Slow = Arc<dyn Fn() + Send + Sync>;
 
 pub struct Outgoing {
     pub upstream: Arc<Upstream>,
@@ -59,6 +87,8 @@ pub struct Outgoing {
     /// Whose limits count; none for what Spillway itself asks, and for jobs, whose number is the
     /// queue's affair.
     pub lane: Option<Arc<Lane>>,
+    /// Called when connecting takes more than a moment.
+    pub slow: Option<Slow>,
 }
 
 impl Outgoing {
@@ -138,7 +168,7 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
         Upstreams::Network(network) => network,
         Upstreams::Local(answer) => {
             let answered = answer(request(outgoing)?);
-            return in_time(outgoing, answered).await?;
+            return in_time(outgoing, Instant::now(), answered).await?;
         }
     };
     if !lines::has(&outgoing.headers, &header::HOST)
@@ -146,24 +176,44 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
     {
         outgoing.headers.insert(header::HOST, host);
     }
-    let (home, health) = match network.way(&outgoing.upstream)? {
-        Way::Http1 { pool, health } => (pool, health),
-        Way::Http2 { shared, health } => {
-            // In a box, as all that is seldom: what every request holds is as large as the largest way.
-            return Box::pin(multiplexed::send(network, (shared, health), outgoing)).await;
+    match network.way(&outgoing.upstream)? {
+        Way::Http1 { pool, health } => {
+            health.sent();
+            one_at_a_time(worker, outgoing, &Http1 { network, pool, health }).await
         }
-    };
-    health.sent();
-    if outgoing.may_repeat() {
+        // In a box, as all that is seldom: what every request holds is as large as the largest way.
+        Way::Http2 { links, health } => {
+            let way = multiplexed::Way { network, links, health };
+            Box::pin(multiplexed::send(worker, &way, outgoing)).await
+        }
+    }
+}
+
+/// Connections that carry one request each at a time.
+struct Http1<'a> {
+    network: &'a Network,
+    pool: &'a Arc<Pool>,
+    health: &'a Health,
+}
+
+async fn one_at_a_time(
+    worker: &Worker,
+    outgoing: &mut Outgoing,
+    way: &Http1<'_>,
+) -> Result<Response<Body>, Failure> {
+    let may_repeat = outgoing.may_repeat();
+    if may_repeat {
         let body = std::mem::replace(&mut outgoing.body, Body::Empty);
         outgoing.body = repeatable(body).await.map_err(|error| of_body(&error))?;
     }
     let began = Instant::now();
+    let spare = outgoing.body.again().filter(|_| may_repeat);
+    let purpose = if spare.is_some() { For::Repeatable } else { For::Once };
     // One that was idle may be closed by the upstream at any moment, also as the request is sent.
-    if let Some(connection) = home.take(began) {
-        let spare = outgoing.body.again().filter(|_| outgoing.may_repeat());
-        match (once(connection, outgoing, home, began).await, spare) {
-            (Err(unanswered), Some(spare)) if unanswered.is_silent && health.may_retry() => {
+    if let Some(connection) = way.pool.take(began, purpose) {
+        let sent = once(connection, outgoing, way.pool, began).await;
+        match (unless_unsent(sent, outgoing, way, began).await?, spare) {
+            (Err(unanswered), Some(spare)) if unanswered.is_silent && way.health.may_retry() => {
                 let name = &*outgoing.upstream.name;
                 worker.app.metrics.http.retries.with_label_values(&[name]).inc();
                 outgoing.body = spare;
@@ -171,18 +221,67 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
             (answered, _) => return answered.map_err(|it| explain(outgoing, &it)),
         }
     }
-    let connecting = Box::pin(network.connect(&outgoing.upstream, health));
-    let connection = in_time(outgoing, connecting).await?;
-    let connection = connection.map_err(|error| unreachable(&outgoing.upstream, &error))?;
-    once(connection, outgoing, home, began).await.map_err(|it| explain(outgoing, &it))
+    let connection = connected(outgoing, way, began).await?;
+    let sent = once(connection, outgoing, way.pool, began).await;
+    let sent = unless_unsent(sent, outgoing, way, began).await?;
+    sent.map_err(|it| explain(outgoing, &it))
+}
+
+/// The same, but for a request of which no byte was sent: it is sent over another connection, whatever
+/// its method.
+async fn unless_unsent(
+    mut sent: Result<Response<Body>, Unanswered>,
+    outgoing: &Outgoing,
+    way: &Http1<'_>,
+    began: Instant,
+) -> Result<Result<Response<Body>, Unanswered>, Failure> {
+    for _ in 0..UNSENT_TRIES_MAX {
+        let unsent = match sent {
+            Err(client::Unanswered { unsent: Some(unsent), .. }) => unsent,
+            sent => return Ok(sent),
+        };
+        let connection = connected(outgoing, way, began).await?;
+        let exchange = outgoing.exchange.as_ref();
+        sent = match client::send_unsent(unsent, connection, exchange, way.pool).await {
+            Ok(answer) => response(outgoing, answer),
+            Err(unanswered) => Err(unanswered),
+        };
+    }
+    Ok(sent)
+}
+
+/// A new connection, within the time that the answer may take.
+async fn connected(
+    outgoing: &Outgoing,
+    way: &Http1<'_>,
+    began: Instant,
+) -> Result<Connection, Failure> {
+    // In a box: seldom needed, and every request is as large as the largest way.
+    let connecting = Box::pin(way.network.connect(&outgoing.upstream, way.health));
+    let connection = in_time(outgoing, began, noticed(outgoing, connecting)).await?;
+    connection.map_err(|error| unreachable(&outgoing.upstream, &error))
+}
+
+/// The same; who could do without it is told when it takes long.
+pub(super) async fn noticed<T>(outgoing: &Outgoing, connecting: impl Future<Output = T>) -> T {
+    let Some(slow) = &outgoing.slow else { return connecting.await };
+    let mut connecting = pin!(connecting);
+    match timeout_at(Instant::now() + STALE_AFTER, connecting.as_mut()).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            slow();
+            connecting.await
+        }
+    }
 }
 
 /// What comes of something within the time that the answer may take.
 pub(super) async fn in_time<T>(
     outgoing: &Outgoing,
+    began: Instant,
     coming: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    tokio::time::timeout(outgoing.timeout, coming).await.map_err(|_| late(outgoing))
+    timeout_at(began + outgoing.timeout, coming).await.map_err(|_| late(outgoing))
 }
 
 pub(super) fn late(outgoing: &Outgoing) -> Failure {
@@ -223,6 +322,10 @@ async fn once(
         began,
     };
     let answer = client::send(connection, request, outgoing.exchange.as_ref(), home).await?;
+    response(outgoing, answer)
+}
+
+fn response(outgoing: &Outgoing, answer: Answer<Body>) -> Result<Response<Body>, Unanswered> {
     if outgoing.may_pass && answer.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(passed(answer));
     }

@@ -1,24 +1,25 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
+use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
 use super::clean::Clean;
 use super::destination::direct;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
 use super::step::{Step, Total};
-use super::{Worker, cached, hop, in_body, invalidate, signed, upgrade};
+use super::{Worker, cached, grpc, hop, in_body, signed, upgrade};
 use crate::body::Body;
 use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
-use crate::metrics::{Carried, Carrier, Stream};
+use crate::metrics::{Carried, Carrier};
 use crate::offload::accept;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
-use rules::cache::{Bypass, CacheStatus, Tier};
+use rules::cache::Bypass;
 use rules::document::Route;
 use rules::hygiene;
 use rules::offload::Decision;
@@ -28,6 +29,7 @@ use rules::signature::Member;
 use rules::trust::Trust;
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A refusal with what was wrong this time.
 pub type Refused = (Problem, String);
@@ -49,8 +51,9 @@ pub async fn handle(
     let mut lane = in_force.lane(None);
     let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
+    let is_grpc = head.method == Method::POST && grpc::is_grpc(&head.headers);
     // Over HTTP/1.1 a connection carries one stream, and gRPC is none that lasts.
-    let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc(&head.headers));
+    let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc);
     let sender = Sender { peer, exchange, span: &span };
     let answer = match admit(worker, (head, body), sender, &in_force, &mut lane) {
         Ok(Step::Answered(response)) => Ok(response),
@@ -61,7 +64,8 @@ pub async fn handle(
     let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|(problem, detail)| {
         metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
-        reply::problem(&in_force.rules.document.jobs.base, problem, &detail)
+        let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
+        if is_grpc { grpc::refusal(problem, refusal.into_parts().0.headers) } else { refusal }
     });
     if let Some(origin) = &origin {
         share(&in_force, lane, origin, &mut response);
@@ -70,7 +74,11 @@ pub async fn handle(
         // The next request of this client is for another pod.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let status = response.status().as_u16();
+    if let Some(idle) = lane.idle_timeout {
+        response.extensions_mut().insert(IdleTimeout(idle));
+    }
+    let status =
+        refusal.as_ref().map_or(response.status().as_u16(), |(problem, _)| problem.status());
     lane.meters.answered(status, span.took());
     let (route, refusal) = (&*lane.name, refusal.as_ref());
     telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
@@ -82,10 +90,9 @@ pub async fn handle(
     Response::from_parts(head, body)
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let stated = lines::first(headers, &header::CONTENT_TYPE);
-    stated.is_some_and(|stated| Stream::of(stated.as_bytes()) == Some(Stream::Grpc))
-}
+/// An extension of an answer whose route says how long its reader may pause.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleTimeout(pub Duration);
 
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
 /// not spoken for itself.
@@ -162,13 +169,20 @@ fn admit<'a>(
             upgrade::pass(worker, outgoing, &exchange).await.map_err(failed)
         })));
     }
+    let mut body = limited(body, matched)?;
+    if let Some(idle) = lane.idle_timeout {
+        body.set_idle_timeout(idle);
+        if let Some(exchange) = &exchange {
+            exchange.set_idle_timeout(idle);
+        }
+    }
     let clean = Box::new(Clean {
         inbound,
         method: std::mem::take(&mut head.method),
         headers: &mut head.headers,
         came: &mut head.came,
         is_rebuilt: false,
-        body: limited(body, matched)?,
+        body,
         rules,
         lane,
         is_forwarded,
@@ -272,6 +286,7 @@ fn joined(
         exchange: None,
         may_pass: false,
         lane: Some(Arc::clone(lane)),
+        slow: None,
     })
 }
 
@@ -314,7 +329,14 @@ pub(super) fn route_on<'a>(
     }
     let resolved = proceed.shard.resolved();
     let upstream = direct(worker, clean.headers, route, resolved, clean.is_forwarded)?;
-    let way = Way { upstream, timeout: forward::timeout(route), lane: clean.lane, span };
+    let timeout = if forward::is_call(upstream, clean.headers) {
+        // A call may be silent for minutes, on either side: what bounds it is that both answer pings.
+        clean.body = std::mem::replace(&mut clean.body, Body::Empty).unpaced();
+        forward::timeout_of_call(route)
+    } else {
+        forward::timeout(route)
+    };
+    let way = Way { upstream, timeout, lane: clean.lane, span };
     let is_sharded = resolved.is_some();
     let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
@@ -331,54 +353,6 @@ pub(super) fn route_on<'a>(
             Ok(Step::Later(Box::pin(sent)))
         }
     }
-}
-
-/// A request that does not ask the cache.
-struct Bypassing {
-    /// Path and query.
-    target: String,
-    /// Fields besides those of the request, as lines.
-    added: String,
-    why: Bypass,
-    is_sharded: bool,
-}
-
-async fn past_the_cache(
-    worker: &Worker,
-    clean: Box<Clean<'_>>,
-    way: Way<'_>,
-    sent: Bypassing,
-) -> Result<Response<Body>, Refused> {
-    let Bypassing { target, added, why, is_sharded } = sent;
-    let is_safe = clean.decide(|head| head.is_safe());
-    let may_pass = clean.may_pass();
-    let mut outgoing = Outgoing {
-        upstream: Arc::clone(way.upstream),
-        method: clean.method,
-        target,
-        headers: std::mem::take(clean.headers),
-        came: std::mem::take(clean.came),
-        added,
-        body: clean.body,
-        timeout: way.timeout,
-        exchange: clean.exchange,
-        may_pass,
-        lane: Some(Arc::clone(way.lane)),
-    };
-    let sent = forward::send(worker, &mut outgoing).await;
-    // The connection's next request is read into the same memory.
-    *clean.headers = outgoing.headers;
-    *clean.came = outgoing.came;
-    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
-    if !is_safe && response.status().as_u16() < 400 {
-        invalidate::stored(worker, clean.rules, &clean.inbound, &response);
-    }
-    let status = CacheStatus::Bypass(why);
-    way.lane.meters.cached(status.label());
-    if why != Bypass::NoRule {
-        reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
-    }
-    Ok(response)
 }
 
 pub fn failed(failure: Failure) -> Refused {

@@ -1,60 +1,140 @@
 //! What one thread knows of an upstream's health: whether it is worth asking, and asking again.
 
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
-/// Connections in a row that fail before the upstream is left alone for a moment.
+/// Connections in a row that fail before one at a time is tried, for which the others wait.
 const FAILURES_MAX: u32 = 5;
-/// Milliseconds between attempts after that. Short: an application that restarts is back before
-/// anybody notices; what is spared is a thousand requests that each wait for a time-out.
-const PAUSE_MS: u64 = 200;
+/// Between attempts after that. Short: an application that restarts is back before anybody notices.
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// How long a request waits for the attempt that is under way.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Requests that wait so; what is spared is many more that each wait for a time-out.
+const WAITING_MAX: u32 = 1_000;
 /// Requests of which one may be sent again: a retry must not double the load of an upstream that
 /// has trouble (Finagle's and Linkerd's retry budget, 20 %).
 const RETRY_EVERY: u32 = 5;
 /// Retries that may be saved up.
 const RETRIES_MAX: u32 = 10;
 
-/// Times are milliseconds of any clock that only goes on.
 #[derive(Default)]
 pub struct Health {
     state: Mutex<State>,
+    /// Told when an attempt has ended for which others may wait.
+    ended: Notify,
 }
 
 struct State {
     failures: u32,
-    /// Nobody asks before.
-    until: u64,
+    /// Nobody tries before.
+    pause: Option<Instant>,
+    /// One tries for all.
+    is_probed: bool,
+    /// Such attempts that failed.
+    failed_probes: u64,
+    waiting: u32,
     /// In parts of [`RETRY_EVERY`].
     retries: u32,
+    /// The address that answered last.
+    good: Option<IpAddr>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { failures: 0, until: 0, retries: RETRIES_MAX * RETRY_EVERY }
+        Self {
+            failures: 0,
+            pause: None,
+            is_probed: false,
+            failed_probes: 0,
+            waiting: 0,
+            retries: RETRIES_MAX * RETRY_EVERY,
+            good: None,
+        }
     }
 }
 
+/// Leave to try a connection; to be given back with what came of it.
+pub struct Leave<'a> {
+    health: &'a Health,
+    is_probe: bool,
+}
+
+/// A request that waits for leave.
+struct Waiting<'a>(&'a Health);
+
+enum Turn<'a> {
+    Now(Leave<'a>),
+    /// The attempt that was waited for has failed.
+    Failed,
+    /// Not before this, unless an attempt ends sooner.
+    Later(Option<Instant>),
+}
+
 impl Health {
-    /// Whether a connection may be tried. After failures, one at a time.
-    pub fn may_connect(&self, now: u64) -> bool {
+    /// Leave to connect: at once, or after failures when it is this request's turn, or when another's
+    /// attempt has succeeded.
+    ///
+    /// # Errors
+    /// When another's attempt has failed meanwhile, or did not end in time, or too many wait for it.
+    pub async fn leave(&self) -> io::Result<Leave<'_>> {
+        let failed_before = self.lock().failed_probes;
+        if let Turn::Now(leave) = self.turn(failed_before) {
+            return Ok(leave);
+        }
+        let left_alone = || io::Error::other("nobody could connect just now");
+        let _waiting = self.begin_to_wait().ok_or_else(left_alone)?;
+        let end = Instant::now() + WAIT_MAX;
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            let until = match self.turn(failed_before) {
+                Turn::Now(leave) => return Ok(leave),
+                Turn::Failed => return Err(left_alone()),
+                Turn::Later(_) if Instant::now() >= end => return Err(left_alone()),
+                Turn::Later(until) => until.map_or(end, |until| until.min(end)),
+            };
+            // Either way the next look tells.
+            let _ = timeout_at(until, ended).await;
+        }
+    }
+
+    fn turn(&self, failed_before: u64) -> Turn<'_> {
         let mut state = self.lock();
         if state.failures < FAILURES_MAX {
-            return true;
+            return Turn::Now(Leave { health: self, is_probe: false });
         }
-        if now < state.until {
-            return false;
+        if state.failed_probes != failed_before {
+            return Turn::Failed;
         }
-        state.until = now + PAUSE_MS;
-        true
+        if state.is_probed {
+            return Turn::Later(None);
+        }
+        match state.pause.filter(|pause| Instant::now() < *pause) {
+            Some(pause) => Turn::Later(Some(pause)),
+            None => {
+                state.is_probed = true;
+                Turn::Now(Leave { health: self, is_probe: true })
+            }
+        }
     }
 
-    pub fn connected(&self) {
-        self.lock().failures = 0;
-    }
-
-    pub fn failed(&self, now: u64) {
+    fn begin_to_wait(&self) -> Option<Waiting<'_>> {
         let mut state = self.lock();
-        state.failures = state.failures.saturating_add(1);
-        state.until = now + PAUSE_MS;
+        if state.waiting >= WAITING_MAX {
+            return None;
+        }
+        state.waiting += 1;
+        Some(Waiting(self))
+    }
+
+    /// The address that answered last.
+    pub fn good(&self) -> Option<IpAddr> {
+        self.lock().good
     }
 
     /// A request is sent for the first time.
@@ -71,27 +151,139 @@ impl Health {
         left.is_some()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leave<'_> {
+    pub fn connected(self, address: Option<IpAddr>) {
+        let mut state = self.health.lock();
+        state.failures = 0;
+        state.good = address.or(state.good);
+    }
+
+    pub fn failed(self) {
+        let mut state = self.health.lock();
+        state.failures = state.failures.saturating_add(1);
+        if self.is_probe {
+            state.failed_probes += 1;
+        }
+        if self.is_probe || state.failures == FAILURES_MAX {
+            state.pause = Some(Instant::now() + PAUSE);
+        }
+    }
+}
+
+impl Drop for Leave<'_> {
+    /// Also when nobody waited for what would come of it: then the next one tries.
+    fn drop(&mut self) {
+        if self.is_probe {
+            self.health.lock().is_probed = false;
+        }
+        self.health.ended.notify_waiters();
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::task::yield_now;
+    use tokio::time::sleep;
 
-    #[test]
-    fn an_upstream_that_fails_is_tried_by_one_at_a_time_until_it_is_back() {
-        let health = Health::default();
+    async fn broken() -> Arc<Health> {
+        let health = Arc::new(Health::default());
         for _ in 0..FAILURES_MAX {
-            assert!(health.may_connect(0));
-            health.failed(0);
+            health.leave().await.expect("the first may all try").failed();
         }
-        assert!(!health.may_connect(PAUSE_MS - 1));
-        assert!(health.may_connect(PAUSE_MS));
-        assert!(!health.may_connect(PAUSE_MS + 1), "another tries already");
-        health.connected();
-        assert!(health.may_connect(PAUSE_MS + 1));
+        health
+    }
+
+    /// Requests that want to connect, of which none is answered yet: how many got leave, and how many
+    /// were refused.
+    fn ask(health: &Arc<Health>, count: usize) -> Arc<[AtomicUsize; 2]> {
+        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        for _ in 0..count {
+            let (health, counts) = (Arc::clone(health), Arc::clone(&counts));
+            tokio::spawn(async move {
+                let leave = health.leave().await;
+                counts[usize::from(leave.is_err())].fetch_add(1, Ordering::Relaxed);
+                leave.map(|leave| leave.connected(None))
+            });
+        }
+        counts
+    }
+
+    fn told(counts: &[AtomicUsize; 2]) -> (usize, usize) {
+        (counts[0].load(Ordering::Relaxed), counts[1].load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_failures_requests_wait_for_one_attempt_and_go_on_when_it_succeeds() {
+        let health = broken().await;
+        sleep(PAUSE).await;
+        let probe = health.leave().await.expect("the pause is over");
+        let asked = ask(&health, 100);
+        sleep(WAIT_MAX / 2).await;
+        assert_eq!(told(&asked), (0, 0), "all wait");
+        probe.connected(None);
+        yield_now().await;
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(told(&asked), (100, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_waited_are_refused_when_the_attempt_fails_and_not_before() {
+        let health = broken().await;
+        sleep(PAUSE).await;
+        let probe = health.leave().await.expect("the pause is over");
+        let asked = ask(&health, 100);
+        sleep(WAIT_MAX / 2).await;
+        assert_eq!(told(&asked), (0, 0), "all wait");
+        probe.failed();
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(told(&asked), (0, 100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_the_pause_nobody_is_refused_and_one_of_them_tries_after_it() {
+        let health = broken().await;
+        let asked = ask(&health, 10);
+        sleep(PAUSE / 2).await;
+        assert_eq!(told(&asked), (0, 0));
+        sleep(PAUSE).await;
+        assert_eq!(told(&asked), (10, 0), "the one that tried could connect");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_or_is_given_up_holds_nobody_for_long() {
+        let health = broken().await;
+        sleep(PAUSE).await;
+        let hanging = health.leave().await.expect("the pause is over");
+        let asked = ask(&health, 10);
+        sleep(WAIT_MAX * 2).await;
+        assert_eq!(told(&asked), (0, 10));
+        let asked = ask(&health, 10);
+        yield_now().await;
+        drop(hanging);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(told(&asked), (10, 0), "another tried in its place");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_wait_than_may() {
+        let health = broken().await;
+        let asked = ask(&health, WAITING_MAX as usize + 7);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(told(&asked), (0, 7));
     }
 
     #[test]

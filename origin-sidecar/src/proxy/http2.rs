@@ -1,6 +1,6 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
-use super::handle::handle;
+use super::handle::{IdleTimeout, handle};
 use super::readers::Readers;
 use super::serve::Front;
 use crate::app::App;
@@ -9,6 +9,7 @@ use crate::metrics::{Carried, Carrier};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http1::head::RequestHead;
+use http1::pace::IDLE_TIMEOUT;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -46,7 +47,7 @@ where
     let goodbye = Goodbye::of(&front.worker.app);
     let first = Arc::clone(&goodbye.first);
     let carrier = Arc::new(Carrier::new(&front.worker.app.metrics));
-    let peer = front.peer.address;
+    let (peer, slow) = (front.peer.address, front.slow_peer());
     let readers = Arc::new(Readers::default());
     let begun = Arc::clone(&readers);
     let service = service_fn(move |request| {
@@ -55,9 +56,9 @@ where
         first.notify_one();
         async move {
             let answer = answer(&front, request).await;
-            Ok::<_, Infallible>(
-                answer.map(|body| body.carried(|| Carried::new(&carrier)).read_by(readers.begin())),
-            )
+            let idle = answer.extensions().get::<IdleTimeout>().map_or(IDLE_TIMEOUT, |own| own.0);
+            let carried = |body: Body| body.carried(|| Carried::new(&carrier));
+            Ok::<_, Infallible>(answer.map(|body| carried(body).read_by(readers.begin(idle))))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -82,7 +83,7 @@ where
     };
     tokio::select! {
         served = served => served,
-        () = readers.too_slow() => {
+        () = readers.too_slow(&slow) => {
             tracing::debug!(%peer, "answers are not read: too slow");
             Ok(())
         }
@@ -120,7 +121,14 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
     let Parts { method, uri, version, headers, .. } = parts;
     let mut head = RequestHead::new(method, uri, version, headers);
     as_http1(&mut head.headers, head.target.authority.as_deref());
-    handle(&front.worker, &mut head, Body::Incoming(body).paced(), &front.peer, None).await
+    handle(
+        &front.worker,
+        &mut head,
+        Body::Incoming(body).paced(front.slow_peer()),
+        &front.peer,
+        None,
+    )
+    .await
 }
 
 /// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.

@@ -5,19 +5,22 @@
 //! a body when the last one may be sent, so what was given and not asked for again is not read.
 //!
 //! A connection may be a proxy's that many clients share, and hyper can't reset one stream of it: so it
-//! ends only when none of its answers is read. What a stream can hold is bounded by its piece.
+//! ends only when none of its answers is read. What a stream can hold is bounded by its piece. A reader
+//! that pauses is let be, as over HTTP/1.1: when it is slow it counts among those that are.
 
 use crate::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use http1::pace::{GRACE, RATE_MIN};
+use http1::pace::{GRACE, IDLE_TIMEOUT, RATE_MIN};
+use http1::slow::{Place, SlowPeer};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 /// Bytes that a client is given at once: a frame, as most take them (RFC 9113 section 4.2). So much of
 /// each answer may be in memory that he does not read.
@@ -33,8 +36,8 @@ pub struct Readers {
 
 #[derive(Default)]
 struct Waiting {
-    /// Until when each is waited for.
-    until: BTreeMap<u64, Instant>,
+    /// From when on each is slow, and when it has been waited for long enough.
+    until: BTreeMap<u64, (Instant, Instant)>,
     /// When one of them was last read on, or ended.
     moved: Option<Instant>,
     /// Answers so far.
@@ -45,6 +48,32 @@ struct Waiting {
 pub struct Reader {
     readers: Arc<Readers>,
     id: u64,
+    /// How long it may pause.
+    idle: Duration,
+}
+
+/// What is to be said of a connection's readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    Read,
+    Slow,
+    Over,
+}
+
+impl Waiting {
+    fn pace(&self, now: Instant) -> Pace {
+        let rests = |pause: Duration| self.moved.is_none_or(|moved| moved + pause <= now);
+        let is_past = |of: fn(&(Instant, Instant)) -> Instant| {
+            self.until.values().any(|until| of(until) < now)
+        };
+        if rests(IDLE_TIMEOUT) && is_past(|(_, end)| *end) {
+            Pace::Over
+        } else if rests(GRACE) && is_past(|(slow, _)| *slow) {
+            Pace::Slow
+        } else {
+            Pace::Read
+        }
+    }
 }
 
 impl Readers {
@@ -52,25 +81,33 @@ impl Readers {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer whose head is about to go out.
-    pub fn begin(self: &Arc<Self>) -> Reader {
+    /// An answer whose head is about to go out, in whose reading the client may pause for so long.
+    pub fn begin(self: &Arc<Self>, idle: Duration) -> Reader {
         let mut waiting = self.lock();
         waiting.count += 1;
-        let reader = Reader { readers: Arc::clone(self), id: waiting.count };
+        let reader = Reader { readers: Arc::clone(self), id: waiting.count, idle };
         drop(waiting);
         reader.given(0);
         reader
     }
 
-    /// Resolves when an answer has not been read for too long, and no other one meanwhile.
-    pub async fn too_slow(&self) {
+    /// Resolves when an answer has not been read for too long, and no other one meanwhile; or when it is
+    /// one of too many whose readers are slow.
+    pub async fn too_slow(&self, peer: &SlowPeer) {
+        let mut place: Option<Place> = None;
         loop {
-            sleep(LOOK_INTERVAL).await;
-            let now = Instant::now();
-            let waiting = self.lock();
-            let has_moved = waiting.moved.is_some_and(|moved| now < moved + GRACE);
-            if !has_moved && waiting.until.values().any(|until| *until < now) {
+            let closed = poll_fn(|context| {
+                place.as_mut().map_or(Poll::Pending, |place| place.poll_closed(context))
+            });
+            if timeout(LOOK_INTERVAL, closed).await.is_ok() {
                 return;
+            }
+            let pace = self.lock().pace(Instant::now());
+            match pace {
+                Pace::Over => return,
+                Pace::Slow if place.is_none() => place = Some(peer.enter(0)),
+                Pace::Slow => {}
+                Pace::Read => place = None,
             }
         }
     }
@@ -80,7 +117,9 @@ impl Reader {
     /// The client has got so many bytes to read: as long as over HTTP/1.1 for as many.
     pub fn given(&self, bytes: usize) {
         let earned = Duration::from_millis(bytes as u64 * 1000 / RATE_MIN);
-        self.readers.lock().until.insert(self.id, Instant::now() + GRACE + earned);
+        let now = Instant::now();
+        let until = (now + GRACE + earned, now + self.idle + earned);
+        self.readers.lock().until.insert(self.id, until);
     }
 
     /// It may have more: from now on the app is waited for.
@@ -147,27 +186,32 @@ mod tests {
     use super::*;
     use http::{Request, Response};
     use http_body_util::BodyExt;
+    use http1::slow::SlowPeers;
     use hyper::client::conn::http2 as client;
     use hyper::server::conn::http2 as server;
     use hyper::service::service_fn;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use std::convert::Infallible;
-    use tokio::time::{advance, timeout};
+    use tokio::time::{advance, sleep};
+
+    fn peer() -> SlowPeer {
+        SlowPeer::new(&SlowPeers::new(1000), None)
+    }
 
     async fn is_slow_within(readers: &Readers, time: Duration) -> bool {
-        timeout(time, readers.too_slow()).await.is_ok()
+        timeout(time, readers.too_slow(&peer())).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_is_the_same_in_pieces_and_unread_pieces_are_noticed() {
         let readers = Arc::new(Readers::default());
         let sent: Vec<u8> = (0..PIECE_BYTES_MAX * 3 + 5).map(|number| number as u8).collect();
-        let read = Body::full(sent.clone()).read_by(readers.begin()).collect().await;
+        let read = Body::full(sent.clone()).read_by(readers.begin(IDLE_TIMEOUT)).collect().await;
         assert_eq!(read.expect("all of it").to_bytes(), sent);
-        let mut unread = Body::full(sent).read_by(readers.begin());
+        let mut unread = Body::full(sent).read_by(readers.begin(IDLE_TIMEOUT));
         let first = unread.frame().await.expect("a piece").expect("in memory");
         assert_eq!(first.data_ref().map(Bytes::len), Some(PIECE_BYTES_MAX));
-        assert!(!unread.is_end_stream() && is_slow_within(&readers, GRACE * 3).await);
+        assert!(!unread.is_end_stream() && is_slow_within(&readers, IDLE_TIMEOUT * 2).await);
     }
 
     /// What the standard begins with (RFC 9113 section 6.9.2).
@@ -179,7 +223,7 @@ mod tests {
         let readers = Arc::new(Readers::default());
         let begun = Arc::clone(&readers);
         let service = service_fn(move |_| {
-            let body = Body::full(vec![b'x'; 1024 * 1024]).read_by(begun.begin());
+            let body = Body::full(vec![b'x'; 1024 * 1024]).read_by(begun.begin(IDLE_TIMEOUT));
             async move { Ok::<_, Infallible>(Response::new(body)) }
         });
         let serving = server::Builder::new(TokioExecutor::new());
@@ -198,9 +242,10 @@ mod tests {
                 sleep(wait.mul_f64(read as f64 / PIECE_BYTES_MAX as f64)).await;
             }
         };
+        let peer = peer();
         tokio::select! {
             () = reading => false,
-            () = readers.too_slow() => true,
+            () = readers.too_slow(&peer) => true,
         }
     }
 
@@ -215,21 +260,39 @@ mod tests {
         let readers = Arc::new(Readers::default());
         let minutes = Duration::from_secs(600);
         assert!(!is_slow_within(&readers, minutes).await, "nothing is there to be read");
-        let reader = readers.begin();
+        let reader = readers.begin(IDLE_TIMEOUT);
         reader.has_read();
         assert!(!is_slow_within(&readers, minutes).await, "the app takes its time");
         reader.given(100 * RATE_MIN as usize);
-        assert!(!is_slow_within(&readers, GRACE + Duration::from_secs(99)).await);
+        assert!(!is_slow_within(&readers, IDLE_TIMEOUT + Duration::from_secs(99)).await);
         assert!(is_slow_within(&readers, LOOK_INTERVAL * 2).await);
-        let other = readers.begin();
+        let other = readers.begin(IDLE_TIMEOUT);
         other.has_read();
-        let before = GRACE - Duration::from_secs(1);
+        let before = IDLE_TIMEOUT - Duration::from_secs(1);
         assert!(!is_slow_within(&readers, before).await, "another answer is read");
         assert!(is_slow_within(&readers, LOOK_INTERVAL * 2).await);
         drop(reader);
         assert!(!is_slow_within(&readers, minutes).await, "it is over");
-        let _unread = readers.begin();
-        advance(GRACE).await;
+        let _unread = readers.begin(IDLE_TIMEOUT);
+        advance(IDLE_TIMEOUT).await;
         assert!(is_slow_within(&readers, LOOK_INTERVAL * 2).await, "not even begun to be read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_that_pause_the_first_is_closed_before_its_time() {
+        let peers = SlowPeers::new(4);
+        let slow = |address: &str| {
+            let (readers, peer) = (Readers::default(), SlowPeer::new(&peers, address.parse().ok()));
+            tokio::spawn(async move {
+                let readers = Arc::new(readers);
+                let _unread = readers.begin(IDLE_TIMEOUT);
+                readers.too_slow(&peer).await;
+            })
+        };
+        let first = slow("192.0.2.1");
+        advance(LOOK_INTERVAL).await;
+        let second = slow("192.0.2.2");
+        sleep(GRACE + LOOK_INTERVAL * 2).await;
+        assert!(first.is_finished() && !second.is_finished(), "one in four may be slow");
     }
 }

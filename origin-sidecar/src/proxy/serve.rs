@@ -17,13 +17,14 @@ use http::Response;
 use http1::Refusal;
 use http1::block::Encoded;
 use http1::head::RequestHead;
-use http1::server::{self, Exchange, Incoming, Served};
+use http1::server::{self, Exchange, Incoming, Served, Tolerance};
+use http1::slow::SlowPeer;
 use http1::stream::Stream;
 use rules::Problem;
 use rules::document::UNMATCHED;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 
 /// Connections of one thread; an idle one costs about 2 KiB.
-const CONNECTIONS_MAX: usize = 10_000;
+pub const CONNECTIONS_MAX: usize = 10_000;
 /// A client that has not agreed on keys by then is slow on purpose.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Protocols that are offered within TLS, the best first.
@@ -41,6 +42,11 @@ const IDLE_POLL: Duration = Duration::from_millis(20);
 /// Connections the kernel holds for us while we are busy.
 const BACKLOG: i32 = 1024;
 
+/// A connection that is silent for so long is asked whether it still stands, and then in intervals; the
+/// kernel gives up after nine.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Why a connection ended early.
 type Ended = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,6 +55,8 @@ type Ended = Box<dyn std::error::Error + Send + Sync>;
 pub struct Options {
     pub trusted: Arc<TrustedProxies>,
     pub grace: Duration,
+    /// What is borne of clients that take their time, over all threads.
+    pub tolerance: Arc<Tolerance>,
     /// TLS instead of the clear.
     pub tls: Option<TlsAcceptor>,
 }
@@ -73,6 +81,11 @@ fn open(address: SocketAddr, is_shared: bool) -> std::io::Result<std::net::TcpLi
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;
+    // What is accepted here has it, too: an upgraded connection may be silent for as long as its peer's
+    // kernel answers.
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL),
+    )?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -159,7 +172,8 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     metrics.http.connections.inc();
     let address = peer.ip();
     let peer = Peer::new(address, options.trusted.trust(address), options.tls.is_some());
-    let front = Arc::new(Front { worker: Arc::clone(&worker), peer });
+    let tolerance = options.tolerance;
+    let front = Arc::new(Front { worker: Arc::clone(&worker), peer, tolerance });
     let spoken = match options.tls {
         // In boxes: what every idle connection holds is as large as the largest way it could go.
         Some(acceptor) => Box::pin(secure(stream, acceptor, front)).await,
@@ -195,6 +209,14 @@ async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
 pub(super) struct Front {
     pub worker: Arc<Worker>,
     pub peer: Peer,
+    tolerance: Arc<Tolerance>,
+}
+
+impl Front {
+    /// Its place among those that are slow.
+    pub fn slow_peer(&self) -> SlowPeer {
+        SlowPeer::new(&self.tolerance.slow, server::Service::address(self))
+    }
 }
 
 impl server::Service for Front {
@@ -226,6 +248,23 @@ impl server::Service for Front {
         self.body_refused(refusal);
         tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
         reply::problem(&self.worker.app.rules().document.jobs.base, problem, &refusal.to_string())
+    }
+
+    fn broken(&self, error: &std::io::Error) -> Response<Body> {
+        let problem = Problem::UpstreamInvalid;
+        let metrics = &self.worker.app.metrics;
+        metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
+        tracing::debug!(peer = %self.peer.address, problem = problem.name(), %error, "broke off before it began");
+        let base = &self.worker.app.rules().document.jobs.base;
+        reply::problem(base, problem, &format!("the answer broke off: {error}"))
+    }
+
+    fn tolerance(&self) -> Option<&Tolerance> {
+        Some(&self.tolerance)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        (!self.peer.trust.is_named()).then_some(self.peer.address)
     }
 
     fn quiet(&self) {

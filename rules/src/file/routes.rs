@@ -31,6 +31,7 @@ pub(super) fn route(table: &Table<'_>) -> Route {
         matches: matches(table),
         ambiguous_path: table.choice("ambiguous_path", &ambiguous).unwrap_or(AmbiguousPath::Refuse),
         timeout: table.duration("timeout"),
+        idle_timeout: table.duration("idle_timeout"),
         total_timeout: table.duration("total_timeout"),
         max_body: table.size("max_body"),
         concurrency: table.number("concurrency", 1, 100_000),

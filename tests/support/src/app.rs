@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -33,17 +34,35 @@ impl Asked {
 
 /// Holds answers back until a test lets them go.
 #[derive(Clone)]
-pub struct Gate(Arc<Semaphore>);
+pub struct Gate {
+    permits: Arc<Semaphore>,
+    /// That have come to it so far.
+    came: Arc<AtomicUsize>,
+}
 
 impl Default for Gate {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
+        Self { permits: Arc::new(Semaphore::new(0)), came: Arc::default() }
     }
 }
 
 impl Gate {
     pub fn open(&self) {
-        self.0.add_permits(1_000_000);
+        self.permits.add_permits(1_000_000);
+    }
+
+    /// Waits until it is open.
+    pub async fn pass(&self) {
+        self.came.fetch_add(1, Ordering::SeqCst);
+        self.permits.acquire().await.expect("an open semaphore").forget();
+    }
+
+    /// Waits until so many have come to it.
+    pub async fn until_waited(&self, count: usize) {
+        crate::eventually(&format!("{count} are at the gate"), || async {
+            (self.came.load(Ordering::SeqCst) >= count).then_some(())
+        })
+        .await;
     }
 }
 
@@ -210,8 +229,8 @@ async fn answer(
         || Reply::status(404).body("the app has no such page"),
         |handler| handler(&asked),
     );
-    if let Some(Gate(gate)) = &reply.gate {
-        gate.acquire().await.expect("an open semaphore").forget();
+    if let Some(gate) = &reply.gate {
+        gate.pass().await;
     }
     tokio::time::sleep(reply.after).await;
     let mut response = Response::new(Full::new(reply.body));

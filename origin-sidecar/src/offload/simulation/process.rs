@@ -63,6 +63,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         upstreams: BTreeMap::new(),
         queues: BTreeMap::from([(QUEUE.to_owned(), queue)]),
         results: Some(results),
+        connect_timeout: Duration::ZERO,
     };
     Parts {
         rules: Arc::clone(rules),

@@ -1,0 +1,89 @@
+//! What follows an answer on its connection: the next request, or an end that lets the client read it.
+
+use super::idle::Closing;
+use super::{Shared, Tolerance, lock};
+use crate::conn::Error;
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::time::timeout;
+
+/// What of a request's body is read in vain to keep the connection.
+const DISCARD_BYTES_MAX: usize = 256 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection is closed in stages: the client reads its answer when it has sent what it
+/// wanted to (nginx's `lingering_time`, `lingering_timeout`).
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(5);
+
+/// After an answer: reads what is left of the body, or closes so that the client can read it.
+pub(super) async fn settle(
+    conn: &Shared,
+    may_go_on: bool,
+    tolerance: Option<&Tolerance>,
+    closing: Pin<&mut Closing<impl Future<Output = ()>>>,
+) -> Result<bool, Error> {
+    if may_go_on && lock(conn).is_done() {
+        return Ok(true);
+    }
+    // A client that was never told to go on may send its body or not.
+    let is_told = lock(conn).continue_owed.is_empty();
+    if may_go_on && is_told && discard(conn).await {
+        return Ok(true);
+    }
+    close(conn, tolerance, closing).await;
+    Ok(false)
+}
+
+/// Reads the rest of a body in vain; whether that was all.
+async fn discard(conn: &Shared) -> bool {
+    let all = async {
+        let mut bytes = 0;
+        while let Some(frame) = poll_fn(|context| lock(conn).poll_frame(context)).await {
+            let Ok(frame) = frame else { return false };
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARD_BYTES_MAX {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(DISCARD_TIMEOUT, all).await.unwrap_or(false)
+}
+
+/// Closes in stages, so that the client can read what it was sent: a connection that is closed with bytes
+/// unread is reset, and a reset overtakes them (RFC 9112 section 9.6). Not while the server closes.
+pub(super) async fn close(
+    conn: &Shared,
+    tolerance: Option<&Tolerance>,
+    closing: Pin<&mut Closing<impl Future<Output = ()>>>,
+) {
+    let all = async {
+        poll_fn(|context| Pin::new(&mut lock(conn).stream).poll_shutdown(context)).await?;
+        loop {
+            lock(conn).read.clear();
+            let read = poll_fn(|context| lock(conn).poll_read(context));
+            match timeout(LINGER_PAUSE, read).await {
+                Ok(Ok(bytes)) if bytes > 0 => {}
+                _ => return Ok::<_, io::Error>(()),
+            }
+        }
+    };
+    let hold = tolerance.map(|own| own.lingering.enter(true));
+    let let_go = async {
+        match hold {
+            Some(hold) => hold.await,
+            None => std::future::pending().await,
+        }
+    };
+    // It is over in any case.
+    tokio::select! {
+        biased;
+        () = closing => {}
+        _ = timeout(LINGER_TIMEOUT, all) => {}
+        () = let_go => {}
+    }
+}

@@ -1,0 +1,31 @@
+//! What a process bears of clients that take their time, over all its connections.
+
+use crate::held::Held;
+use crate::slow::SlowPeers;
+use std::sync::Arc;
+
+/// Connections that are closed in stages at once, so that their clients can read an answer that came
+/// before the end of their upload (RFC 9112 section 9.6); the oldest is closed for another.
+pub const LINGERING_MAX: usize = 256;
+/// Requests that go on for clients which have closed their sending half; those that may be repeated
+/// end first when there is one more.
+pub const HALF_CLOSED_MAX: usize = 1000;
+
+/// Shared by all connections of a process.
+#[derive(Debug, Clone)]
+pub struct Tolerance {
+    pub slow: Arc<SlowPeers>,
+    pub(super) lingering: Arc<Held>,
+    pub(super) half_closed: Arc<Held>,
+}
+
+impl Tolerance {
+    /// For so many connections in all.
+    pub fn new(connections: usize) -> Self {
+        Self {
+            slow: SlowPeers::new(connections),
+            lingering: Held::new(LINGERING_MAX),
+            half_closed: Held::new(HALF_CLOSED_MAX),
+        }
+    }
+}

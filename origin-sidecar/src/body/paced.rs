@@ -1,0 +1,75 @@
+//! A client's body over HTTP/2: over HTTP/1.1 its connection sees to how long it is waited for.
+
+use super::Body;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use http1::pace::IDLE_TIMEOUT;
+use http1::slow::SlowPeer;
+use http1::{Limits, Patience};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// A client's body over HTTP/2, and how long its next piece is waited for.
+pub struct Paced {
+    pub body: Body,
+    patience: Patience,
+    /// How long its client may pause.
+    pub idle: Duration,
+    peer: SlowPeer,
+}
+
+impl Paced {
+    pub fn new(body: Body, peer: SlowPeer) -> Self {
+        Self { body, patience: Patience::default(), idle: IDLE_TIMEOUT, peer }
+    }
+
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.patience.moved(bytes.map_or(0, Bytes::len));
+            return Poll::Ready(frame);
+        }
+        let limits = Limits { idle: self.idle, peer: Some(&self.peer) };
+        ready!(self.patience.poll_end(context, limits));
+        Poll::Ready(Some(Err(io::Error::other(http1::Error::TooSlow))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, StreamBody};
+    use http1::slow::SlowPeers;
+    use tokio::time::sleep;
+
+    /// Pieces of so many bytes, each after a wait.
+    fn body(pieces: usize, bytes: usize, wait: Duration) -> Body {
+        let frames = futures_util::stream::unfold(0, move |sent| async move {
+            sleep(wait).await;
+            let frame = Frame::data(Bytes::from(vec![b'x'; bytes]));
+            (sent < pieces).then_some((Ok::<_, io::Error>(frame), sent + 1))
+        });
+        let peer = SlowPeer::new(&SlowPeers::new(1000), None);
+        Body::boxed(StreamBody::new(frames).boxed_unsync()).paced(peer)
+    }
+
+    async fn read(body: Body) -> Result<usize, String> {
+        body.collect().await.map(|body| body.to_bytes().len()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_pause_for_as_long_as_its_route_says_and_one_of_a_stream_for_ever() {
+        let (pause, long) = (Duration::from_secs(50), Duration::from_secs(70));
+        assert_eq!(read(body(3, 10, pause)).await, Ok(30));
+        assert_eq!(read(body(3, 10, long)).await, Err("too slow".to_owned()));
+        let mut patient = body(3, 10, long);
+        patient.set_idle_timeout(Duration::from_secs(120));
+        assert_eq!(read(patient).await, Ok(30));
+        assert_eq!(read(body(3, 10, Duration::from_secs(3600)).unpaced()).await, Ok(30));
+    }
+}

@@ -1,0 +1,61 @@
+//! A request that goes on past the cache.
+
+use super::cached::Way;
+use super::clean::Clean;
+use super::forward::{self, Outgoing};
+use super::handle::{Refused, shard_failed};
+use super::{Worker, invalidate};
+use crate::body::Body;
+use crate::reply;
+use http::Response;
+use rules::cache::{Bypass, CacheStatus, Tier};
+use std::sync::Arc;
+
+/// A request that does not ask the cache.
+pub(super) struct Bypassing {
+    /// Path and query.
+    pub target: String,
+    /// Fields besides those of the request, as lines.
+    pub added: String,
+    pub why: Bypass,
+    pub is_sharded: bool,
+}
+
+pub(super) async fn past_the_cache(
+    worker: &Worker,
+    clean: Box<Clean<'_>>,
+    way: Way<'_>,
+    sent: Bypassing,
+) -> Result<Response<Body>, Refused> {
+    let Bypassing { target, added, why, is_sharded } = sent;
+    let is_safe = clean.decide(|head| head.is_safe());
+    let may_pass = clean.may_pass();
+    let mut outgoing = Outgoing {
+        upstream: Arc::clone(way.upstream),
+        method: clean.method,
+        target,
+        headers: std::mem::take(clean.headers),
+        came: std::mem::take(clean.came),
+        added,
+        body: clean.body,
+        timeout: way.timeout,
+        exchange: clean.exchange,
+        may_pass,
+        lane: Some(Arc::clone(way.lane)),
+        slow: None,
+    };
+    let sent = forward::send(worker, &mut outgoing).await;
+    // The connection's next request is read into the same memory.
+    *clean.headers = outgoing.headers;
+    *clean.came = outgoing.came;
+    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    if !is_safe && response.status().as_u16() < 400 {
+        invalidate::stored(worker, clean.rules, &clean.inbound, &response);
+    }
+    let status = CacheStatus::Bypass(why);
+    way.lane.meters.cached(status.label());
+    if why != Bypass::NoRule {
+        reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
+    }
+    Ok(response)
+}
