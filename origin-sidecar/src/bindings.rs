@@ -3,7 +3,7 @@
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::settings::{Common, pairs};
-use crate::tls;
+use crate::tls::Authorities;
 use http::Uri;
 use http::uri::Authority;
 use rules::Rules;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::ClientConfig;
 
 /// The name of the application beside this process.
 pub const APP: &str = "app";
@@ -84,10 +84,12 @@ impl Bindings {
     pub async fn open(common: &Common, rules: &Rules) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut note = |fault: String| faults.push(fault);
-        let roots =
-            common.upstream_ca.as_deref().map_or_else(|| Ok(tls::public_roots()), tls::roots);
-        let roots = roots.map_err(&mut note).unwrap_or_else(|()| RootCertStore::empty());
-        let tls = tls::client(roots).map(Arc::new).map_err(|fault| vec![fault])?;
+        let roots = common
+            .upstream_ca
+            .as_deref()
+            .map_or_else(|| Ok(Authorities::public()), Authorities::of);
+        let roots = roots.map_err(&mut note).unwrap_or_else(|()| Authorities::none());
+        let tls = roots.client().map(Arc::new).map_err(|fault| vec![fault])?;
         let app = Upstream::parse(APP, &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
         let mut upstreams = BTreeMap::new();
         for (name, url) in
