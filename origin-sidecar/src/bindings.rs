@@ -6,6 +6,7 @@ use crate::settings::{Common, pairs};
 use crate::tls::Authorities;
 use http::Uri;
 use http::uri::Authority;
+use http1::head::HeadLimits;
 use rules::Rules;
 use rules::document::Delivery;
 use std::collections::BTreeMap;
@@ -74,6 +75,8 @@ pub struct Bindings {
     pub results: Option<Arc<dyn Results>>,
     /// How long a connection to an upstream is tried for.
     pub connect_timeout: Duration,
+    /// How large heads of answers may be.
+    pub head: HeadLimits,
 }
 
 impl Bindings {
@@ -132,7 +135,8 @@ impl Bindings {
         match app {
             Some(app) if faults.is_empty() => {
                 let connect_timeout = Duration::from_secs(common.connect_timeout);
-                Ok(Self { app, upstreams, queues, results, connect_timeout })
+                let head = common.head_limits();
+                Ok(Self { app, upstreams, queues, results, connect_timeout, head })
             }
             _ => Err(faults),
         }

@@ -84,6 +84,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
     let options = Options {
         trusted: trusted.into(),
+        head: settings.common.head_limits(),
         grace: Duration::from_secs(settings.common.grace),
         tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX * listeners.len())),
         tls,
