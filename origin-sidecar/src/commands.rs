@@ -201,8 +201,10 @@ fn hosts(common: &Common) -> Result<Hosts, Stop> {
     Hosts::new(&common.admin_host).map_err(Stop::config)
 }
 
+/// Blocks of addresses; `none` stands for none.
 fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
-    texts.iter().map(|text| Cidr::parse(text)).collect::<Result<_, _>>().map_err(Stop::config)
+    let named = texts.iter().filter(|text| !matches!(text.as_str(), "" | "none"));
+    named.map(|text| Cidr::parse(text)).collect::<Result<_, _>>().map_err(Stop::config)
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Stop> {

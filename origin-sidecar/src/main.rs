@@ -2,9 +2,11 @@
 //! `inject`, `uninject`, `webhook`.
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use spillway::memory::Allocator;
-use spillway::settings::{Consume, Drain, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge};
+use spillway::settings::{
+    Consume, Drain, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge, without_empty_variables,
+};
 use spillway::{commands, inject, logging, tools, webhook};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,7 +69,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let command = without_empty_variables(Arguments::command());
+    let given = command.try_get_matches().and_then(|given| Arguments::from_arg_matches(&given));
+    let arguments = match given {
         Ok(arguments) => arguments,
         Err(error) => {
             // The terminal may be gone; the exit code still says it.

@@ -2,9 +2,11 @@
 
 use crate::offload::jobs::Shown;
 use crate::secrets::Secrets;
-use clap::{Args, Subcommand};
+use clap::builder::Resettable;
+use clap::{Args, Command, Subcommand};
 use rules::signature::Keys;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +28,7 @@ pub struct Common {
     #[arg(long, env = "SPILLWAY_APP", default_value = "http://127.0.0.1:8080")]
     pub app: String,
     /// Binds a name of the rules file to an address (repeatable): NAME=http://host:port
-    #[arg(long, env = "SPILLWAY_UPSTREAM", value_delimiter = ',', value_name = "NAME=URL")]
+    #[arg(long, env = "SPILLWAY_UPSTREAM", value_delimiter = ',', value_parser = trimmed, value_name = "NAME=URL")]
     pub upstream: Vec<String>,
     /// Certificate authorities (PEM) that https upstreams are certified by; Mozilla's without it
     #[arg(long, env = "SPILLWAY_UPSTREAM_CA")]
@@ -40,7 +42,7 @@ pub struct Common {
     )]
     pub connect_timeout: u64,
     /// Binds a queue (repeatable): NAME=sqs:URL or NAME=file:DIR
-    #[arg(long, env = "SPILLWAY_QUEUE", value_delimiter = ',', value_name = "NAME=QUEUE")]
+    #[arg(long, env = "SPILLWAY_QUEUE", value_delimiter = ',', value_parser = trimmed, value_name = "NAME=QUEUE")]
     pub queue: Vec<String>,
     /// Where results go: s3://BUCKET[/PREFIX] or file:DIR
     #[arg(long, env = "SPILLWAY_RESULTS")]
@@ -58,7 +60,7 @@ pub struct Common {
     #[arg(long, env = "SPILLWAY_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
     /// Name besides localhost by which the admin port may be called (repeatable)
-    #[arg(long, env = "SPILLWAY_ADMIN_HOST", value_delimiter = ',', value_name = "NAME")]
+    #[arg(long, env = "SPILLWAY_ADMIN_HOST", value_delimiter = ',', value_parser = trimmed, value_name = "NAME")]
     pub admin_host: Vec<String>,
     /// Part of the requests with nothing wrong that get a line in the log: 0 to 1
     #[arg(long, env = "SPILLWAY_LOG_SAMPLE", default_value_t = 0.01, value_name = "SHARE")]
@@ -94,7 +96,7 @@ pub struct Proxy {
     pub drain_delay: u64,
     /// Peers that are believed in what they say of the client (repeatable): 10.0.0.0/8 in all;
     /// `private`: whoever has no public address, in scheme, client address, host and port; `none`: nobody
-    #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_parser = trimmed, value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,
     /// Believe named proxies in the field Forwarded, too: only where they write it themselves, as most
     /// pass on what a client wrote
@@ -104,7 +106,7 @@ pub struct Proxy {
     #[arg(long, env = "SPILLWAY_EDGE_KEYS_FILE")]
     pub edge_keys_file: Option<PathBuf>,
     /// Peers that need no signature where the rules require one (repeatable): 10.0.0.0/8
-    #[arg(long, env = "SPILLWAY_UNSIGNED_FROM", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long, env = "SPILLWAY_UNSIGNED_FROM", value_delimiter = ',', value_parser = trimmed, value_name = "CIDR")]
     pub unsigned_from: Vec<String>,
 }
 
@@ -129,6 +131,7 @@ pub struct Purge {
         long,
         env = "SPILLWAY_SIDECARS",
         value_delimiter = ',',
+        value_parser = trimmed,
         default_value = "127.0.0.1:15081"
     )]
     pub sidecars: Vec<String>,
@@ -178,6 +181,7 @@ pub struct Jobs {
         long,
         env = "SPILLWAY_QUEUE",
         value_delimiter = ',',
+        value_parser = trimmed,
         value_name = "NAME=QUEUE",
         global = true
     )]
@@ -219,16 +223,35 @@ pub enum JobsCommand {
     },
 }
 
+/// An item of a list: people write a space after the comma, and folded YAML makes one.
+fn trimmed(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().to_owned())
+}
+
+/// The command line, for which a variable that is empty is not set: charts and manifests write such for
+/// what nobody has given.
+pub fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &OsStr| {
+        std::env::var_os(name).is_some_and(|value| value.to_string_lossy().trim().is_empty())
+    };
+    command
+        .mut_args(|own| {
+            if own.get_env().is_some_and(is_empty) { own.env(Resettable::Reset) } else { own }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// `NAME=VALUE` pairs.
 ///
 /// # Errors
 /// Names the pair that has no `=` or stands twice.
 pub fn pairs(flag: &str, pairs: &[String]) -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
-    for pair in pairs {
+    for pair in pairs.iter().filter(|pair| !pair.is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
             return Err(format!("--{flag} {pair}: write NAME=VALUE"));
         };
+        let (name, value) = (name.trim(), value.trim());
         if found.insert(name.to_owned(), value.to_owned()).is_some() {
             return Err(format!("--{flag} {name} is given twice"));
         }
@@ -260,6 +283,6 @@ fn secret_text(flag: &str, file: Option<&Path>, variable: &str) -> Result<Option
         Some(path) => std::fs::read_to_string(path)
             .map(Some)
             .map_err(|error| format!("--{flag} {}: {error}", path.display())),
-        None => Ok(std::env::var(variable).ok()),
+        None => Ok(std::env::var(variable).ok().filter(|text| !text.trim().is_empty())),
     }
 }

@@ -138,3 +138,16 @@ async fn a_body_whose_length_nobody_told_is_cut_at_the_routes_limit() {
     let answer = raw(sidecar.address(), &request, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
+
+#[tokio::test]
+async fn lists_are_trimmed_and_a_variable_that_is_empty_is_not_set() {
+    let app = App::start().await;
+    app.on("/b", Reply::ok("from b"));
+    let rules = "[[route]]\nname = \"b\"\nmatch = { path = \"/b\" }\nupstream = \"b\"\n";
+    let both = format!("a={0}, b={0} ,", app.url());
+    let setup = Spillway::proxy(rules, &app).env("SPILLWAY_UPSTREAM", &both);
+    let setup = setup.env("SPILLWAY_RESULTS", "").env("SPILLWAY_GRACE", " ");
+    let setup = setup.env("SPILLWAY_TRUSTED_PROXY", " private, 10.0.0.0/8 ");
+    let sidecar = setup.env("SPILLWAY_UNSIGNED_FROM", "none").start().await;
+    assert_eq!(sidecar.client().get("/b").await.text(), "from b");
+}

@@ -6,6 +6,9 @@ use crate::route::Template;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+/// Cloudflare takes no longer tag, and the sidecar keeps none.
+const TAG_BYTES_MAX: usize = 1024;
+
 pub(super) fn references(document: &Document, root: &Table<'_>) {
     let tables = root.tables("route");
     let (mut names, mut seen) = (BTreeMap::<&str, usize>::new(), BTreeMap::new());
@@ -73,6 +76,10 @@ fn parameter_exists(route: &Route, name: &str, table: &Table<'_>) {
 fn tags_are_possible(route: &Route, table: &Table<'_>) {
     let Some(cache) = &route.cache else { return };
     for tag in &cache.tags {
+        if tag.len() > TAG_BYTES_MAX {
+            let reason = format!("a tag has {} bytes; Cloudflare takes {TAG_BYTES_MAX}", tag.len());
+            table.fault("tag-too-long", reason, "Shorten it: answers could not be purged by it.");
+        }
         for piece in tag.split('{').skip(1) {
             let name = piece.split('}').next().unwrap_or_default();
             parameter_exists(route, name, table);

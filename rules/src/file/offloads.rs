@@ -8,6 +8,9 @@ use crate::trust::needs_named_proxy;
 /// The largest body that is taken into a job, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
 
+/// SQS drops a message after this, whether or not it was received.
+const RETENTION_MAX_MS: u64 = 14 * 86_400_000;
+
 pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
     let whens = [("always", When::Always), ("slow", When::Slow), ("prefer", When::Prefer)];
     let when = table.choice("when", &whens);
@@ -34,6 +37,10 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
         tenant: table.value("tenant").as_ref().and_then(key_source),
         deadline: table.duration("deadline"),
     };
+    if offload.deadline.is_some_and(|deadline| deadline > RETENTION_MAX_MS) {
+        let reason = "SQS keeps a message for 14 days at most".to_owned();
+        table.fault("deadline-too-long", reason, "Write deadline = \"14d\" or less.");
+    }
     if offload.when == When::Slow && offload.after.is_none() {
         table.missing("after", "for when = \"slow\": how long an answer may take, e.g. \"2s\"");
     }

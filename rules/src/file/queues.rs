@@ -5,6 +5,8 @@ use crate::document::{Delivery, Queue, QueueUser};
 
 /// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
+/// SQS refuses a longer one, and with it every receive.
+const VISIBILITY_MAX_MS: u64 = 12 * 3_600_000;
 const VISIBILITY_DEFAULT_MS: u64 = 120_000;
 const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
 const RESULT_TTL_DEFAULT_MS: u64 = 7 * 86_400_000;
@@ -46,6 +48,11 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
     if queue.job_timeout > JOB_TIMEOUT_MAX_MS {
         let reason = "SQS keeps a message in flight for 12 hours at most".to_owned();
         table.fault("job-timeout-too-long", reason, "Write job_timeout = \"11h\" or less.");
+    }
+    if queue.visibility > VISIBILITY_MAX_MS {
+        let reason = "SQS keeps a message invisible for 12 hours at most".to_owned();
+        let remedy = "Write visibility = \"12h\" or less: it is renewed while the job runs.";
+        table.fault("visibility-too-long", reason, remedy);
     }
     if queue.visibility < 1_000 {
         table.fault(
