@@ -10,6 +10,7 @@ use http1::head::HeadLimits;
 use rules::Rules;
 use rules::document::Delivery;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,23 @@ impl Upstream {
                 "{name}={url}: write http://host:port, https://host or h2c://host:port (HTTP/2 in the clear), without a path"
             )),
         }
+    }
+}
+
+impl Upstream {
+    /// Whether whoever listens there is this upstream: as far as that can be told without asking.
+    pub fn is_at(&self, listen: SocketAddr) -> bool {
+        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_here = match host.parse::<IpAddr>() {
+            Ok(host) if listen.ip().is_unspecified() => host.is_loopback() || host == listen.ip(),
+            Ok(host) => host == listen.ip(),
+            Err(_) => {
+                host.eq_ignore_ascii_case("localhost")
+                    && (listen.ip().is_loopback() || listen.ip().is_unspecified())
+            }
+        };
+        let usual = if matches!(self.protocol, Protocol::Tls(_)) { 443 } else { 80 };
+        is_here && self.authority.port_u16().unwrap_or(usual) == listen.port()
     }
 }
 

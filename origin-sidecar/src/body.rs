@@ -185,16 +185,16 @@ impl Body {
 
     /// In flight until it has ended. What is in memory is sent with its head, and is not counted.
     pub fn count(&mut self, headers: &HeaderMap, in_flight: &InFlight<'_>) {
-        let stated = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let stated = || headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         match self {
             Self::Empty | Self::Full(_) | Self::Served(_) => {}
             Self::Passed(own) if own.whole.is_some() => {}
             Self::Passed(own) => {
-                let stated = stated.or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
+                let stated = stated().or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
                 own.in_flight = Some(in_flight.further(stated.and_then(Stream::of)));
             }
             streamed => {
-                let under_way = in_flight.further(stated.and_then(Stream::of));
+                let under_way = in_flight.further(stated().and_then(Stream::of));
                 let body = Box::new(std::mem::replace(streamed, Self::Empty));
                 *streamed = Self::Counted(body, under_way);
             }
