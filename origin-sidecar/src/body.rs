@@ -7,6 +7,7 @@ use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
 use crate::proxy::multiplexed::Answered;
 use crate::proxy::readers::{Read, Reader};
+use crate::proxy::serving::Coming;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -32,6 +33,8 @@ pub enum Body {
     Empty,
     Full(Option<Bytes>),
     Served(Box<Served>),
+    /// Read while it comes in for the cache.
+    Coming(Box<Coming>),
     /// A client's, over HTTP/1.1.
     Client(http1::server::Incoming),
     /// An upstream's, over HTTP/1.1.
@@ -72,20 +75,30 @@ pub struct Served {
     pub added: String,
 }
 
+/// The lines that a serving adds; `Cache-Status` is the last one.
+pub fn added_lines(age: u64, status: CacheStatus) -> String {
+    let mut added = String::with_capacity(ADDED_BYTES_USUAL);
+    added.push_str("age: ");
+    push_number(&mut added, age);
+    added.push_str("\r\ncache-status: ");
+    status.write(Tier::Sidecar, &mut added);
+    added.push_str("\r\n");
+    added
+}
+
+/// The value of `Cache-Status` among these lines.
+pub fn added_status(added: &str) -> Option<&str> {
+    added.trim_end().rsplit_once(": ").map(|(_, member)| member)
+}
+
 impl Served {
     pub fn new(stored: Arc<Stored>, body: Option<Bytes>, age: u64, status: CacheStatus) -> Self {
-        let mut added = String::with_capacity(ADDED_BYTES_USUAL);
-        added.push_str("age: ");
-        push_number(&mut added, age);
-        added.push_str("\r\ncache-status: ");
-        status.write(Tier::Sidecar, &mut added);
-        added.push_str("\r\n");
-        Self { stored, body, added }
+        Self { stored, body, added: added_lines(age, status) }
     }
 
     /// The value of `Cache-Status`.
     pub fn status(&self) -> Option<&str> {
-        self.added.trim_end().rsplit_once(": ").map(|(_, member)| member)
+        added_status(&self.added)
     }
 }
 
@@ -175,6 +188,7 @@ impl Body {
         match self {
             Self::Served(own) => Some(Encoded { block: &own.stored.fields, added: &own.added }),
             Self::Passed(own) => Some(Encoded { block: &own.fields, added: "" }),
+            Self::Coming(own) => own.encoded(),
             Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 body.encoded()
             }
@@ -268,6 +282,7 @@ impl HttpBody for Body {
             Self::Passed(own) => own.poll_frame(context),
             Self::Incoming(body) => passed(body, context),
             Self::Multiplexed(own) => own.poll_frame(context),
+            Self::Coming(own) => own.poll_frame(context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
             }
@@ -294,6 +309,7 @@ impl HttpBody for Body {
             Self::Passed(own) => own.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
             Self::Multiplexed(own) => own.is_end_stream(),
+            Self::Coming(own) => own.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
@@ -319,6 +335,7 @@ impl HttpBody for Body {
             },
             Self::Incoming(body) => body.size_hint(),
             Self::Multiplexed(own) => own.size_hint(),
+            Self::Coming(own) => own.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),
             Self::Ending(own) => own.body.size_hint(),
