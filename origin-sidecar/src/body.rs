@@ -1,5 +1,6 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
+mod ending;
 mod paced;
 
 use crate::cache::stored::Stored;
@@ -9,6 +10,7 @@ use crate::proxy::multiplexed::Answered;
 use crate::proxy::readers::{Read, Reader};
 use crate::proxy::serving::Coming;
 use bytes::Bytes;
+use ending::Ending;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -19,7 +21,6 @@ use http1::stream::Upgraded;
 use hyper::body::Incoming;
 use paced::Paced;
 use prometheus::IntCounter;
-use rules::Problem;
 use rules::cache::{CacheStatus, Tier};
 use rules::head::push_number;
 use std::io;
@@ -27,7 +28,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 pub enum Body {
     Empty,
@@ -102,24 +103,6 @@ impl Served {
     }
 }
 
-/// A body of an exchange that may not last for ever.
-pub struct Ending {
-    body: Body,
-    timer: Pin<Box<Sleep>>,
-    cut: IntCounter,
-}
-
-impl Ending {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Polled<io::Error> {
-        if self.timer.as_mut().poll(context).is_pending() {
-            return Pin::new(&mut self.body).poll_frame(context);
-        }
-        self.cut.inc();
-        tracing::debug!(problem = Problem::TotalTimeout.name(), "cut off");
-        Poll::Ready(Some(Err(io::Error::other(Problem::TotalTimeout.name()))))
-    }
-}
-
 /// An upstream's answer that nobody needs to take apart.
 pub struct Passed {
     pub fields: Block,
@@ -180,7 +163,7 @@ impl Body {
         if self.is_end_stream() {
             return self;
         }
-        Self::Ending(Box::new(Ending { body: self, timer: Box::pin(sleep_until(end)), cut }))
+        Self::Ending(Box::new(Ending::new(self, end, cut)))
     }
 
     /// Fields that the answer has besides those of its head.

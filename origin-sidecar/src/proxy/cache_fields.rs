@@ -35,11 +35,6 @@ pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -
     sent
 }
 
-/// Whether the client asks for a part, or for what it does not have yet.
-pub(super) fn is_conditional(headers: &HeaderMap) -> bool {
-    CONDITIONAL.iter().any(|name| headers.contains_key(name))
-}
-
 fn set_cookies(headers: &mut HeaderMap, cookies: &Cookies) {
     match cookies {
         Cookies::Only(Some(cookies)) => {

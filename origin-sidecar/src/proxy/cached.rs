@@ -16,7 +16,7 @@ use crate::cache::stored::Stored;
 use crate::in_force::Lane;
 use crate::reply;
 use crate::telemetry::Span;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, header};
 use http1::received::Received;
 use rules::Problem;
 use rules::cache::status::Miss;
@@ -127,9 +127,9 @@ async fn miss(
     let fetched = fetched.map_err(|_| (Problem::Internal, "the fetch has failed".to_owned()))?;
     if let Fetched::Passed(response, why) = &fetched
         && response.status() == StatusCode::OK
-        && cache_fields::is_conditional(clean.headers)
+        && clean.headers.contains_key(header::RANGE)
     {
-        // What is not kept is the client's own: its conditions and range count.
+        // What is not kept is the client's own: a part that was asked for may be one of a film.
         let status = CacheStatus::Miss { reason, stored: Err(*why), collapsed: false };
         drop(fetched);
         return pass(worker, clean, plan, way, status).await;

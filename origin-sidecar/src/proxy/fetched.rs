@@ -73,7 +73,9 @@ pub(super) async fn fetch_and_land(
         Fetched::Failed(_) => Landing::Failed,
     });
     // One who left needs no answer.
-    let _ = asked.map(|asked| asked.send(fetched));
+    if let Some(asked) = asked {
+        let _ = asked.send(fetched);
+    }
 }
 
 /// What there is once an answer's head is there.
