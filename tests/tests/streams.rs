@@ -30,7 +30,10 @@ impl App {
     async fn asked(&self, fields: &str) -> Asked {
         let (mut stream, _) = self.0.accept().await.expect("a connection");
         let request = read_until(&mut stream, "\r\n\r\n").await;
-        stream.write_all(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes()).await.expect("open");
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\n{fields}\r\n").as_bytes())
+            .await
+            .expect("open");
         Asked { request, stream }
     }
 }
