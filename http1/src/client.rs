@@ -8,7 +8,7 @@ pub use unanswered::{Unanswered, Unsent};
 
 use crate::conn::{Conn, Error};
 use crate::framing::{Framing, Stated};
-use crate::head::{self, ResponseHead};
+use crate::head::{self, HeadLimits, ResponseHead};
 use crate::pool::Pool;
 use crate::received::Received;
 use crate::server::Exchange;
@@ -36,6 +36,12 @@ pub struct Connection(Box<Conn>);
 impl Connection {
     pub fn new(stream: impl Into<Stream>) -> Self {
         Self(Box::new(Conn::patient(stream.into())))
+    }
+
+    /// The same, for answers with larger heads than usual, or smaller ones.
+    pub fn limited(mut self, limits: HeadLimits) -> Self {
+        self.0.progress.limits = limits;
+        self
     }
 
     /// It was idle for so long before the request that it carries now.

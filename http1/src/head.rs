@@ -7,8 +7,23 @@ use crate::target::Target;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
-/// Bytes of a head, its first line included: what nginx takes in all (four buffers of 8 KiB).
-pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// How large a head may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Its first line included; where its parts lie is told in 16 bits.
+    pub bytes: u16,
+    pub fields: u16,
+}
+
+/// What nginx takes in all (four buffers of 8 KiB); more lines are mostly an attack or a bug.
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self { bytes: HEAD_BYTES_DEFAULT, fields: FIELDS_DEFAULT }
+    }
+}
+
+pub const HEAD_BYTES_DEFAULT: u16 = 32 * 1024;
+pub const FIELDS_DEFAULT: u16 = 100;
 /// Bytes of a request target: what common servers and browsers go up to.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
@@ -66,6 +81,7 @@ pub struct Progress {
     line_start: usize,
     /// It did not come at once: a client that sends byte by byte must not have all of them read each time.
     has_begun: bool,
+    pub limits: HeadLimits,
 }
 
 /// Takes one request head off the front of what was read, once it is there whole; whether it was. The
@@ -139,16 +155,17 @@ fn take<T>(
     if read.is_empty() {
         return Ok(None);
     }
+    let limits = progress.limits;
     let parse = |bytes: &[u8], fields: &mut Vec<Field>| {
         let mut reader = Reader::new(bytes);
         let line = first_line(&mut reader)?;
-        reader.fields(fields)?;
+        reader.fields(fields, usize::from(limits.fields))?;
         Ok((line, reader.read()))
     };
     // Mostly it came at once and is right: then no byte is looked at twice.
     if !progress.has_begun
         && let Ok((line, bytes)) = parse(read, &mut fields)
-        && bytes <= HEAD_BYTES_MAX
+        && bytes <= usize::from(limits.bytes)
     {
         return Ok(Some((line, Received::new(read.split_to(bytes).freeze(), fields))));
     }
@@ -174,6 +191,7 @@ fn skip_empty_lines(read: &mut BytesMut) -> Result<(), Refusal> {
 /// lone LF, so it is refused as soon as it is seen, not when the head would be complete.
 fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, Refusal> {
     let (seen, mut line_start) = (progress.line_start, progress.line_start);
+    let limits = progress.limits;
     let rest = read.get(seen..).unwrap_or_default();
     let mut last = None;
     for end in memchr::memchr_iter(b'\n', rest).map(|at| seen + at) {
@@ -187,12 +205,12 @@ fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, 
         }
     }
     let Some(end) = last else {
-        *progress = Progress { line_start, has_begun: true };
-        let is_over = read.len() > HEAD_BYTES_MAX;
+        *progress = Progress { line_start, has_begun: true, limits };
+        let is_over = read.len() > usize::from(limits.bytes);
         return if is_over { Err(Refusal::HeadTooLarge) } else { Ok(None) };
     };
-    *progress = Progress::default();
-    if end >= HEAD_BYTES_MAX {
+    *progress = Progress { limits, ..Progress::default() };
+    if end >= usize::from(limits.bytes) {
         return Err(Refusal::HeadTooLarge);
     }
     Ok(Some(read.split_to(end + 1).freeze()))

@@ -188,7 +188,7 @@ mod tests {
         let head = Bytes::from(format!("HTTP/1.1 200 OK\r\n{lines}\r\n"));
         let (mut reader, mut fields) = (Reader::new(&head), Vec::new());
         reader.status_line().expect("a first line");
-        reader.fields(&mut fields).expect("fields");
+        reader.fields(&mut fields, FIELDS_MAX).expect("fields");
         assert_eq!(reader.read(), head.len());
         Received::new(head, fields)
     }

@@ -15,7 +15,7 @@ pub use tolerance::{HALF_CLOSED_MAX, LINGERING_MAX, Tolerance};
 use crate::block::Encoded;
 use crate::conn::{Conn, Error, Limits, Patience};
 use crate::framing::{Framing, Stated};
-use crate::head::{self, RequestHead};
+use crate::head::{self, HeadLimits, RequestHead};
 use crate::refusal::Refusal;
 use crate::slow::SlowPeer;
 use crate::stream::{Stream, Upgraded};
@@ -86,6 +86,11 @@ pub trait Service: Sync {
         None
     }
 
+    /// How large the heads of requests may be.
+    fn head_limits(&self) -> HeadLimits {
+        HeadLimits::default()
+    }
+
     /// Whose connection it is; none of a proxy, behind which there are many.
     fn address(&self) -> Option<IpAddr> {
         None
@@ -128,6 +133,7 @@ pub async fn serve<S: Service>(
 ) -> Result<Served, Error> {
     let mut conn = Conn::new(stream);
     conn.peer = service.tolerance().map(|own| SlowPeer::new(&own.slow, service.address()));
+    conn.progress.limits = service.head_limits();
     let conn = Arc::new(Mutex::new(conn));
     let mut closing = pin!(Closing::new(closing));
     let mut idle = Idle::default();

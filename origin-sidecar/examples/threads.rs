@@ -4,6 +4,7 @@
 //! `threads per-core|stealing THREADS LISTEN APP ROUTES`
 
 use clap::Parser;
+use http1::head::HeadLimits;
 use http1::server::Tolerance;
 use spillway::app::{App, Parts};
 use spillway::bindings::Bindings;
@@ -52,6 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options {
         trusted: Arc::default(),
         grace: Duration::from_secs(1),
+        head: HeadLimits::default(),
         tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX)),
         tls: None,
     };

@@ -208,6 +208,7 @@ impl App {
             queues: Default::default(),
             results: None,
             connect_timeout: std::time::Duration::ZERO,
+            head: Default::default(),
         };
         let parts = Parts {
             rules: Arc::new(Rules::from_toml(rules).expect("good rules")),

@@ -3,16 +3,18 @@
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::settings::{Common, pairs};
-use crate::tls;
+use crate::tls::Authorities;
 use http::Uri;
 use http::uri::Authority;
+use http1::head::HeadLimits;
 use rules::Rules;
 use rules::document::Delivery;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::ClientConfig;
 
 /// The name of the application beside this process.
 pub const APP: &str = "app";
@@ -67,6 +69,23 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// Whether whoever listens there is this upstream: as far as that can be told without asking.
+    pub fn is_at(&self, listen: SocketAddr) -> bool {
+        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_here = match host.parse::<IpAddr>() {
+            Ok(host) if listen.ip().is_unspecified() => host.is_loopback() || host == listen.ip(),
+            Ok(host) => host == listen.ip(),
+            Err(_) => {
+                host.eq_ignore_ascii_case("localhost")
+                    && (listen.ip().is_loopback() || listen.ip().is_unspecified())
+            }
+        };
+        let usual = if matches!(self.protocol, Protocol::Tls(_)) { 443 } else { 80 };
+        is_here && self.authority.port_u16().unwrap_or(usual) == listen.port()
+    }
+}
+
 pub struct Bindings {
     pub app: Arc<Upstream>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
@@ -74,6 +93,8 @@ pub struct Bindings {
     pub results: Option<Arc<dyn Results>>,
     /// How long a connection to an upstream is tried for.
     pub connect_timeout: Duration,
+    /// How large heads of answers may be.
+    pub head: HeadLimits,
 }
 
 impl Bindings {
@@ -84,10 +105,12 @@ impl Bindings {
     pub async fn open(common: &Common, rules: &Rules) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut note = |fault: String| faults.push(fault);
-        let roots =
-            common.upstream_ca.as_deref().map_or_else(|| Ok(tls::public_roots()), tls::roots);
-        let roots = roots.map_err(&mut note).unwrap_or_else(|()| RootCertStore::empty());
-        let tls = tls::client(roots).map(Arc::new).map_err(|fault| vec![fault])?;
+        let roots = common
+            .upstream_ca
+            .as_deref()
+            .map_or_else(|| Ok(Authorities::public()), Authorities::of);
+        let roots = roots.map_err(&mut note).unwrap_or_else(|()| Authorities::none());
+        let tls = roots.client().map(Arc::new).map_err(|fault| vec![fault])?;
         let app = Upstream::parse(APP, &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
         let mut upstreams = BTreeMap::new();
         for (name, url) in
@@ -130,7 +153,8 @@ impl Bindings {
         match app {
             Some(app) if faults.is_empty() => {
                 let connect_timeout = Duration::from_secs(common.connect_timeout);
-                Ok(Self { app, upstreams, queues, results, connect_timeout })
+                let head = common.head_limits();
+                Ok(Self { app, upstreams, queues, results, connect_timeout, head })
             }
             _ => Err(faults),
         }

@@ -1,5 +1,6 @@
 //! The one body type of the proxy: bytes at hand, or a stream that is passed on.
 
+mod ending;
 mod paced;
 
 use crate::cache::stored::Stored;
@@ -7,7 +8,9 @@ use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
 use crate::proxy::multiplexed::Answered;
 use crate::proxy::readers::{Read, Reader};
+use crate::proxy::serving::Coming;
 use bytes::Bytes;
+use ending::Ending;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -18,7 +21,6 @@ use http1::stream::Upgraded;
 use hyper::body::Incoming;
 use paced::Paced;
 use prometheus::IntCounter;
-use rules::Problem;
 use rules::cache::{CacheStatus, Tier};
 use rules::head::push_number;
 use std::io;
@@ -26,12 +28,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 pub enum Body {
     Empty,
     Full(Option<Bytes>),
     Served(Box<Served>),
+    /// Read while it comes in for the cache.
+    Coming(Box<Coming>),
     /// A client's, over HTTP/1.1.
     Client(http1::server::Incoming),
     /// An upstream's, over HTTP/1.1.
@@ -72,38 +76,30 @@ pub struct Served {
     pub added: String,
 }
 
+/// The lines that a serving adds; `Cache-Status` is the last one.
+pub fn added_lines(age: u64, status: CacheStatus) -> String {
+    let mut added = String::with_capacity(ADDED_BYTES_USUAL);
+    added.push_str("age: ");
+    push_number(&mut added, age);
+    added.push_str("\r\ncache-status: ");
+    status.write(Tier::Sidecar, &mut added);
+    added.push_str("\r\n");
+    added
+}
+
+/// The value of `Cache-Status` among these lines.
+pub fn added_status(added: &str) -> Option<&str> {
+    added.trim_end().rsplit_once(": ").map(|(_, member)| member)
+}
+
 impl Served {
     pub fn new(stored: Arc<Stored>, body: Option<Bytes>, age: u64, status: CacheStatus) -> Self {
-        let mut added = String::with_capacity(ADDED_BYTES_USUAL);
-        added.push_str("age: ");
-        push_number(&mut added, age);
-        added.push_str("\r\ncache-status: ");
-        status.write(Tier::Sidecar, &mut added);
-        added.push_str("\r\n");
-        Self { stored, body, added }
+        Self { stored, body, added: added_lines(age, status) }
     }
 
     /// The value of `Cache-Status`.
     pub fn status(&self) -> Option<&str> {
-        self.added.trim_end().rsplit_once(": ").map(|(_, member)| member)
-    }
-}
-
-/// A body of an exchange that may not last for ever.
-pub struct Ending {
-    body: Body,
-    timer: Pin<Box<Sleep>>,
-    cut: IntCounter,
-}
-
-impl Ending {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Polled<io::Error> {
-        if self.timer.as_mut().poll(context).is_pending() {
-            return Pin::new(&mut self.body).poll_frame(context);
-        }
-        self.cut.inc();
-        tracing::debug!(problem = Problem::TotalTimeout.name(), "cut off");
-        Poll::Ready(Some(Err(io::Error::other(Problem::TotalTimeout.name()))))
+        added_status(&self.added)
     }
 }
 
@@ -167,7 +163,7 @@ impl Body {
         if self.is_end_stream() {
             return self;
         }
-        Self::Ending(Box::new(Ending { body: self, timer: Box::pin(sleep_until(end)), cut }))
+        Self::Ending(Box::new(Ending::new(self, end, cut)))
     }
 
     /// Fields that the answer has besides those of its head.
@@ -175,6 +171,7 @@ impl Body {
         match self {
             Self::Served(own) => Some(Encoded { block: &own.stored.fields, added: &own.added }),
             Self::Passed(own) => Some(Encoded { block: &own.fields, added: "" }),
+            Self::Coming(own) => own.encoded(),
             Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 body.encoded()
             }
@@ -185,16 +182,16 @@ impl Body {
 
     /// In flight until it has ended. What is in memory is sent with its head, and is not counted.
     pub fn count(&mut self, headers: &HeaderMap, in_flight: &InFlight<'_>) {
-        let stated = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let stated = || headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         match self {
             Self::Empty | Self::Full(_) | Self::Served(_) => {}
             Self::Passed(own) if own.whole.is_some() => {}
             Self::Passed(own) => {
-                let stated = stated.or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
+                let stated = stated().or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
                 own.in_flight = Some(in_flight.further(stated.and_then(Stream::of)));
             }
             streamed => {
-                let under_way = in_flight.further(stated.and_then(Stream::of));
+                let under_way = in_flight.further(stated().and_then(Stream::of));
                 let body = Box::new(std::mem::replace(streamed, Self::Empty));
                 *streamed = Self::Counted(body, under_way);
             }
@@ -268,6 +265,7 @@ impl HttpBody for Body {
             Self::Passed(own) => own.poll_frame(context),
             Self::Incoming(body) => passed(body, context),
             Self::Multiplexed(own) => own.poll_frame(context),
+            Self::Coming(own) => own.poll_frame(context),
             Self::Boxed(body) => {
                 Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
             }
@@ -294,6 +292,7 @@ impl HttpBody for Body {
             Self::Passed(own) => own.is_end_stream(),
             Self::Incoming(body) => body.is_end_stream(),
             Self::Multiplexed(own) => own.is_end_stream(),
+            Self::Coming(own) => own.is_end_stream(),
             // Not known without the lock; the next poll tells.
             Self::Boxed(_) => false,
             Self::Prefixed(prefix, rest) => prefix.is_none() && rest.is_end_stream(),
@@ -319,6 +318,7 @@ impl HttpBody for Body {
             },
             Self::Incoming(body) => body.size_hint(),
             Self::Multiplexed(own) => own.size_hint(),
+            Self::Coming(own) => own.size_hint(),
             Self::Boxed(_) => SizeHint::default(),
             Self::Read(read) => read.size_hint(),
             Self::Ending(own) => own.body.size_hint(),

@@ -82,8 +82,13 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         None => None,
     };
     let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+    if bound.is_some_and(|bound| app.bindings.app.is_at(bound)) {
+        let why = "is where this process listens: it would ask itself for ever";
+        return Err(Stop::config(format!("--app {}: {why}", settings.common.app)));
+    }
     let options = Options {
         trusted: trusted.into(),
+        head: settings.common.head_limits(),
         grace: Duration::from_secs(settings.common.grace),
         tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX * listeners.len())),
         tls,

@@ -101,6 +101,7 @@ mod tests {
                 queues,
                 results: None,
                 connect_timeout: Duration::ZERO,
+                head: Default::default(),
             },
             Arc::clone(&metrics),
         );

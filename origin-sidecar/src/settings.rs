@@ -4,6 +4,7 @@ use crate::offload::jobs::Shown;
 use crate::secrets::Secrets;
 use clap::builder::Resettable;
 use clap::{Args, Command, Subcommand};
+use http1::head::HeadLimits;
 use rules::signature::Keys;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -27,6 +28,12 @@ pub struct Common {
     /// The application beside this process: http://host:port, https://host or h2c://host:port
     #[arg(long, env = "SPILLWAY_APP", default_value = "http://127.0.0.1:8080")]
     pub app: String,
+    /// KiB of a head, of requests and of the application's answers: 1 to 63
+    #[arg(long, env = "SPILLWAY_HEAD_KIB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=63), value_name = "KIB")]
+    pub head_kib: u16,
+    /// Header lines of a head: 1 to 1024
+    #[arg(long, env = "SPILLWAY_HEAD_FIELDS", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "LINES")]
+    pub head_fields: u16,
     /// Binds a name of the rules file to an address (repeatable): NAME=http://host:port
     #[arg(long, env = "SPILLWAY_UPSTREAM", value_delimiter = ',', value_parser = trimmed, value_name = "NAME=URL")]
     pub upstream: Vec<String>,
@@ -71,6 +78,13 @@ pub struct Common {
     /// Seconds that requests and jobs in flight get after SIGTERM
     #[arg(long, env = "SPILLWAY_GRACE", default_value_t = 25)]
     pub grace: u64,
+}
+
+impl Common {
+    /// How large a head may be, of a request or of an answer.
+    pub fn head_limits(&self) -> HeadLimits {
+        HeadLimits { bytes: self.head_kib * 1024, fields: self.head_fields }
+    }
 }
 
 /// What only `proxy` needs.

@@ -185,6 +185,7 @@ impl Ended<'_> {
         let response = self.response?;
         let last = match response.body() {
             Body::Served(own) => own.status()?,
+            Body::Coming(own) if own.encoded().is_some() => own.status()?,
             _ => {
                 let lines = response.headers().get_all("cache-status");
                 lines.iter().next_back()?.to_str().ok()?

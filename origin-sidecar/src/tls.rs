@@ -3,14 +3,18 @@
 //! The certificate that is served is exchanged while the process runs: a handshake gets the one of
 //! its moment, connections keep theirs.
 
+mod authorities;
+
+pub use authorities::Authorities;
+
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What a mounted Secret of type kubernetes.io/tls calls its two files.
 pub const CERTIFICATE_FILE: &str = "tls.crt";
@@ -36,10 +40,17 @@ impl Certificates {
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
         let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
+        if key.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || key.contains("\nDEK-Info:") {
+            return Err(
+                "the key is encrypted: nobody is there to give its passphrase, so store it without"
+                    .to_owned(),
+            );
+        }
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|error| format!("the key: {error}"))?;
+        let why_not = why_not(&key);
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
-            .map_err(|error| format!("certificate and key: {error}"))?;
+            .map_err(|error| why_not.unwrap_or_else(|| format!("certificate and key: {error}")))?;
         let new = Some((certificate.to_owned(), Arc::new(certified)));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(true)
@@ -82,33 +93,21 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// For connections to others, who must be certified by one of these.
-///
-/// # Errors
-/// When rustls has no version of TLS to speak.
-pub fn client(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
+/// Kinds of keys that are not served, by how their object identifier is written.
+const KEYS_UNKNOWN: [(&[u8], &str); 5] = [
+    (b"\x06\x05\x2b\x81\x04\x00\x23", "on the curve P-521 (secp521r1)"),
+    (b"\x06\x05\x2b\x81\x04\x00\x21", "on the curve P-224 (secp224r1)"),
+    (b"\x06\x05\x2b\x81\x04\x00\x0a", "on the curve secp256k1"),
+    (b"\x06\x03\x2b\x65\x71", "of the kind Ed448"),
+    (b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01", "of the kind DSA"),
+];
 
-/// The authorities that browsers believe (Mozilla's).
-pub fn public_roots() -> RootCertStore {
-    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
-}
-
-/// The authorities of a PEM file.
-///
-/// # Errors
-/// When it can't be read, or holds no certificate.
-pub fn roots(file: &Path) -> Result<RootCertStore, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let text = std::fs::read(file).map_err(|error| wrong(&error))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| wrong(&error))?;
-        roots.add(certificate).map_err(|error| wrong(&error))?;
-    }
-    if roots.is_empty() { Err(wrong(&"holds no certificate")) } else { Ok(roots) }
+/// What is the matter with a key that can't be served, where that is known, and what can.
+fn why_not(key: &PrivateKeyDer<'_>) -> Option<String> {
+    let der = key.secret_der();
+    let has = |id: &[u8]| der.windows(id.len()).any(|bytes| bytes == id);
+    let (_, kind) = KEYS_UNKNOWN.iter().find(|(id, _)| has(id))?;
+    Some(format!(
+        "the key is {kind}, which is not served: use P-256, P-384, Ed25519 or RSA of 2048 bits or more"
+    ))
 }

@@ -147,7 +147,7 @@ impl Problem {
             Self::ForwardedConflict => ("forwarded-conflict", 400, "Forwarded and X-Forwarded-* say different things.", "The proxy in front must write both, or remove the one that it does not write. Without --forwarded-field, Forwarded is not believed."),
             Self::MethodOverride => ("method-override", 400, "The request names another method in a field, and rules of this path depend on the method.", "Send the method itself, or take the path out of the rules that depend on it: cache, shard, offload, limits and `methods`."),
             Self::TargetTooLong => ("target-too-long", 414, "The request target is too long.", "Send 16 KiB of path and query at most; what is longer belongs into a body."),
-            Self::HeadTooLarge => ("head-too-large", 431, "The request head is too large.", "Send 32 KiB and 100 header lines at most. Cookies that grow are the usual cause."),
+            Self::HeadTooLarge => ("head-too-large", 431, "The request head is too large.", "Send 32 KiB and 100 header lines at most, or as the operator says by --head-kib and --head-fields. Cookies that grow are the usual cause."),
             Self::CodingUnknown => ("coding-unknown", 501, "The body's transfer coding is not known.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),
             Self::VersionUnsupported => ("version-unsupported", 505, "The version of HTTP is not spoken here.", "Speak HTTP/1.1, HTTP/1.0 or HTTP/2."),
             Self::Overloaded => ("overloaded", 503, "The application has as much to do as it can.", "Retry after the time in Retry-After. The operator sees the limit in spillway_concurrency_limit; overload.concurrency sets it."),

@@ -156,3 +156,21 @@ async fn a_client_can_only_refuse_itself() {
     assert_eq!(asked.header("cdn-loop"), Some("spillway"));
     assert_eq!(sidecar.client().get("/cached/15000").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_sidecar_that_is_its_own_app_does_not_start() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = free.local_addr().expect("a bound port").port();
+    drop(free);
+    for app in ["127.0.0.1", "localhost"] {
+        let app = format!("http://{app}:{port}");
+        let listen = format!("127.0.0.1:{port}");
+        let ended = Spillway::proxy_to(RULES, &app)
+            .env("SPILLWAY_UPSTREAM", "app-a=http://127.0.0.1:1,app-b=http://127.0.0.1:1")
+            .at(&listen)
+            .refused()
+            .await;
+        assert_eq!(ended.code, Some(78), "{}", ended.errors);
+        assert!(ended.errors.contains("it would ask itself for ever"), "{}", ended.errors);
+    }
+}

@@ -209,3 +209,21 @@ async fn answers_whose_lengths_have_one_reading_go_on_and_are_not_stored() {
         assert_eq!(sidecar.client().get("/unequal").await.problem(), "upstream-invalid");
     }
 }
+
+#[tokio::test]
+async fn heads_may_be_as_large_as_the_operator_says_both_ways() {
+    let lines: String = (0..150).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "x".repeat(40_000));
+    let fields = lines + &long;
+    let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
+    let app = Wire::start(move |_| answer.clone().into_bytes()).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{fields}Connection: close\r\n\r\n");
+    let sidecar = Spillway::proxy_to("", &app.url()).start().await;
+    assert!(asked(&sidecar, &request).await.starts_with("HTTP/1.1 431"));
+    assert!(asked(&sidecar, &get("/")).await.starts_with("HTTP/1.1 502"));
+    let setup = Spillway::proxy_to("", &app.url()).with("--head-kib", "63");
+    let sidecar = setup.with("--head-fields", "200").start().await;
+    let heard = asked(&sidecar, &request).await;
+    assert!(heard.starts_with("HTTP/1.1 200") && heard.ends_with("ok"));
+    assert!(app.heads().last().expect("asked").contains(&fields));
+}

@@ -1,4 +1,4 @@
-//! `cargo xtask apps`: real applications with and without the sidecar, by their own clients.
+//! `cargo xtask apps`: real applications with and without the sidecar.
 
 use crate::setup::{self, Result};
 use crate::suite::Count;

@@ -1,5 +1,6 @@
 //! Request collapsing: one fetch per key at a time, the others wait for what comes of it.
 
+use super::fill::Fill;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -19,10 +20,12 @@ pub enum Landing {
 }
 
 /// What is known of a fetch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Progress {
     /// Even the connection to the origin takes long.
     pub is_slow: bool,
+    /// It has brought the head of an answer that may be stored.
+    pub fill: Option<Arc<Fill>>,
     /// None while it is under way.
     pub landing: Option<Landing>,
 }
@@ -52,12 +55,25 @@ pub struct Flight {
 impl Flights {
     pub fn join(self: &Arc<Self>, key: &str) -> Part {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waiters) = under_way.get(key) {
-            return Part::Follower(waiters.clone());
+        match under_way.get(key) {
+            Some(waiters) => Part::Follower(waiters.clone()),
+            None => Part::Leader(self.begin(&mut under_way, key)),
         }
+    }
+
+    /// The same where what this fetch brings is of no use any more, though it has not ended.
+    pub fn join_other(self: &Arc<Self>, key: &str, than: &Waiters) -> Part {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        match under_way.get(key).filter(|waiters| !waiters.same_channel(than)) {
+            Some(waiters) => Part::Follower(waiters.clone()),
+            None => Part::Leader(self.begin(&mut under_way, key)),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, under_way: &mut HashMap<String, Waiters>, key: &str) -> Flight {
         let (sender, waiters) = watch::channel(Progress::default());
         under_way.insert(key.to_owned(), waiters);
-        Part::Leader(Flight { flights: Arc::clone(self), key: Some(key.to_owned()), sender })
+        Flight { flights: Arc::clone(self), key: Some(key.to_owned()), sender }
     }
 }
 
@@ -79,6 +95,11 @@ impl Flight {
         move || sender.send_modify(|progress| progress.is_slow = true)
     }
 
+    /// Those who wait may read what comes.
+    pub fn begins(&self, fill: &Arc<Fill>) {
+        self.sender.send_modify(|progress| progress.fill = Some(Arc::clone(fill)));
+    }
+
     pub fn land(mut self, landing: Landing) {
         self.end(landing);
     }
@@ -88,7 +109,12 @@ impl Flight {
         // ended, nor may it take away the next one.
         if let Some(key) = self.key.take() {
             let under_way = self.flights.under_way.lock();
-            under_way.unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let mut under_way = under_way.unwrap_or_else(PoisonError::into_inner);
+            let own = self.sender.subscribe();
+            if under_way.get(&key).is_some_and(|waiters| waiters.same_channel(&own)) {
+                under_way.remove(&key);
+            }
+            drop(under_way);
             self.sender.send_modify(|progress| progress.landing = Some(landing));
         }
     }
@@ -100,23 +126,24 @@ impl Drop for Flight {
     }
 }
 
-/// Waits for the leader, or until it turns out to be slow if that is enough; `None` when that took too
-/// long.
-pub async fn follow(mut waiters: Waiters, until_slow: bool) -> Option<Progress> {
+/// Waits for the head of what the leader brings, or until the leader turns out to be slow if that is
+/// enough; `None` when that took too long.
+pub async fn follow(waiters: &mut Waiters, until_slow: bool) -> Option<Progress> {
     let limit = std::time::Duration::from_millis(FOLLOW_MS_MAX);
-    let is_known =
-        |progress: &Progress| progress.landing.is_some() || (until_slow && progress.is_slow);
+    let is_known = |progress: &Progress| {
+        progress.landing.is_some() || progress.fill.is_some() || (until_slow && progress.is_slow)
+    };
     let known = tokio::time::timeout(limit, waiters.wait_for(is_known)).await.ok()?;
-    let failed = Progress { landing: Some(Landing::Failed), is_slow: false };
-    Some(known.map_or(failed, |progress| *progress))
+    let failed = Progress { landing: Some(Landing::Failed), ..Progress::default() };
+    Some(known.map_or(failed, |progress| progress.clone()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn landed(waiters: Waiters) -> Option<Landing> {
-        follow(waiters, false).await?.landing
+    async fn landed(mut waiters: Waiters) -> Option<Landing> {
+        follow(&mut waiters, false).await?.landing
     }
 
     #[tokio::test]
@@ -157,12 +184,26 @@ mod tests {
     async fn one_who_can_do_without_is_told_that_the_leader_is_slow_and_the_others_wait_on() {
         let flights = Arc::new(Flights::default());
         let Part::Leader(flight) = flights.join("k") else { panic!("the first must lead") };
-        let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
+        let Part::Follower(mut waiters) = flights.join("k") else { panic!("it must follow") };
         flight.slowness()();
-        let slow = Progress { is_slow: true, landing: None };
-        assert_eq!(follow(waiters.clone(), true).await, Some(slow));
-        assert_eq!(follow(waiters.clone(), false).await, None);
+        let told = follow(&mut waiters, true).await.expect("at once");
+        assert!(told.is_slow && told.landing.is_none());
+        assert!(follow(&mut waiters, false).await.is_none());
         flight.land(Landing::Stored);
         assert_eq!(landed(waiters).await, Some(Landing::Stored));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_is_of_no_use_any_more_is_followed_by_another() {
+        let flights = Arc::new(Flights::default());
+        let Part::Leader(old) = flights.join("k") else { panic!("the first must lead") };
+        let Part::Follower(waiters) = flights.join("k") else { panic!("the second must follow") };
+        let Part::Leader(new) = flights.join_other("k", &waiters) else { panic!("it must lead") };
+        let Part::Follower(other) = flights.join_other("k", &waiters) else { panic!("one leads") };
+        old.land(Landing::Stored);
+        let Part::Follower(_) = flights.join("k") else { panic!("the other is under way") };
+        new.land(Landing::NotStored);
+        assert_eq!(landed(other).await, Some(Landing::NotStored));
+        assert!(matches!(flights.join("k"), Part::Leader(_)));
     }
 }

@@ -3,6 +3,7 @@
 //! The budget is divided over shards with a lock each, so that threads rarely meet; no lock is
 //! held across an await. All answers of a URL are in one shard: a purge of it takes one lock.
 
+use super::fill::UNKNOWN_BYTES_MIN;
 use super::purge::{Log, Mark, Target};
 use super::segmented::{Segmented, Slot};
 use super::stored::Stored;
@@ -15,6 +16,7 @@ use rules::{Head, cache::status::Miss};
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Power of two; enough that 16 threads seldom wait for each other.
@@ -27,6 +29,8 @@ const VARIANTS_MAX: usize = 16;
 const KEYS_PER_URL_MAX: usize = 1024;
 /// Keys known to be uncacheable per shard, so that their requests don't queue behind each other.
 const UNCACHEABLE_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// Of the budget, answers that are still coming in may take one part in so many.
+const FILLING_PART: usize = 2;
 /// How long a key counts as uncacheable, in milliseconds: an app that starts to send
 /// Cache-Control is believed within this time.
 const UNCACHEABLE_MS: u64 = 10_000;
@@ -136,8 +140,24 @@ pub struct Store {
     /// Drawn anew for each process. Who finds two keys of one hash pushes out his own answers.
     hasher: RandomState,
     shard_budget: usize,
+    /// Bytes of answers that are still coming in.
+    filling: Arc<AtomicUsize>,
     purges: Log,
     metrics: Arc<Metrics>,
+}
+
+/// Memory of one answer that is still coming in; see [`Store::grow`].
+pub struct Room {
+    bytes: usize,
+    filling: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.filling.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.metrics.cache.bytes.sub(self.bytes as i64);
+    }
 }
 
 /// What a look-up found.
@@ -163,6 +183,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(shard_budget))).collect(),
             hasher: RandomState::default(),
             shard_budget,
+            filling: Arc::default(),
             purges: Log::default(),
             metrics,
         }
@@ -192,6 +213,51 @@ impl Store {
             Some(stored) => Found::Answer(Arc::clone(stored)),
             None => Found::Miss(Miss::Vary),
         }
+    }
+
+    /// None yet, for an answer that begins to come in.
+    pub fn room(&self) -> Room {
+        let (filling, metrics) = (Arc::clone(&self.filling), Arc::clone(&self.metrics));
+        Room { bytes: 0, filling, metrics }
+    }
+
+    /// For an answer of this length, if it may be stored and there is room; what has no length may grow.
+    pub fn room_for(&self, length: Option<u64>) -> Option<Room> {
+        let bytes = usize::try_from(length.unwrap_or(UNKNOWN_BYTES_MIN as u64)).ok()?;
+        let mut room = self.room();
+        (bytes <= self.entry_bytes_max() && self.grow(&mut room, bytes)).then_some(room)
+    }
+
+    /// Makes it so many bytes, at the expense of what is stored; whether that was possible.
+    pub fn grow(&self, room: &mut Room, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(room.bytes);
+        let all = self.filling.fetch_add(more, Ordering::Relaxed) + more;
+        if all > self.budget() / FILLING_PART {
+            self.filling.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        room.bytes += more;
+        self.metrics.cache.bytes.add(more as i64);
+        if self.metrics.cache.bytes.get() > self.budget() as i64 {
+            for shard in &self.shards {
+                let mut shard = lock(shard);
+                let before = shard.bytes();
+                let let_go = self.make_room(&mut shard);
+                self.account(&shard, before);
+                drop(shard);
+                drop(let_go);
+            }
+        }
+        true
+    }
+
+    fn budget(&self) -> usize {
+        self.shard_budget * SHARDS
+    }
+
+    /// Whether what began to come in at the mark was purged since.
+    pub fn has_purged(&self, stored: &Stored, since: Mark) -> bool {
+        self.purges.has_purged(stored, since)
     }
 
     /// To be read before a fetch and given to [`Store::insert`] after it.
@@ -234,11 +300,12 @@ impl Store {
         Ok(())
     }
 
-    /// Takes out what is over the budget, of which the tables take a part.
+    /// Takes out what is over the budget, of which the tables take a part, and what is still coming in.
     fn make_room(&self, shard: &mut Shard) -> Vec<Kept> {
         let mut let_go = Vec::new();
         shard.tables = shard.entries.table_bytes();
-        shard.entries.set_budget(self.shard_budget.saturating_sub(shard.tables));
+        let filling = self.filling.load(Ordering::Relaxed) / SHARDS;
+        shard.entries.set_budget(self.shard_budget.saturating_sub(shard.tables + filling));
         while let Some((hash, kept)) = shard.entries.evict() {
             if let Some(url) = kept.variants.first().map(|stored| stored.url) {
                 shard.forget(url, hash);

@@ -2,14 +2,10 @@
 //! much that is.
 
 use super::weight;
-use crate::body::{self, Body, Collected};
 use bytes::Bytes;
-use http_body::Body as _;
-use http_body_util::BodyExt;
 use http1::block::Block;
 use memmap2::{MmapMut, MmapOptions};
 use rules::cache::Entry;
-use std::io;
 use std::mem::size_of;
 
 /// Shared, never copied: a hit clones the `Arc` and the body's handle.
@@ -29,7 +25,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The body must be one that [`collect`] read.
+    /// The body must be one that a [`Filler`](super::fill::Filler) brought in.
     pub fn new(
         status: u16,
         fields: Block,
@@ -58,50 +54,17 @@ impl Stored {
     }
 }
 
-/// Reads a body of up to `limit` bytes into memory that is as long as it: what is read may be part of
-/// a larger buffer.
+/// Pages of a large body's own, which go back to the system when it goes. The allocator would put it
+/// among others of its class into a page of 4 MiB, of which the last one keeps the whole.
 ///
-/// A large one gets pages of its own from the system and gives them back when it goes. The allocator
-/// would put it among others of its class into a page of 4 MiB, of which the last one keeps the whole.
-///
-/// # Errors
-/// When the stream breaks off.
-pub async fn collect(body: Body, limit: usize) -> io::Result<Collected> {
-    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-    let is_mapped = |length: &usize| (weight::MAPPED_MIN..=limit).contains(length);
-    if let Some(pages) = length.filter(is_mapped).and_then(mapped) {
-        return Ok(Collected::Whole(fill(pages, body).await?));
-    }
-    Ok(match body::collect(body, limit).await? {
-        Collected::Whole(read) => Collected::Whole(own(&read)),
-        too_large => too_large,
-    })
-}
-
-/// With its pages in place: faulted in one by one they cost an answer of 1 MiB 1.3 ms of CPU, so 0.9.
+/// They are in place at once: faulted in one by one they cost an answer of 1 MiB 1.3 ms of CPU, so 0.9.
 /// None beyond 65,530 mappings, of which Linux allows no more: then the allocator does.
-fn mapped(length: usize) -> Option<MmapMut> {
+pub(super) fn mapped(length: usize) -> Option<MmapMut> {
     MmapOptions::new().len(length).populate().map_anon().ok()
 }
 
-async fn fill(mut pages: MmapMut, mut body: Body) -> io::Result<Bytes> {
-    let mut left = &mut pages[..];
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        let Some((now, later)) = left.split_at_mut_checked(data.len()) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        now.copy_from_slice(&data);
-        left = later;
-    }
-    if left.is_empty() {
-        Ok(Bytes::from_owner(pages))
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
-}
-
-fn own(read: &[u8]) -> Bytes {
+/// What was read, in memory that is as long as it.
+pub(super) fn own(read: &[u8]) -> Bytes {
     let pages = if read.len() < weight::MAPPED_MIN { None } else { mapped(read.len()) };
     match pages {
         Some(mut pages) => {
@@ -109,31 +72,5 @@ fn own(read: &[u8]) -> Bytes {
             Bytes::from_owner(pages)
         }
         None => Bytes::copy_from_slice(read),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http_body_util::Full;
-
-    async fn read(body: Body) -> Option<Bytes> {
-        match collect(body, 200_000).await.expect("a whole body") {
-            Collected::Whole(read) => Some(read),
-            Collected::TooLarge(_) => None,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_is_read_as_it_is_whether_or_not_its_length_is_known() {
-        for length in [0, 10, 65_535, 65_536, 100_001, 200_000] {
-            let sent: Vec<u8> = (0..length).map(|at| at as u8).collect();
-            let known = Body::full(sent.clone());
-            let unknown = Full::new(Bytes::from(sent.clone())).map_err(|never| match never {});
-            for body in [known, Body::boxed(unknown.boxed_unsync())] {
-                assert_eq!(read(body).await.as_deref(), Some(&sent[..]));
-            }
-        }
-        assert!(read(Body::full(vec![0; 200_001])).await.is_none(), "too large");
     }
 }

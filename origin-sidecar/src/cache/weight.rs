@@ -62,7 +62,7 @@ pub(super) fn list_table(most: usize) -> usize {
     if most == 0 { 0 } else { block(places * (2 * size_of::<usize>() + 1)) }
 }
 
-/// A body as [`super::stored::collect`] reads it: what of it lies in blocks, and what in pages.
+/// A body as [`super::fill`] brings it in: what of it lies in blocks, and what in pages.
 pub(super) fn body(body: &Bytes) -> (usize, usize) {
     match body.len() {
         length if length < MAPPED_MIN => (text(body), 0),

@@ -83,20 +83,23 @@ pub(super) fn to_origin(
     sent
 }
 
-/// What each serving sends, but for what it adds: with the length of what is there, and with the time
+/// What each serving sends, but for what it adds: with the length, once it is known, and with the time
 /// when it came, where the origin has no clock (RFC 9110 section 6.6.1).
 pub(super) fn to_store(
     status: StatusCode,
     mut headers: HeaderMap,
     judged: &Judgement,
-    length: usize,
+    length: Option<u64>,
     now: u64,
 ) -> Block {
     for name in &judged.remove {
         headers.remove(name.as_str());
     }
     headers.remove(header::AGE);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.remove(header::CONTENT_LENGTH);
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
     if !headers.contains_key(header::DATE) {
         let now = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(now));
         set(&mut headers, header::DATE, &now.to_string());

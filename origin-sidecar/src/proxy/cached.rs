@@ -4,29 +4,32 @@ use super::clean::Clean;
 use super::fetched::{Fetched, Job, fetch_and_land};
 use super::forward::{self, Outgoing};
 use super::handle::{Refused, shard_failed};
+use super::serving::{count, serve, serve_coming, serve_stale};
 use super::step::Step;
 use super::{Worker, cache_fields};
 use crate::bindings::Upstream;
-use crate::body::{Body, Served};
+use crate::body::Body;
+use crate::cache::fill::{Fill, Reader};
 use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::Found;
 use crate::cache::stored::Stored;
 use crate::in_force::Lane;
 use crate::reply;
 use crate::telemetry::Span;
-use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use http1::received::Received;
 use rules::Problem;
-use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
-use rules::cache::{Bypass, CacheStatus, Lookup, OriginFailure, Plan, Tier};
+use rules::cache::{Bypass, CacheStatus, Lookup, OriginFailure, Plan, Tier, fits};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Fetches of others that one request waits for, one after the other as each fails, before it asks
 /// for itself.
 const FLIGHTS_MAX: usize = 3;
+/// How long an answer that nobody reads goes on coming in, unless the route has a `total_timeout`.
+const UNREAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Where a request goes on to, and what is told of it.
 #[derive(Clone, Copy)]
@@ -57,7 +60,7 @@ pub fn answer<'a>(
                 clean.rebuild();
                 way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
-                tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), flight));
+                tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), flight, None));
             }
             let status = CacheStatus::StaleHit { ttl };
             let hit = serve(worker, &clean, way.lane, stored, (status, now));
@@ -86,7 +89,7 @@ async fn miss(
 ) -> Result<Response<Body>, Refused> {
     let now = worker.app.clock.now();
     if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
-        return pass(worker, clean, plan, way).await;
+        return pass(worker, clean, plan, way, CacheStatus::Bypass(Bypass::Uncacheable)).await;
     }
     let stale =
         stored.as_ref().filter(|it| it.entry.serves_on_error(OriginFailure::Unreachable, now));
@@ -94,6 +97,11 @@ async fn miss(
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             return Ok(serve(worker, &clean, way.lane, &fresh, (status, worker.app.clock.now())));
+        }
+        Turn::Joined(reader) => {
+            let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
+            let now = worker.app.clock.now();
+            return Ok(serve_coming(worker, &clean, way.lane, reader, (status, now)));
         }
         Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.lane, &stale, None)),
         Turn::Fetch(flight) => flight,
@@ -104,18 +112,28 @@ async fn miss(
         job.slow = Some(Arc::new(flight.slowness()));
     }
     // The fetch goes on when this client leaves, or is served what is stale: others may wait for it.
-    let mut fetching = tokio::spawn(fetch_and_land(job, stored.clone(), flight));
+    let (tell, mut told) = oneshot::channel();
+    tokio::spawn(fetch_and_land(job, stored.clone(), flight, Some(tell)));
     let fetched = match stale {
-        None => fetching.await,
+        None => told.await,
         Some(stale) => tokio::select! {
             biased;
-            fetched = &mut fetching => fetched,
+            fetched = &mut told => fetched,
             Ok(_) = progress.wait_for(|progress| progress.is_slow) => {
                 return Ok(serve_stale(worker, &clean, way.lane, stale, None));
             }
         },
     };
-    let fetched = fetched.map_err(|error| (Problem::Internal, error.to_string()))?;
+    let fetched = fetched.map_err(|_| (Problem::Internal, "the fetch has failed".to_owned()))?;
+    if let Fetched::Passed(response, why) = &fetched
+        && response.status() == StatusCode::OK
+        && clean.headers.contains_key(header::RANGE)
+    {
+        // What is not kept is the client's own: a part that was asked for may be one of a film.
+        let status = CacheStatus::Miss { reason, stored: Err(*why), collapsed: false };
+        drop(fetched);
+        return pass(worker, clean, plan, way, status).await;
+    }
     finish(worker, &clean, way.lane, stored, fetched, reason)
 }
 
@@ -131,12 +149,21 @@ fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -
         config: clean.rules.hash.as_str().into(),
         exchange: clean.exchange.clone(),
         slow: None,
+        unread_timeout: unread_timeout(clean, way.lane),
     }
+}
+
+fn unread_timeout(clean: &Clean<'_>, lane: &Lane) -> Duration {
+    let route = clean.rules.route_by_name(&lane.name);
+    let total = route.and_then(|route| route.total_timeout).map(Duration::from_millis);
+    total.unwrap_or(UNREAD_TIMEOUT_DEFAULT)
 }
 
 /// What became of waiting for another's fetch.
 enum Turn {
     Served(Arc<Stored>),
+    /// It is still coming in.
+    Joined(Reader),
     /// The other can't even connect, and this may be served meanwhile.
     Stale(Arc<Stored>),
     /// One's own turn to fetch, perhaps for others too.
@@ -155,8 +182,9 @@ async fn join(
     if plan.has_authorization {
         return Turn::Fetch(Flight::alone());
     }
+    let mut part = worker.app.flights.join(&plan.key);
     for _ in 0..FLIGHTS_MAX {
-        let waiters = match worker.app.flights.join(&plan.key) {
+        let mut waiters = match part {
             Part::Leader(flight) => {
                 // Another's fetch may have landed since the store was looked into.
                 return match usable(worker, clean, plan, now) {
@@ -169,18 +197,44 @@ async fn join(
             }
             Part::Follower(waiters) => waiters,
         };
-        let Some(progress) = flights::follow(waiters, stale.is_some()).await else { break };
-        match (progress.landing, stale) {
-            (Some(Landing::Failed), _) => {}
-            (Some(Landing::Stored), _) => {
+        let Some(progress) = flights::follow(&mut waiters, stale.is_some()).await else { break };
+        part = match (progress.landing, progress.fill, stale) {
+            (Some(Landing::Failed), ..) => worker.app.flights.join(&plan.key),
+            (Some(Landing::Stored), ..) => {
                 return usable(worker, clean, plan, now)
                     .map_or_else(|| Turn::Fetch(Flight::alone()), Turn::Served);
             }
-            (None, Some(stale)) => return Turn::Stale(Arc::clone(stale)),
-            (Some(Landing::NotStored) | None, _) => break,
-        }
+            (None, Some(fill), _) => match look_at(worker, clean, &fill) {
+                Fit::Joined(reader) => return Turn::Joined(reader),
+                Fit::Outdated => worker.app.flights.join_other(&plan.key, &waiters),
+                Fit::Other => break,
+            },
+            (None, None, Some(stale)) => return Turn::Stale(Arc::clone(stale)),
+            (Some(Landing::NotStored) | None, ..) => break,
+        };
     }
     Turn::Fetch(Flight::alone())
+}
+
+/// Whether an answer that is coming in is one's own.
+enum Fit {
+    Joined(Reader),
+    /// It was, but is not any more: its lifetime is over, or it was purged.
+    Outdated,
+    Other,
+}
+
+fn look_at(worker: &Worker, clean: &Clean<'_>, fill: &Arc<Fill>) -> Fit {
+    let is_usable = |now: u64| !matches!(fill.head.entry.look_up(now), Lookup::Expired { .. });
+    if !is_usable(fill.head.entry.received) || !clean.decide(|head| fits(&fill.head.entry, head)) {
+        return Fit::Other;
+    }
+    let is_of_these_rules = *fill.config == *clean.rules.hash.as_str();
+    let is_purged = worker.app.store.has_purged(&fill.head, fill.mark);
+    if !is_of_these_rules || is_purged || !is_usable(worker.app.clock.now()) {
+        return Fit::Outdated;
+    }
+    fill.join().map_or(Fit::Other, Fit::Joined)
 }
 
 /// What is stored, if it need not be asked for again.
@@ -196,6 +250,7 @@ async fn pass(
     clean: Box<Clean<'_>>,
     mut plan: Box<Plan<'_>>,
     way: Way<'_>,
+    status: CacheStatus,
 ) -> Result<Response<Body>, Refused> {
     plan.learned = worker.app.varies.of(&way.lane.name);
     let is_sharded = clean.headers.contains_key("x-shard");
@@ -216,7 +271,6 @@ async fn pass(
     };
     let sent = forward::send(worker, &mut outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
-    let status = CacheStatus::Bypass(Bypass::Uncacheable);
     count(worker, way.lane, status);
     reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     Ok(response)
@@ -255,6 +309,10 @@ fn finish(
             let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
             Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
+        (Fetched::Coming(reader, kept), _) => {
+            let status = CacheStatus::Miss { reason: miss, stored: kept, collapsed: false };
+            Ok(serve_coming(worker, clean, lane, reader, (status, now)))
+        }
         (Fetched::NotKept(stored, reason), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
             Ok(serve(worker, clean, lane, &stored, (status, now)))
@@ -273,114 +331,4 @@ fn finish(
             Err(shard_failed(failure, clean.headers.contains_key("x-shard")))
         }
     }
-}
-
-/// In the place of an answer of this status, or of none.
-fn serve_stale(
-    worker: &Worker,
-    clean: &Clean<'_>,
-    lane: &Lane,
-    stored: &Arc<Stored>,
-    status: Option<u16>,
-) -> Response<Body> {
-    let now = worker.app.clock.now();
-    let status = CacheStatus::StaleOnError { ttl: past(stored, now), status };
-    serve(worker, clean, lane, stored, (status, now))
-}
-
-fn past(stored: &Stored, now: u64) -> i64 {
-    let past = stored.entry.age(now).saturating_sub(stored.entry.windows.fresh) / 1000;
-    -i64::try_from(past).unwrap_or(i64::MAX)
-}
-
-fn count(worker: &Worker, lane: &Lane, status: CacheStatus) {
-    lane.meters.cached(status.label());
-    if let CacheStatus::Miss { stored: Err(reason), .. } = status {
-        let labels = [&*lane.name, reason.as_str()];
-        worker.app.metrics.cache.not_stored.with_label_values(&labels).inc();
-    }
-}
-
-/// Answers from a stored answer: in full, a part, or that nothing changed.
-fn serve(
-    worker: &Worker,
-    clean: &Clean<'_>,
-    lane: &Lane,
-    stored: &Arc<Stored>,
-    (status, now): (CacheStatus, u64),
-) -> Response<Body> {
-    count(worker, lane, status);
-    let length = stored.body.len() as u64;
-    let selected = match stored.status {
-        200 => clean.decide(|head| select(head, &stored.entry, length)),
-        _ => Selected::Full,
-    };
-    let age = stored.entry.age(now) / 1000;
-    let mut response = match selected {
-        Selected::Full if clean.may_pass() => return encoded(clean, stored, age, status),
-        Selected::Full => full(clean, stored),
-        Selected::NotModified => bare(304, stored),
-        Selected::Part { from, to } => {
-            let body = stored.body.slice(from as usize..=to as usize);
-            let mut response = bare(206, stored);
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-            headers.insert(header::CONTENT_RANGE, content_range(&format!("{from}-{to}"), length));
-            *response.body_mut() = Body::full(body);
-            response
-        }
-        Selected::Unsatisfiable => {
-            let mut response = bare(416, stored);
-            response.headers_mut().insert(header::CONTENT_RANGE, content_range("*", length));
-            response
-        }
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::AGE, HeaderValue::from(age));
-    reply::add_cache_status(headers, status.member(Tier::Sidecar));
-    response
-}
-
-/// The whole answer, with its fields as they were encoded when it was stored.
-fn encoded(
-    clean: &Clean<'_>,
-    stored: &Arc<Stored>,
-    age: u64,
-    status: CacheStatus,
-) -> Response<Body> {
-    let body = whole(clean, stored);
-    let served = Served::new(Arc::clone(stored), body, age, status);
-    let mut response = Response::new(Body::Served(Box::new(served)));
-    *response.status_mut() = status_of(stored);
-    response
-}
-
-/// The whole answer, with its fields one by one.
-fn full(clean: &Clean<'_>, stored: &Stored) -> Response<Body> {
-    let mut response = Response::new(whole(clean, stored).map_or(Body::Empty, Body::full));
-    *response.status_mut() = status_of(stored);
-    *response.headers_mut() = stored.fields.headers();
-    response
-}
-
-fn whole(clean: &Clean<'_>, stored: &Stored) -> Option<Bytes> {
-    (clean.method != Method::HEAD).then(|| stored.body.clone())
-}
-
-fn status_of(stored: &Stored) -> StatusCode {
-    StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK)
-}
-
-/// The stored fields but for the length, under another status.
-fn bare(status: u16, stored: &Stored) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-    *response.headers_mut() = stored.fields.headers();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response
-}
-
-fn content_range(range: &str, length: u64) -> HeaderValue {
-    HeaderValue::from_str(&format!("bytes {range}/{length}"))
-        .unwrap_or(HeaderValue::from_static("bytes */*"))
 }

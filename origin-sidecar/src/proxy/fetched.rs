@@ -1,22 +1,28 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
+use super::filling::{self, Coming};
 use super::forward::{self, Failure, Outgoing, Slow};
 use super::inbound::Inbound;
 use super::{Worker, cache_fields, hop};
 use crate::bindings::Upstream;
-use crate::body::{Body, Collected};
+use crate::body::Body;
+use crate::cache::fill::{Filler, Reader};
 use crate::cache::flights::{Flight, Landing};
-use crate::cache::stored::{self, Stored};
+use crate::cache::purge::Mark;
+use crate::cache::stored::Stored;
 use crate::fields::View;
 use crate::in_force::Lane;
+use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::Body as _;
 use http1::client::Mended;
 use http1::received::Received;
 use http1::server::Exchange;
+use rules::ResponseHead;
 use rules::cache::{NotStored, Plan, judge};
-use rules::{Problem, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// What a fetch brought.
 pub(super) enum Fetched {
@@ -24,6 +30,8 @@ pub(super) enum Fetched {
     Stored(Arc<Stored>, Option<u16>),
     /// For the one who asked: the store did not take it.
     NotKept(Arc<Stored>, NotStored),
+    /// Still coming in, and kept at its end unless there is a reason not to.
+    Coming(Reader, Result<(), NotStored>),
     /// For the one who asked, streamed.
     Passed(Response<Body>, NotStored),
     Failed(Failure),
@@ -43,21 +51,38 @@ pub(super) struct Job {
     pub exchange: Option<Exchange>,
     /// Told when even the connection is slow.
     pub slow: Option<Slow>,
+    /// How long an answer that nobody reads goes on coming in.
+    pub unread_timeout: Duration,
 }
 
+/// Fetches, and tells the one who asked, if anybody waits, and those who follow.
 pub(super) async fn fetch_and_land(
-    job: Job,
+    mut job: Job,
     stored: Option<Arc<Stored>>,
     flight: Flight,
-) -> Fetched {
-    let fetched = fetch(job, stored).await;
+    asked: Option<oneshot::Sender<Fetched>>,
+) {
+    let fetched = match fetch(&mut job, stored).await {
+        Begun::Coming(coming) => return filling::run(&job, coming, flight, asked).await,
+        Begun::Fetched(fetched) => fetched,
+    };
     flight.land(match &fetched {
         Fetched::Stored(..) => Landing::Stored,
         Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
-        Fetched::Passed(..) | Fetched::NotKept(..) => Landing::NotStored,
+        Fetched::Passed(..) | Fetched::NotKept(..) | Fetched::Coming(..) => Landing::NotStored,
         Fetched::Failed(_) => Landing::Failed,
     });
-    fetched
+    // One who left needs no answer.
+    if let Some(asked) = asked {
+        let _ = asked.send(fetched);
+    }
+}
+
+/// What there is once an answer's head is there.
+enum Begun {
+    Fetched(Fetched),
+    /// It may be kept when all of it is there.
+    Coming(Coming),
 }
 
 /// The origin's answer to the request with all that it depends on.
@@ -100,13 +125,13 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
     forward::send(&job.worker, &mut outgoing).await
 }
 
-async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
+async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let mark = job.worker.app.store.mark();
-    let asked = ask(&mut job, stored.as_deref()).await;
+    let asked = ask(job, stored.as_deref()).await;
     let app = &job.worker.app;
     let response = match asked {
         Ok(response) => response,
-        Err(failure) => return Fetched::Failed(failure),
+        Err(failure) => return Begun::Fetched(Fetched::Failed(failure)),
     };
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
@@ -124,63 +149,49 @@ async fn fetch(mut job: Job, stored: Option<Arc<Stored>>) -> Fetched {
     };
     let is_mended = parts.extensions.get::<Mended>().is_some();
     let judged = judged.and_then(|own| if is_mended { Err(NotStored::Mended) } else { Ok(own) });
-    let judged = match judged {
-        Ok(judged) => judged,
-        Err(reason) => {
+    let length = match &revalidated {
+        Some(stored) => Some(stored.body.len() as u64),
+        None => body.size_hint().exact(),
+    };
+    let room =
+        if revalidated.is_some() { Some(app.store.room()) } else { app.store.room_for(length) };
+    let (judged, room) = match (judged, room) {
+        (Ok(judged), Some(room)) => (judged, room),
+        (judged, _) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
             if code < 500 {
                 app.store.note_uncacheable(&job.plan, app.clock.now());
             }
             let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
-            return Fetched::Passed(Response::from_parts(parts, body), reason);
+            let why = judged.err().unwrap_or(NotStored::TooLarge);
+            return Begun::Fetched(Fetched::Passed(Response::from_parts(parts, body), why));
         }
     };
-    let body = match revalidated {
-        Some(stored) => stored.body.clone(),
-        None => match whole(&job, body).await {
-            Ok(Collected::Whole(body)) => body,
-            Ok(Collected::TooLarge(body)) => {
-                app.store.note_uncacheable(&job.plan, app.clock.now());
-                return Fetched::Passed(Response::from_parts(parts, body), NotStored::TooLarge);
-            }
-            Err(failure) => return Fetched::Failed(failure),
-        },
-    };
     let now = app.clock.now();
-    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, body.len(), now);
+    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, length, now);
     let (url, tags) = (app.store.url(&job.plan.url), judged.tags.into_iter().map(Into::into));
     let status = parts.status.as_u16();
-    let stored = Stored::new(status, fields, body, judged.entry, url, tags.collect());
-    let stored = Arc::new(stored);
-    // A fill begun under other rules, or before a purge, is served once and not kept.
-    let kept = if *app.rules().hash == *job.config {
-        app.store.insert(&job.plan.key, Arc::clone(&stored), mark)
-    } else {
-        Err(NotStored::Superseded)
-    };
-    match kept {
-        Ok(()) => Fetched::Stored(stored, (code == 304).then_some(304)),
-        Err(reason) => Fetched::NotKept(stored, reason),
+    let stored = |body| Stored::new(status, fields, body, judged.entry, url, tags.collect());
+    if let Some(old) = revalidated {
+        let stored = Arc::new(stored(old.body.clone()));
+        return Begun::Fetched(match keep(job, &stored, mark) {
+            Ok(()) => Fetched::Stored(stored, Some(304)),
+            Err(reason) => Fetched::NotKept(stored, reason),
+        });
     }
+    let head = (Arc::new(stored(Bytes::new())), length);
+    let (filler, reader) = Filler::new(&app.store, room, head, (mark, Arc::clone(&job.config)));
+    Begun::Coming(Coming { filler, reader, body })
 }
 
-/// Within the route's time: a body that stalls must not hold those who wait, or memory.
-async fn whole(job: &Job, body: Body) -> Result<Collected, Failure> {
-    let limit = job.worker.app.store.entry_bytes_max();
-    match tokio::time::timeout(job.timeout, stored::collect(body, limit)).await {
-        Ok(collected) => collected.map_err(|error| broken(&error)),
-        Err(_) => Err(Failure {
-            problem: Problem::UpstreamTimeout,
-            detail: "the answer's body did not end in time".to_owned(),
-            is_unsent: false,
-        }),
+/// Stores an answer.
+///
+/// # Errors
+/// `superseded` when it was fetched under other rules, or before a purge, and what the store says.
+pub(super) fn keep(job: &Job, stored: &Arc<Stored>, mark: Mark) -> Result<(), NotStored> {
+    let app = &job.worker.app;
+    if *app.rules().hash != *job.config {
+        return Err(NotStored::Superseded);
     }
-}
-
-fn broken(error: &std::io::Error) -> Failure {
-    Failure {
-        problem: Problem::UpstreamInvalid,
-        detail: format!("the answer broke off: {error}"),
-        is_unsent: false,
-    }
+    app.store.insert(&job.plan.key, Arc::clone(stored), mark)
 }

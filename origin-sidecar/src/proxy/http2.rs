@@ -23,8 +23,6 @@ use tokio::sync::{Notify, watch};
 
 /// Requests of one connection at once; browsers and gRPC clients want 100 (RFC 9113 section 6.5.2).
 const STREAMS_MAX: u32 = 128;
-/// Bytes of a head, as for HTTP/1.1.
-const HEAD_BYTES_MAX: u32 = 32 * 1024;
 /// Bytes of one request's body that are taken before somebody reads them: with [`STREAMS_MAX`]
 /// they bound what a connection can make us hold.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -48,6 +46,7 @@ where
     let first = Arc::clone(&goodbye.first);
     let carrier = Arc::new(Carrier::new(&front.worker.app.metrics));
     let (peer, slow) = (front.peer.address, front.slow_peer());
+    let head_bytes = front.head.bytes;
     let readers = Arc::new(Readers::default());
     let begun = Arc::clone(&readers);
     let service = service_fn(move |request| {
@@ -64,7 +63,7 @@ where
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_header_list_size(u32::from(head_bytes))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)

@@ -16,7 +16,7 @@ use crate::reply;
 use http::Response;
 use http1::Refusal;
 use http1::block::Encoded;
-use http1::head::RequestHead;
+use http1::head::{HeadLimits, RequestHead};
 use http1::server::{self, Exchange, Incoming, Served, Tolerance};
 use http1::slow::SlowPeer;
 use http1::stream::Stream;
@@ -57,6 +57,8 @@ pub struct Options {
     pub grace: Duration,
     /// What is borne of clients that take their time, over all threads.
     pub tolerance: Arc<Tolerance>,
+    /// How large heads of requests may be.
+    pub head: HeadLimits,
     /// TLS instead of the clear.
     pub tls: Option<TlsAcceptor>,
 }
@@ -172,8 +174,8 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     metrics.http.connections.inc();
     let address = peer.ip();
     let peer = Peer::new(address, options.trusted.trust(address), options.tls.is_some());
-    let tolerance = options.tolerance;
-    let front = Arc::new(Front { worker: Arc::clone(&worker), peer, tolerance });
+    let (tolerance, head) = (options.tolerance, options.head);
+    let front = Arc::new(Front { worker: Arc::clone(&worker), peer, tolerance, head });
     let spoken = match options.tls {
         // In boxes: what every idle connection holds is as large as the largest way it could go.
         Some(acceptor) => Box::pin(secure(stream, acceptor, front)).await,
@@ -210,6 +212,7 @@ pub(super) struct Front {
     pub worker: Arc<Worker>,
     pub peer: Peer,
     tolerance: Arc<Tolerance>,
+    pub head: HeadLimits,
 }
 
 impl Front {
@@ -261,6 +264,10 @@ impl server::Service for Front {
 
     fn tolerance(&self) -> Option<&Tolerance> {
         Some(&self.tolerance)
+    }
+
+    fn head_limits(&self) -> HeadLimits {
+        self.head
     }
 
     fn address(&self) -> Option<IpAddr> {

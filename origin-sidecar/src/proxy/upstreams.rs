@@ -9,6 +9,7 @@ use crate::body::Body;
 use crate::queue::Boxed;
 use http::{Request, Response};
 use http1::client::Connection;
+use http1::head::HeadLimits;
 use http1::pool::Pool;
 use http1::stream::Stream;
 use rules::Problem;
@@ -46,6 +47,8 @@ pub type Local =
 pub struct Network {
     ways: BTreeMap<Arc<str>, Way>,
     connect_timeout: Duration,
+    /// How large heads of answers may be.
+    head: HeadLimits,
 }
 
 /// Connections to one upstream.
@@ -67,7 +70,7 @@ impl Network {
             Protocol::Http2 => Way::Http2 { links: Links::default(), health: Health::default() },
         };
         let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
-        Self { ways, connect_timeout: bindings.connect_timeout }
+        Self { ways, connect_timeout: bindings.connect_timeout, head: bindings.head }
     }
 
     /// # Errors
@@ -101,7 +104,8 @@ impl Network {
     /// When nobody listens there, or does not answer in time, or is not who it should be; and for
     /// a moment after several such failures.
     pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
-        self.connected(health, |good| connect(upstream, good)).await
+        let connected = self.connected(health, |good| connect(upstream, good)).await;
+        connected.map(|connection| connection.limited(self.head))
     }
 
     /// A connection, made by what is given with the address that was good last. One that is refused is

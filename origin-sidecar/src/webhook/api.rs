@@ -4,7 +4,7 @@
 //! compile for 130 s of CPU.
 
 use crate::https::chain;
-use crate::tls;
+use crate::tls::Authorities;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,7 +15,6 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio_rustls::rustls::RootCertStore;
 
 /// Longer than any of these calls takes in a cluster that works.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,12 +43,12 @@ impl Api {
             )?,
         };
         // Not needed for an address in the clear.
-        let roots = match tls::roots(&Path::new(ACCOUNT).join("ca.crt")) {
+        let roots = match Authorities::of(&Path::new(ACCOUNT).join("ca.crt")) {
             Err(error) if base.starts_with("https://") => return Err(error),
-            roots => roots.unwrap_or_else(|_| RootCertStore::empty()),
+            roots => roots.unwrap_or_else(|_| Authorities::none()),
         };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client(roots)?)
+            .with_tls_config(roots.client()?)
             .https_or_http()
             .enable_http1()
             .build();

@@ -6,6 +6,7 @@
 mod app;
 mod aws;
 mod client;
+mod curl;
 mod emulator;
 mod kube;
 mod manifests;
@@ -18,6 +19,7 @@ mod wire;
 pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
+pub use curl::curl;
 pub use emulator::{Emulator, Script, peer, python};
 pub use kube::{Kube, Reviews, trusting};
 pub use manifests::{Manifests, VERSIONS, containers, yaml};

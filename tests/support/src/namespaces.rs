@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A node's bridge. Needs root, and iproute2's `ip`.
 pub struct Network {
-    /// In the names of everything, so that two tests do not meet.
-    id: u32,
+    /// Of the block of addresses, and in the names of everything, so that two tests do not meet.
+    id: u16,
     /// A block of 198.18.0.0/15, which is kept for tests (RFC 2544).
     block: [u8; 3],
     pods: AtomicU16,
@@ -16,16 +16,26 @@ pub struct Network {
 /// A pod's network: an address of its own, and a loopback that nobody else has.
 pub struct Namespace {
     name: String,
+    /// The node's end of the cable.
+    cable: String,
     pub address: IpAddr,
 }
 
+/// Blocks of 256 addresses in 198.18.0.0/15.
+const BLOCKS: u16 = 512;
+
 fn ip(arguments: &str) {
+    if let Err(said) = try_ip(arguments) {
+        panic!("ip {arguments}: {said} (network namespaces need root and CAP_NET_ADMIN)");
+    }
+}
+
+fn try_ip(arguments: &str) -> Result<(), String> {
     let output =
         Command::new(crate::system("ip", "SPILLWAY_IP")).args(arguments.split(' ')).output();
     let output = output.expect("iproute2 is installed: apt install iproute2");
-    let said = String::from_utf8_lossy(&output.stderr);
-    let need = "network namespaces need root and CAP_NET_ADMIN";
-    assert!(output.status.success(), "ip {arguments}: {said} ({need})");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(()) } else { Err(said) }
 }
 
 impl Network {
@@ -33,12 +43,23 @@ impl Network {
     /// Where namespaces can't be made; with the reason.
     #[expect(clippy::new_without_default, reason = "it makes something outside of the program")]
     pub fn new() -> Self {
-        let id = std::process::id();
-        let low = id.to_le_bytes();
-        let network = Self { id, block: [198, 18 + (low[1] & 1), low[0]], pods: AtomicU16::new(1) };
+        // The first whose bridge nobody has: the tests of a program run at the same time, too.
+        // The bridge has an address of its own: else it changes with the pods, and they go on to
+        // use the old one.
+        let free = (0..BLOCKS).find(|id| {
+            let added = try_ip(&format!("link add spw{id} address 02:00:00:00:00:01 type bridge"));
+            match added {
+                Ok(()) => true,
+                Err(said) if said.contains("File exists") => false,
+                Err(said) => {
+                    panic!("{said} (network namespaces need root and CAP_NET_ADMIN)")
+                }
+            }
+        });
+        let id = free.expect("fewer than 512 tests with networks at a time");
+        let [high, low] = id.to_be_bytes();
+        let network = Self { id, block: [198, 18 + high, low], pods: AtomicU16::new(1) };
         let (bridge, [a, b, c]) = (network.bridge(), network.block);
-        // An address of its own: else it changes with the pods, and they go on to use the old one.
-        ip(&format!("link add {bridge} address 02:00:00:00:00:01 type bridge"));
         ip(&format!("addr add {a}.{b}.{c}.1/24 dev {bridge}"));
         ip(&format!("link set {bridge} up"));
         network
@@ -57,8 +78,8 @@ impl Network {
         let [a, b, c] = self.block;
         let address = Ipv4Addr::new(a, b, c, host);
         ip(&format!("netns add {name}"));
-        let namespace = Namespace { name, address: address.into() };
-        let name = &namespace.name;
+        let namespace = Namespace { name, cable, address: address.into() };
+        let (name, cable) = (&namespace.name, &namespace.cable);
         ip(&format!("link add {cable} type veth peer name eth0 netns {name}"));
         ip(&format!("link set {cable} master {} up", self.bridge()));
         ip(&format!("-n {name} addr add {address}/24 dev eth0"));
@@ -85,6 +106,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        // First, as the kernel empties a namespace only later, when another may want the name.
+        ip(&format!("link del {}", self.cable));
         ip(&format!("netns del {}", self.name));
     }
 }

@@ -220,6 +220,14 @@ impl Setup {
         self
     }
 
+    /// On that address instead of any.
+    pub fn at(mut self, address: &str) -> Self {
+        let flag = self.arguments.iter().position(|argument| argument == "--listen");
+        let place = flag.and_then(|flag| self.arguments.get_mut(flag + 1));
+        *place.expect("every command listens") = address.to_owned();
+        self
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self

@@ -64,6 +64,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         queues: BTreeMap::from([(QUEUE.to_owned(), queue)]),
         results: Some(results),
         connect_timeout: Duration::ZERO,
+        head: Default::default(),
     };
     Parts {
         rules: Arc::clone(rules),

@@ -55,7 +55,9 @@ fn seen(plan: &Plan<'_>, asked: &Asked) -> (String, String, Pairs) {
         *value = secondary([name.as_str()].into_iter(), &head);
     }
     fields.sort();
-    (asked.host.clone(), plan.target().to_owned(), fields)
+    // A believed proxy's word of the host is told to the origin, too.
+    let hosts = format!("{} {}", asked.host, plan.host());
+    (hosts, plan.target().to_owned(), fields)
 }
 
 fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Box<Plan<'r>>> {
@@ -107,7 +109,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         ("accept-language", "(de|en|de, en|EN)(;q=0.5)?"),
         ("accept-encoding", "(gzip|br, gzip|gzip, BR)"),
         ("user-agent", "[AB]"),
-        ("x-forwarded-host", "evil"),
+        ("x-forwarded-host", "(evil|shop, evil|shop|no host)"),
         ("x-original-url", "/[ab]"),
         ("authorization", "[12]"),
         ("cookie", "(theme|key|sid)=[123](; sid=[12])?"),

@@ -1,0 +1,180 @@
+//! Bringing in an answer that is read and stored at the same time.
+
+use super::fetched::{Fetched, Job, keep};
+use super::forward::Failure;
+use crate::body::Body;
+use crate::cache::fill::{Fill, Filler, Next, Reader};
+use crate::cache::flights::{Flight, Landing};
+use crate::cache::stored::Stored;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body::{Body as _, Frame};
+use http1::block::Block;
+use rules::Problem;
+use rules::cache::NotStored;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+
+/// An answer whose head is there, and may be stored.
+pub(super) struct Coming {
+    pub filler: Filler,
+    /// Of the one for whom it is fetched.
+    pub reader: Reader,
+    pub body: Body,
+}
+
+/// Who is to be told that it comes in, or that all of it is there.
+struct Announced {
+    asked: Option<(oneshot::Sender<Fetched>, Reader)>,
+    /// None when it has landed.
+    flight: Option<Flight>,
+    is_told: bool,
+}
+
+/// What the application has sent next.
+enum Came {
+    Frame(Option<io::Result<Frame<Bytes>>>),
+    /// It is read no further: nobody wants it.
+    Stopped,
+}
+
+/// Reads all of it, keeps it if it may be, and tells the one who asked, and those who follow, as soon as
+/// something of it has to be waited for.
+pub(super) async fn run(
+    job: &Job,
+    coming: Coming,
+    flight: Flight,
+    asked: Option<oneshot::Sender<Fetched>>,
+) {
+    let Coming { mut filler, reader, mut body } = coming;
+    let asked = asked.map(|asked| (asked, reader));
+    let mut announced = Announced { asked, flight: Some(flight), is_told: false };
+    let mut unread = None;
+    let store = &job.worker.app.store;
+    loop {
+        let came = poll_fn(|context| {
+            let came = poll_came(context, (&filler, &mut body), (&mut unread, job.unread_timeout));
+            if came.is_pending() {
+                announced.comes(&filler.fill, Ok(()));
+            }
+            came
+        });
+        let data = match came.await {
+            Came::Stopped => return announced.lands(Landing::NotStored),
+            Came::Frame(None) => return end(job, filler, announced),
+            Came::Frame(Some(Err(error))) => return broken(&error, announced),
+            // An answer that is kept has no trailers.
+            Came::Frame(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_) => continue,
+            },
+        };
+        if let Err(error) = filler.push(store, &data) {
+            return broken(&error, announced);
+        }
+        if !filler.is_kept() && announced.flight.is_some() {
+            store.note_uncacheable(&job.plan, job.worker.app.clock.now());
+            announced.comes(&filler.fill, Err(NotStored::TooLarge));
+            announced.lands(Landing::NotStored);
+        }
+    }
+}
+
+fn poll_came(
+    context: &mut Context<'_>,
+    (filler, body): (&Filler, &mut Body),
+    (unread, timeout): (&mut Option<Pin<Box<Sleep>>>, Duration),
+) -> Poll<Came> {
+    match filler.next(context) {
+        Next::Useless => return Poll::Ready(Came::Stopped),
+        Next::Unread => {
+            let unread = unread.get_or_insert_with(|| Box::pin(sleep(timeout)));
+            if unread.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Came::Stopped);
+            }
+        }
+        Next::Wait => {
+            *unread = None;
+            return Poll::Pending;
+        }
+        Next::Read => *unread = None,
+    }
+    Pin::new(body).poll_frame(context).map(Came::Frame)
+}
+
+impl Announced {
+    fn comes(&mut self, fill: &Arc<Fill>, kept: Result<(), NotStored>) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        if let Some(flight) = self.flight.as_ref().filter(|_| kept.is_ok()) {
+            flight.begins(fill);
+        }
+        if let Some((asked, reader)) = self.asked.take() {
+            // One who left reads nothing.
+            let _ = asked.send(Fetched::Coming(reader, kept));
+        }
+    }
+
+    fn lands(&mut self, landing: Landing) {
+        if let Some(flight) = self.flight.take() {
+            flight.land(landing);
+        }
+    }
+
+    fn answers(&mut self, fetched: Fetched) {
+        if let Some((asked, _)) = self.asked.take() {
+            // One who left needs no answer.
+            let _ = asked.send(fetched);
+        }
+    }
+}
+
+fn end(job: &Job, filler: Filler, mut announced: Announced) {
+    let fill = Arc::clone(&filler.fill);
+    let body = match filler.end() {
+        Ok(Some(body)) => body,
+        Ok(None) => return announced.lands(Landing::NotStored),
+        Err(error) => return broken(&error, announced),
+    };
+    let stored = Arc::new(whole(&fill, body));
+    match keep(job, &stored, fill.mark) {
+        Ok(()) => {
+            announced.lands(Landing::Stored);
+            announced.answers(Fetched::Stored(stored, None));
+        }
+        Err(reason) => {
+            announced.lands(Landing::NotStored);
+            announced.answers(Fetched::NotKept(stored, reason));
+        }
+    }
+}
+
+/// The answer with its body, and the length of that.
+fn whole(fill: &Fill, body: Bytes) -> Stored {
+    let Stored { status, fields, entry, url, tags, .. } = fill.head.as_ref();
+    let fields = match fill.length {
+        Some(_) => fields.clone(),
+        None => {
+            let mut headers = fields.headers();
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            Block::new(StatusCode::from_u16(*status).unwrap_or(StatusCode::OK), &headers)
+        }
+    };
+    Stored::new(*status, fields, body, entry.clone(), *url, tags.clone())
+}
+
+fn broken(error: &io::Error, mut announced: Announced) {
+    announced.lands(Landing::Failed);
+    announced.answers(Fetched::Failed(Failure {
+        problem: Problem::UpstreamInvalid,
+        detail: format!("the answer broke off: {error}"),
+        is_unsent: false,
+    }));
+}
