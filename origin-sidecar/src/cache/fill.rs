@@ -19,6 +19,9 @@ use std::task::{Context, Poll, Waker};
 const PIECE_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of an answer that is not kept which are read ahead of its fastest reader.
 const AHEAD_BYTES_MAX: u64 = 128 * 1024;
+/// Bytes of it that are held for a slower reader, however little room there is: one who has read all that
+/// there was is not cut off by the next piece.
+const WINDOW_BYTES_MIN: u64 = AHEAD_BYTES_MAX + PIECE_BYTES_MAX as u64;
 /// Bytes for which room is made at first where the length is not known.
 pub(super) const UNKNOWN_BYTES_MIN: usize = 16 * 1024;
 
@@ -35,6 +38,8 @@ pub struct Fill {
 
 struct State {
     memory: Memory,
+    /// Of that memory, for as long as somebody reads from it.
+    room: Room,
     /// Bytes that have come.
     came: u64,
     end: Option<End>,
@@ -237,7 +242,6 @@ pub enum Next {
 /// Who brings it in. Dropped before the end, it breaks off for everybody.
 pub struct Filler {
     pub fill: Arc<Fill>,
-    room: Room,
     /// Bytes that may be held.
     most: u64,
 }
@@ -259,10 +263,10 @@ impl Filler {
             None => Memory::Whole(Vec::with_capacity(bytes)),
         };
         let (readers, end, filler) = (BTreeMap::new(), None, None);
-        let state = State { memory, came: 0, end, readers, count: 0, filler };
+        let state = State { memory, room, came: 0, end, readers, count: 0, filler };
         let fill = Arc::new(Fill { head, length, mark, config, state: Mutex::new(state) });
         let reader = fill.reader(&mut fill.lock(), true);
-        (Self { fill, room, most }, reader)
+        (Self { fill, most }, reader)
     }
 
     /// Whether it can still be kept.
@@ -305,11 +309,13 @@ impl Filler {
             && bytes.capacity() < came as usize
         {
             let wanted = (bytes.capacity() * 2).max(came as usize).min(self.most as usize);
-            if came > self.most || !store.grow(&mut self.room, wanted) {
-                self.most = self.most.min(came);
-                state.memory = Memory::Window(std::mem::take(bytes).into());
-            } else {
+            if came <= self.most && store.grow(&mut state.room, wanted) {
                 bytes.reserve_exact(wanted - bytes.len());
+            } else {
+                self.most = self.most.min(came).max(WINDOW_BYTES_MIN);
+                let window = window(std::mem::take(bytes), self.most as usize);
+                state.room.set(window.capacity());
+                state.memory = Memory::Window(window);
             }
         }
         match &mut state.memory {
@@ -349,10 +355,19 @@ impl Filler {
                 return Ok(None);
             }
         };
+        // From now on it is the store's to count.
+        state.room.set(0);
         state.end = Some(End::Whole(body.clone()));
         state.wake_readers();
         Ok(Some(body))
     }
+}
+
+/// What has come, in memory for as much as is ever held: a ring that grows would double.
+fn window(came: Vec<u8>, most: usize) -> VecDeque<u8> {
+    let mut window = VecDeque::from(came);
+    window.reserve_exact((most + PIECE_BYTES_MAX).saturating_sub(window.len()));
+    window
 }
 
 impl Drop for Filler {
@@ -362,3 +377,6 @@ impl Drop for Filler {
         state.wake_readers();
     }
 }
+
+#[cfg(test)]
+mod tests;

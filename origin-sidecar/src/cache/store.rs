@@ -146,17 +146,28 @@ pub struct Store {
     metrics: Arc<Metrics>,
 }
 
-/// Memory of one answer that is still coming in; see [`Store::grow`].
+/// Memory of one answer that is not in the store: it is still coming in, or read by somebody who is
+/// slower. See [`Store::grow`].
 pub struct Room {
     bytes: usize,
     filling: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
+impl Room {
+    /// Counts it as so many bytes, whether or not they are to be had: what is held must be counted.
+    pub fn set(&mut self, bytes: usize) {
+        // Modulo 2^64, as these operations are: the difference may be negative.
+        let more = bytes.wrapping_sub(self.bytes);
+        self.filling.fetch_add(more, Ordering::Relaxed);
+        self.metrics.cache.bytes.add(more as i64);
+        self.bytes = bytes;
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
-        self.filling.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.metrics.cache.bytes.sub(self.bytes as i64);
+        self.set(0);
     }
 }
 
@@ -230,14 +241,12 @@ impl Store {
 
     /// Makes it so many bytes, at the expense of what is stored; whether that was possible.
     pub fn grow(&self, room: &mut Room, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(room.bytes);
-        let all = self.filling.fetch_add(more, Ordering::Relaxed) + more;
-        if all > self.budget() / FILLING_PART {
-            self.filling.fetch_sub(more, Ordering::Relaxed);
+        let before = room.bytes;
+        room.set(bytes.max(before));
+        if self.filling.load(Ordering::Relaxed) > self.budget() / FILLING_PART {
+            room.set(before);
             return false;
         }
-        room.bytes += more;
-        self.metrics.cache.bytes.add(more as i64);
         if self.metrics.cache.bytes.get() > self.budget() as i64 {
             for shard in &self.shards {
                 let mut shard = lock(shard);

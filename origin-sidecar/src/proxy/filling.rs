@@ -2,6 +2,7 @@
 
 use super::fetched::{Fetched, Job, keep};
 use super::forward::Failure;
+use super::serving::count_not_stored;
 use crate::body::Body;
 use crate::cache::fill::{Fill, Filler, Next, Reader};
 use crate::cache::flights::{Flight, Landing};
@@ -80,6 +81,10 @@ pub(super) async fn run(
         }
         if !filler.is_kept() && announced.flight.is_some() {
             store.note_uncacheable(&job.plan, job.worker.app.clock.now());
+            // Whoever is told now counts it; who was told before, or left, does not.
+            if announced.is_told || announced.asked.is_none() {
+                count_not_stored(&job.worker, &job.lane, NotStored::TooLarge);
+            }
             announced.comes(&filler.fill, Err(NotStored::TooLarge));
             announced.lands(Landing::NotStored);
         }

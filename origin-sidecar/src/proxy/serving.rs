@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use http1::block::Encoded;
 use rules::cache::conditional::{Selected, is_not_modified, select};
-use rules::cache::{CacheStatus, Tier};
+use rules::cache::{CacheStatus, NotStored, Tier};
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -72,9 +72,13 @@ fn past(stored: &Stored, now: u64) -> i64 {
 pub(super) fn count(worker: &Worker, lane: &Lane, status: CacheStatus) {
     lane.meters.cached(status.label());
     if let CacheStatus::Miss { stored: Err(reason), .. } = status {
-        let labels = [&*lane.name, reason.as_str()];
-        worker.app.metrics.cache.not_stored.with_label_values(&labels).inc();
+        count_not_stored(worker, lane, reason);
     }
+}
+
+pub(super) fn count_not_stored(worker: &Worker, lane: &Lane, reason: NotStored) {
+    let labels = [&*lane.name, reason.as_str()];
+    worker.app.metrics.cache.not_stored.with_label_values(&labels).inc();
 }
 
 /// Answers from a stored answer: in full, a part, or that nothing changed.
