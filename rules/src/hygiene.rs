@@ -18,7 +18,7 @@ const HOP_BY_HOP: [&str; 8] = [
 
 /// By these a client that can only POST names another method. They pass where no rule depends on the
 /// method; [`overrides_method`] tells.
-pub const METHOD_OVERRIDES: [&str; 3] =
+const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Fields that can be changed. Names are in lower case.

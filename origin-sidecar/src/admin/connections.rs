@@ -18,13 +18,15 @@ pub(super) struct Connections(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
+    /// Of connections that came, and of answers.
     next: u64,
-    /// In the order in which they came.
     open: BTreeMap<u64, Open>,
 }
 
 struct Open {
     is_busy: bool,
+    /// Its place among all that came or were answered last.
+    quiet_since: u64,
     /// Dropped to have it closed.
     _close: oneshot::Sender<()>,
 }
@@ -48,26 +50,35 @@ impl Connections {
         let (close, closed) = oneshot::channel();
         let mut table = self.lock();
         if table.open.len() >= CONNECTIONS_MAX {
-            let idle = table.open.iter().find(|(_, open)| !open.is_busy).map(|(number, _)| *number);
-            table.open.remove(&idle?);
+            let idle = table.open.iter().filter(|(_, open)| !open.is_busy);
+            let longest = idle.min_by_key(|(_, open)| open.quiet_since).map(|(number, _)| *number);
+            table.open.remove(&longest?);
         }
-        let number = table.next;
-        table.next += 1;
-        table.open.insert(number, Open { is_busy: false, _close: close });
+        let number = table.count();
+        table.open.insert(number, Open { is_busy: false, quiet_since: number, _close: close });
         Some((Seat { connections: Arc::clone(self), number }, closed))
+    }
+}
+
+impl Table {
+    fn count(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 }
 
 impl Seat {
     /// A request came, or was answered.
-    fn is_busy(&self, is_busy: bool) {
-        if let Some(open) = self.connections.lock().open.get_mut(&self.number) {
-            open.is_busy = is_busy;
+    fn set_busy(&self, is_busy: bool) {
+        let mut table = self.connections.lock();
+        let now = table.count();
+        if let Some(open) = table.open.get_mut(&self.number) {
+            (open.is_busy, open.quiet_since) = (is_busy, now);
         }
     }
 
     pub fn busy(&self) -> Busy<'_> {
-        self.is_busy(true);
+        self.set_busy(true);
         Busy(self)
     }
 
@@ -79,7 +90,7 @@ impl Seat {
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.is_busy(false);
+        self.0.set_busy(false);
     }
 }
 
@@ -118,5 +129,18 @@ mod tests {
         assert!(connections.sit().is_none(), "all are busy");
         drop(seats);
         assert!(connections.sit().is_some());
+    }
+
+    #[test]
+    fn one_that_came_first_and_asks_now_and_then_keeps_its_place() {
+        let connections = Arc::new(Connections::default());
+        let (scraper, mut closed) = connections.sit().expect("there is room");
+        for _ in 0..2 * CONNECTIONS_MAX {
+            drop(scraper.busy());
+            let newcomer = connections.sit().expect("another has said nothing for longer");
+            // Its peer leaves it open.
+            std::mem::forget(newcomer.0);
+        }
+        assert!(closed.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Empty));
     }
 }

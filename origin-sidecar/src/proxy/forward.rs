@@ -6,7 +6,7 @@ use super::upstreams::{Network, Upstreams, Way};
 use super::{Worker, hop, multiplexed};
 use crate::bindings::{Protocol, Upstream};
 use crate::body::{Body, Collected, Passed, collect};
-use crate::fields::{AsReceived, Map};
+use crate::fields::{AsReceived, Map, View};
 use crate::in_force::Lane;
 use crate::overload::Places;
 use http::{
@@ -21,7 +21,7 @@ use http1::received::Received;
 use http1::server::Exchange;
 use rules::Problem;
 use rules::document::Route;
-use rules::hygiene::{self, METHOD_OVERRIDES};
+use rules::hygiene;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -95,8 +95,7 @@ impl Outgoing {
     /// Whether doing it twice does no harm (RFC 9110 section 9.2.2). A request that names another method
     /// in a field may be that one.
     pub fn may_repeat(&self) -> bool {
-        self.method.is_idempotent()
-            && !self.headers.keys().any(|name| METHOD_OVERRIDES.contains(&name.as_str()))
+        self.method.is_idempotent() && !hygiene::overrides_method(&View::of(&self.headers))
     }
 }
 
