@@ -74,6 +74,10 @@ def checks(own):
     own.check("a static file is the same", lambda: page(own, STYLES))
     own.check("a compressed static file is the same",
               lambda: page(own, STYLES, "Accept-Encoding: gzip"))
+    own.cached_by_scheme(
+        port, "SECURE_SSL_REDIRECT redirects http, and only http, on a route that caches", STYLES,
+        "/static/{*file}",
+        lambda answer, scheme: answer.code == (200 if scheme == "https" else 301))
     own.check("the admin takes a login with its CSRF token", lambda: logged_in(own))
 
 

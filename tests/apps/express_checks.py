@@ -27,6 +27,9 @@ def checks(own):
     own.same("a POST is answered", "POST", "/thing", expect=201)
     own.same("a method's override reaches the application", "POST", "/thing",
              ["X-HTTP-Method-Override: PUT"])
+    own.same("a client that waits for 100 (Continue) gets it", "POST", "/thing",
+             ["Expect: 100-continue"], b"body", expect=201)
+    own.same("early hints arrive as they were sent", "GET", "/hints", ingress=False)
     for target in ["/a%2Fb", "/a//b", '/x?q={"a":1}|^', "/100%25"]:
         own.same(f"the target {target} arrives as it was sent", "GET", target)
     own.same("bytes beyond ASCII are refused by Node.js itself", "GET", "/käse?q=grün", expect=400)
@@ -35,6 +38,9 @@ def checks(own):
                   lambda address=address: conditional(own, address))
     own.check("`trust proxy` sees http, plain", lambda: scheme(own.plain, "http"))
     own.check("`trust proxy` sees https, behind the ingress", lambda: scheme(own.ingress, "https"))
+    own.cached_by_scheme(
+        port, "`trust proxy` sees each scheme on a route that caches", "/seen", "/seen",
+        lambda answer, scheme: json.loads(answer.body)["protocol"] == scheme)
 
 
 stack.main("Express", checks)

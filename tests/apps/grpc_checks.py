@@ -81,19 +81,27 @@ def unknown(channel):
         return error.code(), error.details()
 
 
+def channel(address):
+    options = [("grpc.enable_http_proxy", 0)]
+    if isinstance(address, int):
+        return grpc.insecure_channel(f"127.0.0.1:{address}", options)
+    with open(address[1], "rb") as authority:
+        secure = grpc.ssl_channel_credentials(authority.read())
+    return grpc.secure_channel(f"localhost:{address[0]}", secure, options)
+
+
 def checks(own):
     server, port = serve()
-    sidecar = own.sidecar(f"h2c://127.0.0.1:{port}", "none")
-    options = [("grpc.enable_http_proxy", 0)]
-    direct = grpc.insecure_channel(f"127.0.0.1:{port}", options)
-    through = grpc.insecure_channel(f"127.0.0.1:{sidecar}", options)
-    for name, call in {**CALLS, "a method that is not there is refused alike": unknown}.items():
-        def fault(call=call):
-            one, two = call(direct), call(through)
-            return "" if one == two else f"{one!r:.300} directly, {two!r:.300} through it"
-        own.check(name, fault)
-    direct.close()
-    through.close()
+    own.before(port, "h2c")
+    for way, *addresses in own.pairs():
+        direct, through = map(channel, addresses)
+        for name, call in {**CALLS, "a method that is not there is refused alike": unknown}.items():
+            def fault(call=call):
+                one, two = call(direct), call(through)
+                return "" if one == two else f"{one!r:.300} without it, {two!r:.300} with it"
+            own.check(f"{name}, {way}", fault)
+        direct.close()
+        through.close()
     server.stop(0)
 
 

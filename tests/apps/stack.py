@@ -31,18 +31,23 @@ http {{
 
 SERVER = """
   server {{
-    listen 127.0.0.1:{port} ssl;
+    listen 127.0.0.1:{port} ssl{h2};
     ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
-    location / {{
+    location / {{ {location} }}
+  }}
+"""
+
+LOCATIONS = {
+    "http": """
       proxy_pass http://127.0.0.1:{upstream};
       proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off;
       proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $upgrade;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
-    }}
-  }}
-"""
+    """,
+    "h2c": "grpc_pass grpc://127.0.0.1:{upstream}; grpc_set_header Host $http_host;",
+}
 
 
 def free_port():
@@ -77,24 +82,26 @@ class Stack:
             time.sleep(0.02)
         raise SystemExit(f"{command[0]} does not listen on {port}:\n{log.read_text()}")
 
-    def sidecar(self, app, trusted):
-        port, admin, routes = free_port(), free_port(), self.folder / "routes.toml"
-        # No rule: what no rule names passes.
-        routes.touch()
+    def sidecar(self, app, trusted, rules=""):
+        """Without rules all passes."""
+        port, admin = free_port(), free_port()
+        routes = self.folder / f"routes-{port}.toml"
+        routes.write_text(rules)
         self.run([self.spillway, "proxy", "--listen", f"127.0.0.1:{port}", "--app", app,
                   "--admin", f"127.0.0.1:{admin}", "--routes", routes,
                   "--trusted-proxy", trusted], port)
         return port
 
-    def before(self, app):
+    def before(self, app, scheme="http"):
         """An application, with and without the sidecar, each plain and behind an ingress."""
         self.direct = app
-        self.plain = self.sidecar(f"http://127.0.0.1:{app}", "none")
+        self.plain = self.sidecar(f"{scheme}://127.0.0.1:{app}", "none")
         self.certificate()
-        sidecar = self.sidecar(f"http://127.0.0.1:{app}", "private")
+        sidecar = self.sidecar(f"{scheme}://127.0.0.1:{app}", "private")
         port, control = free_port(), free_port()
         servers = "".join(
-            SERVER.format(folder=self.folder, port=own, upstream=upstream)
+            SERVER.format(folder=self.folder, port=own, h2=" http2" if scheme == "h2c" else "",
+                          location=LOCATIONS[scheme].format(upstream=upstream))
             for own, upstream in [(port, sidecar), (control, app)])
         text = NGINX.format(folder=self.folder, servers=servers)
         (self.folder / "nginx.conf").write_text(text)
@@ -120,10 +127,9 @@ class Stack:
         for line in [found] if isinstance(found, str) and found else found:
             print(f"    {line}", flush=True)
 
-    def same(self, name, method, target, fields=(), body=b"", expect=200, **how):
+    def same(self, name, method, target, fields=(), body=b"", expect=200, ingress=True, **how):
         """The same answer with and without the sidecar, with the status that it ought to have."""
-        for way, without, address in [("plain", self.direct, self.plain),
-                                      ("behind the ingress", self.control, self.ingress)]:
+        for way, without, address in self.pairs()[:1 + ingress]:
             def fault(without=without, address=address):
                 direct = wire.ask(without, method, target, fields, body)
                 through = wire.ask(address, method, target, fields, body)
@@ -133,8 +139,35 @@ class Stack:
                 return found
             self.check(f"{name}, {way}", fault)
 
+    def pairs(self):
+        """How it is asked, without and with the sidecar."""
+        return [("plain", self.direct, self.plain),
+                ("behind the ingress", self.control, self.ingress)]
+
     def ways(self):
-        return [("plain", self.plain), ("behind the ingress", self.ingress)]
+        return [(way, address) for way, _, address in self.pairs()]
+
+    def cached_by_scheme(self, app, name, target, path, right):
+        """A route that caches, behind a proxy that says how the client came. `right` is told each
+        answer and its scheme, and says whether the application saw that scheme."""
+        rules = f"""
+            [[route]]
+            name = "cached"
+            match = {{ path = "{path}", methods = ["GET"] }}
+            cache = {{ sidecar = "60s", ignore_cookies = true }}
+        """
+        address = self.sidecar(f"http://127.0.0.1:{app}", "private", rules)
+
+        def fault():
+            found = []
+            for scheme in ["https", "http", "https"]:
+                answer = wire.ask(address, "GET", target, [f"X-Forwarded-Proto: {scheme}"])
+                if not right(answer, scheme):
+                    found.append(f"{scheme} is answered {answer.status} {answer.lines}")
+            if "; hit" not in answer.value("Cache-Status"):
+                found.append(f"nothing was stored: {answer.value('Cache-Status')}")
+            return found
+        self.check(name, fault)
 
     def streams(self, name, target, fields=()):
         """The first byte must not wait for the end."""

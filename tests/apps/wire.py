@@ -15,10 +15,11 @@ EXPIRES = re.compile(r"(expires=|^Expires: )[^;]*", re.IGNORECASE)
 
 
 class Answer:
-    """Status line, field lines as they were spelt, body, trailers, and when bytes came."""
+    """Status line, field lines as they were spelt, body, trailers, when bytes came, and the interim
+    answers before it."""
 
     def __init__(self):
-        self.status, self.lines, self.body, self.trailers = "", [], b"", []
+        self.status, self.lines, self.body, self.trailers, self.interim = "", [], b"", [], []
         self.first = self.end = 0.0
 
     @property
@@ -69,6 +70,7 @@ def read(file, method):
         answer.lines = lines_of(file)
         if answer.code >= 200 or answer.code == 101:
             break
+        answer.interim += [answer.status, *answer.lines]
     if method != "HEAD" and answer.code not in (101, 204, 304):
         for piece in pieces(file, answer):
             answer.first = answer.first or time.monotonic()
@@ -104,6 +106,7 @@ def differences(direct, through, body=True):
     """What differs, in words."""
     found = []
     for what, one, two in [
+        ("interim answers", direct.interim, through.interim),
         ("status", direct.status, through.status),
         ("field lines", list(comparable(direct.lines)), list(comparable(through.lines))),
         ("trailers", direct.trailers, through.trailers),

@@ -5,25 +5,60 @@ use crate::suite::Count;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// An application of `tests/apps`, and what it needs from the package index, one version of each.
+/// An application of `tests/apps`.
 struct App {
     name: &'static str,
-    packages: &'static [&'static str],
+    install: Install,
+    /// Quick to install and to ask: part of `cargo xtask test`.
+    short: bool,
 }
 
-const APPS: [App; 4] = [
-    App { name: "django", packages: &["Django==5.2.19", "whitenoise==6.12.0", "gunicorn==27.0.1"] },
+/// What it needs, one version of each, in a folder of its own.
+enum Install {
+    /// From PyPI.
+    Python(&'static [&'static str]),
+    /// From npm, at the versions of its lock file.
+    Node,
+    /// The same, and then `npm run build`.
+    NodeBuilt,
+}
+
+use Install::{Node, NodeBuilt, Python};
+
+const APPS: [App; 8] = [
+    App {
+        name: "django",
+        install: Python(&["Django==5.2.19", "whitenoise==6.12.0", "gunicorn==27.0.1"]),
+        short: true,
+    },
     App {
         name: "starlette",
-        packages: &["starlette==1.10.0", "uvicorn==0.54.0", "websockets==17.4"],
+        install: Python(&["starlette==1.10.0", "uvicorn==0.54.0", "websockets==17.4"]),
+        short: true,
     },
-    App { name: "flask", packages: &["Flask==3.1.3", "gunicorn==27.0.1"] },
-    App { name: "grpc", packages: &["grpcio==1.85.3"] },
+    App { name: "flask", install: Python(&["Flask==3.1.3", "gunicorn==27.0.1"]), short: true },
+    App { name: "express", install: Node, short: true },
+    App { name: "grpc", install: Python(&["grpcio==1.85.3"]), short: true },
+    App { name: "next", install: NodeBuilt, short: false },
+    App { name: "verdaccio", install: Node, short: false },
+    App {
+        name: "jupyterlab",
+        install: Python(&["jupyterlab==4.6.6", "websockets==17.4"]),
+        short: false,
+    },
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    if !arguments.is_empty() {
-        return Err("usage: cargo xtask apps".to_owned());
+    let names: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let chosen: Vec<&App> = match names[..] {
+        [] => APPS.iter().collect(),
+        ["--short"] => APPS.iter().filter(|app| app.short).collect(),
+        [name] => APPS.iter().filter(|app| app.name == name).collect(),
+        _ => Vec::new(),
+    };
+    if chosen.is_empty() {
+        let all: Vec<&str> = APPS.iter().map(|app| app.name).collect();
+        return Err(format!("usage: cargo xtask apps [--short | {}]", all.join(" | ")));
     }
     let root = setup::root();
     if std::env::var_os("SPILLWAY_BIN").is_none() {
@@ -32,50 +67,81 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         setup::run("the program under test", &mut build)?;
     }
     let mut count = Count::default();
-    check(&root, &mut count);
+    check(&root, &chosen, &mut count);
     count.finish()
 }
 
-/// Installs, starts and asks each application. The program under test has been built.
-pub(crate) fn check(root: &Path, count: &mut Count) {
-    for app in APPS {
-        let folder = folder(root, app.name);
-        let command = setup::python(&folder, app.packages)
-            .and_then(|programs| driver(root, app.name, &programs.join("python")));
-        count.driver(app.name, command);
+/// The ones that `cargo xtask test` asks. The program under test has been built.
+pub(crate) fn short(root: &Path, count: &mut Count) {
+    let chosen: Vec<&App> = APPS.iter().filter(|app| app.short).collect();
+    check(root, &chosen, count);
+}
+
+/// Installs, starts and asks each application.
+fn check(root: &Path, apps: &[&App], count: &mut Count) {
+    for app in apps {
+        let folder = setup::target(root).join("apps").join(app.name);
+        count.driver(app.name, prepared(root, app, &folder));
     }
-    let command = express(root).and_then(|folder| {
-        let mut command = driver(root, "express", Path::new("python3"))?;
-        command.env("SPILLWAY_NODE_FOLDER", folder);
-        Ok(command)
-    });
-    count.driver("express", command);
 }
 
-fn folder(root: &Path, name: &str) -> PathBuf {
-    setup::target(root).join("apps").join(name)
+/// The command that starts and asks it, once all that it needs is there.
+fn prepared(root: &Path, app: &App, folder: &Path) -> Result<Command> {
+    if let Python(packages) = app.install {
+        let programs = setup::python(folder, packages)?;
+        return driver(root, app.name, &programs.join("python"));
+    }
+    let changed = copy(&root.join("tests/apps").join(app.name), folder)?;
+    setup::npm(folder)?;
+    let mut command = driver(root, app.name, Path::new("python3"))?;
+    // This repository's own Node (22): verdaccio refuses older ones.
+    setup::npm(root)?;
+    command.env("SPILLWAY_NODE_FOLDER", folder).env("PATH", setup::path_with_node(root)?);
+    if matches!(app.install, NodeBuilt) {
+        let built = folder.join(".next");
+        if changed && built.is_dir() {
+            std::fs::remove_dir_all(&built).map_err(|error| told(&built, &error))?;
+        }
+        if !built.join("BUILD_ID").is_file() {
+            let mut build = Command::new("npm");
+            build.args(["run", "build"]).env("NEXT_TELEMETRY_DISABLED", "1").current_dir(folder);
+            setup::run(&format!("npm run build in {}", folder.display()), &mut build)?;
+        }
+        // Its visitor, driven by a package of this repository.
+        command.env("SPILLWAY_CHROMIUM", setup::chromium()?);
+    }
+    Ok(command)
 }
 
-/// Express in a folder of its own, at the versions of the lock file.
-fn express(root: &Path) -> Result<PathBuf> {
-    let (from, to) = (root.join("tests/apps/express"), folder(root, "express"));
-    std::fs::create_dir_all(&to).map_err(|error| format!("{}: {error}", to.display()))?;
-    for name in ["package.json", "package-lock.json"] {
-        let (own, copy) = (from.join(name), to.join(name));
-        let wanted = std::fs::read(&own).map_err(|error| format!("{}: {error}", own.display()))?;
-        // Written only when it changed: a newer lock file is installed again.
-        if std::fs::read(&copy).is_ok_and(|there| there == wanted) {
+fn told(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Copies what differs, so that what is newer is installed or built again; whether anything did.
+fn copy(from: &Path, to: &Path) -> Result<bool> {
+    std::fs::create_dir_all(to).map_err(|error| told(to, &error))?;
+    let mut changed = false;
+    for entry in std::fs::read_dir(from).map_err(|error| told(from, &error))? {
+        let own = entry.map_err(|error| told(from, &error))?.path();
+        let there = to.join(own.file_name().unwrap_or_default());
+        if own.is_dir() {
+            changed |= copy(&own, &there)?;
             continue;
         }
-        std::fs::write(&copy, wanted).map_err(|error| format!("{}: {error}", copy.display()))?;
+        let wanted = std::fs::read(&own).map_err(|error| told(&own, &error))?;
+        if !std::fs::read(&there).is_ok_and(|found| found == wanted) {
+            std::fs::write(&there, wanted).map_err(|error| told(&there, &error))?;
+            changed = true;
+        }
     }
-    setup::npm(&to)?;
-    Ok(to)
+    Ok(changed)
 }
 
 fn driver(root: &Path, name: &str, python: &Path) -> Result<Command> {
     let spillway = std::env::var_os("SPILLWAY_BIN")
         .map_or_else(|| setup::target(root).join("debug/spillway"), PathBuf::from);
+    // Each application runs in a folder of its own, where a path from here names nothing.
+    let spillway = std::path::absolute(&spillway).map_err(|error| told(&spillway, &error))?;
     let mut command = Command::new(python);
     command
         .arg(root.join(format!("tests/apps/{name}_checks.py")))

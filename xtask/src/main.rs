@@ -19,7 +19,7 @@ mod trained;
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through
   test           everything CI runs
-  apps           real applications with and without the sidecar
+  apps [--short] real applications with and without the sidecar
   fuzz [TARGET]  what must hold for any bytes, under libFuzzer
   bench offload  jobs beside boto3 and Celery, in CPU time
   bench cache    cached answers beside nginx, HAProxy, Varnish, Envoy and pingora

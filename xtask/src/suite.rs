@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         count.broken(&error);
     }
     alerts(&root, &mut count);
-    crate::apps::check(&root, &mut count);
+    crate::apps::short(&root, &mut count);
     let mut market = Command::new("python3");
     market.args(["-m", "unittest"]).current_dir(root.join("examples/market"));
     count.run("the example application", &mut market, python_result);
@@ -112,9 +112,7 @@ fn simulation(cargo: impl Fn(&[&str]) -> Command) -> Command {
 
 /// The job page and the documented snippet in a real browser.
 fn browser_specs(root: &Path, count: &mut Count) {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let chromium = setup::program(&names, "chromium", "SPILLWAY_CHROMIUM");
-    let command = chromium.and_then(|chromium| {
+    let command = setup::chromium().and_then(|chromium| {
         let mut command = specs(root, "tests/browser")?;
         command.env("SPILLWAY_CHROMIUM", chromium);
         Ok(command)

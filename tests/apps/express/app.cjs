@@ -10,6 +10,8 @@ app.use(override("X-HTTP-Method-Override"));
 app.get("/", (_, response) => response.send("hello\n".repeat(500)));
 app.get("/seen", (request, response) =>
   response.json({ protocol: request.protocol, secure: request.secure, host: request.host }));
+app.get("/hints", (_, response) => response.writeEarlyHints(
+  { link: ["</a.css>; rel=preload", "</b.js>; rel=preload"] }, () => response.send("hinted")));
 app.put("/thing", (_, response) => response.send("put"));
 app.post("/thing", (_, response) => response.status(201).send("posted"));
 app.use((request, response) => response.send(Buffer.from(request.url, "latin1")));
