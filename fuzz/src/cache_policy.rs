@@ -71,7 +71,9 @@ fn judged(mut plan: Plan<'_>, request: &Request, response: &Response, now: u64, 
             is_used_in_time(&plan, judged, request, response, now, later);
         }
         // Said by the store, never by the policy.
-        Err(why) => assert!(!matches!(why, NotStored::TooLarge | NotStored::Superseded)),
+        Err(why) => {
+            assert!(!matches!(why, NotStored::TooLarge | NotStored::NoRoom | NotStored::Superseded))
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod fill;
 pub mod flights;
 pub mod purge;
+mod room;
 pub mod segmented;
 pub mod store;
 pub mod stored;

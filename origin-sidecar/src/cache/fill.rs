@@ -5,11 +5,13 @@
 //! the most that an answer may have: then he is cut off.
 
 use super::purge::Mark;
-use super::store::{Room, Store};
+use super::room::Room;
+use super::store::Store;
 use super::stored::{Stored, mapped, own};
 use super::weight;
 use bytes::Bytes;
 use memmap2::MmapMut;
+use rules::cache::NotStored;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -244,6 +246,7 @@ pub struct Filler {
     pub fill: Arc<Fill>,
     /// Bytes that may be held.
     most: u64,
+    refused: Option<NotStored>,
 }
 
 impl Filler {
@@ -266,12 +269,12 @@ impl Filler {
         let state = State { memory, room, came: 0, end, readers, count: 0, filler };
         let fill = Arc::new(Fill { head, length, mark, config, state: Mutex::new(state) });
         let reader = fill.reader(&mut fill.lock(), true);
-        (Self { fill, most }, reader)
+        (Self { fill, most, refused: None }, reader)
     }
 
-    /// Whether it can still be kept.
-    pub fn is_kept(&self) -> bool {
-        !self.fill.lock().is_window()
+    /// Why it can't be kept any more: `too-large` or `no-room`.
+    pub fn refused(&self) -> Option<NotStored> {
+        self.refused
     }
 
     /// What to do next; whoever asks is woken when that changes.
@@ -309,9 +312,12 @@ impl Filler {
             && bytes.capacity() < came as usize
         {
             let wanted = (bytes.capacity() * 2).max(came as usize).min(self.most as usize);
-            if came <= self.most && store.grow(&mut state.room, wanted) {
+            let is_too_large = came > self.most;
+            if !is_too_large && store.grow(&mut state.room, wanted) {
                 bytes.reserve_exact(wanted - bytes.len());
             } else {
+                let reason = if is_too_large { NotStored::TooLarge } else { NotStored::NoRoom };
+                self.refused = Some(reason);
                 self.most = self.most.min(came).max(WINDOW_BYTES_MIN);
                 let window = window(std::mem::take(bytes), self.most as usize);
                 state.room.set(window.capacity());

@@ -5,6 +5,7 @@
 
 use super::fill::UNKNOWN_BYTES_MIN;
 use super::purge::{Log, Mark, Target};
+use super::room::Room;
 use super::segmented::{Segmented, Slot};
 use super::stored::Stored;
 use super::weight;
@@ -146,31 +147,6 @@ pub struct Store {
     metrics: Arc<Metrics>,
 }
 
-/// Memory of one answer that is not in the store: it is still coming in, or read by somebody who is
-/// slower. See [`Store::grow`].
-pub struct Room {
-    bytes: usize,
-    filling: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
-}
-
-impl Room {
-    /// Counts it as so many bytes, whether or not they are to be had: what is held must be counted.
-    pub fn set(&mut self, bytes: usize) {
-        // Modulo 2^64, as these operations are: the difference may be negative.
-        let more = bytes.wrapping_sub(self.bytes);
-        self.filling.fetch_add(more, Ordering::Relaxed);
-        self.metrics.cache.bytes.add(more as i64);
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
-
 /// What a look-up found.
 pub enum Found {
     Answer(Arc<Stored>),
@@ -228,20 +204,22 @@ impl Store {
 
     /// None yet, for an answer that begins to come in.
     pub fn room(&self) -> Room {
-        let (filling, metrics) = (Arc::clone(&self.filling), Arc::clone(&self.metrics));
-        Room { bytes: 0, filling, metrics }
+        Room::new(Arc::clone(&self.filling), Arc::clone(&self.metrics))
     }
 
-    /// For an answer of this length, if it may be stored and there is room; what has no length may grow.
-    pub fn room_for(&self, length: Option<u64>) -> Option<Room> {
-        let bytes = usize::try_from(length.unwrap_or(UNKNOWN_BYTES_MIN as u64)).ok()?;
+    /// For an answer of this length, or else `too-large` or `no-room`; what has no length may grow.
+    pub fn room_for(&self, length: Option<u64>) -> Result<Room, NotStored> {
+        let bytes = length.unwrap_or(UNKNOWN_BYTES_MIN as u64) as usize;
         let mut room = self.room();
-        (bytes <= self.entry_bytes_max() && self.grow(&mut room, bytes)).then_some(room)
+        if bytes > self.entry_bytes_max() {
+            return Err(NotStored::TooLarge);
+        }
+        if self.grow(&mut room, bytes) { Ok(room) } else { Err(NotStored::NoRoom) }
     }
 
     /// Makes it so many bytes, at the expense of what is stored; whether that was possible.
     pub fn grow(&self, room: &mut Room, bytes: usize) -> bool {
-        let before = room.bytes;
+        let before = room.bytes();
         room.set(bytes.max(before));
         if self.filling.load(Ordering::Relaxed) > self.budget() / FILLING_PART {
             room.set(before);

@@ -136,6 +136,7 @@ fn remedy(reason: NotStored) -> &'static str {
             "a page or data under the name of a file: cache deception, or a wrong Content-Type"
         }
         NotStored::TooLarge => "over the tier's limit for one answer",
+        NotStored::NoRoom => "answers that are coming in fill half of `--cache-mib`: raise it",
         NotStored::Mended => {
             "the app gives its length twice, or beside Transfer-Encoding: chunked; one is enough"
         }

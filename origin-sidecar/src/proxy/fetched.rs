@@ -153,17 +153,18 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         Some(stored) => Some(stored.body.len() as u64),
         None => body.size_hint().exact(),
     };
-    let room =
-        if revalidated.is_some() { Some(app.store.room()) } else { app.store.room_for(length) };
-    let (judged, room) = match (judged, room) {
-        (Ok(judged), Some(room)) => (judged, room),
-        (judged, _) => {
+    let room_for = |length| match revalidated {
+        Some(_) => Ok(app.store.room()),
+        None => app.store.room_for(length),
+    };
+    let (judged, room) = match judged.and_then(|judged| Ok((judged, room_for(length)?))) {
+        Ok(both) => both,
+        Err(why) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
-            if code < 500 {
+            if code < 500 && why.is_of_the_answer() {
                 app.store.note_uncacheable(&job.plan, app.clock.now());
             }
             let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
-            let why = judged.err().unwrap_or(NotStored::TooLarge);
             return Begun::Fetched(Fetched::Passed(Response::from_parts(parts, body), why));
         }
     };

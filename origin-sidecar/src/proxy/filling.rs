@@ -79,13 +79,15 @@ pub(super) async fn run(
         if let Err(error) = filler.push(store, &data) {
             return broken(&error, announced);
         }
-        if !filler.is_kept() && announced.flight.is_some() {
-            store.note_uncacheable(&job.plan, job.worker.app.clock.now());
+        if let Some(why) = filler.refused().filter(|_| announced.flight.is_some()) {
+            if why.is_of_the_answer() {
+                store.note_uncacheable(&job.plan, job.worker.app.clock.now());
+            }
             // Whoever is told now counts it; who was told before, or left, does not.
             if announced.is_told || announced.asked.is_none() {
-                count_not_stored(&job.worker, &job.lane, NotStored::TooLarge);
+                count_not_stored(&job.worker, &job.lane, why);
             }
-            announced.comes(&filler.fill, Err(NotStored::TooLarge));
+            announced.comes(&filler.fill, Err(why));
             announced.lands(Landing::NotStored);
         }
     }

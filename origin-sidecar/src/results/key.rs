@@ -2,8 +2,8 @@
 
 use super::StoreError;
 
-/// S3 takes 1,024 bytes; the rest is for the prefix.
-const KEY_BYTES_MAX: usize = 512;
+/// S3 takes 1,024 bytes: a prefix as long, the slash between them, and this.
+const KEY_BYTES_MAX: usize = 511;
 
 /// `/`-separated segments of `[A-Za-z0-9._-]`, none of them `.` or `..` (S3 clients resolve those).
 pub(super) fn check(key: &str) -> Result<(), StoreError> {

@@ -41,6 +41,8 @@ pub enum NotStored {
     /// or cache deception.
     ContentTypeMismatch,
     TooLarge,
+    /// Answers that are coming in hold all the memory that they may.
+    NoRoom,
     /// Its fields contradict each other about its length, in a way that has one reading.
     Mended,
     /// With more tags than are kept it could not be purged by all of them.
@@ -62,10 +64,16 @@ impl NotStored {
             Self::EventStream => "event-stream",
             Self::ContentTypeMismatch => "content-type-mismatch",
             Self::TooLarge => "too-large",
+            Self::NoRoom => "no-room",
             Self::Mended => "mended",
             Self::TooManyTags => "too-many-tags",
             Self::Superseded => "superseded",
         }
+    }
+
+    /// Whether the next answer will hardly be stored either, so that nobody should wait for it.
+    pub fn is_of_the_answer(self) -> bool {
+        !matches!(self, Self::NoRoom | Self::Superseded)
     }
 }
 

@@ -66,7 +66,7 @@ fn what_a_slow_reader_lacks_is_counted_until_it_goes_also_after_the_end() {
     let piece = vec![b'x'; PIECE_BYTES_MAX];
     filler.push(&world.store, &piece).expect("no length was announced");
     read(&mut slow).expect("not cut off");
-    while filler.is_kept() {
+    while filler.refused().is_none() {
         filler.push(&world.store, &piece).expect("no length was announced");
         read(&mut leader).expect("never cut off");
     }
@@ -103,13 +103,13 @@ fn who_has_read_all_there_was_is_not_cut_off_where_no_room_is_left() {
     let (mut filler, mut leader) = world.fill();
     let mut follower = filler.fill.join().expect("the beginning is there");
     let mut others = Vec::new();
-    while let Some(room) = world.store.room_for(None) {
+    while let Ok(room) = world.store.room_for(None) {
         others.push(room);
     }
     // The first is little more than there was room for.
     for length in [UNKNOWN_BYTES_MIN + 1, PIECE_BYTES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MAX] {
         filler.push(&world.store, &vec![b'x'; length]).expect("no length was announced");
-        assert!(!filler.is_kept());
+        assert_eq!(filler.refused(), Some(NotStored::NoRoom));
         for reader in [&mut leader, &mut follower] {
             assert_eq!(read(reader).expect("never cut off"), length);
         }
