@@ -89,6 +89,8 @@ def checks(own):
     own.same("the list of kernels is the same", "GET", "/api/kernelspecs", TOKEN)
     own.same("a POST without its token for forms is refused by the application", "POST",
              "/api/contents", ["Cookie: _xsrf=a"], b"{}", expect=403)
+    own.same("bytes beyond ASCII reach the application, which has no such file", "GET",
+             '/api/contents/käse "grün"|.txt?content=0'.replace(" ", "%20"), TOKEN, expect=404)
     for number, (way, address) in enumerate(own.ways()):
         own.check(f"a file is written, read and deleted, {way}",
                   lambda address=address, number=number: file(address, f"file {number}.txt"
