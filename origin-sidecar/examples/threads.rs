@@ -34,9 +34,9 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings::parse();
-    let (rules, _) = reload::load(&settings.common.routes)?;
+    let rules = reload::load(&settings.common.routes)?;
     let start = Builder::new_current_thread().enable_all().build()?;
-    let bindings = start.block_on(Bindings::open(&settings.common, &rules));
+    let bindings = start.block_on(Bindings::open(&settings.common, Some(&rules)));
     let bindings = bindings.map_err(|faults| faults.join("\n"))?;
     let app = Arc::new(App::new(Parts {
         rules: Arc::new(rules),

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rules::fallback::{Fallback, Unreadable};
 use rules::shard::Key;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -117,7 +118,7 @@ impl Port {
         match request.uri().path() {
             "/startup" => return Ok(probe(app.is_started(), "starting")),
             // Never asks the app, the queue or the store: their trouble must not take this pod out.
-            "/ready" => return Ok(probe(app.is_ready(), "draining or starting")),
+            "/ready" => return Ok(ready(app)),
             "/live" => return Ok(probe(true, "")),
             "/metrics" => return Ok(metrics(app)),
             // A kubelet asks, which can carry no secret: it waits, and changes nothing.
@@ -167,6 +168,16 @@ async fn purged(app: &App, body: Incoming) -> Response<Body> {
 
 pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
     if is_good { reply::text(200, "ok\n") } else { reply::text(503, format!("{why}\n")) }
+}
+
+/// A kubelet shows the body of what is not ready as an event of the pod: there somebody looks for why.
+fn ready(app: &App) -> Response<Body> {
+    match &app.rules().unreadable {
+        Some(Unreadable { fallback: Fallback::Refuse, reason }) => {
+            reply::text(503, format!("rules-unreadable: {reason}\n"))
+        }
+        _ => probe(app.is_ready(), "draining or starting"),
+    }
 }
 
 fn metrics(app: &App) -> Response<Body> {

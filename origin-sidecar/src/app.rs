@@ -1,6 +1,7 @@
 //! Everything a running process holds; the only wiring there is.
 
 use crate::bindings::Bindings;
+use crate::bound::Bound;
 use crate::cache::flights::Flights;
 use crate::cache::store::Store;
 use crate::cache::varies::Varies;
@@ -120,10 +121,22 @@ impl App {
     fn publish(&self, rules: &Rules) {
         self.metrics.rules_info.reset();
         self.metrics.rules_info.with_label_values(&[rules.hash.as_str()]).set(1);
+        self.metrics.last_reload.set(rules.unreadable.is_none().into());
+        self.metrics.rules_fallback.reset();
+        if let Some(unreadable) = &rules.unreadable {
+            let mode = unreadable.fallback.as_str();
+            self.metrics.rules_fallback.with_label_values(&[mode]).set(1);
+        }
         for (name, map) in &rules.shard_maps {
             let epoch = i64::try_from(map.epoch).unwrap_or(i64::MAX);
             self.metrics.shard_epoch.with_label_values(&[name.as_str()]).set(epoch);
         }
+    }
+
+    /// What the rules may need of this process.
+    pub fn bound(&self) -> Bound<'_> {
+        let (bindings, signatures) = (&self.bindings, self.signatures.as_ref());
+        Bound { bindings, signatures, shard: self.shard.as_deref() }
     }
 
     pub fn set_ready(&self) {

@@ -8,7 +8,7 @@ use http::Uri;
 use http::uri::Authority;
 use http1::head::HeadLimits;
 use rules::Rules;
-use rules::document::Delivery;
+use rules::document::{Delivery, MAX_ATTEMPTS_DEFAULT};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -98,11 +98,11 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Opens everything that is named.
+    /// Opens everything that is named. Without rules a queue has as many attempts as by default.
     ///
     /// # Errors
     /// All that is wrong, one a line.
-    pub async fn open(common: &Common, rules: &Rules) -> Result<Self, Vec<String>> {
+    pub async fn open(common: &Common, rules: Option<&Rules>) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut note = |fault: String| faults.push(fault);
         let roots = common
@@ -136,17 +136,9 @@ impl Bindings {
                 )),
                 _ => {}
             }
-            let Some(rule) = rules.document.queues.get(&name) else {
-                note(format!("--queue {name}: there is no [queue.{name}] in the rules file"));
-                continue;
-            };
-            let is_file = common.results.as_deref().is_some_and(|to| to.starts_with("file:"));
-            if rule.result == Delivery::Redirect && is_file {
-                note(format!(
-                    "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
-                ));
-            }
-            if let Ok(queue) = open_queue(&queue, rule.max_attempts).await.map_err(&mut note) {
+            let rule = rules.and_then(|rules| rules.document.queues.get(&name));
+            let attempts = rule.map_or(MAX_ATTEMPTS_DEFAULT, |rule| rule.max_attempts);
+            if let Ok(queue) = open_queue(&queue, attempts).await.map_err(&mut note) {
                 queues.insert(name, queue);
             }
         }
@@ -191,6 +183,19 @@ impl Bindings {
         for queue in &queues {
             if !self.queues.contains_key(*queue) {
                 faults.push(format!("queue `{queue}` is not bound: add --queue {queue}=file:DIR or --queue {queue}=sqs:URL"));
+            }
+        }
+        let is_folder = self.results.as_ref().is_some_and(|results| results.keeps_for_good());
+        for name in self.queues.keys() {
+            match rules.document.queues.get(name) {
+                None => faults
+                    .push(format!("--queue {name}: there is no [queue.{name}] in the rules file")),
+                Some(rule) if rule.result == Delivery::Redirect && is_folder => {
+                    faults.push(format!(
+                        "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
+                    ));
+                }
+                Some(_) => {}
             }
         }
         if !queues.is_empty() && self.results.is_none() {

@@ -1,18 +1,18 @@
 //! The commands that run on: settings → rules → bindings → run → exit code.
 
+use crate::admin;
 use crate::admin::Hosts;
-use crate::app::{App, Parts};
-use crate::bindings::Bindings;
+use crate::app::App;
 use crate::fields::{Cidr, TrustedProxies};
 use crate::offload::consume::Consumer;
-use crate::offload::{expire, spool};
+use crate::offload::expire;
+use crate::opening::{OfProxy, open};
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::proxy::signed::Signatures;
+use crate::reload::{self, RulesFile};
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
-use crate::telemetry::Telemetry;
 use crate::tls::Certificates;
-use crate::{admin, clock, reload};
 use http1::server::Tolerance;
 use std::io::Write;
 use std::path::Path;
@@ -63,7 +63,8 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     let signatures = Signatures::new(keys, blocks(&settings.unsigned_from)?);
     let main = runtime()?;
     let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
-    let (app, text) = main.block_on(open(&settings.common, Some(signatures), cache_bytes))?;
+    let own = OfProxy { signatures, cache_bytes, wish: settings.fallback };
+    let (app, file) = main.block_on(open(&settings.common, Some(own)))?;
     if !trusted.has_named() {
         for route in app.rules().document.routes_with_callers_of_proxies() {
             tracing::warn!(
@@ -110,7 +111,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
             tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
         }
         let port = Port { listener: admin, hosts, drain_delay: delay };
-        attend(&app, settings.common.routes.clone(), text, port).await;
+        attend(&app, file, port).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
@@ -140,7 +141,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let (settings, is_until_empty) = (&settings.common, settings.until_empty);
     let hosts = hosts(settings)?;
     let runtime = runtime()?;
-    let (app, text) = runtime.block_on(open(settings, None, 0))?;
+    let (app, file) = runtime.block_on(open(settings, None))?;
     let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
     else {
         return Err(Stop::config("nothing to consume: give --queue NAME=… and --results …"));
@@ -164,7 +165,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
             tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));
         }
         let port = Port { listener: admin, hosts, drain_delay: Duration::ZERO };
-        let attended = attend(&app, settings.routes.clone(), text, port);
+        let attended = attend(&app, file, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
             () = attended => ended.await,
@@ -175,27 +176,6 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
         tracing::info!("drained");
         Ok(())
     })
-}
-
-/// Sends spans to the collector that the environment names.
-#[cfg(feature = "otlp")]
-fn export(app: &mut App) -> Result<(), Stop> {
-    let exporter = crate::otlp::Exporter::from_environment(&app.metrics.http.spans);
-    if let Some(exporter) = exporter.map_err(Stop::config)? {
-        app.telemetry.export(exporter);
-    }
-    Ok(())
-}
-
-/// Says that nothing is sent: the variable may be there for all pods of a cluster.
-#[cfg(not(feature = "otlp"))]
-fn export(_: &mut App) -> Result<(), Stop> {
-    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
-        tracing::warn!(
-            "OTEL_EXPORTER_OTLP_ENDPOINT: this program was built without the feature `otlp`"
-        );
-    }
-    Ok(())
 }
 
 fn hosts(common: &Common) -> Result<Hosts, Stop> {
@@ -210,55 +190,6 @@ fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::run)
-}
-
-/// Rules, bindings, secrets: everything that can be wrong is found before a port is opened.
-async fn open(
-    common: &Common,
-    signatures: Option<Signatures>,
-    cache_bytes: usize,
-) -> Result<(Arc<App>, String), Stop> {
-    let (rules, text) = reload::load(&common.routes).map_err(Stop::config)?;
-    let secrets = settings::secrets(common.secret_file.as_deref()).map_err(Stop::config)?;
-    let bindings =
-        Bindings::open(common, &rules).await.map_err(|faults| Stop::config(faults.join("\n")))?;
-    let mut faults = bindings.unbound(&rules, common.shard.as_deref());
-    faults.extend(signatures.as_ref().and_then(|own| own.unbound(&rules)));
-    let needs_secret = !bindings.queues.is_empty() || !bindings.upstreams.is_empty();
-    if needs_secret && secrets.is_none() {
-        faults.push("no secret: set --secret-file FILE or SPILLWAY_SECRET (32 characters or more, the same for all pods; `openssl rand -hex 32`)".to_owned());
-    }
-    let known = |shard: &str| {
-        rules.shard_maps.values().any(|map| map.shard_names().any(|name| name == shard))
-    };
-    if let Some(shard) = common.shard.as_deref().filter(|shard| !known(shard)) {
-        faults.push(format!("--shard {shard}: no shard map has a shard of that name"));
-    }
-    if let Err(error) = std::fs::create_dir_all(&common.spool) {
-        faults.push(format!("--spool {}: {error}", common.spool.display()));
-    }
-    let telemetry = Telemetry::new(common).map_err(|fault| faults.push(fault)).unwrap_or_default();
-    if !faults.is_empty() {
-        return Err(Stop::config(faults.join("\n")));
-    }
-    if let Err(error) = spool::sweep(&common.spool, std::time::SystemTime::now()) {
-        tracing::warn!(%error, folder = %common.spool.display(), "not looked through for old files");
-    }
-    let parts = Parts {
-        rules: Arc::new(rules),
-        bindings,
-        clock: Arc::new(clock::System),
-        secrets,
-        signatures,
-        telemetry,
-        shard: common.shard.clone(),
-        spool: common.spool.clone(),
-        admin_token: common.admin_token.clone(),
-        cache_bytes,
-    };
-    let mut app = App::new(parts).map_err(Stop::run)?;
-    export(&mut app)?;
-    Ok((Arc::new(app), text))
 }
 
 fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
@@ -306,9 +237,9 @@ struct Port {
 }
 
 /// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
-async fn attend(app: &Arc<App>, routes: std::path::PathBuf, text: String, port: Port) {
+async fn attend(app: &Arc<App>, file: RulesFile, port: Port) {
     tokio::spawn(admin::run(Arc::clone(app), port.listener, port.drain_delay, port.hosts));
-    tokio::spawn(reload::watch(Arc::clone(app), routes, text));
+    tokio::spawn(file.watch(Arc::clone(app)));
     tokio::spawn(depths(Arc::clone(app)));
     tokio::select! {
         () = terminated() => tracing::info!("draining"),

@@ -5,7 +5,7 @@
 //! - [`cache`]: answers in memory, one fetch per key at a time
 //! - [`offload`]: jobs: accept, status, page, consume, notify
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
-//! - [`app`], [`bindings`], [`settings`], [`commands`], [`tools`]: wiring
+//! - [`app`], [`bindings`], [`bound`], `opening`, [`settings`], [`commands`], [`tools`]: wiring
 //! - [`admin`], [`hook`], [`metrics`], [`telemetry`], [`reload`], [`explain`], [`tls`]: operating it
 //! - [`inject`], [`webhook`]: the sidecar's way into manifests, and into pods as they are created
 //!
@@ -15,6 +15,7 @@ pub mod admin;
 pub mod app;
 pub mod bindings;
 pub mod body;
+pub mod bound;
 pub mod cache;
 pub mod clock;
 pub mod commands;
@@ -28,6 +29,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod offload;
+mod opening;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod overload;

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     pub certificate_reloads: IntCounterVec,
     pub rules_info: IntGaugeVec,
+    pub rules_fallback: IntGaugeVec,
+    pub last_reload: IntGauge,
 }
 
 /// Requests and upstreams.
@@ -204,6 +206,17 @@ impl Metrics {
                 &["result"],
             )?,
             rules_info: gauges(r, "rules_info", rules, &["config_hash"])?,
+            rules_fallback: gauges(
+                r,
+                "rules_fallback",
+                "1 while the rules can't be read and this stands in for them.",
+                &["mode"],
+            )?,
+            last_reload: gauge(
+                r,
+                "rules_last_reload_successful",
+                "1 when the rules in force are those of the file as it was read last, else 0.",
+            )?,
             registry,
         })
     }

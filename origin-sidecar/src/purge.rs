@@ -129,7 +129,7 @@ pub async fn everywhere(settings: &settings::Purge, out: &mut dyn Write) -> Resu
         }
     }
     if let Some(zone) = &settings.zone {
-        let (rules, _) = reload::load(&settings.routes)?;
+        let rules = reload::load(&settings.routes)?;
         say("edge", edge(&client, settings, zone, &order, &rules).await)?;
     }
     if failed > 0 { Err(format!("{failed} not purged: call this again")) } else { Ok(()) }

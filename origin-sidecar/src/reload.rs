@@ -2,48 +2,113 @@
 //! connection.
 
 use crate::app::App;
+use crate::bound::Bound;
 use crate::metrics::Metrics;
 use crate::tls::Certificates;
 use rules::Rules;
+use rules::fallback::{Unreadable, Wish, choose};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often the file is read. A ConfigMap mount swaps a symlink, which file watchers miss; the
 /// file is small, and reading it once a second costs nothing.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the log says that there are no rules.
+const REMINDER: Duration = Duration::from_secs(60);
+
 /// Reads a rules file.
 ///
 /// # Errors
 /// All its faults as text, ready to print.
-pub fn load(path: &Path) -> Result<(Rules, String), String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let rules = Rules::from_toml(&text).map_err(|faults| {
-        let faults = faults.iter().map(|fault| format!("{}:{fault}", path.display()));
-        faults.collect::<Vec<_>>().join("\n")
-    })?;
-    Ok((rules, text))
+pub fn load(path: &Path) -> Result<Rules, String> {
+    parse(path, std::fs::read(path))
 }
 
-/// Watches until the process ends. A bad file is refused and the old rules go on.
-pub async fn watch(app: Arc<App>, path: PathBuf, mut text: String) {
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        let Ok(new) = std::fs::read_to_string(&path) else { continue };
-        if new == text {
-            continue;
-        }
-        text = new;
-        let result = match take(&app, &path).await {
-            Ok(()) => "taken",
-            Err(faults) => {
-                tracing::error!(path = %path.display(), faults, "changed rules refused; the old ones go on");
-                "refused"
+fn parse(path: &Path, read: io::Result<Vec<u8>>) -> Result<Rules, String> {
+    let text = read.map_err(|error| error.to_string()).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|error| format!("this is no text: {}", error.utf8_error()))
+    });
+    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    Rules::from_toml(&text).map_err(|faults| {
+        let faults = faults.iter().map(|fault| format!("{}:{fault}", path.display()));
+        faults.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// The rules file of a process that runs on.
+pub struct RulesFile {
+    path: PathBuf,
+    /// What is to happen while there were never rules that can be read.
+    wish: Wish,
+    /// As it was read last.
+    text: Option<Vec<u8>>,
+}
+
+impl RulesFile {
+    pub fn new(path: &Path, wish: Wish) -> Self {
+        Self { path: path.to_owned(), wish, text: None }
+    }
+
+    /// # Errors
+    /// All that is wrong, ready to print.
+    pub fn read(&mut self) -> Result<Rules, String> {
+        let read = std::fs::read(&self.path);
+        self.text = read.as_ref().ok().cloned();
+        parse(&self.path, read)
+    }
+
+    /// What stands in for rules that can't be read, and why they can't; none where nothing may.
+    pub fn stand_in(&self, bound: &Bound<'_>, why: &str) -> Option<Rules> {
+        let fallback = choose(self.wish, bound.protects(), self.text.as_deref())?;
+        Some(Rules::unreadable(fallback, why.to_owned()))
+    }
+
+    /// Watches until the process ends. A bad file is refused and the old rules go on.
+    pub async fn watch(mut self, app: Arc<App>) {
+        let mut told = None::<Instant>;
+        loop {
+            if told.is_none_or(|told| told.elapsed() >= REMINDER) {
+                remind(&app);
+                told = Some(Instant::now());
             }
-        };
-        app.metrics.reloads.with_label_values(&[result]).inc();
+            tokio::time::sleep(INTERVAL).await;
+            let read = std::fs::read(&self.path);
+            let is_same = read.as_ref().ok() == self.text.as_ref();
+            let has_rules = app.rules().unreadable.is_none();
+            if is_same || (has_rules && read.is_err()) {
+                continue;
+            }
+            self.text = read.as_ref().ok().cloned();
+            let result = match take(&app, self.path.clone(), read).await {
+                Ok(()) => "taken",
+                Err(faults) if has_rules => {
+                    let path = self.path.display();
+                    app.metrics.last_reload.set(0);
+                    tracing::error!(%path, faults, "changed rules refused; the old ones go on");
+                    "refused"
+                }
+                Err(faults) => {
+                    if let Some(rules) = self.stand_in(&app.bound(), &faults) {
+                        app.set_rules(Arc::new(rules));
+                    }
+                    told = None;
+                    "refused"
+                }
+            };
+            app.metrics.reloads.with_label_values(&[result]).inc();
+        }
+    }
+}
+
+/// Says what stands in for the rules, while something does.
+fn remind(app: &App) {
+    if let Some(Unreadable { fallback, reason }) = &app.rules().unreadable {
+        let fallback = fallback.as_str();
+        tracing::error!(fallback, reason, "the rules can't be read, and there were none before");
     }
 }
 
@@ -75,20 +140,13 @@ pub async fn watch_certificate(
     }
 }
 
-async fn take(app: &App, path: &Path) -> Result<(), String> {
-    let file = path.to_owned();
+async fn take(app: &App, path: PathBuf, read: io::Result<Vec<u8>>) -> Result<(), String> {
     // On a thread of its own: probes are answered meanwhile, however large the file is.
-    let loaded = tokio::task::spawn_blocking(move || load(&file)).await;
-    let (new, _) = loaded.map_err(|error| error.to_string())??;
-    let unbound = app.bindings.unbound(&new, app.shard.as_deref());
-    if !unbound.is_empty() {
-        return Err(unbound.join("\n"));
-    }
-    if let Some(fault) = app.signatures.as_ref().and_then(|own| own.unbound(&new)) {
-        return Err(fault);
-    }
+    let parsed = tokio::task::spawn_blocking(move || parse(&path, read)).await;
+    let new = app.bound().fit(parsed.map_err(|error| error.to_string())??)?;
+    let old = app.rules();
     // Two sidecars with different maps would each be right for themselves.
-    if new.document.shard_maps != app.rules().document.shard_maps {
+    if old.unreadable.is_none() && new.document.shard_maps != old.document.shard_maps {
         return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());
     }
     tracing::info!(config_hash = new.hash, "rules changed");
@@ -114,8 +172,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("spillway-reload-{}", std::process::id()));
         std::fs::write(&path, text).expect("written");
         let app = Arc::new(App::alone("", Arc::new(clock::System)));
-        let (taking, file) = (Arc::clone(&app), path.clone());
-        let taking = tokio::spawn(async move { take(&taking, &file).await });
+        let (taking, file, read) = (Arc::clone(&app), path.clone(), std::fs::read(&path));
+        let taking = tokio::spawn(async move { take(&taking, file, read).await });
         let mut turns = 0;
         while !taking.is_finished() {
             turns += 1;

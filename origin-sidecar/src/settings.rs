@@ -2,9 +2,10 @@
 
 use crate::offload::jobs::Shown;
 use crate::secrets::Secrets;
-use clap::builder::Resettable;
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::{Args, Command, Subcommand};
 use http1::head::HeadLimits;
+use rules::fallback::Wish;
 use rules::signature::Keys;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -92,6 +93,17 @@ impl Common {
 pub struct Proxy {
     #[command(flatten)]
     pub common: Common,
+    /// While the rules can't be read: `pass` all to the application, `refuse` all, or `auto`: refuse where
+    /// rules or bindings protect something, else pass; `none`: end with code 78
+    #[arg(
+        long,
+        env = "SPILLWAY_FALLBACK",
+        default_value = "none",
+        // An injected pod says auto; its own arguments come later and say otherwise.
+        overrides_with = "fallback",
+        value_parser = PossibleValuesParser::new(Wish::NAMES).map(|name| Wish::from_name(&name))
+    )]
+    pub fallback: Wish,
     /// Where requests come in
     #[arg(long, env = "SPILLWAY_LISTEN", default_value = "127.0.0.1:15080")]
     pub listen: SocketAddr,

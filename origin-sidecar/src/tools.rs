@@ -66,7 +66,7 @@ pub fn explain(
     request: &explaining::Request,
     answer: Option<&Path>,
 ) -> Result<(), Stop> {
-    let (rules, _) = reload::load(routes).map_err(Stop::config)?;
+    let rules = reload::load(routes).map_err(Stop::config)?;
     let answer = answer.map(read_answer).transpose()?;
     let text = explaining::explain(&rules, request, answer.as_ref());
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)
@@ -131,7 +131,7 @@ pub fn purge(settings: &Purge) -> Result<(), Stop> {
 }
 
 async fn open(settings: &Jobs) -> Result<Stores, String> {
-    let (rules, _) = reload::load(&settings.routes)?;
+    let rules = reload::load(&settings.routes)?;
     let Some(results) = &settings.results else {
         return Err("results are not bound: add --results file:DIR or --results s3://BUCKET".into());
     };

@@ -11,7 +11,13 @@ use std::collections::BTreeMap;
 /// Raised when a field changes meaning; a program refuses a document of another version.
 pub const FORMAT: u32 = 1;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Attempts of a job where a queue says nothing else.
+pub const MAX_ATTEMPTS_DEFAULT: u64 = 5;
+
+/// The reserved prefix where a file names no other.
+pub const JOBS_BASE: &str = "/_spillway";
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     pub format: u32,
@@ -41,9 +47,10 @@ pub struct Canonical {
 }
 
 /// What happens to a request that no route matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unmatched {
+    #[default]
     Pass,
     Refuse,
 }
@@ -53,6 +60,12 @@ pub enum Unmatched {
 pub struct Jobs {
     /// The reserved prefix, without a slash at the end.
     pub base: String,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { base: JOBS_BASE.to_owned() }
+    }
 }
 
 /// What an upstream is sent at once.

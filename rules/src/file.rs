@@ -13,7 +13,9 @@ mod shards;
 mod tree;
 mod units;
 
-use crate::document::{Canonical, Document, Edge, FORMAT, Jobs, Limit, Overload, Unmatched};
+use crate::document::{
+    Canonical, Document, Edge, FORMAT, JOBS_BASE, Jobs, Limit, Overload, Unmatched,
+};
 use crate::fault::{Fault, Place};
 use crate::route::Router;
 use std::cell::RefCell;
@@ -179,7 +181,7 @@ fn jobs(root: &Table<'_>) -> Jobs {
         }
         Some(text.to_owned())
     });
-    Jobs { base: base.unwrap_or_else(|| "/_spillway".to_owned()) }
+    Jobs { base: base.unwrap_or_else(|| JOBS_BASE.to_owned()) }
 }
 
 fn overload(root: &Table<'_>) -> Overload {

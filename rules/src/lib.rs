@@ -54,6 +54,7 @@ pub mod cache;
 pub mod cors;
 pub mod document;
 pub mod edge;
+pub mod fallback;
 #[cfg(feature = "file")]
 pub mod fault;
 #[cfg(feature = "file")]

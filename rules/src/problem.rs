@@ -37,11 +37,12 @@ pub enum Problem {
     VersionUnsupported,
     Overloaded,
     RouteBusy,
+    RulesUnreadable,
     Internal,
 }
 
 impl Problem {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -76,6 +77,7 @@ impl Problem {
         Self::VersionUnsupported,
         Self::Overloaded,
         Self::RouteBusy,
+        Self::RulesUnreadable,
         Self::Internal,
     ];
 
@@ -151,6 +153,7 @@ impl Problem {
             Self::CodingUnknown => ("coding-unknown", 501, "The body's transfer coding is not known.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),
             Self::VersionUnsupported => ("version-unsupported", 505, "The version of HTTP is not spoken here.", "Speak HTTP/1.1, HTTP/1.0 or HTTP/2."),
             Self::Overloaded => ("overloaded", 503, "The application has as much to do as it can.", "Retry after the time in Retry-After. The operator sees the limit in spillway_concurrency_limit; overload.concurrency sets it."),
+            Self::RulesUnreadable => ("rules-unreadable", 503, "The sidecar has no rules that it can follow.", "The body of /ready on the admin port, and the log, say what is wrong with the rules file; once it is mended it is taken within a second."),
             Self::RouteBusy => ("route-busy", 503, "The route has as many requests under way as it may.", "Retry after the time in Retry-After, or raise the route's concurrency."),
             Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),
         }

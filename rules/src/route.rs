@@ -243,6 +243,7 @@ impl Miss {
 }
 
 /// All routes, indexed.
+#[derive(Default)]
 pub struct Router {
     exact: matchit::Router<usize>,
     rest: matchit::Router<usize>,
@@ -290,12 +291,7 @@ impl Router {
                     .map_err(|reason| format!("route {}: {reason}", route.name))?,
             );
         }
-        let mut router = Self {
-            exact: matchit::Router::new(),
-            rest: matchit::Router::new(),
-            leaves: Vec::new(),
-            templates: Vec::new(),
-        };
+        let mut router = Self::default();
         let overlaps = Overlaps::new(&templates);
         let (mut shapes, mut count) = (BTreeSet::new(), 0);
         for template in &templates {

@@ -1,15 +1,21 @@
 //! The running form of the rules: the document with its indexes.
 
 use crate::document::{Document, FORMAT, Route};
+use crate::fallback::{Fallback, Unreadable};
 use crate::route::Router;
 use crate::shard::ShardMap;
 use std::collections::BTreeMap;
+
+/// Stands where the hash of the rules in force would: no two files agree with it.
+const NO_RULES: &str = "none";
 
 /// Checked rules, indexed for decisions.
 pub struct Rules {
     pub document: Document,
     /// SHA-256 of the canonical JSON, in hex.
     pub hash: String,
+    /// Set where there are no rules to be had; then these are empty.
+    pub unreadable: Option<Unreadable>,
     pub(crate) router: Router,
     pub shard_maps: BTreeMap<String, ShardMap>,
     /// Per route: a short hash of its cache policy, part of every cache key.
@@ -45,7 +51,23 @@ impl Rules {
         }
         let policy_hashes = document.routes.iter().map(policy_hash).collect();
         let hash = document.hash();
-        Ok(Self { document, hash, router, shard_maps, policy_hashes })
+        Ok(Self { document, hash, unreadable: None, router, shard_maps, policy_hashes })
+    }
+
+    /// What stands in for rules that can't be read. Its hash is that of no rules.
+    pub fn unreadable(fallback: Fallback, reason: String) -> Self {
+        Self {
+            document: Document { format: FORMAT, ..Document::default() },
+            hash: NO_RULES.to_owned(),
+            unreadable: Some(Unreadable { fallback, reason }),
+            router: Router::default(),
+            shard_maps: BTreeMap::new(),
+            policy_hashes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fallback(&self) -> Option<Fallback> {
+        self.unreadable.as_ref().map(|unreadable| unreadable.fallback)
     }
 
     /// From the canonical JSON that `spillway check --json` prints.

@@ -3,6 +3,7 @@
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
+use crate::fallback::Fallback;
 use crate::head::Head;
 use crate::hops;
 use crate::hygiene;
@@ -68,6 +69,9 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if head.method == "CONNECT" {
         return refuse(None, Problem::ConnectRefused);
     }
+    if rules.fallback() == Some(Fallback::Refuse) {
+        return refuse(None, Problem::RulesUnreadable);
+    }
     if hops::is_loop(head.fields) {
         return refuse(None, Problem::ShardLoop);
     }
@@ -82,6 +86,9 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         return refuse(None, Problem::MethodOverride);
     }
     if is_reserved(&rules.document.jobs.base, &target.path) {
+        if rules.fallback().is_some() {
+            return refuse(None, Problem::RulesUnreadable);
+        }
         let action = Action::Reserved { path: target.path.into_owned() };
         return Decision { route: None, action, observed: Vec::new() };
     }

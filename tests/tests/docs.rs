@@ -8,9 +8,10 @@ use std::{fs, path::Path};
 type Names = BTreeSet<String>;
 
 /// Enums with a stable name per variant, and the head of the table that explains them.
-const ENUMS: [(&str, &str); 10] = [
+const ENUMS: [(&str, &str); 11] = [
     ("Ambiguous", "ambiguous"),
     ("Bypass", "bypass"),
+    ("Fallback", "fallback"),
     ("Inline", "inline"),
     ("Invalid", "signature"),
     ("KeyType", "key type"),

@@ -145,7 +145,9 @@ impl World {
                         progress.events += 1;
                     });
                 }
-                Ok(answer) => assert_eq!(answer.problem(), "offload-unavailable"),
+                Ok(answer) => {
+                    assert_eq!(answer.problem(), "offload-unavailable", "{}", answer.status)
+                }
                 // It was killed and its successor is not there yet.
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
             }

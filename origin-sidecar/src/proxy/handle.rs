@@ -211,6 +211,10 @@ fn decide<'r>(
     let decision = sidecar::decide(rules, &head);
     *lane = in_force.lane(decision.route);
     let is_required = rules.document.requires_signature(decision.route);
+    if let Action::Refuse(Problem::RulesUnreadable) = decision.action {
+        // No rules, nothing that a signature would open.
+        return Ok(decision);
+    }
     signed::admit(&worker.app, (inbound, &head), signature, is_forwarded, is_required)?;
     for (rule, outcome) in &decision.observed {
         let labels = [&*lane.name, rule, outcome];

@@ -29,6 +29,10 @@ impl Signatures {
         Self { keys, unsigned_from, seen: Mutex::default() }
     }
 
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// What is missing for these rules.
     pub fn unbound(&self, rules: &Rules) -> Option<String> {
         let is_missing = self.keys.is_none() && requires_any(&rules.document);

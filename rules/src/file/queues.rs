@@ -1,7 +1,7 @@
 //! `[queue.NAME]`.
 
 use super::tree::Table;
-use crate::document::{Delivery, Queue, QueueUser};
+use crate::document::{Delivery, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser};
 
 /// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
@@ -10,7 +10,6 @@ const VISIBILITY_MAX_MS: u64 = 12 * 3_600_000;
 const VISIBILITY_DEFAULT_MS: u64 = 120_000;
 const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
 const RESULT_TTL_DEFAULT_MS: u64 = 7 * 86_400_000;
-const MAX_ATTEMPTS_DEFAULT: u64 = 5;
 const CONCURRENCY_DEFAULT: u64 = 4;
 
 pub(super) fn queue(table: &Table<'_>) -> Queue {

@@ -88,6 +88,8 @@ pub struct Setup {
     removed: Vec<String>,
     shell: Option<String>,
     is_quiet: bool,
+    /// Whether there is no rules file.
+    is_without_rules: bool,
 }
 
 impl Spillway {
@@ -107,6 +109,7 @@ impl Spillway {
             removed: Vec::new(),
             shell: None,
             is_quiet: false,
+            is_without_rules: false,
         }
     }
 
@@ -262,6 +265,12 @@ impl Setup {
         self
     }
 
+    /// The rules file is not there when it starts.
+    pub fn without_rules(mut self) -> Self {
+        self.is_without_rules = true;
+        self
+    }
+
     /// For a test with thousands of jobs: what it logs is thrown away.
     pub fn quiet(mut self) -> Self {
         self.is_quiet = true;
@@ -302,7 +311,9 @@ impl Setup {
     pub async fn start(self) -> Spillway {
         let rules = folder();
         let rules_file = rules.path().join("routes.toml");
-        std::fs::write(&rules_file, &self.rules).expect("a rules file");
+        if !self.is_without_rules {
+            std::fs::write(&rules_file, &self.rules).expect("a rules file");
+        }
         let mut child =
             self.command(&rules_file).stderr(Stdio::piped()).spawn().expect("the program starts");
         let errors = child.stderr.take().expect("a pipe");

@@ -1,0 +1,38 @@
+//! What a process has that its rules may need.
+
+use crate::bindings::Bindings;
+use crate::proxy::signed::Signatures;
+use rules::Rules;
+
+pub struct Bound<'a> {
+    pub bindings: &'a Bindings,
+    pub signatures: Option<&'a Signatures>,
+    /// The shard whose data the app beside us holds.
+    pub shard: Option<&'a str>,
+}
+
+impl Bound<'_> {
+    /// The same rules, if everything that they name is there.
+    ///
+    /// # Errors
+    /// All that is missing, one a line.
+    pub fn fit(&self, rules: Rules) -> Result<Rules, String> {
+        let mut faults = self.bindings.unbound(&rules, self.shard);
+        faults.extend(self.signatures.and_then(|own| own.unbound(&rules)));
+        let is_known = |shard: &str| {
+            rules.shard_maps.values().any(|map| map.shard_names().any(|name| name == shard))
+        };
+        if let Some(shard) = self.shard.filter(|shard| !is_known(shard)) {
+            faults.push(format!("--shard {shard}: no shard map has a shard of that name"));
+        }
+        if faults.is_empty() { Ok(rules) } else { Err(faults.join("\n")) }
+    }
+
+    /// Whether something is bound that only rules need which protect or divide something.
+    pub fn protects(&self) -> bool {
+        self.shard.is_some()
+            || !self.bindings.upstreams.is_empty()
+            || !self.bindings.queues.is_empty()
+            || self.signatures.is_some_and(Signatures::has_keys)
+    }
+}

@@ -1,0 +1,129 @@
+//! What a sidecar does while its rules can't be read: the file is missing, has a fault, or names
+//! something that nothing is bound to.
+
+/// What stands in for the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// Everything goes to this pod's own application, uncached; what is Spillway's own is refused.
+    Pass,
+    /// Nothing is served.
+    Refuse,
+}
+
+impl Fallback {
+    /// Metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+/// What the operator wants to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To pass, unless something says that the rules protect.
+    Auto,
+    Pass,
+    Refuse,
+    /// Not to start.
+    None,
+}
+
+impl Wish {
+    pub const NAMES: [&str; 4] = ["auto", "pass", "refuse", "none"];
+
+    /// One of [`Wish::NAMES`]; whatever else is `none`.
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "auto" => Self::Auto,
+            "pass" => Self::Pass,
+            "refuse" => Self::Refuse,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Words of rules that keep requests away from an application, or away from this one. Looked for as bytes:
+/// a text that is no TOML has them too.
+const PROTECTIVE: [&[u8]; 6] =
+    [b"require_signature", b"authorize", b"refuse", b"shard", b"notify", b"rate_limit"];
+
+/// Rules that can't be read, and what stands in for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub fallback: Fallback,
+    /// Every fault of the file, for whoever has to mend it.
+    pub reason: String,
+}
+
+/// `is_bound`: the process has a shard, upstreams, queues or keys of the edge, as only such rules need
+/// that protect or divide something. `text` is the file, as far as there is one.
+pub fn choose(wish: Wish, is_bound: bool, text: Option<&[u8]>) -> Option<Fallback> {
+    match wish {
+        Wish::None => None,
+        Wish::Pass => Some(Fallback::Pass),
+        Wish::Refuse => Some(Fallback::Refuse),
+        Wish::Auto if is_bound || text.is_some_and(protects) => Some(Fallback::Refuse),
+        Wish::Auto => Some(Fallback::Pass),
+    }
+}
+
+fn protects(text: &[u8]) -> bool {
+    PROTECTIVE.iter().any(|word| text.windows(word.len()).any(|own| own == *word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::{Action, decide};
+    use crate::{Head, NoFields, Problem, Rules};
+
+    #[test]
+    fn each_protective_word_refuses_also_in_the_middle_of_a_text_that_is_no_toml() {
+        for word in PROTECTIVE {
+            let text = [b"[[route]\n\xff x-".as_slice(), word, b" = \""].concat();
+            assert_eq!(choose(Wish::Auto, false, Some(&text)), Some(Fallback::Refuse));
+            let cut = &text[..text.len() - word.len() - 4];
+            assert_eq!(choose(Wish::Auto, false, Some(cut)), Some(Fallback::Pass));
+        }
+    }
+
+    #[test]
+    fn what_the_process_is_bound_to_refuses_and_nothing_at_all_passes() {
+        assert_eq!(choose(Wish::Auto, true, None), Some(Fallback::Refuse));
+        assert_eq!(choose(Wish::Auto, false, None), Some(Fallback::Pass));
+        assert_eq!(choose(Wish::Pass, true, Some(b"shard")), Some(Fallback::Pass));
+        assert_eq!(choose(Wish::Refuse, false, None), Some(Fallback::Refuse));
+        assert_eq!(choose(Wish::None, false, None), None);
+        for name in Wish::NAMES {
+            let is_none = Wish::from_name(name) == Wish::None;
+            assert_eq!(is_none, name == "none");
+        }
+    }
+
+    fn action(fallback: Fallback, method: &str, target: &str) -> String {
+        let rules = Rules::unreadable(fallback, "no such file".to_owned());
+        let head = Head { method, scheme: "http", host: "h", target, fields: &NoFields };
+        match decide(&rules, &head).action {
+            Action::Refuse(problem) => problem.name().to_owned(),
+            Action::Proceed(proceed) => format!("to the app: {}", proceed.target()),
+            Action::Reserved { .. } | Action::Preflight { .. } => "answered by us".to_owned(),
+        }
+    }
+
+    #[test]
+    fn without_rules_all_passes_but_what_is_ours_or_nothing_does() {
+        let unreadable = Problem::RulesUnreadable.name();
+        for target in ["/", "/a%2Fb?x", "/admin"] {
+            assert_eq!(action(Fallback::Pass, "POST", target), format!("to the app: {target}"));
+            assert_eq!(action(Fallback::Refuse, "POST", target), unreadable);
+        }
+        for target in ["/_spillway/jobs/1", "/_spillway", "/%5Fspillway/problems/x"] {
+            assert_eq!(action(Fallback::Pass, "GET", target), unreadable);
+            assert_eq!(action(Fallback::Refuse, "GET", target), unreadable);
+        }
+        assert_eq!(action(Fallback::Pass, "GET", "/x//../_spillway/jobs/1"), "path-ambiguous");
+    }
+}
