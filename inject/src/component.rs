@@ -6,7 +6,8 @@ use crate::names::{INJECT, PORT_NAME, RENAMED};
 use crate::options::Options;
 use crate::patch::Operation;
 use crate::pod::{self, Outcome};
-use crate::sidecar::{Sidecar, apps_hook};
+use crate::resources::Resources;
+use crate::sidecar::{Sidecar, apps_hook, user_unseen};
 use crate::target::text;
 use crate::yaml;
 use serde_json::{Value, json};
@@ -84,6 +85,8 @@ pub fn for_labelled(options: &Options) -> String {
         options: options.clone(),
         port_name: PORT_NAME.to_owned(),
         app_port: APP_PORT.to_string(),
+        resources: Some(Resources::unseen(options)),
+        user: user_unseen(options),
     };
     let added = json!({
         "apiVersion": "apps/v1",

@@ -1,6 +1,8 @@
 //! What an annotation's value must look like: once as code, once as the regular expression (RE2)
 //! with which the admission policy says the same. A test holds the two together.
 
+use crate::names::{AUTO, NONE};
+
 /// A form of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -10,6 +12,10 @@ pub enum Form {
     Image,
     /// An amount of CPU or memory.
     Quantity,
+    /// The same, `none`, or `auto`.
+    Limit,
+    /// The number of a user, `none`, or `auto`.
+    User,
     /// A port's name or number.
     Port,
     /// Blocks of addresses and `private`, separated by commas; or `none`.
@@ -22,6 +28,8 @@ impl Form {
             Self::Name => "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
             Self::Image => "^[!-~]+$",
             Self::Quantity => "^[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?$",
+            Self::Limit => "^(none|auto|[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?)$",
+            Self::User => "^(none|auto|[1-9][0-9]{0,9})$",
             Self::Proxies => {
                 "^(none|(private|[0-9a-f.:]+(/[0-9]+)?)(,(private|[0-9a-f.:]+(/[0-9]+)?))*)$"
             }
@@ -34,6 +42,8 @@ impl Form {
             Self::Name => is_name(text, ".-"),
             Self::Image => !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()),
             Self::Quantity => is_quantity(text),
+            Self::Limit => [AUTO, NONE].contains(&text) || is_quantity(text),
+            Self::User => [AUTO, NONE].contains(&text) || is_user(text),
             Self::Proxies => text == "none" || text.split(',').all(is_proxy),
             Self::Port => text.len() <= crate::names::PORT_NAME_CHARS_MAX && is_name(text, "-"),
         }
@@ -44,6 +54,8 @@ impl Form {
             Self::Name => "a name of small letters, digits, `-` and `.`",
             Self::Image => "an image reference without spaces",
             Self::Quantity => "an amount such as 50m, 1, 64Mi",
+            Self::Limit => "an amount such as 500m or 1, `none`, or `auto`",
+            Self::User => "the number of a user but 0, `none`, or `auto`",
             Self::Port => "the name or the number of a container port",
             Self::Proxies => "blocks of addresses and `private`, separated by commas, or `none`",
         }
@@ -55,6 +67,12 @@ fn is_name(text: &str, between: &str) -> bool {
     text.starts_with(is_outer)
         && text.ends_with(is_outer)
         && text.chars().all(|c| is_outer(c) || between.contains(c))
+}
+
+fn is_user(text: &str) -> bool {
+    (1..=10).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_digit())
+        && !text.starts_with('0')
 }
 
 fn is_proxy(text: &str) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! - [`inject`], [`update`], [`uninject`]: the one function and its inverse, on JSON values
 //! - [`options`], [`wishes`]: what it is to be like; what the pod's annotations say
-//! - [`target`], [`handlers`], [`record`], [`sidecar`]: what is looked for and what is added
+//! - [`target`], [`handlers`], [`record`], [`sidecar`], [`resources`]: what is looked for and what is
+//!   added
 //! - [`manifest`], [`yaml`]: files of workloads, changed as text; [`bypass`]: Services that go around
 //! - [`policy`], [`component`]: the same for the API server itself, and for kustomize
 //! - [`refusal`]: every reason and every warning, by name
@@ -20,6 +21,7 @@ mod pod;
 pub mod policy;
 pub mod record;
 pub mod refusal;
+pub mod resources;
 pub mod sidecar;
 pub mod target;
 pub mod wishes;

@@ -8,7 +8,7 @@ pub const INJECT: &str = "spillway.dev/inject";
 pub const RECORD: &str = "spillway.dev/injected";
 
 /// What a pod's annotations may say, without the prefix.
-pub const ANNOTATIONS: [&str; 15] = [
+pub const ANNOTATIONS: [&str; 16] = [
     "inject",
     "injected",
     "port",
@@ -24,11 +24,21 @@ pub const ANNOTATIONS: [&str; 15] = [
     "memory-limit",
     "spool",
     "trusted-proxy",
+    "run-as-user",
 ];
+
+/// Words instead of an amount or a user: what the pod asks for decides; left out.
+pub const AUTO: &str = "auto";
+pub const NONE: &str = "none";
 
 pub const SIDECAR: &str = "spillway";
 pub const ROUTES_VOLUME: &str = "spillway-routes";
 pub const SPOOL_VOLUME: &str = "spillway";
+/// Empty, at the place of the API token: a proxy needs none.
+pub const NO_TOKEN_VOLUME: &str = "spillway-no-token";
+pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// All volumes that are added.
+pub const VOLUMES: [&str; 3] = [ROUTES_VOLUME, SPOOL_VOLUME, NO_TOKEN_VOLUME];
 pub const ROUTES_PATH: &str = "/etc/spillway";
 pub const SPOOL_PATH: &str = "/var/lib/spillway";
 

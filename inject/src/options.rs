@@ -1,6 +1,7 @@
 //! What an injection is to be like: the same for all front ends; a pod's annotations change it.
 
 use crate::form::Form;
+use crate::names::AUTO;
 
 /// How the sidecar runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +25,7 @@ pub struct Options {
     /// More arguments for `spillway proxy`.
     pub args: Vec<String>,
     pub cpu_request: String,
+    /// An amount; `none`; or `auto`, where the pod's other containers decide ([`crate::resources`]).
     pub cpu_limit: String,
     pub memory_request: String,
     pub memory_limit: String,
@@ -31,6 +33,9 @@ pub struct Options {
     pub spool: String,
     /// Who is believed in what it says of clients: blocks of addresses, `private`, or `none`.
     pub trusted_proxy: String,
+    /// A user's number; `none`; or `auto`: a user is written only where the pod names one, which the
+    /// sidecar would have otherwise.
+    pub run_as_user: String,
     pub mode: Mode,
 }
 
@@ -43,11 +48,12 @@ impl Options {
             ("env-config", Form::Name, self.env_config.as_ref()),
             ("env-secret", Form::Name, self.env_secret.as_ref()),
             ("cpu-request", Form::Quantity, Some(&self.cpu_request)),
-            ("cpu-limit", Form::Quantity, Some(&self.cpu_limit)),
+            ("cpu-limit", Form::Limit, Some(&self.cpu_limit)),
             ("memory-request", Form::Quantity, Some(&self.memory_request)),
             ("memory-limit", Form::Quantity, Some(&self.memory_limit)),
             ("spool", Form::Quantity, Some(&self.spool)),
             ("trusted-proxy", Form::Proxies, Some(&self.trusted_proxy)),
+            ("run-as-user", Form::User, Some(&self.run_as_user)),
         ];
         let fault = |(name, form, value): (&str, Form, Option<&String>)| {
             let value = value.filter(|value| !form.fits(value))?;
@@ -66,12 +72,13 @@ impl Default for Options {
             env_secret: None,
             args: Vec::new(),
             cpu_request: "50m".to_owned(),
-            cpu_limit: "1".to_owned(),
+            cpu_limit: AUTO.to_owned(),
             memory_request: "64Mi".to_owned(),
             memory_limit: "256Mi".to_owned(),
             spool: "1Gi".to_owned(),
             // Most pods stand behind an ingress that ends TLS: docs/security.md, "Behind another proxy".
             trusted_proxy: "private".to_owned(),
+            run_as_user: AUTO.to_owned(),
             mode: Mode::Native,
         }
     }

@@ -1,14 +1,13 @@
 //! The one function that all front ends share, and its inverse.
 
 use crate::handlers;
-use crate::names::{
-    ADMIN_PORT, GRACE_SECONDS_MIN, RECORD, ROUTES_VOLUME, SIDECAR, SPOOL_VOLUME, renamed, step,
-};
+use crate::names::{ADMIN_PORT, GRACE_SECONDS_MIN, RECORD, SIDECAR, VOLUMES, renamed, step};
 use crate::options::{Mode, Options};
 use crate::patch::{self, Operation};
 use crate::record::Record;
 use crate::refusal::{Caution, Reason, Refusal, Warning};
-use crate::sidecar::{Sidecar, apps_hook};
+use crate::resources::{self, Resources};
+use crate::sidecar::{self, Sidecar, apps_hook};
 use crate::target::{self, Target, list, text};
 use crate::wishes::Wishes;
 use serde_json::{Value, json};
@@ -102,8 +101,10 @@ fn plan(
     if !refusals.is_empty() {
         return Err(refusals);
     }
+    let own = wishes.over(options);
     warnings.extend(cautions(spec, &target));
-    Ok(operations(pod, spec, &target, &wishes.over(options)))
+    warnings.extend(class_of_service(spec, &own));
+    Ok(operations(pod, spec, &target, &own))
 }
 
 fn cautions(spec: &Value, target: &Target<'_>) -> Vec<Warning> {
@@ -132,12 +133,33 @@ fn cautions(spec: &Value, target: &Target<'_>) -> Vec<Warning> {
     found
 }
 
+/// What becomes of a pod's class of service, where that costs something.
+fn class_of_service(spec: &Value, own: &Options) -> Option<Warning> {
+    let resources = Resources::of(spec, own).filter(|_| resources::is_guaranteed(spec))?;
+    Some(match &resources.cpu_limit {
+        Some(limit) => {
+            let memory = &resources.memory_limit;
+            let what = format!(
+                "the pod is Guaranteed, and stays so: the sidecar requests all that it may use, cpu {limit} and memory {memory}"
+            );
+            Warning::new(Caution::Guaranteed, what)
+        }
+        None => {
+            let what =
+                "without a CPU limit of the sidecar the pod is Burstable, no longer Guaranteed";
+            Warning::new(Caution::Burstable, what)
+        }
+    })
+}
+
 /// Everything that is changed, in the order in which it is written down.
 fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> Vec<Operation> {
     let sidecar = Sidecar {
         options: own.clone(),
         port_name: target.outward_name().to_owned(),
         app_port: target.number().to_string(),
+        resources: Resources::of(spec, own),
+        user: sidecar::user(own, spec),
     };
     let mut patch = Patch::default();
     match own.mode {
@@ -210,7 +232,7 @@ pub fn uninject(pod: &Value) -> Option<Value> {
         for key in ["initContainers", "containers"] {
             remove_named(spec, key, &[SIDECAR]);
         }
-        remove_named(spec, "volumes", &[ROUTES_VOLUME, SPOOL_VOLUME]);
+        remove_named(spec, "volumes", &VOLUMES);
         drop_if_added(spec, "initContainers", record.has_added("init-containers"));
         drop_if_added(spec, "volumes", record.has_added("volumes"));
         let containers = spec.get_mut("containers").and_then(Value::as_array_mut);

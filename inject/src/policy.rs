@@ -6,12 +6,15 @@ use crate::form::Form;
 use crate::handlers::{ACTIONS, HOOKS, PROBES};
 use crate::names::{
     ADMIN_PORT, INJECT, PORT_NAME, PORT_NAME_CHARS_MAX, PREFIX, PROXY_PORT, RECORD, RENAMED,
-    ROUTES_VOLUME, SIDECAR, SPOOL_VOLUME, step,
+    SIDECAR, VOLUMES, step,
 };
 use crate::options::{Mode, Options};
+use crate::resources::{STORAGE, STORAGE_REQUEST};
 use crate::sidecar::{Sidecar, apps_hook, env_config, env_secret};
 use crate::wishes::OVERRIDES;
 use serde_json::{Value, json};
+
+mod resources;
 
 const NAME: &str = "inject.spillway.dev";
 
@@ -132,6 +135,9 @@ fn variables(options: &Options) -> Vec<(String, String)> {
     add("handlers", handlers());
     add("isFree", is_free());
     add("isWanted", is_wanted());
+    for (name, value) in resources::variables().into_iter().chain([resources::user()]) {
+        add(name, value);
+    }
     add("record", record());
     add("sources", sources());
     add("sidecar", expression(&sidecar().container(), 0));
@@ -167,6 +173,7 @@ fn given(options: &Options) -> Vec<(String, String)> {
         annotated("memory-limit", &quoted(&options.memory_limit)),
         annotated("spool", &quoted(&options.spool)),
         annotated("trusted-proxy", &quoted(&options.trusted_proxy)),
+        annotated("run-as-user", &quoted(&options.run_as_user)),
         annotated("port", &quoted(PORT_NAME)),
         annotated("container", "''"),
         (args, words),
@@ -189,7 +196,7 @@ fn is_free() -> String {
     let outward = named("variables.outward");
     [
         format!("!variables.everyContainer.exists(c, c.name == '{SIDECAR}' || has(c.ports) && c.ports.exists(p, p.containerPort in [{PROXY_PORT}, {ADMIN_PORT}]))"),
-        format!("!variables.volumes.exists(v, v.name in ['{ROUTES_VOLUME}', '{SPOOL_VOLUME}'])"),
+        format!("!variables.volumes.exists(v, v.name in [{}])", VOLUMES.map(quoted).join(", ")),
         format!("!object.spec.containers.exists(c, has(c.ports) && size(c.ports.filter(p, {outward})) > (variables.portName != '' && c.name == variables.app.name ? 1 : 0))"),
         format!("(variables.portName == '' || !variables.app.ports.exists(p, {}) && !variables.handlers.exists(h, {}))", named("variables.renamed"), pointed.join(" || ")),
     ]
@@ -256,18 +263,18 @@ fn sidecar() -> Sidecar {
         env_config: None,
         env_secret: None,
         args: vec![spliced("variables.args")],
-        cpu_request: of("cpu-request"),
-        cpu_limit: of("cpu-limit"),
-        memory_request: of("memory-request"),
-        memory_limit: of("memory-limit"),
         spool: of("spool"),
         trusted_proxy: of("trusted-proxy"),
         mode: Mode::Native,
+        ..Options::default()
     };
     Sidecar {
         options,
         port_name: computed("variables.outward"),
         app_port: computed("string(variables.ports[0].containerPort)"),
+        // These, too.
+        resources: None,
+        user: None,
     }
 }
 
@@ -289,8 +296,15 @@ fn patch() -> String {
     });
     let port = app("'/ports/' + string(variables.portIndex) + '/name'");
     let hook = expression(&apps_hook(), 0);
-    let [routes, spool] =
+    let volumes =
         sidecar().volumes().map(|volume| add("'/spec/volumes/-'", &expression(&volume, 0)));
+    let identity = ["runAsUser", "runAsGroup"].map(|id| {
+        add(&format!("'/spec/initContainers/0/securityContext/{id}'"), "int(variables.user)")
+    });
+    let storage = |condition: &str, kind: &str, value: &str| {
+        let path = format!("'/spec/initContainers/0/resources/{kind}/{STORAGE}'");
+        when(&format!("!variables.isPodLevel && variables.{condition}"), &add(&path, value))
+    };
     let record = format!("'/metadata/annotations/{}'", step(RECORD));
     [
         absent("object.spec.initContainers", "'/spec/initContainers'", "[]"),
@@ -299,13 +313,19 @@ fn patch() -> String {
             "size(variables.sources) > 0",
             &add("'/spec/initContainers/0/envFrom'", "variables.sources"),
         ),
+        when(
+            "!variables.isPodLevel",
+            &add("'/spec/initContainers/0/resources'", "variables.resources"),
+        ),
+        storage("isStorageRequested", "requests", &quoted(STORAGE_REQUEST)),
+        storage("isStorageLimited", "limits", "variables.spool"),
+        when("variables.user != ''", &identity.join(", ")),
         when("variables.portName != ''", &operation("replace", &port, "variables.renamed")),
         pointed.join(" +\n"),
         absent("variables.app.lifecycle", &app("'/lifecycle'"), "{}"),
         when("!variables.hasHook", &add(&app("'/lifecycle/preStop'"), &hook)),
         absent("object.spec.volumes", "'/spec/volumes'", "[]"),
-        always(routes),
-        always(spool),
+        always(volumes.join(", ")),
         absent("object.metadata.annotations", "'/metadata/annotations'", "{}"),
         always(add(&record, "variables.record")),
     ]

@@ -96,16 +96,20 @@ pub enum Caution {
     OwnPreStop,
     ShortGrace,
     HostPort,
+    Guaranteed,
+    Burstable,
     Bypass,
 }
 
 impl Caution {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::UnknownAnnotation,
         Self::Misplaced,
         Self::OwnPreStop,
         Self::ShortGrace,
         Self::HostPort,
+        Self::Guaranteed,
+        Self::Burstable,
         Self::Bypass,
     ];
 
@@ -116,6 +120,8 @@ impl Caution {
             Self::OwnPreStop => "own-prestop",
             Self::ShortGrace => "short-grace",
             Self::HostPort => "host-port",
+            Self::Guaranteed => "guaranteed",
+            Self::Burstable => "burstable",
             Self::Bypass => "bypass",
         }
     }

@@ -1,10 +1,11 @@
-//! What is added to a pod: the container and its two volumes.
+//! What is added to a pod: the container and its three volumes.
 
 use crate::names::{
-    ADMIN_PORT, ADMIN_PORT_NAME, PROXY_PORT, ROUTES_PATH, ROUTES_VOLUME, SIDECAR, SPOOL_PATH,
-    SPOOL_VOLUME,
+    ADMIN_PORT, ADMIN_PORT_NAME, AUTO, NO_TOKEN_VOLUME, NONE, PROXY_PORT, ROUTES_PATH,
+    ROUTES_VOLUME, SIDECAR, SPOOL_PATH, SPOOL_VOLUME, TOKEN_PATH,
 };
 use crate::options::{Mode, Options};
+use crate::resources::Resources;
 use serde_json::{Value, json};
 
 /// Everything of the sidecar that differs from pod to pod. For the admission policy the texts are
@@ -16,6 +17,33 @@ pub struct Sidecar {
     pub port_name: String,
     /// The number on which the application listens.
     pub app_port: String,
+    pub resources: Option<Resources>,
+    /// Written down where the pod's or the image's must not count.
+    pub user: Option<u64>,
+}
+
+/// The image's own user, for whom everything is made.
+pub const USER: u64 = 65532;
+
+/// The user that is written down in a pod's sidecar. What a pod says for all of its containers would count
+/// for the sidecar, too: root would not start, and the application's user could read the sidecar's
+/// environment. Where it says nothing the image's user counts, or what OpenShift puts in.
+pub fn user(options: &Options, spec: &Value) -> Option<u64> {
+    let own = spec.get("securityContext");
+    let is_named = |key: &str| own.and_then(|own| own.get(key)).is_some_and(|id| !id.is_null());
+    match options.run_as_user.as_str() {
+        AUTO => (is_named("runAsUser") || is_named("runAsGroup")).then_some(USER),
+        NONE => None,
+        number => number.parse().ok(),
+    }
+}
+
+/// The same for a pod of which nothing is known: right in all but those that may not choose.
+pub fn user_unseen(options: &Options) -> Option<u64> {
+    match options.run_as_user.as_str() {
+        NONE => None,
+        number => Some(number.parse().unwrap_or(USER)),
+    }
 }
 
 impl Sidecar {
@@ -34,17 +62,21 @@ impl Sidecar {
             "livenessProbe": probe("/live", 10, None),
             // SIGTERM reaches a native sidecar only after the application is gone: it drains before that.
             "lifecycle": { "preStop": own_hook() },
-            "resources": {
-                "requests": { "cpu": options.cpu_request, "memory": options.memory_request },
-                "limits": { "cpu": options.cpu_limit, "memory": options.memory_limit },
-            },
             "securityContext": security_context(),
             "volumeMounts": [
                 { "name": ROUTES_VOLUME, "mountPath": ROUTES_PATH, "readOnly": true },
                 { "name": SPOOL_VOLUME, "mountPath": SPOOL_PATH },
+                { "name": NO_TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": true },
             ],
         });
+        if let Some(user) = self.user {
+            container["securityContext"]["runAsUser"] = user.into();
+            container["securityContext"]["runAsGroup"] = user.into();
+        }
         if let Some(fields) = container.as_object_mut() {
+            if let Some(resources) = &self.resources {
+                fields.insert("resources".to_owned(), resources.to_json());
+            }
             if options.mode == Mode::Native {
                 fields.insert("restartPolicy".to_owned(), "Always".into());
             }
@@ -64,9 +96,12 @@ impl Sidecar {
             format!("--admin=0.0.0.0:{ADMIN_PORT}"),
             format!("--app=http://127.0.0.1:{}", self.app_port),
             format!("--trusted-proxy={}", self.options.trusted_proxy),
+            // Rules that can't be read must not stop the application; its own arguments may say otherwise.
+            "--fallback=auto".to_owned(),
         ];
         arguments.extend(self.options.args.iter().cloned());
         arguments.push(format!("--spool={SPOOL_PATH}/spool"));
+        arguments.push(format!("--spool-size={}", self.options.spool));
         arguments
     }
 
@@ -76,10 +111,13 @@ impl Sidecar {
         config.into_iter().chain(secret).collect()
     }
 
-    pub fn volumes(&self) -> [Value; 2] {
+    pub fn volumes(&self) -> [Value; 3] {
+        // Where there is no such ConfigMap yet the pod starts all the same: see `--fallback`.
+        let rules = json!({ "name": self.options.rules, "optional": true });
         [
-            json!({ "name": ROUTES_VOLUME, "configMap": { "name": self.options.rules } }),
+            json!({ "name": ROUTES_VOLUME, "configMap": rules }),
             json!({ "name": SPOOL_VOLUME, "emptyDir": { "sizeLimit": self.options.spool } }),
+            json!({ "name": NO_TOKEN_VOLUME, "emptyDir": {} }),
         ]
     }
 }
@@ -120,8 +158,6 @@ fn probe(path: &str, period: u32, failures: Option<u32>) -> Value {
 fn security_context() -> Value {
     json!({
         "runAsNonRoot": true,
-        "runAsUser": 65532,
-        "runAsGroup": 65532,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
         "capabilities": { "drop": ["ALL"] },

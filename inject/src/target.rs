@@ -1,8 +1,6 @@
 //! Which container and which of its ports the sidecar is put in front of, and what is in its way.
 
-use crate::names::{
-    ADMIN_PORT, INJECT, PORT_NAME, PROXY_PORT, ROUTES_VOLUME, SIDECAR, SPOOL_VOLUME, renamed,
-};
+use crate::names::{ADMIN_PORT, INJECT, PORT_NAME, PROXY_PORT, SIDECAR, VOLUMES, renamed};
 use crate::options::Mode;
 use crate::refusal::{Reason, Refusal};
 use crate::wishes::Wishes;
@@ -140,7 +138,7 @@ pub fn obstacles(spec: &Value, wishes: &Wishes<'_>, mode: Mode) -> Vec<Refusal> 
     }
     for volume in list(spec, "volumes") {
         let name = text(volume, "name");
-        if [ROUTES_VOLUME, SPOOL_VOLUME].contains(&name) {
+        if VOLUMES.contains(&name) {
             refuse(Reason::VolumeExists, format!("there is a volume {name} already: rename it"));
         }
     }

@@ -7,17 +7,18 @@ use crate::refusal::{Caution, Reason, Refusal, Warning};
 use serde_json::Value;
 
 /// Settings that a pod's annotation of the same name overrides, and what the value must be.
-pub const OVERRIDES: [(&str, Form); 10] = [
+pub const OVERRIDES: [(&str, Form); 11] = [
     ("image", Form::Image),
     ("rules", Form::Name),
     ("env-config", Form::Name),
     ("env-secret", Form::Name),
     ("cpu-request", Form::Quantity),
-    ("cpu-limit", Form::Quantity),
+    ("cpu-limit", Form::Limit),
     ("memory-request", Form::Quantity),
     ("memory-limit", Form::Quantity),
     ("spool", Form::Quantity),
     ("trusted-proxy", Form::Proxies),
+    ("run-as-user", Form::User),
 ];
 
 /// Annotations that choose what is taken over.
@@ -75,7 +76,8 @@ impl<'p> Wishes<'p> {
                 "memory-request" => own.memory_request = value,
                 "memory-limit" => own.memory_limit = value,
                 "spool" => own.spool = value,
-                _ => own.trusted_proxy = value,
+                "trusted-proxy" => own.trusted_proxy = value,
+                _ => own.run_as_user = value,
             }
         }
         if let Some(args) = self.get("args") {

@@ -10,6 +10,7 @@ use spillway::app::{App, Parts};
 use spillway::bindings::Bindings;
 use spillway::clock::System;
 use spillway::memory::Allocator;
+use spillway::offload::spool::Spool;
 use spillway::proxy::serve::{self, Options};
 use spillway::reload;
 use spillway::settings::Common;
@@ -46,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         signatures: None,
         telemetry: Telemetry::default(),
         shard: None,
-        spool: "/tmp".into(),
+        spool: Spool::new("/tmp".into(), None),
         admin_token: None,
         cache_bytes: CACHE_BYTES,
     })?);

@@ -10,6 +10,7 @@ use crate::in_force::InForce;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
+use crate::offload::spool::Spool;
 use crate::offload::watch::WATCHERS_MAX;
 use crate::overload::Limits;
 use crate::proxy::signed::Signatures;
@@ -38,7 +39,7 @@ pub struct App {
     pub telemetry: Telemetry,
     /// The shard whose data the app beside us holds.
     pub shard: Option<String>,
-    pub spool: std::path::PathBuf,
+    pub spool: Spool,
     pub admin_token: Option<String>,
     ready: AtomicBool,
     /// Turns true once: not ready any more, and no connection is kept beyond its next answer.
@@ -62,7 +63,7 @@ pub struct Parts {
     pub signatures: Option<Signatures>,
     pub telemetry: Telemetry,
     pub shard: Option<String>,
-    pub spool: std::path::PathBuf,
+    pub spool: Spool,
     pub admin_token: Option<String>,
     pub cache_bytes: usize,
 }
@@ -231,7 +232,7 @@ impl App {
             signatures: None,
             telemetry: Telemetry::default(),
             shard: None,
-            spool: std::env::temp_dir(),
+            spool: Spool::new(std::env::temp_dir(), None),
             admin_token: None,
             cache_bytes: 0,
         };

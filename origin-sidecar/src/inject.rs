@@ -27,7 +27,8 @@ pub struct Sidecar {
     pub args: String,
     #[arg(long, default_value = "50m")]
     pub cpu_request: String,
-    #[arg(long, default_value = "1")]
+    /// An amount; `none`; or `auto`: none, but 500m where every other container of the pod has one
+    #[arg(long, default_value = "auto")]
     pub cpu_limit: String,
     #[arg(long, default_value = "64Mi")]
     pub memory_request: String,
@@ -40,6 +41,10 @@ pub struct Sidecar {
     /// commas, or `none`
     #[arg(long, default_value = "private", value_name = "PROXIES")]
     pub trusted_proxy: String,
+    /// The sidecar's user: a number; `none`: the image's, or what the cluster puts in; or `auto`: written
+    /// down (65532) only where the pod names a user or a group for all of its containers
+    #[arg(long, default_value = "auto", value_name = "USER")]
+    pub run_as_user: String,
     /// As an ordinary container, for Kubernetes before 1.29
     #[arg(long)]
     pub container_mode: bool,
@@ -61,6 +66,7 @@ impl Sidecar {
             memory_limit: self.memory_limit.clone(),
             spool: self.spool.clone(),
             trusted_proxy: self.trusted_proxy.clone(),
+            run_as_user: self.run_as_user.clone(),
             mode: if self.container_mode { Mode::Container } else { Mode::Native },
         };
         let faults = options.faults();

@@ -6,7 +6,7 @@ use crate::bindings::Bindings;
 use crate::bound::Bound;
 use crate::clock;
 use crate::commands::Stop;
-use crate::offload::spool;
+use crate::offload::spool::Spool;
 use crate::proxy::signed::Signatures;
 use crate::reload::RulesFile;
 use crate::settings::{self, Common};
@@ -61,7 +61,8 @@ pub(crate) async fn open(
     let Some(rules) = rules.filter(|_| faults.is_empty()) else {
         return Err(Stop::config(faults.join("\n")));
     };
-    if let Err(error) = spool::sweep(&common.spool, std::time::SystemTime::now()) {
+    let spool = Spool::new(common.spool.clone(), common.spool_size);
+    if let Err(error) = spool.sweep(std::time::SystemTime::now()) {
         tracing::warn!(%error, folder = %common.spool.display(), "not looked through for old files");
     }
     let parts = Parts {
@@ -72,7 +73,7 @@ pub(crate) async fn open(
         signatures,
         telemetry,
         shard: common.shard.clone(),
-        spool: common.spool.clone(),
+        spool,
         admin_token: common.admin_token.clone(),
         cache_bytes,
     };

@@ -5,6 +5,7 @@ use crate::secrets::Secrets;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::{Args, Command, Subcommand};
 use http1::head::HeadLimits;
+use inject::resources::NANO;
 use rules::fallback::Wish;
 use rules::signature::Keys;
 use std::collections::BTreeMap;
@@ -61,6 +62,9 @@ pub struct Common {
     /// Where large results are kept until they are stored
     #[arg(long, env = "SPILLWAY_SPOOL", default_value = "/tmp")]
     pub spool: PathBuf,
+    /// Size of the volume of --spool, which is this process's own then: 1Gi. A tenth of it stays free
+    #[arg(long, env = "SPILLWAY_SPOOL_SIZE", value_parser = bytes, value_name = "SIZE")]
+    pub spool_size: Option<u64>,
     /// File with the root secret, one key a line: the first signs, all verify
     #[arg(long, env = "SPILLWAY_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
@@ -247,6 +251,12 @@ pub enum JobsCommand {
         #[arg(long, env = "SPILLWAY_SECRET_FILE")]
         secret_file: Option<PathBuf>,
     },
+}
+
+/// A size as Kubernetes writes it, in bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    let size = inject::resources::quantity(text).and_then(|nano| u64::try_from(nano / NANO).ok());
+    size.filter(|size| *size > 0).ok_or_else(|| format!("\"{text}\" is no size: write 1Gi"))
 }
 
 /// An item of a list: people write a space after the comma, and folded YAML makes one.

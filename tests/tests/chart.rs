@@ -153,11 +153,17 @@ async fn the_webhook_may_do_no_more_than_keep_its_own_certificate_and_tell_event
 
 #[tokio::test]
 async fn what_is_said_of_the_sidecars_reaches_the_webhook_by_its_flags() {
-    let values = json!({ "image": { "repository": "here/spillway", "tag": "9" }, "injection": { "sidecar": { "memoryLimit": "1Gi" } } });
+    let values = json!({ "image": { "repository": "here/spillway", "tag": "9" }, "injection": { "sidecar": { "memoryLimit": "1Gi", "runAsUser": "none", "args": "--fallback=refuse" } } });
     let manifests = chart(&values).await;
     let pod = &manifests.one("Deployment", "spillway-injector")["spec"]["template"]["spec"];
     let arguments = pod["containers"][0]["args"].to_string();
-    for flag in ["--image=here/spillway:9", "--rules=spillway-routes", "--memory-limit=1Gi"] {
+    for flag in [
+        "--image=here/spillway:9",
+        "--rules=spillway-routes",
+        "--memory-limit=1Gi",
+        "--run-as-user=none",
+        "--args=--fallback=refuse",
+    ] {
         assert!(arguments.contains(flag), "{flag}: {arguments}");
     }
     assert!(!arguments.contains("--cpu-limit"), "the program's own default: {arguments}");
@@ -186,7 +192,10 @@ async fn every_container_of_ours_is_restricted_and_its_arguments_are_the_program
 
 #[tokio::test]
 async fn the_admission_policy_is_the_repositorys_with_what_is_said_of_the_sidecars() {
-    let given = json!({ "cpuLimit": "2", "memoryLimit": "1Gi", "envSecret": "spillway", "rules": "our-routes" });
+    let given = json!({
+        "cpuLimit": "2", "memoryLimit": "1Gi", "envSecret": "spillway", "rules": "our-routes",
+        "runAsUser": "none", "spool": "2Gi", "args": "--fallback=refuse --threads=1",
+    });
     let values = json!({
         "image": { "repository": "here/spillway", "tag": "9" },
         "injection": { "by": "policy", "failurePolicy": "Fail", "sidecar": given },
@@ -204,6 +213,9 @@ async fn the_admission_policy_is_the_repositorys_with_what_is_said_of_the_sideca
         "--memory-limit=1Gi",
         "--env-secret=spillway",
         "--rules=our-routes",
+        "--run-as-user=none",
+        "--spool=2Gi",
+        "--args=--fallback=refuse --threads=1",
     ])
     .await;
     let own = yaml(&own.output.replace("failurePolicy: Ignore", "failurePolicy: Fail")).await;

@@ -52,8 +52,10 @@ fn a_container(name: &'static str) -> impl Strategy<Value = Value> {
     let ports = prop::option::weighted(0.8, ports);
     let probe = || prop::option::of(a_handler());
     let lifecycle = prop::option::of(a_lifecycle());
-    (ports, probe(), probe(), lifecycle).prop_map(move |(ports, ready, live, lifecycle)| {
+    let all = (ports, probe(), probe(), lifecycle, some_resources());
+    all.prop_map(move |(ports, ready, live, lifecycle, resources)| {
         object(vec![
+            ("resources", resources),
             ("name", Some(name.into())),
             ("ports", ports.map(Value::from)),
             ("readinessProbe", ready),
@@ -61,6 +63,23 @@ fn a_container(name: &'static str) -> impl Strategy<Value = Value> {
             ("lifecycle", lifecycle),
         ])
     })
+}
+
+fn some_resources() -> impl Strategy<Value = Option<Value>> {
+    let whole = json!({ "limits": { "cpu": "1", "memory": "1Gi" }, "requests": { "cpu": "1", "memory": "1Gi" } });
+    prop_oneof![
+        2 => Just(None),
+        3 => Just(Some(whole)),
+        2 => one_of(vec![
+            json!({}),
+            json!({ "requests": { "cpu": "100m" } }),
+            json!({ "limits": { "cpu": 1 } }),
+            json!({ "limits": { "cpu": "1000m", "memory": "1024Mi" }, "requests": { "cpu": 1 } }),
+            json!({ "limits": { "cpu": "1", "memory": "1Gi" }, "requests": { "cpu": "0.5" } }),
+            json!({ "limits": { "memory": "1Gi", "ephemeral-storage": "1Gi" } }),
+            json!({ "requests": { "ephemeral-storage": "1Gi" }, "limits": { "ephemeral-storage": "1Gi" } }),
+        ]).prop_map(Some),
+    ]
 }
 
 /// One to three, each under a name of its own, as Kubernetes asks.
@@ -81,6 +100,8 @@ fn a_metadata() -> impl Strategy<Value = Value> {
         json!({ "spillway.dev/port": "8080" }),
         json!({ "spillway.dev/port": "web", "spillway.dev/cpu-limit": "2" }),
         json!({ "spillway.dev/container": "web", "other": "x" }),
+        json!({ "spillway.dev/cpu-limit": "none", "spillway.dev/run-as-user": "1000" }),
+        json!({ "spillway.dev/cpu-request": "600m", "spillway.dev/run-as-user": "none" }),
     ]);
     let labels = maybe(vec![json!({}), json!({ "spillway.dev/inject": "enabled" })]);
     (annotations, labels).prop_map(|(annotations, labels)| {
@@ -93,12 +114,23 @@ pub fn a_pod() -> impl Strategy<Value = Value> {
     let init = maybe(vec![
         json!([]),
         json!([{ "name": "migrate" }]),
+        json!([{ "name": "migrate", "resources": { "limits": { "cpu": "1", "memory": "1Gi" } } }]),
         json!([{ "name": "mesh", "restartPolicy": "Always" }, { "name": "migrate" }]),
     ]);
     let volumes =
         maybe(vec![json!([]), json!([{ "name": "data" }]), json!([{ "name": "spillway" }])]);
-    let spec = (containers(), init, volumes).prop_map(|(containers, init, volumes)| {
+    let security = maybe(vec![
+        json!({}),
+        json!({ "runAsUser": 0 }),
+        json!({ "runAsGroup": 1000, "fsGroup": 1000 }),
+        json!({ "fsGroup": 1000 }),
+    ]);
+    let whole = prop::option::weighted(0.1, Just(json!({ "limits": { "cpu": "2" } })));
+    let spec = (containers(), init, volumes, security, whole);
+    let spec = spec.prop_map(|(containers, init, volumes, security, whole)| {
         object(vec![
+            ("securityContext", security),
+            ("resources", whole),
             ("containers", Some(containers.into())),
             ("initContainers", init),
             ("volumes", volumes),

@@ -16,12 +16,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
-{{/* The restricted profile; the image's user. */}}
+{{/* The restricted profile. The image's user is a number, and OpenShift puts in one of its own. */}}
 {{- define "spillway.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
@@ -56,5 +53,8 @@ cpu-limit: {{ .cpuLimit | quote }}
 memory-request: {{ .memoryRequest | quote }}
 memory-limit: {{ .memoryLimit | quote }}
 trusted-proxy: {{ .trustedProxy | quote }}
+run-as-user: {{ .runAsUser | quote }}
+spool: {{ .spool | quote }}
+args: {{ .args | quote }}
 {{- end }}
 {{- end }}

@@ -4,6 +4,8 @@ use crate::body::Body;
 use http_body_util::BodyExt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 
@@ -15,41 +17,78 @@ const PREFIX: &str = "spillway-result-";
 /// `job_timeout` at most (11 h), and storing it ten minutes.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
+/// Of `--spool-size`, one part in so many stays free: a kubelet evicts the whole pod, application
+/// included, as soon as it finds a volume over its limit.
+const FREE_PART: u64 = 10;
+
+/// The folder of `--spool`.
+pub struct Spool {
+    folder: PathBuf,
+    /// Whether it is this process's own, because its size was given.
+    is_own: bool,
+    bytes_max: u64,
+    held: Arc<AtomicU64>,
+}
+
 /// A result on disk; removed with this, also when its job is cancelled under way.
 pub(super) struct Spooled {
     pub path: PathBuf,
     pub length: u64,
+    held: Arc<AtomicU64>,
 }
 
 impl Drop for Spooled {
     fn drop(&mut self) {
+        self.held.fetch_sub(self.length, Ordering::Relaxed);
         // A store that is a directory has moved it away.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Writes a body to a new file that nobody else may read.
-///
-/// # Errors
-/// The name of what went wrong: `upstream-invalid` (the application broke off), `result-too-large`,
-/// `spool-failed`.
-pub(super) async fn spool(folder: &Path, mut body: Body) -> Result<Spooled, &'static str> {
-    let name = crate::secrets::random_hex(16).map_err(failed)?;
-    let path = folder.join(format!("{PREFIX}{name}"));
-    let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await;
-    let mut spooled = Spooled { path, length: 0 };
-    let file = file.as_mut().map_err(failed)?;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| "upstream-invalid")?.into_data() else { continue };
-        spooled.length += data.len() as u64;
-        if spooled.length > RESULT_BYTES_MAX {
-            return Err("result-too-large");
-        }
-        file.write_all(&data).await.map_err(failed)?;
+impl Spool {
+    /// `size` is that of its volume in bytes, which nobody else uses then.
+    pub fn new(folder: PathBuf, size: Option<u64>) -> Self {
+        let bytes_max = size.map_or(u64::MAX, |size| size - size / FREE_PART);
+        Self { folder, is_own: size.is_some(), bytes_max, held: Arc::default() }
     }
-    file.flush().await.map_err(failed)?;
-    Ok(spooled)
+
+    /// Removes what processes left behind that were killed.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn sweep(&self, now: SystemTime) -> io::Result<()> {
+        let age = if self.is_own { Duration::ZERO } else { LEFT_BEHIND };
+        sweep(&self.folder, now, age)
+    }
+
+    /// Writes a body to a new file that nobody else may read.
+    ///
+    /// # Errors
+    /// The name of what went wrong: `upstream-invalid` (the application broke off), `result-too-large`,
+    /// `spool-full` (with the results of others it would be), `spool-failed`.
+    pub(super) async fn write(&self, mut body: Body) -> Result<Spooled, &'static str> {
+        let name = crate::secrets::random_hex(16).map_err(failed)?;
+        let path = self.folder.join(format!("{PREFIX}{name}"));
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await;
+        let mut spooled = Spooled { path, length: 0, held: Arc::clone(&self.held) };
+        let file = file.as_mut().map_err(failed)?;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| "upstream-invalid")?.into_data() else { continue };
+            let length = data.len() as u64;
+            let held = self.held.fetch_add(length, Ordering::Relaxed) + length;
+            spooled.length += length;
+            if spooled.length > RESULT_BYTES_MAX {
+                return Err("result-too-large");
+            }
+            if held > self.bytes_max {
+                return Err("spool-full");
+            }
+            file.write_all(&data).await.map_err(failed)?;
+        }
+        file.flush().await.map_err(failed)?;
+        Ok(spooled)
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> &'static str {
@@ -57,11 +96,7 @@ fn failed(error: impl std::fmt::Display) -> &'static str {
     "spool-failed"
 }
 
-/// Removes what processes left behind that were killed.
-///
-/// # Errors
-/// When the folder can't be read.
-pub fn sweep(folder: &Path, now: SystemTime) -> io::Result<()> {
+fn sweep(folder: &Path, now: SystemTime, left_behind: Duration) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
@@ -70,7 +105,7 @@ pub fn sweep(folder: &Path, now: SystemTime) -> io::Result<()> {
         let written = entry.metadata().and_then(|meta| meta.modified());
         let age = written.map(|written| now.duration_since(written).unwrap_or_default());
         // Of several processes that start together, one removes it.
-        if age.is_ok_and(|age| age > LEFT_BEHIND) {
+        if age.is_ok_and(|age| age >= left_behind) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -96,10 +131,35 @@ mod tests {
     #[tokio::test]
     async fn a_spooled_result_is_private_and_gone_with_its_job() {
         let folder = folder("guard");
-        let spooled = spool(&folder, Body::full("a result")).await.expect("spooled");
+        let spool = Spool::new(folder.clone(), None);
+        let spooled = spool.write(Body::full("a result")).await.expect("spooled");
         let meta = std::fs::metadata(&spooled.path).expect("a file");
         assert_eq!((spooled.length, meta.permissions().mode() & 0o777), (8, 0o600));
         drop(spooled);
+        assert_eq!(count(&folder), 0);
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_tenth_of_the_volume_stays_free_whoever_fills_it() {
+        let folder = folder("size");
+        let spool = Spool::new(folder.clone(), Some(100));
+        let first = spool.write(Body::full(vec![0; 60])).await.expect("room");
+        let full = spool.write(Body::full(vec![0; 31])).await;
+        assert_eq!(full.err(), Some("spool-full"));
+        assert_eq!(count(&folder), 1, "what did not fit is gone");
+        let second = spool.write(Body::full(vec![0; 30])).await.expect("the rest");
+        drop((first, second));
+        spool.write(Body::full(vec![0; 90])).await.expect("all of it");
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn a_folder_of_our_own_is_empty_after_a_restart() {
+        let folder = folder("own");
+        std::fs::write(folder.join("spillway-result-1"), "x").expect("written");
+        let later = SystemTime::now() + Duration::from_secs(1);
+        Spool::new(folder.clone(), Some(100)).sweep(later).expect("swept");
         assert_eq!(count(&folder), 0);
         std::fs::remove_dir_all(&folder).expect("removed");
     }
@@ -111,9 +171,10 @@ mod tests {
             std::fs::write(folder.join(name), "x").expect("written");
         }
         let now = SystemTime::now();
-        sweep(&folder, now).expect("swept");
+        let spool = Spool::new(folder.clone(), None);
+        spool.sweep(now).expect("swept");
         assert_eq!(count(&folder), 2);
-        sweep(&folder, now + LEFT_BEHIND + Duration::from_secs(60)).expect("swept");
+        spool.sweep(now + LEFT_BEHIND + Duration::from_secs(60)).expect("swept");
         assert_eq!(count(&folder), 1);
         std::fs::remove_dir_all(&folder).expect("removed");
     }

@@ -3,7 +3,7 @@
 use super::lines::Value;
 use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
 use super::run::Ended;
-use super::spool::{Spooled, spool};
+use super::spool::Spooled;
 use crate::app::App;
 use crate::body::{Body, Collected, collect};
 use crate::results::{Condition, PutError, Results};
@@ -105,7 +105,7 @@ async fn content(app: &App, body: Body, in_time: Duration) -> Result<Content, &'
     let read = async {
         match collect(body, MEMORY_BYTES_MAX).await.map_err(|_| "upstream-invalid")? {
             Collected::Whole(bytes) => Ok(Content::Memory(bytes)),
-            Collected::TooLarge(body) => Ok(Content::Spooled(spool(&app.spool, body).await?)),
+            Collected::TooLarge(body) => Ok(Content::Spooled(app.spool.write(body).await?)),
         }
     };
     tokio::time::timeout(in_time, read).await.unwrap_or(Err("upstream-timeout"))

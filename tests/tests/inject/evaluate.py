@@ -1,12 +1,13 @@
 """A MutatingAdmissionPolicy carried out as an API server does, with Google's own CEL.
 
 Reads the policy and pods from the JSON file $CASES, prints the pods after it. What Kubernetes adds
-to CEL is declared here: the type JSONPatch, lists' indexOf, and variables with the types that their
-expressions have.
+to CEL is declared here: the type JSONPatch, lists' indexOf, quantities (as numbers, with compareTo),
+and variables with the types that their expressions have.
 """
 
 import json
 import os
+from fractions import Fraction
 
 import jsonpatch
 from cel_expr_python import cel
@@ -36,6 +37,22 @@ INDEX_OF = cel.FunctionDecl("listIndexOf", [cel.Overload(
     "list_index_of", cel.Type.INT, [cel.Type.LIST, cel.Type.STRING], True,
     lambda items, item: items.index(item) if item in items else -1)])
 
+UNITS = {"": 1, "m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+         "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def amount(text):
+    number = text.rstrip("mkMGTi")
+    return float(Fraction(number) * UNITS[text[len(number):]])
+
+
+QUANTITIES = [
+    cel.FunctionDecl("quantity", [cel.Overload(
+        "quantity_of_string", cel.Type.DOUBLE, [cel.Type.STRING], False, amount)]),
+    cel.FunctionDecl("compareTo", [cel.Overload(
+        "quantity_compare_to", cel.Type.INT, [cel.Type.DOUBLE, cel.Type.DOUBLE], True,
+        lambda one, other: (one > other) - (one < other))])]
+
 
 class Policy:
     def __init__(self, spec):
@@ -52,7 +69,7 @@ class Policy:
         assert self.mutation.return_type().name() == "LIST<JSONPatch>"
 
     def compile(self, expression):
-        env = cel.NewEnv(descriptor_pool=POOL, variables=self.types, functions=[INDEX_OF],
+        env = cel.NewEnv(descriptor_pool=POOL, variables=self.types, functions=[INDEX_OF, *QUANTITIES],
                          extensions=[ext_strings.ExtStrings()])
         return env.compile(expression.replace(".indexOf(", ".listIndexOf("))
 

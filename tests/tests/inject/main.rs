@@ -1,5 +1,6 @@
 //! `inject` and `uninject` on manifests as they are found, and every other front end on the same.
 
+mod admission;
 mod cases;
 mod command;
 #[path = "../../../inject/tests/pods/generator.rs"]

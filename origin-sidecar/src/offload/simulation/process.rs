@@ -1,6 +1,7 @@
 //! Processes: the real sidecar on a handle to the world, to be crashed, drained and started again.
 
 use super::super::consume::Consumer;
+use super::super::spool::Spool;
 use super::super::{accept, expire, status};
 use super::application::application;
 use super::log::What;
@@ -74,7 +75,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         signatures: None,
         telemetry: Telemetry::default(),
         shard: None,
-        spool: std::path::PathBuf::from("/nonexistent"),
+        spool: Spool::new("/nonexistent".into(), None),
         admin_token: None,
         cache_bytes: 0,
     }
