@@ -239,6 +239,9 @@ pub struct Injections {
     registry: Registry,
     reviews: IntCounterVec,
     seconds: HistogramVec,
+    secret_missing: IntGauge,
+    expiry: IntGaugeVec,
+    clock_offset: IntGaugeVec,
 }
 
 #[rustfmt::skip]
@@ -252,6 +255,9 @@ impl Injections {
         Ok(Self {
             reviews: counters(r, "injections_total", "Reviews of pods, by result and reason.", &["result", "reason"])?,
             seconds: histograms(r, "injection_duration_seconds", "Time from a whole review to its answer.", &["result"], &LATENCY_BUCKETS)?,
+            secret_missing: gauge(r, "webhook_secret_missing", "1 while the Secret with the certificates is not there.")?,
+            expiry: gauges(r, "webhook_certificate_expiry_timestamp_seconds", "When the certificate that is served ends, in seconds since 1970.", &[])?,
+            clock_offset: gauges(r, "webhook_clock_offset_seconds", "By how much this clock was ahead of the API server's at its last answer.", &[])?,
             registry,
         })
     }
@@ -259,6 +265,23 @@ impl Injections {
     pub fn reviewed(&self, result: &str, reason: &str, took: Duration) {
         self.reviews.with_label_values(&[result, reason]).inc();
         self.seconds.with_label_values(&[result]).observe(took.as_secs_f64());
+    }
+
+    /// Whether the Secret is not there, and it was there before.
+    pub fn secret_missing(&self, is_missing: bool) -> bool {
+        let was_missing = self.secret_missing.get() == 1;
+        self.secret_missing.set(is_missing.into());
+        is_missing && !was_missing
+    }
+
+    /// When the certificate that is served ends, and by how much our clock is ahead, as far as known.
+    pub fn looked(&self, expiry: Option<u64>, clock_offset: Option<i64>) {
+        let known = expiry.and_then(|at| i64::try_from(at).ok());
+        for (gauge, value) in [(&self.expiry, known), (&self.clock_offset, clock_offset)] {
+            if let Some(value) = value {
+                gauge.with_label_values::<&str>(&[]).set(value);
+            }
+        }
     }
 
     /// The text exposition format, version 0.0.4.

@@ -4,8 +4,10 @@
 //! its moment, connections keep theirs.
 
 mod authorities;
+mod validity;
 
 pub use authorities::Authorities;
+pub use validity::Validity;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -56,8 +58,10 @@ impl Certificates {
         Ok(true)
     }
 
-    pub fn is_ready(&self) -> bool {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// From when to when what is served is valid; none where nothing is served.
+    pub fn validity(&self) -> Option<Validity> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().and_then(|(certificate, _)| Validity::of(certificate).ok())
     }
 
     /// Serves what lies in the folder; whether it is another than before.

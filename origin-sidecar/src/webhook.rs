@@ -8,25 +8,26 @@ mod review;
 mod rotation;
 mod serve;
 
+use crate::clock::{Clock, System};
 use crate::commands::{Stop, runtime, terminated};
 use crate::inject::Sidecar;
 use crate::metrics::Injections;
 use crate::proxy::serve::listen;
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Validity};
 use crate::{admin, reply};
 use api::Api;
 use certificates::Plan;
 use clap::Args;
 use events::Events;
 use inject::{Mode, Options};
-use rotation::Source;
-use serve::Reviewer;
+use rotation::{Own, Source};
+use serve::{Drain, Reviewer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// Since when an init container may be restarted for ever: 1.29. An older API server refuses its
 /// probes, and with them every pod.
@@ -61,8 +62,9 @@ pub struct Webhook {
     /// The Kubernetes API; without it, that of the cluster this runs in
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
-    /// Seconds for which reviews are still answered after SIGTERM, until no API server calls
-    #[arg(long, default_value_t = 5)]
+    /// Seconds for which reviews are still answered after SIGTERM. Each answer closes its connection;
+    /// one that is idle is closed after five sixths of this, as API servers may use it at any moment
+    #[arg(long, default_value_t = 30)]
     pub grace: u64,
     #[command(flatten)]
     pub sidecar: Sidecar,
@@ -94,25 +96,32 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         let options = fitting(options, api.as_deref()).await;
         let certificates = Arc::new(Certificates::default());
         let server = Arc::clone(&certificates).server(&["http/1.1"]).map_err(Stop::run)?;
+        let (drain, draining) = watch::channel(false);
         let state = Arc::new(State {
             certificates: Arc::clone(&certificates),
-            is_draining: AtomicBool::new(false),
+            draining: draining.clone(),
             metrics: metrics.clone(),
+            // With files nobody issues anything, and nobody need agree about the time.
+            api: api.clone().filter(|_| settings.tls_dir.is_none()),
         });
         let told = Arc::clone(&state);
         tokio::spawn(admin::serve(admin_listener, move |request, _| {
             let told = Arc::clone(&told);
             async move { told.answer(request.uri().path()) }
         }));
-        tokio::spawn(source(settings, api.clone()).keep(certificates));
-        let reviewer = Arc::new(Reviewer { options, metrics, events: Events::start(api) });
+        let events = Events::start(api.clone());
+        let source = source(settings, api, (&events, &metrics));
+        tokio::spawn(source.keep(certificates));
+        let grace = Duration::from_secs(settings.grace);
+        let drain_of_idle = Drain { begun: draining, idle: grace / 6 * 5 };
+        let reviewer = Arc::new(Reviewer { options, metrics, events, drain: drain_of_idle });
         tokio::spawn(serve::run(listener, Arc::new(server).into(), reviewer));
         tracing::info!(command = "webhook", %listen, %admin, "listening");
         terminated().await;
         // Endpoints are taken away while we go on answering.
-        state.is_draining.store(true, Ordering::Relaxed);
+        drain.send_replace(true);
         tracing::info!("draining");
-        tokio::time::sleep(Duration::from_secs(settings.grace)).await;
+        tokio::time::sleep(grace).await;
         Ok(())
     })
 }
@@ -136,13 +145,17 @@ async fn fitting(options: Options, api: Option<&Api>) -> Options {
     }
 }
 
-fn source(settings: &Webhook, api: Option<Arc<Api>>) -> Source {
+fn source(
+    settings: &Webhook,
+    api: Option<Arc<Api>>,
+    (events, metrics): (&Events, &Injections),
+) -> Source {
     let (Some(api), None) = (api, &settings.tls_dir) else {
         return Source::Folder(settings.tls_dir.clone().unwrap_or_default());
     };
     let Webhook { service, namespace, secret, configuration, .. } = settings;
     let names = ["", ".cluster.local"].map(|end| format!("{service}.{namespace}.svc{end}"));
-    Source::Own {
+    Source::Own(Own {
         api,
         secret: format!("/api/v1/namespaces/{namespace}/secrets/{secret}"),
         configuration: format!(
@@ -152,26 +165,56 @@ fn source(settings: &Webhook, api: Option<Arc<Api>>) -> Source {
             names: names.to_vec(),
             lifetime: Duration::from_secs(settings.certificate_lifetime),
         },
-    }
+        events: events.clone(),
+        metrics: metrics.clone(),
+    })
 }
 
 /// What the admin port tells.
 struct State {
     certificates: Arc<Certificates>,
-    is_draining: AtomicBool,
+    draining: watch::Receiver<bool>,
     metrics: Injections,
+    /// Whose clock counts; none where it is our own.
+    api: Option<Arc<Api>>,
 }
 
 impl State {
     fn answer(&self, path: &str) -> http::Response<crate::body::Body> {
-        let has_certificate = self.certificates.is_ready();
-        let is_ready = has_certificate && !self.is_draining.load(Ordering::Relaxed);
+        let validity = self.certificates.validity();
         match path {
-            "/startup" => admin::probe(has_certificate, "no certificate yet"),
-            "/ready" => admin::probe(is_ready, "draining, or no certificate yet"),
+            "/startup" => admin::probe(validity.is_some(), "no certificate yet"),
+            "/ready" => match self.not_ready(validity) {
+                Some(why) => reply::text(503, format!("{why}\n")),
+                None => admin::probe(true, ""),
+            },
             "/live" => admin::probe(true, ""),
-            "/metrics" => admin::metrics_page(self.metrics.render()),
+            "/metrics" => {
+                let offset = self.api.as_ref().and_then(|api| api.offset());
+                self.metrics.looked(validity.map(|validity| validity.until), offset);
+                admin::metrics_page(self.metrics.render())
+            }
             _ => reply::text(404, "/startup /ready /live /metrics\n"),
+        }
+    }
+
+    /// Why no API server should call this replica now.
+    fn not_ready(&self, validity: Option<Validity>) -> Option<String> {
+        if *self.draining.borrow() {
+            return Some("draining".to_owned());
+        }
+        let Some(validity) = validity else { return Some("no certificate yet".to_owned()) };
+        let now = match &self.api {
+            Some(api) => api.now().map_err(|disagreement| disagreement.to_string()),
+            None => Ok(System.now() / 1000),
+        };
+        match now {
+            Ok(now) if validity.contains(now) => None,
+            Ok(now) => {
+                let Validity { from, until } = validity;
+                Some(format!("the certificate is valid from {from} until {until}, and it is {now}"))
+            }
+            Err(why) => Some(why),
         }
     }
 }

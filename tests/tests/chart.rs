@@ -140,11 +140,19 @@ async fn the_webhook_may_do_no_more_than_keep_its_own_certificate_and_tell_event
                 let is_named = rule["resourceNames"] == json!(["spillway-injector"]);
                 let is_event = rule["resources"] == json!(["events"]);
                 assert!(is_named || is_event, "{name}: {rule}");
+                assert!(!is_event || rule["verbs"] == json!(["create"]), "{name}: {rule}");
             }
         }
     }
     let given = &chart(&wishes()[1].1).await;
     assert_eq!(given.of("Role").count(), 0, "cert-manager keeps the certificate");
+    assert_eq!(given.of("ClusterRole").count(), 0, "nothing is asked of the API");
+    let may_create = |manifests: &Manifests| {
+        let rules = manifests.one("Role", "spillway-injector")["rules"].to_string();
+        rules.contains("\"create\"")
+    };
+    assert!(!may_create(&chart(&json!({})).await));
+    assert!(may_create(&chart(&json!({ "injection": { "mayCreateSecrets": true } })).await));
     let pod = &given.one("Deployment", "spillway-injector")["spec"]["template"]["spec"];
     let secret = &given.one("Certificate", "spillway-injector")["spec"]["secretName"];
     assert_eq!(pod["volumes"][0]["secret"]["secretName"], *secret);

@@ -3,10 +3,12 @@
 //! A thin client on the hyper and rustls that are here anyway: the `kube` crate and its types
 //! compile for 130 s of CPU.
 
+use super::certificates::{Disagreement, agreed};
+use crate::clock::{Clock, System};
 use crate::https::chain;
 use crate::tls::Authorities;
 use bytes::Bytes;
-use http::{Method, Request, Uri, header};
+use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -14,7 +16,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Longer than any of these calls takes in a cluster that works.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,10 +27,15 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What a pod finds about its own account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// Who we are, in the audit log and as the manager of fields.
+const AGENT: &str = concat!("spillway-webhook/", env!("CARGO_PKG_VERSION"));
+
 pub struct Api {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     token: PathBuf,
+    /// By how many seconds our clock was ahead of the API server's at its last answer.
+    offset: Mutex<Option<i64>>,
 }
 
 impl Api {
@@ -53,7 +61,33 @@ impl Api {
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, base, token: Path::new(ACCOUNT).join("token") })
+        let token = Path::new(ACCOUNT).join("token");
+        Ok(Self { client, base, token, offset: Mutex::default() })
+    }
+
+    /// By how many seconds our clock is ahead of the API server's, once that has answered.
+    pub fn offset(&self) -> Option<i64> {
+        *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds since 1970, as the API server has it.
+    ///
+    /// # Errors
+    /// When it has not answered yet, or the two clocks are too far apart.
+    pub fn now(&self) -> Result<u64, Disagreement> {
+        let own = System.now() / 1000;
+        agreed(own, self.offset().and_then(|ahead| own.checked_add_signed(-ahead)))
+    }
+
+    fn note_date(&self, headers: &HeaderMap) {
+        let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let Some(theirs) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) else {
+            return;
+        };
+        let seconds = |own: u64| i64::try_from(own).unwrap_or(i64::MAX);
+        let ahead = seconds(System.now() / 1000) - seconds(theirs.as_secs());
+        *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
     /// The status and the object that is answered.
@@ -92,15 +126,24 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
+        // Whatever is written says who wrote it.
+        let manager = if method == Method::GET {
+            String::new()
+        } else {
+            format!("?fieldManager={}", AGENT.replace('/', "%2F"))
+        };
         let uri: Uri =
-            format!("{}{path}", self.base).parse().map_err(|error| format!("{error}"))?;
+            format!("{}{path}{manager}", self.base).parse().map_err(|error| format!("{error}"))?;
         let kind = if method == Method::PATCH {
             "application/json-patch+json"
         } else {
             "application/json"
         };
-        let mut request =
-            Request::builder().method(method).uri(uri).header(header::CONTENT_TYPE, kind);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::USER_AGENT, AGENT)
+            .header(header::CONTENT_TYPE, kind);
         // Read each time: the kubelet renews it.
         if let Ok(token) = tokio::fs::read_to_string(&self.token).await {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
@@ -108,6 +151,7 @@ impl Api {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+        self.note_date(response.headers());
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();

@@ -5,6 +5,7 @@
 //! not know: the next CA is published beside the present one; after a while the next leaf is served;
 //! the old CA stays published until the rotation after that.
 
+use crate::tls::Validity;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, Error, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,
@@ -18,6 +19,10 @@ const SKEW_SECONDS: u64 = 3600;
 /// see a changed configuration within seconds.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
+/// A pair that nobody can use is replaced once in so long, by all replicas together: if they do not agree
+/// what time it is, they must not replace each other's for ever.
+const REPLACE_SECONDS: u64 = 600;
+
 /// A leaf, and the CA that signed it. The CA's key is thrown away: it signs nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
@@ -26,6 +31,8 @@ pub struct Issued {
     pub key: String,
     /// Seconds since 1970.
     pub made_at: u64,
+    /// As the certificate itself says it.
+    pub validity: Validity,
 }
 
 /// What all replicas share.
@@ -44,6 +51,24 @@ impl Kept {
     }
 }
 
+/// What is found in the Secret.
+#[derive(Debug, Clone, Copy)]
+pub enum Found<'k> {
+    /// Nobody has made anything yet.
+    Nothing,
+    /// Something that can't be read: a key that is not the certificate's, half of a text.
+    Broken,
+    Kept(&'k Kept),
+}
+
+/// What should be kept from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub kept: Kept,
+    /// Whether it replaces what nobody can use; the time of the last such stands in the Secret.
+    pub is_replacement: bool,
+}
+
 /// For whom certificates are made, and for how long.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -53,32 +78,56 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn settle(&self) -> u64 {
-        (self.lifetime / 30).min(SETTLE_MAX).as_secs()
+    /// How long a new CA is published before anything signed by it is served.
+    pub fn settle(&self) -> Duration {
+        (self.lifetime / 30).min(SETTLE_MAX)
     }
 
-    /// What should be kept from now on, if that is something else than now.
+    /// What should be kept from now on, if that is something else than now; `replaced_at` is when what
+    /// nobody could use was replaced last.
     ///
     /// # Errors
     /// When the system gives no random numbers.
-    pub fn step(&self, kept: Option<&Kept>, now: u64) -> Result<Option<Kept>, Error> {
-        let lifetime = self.lifetime.as_secs();
-        let Some(kept) = kept else {
-            let serving = self.issue(now)?;
-            return Ok(Some(Kept { serving, next: None, previous_ca: None }));
+    pub fn step(
+        &self,
+        found: Found<'_>,
+        replaced_at: Option<u64>,
+        now: u64,
+    ) -> Result<Option<Step>, Error> {
+        let is_recent = replaced_at.is_some_and(|at| now.abs_diff(at) < REPLACE_SECONDS);
+        let replaced = |previous_ca: Option<String>| {
+            if is_recent {
+                return Ok(None);
+            }
+            let kept = Kept { serving: self.issue(now)?, next: None, previous_ca };
+            Ok(Some(Step { kept, is_replacement: true }))
+        };
+        let usual = |kept: Kept| Ok(Some(Step { kept, is_replacement: false }));
+        let kept = match found {
+            Found::Nothing => {
+                return usual(Kept { serving: self.issue(now)?, next: None, previous_ca: None });
+            }
+            Found::Broken => return replaced(None),
+            Found::Kept(kept) => kept,
         };
         let previous_ca = Some(kept.serving.ca.clone());
-        let age = now.saturating_sub(kept.serving.made_at);
+        // One from the future: a replica made it whose clock was ahead. One that has ended: nobody was
+        // there to rotate. Nobody can use either, whatever is published.
+        if !kept.serving.validity.contains(now) {
+            return replaced(previous_ca);
+        }
+        let Validity { until, .. } = kept.serving.validity;
+        let made_at = kept.serving.made_at;
+        let lifetime = until.saturating_sub(made_at).min(self.lifetime.as_secs());
         match &kept.next {
-            // Nobody was there to rotate: whatever is published, the old one serves no longer.
-            _ if age >= lifetime => {
-                Ok(Some(Kept { serving: self.issue(now)?, next: None, previous_ca }))
+            Some(next) if !next.validity.contains(now) => {
+                usual(Kept { next: None, ..kept.clone() })
             }
-            None if age >= lifetime / 3 * 2 => {
-                Ok(Some(Kept { next: Some(self.issue(now)?), ..kept.clone() }))
+            Some(next) if now.saturating_sub(next.made_at) >= self.settle().as_secs() => {
+                usual(Kept { serving: next.clone(), next: None, previous_ca })
             }
-            Some(next) if now.saturating_sub(next.made_at) >= self.settle() => {
-                Ok(Some(Kept { serving: next.clone(), next: None, previous_ca }))
+            None if now.saturating_sub(made_at) >= lifetime / 3 * 2 => {
+                usual(Kept { next: Some(self.issue(now)?), ..kept.clone() })
             }
             _ => Ok(None),
         }
@@ -109,8 +158,45 @@ impl Plan {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             made_at: now,
+            validity: Validity {
+                from: now.saturating_sub(SKEW_SECONDS),
+                until: now + self.lifetime.as_secs(),
+            },
         })
     }
+}
+
+/// A clock that is further off than this is not believed in anything.
+pub const OFFSET_MAX_SECONDS: i64 = 300;
+
+/// Why it is not known what time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disagreement {
+    /// The API server has not said yet.
+    NoAnswer,
+    /// Our clock is ahead of the API server's by so many seconds.
+    Offset(i64),
+}
+
+impl std::fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoAnswer => write!(f, "the API server has not said what time it is"),
+            Self::Offset(seconds) => {
+                write!(f, "this clock is {seconds} s ahead of the API server's: nothing is issued")
+            }
+        }
+    }
+}
+
+/// The time that both agree on: the API server's, because it decides what is valid.
+///
+/// # Errors
+/// When it has not said, or the two are too far apart to believe either.
+pub fn agreed(own: u64, theirs: Option<u64>) -> Result<u64, Disagreement> {
+    let theirs = theirs.ok_or(Disagreement::NoAnswer)?;
+    let offset = i64::try_from(own).unwrap_or(i64::MAX) - i64::try_from(theirs).unwrap_or(i64::MAX);
+    if offset.abs() > OFFSET_MAX_SECONDS { Err(Disagreement::Offset(offset)) } else { Ok(theirs) }
 }
 
 fn instant(seconds: u64) -> OffsetDateTime {
@@ -131,7 +217,19 @@ mod tests {
     }
 
     fn stepped(kept: Option<&Kept>, now: u64) -> Option<Kept> {
-        plan().step(kept, now).expect("random numbers")
+        let found = kept.map_or(Found::Nothing, Found::Kept);
+        plan().step(found, None, now).expect("random numbers").map(|step| step.kept)
+    }
+
+    #[test]
+    fn what_is_written_down_of_a_certificate_is_what_it_says() {
+        let issued = plan().issue(START).expect("made");
+        assert_eq!(Validity::of(&issued.certificate), Ok(issued.validity));
+        assert_eq!(Validity::of(&issued.ca), Ok(issued.validity));
+        assert!(
+            Validity::of("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----").is_err()
+        );
+        assert!(Validity::of(&issued.key).is_err());
     }
 
     #[test]
@@ -162,10 +260,81 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_replaced_at_once() {
-        let first = stepped(None, START).expect("made");
-        let late = stepped(Some(&first), START + 90 * DAY).expect("expired");
-        assert_ne!(late.serving, first.serving);
-        assert_eq!(late.next, None);
+    fn what_has_expired_or_has_not_begun_is_replaced_at_once() {
+        for made_at in [START - 90 * DAY, START + 400 * DAY, START + SKEW_SECONDS + 1] {
+            let unusable = stepped(None, made_at).expect("made");
+            let now = stepped(Some(&unusable), START).expect("nobody can use it");
+            assert_eq!((now.serving.made_at, now.next.clone()), (START, None));
+            assert!(now.bundle().contains(&unusable.serving.ca));
+        }
+        let ahead = stepped(None, START + SKEW_SECONDS - 1).expect("made");
+        assert_eq!(stepped(Some(&ahead), START), None, "it is valid");
+    }
+
+    #[test]
+    fn what_was_made_for_a_shorter_time_is_rotated_by_its_own() {
+        let short = Plan { lifetime: Duration::from_secs(DAY), ..plan() };
+        let kept = short.step(Found::Nothing, None, START).expect("random").expect("made").kept;
+        assert_eq!(stepped(Some(&kept), START + DAY / 2), None);
+        let due = stepped(Some(&kept), START + DAY * 2 / 3).expect("due");
+        assert!(due.next.is_some());
+        assert_ne!(stepped(Some(&kept), START + DAY).expect("ended").serving, kept.serving);
+    }
+
+    #[test]
+    fn what_nobody_can_use_is_replaced_once_in_ten_minutes() {
+        let ahead = stepped(None, START + 400 * DAY).expect("made");
+        for found in [Found::Broken, Found::Kept(&ahead)] {
+            let step = |replaced_at, now| plan().step(found, replaced_at, now).expect("random");
+            let first = step(None, START).expect("replaced");
+            assert!(first.is_replacement);
+            assert_eq!(step(Some(START), START + REPLACE_SECONDS - 1), None);
+            assert_eq!(step(Some(START + 60), START), None, "by somebody whose clock is ahead");
+            assert!(step(Some(START), START + REPLACE_SECONDS).is_some());
+        }
+    }
+
+    #[test]
+    fn a_next_pair_that_nobody_can_use_is_dropped_and_made_anew() {
+        let mut kept = stepped(None, START).expect("made");
+        let due = START + 61 * DAY;
+        kept.next = Some(plan().issue(due + 400 * DAY).expect("made"));
+        let dropped = stepped(Some(&kept), due).expect("a change");
+        assert_eq!((dropped.serving.clone(), dropped.next.clone()), (kept.serving, None));
+        let again = stepped(Some(&dropped), due).expect("made anew");
+        assert_eq!(again.next.expect("the next pair").made_at, due);
+    }
+
+    /// Three replicas, one 400 days ahead and one behind; each asks the API server for the time.
+    #[test]
+    fn replicas_with_wrong_clocks_change_nothing_and_what_one_did_before_is_mended_once() {
+        let days = [0, 400, -400_i64];
+        // Made before replicas looked at the API server's clock.
+        let mut kept = stepped(None, START + 400 * DAY).expect("made");
+        let (mut replaced_at, mut writes) = (None, 0);
+        for seconds in (0..3600).step_by(10) {
+            let now = START + seconds;
+            for ahead in days {
+                let own = now.checked_add_signed(ahead * DAY as i64).expect("a time");
+                let Ok(now) = agreed(own, Some(now)) else { continue };
+                let step = plan().step(Found::Kept(&kept), replaced_at, now).expect("random");
+                if let Some(step) = step {
+                    writes += 1;
+                    replaced_at = step.is_replacement.then_some(now).or(replaced_at);
+                    kept = step.kept;
+                }
+            }
+        }
+        assert_eq!(writes, 1);
+        assert!(kept.serving.validity.contains(START + 3600));
+    }
+
+    #[test]
+    fn an_offset_within_five_minutes_is_taken_off_and_more_is_told() {
+        assert_eq!(agreed(START + 299, Some(START)), Ok(START));
+        assert_eq!(agreed(START - 300, Some(START)), Ok(START));
+        assert_eq!(agreed(START + 301, Some(START)), Err(Disagreement::Offset(301)));
+        assert_eq!(agreed(START - 301, Some(START)), Err(Disagreement::Offset(-301)));
+        assert_eq!(agreed(START, None), Err(Disagreement::NoAnswer));
     }
 }

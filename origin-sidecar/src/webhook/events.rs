@@ -2,10 +2,12 @@
 
 use super::api::Api;
 use super::review::Verdict;
+use crate::clock::{Clock, System};
 use http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 /// Events that wait; an API server that is slow must not hold up reviews. More are dropped.
@@ -30,13 +32,17 @@ impl Events {
         Self(sender)
     }
 
+    /// A full channel drops the event: the metric still counts it.
+    pub fn send(&self, event: Value) {
+        let _ = self.0.try_send(event);
+    }
+
     /// The verdict about the pod of this review, if its owner should know. Not for a dry run.
     pub fn tell(&self, request: &Value, verdict: &Verdict, now: &str) {
         if verdict.message.is_empty() || request["dryRun"] == true {
             return;
         }
-        // A full channel drops the event: the metric still counts it.
-        let _ = self.0.try_send(event(request, verdict, now));
+        self.send(event(request, verdict, now));
     }
 }
 
@@ -71,20 +77,41 @@ fn event(request: &Value, verdict: &Verdict, now: &str) -> Value {
             involved["name"] = pod["name"].clone();
         }
     }
-    let is_injected = verdict.result == "injected";
+    let told = match verdict.result {
+        "injected" => ("Normal", "Injected"),
+        _ => ("Warning", "NotInjected"),
+    };
+    of(&involved, told, &verdict.message, now)
+}
+
+/// What somebody has to do about an object of the cluster.
+pub fn warning(involved: &Value, reason: &str, message: &str) -> Value {
+    of(involved, ("Warning", reason), message, &now())
+}
+
+fn of(involved: &Value, (kind, reason): (&str, &str), message: &str, now: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": { "name": name(&involved, &verdict.message), "namespace": namespace },
+        "metadata": { "name": name(involved, message), "namespace": involved["namespace"] },
         "involvedObject": involved,
-        "type": if is_injected { "Normal" } else { "Warning" },
-        "reason": if is_injected { "Injected" } else { "NotInjected" },
-        "message": verdict.message,
+        "type": kind,
+        "reason": reason,
+        "message": message,
         "source": { "component": "spillway-webhook" },
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,
     })
+}
+
+/// `2026-11-24T13:28:17Z`
+pub fn now() -> String {
+    let at = time::OffsetDateTime::from(UNIX_EPOCH + Duration::from_millis(System.now()));
+    let (date, clock) = (at.date(), at.time());
+    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+    let (hour, minute, second) = (clock.hour(), clock.minute(), clock.second());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// The same for the same news about the same owner: a ReplicaSet of a hundred pods is told once.

@@ -2,9 +2,10 @@
 //! replicas do so; the Secret's `resourceVersion` decides between two who want the same change.
 
 use super::api::Api;
-use super::certificates::{Issued, Kept, Plan};
-use crate::clock::{Clock, System};
-use crate::tls::Certificates;
+use super::certificates::{Found, Issued, Kept, Plan, Step};
+use super::events::{self, Events};
+use crate::metrics::Injections;
+use crate::tls::{Certificates, Validity};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
@@ -13,60 +14,123 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often everything is looked at again; a lifetime of minutes is looked at more often.
-const LOOK_MAX: Duration = Duration::from_secs(10);
+/// How often everything is looked at again; where certificates live for minutes it is more often.
+const LOOK_MAX: Duration = Duration::from_secs(60);
 const LOOK_MIN: Duration = Duration::from_millis(200);
-/// After a failure: another replica was quicker, or the API server is not there yet.
+/// Files are looked at more often, as nobody is asked for them.
+const LOOK_AT_FILES: Duration = Duration::from_secs(10);
+/// After a failure, or while there is no Secret: another replica was quicker, or the API server is not
+/// there yet.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where the certificate comes from.
 pub enum Source {
     /// Our own CA, in a Secret that all replicas share.
-    Own { api: Arc<Api>, secret: String, configuration: String, plan: Plan },
+    Own(Own),
     /// Files that somebody else renews (cert-manager), `caBundle` included.
     Folder(PathBuf),
+}
+
+pub struct Own {
+    pub api: Arc<Api>,
+    /// Paths of the API.
+    pub secret: String,
+    pub configuration: String,
+    pub plan: Plan,
+    pub events: Events,
+    pub metrics: Injections,
 }
 
 impl Source {
     /// Until the process ends.
     pub async fn keep(self, certificates: Arc<Certificates>) {
         let look = match &self {
-            Self::Own { plan, .. } => (plan.lifetime / 60).clamp(LOOK_MIN, LOOK_MAX),
-            Self::Folder(_) => LOOK_MAX,
+            Self::Own(own) => (own.plan.settle() / 2).clamp(LOOK_MIN, LOOK_MAX),
+            Self::Folder(_) => LOOK_AT_FILES,
         };
+        let mut failures = Failures::default();
         loop {
-            let pause = match self.look(&certificates).await {
-                Ok(()) => look,
-                Err(error) => {
-                    tracing::warn!(error, "certificates are not as they should be");
-                    look.min(RETRY)
-                }
+            let looked = match &self {
+                Self::Folder(folder) => certificates.serve_folder(folder).map(|_| ()),
+                Self::Own(own) => own.look(&certificates).await,
             };
-            tokio::time::sleep(pause).await;
+            failures.note(looked.as_ref().err());
+            tokio::time::sleep(if looked.is_ok() { look } else { look.min(RETRY) }).await;
         }
     }
+}
 
-    async fn look(&self, certificates: &Certificates) -> Result<(), String> {
-        match self {
-            Self::Folder(folder) => certificates.serve_folder(folder).map(|_| ()),
-            Self::Own { api, secret, configuration, plan } => {
-                let found = read(api, secret).await?;
-                let kept = found.as_ref().and_then(|secret| kept(&secret["data"]));
-                if let Some(kept) = &kept {
-                    // Before any step: what is next to be served must be known by then.
-                    publish(api, configuration, &kept.bundle()).await?;
-                }
-                let now = System.now() / 1000;
-                let changed = plan.step(kept.as_ref(), now).map_err(|error| error.to_string())?;
-                let Some(kept) = changed.as_ref().or(kept.as_ref()) else { return Ok(()) };
-                if changed.is_some() {
-                    write(api, secret, found, kept).await?;
-                    publish(api, configuration, &kept.bundle()).await?;
-                    tracing::info!(made_at = kept.serving.made_at, "certificates changed");
-                }
-                certificates.serve(&kept.serving.certificate, &kept.serving.key).map(|_| ())
-            }
+/// Failures one after the other. Each kind is told when it begins, and how often it was when it ends.
+#[derive(Default)]
+struct Failures {
+    last: Option<String>,
+    count: u64,
+}
+
+impl Failures {
+    fn note(&mut self, error: Option<&String>) {
+        self.count += 1;
+        if self.last.as_ref() == error {
+            return;
         }
+        if let Some(last) = self.last.take() {
+            tracing::info!(error = last, times = self.count, "this is over");
+        }
+        if let Some(error) = error {
+            tracing::warn!(error, "certificates are not as they should be");
+        }
+        (self.last, self.count) = (error.cloned(), 0);
+    }
+}
+
+impl Own {
+    async fn look(&self, certificates: &Certificates) -> Result<(), String> {
+        let Self { api, secret, configuration, plan, .. } = self;
+        let found = read(api, secret).await?;
+        let is_missing = found.is_none();
+        if self.metrics.secret_missing(is_missing) {
+            self.events.send(self.secret_is_missing());
+        }
+        let now = api.now().map_err(|error| error.to_string())?;
+        let data = found.as_ref().map_or(&Value::Null, |secret| &secret["data"]);
+        let kept = kept(data);
+        if let Some(kept) = &kept {
+            // Before any step: what is next to be served must be known by then.
+            publish(api, configuration, &kept.bundle()).await?;
+        }
+        let state = match &kept {
+            Some(kept) => Found::Kept(kept),
+            None if data.as_object().is_some_and(|data| data.contains_key("tls.crt")) => {
+                Found::Broken
+            }
+            None => Found::Nothing,
+        };
+        let replaced_at = text(data, "replaced-at").and_then(|at| at.parse().ok());
+        let step = plan.step(state, replaced_at, now).map_err(|error| error.to_string())?;
+        if let Some(step) = &step {
+            let replaced_at = if step.is_replacement { Some(now) } else { replaced_at };
+            write(api, secret, found.clone(), (&step.kept, replaced_at)).await?;
+            self.metrics.secret_missing(false);
+            publish(api, configuration, &step.kept.bundle()).await?;
+            let Step { kept, is_replacement } = step;
+            tracing::info!(made_at = kept.serving.made_at, is_replacement, "certificates changed");
+        }
+        let Some(kept) = step.as_ref().map(|step| &step.kept).or(kept.as_ref()) else {
+            return Err(format!("{secret}: what it has can't be used, and was replaced just now"));
+        };
+        certificates.serve(&kept.serving.certificate, &kept.serving.key).map(|_| ())
+    }
+
+    /// For whoever looks at the namespace's events: nothing else can be made of a Secret that is gone.
+    fn secret_is_missing(&self) -> Value {
+        let mut path = self.secret.rsplit('/');
+        let (name, namespace) = (path.next().unwrap_or_default(), path.nth(1).unwrap_or_default());
+        let involved =
+            json!({ "apiVersion": "v1", "kind": "Secret", "namespace": namespace, "name": name });
+        let message = format!(
+            "the Secret {name} with the webhook's certificates is gone: `helm upgrade` makes it again"
+        );
+        events::warning(&involved, "SecretMissing", &message)
     }
 }
 
@@ -80,7 +144,12 @@ async fn read(api: &Api, path: &str) -> Result<Option<Value>, String> {
 }
 
 /// Creates or changes it, unless another replica was quicker; then the next look finds its work.
-async fn write(api: &Api, path: &str, found: Option<Value>, kept: &Kept) -> Result<(), String> {
+async fn write(
+    api: &Api,
+    path: &str,
+    found: Option<Value>,
+    (kept, replaced_at): (&Kept, Option<u64>),
+) -> Result<(), String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let (method, path) = if found.is_some() { (Method::PUT, path) } else { (Method::POST, folder) };
     // Its labels and its version stay: Helm knows its own by the former, and a change in between
@@ -94,6 +163,9 @@ async fn write(api: &Api, path: &str, found: Option<Value>, kept: &Kept) -> Resu
         })
     });
     secret["data"] = data(kept);
+    if let Some(at) = replaced_at {
+        secret["data"]["replaced-at"] = STANDARD.encode(at.to_string()).into();
+    }
     match api.call(method, path, Some(&secret)).await? {
         (200 | 201, _) => Ok(()),
         (409, _) => Err("another replica changed the Secret at the same time".to_owned()),
@@ -144,17 +216,24 @@ fn data(kept: &Kept) -> Value {
     data
 }
 
+fn text(data: &Value, name: &str) -> Option<String> {
+    let bytes = STANDARD.decode(data[name].as_str()?).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// What can be used of it: certificates that can be read, each with its key.
 fn kept(data: &Value) -> Option<Kept> {
-    let get = |name: String| {
-        let bytes = STANDARD.decode(data[name].as_str()?).ok()?;
-        String::from_utf8(bytes).ok()
-    };
+    let get = |name: String| text(data, &name);
     let issued = |prefix: &str| {
+        let certificate = get(format!("{prefix}tls.crt"))?;
+        let key = get(format!("{prefix}tls.key"))?;
+        Certificates::default().serve(&certificate, &key).ok()?;
         Some(Issued {
             ca: get(format!("{prefix}ca.crt"))?,
-            certificate: get(format!("{prefix}tls.crt"))?,
-            key: get(format!("{prefix}tls.key"))?,
+            validity: Validity::of(&certificate).ok()?,
             made_at: get(format!("{prefix}made-at"))?.parse().ok()?,
+            certificate,
+            key,
         })
     };
     let previous_ca = get("previous-ca.crt".to_owned());

@@ -1,12 +1,11 @@
 //! The webhook's port: HTTPS, one path, one kind of question.
 
-use super::events::Events;
+use super::events::{self, Events};
 use super::review::{self, Verdict};
 use crate::body::Body;
-use crate::clock::{Clock, System};
 use crate::metrics::Injections;
 use crate::reply;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,15 +15,18 @@ use inject::Options;
 use serde_json::Value;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 /// A review carries one object, of 3 MiB at most in an API server, and may be indented.
 const REVIEW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A webhook's own time-out is 30 s at most; whoever is slower here is no API server.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle connections included: API servers close theirs after 90 s, and must be the first to do so.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a review is answered with.
@@ -32,6 +34,28 @@ pub struct Reviewer {
     pub options: Options,
     pub metrics: Injections,
     pub events: Events,
+    pub drain: Drain,
+}
+
+/// How connections end. API servers keep them, use them at any moment, and do not repeat a review: one that
+/// is cut off under a review costs a pod its sidecar.
+#[derive(Clone)]
+pub struct Drain {
+    /// Turns true once: each answer closes its connection from then on.
+    pub begun: watch::Receiver<bool>,
+    /// How long an idle connection is kept after that.
+    pub idle: Duration,
+}
+
+impl Drain {
+    /// Resolves when a connection that came now, and on which nothing was asked since the drain began, is
+    /// to be closed.
+    async fn idle_is_over(&self) {
+        let came = Instant::now();
+        // The sender lives as long as the process: the error can't happen.
+        let _ = self.begun.clone().wait_for(|begun| *begun).await;
+        sleep_until(came.max(Instant::now()) + self.idle).await;
+    }
 }
 
 /// Until the process ends.
@@ -56,15 +80,31 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, reviewer: Arc<Revi
         Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
         Err(_) => return,
     };
+    let drain = reviewer.drain.clone();
     let service = service_fn(move |request| {
         let reviewer = Arc::clone(&reviewer);
-        async move { Ok::<_, Infallible>(reviewer.answer(request).await) }
+        async move {
+            let mut answer = reviewer.answer(request).await;
+            if *reviewer.drain.begun.borrow() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.idle_is_over() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
 }
@@ -108,17 +148,7 @@ impl Reviewer {
         if !verdict.message.is_empty()
             && let Ok(review) = serde_json::from_slice::<Value>(body)
         {
-            let now = UNIX_EPOCH + Duration::from_millis(System.now());
-            self.events.tell(&review["request"], verdict, &rfc3339(now));
+            self.events.tell(&review["request"], verdict, &events::now());
         }
     }
-}
-
-/// `2026-11-24T13:28:17Z`
-fn rfc3339(at: std::time::SystemTime) -> String {
-    let at = time::OffsetDateTime::from(at);
-    let (date, clock) = (at.date(), at.time());
-    let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-    let (hour, minute, second) = (clock.hour(), clock.minute(), clock.second());
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

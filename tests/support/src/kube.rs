@@ -12,7 +12,9 @@ use inject::patch::{Operation, apply};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,6 +27,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 pub struct Kube {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     version: Arc<Mutex<u64>>,
+    /// Seconds by which its clock is ahead of the machine's.
+    ahead: Arc<AtomicI64>,
+    /// Whether nobody has the right to create objects.
+    creates_nothing: Arc<AtomicBool>,
     url: String,
 }
 
@@ -65,6 +71,20 @@ impl Kube {
         self.objects.lock().expect("no panic").insert(path.to_owned(), object);
     }
 
+    pub fn remove(&self, path: &str) {
+        self.objects.lock().expect("no panic").remove(path);
+    }
+
+    /// Sets its clock, by which it dates its answers.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.ahead.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Refuses to create Secrets from now on, as the rights of the chart do.
+    pub fn create_no_secrets(&self) {
+        self.creates_nothing.store(true, Ordering::Relaxed);
+    }
+
     /// Everything whose path begins so.
     pub fn below(&self, path: &str) -> Vec<Value> {
         let objects = self.objects.lock().expect("no panic");
@@ -79,6 +99,10 @@ impl Kube {
         let (status, answer) = self.act(&head.method, head.uri.path(), body);
         let mut response = Response::new(Full::from(answer.to_string()));
         *response.status_mut() = status.try_into().expect("a status");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock");
+        let now = now.as_secs().saturating_add_signed(self.ahead.load(Ordering::Relaxed));
+        let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+        response.headers_mut().insert("date", date.parse().expect("a field"));
         response
     }
 
@@ -88,6 +112,11 @@ impl Kube {
         let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
         match (method.as_str(), known) {
             ("GET", Some(object)) => (200, object),
+            ("POST", None)
+                if path.ends_with("/secrets") && self.creates_nothing.load(Ordering::Relaxed) =>
+            {
+                said(403, "forbidden")
+            }
             ("POST", None) => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let own = format!("{path}/{name}");
@@ -168,6 +197,11 @@ impl Reviews {
         let (sender, connection) = client::handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
         Self(sender)
+    }
+
+    /// Whether it may be used again, as far as the client knows.
+    pub fn is_open(&self) -> bool {
+        !self.0.is_closed()
     }
 
     /// The status and what is answered.

@@ -1,8 +1,11 @@
 //! `spillway webhook` in front of an API server's double: certificates, reviews, events.
 
+mod certificates;
+mod endings;
+
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Kube, Reviews, Spillway, eventually, folder, python, run, trusting};
+use support::{Kube, Reviews, Spillway, eventually, python, run, trusting};
 
 const SECRET: &str = "/api/v1/namespaces/spillway/secrets/spillway-webhook-tls";
 const CONFIGURATION: &str =
@@ -193,70 +196,6 @@ async fn a_review_that_is_none_is_answered_and_the_next_one_is_served() {
 }
 
 #[tokio::test]
-async fn two_replicas_share_one_ca_and_rotate_it_without_a_failed_handshake() {
-    let kube = cluster().await;
-    let start = || Spillway::webhook(kube.url()).with("--certificate-lifetime", "30").start();
-    let (first, second) = tokio::join!(start(), start());
-    ready(&first).await;
-    ready(&second).await;
-    let begin = bundle(&kube).await;
-    let until = Instant::now() + Duration::from_secs(34);
-    let mut count = 0;
-    while Instant::now() < until {
-        for webhook in [&first, &second] {
-            // As an API server: with the bundle that the configuration has at this moment.
-            let mut reviews = connected(webhook, &kube).await;
-            let response = reviewed(&mut reviews, &review(&pod(json!({})))).await;
-            assert!(response["patch"].is_string());
-            count += 1;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(count > 100, "only {count} handshakes");
-    assert!(trusting(first.address(), &begin, NAME).await.is_err(), "the first CA has expired");
-    let secret = kube.get(SECRET).expect("the Secret");
-    assert!(secret["data"]["previous-ca.crt"].is_string(), "rotated: {secret}");
-}
-
-#[tokio::test]
-async fn an_empty_secret_is_filled_and_keeps_its_labels() {
-    let kube = cluster().await;
-    let labels = json!({ "app.kubernetes.io/managed-by": "Helm" });
-    kube.put(
-        SECRET,
-        json!({ "metadata": { "name": "made-by-helm", "labels": labels }, "type": "Opaque" }),
-    );
-    let webhook = Spillway::webhook(kube.url()).start().await;
-    ready(&webhook).await;
-    let secret = kube.get(SECRET).expect("the Secret");
-    assert_eq!(secret["metadata"]["labels"], labels);
-    assert!(secret["data"]["tls.crt"].is_string(), "{secret}");
-}
-
-#[tokio::test]
-async fn a_folder_of_certificates_is_served_and_the_configuration_left_alone() {
-    let kube = cluster().await;
-    // Made by another webhook's own CA, put down as cert-manager would.
-    let maker = Spillway::webhook(kube.url()).start().await;
-    ready(&maker).await;
-    let secret = kube.get(SECRET).expect("the Secret");
-    let files = folder();
-    for name in ["tls.crt", "tls.key"] {
-        let text = decoded(secret["data"][name].as_str().expect("a field"));
-        std::fs::write(files.path().join(name), text).expect("a file");
-    }
-    let other = Kube::start().await;
-    let webhook = Spillway::webhook(other.url())
-        .with("--tls-dir", &files.path().display().to_string())
-        .start()
-        .await;
-    ready(&webhook).await;
-    let mut reviews = connected(&webhook, &kube).await;
-    assert!(reviewed(&mut reviews, &review(&pod(json!({})))).await["patch"].is_string());
-    assert!(other.below("/").is_empty(), "nothing was written: {:?}", other.below("/"));
-}
-
-#[tokio::test]
 async fn an_api_server_without_native_sidecars_gets_an_ordinary_container() {
     for (minor, wanted) in [("28", "/spec/containers/-"), ("29+", "/spec/initContainers")] {
         let kube = cluster().await;
@@ -288,20 +227,6 @@ async fn every_flag_is_in_the_guide() {
             assert!(is_there, "docs/injection.md lacks --{flag} of {command}");
         }
     }
-}
-
-#[tokio::test]
-async fn after_sigterm_it_is_not_ready_and_still_answers() {
-    let kube = cluster().await;
-    let webhook = Spillway::webhook(kube.url()).with("--grace", "3").start().await;
-    ready(&webhook).await;
-    webhook.terminate().await;
-    let admin = webhook.admin();
-    eventually("not ready", || async { (admin.get("/ready").await.status == 503).then_some(()) })
-        .await;
-    let mut reviews = connected(&webhook, &kube).await;
-    assert!(reviewed(&mut reviews, &review(&pod(json!({})))).await["patch"].is_string());
-    assert_eq!(webhook.ended().await, Some(0));
 }
 
 #[tokio::test]
