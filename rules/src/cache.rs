@@ -15,7 +15,7 @@ mod sent;
 pub mod status;
 mod vary;
 
-pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows, age_at_receipt};
+pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows};
 pub use judge::{Judgement, NotStored, judge};
 pub use plan::{Bypass, Cookies, Plan, Planned, as_meant, plan, url_tag, urls};
 pub use sent::USER_AGENT;

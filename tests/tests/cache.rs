@@ -1,5 +1,6 @@
 //! The sidecar's HTTP cache, seen from a client and from the app.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::{App, Client, Gate, Reply, Spillway, eventually};
 
 const RULES: &str = r#"
@@ -53,6 +54,23 @@ async fn a_second_request_is_answered_from_memory() {
     assert_eq!(app.count("/minute/x"), 1);
     let hits = r#"spillway_cache_requests_total{result="hit",route="minute"}"#;
     assert_eq!(sidecar.metric(hits).await, 1.0);
+}
+
+#[tokio::test]
+async fn the_clock_of_an_application_is_no_matter_of_a_rules_lifetime() {
+    let (app, _sidecar, client) = started().await;
+    for (name, off) in [("behind", -3600), ("slow", -2), ("ahead", 10), ("wrong", 3600)] {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+        let date = UNIX_EPOCH + Duration::from_secs(now.saturating_add_signed(off));
+        let date = httpdate::fmt_http_date(date);
+        for target in [format!("/minute/{name}"), format!("/origin/{name}")] {
+            let reply = Reply::ok("once").with("date", &date);
+            app.on(&target, reply.with("cache-control", "max-age=7200"));
+            assert_eq!(client.get(&target).await.cache(), "fwd=uri-miss; stored", "{target}");
+            assert!(client.get(&target).await.cache().starts_with("hit"), "{target}");
+            assert_eq!(app.count(&target), 1, "{target}");
+        }
+    }
 }
 
 #[tokio::test]

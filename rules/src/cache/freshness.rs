@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 const HEURISTIC_PART: u64 = 10;
 /// … but a day at most.
 const HEURISTIC_MAX_MS: u64 = 86_400_000;
+/// Clocks of two machines differ by less than this, or one of them is wrong.
+const CLOCKS_MS: u64 = 60_000;
 /// How long an answer may be used after its lifetime when the origin can't be reached and nobody says
 /// how long: a restart of the application takes less.
 const DISCONNECTED_MS: u64 = 5 * 60_000;
@@ -125,8 +127,19 @@ impl Entry {
     }
 }
 
-/// Corrected initial age in milliseconds: from `Age`, and from `Date` when that says older.
-pub fn age_at_receipt(fields: &dyn Fields, now: u64) -> u64 {
+/// Whose clock began to count a lifetime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// The rule's lifetime begins when the answer comes in.
+    Receipt,
+    /// The origin's, of so many milliseconds, begins at its `Date`.
+    Date { lifetime: u64 },
+}
+
+/// Milliseconds that an answer is old when it comes in: what `Age` says, and for a lifetime of the
+/// origin's its `Date`, when that says older. Dates that differ from our clock by less than the lifetime,
+/// or than a minute, differ because clocks do: servers write them once a second, and few are set right.
+pub(super) fn age_at_receipt(fields: &dyn Fields, begin: Begin, now: u64) -> u64 {
     let mut age = None;
     fields.each("age", &mut |line| {
         // The first of several (RFC 9111 section 5.1).
@@ -134,9 +147,13 @@ pub fn age_at_receipt(fields: &dyn Fields, now: u64) -> u64 {
         age.get_or_insert_with(|| delta_seconds(value.trim_ascii()));
     });
     let age = age.unwrap_or(0);
-    let apparent = date(fields, "date").map_or(0, |date| now.saturating_sub(date));
-    // Dates have whole seconds: less than one is the rounding, not age.
-    let apparent = if apparent < 1000 { 0 } else { apparent };
+    let apparent = match begin {
+        Begin::Receipt => 0,
+        Begin::Date { lifetime } => {
+            let apparent = date(fields, "date").map_or(0, |date| now.saturating_sub(date));
+            if apparent < lifetime.max(CLOCKS_MS) { 0 } else { apparent }
+        }
+    };
     age.min(DELTA_SECONDS_MAX).saturating_mul(1000).max(apparent)
 }
 
@@ -162,6 +179,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether the rules file gave the lifetime, and nobody else.
+    pub fn is_rule(self) -> bool {
+        matches!(self, Self::Rule | Self::NotFound | Self::Negative | Self::Version)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule => "rule",

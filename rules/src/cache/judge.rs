@@ -2,7 +2,7 @@
 
 use super::Tier;
 use super::control::CacheControl;
-use super::freshness::{self, Entry, Source};
+use super::freshness::{self, Begin, Entry, Source};
 use super::plan::{Plan, url_tag};
 use super::vary;
 use crate::document::{Lifetime, Override};
@@ -142,9 +142,11 @@ pub fn judge(
         windows = freshness::Windows::fresh_only(0);
         source = Source::NoCache;
     }
+    let begin =
+        if source.is_rule() { Begin::Receipt } else { Begin::Date { lifetime: windows.fresh } };
     let entry = Entry {
         received: now,
-        age_at_receipt: freshness::age_at_receipt(response.fields, now),
+        age_at_receipt: freshness::age_at_receipt(response.fields, begin, now),
         windows,
         etag: first(response.fields, "etag"),
         last_modified: first(response.fields, "last-modified"),
@@ -154,7 +156,8 @@ pub fn judge(
     };
     let has_lifetime = entry.windows.fresh > entry.age_at_receipt
         || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > 0;
-    if !has_lifetime && !entry.has_validator() {
+    // Where the rule gives a lifetime the next answer may have one: nobody need stop to wait for it.
+    if !has_lifetime && !entry.has_validator() && !source.is_rule() {
         return Err(NotStored::NoLifetime);
     }
     let client_cache_control = client_cache_control(plan, response);
