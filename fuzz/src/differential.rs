@@ -24,6 +24,9 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
     Rules::from_toml(text).unwrap_or_else(|faults| panic!("{faults:?}"))
 });
 
+/// A Date that is off by less than this is a clock that is off.
+const CLOCKS_MS: u64 = 60_000;
+
 /// An answer to `first`, and somebody who asks for the same `later` (seconds after [`NOW`]).
 #[derive(Debug, Clone)]
 struct Case {
@@ -99,8 +102,12 @@ fn case(drawn: &mut Unstructured<'_>) -> Result<Case> {
 /// # Panics
 /// When something does not.
 fn compare(case: &Case) -> Vec<&'static str> {
-    let ours = ours(case);
+    let entry = entry(case);
     let mut view = View::of(case);
+    // A choice of ours (RFC 9111 section 4.2.3 can't tell an old answer from a clock that is off); whether
+    // the lifetime itself is right is asked below.
+    view.clocks_ms = entry.as_ref().map_or(0, |entry| entry.windows.fresh).max(CLOCKS_MS);
+    let ours = Verdict { stored: entry.map(|entry| used(case, &entry)) };
     let mut accounted = Vec::new();
     let mut theirs = defects::is_survived(&view).then(|| peer::ask(&view));
     // One after the other, so that a defect is only named where it makes a difference.
@@ -147,18 +154,19 @@ fn differences(ours: &Verdict, theirs: &Verdict) -> Vec<Question> {
 }
 
 fn ours(case: &Case) -> Verdict {
+    Verdict { stored: entry(case).map(|entry| used(case, &entry)) }
+}
+
+fn entry(case: &Case) -> std::result::Result<Entry, &'static str> {
     let head = case.first.head();
     let sidecar::Action::Proceed(proceed) = sidecar::decide(&RULES, &head).action else {
-        return Verdict { stored: Err("refused") };
+        return Err("refused");
     };
-    let mut plan = match proceed.cache {
-        Ok(plan) => plan,
-        Err(why) => return Verdict { stored: Err(why.as_str()) },
-    };
+    let mut plan = proceed.cache.map_err(|why| why.as_str())?;
     let answer = case.answer.head();
     plan.learned = plan.kept_back(&head, &answer);
-    let stored = judge(&plan, &head, &answer, NOW).map_err(|why| why.as_str());
-    Verdict { stored: stored.map(|judged| used(case, &judged.entry)) }
+    let judged = judge(&plan, &head, &answer, NOW).map_err(|why| why.as_str())?;
+    Ok(judged.entry)
 }
 
 fn used(case: &Case, entry: &Entry) -> Used {

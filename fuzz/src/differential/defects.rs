@@ -29,8 +29,8 @@ pub const ALL: [Defect; 17] = [
     // A directive that takes no value and has one is that directive (RFC 9111 section 5.2.3).
     Defect { name: "flag-with-value", mend: flag_with_value },
     // RFC 9111 sections 5.2.2.4 and 5.2.2.7: with names of fields they are about those fields. The
-    // peer may take them for the whole answer, and does.
-    Defect { name: "field-names", mend: |view| view.answer.drop(is_about_fields) },
+    // peer may take them for the whole answer, and does; a cookie that is named is stored without.
+    Defect { name: "field-names", mend: field_names },
     // RFC 9111 section 4.2.1: of two lifetimes one may take the shorter, and need not forbid stale
     // answers, which allows them to be stored under Authorization.
     Defect { name: "repeated", mend: |view| repeated(&mut view.answer) },
@@ -174,6 +174,16 @@ fn flag_with_value(view: &mut View) -> bool {
     each_directive(view, |(name, value)| FLAGS.contains(&name.as_slice()) && changed(value, None))
 }
 
+fn field_names(view: &mut View) -> bool {
+    let is_cookie = |own: &Directive| {
+        let named = own.1.as_deref().unwrap_or_default().to_ascii_lowercase();
+        is_about_fields(own) && named.windows(10).any(|name| name == b"set-cookie")
+    };
+    let is_without_cookie = view.answer.control.iter().flatten().any(is_cookie)
+        && drop_field(&mut view.answer, "set-cookie");
+    view.answer.drop(is_about_fields) | is_without_cookie
+}
+
 fn is_about_fields((name, value): &Directive) -> bool {
     let named = value.as_deref().map(|value| value.strip_prefix(b"\"").unwrap_or(value));
     let named = named.map(|value| value.strip_suffix(b"\"").unwrap_or(value));
@@ -207,7 +217,8 @@ fn dates(view: &mut View) -> bool {
 
 fn apparent_age(view: &mut View) -> bool {
     let Some(date) = date(&view.answer, "date") else { return false };
-    let apparent = NOW.saturating_sub(date) / 1000;
+    let apparent = NOW.saturating_sub(date);
+    let apparent = if apparent < view.clocks_ms { 0 } else { apparent / 1000 };
     let own = delta(view.answer.first("age").unwrap_or_default());
     apparent > own && set_field(&mut view.answer, "age", apparent.to_string())
 }

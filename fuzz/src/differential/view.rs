@@ -16,6 +16,8 @@ pub struct View {
     pub method: &'static str,
     pub target: String,
     pub later: u64,
+    /// By how much a Date must differ to say that the answer is old.
+    pub clocks_ms: u64,
 }
 
 /// The fields of a message.
@@ -39,6 +41,7 @@ impl View {
             method,
             target: target.clone(),
             later: *later,
+            clocks_ms: 0,
         }
     }
 
