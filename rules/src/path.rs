@@ -65,6 +65,9 @@ pub fn normalize(target: &str) -> Result<Target<'_>, Ambiguous> {
 
 /// Path and query of a target, without its fragment.
 pub(crate) fn split(target: &str) -> (&str, Option<&str>) {
+    if is_bare(target) {
+        return (target, None);
+    }
     let target = until(target, b'#').map_or(target, |(before, _)| before);
     match until(target, b'?') {
         Some((path, query)) => (path, Some(query)),
@@ -98,6 +101,11 @@ pub(crate) fn push_encoded(byte: u8, text: &mut String) {
 
 /// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
 /// letters costs more to begin than they have bytes.
+/// Whether there is neither a query nor a fragment. Every byte is looked at, many at a time.
+pub(crate) fn is_bare(target: &str) -> bool {
+    !target.bytes().fold(false, |any, byte| any | (byte == b'?') | (byte == b'#'))
+}
+
 pub(crate) fn until(text: &str, letter: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|byte| byte == letter)?;
     Some((text.get(..at)?, text.get(at + 1..)?))

@@ -267,7 +267,8 @@ fn url_of(host: &str, path: &str, query: Option<&str>) -> String {
 /// query's pairs as they are decoded. Keys stay apart; only a purge takes such answers for one.
 pub fn as_meant(url: &str) -> Cow<'_, str> {
     let (before, query) = path::split(url);
-    let end = before.find('/').unwrap_or(before.len());
+    // By bytes: each request comes by here.
+    let end = before.bytes().position(|byte| byte == b'/').unwrap_or(before.len());
     let (host, target) = before.split_at_checked(end).unwrap_or((before, ""));
     let bare = host.strip_suffix(":80").or_else(|| host.strip_suffix(":443"));
     let is_plain = |query: &str| {
