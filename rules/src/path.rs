@@ -99,13 +99,13 @@ pub(crate) fn push_encoded(byte: u8, text: &mut String) {
     text.push(hex(byte & 15).to_ascii_uppercase());
 }
 
-/// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
-/// letters costs more to begin than they have bytes.
 /// Whether there is neither a query nor a fragment. Every byte is looked at, many at a time.
 pub(crate) fn is_bare(target: &str) -> bool {
     !target.bytes().fold(false, |any, byte| any | (byte == b'?') | (byte == b'#'))
 }
 
+/// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
+/// letters costs more to begin than they have bytes.
 pub(crate) fn until(text: &str, letter: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|byte| byte == letter)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
