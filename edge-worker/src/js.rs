@@ -5,7 +5,7 @@
 use js_sys::Promise;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
-use web_sys::{Cache, Crypto, Request};
+use web_sys::{Cache, Crypto, Request, RequestInit};
 
 #[wasm_bindgen]
 extern "C" {
@@ -16,7 +16,7 @@ extern "C" {
     pub(crate) fn default_cache(this: &Caches) -> Cache;
 
     #[wasm_bindgen(js_name = fetch)]
-    pub(crate) fn fetch(request: &Request) -> Promise;
+    pub(crate) fn fetch(request: &Request, init: &RequestInit) -> Promise;
 
     #[wasm_bindgen(thread_local_v2, js_name = crypto)]
     pub(crate) static CRYPTO: Crypto;
@@ -34,6 +34,13 @@ extern "C" {
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_name = default)]
     pub(crate) static RULES: String;
+}
+
+/// Has the runtime leave a body's coding (`Content-Encoding`) alone. By itself it takes the coding off a
+/// body that is read, and puts it on one whose fields name it: what was stored coded would be coded twice.
+/// `which` is `encodeResponseBody` of a fetch (a `Request` does not keep it), `encodeBody` of an answer.
+pub(crate) fn leave_coded(init: &JsValue, which: &str) -> Result<(), JsValue> {
+    js_sys::Reflect::set(init, &which.into(), &"manual".into()).map(|_| ())
 }
 
 /// Milliseconds since 1970. The runtime's clock moves only with I/O, which is enough here.

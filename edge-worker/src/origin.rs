@@ -96,9 +96,11 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     if let Some(keys) = call.keys {
         sign(keys, &request)?;
     }
+    let fetching = RequestInit::new();
+    js::leave_coded(&fetching, "encodeResponseBody")?;
     // Only the head has a deadline: a body may stream for hours.
     let deadline = js::SCHEDULER.with(|scheduler| scheduler.wait(call.timeout as f64));
-    let race = Array::of2(&js::fetch(&request), &deadline);
+    let race = Array::of2(&js::fetch(&request, &fetching), &deadline);
     match JsFuture::from(Promise::race(&race)).await {
         Ok(winner) => match winner.dyn_into::<Response>() {
             Ok(response) => Ok(Ok(response)),

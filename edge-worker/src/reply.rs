@@ -1,9 +1,9 @@
 //! Answers of the edge's own, and the `Cache-Status` member on everybody's.
 
+use crate::js;
 use crate::origin::Failure;
 use rules::cache::{CacheStatus, Tier};
 use rules::{Problem, Rules};
-use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::{Headers, Response, ResponseInit};
 use worker::console_error;
@@ -73,8 +73,16 @@ pub(crate) fn passed(response: &Response, status: CacheStatus) -> Result<Respons
 
 /// The same status, fields and body with fields that can be changed.
 pub(crate) fn copy(response: &Response) -> Result<Response, JsValue> {
-    let like: &ResponseInit = response.unchecked_ref();
-    Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), like)
+    let init = init(response.status(), &response.headers());
+    init.set_status_text(&response.status_text());
+    coded(&init, response)
+}
+
+/// An answer with the body of another, which is coded as the origin coded it: so are all that we fetch,
+/// and all that we have stored.
+pub(crate) fn coded(init: &ResponseInit, body: &Response) -> Result<Response, JsValue> {
+    js::leave_coded(init, "encodeBody")?;
+    Response::new_with_opt_readable_stream_and_init(body.body().as_ref(), init)
 }
 
 /// A status and fields without a body.

@@ -26,8 +26,11 @@ const VARY: &str = "x-spillway-vary";
 const TAG: &str = "cache-tag";
 /// What a stored answer says about caching: taken off, so that the API does not act on it, and
 /// put back before a client sees the answer.
-const HIDDEN: [&str; 8] = [
+const HIDDEN: [&str; 9] = [
     "cache-control",
+    // The bytes are kept as the origin coded them, and nobody on the way is to take that off or put it
+    // on once more.
+    "content-encoding",
     TAG,
     "cdn-cache-control",
     "cloudflare-cdn-cache-control",
@@ -178,9 +181,7 @@ pub(crate) async fn keep(
     let json = serde_json::to_string(&record).map_err(|why| JsValue::from_str(&why.to_string()))?;
     headers.set(RECORD, &json)?;
     headers.set("cache-control", &lifetime)?;
-    let init = reply::init(200, &headers);
-    let stored = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), &init)?;
-    put(&url, &stored).await
+    put(&url, &reply::coded(&reply::init(200, &headers), response)?).await
 }
 
 /// Parts the origin's fields into the record and those that are stored as they are.
@@ -203,7 +204,8 @@ fn pack(
         }
     }
     headers.set(TAG, &tags.join(","))?;
-    let length = length(&headers).filter(|_| !has(&View(&headers), "content-encoding"));
+    // Of a coded body no parts are given: who stands between us and the client may have to decode it.
+    let length = length(&headers).filter(|_| !has(&origin.to_vec(), "content-encoding"));
     Ok((Record { entry, status, hidden, client_cache_control, length }, headers))
 }
 
@@ -215,9 +217,7 @@ impl Found {
         origin: &[(String, String)],
     ) -> Result<Self, JsValue> {
         let (record, headers) = pack(judgement, origin, self.status())?;
-        let init = reply::init(200, &headers);
-        let body = self.response.body();
-        let response = Response::new_with_opt_readable_stream_and_init(body.as_ref(), &init)?;
+        let response = reply::coded(&reply::init(200, &headers), &self.response)?;
         Ok(Self { record, url: self.url.clone(), response })
     }
 
@@ -244,8 +244,7 @@ impl Found {
         if is_bodiless(self.status()) {
             return reply::empty(self.status(), &copy.headers());
         }
-        let init = reply::init(self.status(), &copy.headers());
-        Response::new_with_opt_readable_stream_and_init(copy.body().as_ref(), &init)
+        reply::coded(&reply::init(self.status(), &copy.headers()), &copy)
     }
 
     /// The bytes `from..=to`, cut by the API.
@@ -262,9 +261,7 @@ impl Found {
             return self.dress(reply::empty(self.status(), &headers)?, age, status);
         }
         let init = reply::init(self.status(), &headers);
-        let body = self.response.body();
-        let answer = Response::new_with_opt_readable_stream_and_init(body.as_ref(), &init)?;
-        self.dress(answer, age, status)
+        self.dress(reply::coded(&init, &self.response)?, age, status)
     }
 
     /// Gives an answer made from this entry the fields that clients see.
