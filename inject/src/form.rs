@@ -8,6 +8,8 @@ use crate::names::{AUTO, NONE};
 pub enum Form {
     /// The name of a ConfigMap or a Secret.
     Name,
+    /// Names of Secrets, separated by commas, or nothing.
+    Names,
     /// A reference to an image; what it means is for the registry to say.
     Image,
     /// An amount of CPU or memory.
@@ -26,6 +28,7 @@ impl Form {
     pub fn regex(self) -> &'static str {
         match self {
             Self::Name => "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+            Self::Names => "^([a-z0-9]([a-z0-9.-]*[a-z0-9])?(,[a-z0-9]([a-z0-9.-]*[a-z0-9])?)*)?$",
             Self::Image => "^[!-~]+$",
             Self::Quantity => "^[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?$",
             Self::Limit => "^(none|auto|[0-9]+([.][0-9]+)?(m|[kMGT]|[KMGT]i)?)$",
@@ -40,6 +43,7 @@ impl Form {
     pub fn fits(self, text: &str) -> bool {
         match self {
             Self::Name => is_name(text, ".-"),
+            Self::Names => text.is_empty() || text.split(',').all(|name| is_name(name, ".-")),
             Self::Image => !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()),
             Self::Quantity => is_quantity(text),
             Self::Limit => [AUTO, NONE].contains(&text) || is_quantity(text),
@@ -52,6 +56,7 @@ impl Form {
     pub fn described(self) -> &'static str {
         match self {
             Self::Name => "a name of small letters, digits, `-` and `.`",
+            Self::Names => "names separated by commas, without blanks",
             Self::Image => "an image reference without spaces",
             Self::Quantity => "an amount such as 50m, 1, 64Mi",
             Self::Limit => "an amount such as 500m or 1, `none`, or `auto`",

@@ -8,7 +8,7 @@ pub const INJECT: &str = "spillway.dev/inject";
 pub const RECORD: &str = "spillway.dev/injected";
 
 /// What a pod's annotations may say, without the prefix.
-pub const ANNOTATIONS: [&str; 16] = [
+pub const ANNOTATIONS: [&str; 17] = [
     "inject",
     "injected",
     "port",
@@ -25,6 +25,7 @@ pub const ANNOTATIONS: [&str; 16] = [
     "spool",
     "trusted-proxy",
     "run-as-user",
+    "pull-secrets",
 ];
 
 /// Words instead of an amount or a user: what the pod asks for decides; left out.

@@ -36,6 +36,10 @@ pub struct Options {
     /// A user's number; `none`; or `auto`: a user is written only where the pod names one, which the
     /// sidecar would have otherwise.
     pub run_as_user: String,
+    /// Secrets of a private registry, with commas.
+    pub pull_secrets: String,
+    /// Whether pods are seen as an API server admits them, with what their accounts give them.
+    pub is_admission: bool,
     pub mode: Mode,
 }
 
@@ -54,6 +58,7 @@ impl Options {
             ("spool", Form::Quantity, Some(&self.spool)),
             ("trusted-proxy", Form::Proxies, Some(&self.trusted_proxy)),
             ("run-as-user", Form::User, Some(&self.run_as_user)),
+            ("pull-secrets", Form::Names, Some(&self.pull_secrets)),
         ];
         let fault = |(name, form, value): (&str, Form, Option<&String>)| {
             let value = value.filter(|value| !form.fits(value))?;
@@ -79,6 +84,8 @@ impl Default for Options {
             // Most pods stand behind an ingress that ends TLS: docs/security.md, "Behind another proxy".
             trusted_proxy: "private".to_owned(),
             run_as_user: AUTO.to_owned(),
+            pull_secrets: String::new(),
+            is_admission: false,
             mode: Mode::Native,
         }
     }

@@ -104,6 +104,7 @@ fn plan(
     let own = wishes.over(options);
     warnings.extend(cautions(spec, &target));
     warnings.extend(class_of_service(spec, &own));
+    warnings.extend(without_pull_secrets(spec, &own));
     Ok(operations(pod, spec, &target, &own))
 }
 
@@ -152,6 +153,17 @@ fn class_of_service(spec: &Value, own: &Options) -> Option<Warning> {
     })
 }
 
+fn without_pull_secrets(spec: &Value, own: &Options) -> Option<Warning> {
+    let is_left_out = !own.pull_secrets.is_empty()
+        && !own.is_admission
+        && list(spec, "imagePullSecrets").is_empty();
+    let what = format!(
+        "the pod lists no imagePullSecrets, and with one of its own it would get none of its ServiceAccount's: put {} there",
+        own.pull_secrets
+    );
+    is_left_out.then(|| Warning::new(Caution::PullSecrets, what))
+}
+
 /// Everything that is changed, in the order in which it is written down.
 fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> Vec<Operation> {
     let sidecar = Sidecar {
@@ -184,6 +196,13 @@ fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> 
         patch.add(format!("{container}/lifecycle/preStop"), apps_hook());
         patch.added.push("prestop");
     }
+    let pull_secrets = pull_secrets(spec, own);
+    if !pull_secrets.is_empty() {
+        patch.ensure(spec, "/spec", "imagePullSecrets", json!([]), "image-pull-secrets");
+        for name in &pull_secrets {
+            patch.add("/spec/imagePullSecrets/-", json!({ "name": name }));
+        }
+    }
     patch.ensure(spec, "/spec", "volumes", json!([]), "volumes");
     for volume in sidecar.volumes() {
         patch.add("/spec/volumes/-", volume);
@@ -194,10 +213,24 @@ fn operations(pod: &Value, spec: &Value, target: &Target<'_>, own: &Options) -> 
     let record = Record {
         container: target.container_name().to_owned(),
         port: target.port_name().map(str::to_owned),
+        pull_secrets,
         added: patch.added.clone(),
     };
     patch.add(format!("/metadata/annotations/{}", step(RECORD)), record.to_string().into());
     patch.operations
+}
+
+/// What the sidecar's registry asks for and the pod does not list yet. A pod that lists none has its
+/// account's, which it would lose by one of its own: then nothing is added, unless admission has put
+/// the account's in already.
+fn pull_secrets(spec: &Value, own: &Options) -> Vec<String> {
+    let listed = list(spec, "imagePullSecrets");
+    if listed.is_empty() && !own.is_admission {
+        return Vec::new();
+    }
+    let is_listed = |name: &str| listed.iter().any(|one| text(one, "name") == name);
+    let wanted = own.pull_secrets.split(',').filter(|name| !name.is_empty());
+    wanted.filter(|name| !is_listed(name)).map(str::to_owned).collect()
 }
 
 #[derive(Default)]
@@ -233,6 +266,11 @@ pub fn uninject(pod: &Value) -> Option<Value> {
             remove_named(spec, key, &[SIDECAR]);
         }
         remove_named(spec, "volumes", &VOLUMES);
+        if !record.pull_secrets.is_empty() {
+            let own: Vec<&str> = record.pull_secrets.iter().map(String::as_str).collect();
+            remove_named(spec, "imagePullSecrets", &own);
+        }
+        drop_if_added(spec, "imagePullSecrets", record.has_added("image-pull-secrets"));
         drop_if_added(spec, "initContainers", record.has_added("init-containers"));
         drop_if_added(spec, "volumes", record.has_added("volumes"));
         let containers = spec.get_mut("containers").and_then(Value::as_array_mut);

@@ -138,6 +138,15 @@ fn variables(options: &Options) -> Vec<(String, String)> {
     for (name, value) in resources::variables().into_iter().chain([resources::user()]) {
         add(name, value);
     }
+    add(
+        "listed",
+        "has(object.spec.imagePullSecrets) ? object.spec.imagePullSecrets.map(s, has(s.name) ? string(s.name) : '') : []".to_owned(),
+    );
+    // Accounts' own are in by now.
+    add(
+        "secrets",
+        "variables.pullSecrets == '' ? [] : variables.pullSecrets.split(',').filter(n, !(n in variables.listed))".to_owned(),
+    );
     add("record", record());
     add("sources", sources());
     add("sidecar", expression(&sidecar().container(), 0));
@@ -174,6 +183,7 @@ fn given(options: &Options) -> Vec<(String, String)> {
         annotated("spool", &quoted(&options.spool)),
         annotated("trusted-proxy", &quoted(&options.trusted_proxy)),
         annotated("run-as-user", &quoted(&options.run_as_user)),
+        annotated("pull-secrets", &quoted(&options.pull_secrets)),
         annotated("port", &quoted(PORT_NAME)),
         annotated("container", "''"),
         (args, words),
@@ -222,9 +232,15 @@ fn record() -> String {
     [
         "'container=' + string(variables.app.name)".to_owned(),
         "(variables.portName == '' ? '' : ' port=' + variables.portName)".to_owned(),
+        "(size(variables.secrets) == 0 ? '' : ' pull-secrets=' + variables.secrets.join(','))"
+            .to_owned(),
         unless("has(object.spec.initContainers)", "init-containers"),
         unless("variables.hasHook || has(variables.app.lifecycle)", "lifecycle"),
         unless("variables.hasHook", "prestop"),
+        unless(
+            "size(variables.secrets) == 0 || has(object.spec.imagePullSecrets)",
+            "image-pull-secrets",
+        ),
         unless("has(object.spec.volumes)", "volumes"),
         unless("has(object.metadata.annotations)", "annotations"),
     ]
@@ -324,6 +340,11 @@ fn patch() -> String {
         pointed.join(" +\n"),
         absent("variables.app.lifecycle", &app("'/lifecycle'"), "{}"),
         when("!variables.hasHook", &add(&app("'/lifecycle/preStop'"), &hook)),
+        when(
+            "size(variables.secrets) > 0 && !has(object.spec.imagePullSecrets)",
+            &add("'/spec/imagePullSecrets'", "[]"),
+        ),
+        format!("variables.secrets.map(n, {})", add("'/spec/imagePullSecrets/-'", "{'name': n}")),
         absent("object.spec.volumes", "'/spec/volumes'", "[]"),
         always(volumes.join(", ")),
         absent("object.metadata.annotations", "'/metadata/annotations'", "{}"),

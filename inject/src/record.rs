@@ -3,8 +3,15 @@
 use std::fmt;
 
 /// Parts of the pod that were not there before, by their words in the annotation.
-pub const ADDED: [&str; 6] =
-    ["prestop", "lifecycle", "init-containers", "volumes", "annotations", "metadata"];
+pub const ADDED: [&str; 7] = [
+    "prestop",
+    "lifecycle",
+    "init-containers",
+    "image-pull-secrets",
+    "volumes",
+    "annotations",
+    "metadata",
+];
 
 /// `container=web port=http prestop lifecycle`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +20,8 @@ pub struct Record {
     pub container: String,
     /// The name that its port had.
     pub port: Option<String>,
+    /// Names that were added to those of the pod.
+    pub pull_secrets: Vec<String>,
     pub added: Vec<&'static str>,
 }
 
@@ -23,6 +32,9 @@ impl Record {
             match word.split_once('=') {
                 Some(("container", name)) => record.container = name.to_owned(),
                 Some(("port", name)) => record.port = Some(name.to_owned()),
+                Some(("pull-secrets", names)) => {
+                    record.pull_secrets = names.split(',').map(str::to_owned).collect();
+                }
                 _ => record.added.extend(ADDED.into_iter().filter(|known| *known == word)),
             }
         }
@@ -39,6 +51,9 @@ impl fmt::Display for Record {
         write!(f, "container={}", self.container)?;
         if let Some(port) = &self.port {
             write!(f, " port={port}")?;
+        }
+        if !self.pull_secrets.is_empty() {
+            write!(f, " pull-secrets={}", self.pull_secrets.join(","))?;
         }
         self.added.iter().try_for_each(|word| write!(f, " {word}"))
     }

@@ -98,11 +98,12 @@ pub enum Caution {
     HostPort,
     Guaranteed,
     Burstable,
+    PullSecrets,
     Bypass,
 }
 
 impl Caution {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownAnnotation,
         Self::Misplaced,
         Self::OwnPreStop,
@@ -110,6 +111,7 @@ impl Caution {
         Self::HostPort,
         Self::Guaranteed,
         Self::Burstable,
+        Self::PullSecrets,
         Self::Bypass,
     ];
 
@@ -122,6 +124,7 @@ impl Caution {
             Self::HostPort => "host-port",
             Self::Guaranteed => "guaranteed",
             Self::Burstable => "burstable",
+            Self::PullSecrets => "pull-secrets",
             Self::Bypass => "bypass",
         }
     }

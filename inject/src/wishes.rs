@@ -7,7 +7,7 @@ use crate::refusal::{Caution, Reason, Refusal, Warning};
 use serde_json::Value;
 
 /// Settings that a pod's annotation of the same name overrides, and what the value must be.
-pub const OVERRIDES: [(&str, Form); 11] = [
+pub const OVERRIDES: [(&str, Form); 12] = [
     ("image", Form::Image),
     ("rules", Form::Name),
     ("env-config", Form::Name),
@@ -19,6 +19,7 @@ pub const OVERRIDES: [(&str, Form); 11] = [
     ("spool", Form::Quantity),
     ("trusted-proxy", Form::Proxies),
     ("run-as-user", Form::User),
+    ("pull-secrets", Form::Names),
 ];
 
 /// Annotations that choose what is taken over.
@@ -77,7 +78,8 @@ impl<'p> Wishes<'p> {
                 "memory-limit" => own.memory_limit = value,
                 "spool" => own.spool = value,
                 "trusted-proxy" => own.trusted_proxy = value,
-                _ => own.run_as_user = value,
+                "run-as-user" => own.run_as_user = value,
+                _ => own.pull_secrets = value,
             }
         }
         if let Some(args) = self.get("args") {

@@ -45,6 +45,9 @@ pub struct Sidecar {
     /// down (65532) only where the pod names a user or a group for all of its containers
     #[arg(long, default_value = "auto", value_name = "USER")]
     pub run_as_user: String,
+    /// Secrets of a private registry, with commas, for the sidecar's image
+    #[arg(long, default_value = "", value_name = "SECRETS")]
+    pub pull_secrets: String,
     /// As an ordinary container, for Kubernetes before 1.29
     #[arg(long)]
     pub container_mode: bool,
@@ -67,6 +70,8 @@ impl Sidecar {
             spool: self.spool.clone(),
             trusted_proxy: self.trusted_proxy.clone(),
             run_as_user: self.run_as_user.clone(),
+            pull_secrets: self.pull_secrets.clone(),
+            is_admission: false,
             mode: if self.container_mode { Mode::Container } else { Mode::Native },
         };
         let faults = options.faults();

@@ -75,7 +75,7 @@ pub struct Webhook {
 /// # Errors
 /// Code 78 when a setting is wrong, 1 when a port is taken.
 pub fn run(settings: &Webhook) -> Result<(), Stop> {
-    let options = settings.sidecar.options()?;
+    let options = Options { is_admission: true, ..settings.sidecar.options()? };
     let api = match (&settings.tls_dir, Api::open(settings.api.as_deref())) {
         (_, Ok(api)) => Some(Arc::new(api)),
         // Without our own CA there is nothing but events that would need it.

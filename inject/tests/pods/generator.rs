@@ -102,6 +102,7 @@ fn a_metadata() -> impl Strategy<Value = Value> {
         json!({ "spillway.dev/container": "web", "other": "x" }),
         json!({ "spillway.dev/cpu-limit": "none", "spillway.dev/run-as-user": "1000" }),
         json!({ "spillway.dev/cpu-request": "600m", "spillway.dev/run-as-user": "none" }),
+        json!({ "spillway.dev/pull-secrets": "registry,second" }),
     ]);
     let labels = maybe(vec![json!({}), json!({ "spillway.dev/inject": "enabled" })]);
     (annotations, labels).prop_map(|(annotations, labels)| {
@@ -125,10 +126,12 @@ pub fn a_pod() -> impl Strategy<Value = Value> {
         json!({ "runAsGroup": 1000, "fsGroup": 1000 }),
         json!({ "fsGroup": 1000 }),
     ]);
+    let secrets = maybe(vec![json!([]), json!([{ "name": "registry" }, {}])]);
     let whole = prop::option::weighted(0.1, Just(json!({ "limits": { "cpu": "2" } })));
-    let spec = (containers(), init, volumes, security, whole);
-    let spec = spec.prop_map(|(containers, init, volumes, security, whole)| {
+    let spec = (containers(), init, volumes, security, whole, secrets);
+    let spec = spec.prop_map(|(containers, init, volumes, security, whole, secrets)| {
         object(vec![
+            ("imagePullSecrets", secrets),
             ("securityContext", security),
             ("resources", whole),
             ("containers", Some(containers.into())),

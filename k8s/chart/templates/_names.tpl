@@ -16,6 +16,40 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
+{{/* Where pods run and what they are called, as injection or consumer says it. */}}
+{{- define "spillway.placed" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .topologySpreadConstraints }}
+topologySpreadConstraints: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "spillway.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "spillway.pullPolicy" -}}
+{{- with .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+{{- end }}
+
 {{/* The restricted profile. The image's user is a number, and OpenShift puts in one of its own. */}}
 {{- define "spillway.podSecurity" -}}
 runAsNonRoot: true
@@ -56,5 +90,6 @@ trusted-proxy: {{ .trustedProxy | quote }}
 run-as-user: {{ .runAsUser | quote }}
 spool: {{ .spool | quote }}
 args: {{ .args | quote }}
+pull-secrets: {{ .pullSecrets | join "," | quote }}
 {{- end }}
 {{- end }}

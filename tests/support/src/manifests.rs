@@ -46,6 +46,19 @@ pub async fn yaml(input: &str) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// The chart's manifests, or its notes.
+async fn rendered(values: &Value, is_notes: bool) -> Result<String, String> {
+    let is_wanted = if is_notes { "" } else { "not " };
+    let render = format!(
+        "import json, sys\n\
+        from helm_python.chart import Chart\n\
+        rendered = Chart.load('k8s/chart').render(json.load(sys.stdin), name='spillway', namespace='spillway-system')\n\
+        print('\\n---\\n'.join(text for name, text in rendered.items() if {is_wanted}name.endswith('NOTES.txt')))"
+    );
+    let output = filter("python", &["-c", &render], &values.to_string()).await;
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
 impl Manifests {
     pub async fn new(text: String) -> Self {
         Self { documents: yaml(&text).await, text }
@@ -79,15 +92,12 @@ impl Manifests {
 
     /// What the chart becomes with these values, or why it does not.
     pub async fn chart(values: &Value) -> Result<Self, String> {
-        let render = "import json, sys\n\
-            from helm_python.chart import Chart\n\
-            rendered = Chart.load('k8s/chart').render(json.load(sys.stdin), name='spillway', namespace='spillway-system')\n\
-            print('\\n---\\n'.join(rendered.values()))";
-        let output = filter("python", &["-c", render], &values.to_string()).await;
-        if output.status.success() {
-            return Ok(Self::new(text(&output.stdout)).await);
-        }
-        Err(text(&output.stderr))
+        Ok(Self::new(rendered(values, false).await?).await)
+    }
+
+    /// What Helm says after an installation with these values.
+    pub async fn notes(values: &Value) -> Result<String, String> {
+        rendered(values, true).await
     }
 
     /// What an API server of these versions would have against them.

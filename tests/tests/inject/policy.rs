@@ -75,7 +75,7 @@ async fn the_admission_policy_agrees_with_the_function_on_pods_of_every_shape() 
     let inputs: Vec<&Value> = pods.iter().collect();
     let results = evaluated(&policy(&[]).await, &inputs).await;
     for (pod, result) in pods.iter().zip(results) {
-        let wanted = match inject::inject(pod, &Options::default()).outcome {
+        let wanted = match inject::inject(pod, &options(&[])).outcome {
             Outcome::Injected { pod, .. } => pod,
             _ => pod.clone(),
         };
@@ -101,7 +101,7 @@ async fn evaluated(policy: &Value, pods: &[&Value]) -> Vec<Value> {
 
 /// The options that the program takes from these flags.
 fn options(flags: &[String]) -> Options {
-    let mut options = Options::default();
+    let mut options = Options { is_admission: true, ..Options::default() };
     for pair in flags.chunks(2) {
         let [flag, value] = pair else { panic!("{flags:?}: flags and values only") };
         match flag.as_str() {
@@ -109,6 +109,7 @@ fn options(flags: &[String]) -> Options {
             "--env-config" => options.env_config = Some(value.clone()),
             "--env-secret" => options.env_secret = Some(value.clone()),
             "--cpu-limit" => options.cpu_limit.clone_from(value),
+            "--pull-secrets" => options.pull_secrets.clone_from(value),
             "--args" => options.args = vec![value.clone()],
             other => panic!("the tests do not know {other}"),
         }

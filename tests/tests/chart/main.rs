@@ -1,26 +1,34 @@
 //! The Helm chart: rendered by Helm itself with the values of different people.
 
+mod local;
+
 use base64::Engine as _;
+use local::local;
 use serde_json::{Value, json};
 use support::{Kube, Manifests, Spillway, VERSIONS, containers, eventually, run, trusting, yaml};
 
 const QUEUE: &str = "sqs:https://sqs.eu-west-1.amazonaws.com/000000000000/reports";
 
-/// What people may want, by name.
-fn wishes() -> Vec<(&'static str, Value)> {
+/// Workers of an application.
+fn wishes_for_workers() -> Value {
     let app = json!({
         "image": "market:1.0.0",
         "env": [{ "name": "MARKET_HOST", "value": "127.0.0.1" }],
         "resources": { "requests": { "cpu": "500m", "memory": "96Mi" } },
     });
-    let consumer = json!({
+    json!({
         "enabled": true,
         "app": app,
         "queues": { "reports": QUEUE },
         "results": "s3://results",
         "upstreams": { "app-a": "http://market-a" },
         "envConfig": "spillway-settings",
-    });
+    })
+}
+
+/// What people may want, by name.
+fn wishes() -> Vec<(&'static str, Value)> {
+    let consumer = wishes_for_workers();
     let mut scaled = consumer.clone();
     scaled["keda"] = json!({ "enabled": true, "awsRegion": "eu-west-1" });
     let all = json!({ "podMonitor": true, "rules": true, "dashboard": true });
@@ -39,6 +47,7 @@ fn wishes() -> Vec<(&'static str, Value)> {
         ),
         ("workers only", json!({ "injection": { "by": "none" }, "consumer": consumer })),
         ("all of it", json!({ "monitoring": all, "consumer": scaled })),
+        ("what clusters differ in", local()),
     ]
 }
 
