@@ -52,6 +52,22 @@ async fn sigterm_ends_the_delay() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_an_application_that_has_ended_as_that_of_a_job_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let app = format!("http://{}", listener.local_addr().expect("a bound port"));
+    let sidecar = Spillway::proxy_to(RULES, &app).with("--drain-delay", "3600").start().await;
+    let draining = tokio::spawn(sidecar.drain());
+    is_leaving(&sidecar).await;
+    assert!(!draining.is_finished(), "the application still listens");
+    drop(listener);
+    assert_eq!(draining.await.expect("it ends").code, Some(0));
+    eventually("no new connection is taken", || async {
+        TcpStream::connect(sidecar.address()).await.err()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_drain_waits_for_the_end_of_an_answer_and_not_only_for_its_beginning() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let app = format!("http://{}", listener.local_addr().expect("a bound port"));

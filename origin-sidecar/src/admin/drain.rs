@@ -9,11 +9,14 @@
 //! must change nothing.
 
 use crate::app::App;
+use crate::bindings::Upstream;
 use crate::body::Body;
 use crate::reply;
 use http::Response;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -26,6 +29,11 @@ const BEGIN_MAX: Duration = Duration::from_secs(5);
 const WAITERS_MAX: usize = 128;
 /// How often it is looked whether everything is done.
 const POLL: Duration = Duration::from_millis(20);
+/// How often it is looked whether the application is gone, how soon after it refused a connection once, and
+/// how long one is waited for.
+const GONE_POLL: Duration = Duration::from_millis(500);
+const GONE_AGAIN: Duration = Duration::from_millis(100);
+const GONE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A process that was drained and not ended stays for so long: longer than most pods' grace period.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
@@ -38,11 +46,31 @@ pub(super) async fn drain(app: &Arc<App>, delay: Duration) -> Response<Body> {
         tokio::spawn(async move {
             tokio::select! {
                 () = sleep(delay) => app.drain(),
+                () = gone(&app.bindings.app) => app.drain(),
                 () = async { App::begun(&mut app.draining()).await } => {}
             }
         });
     }
     until_idle(app, until).await
+}
+
+/// Resolves when the application listens no more: it refused a connection twice. In a pod that ends it
+/// lives until its hook returns, so this is a Job that has done its work, and nobody is to wait.
+async fn gone(app: &Upstream) {
+    let (host, port) = (app.authority.host(), app.authority.port_u16());
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = (host, port.unwrap_or_else(|| app.protocol.port()));
+    let mut was_refused = false;
+    loop {
+        let connected = timeout(GONE_TIMEOUT, TcpStream::connect(address)).await;
+        let is_refused =
+            matches!(connected, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused);
+        if is_refused && was_refused {
+            return;
+        }
+        was_refused = is_refused;
+        sleep(if is_refused { GONE_AGAIN } else { GONE_POLL }).await;
+    }
 }
 
 /// Of one admin port.
@@ -109,13 +137,20 @@ mod tests {
     use crate::clock;
     use crate::metrics::Stream;
 
-    fn alone() -> App {
-        App::alone("", Arc::new(clock::System))
+    /// With an application that listens, and hears nothing.
+    fn alone() -> (App, std::net::TcpListener) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound port").to_string();
+        let mut app = App::alone("", Arc::new(clock::System));
+        let authority = address.parse().expect("an authority");
+        app.bindings.app = Upstream { authority, ..(*app.bindings.app).clone() }.into();
+        (app, listener)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_that_nothing_follows_ends_the_process_when_all_streams_have_ended() {
-        let app = Arc::new(alone());
+        let (app, _listener) = alone();
+        let app = Arc::new(app);
         let stream = app.metrics.stream(Stream::Upgrade);
         let draining = tokio::spawn({
             let app = Arc::clone(&app);
@@ -129,7 +164,7 @@ mod tests {
         end.await;
         assert!(began.elapsed() >= ABANDONED_AFTER * 3);
         // Never before its time.
-        let (app, began) = (alone(), Instant::now());
+        let ((app, _listener), began) = (alone(), Instant::now());
         app.drain();
         abandoned(&app).await;
         assert!(began.elapsed() >= ABANDONED_AFTER);
@@ -137,7 +172,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_applications_hook_waits_for_a_drain_to_begin_but_not_for_long() {
-        let (waiters, app) = (Waiters::default(), Arc::new(alone()));
+        let (app, _listener) = alone();
+        let (waiters, app) = (Waiters::default(), Arc::new(app));
         let began = Instant::now();
         assert_eq!(waiters.drained(&app).await.status(), 200);
         assert_eq!(began.elapsed(), BEGIN_MAX);
