@@ -1,7 +1,7 @@
 //! Services that lead around the sidecar: those that ask for the application's port by number.
 
 use crate::manifest::{Document, for_each_pod};
-use crate::names::{PORT_NAME, RECORD, renamed};
+use crate::names::{ADMIN_PORT, PORT_NAME, PROXY_PORT, RECORD, renamed};
 use crate::record::Record;
 use crate::refusal::{Caution, Warning};
 use crate::target::{list, text};
@@ -36,6 +36,31 @@ pub fn find(documents: &[Document<'_>]) -> Vec<Warning> {
         }
     }
     found
+}
+
+/// What a Service alone says that may lead around the sidecars of its pods: ports that it asks for by
+/// number. For who sees no pods.
+pub fn by_number(service: &Value) -> Option<Warning> {
+    let spec = service.get("spec")?;
+    let has_pods =
+        spec.get("selector").and_then(Value::as_object).is_some_and(|one| !one.is_empty());
+    if !has_pods || text(spec, "type") == "ExternalName" {
+        return None;
+    }
+    // Without a targetPort the Service's own number is meant.
+    let wanted = |port: &Value| port.get("targetPort").or_else(|| port.get("port"))?.as_u64();
+    let ours = [u64::from(PROXY_PORT), u64::from(ADMIN_PORT)];
+    let numbers: Vec<String> = list(spec, "ports")
+        .iter()
+        .filter_map(wanted)
+        .filter(|number| !ours.contains(number))
+        .map(|number| number.to_string())
+        .collect();
+    let what = format!(
+        "targetPort {} is a number, which goes around the sidecar of pods that have one: write the name of the port, {PORT_NAME} as a rule",
+        numbers.join(", ")
+    );
+    (!numbers.is_empty()).then(|| Warning::new(Caution::Bypass, what))
 }
 
 fn collect(value: &Value, services: &mut Vec<Value>) {

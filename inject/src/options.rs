@@ -40,6 +40,8 @@ pub struct Options {
     pub pull_secrets: String,
     /// Whether pods are seen as an API server admits them, with what their accounts give them.
     pub is_admission: bool,
+    /// Whether only pods are injected that say `enabled`: in namespaces that say `opt-in`.
+    pub is_opt_in: bool,
     pub mode: Mode,
 }
 
@@ -86,6 +88,7 @@ impl Default for Options {
             run_as_user: AUTO.to_owned(),
             pull_secrets: String::new(),
             is_admission: false,
+            is_opt_in: false,
             mode: Mode::Native,
         }
     }

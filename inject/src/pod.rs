@@ -1,7 +1,9 @@
 //! The one function that all front ends share, and its inverse.
 
 use crate::handlers;
-use crate::names::{ADMIN_PORT, GRACE_SECONDS_MIN, RECORD, SIDECAR, VOLUMES, renamed, step};
+use crate::names::{
+    ADMIN_PORT, GRACE_SECONDS_MIN, INJECT, RECORD, SIDECAR, VOLUMES, renamed, step,
+};
 use crate::options::{Mode, Options};
 use crate::patch::{self, Operation};
 use crate::record::Record;
@@ -85,6 +87,10 @@ fn plan(
         return Err(vec![Refusal::new(Reason::NotAPod, "spec.containers is missing")]);
     };
     let mut refusals = target::obstacles(spec, wishes, options.mode);
+    if options.is_opt_in && wishes.inject().is_none() {
+        let why = format!("only pods that say {INJECT}: enabled are injected here");
+        refusals.insert(0, Refusal::new(Reason::NotAsked, why));
+    }
     if record_of(pod).is_some() {
         let why = format!("{RECORD} is set, but there is no sidecar: remove the annotation");
         refusals.push(Refusal::new(Reason::StaleRecord, why));

@@ -46,7 +46,9 @@ fn policy(options: &Options) -> Value {
             "failurePolicy": "Ignore",
             "reinvocationPolicy": "IfNeeded",
             "matchConstraints": {
-                "namespaceSelector": { "matchLabels": { INJECT: "enabled" } },
+                "namespaceSelector": { "matchExpressions": [
+                    { "key": INJECT, "operator": "In", "values": ["enabled", "opt-in"] },
+                ] },
                 "objectSelector": {
                     "matchExpressions": [{ "key": INJECT, "operator": "NotIn", "values": ["disabled"] }],
                 },
@@ -169,7 +171,7 @@ fn given(options: &Options) -> Vec<(String, String)> {
             "variables.inject".to_owned(),
             format!(
                 "'{INJECT}' in variables.labels ? string(variables.labels['{INJECT}']) : {}",
-                annotated("inject", "'enabled'").1
+                annotated("inject", &unless_opt_in()).1
             ),
         ),
         annotated("image", &quoted(&options.image)),
@@ -197,6 +199,12 @@ fn given(options: &Options) -> Vec<(String, String)> {
     let checks: Vec<String> = checks.collect();
     all.push(("variables.isWellFormed".to_owned(), checks.join(" &&\n")));
     all
+}
+
+/// What a pod that says nothing means, by its namespace.
+fn unless_opt_in() -> String {
+    let labels = "namespaceObject.metadata.labels";
+    format!("{labels}['{INJECT}'] == 'opt-in' ? 'disabled' : 'enabled'")
 }
 
 /// Nothing has a name or a number that the sidecar needs.

@@ -6,6 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     Disabled,
+    NotAsked,
     NotAPod,
     HostNetwork,
     Windows,
@@ -22,8 +23,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Disabled,
+        Self::NotAsked,
         Self::NotAPod,
         Self::HostNetwork,
         Self::Windows,
@@ -42,6 +44,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
+            Self::NotAsked => "not-asked",
             Self::NotAPod => "not-a-pod",
             Self::HostNetwork => "host-network",
             Self::Windows => "windows",
@@ -65,7 +68,7 @@ impl Reason {
 
     /// Whether this is a wish of the owner or the nature of the pod, which nobody needs to be told.
     pub fn is_quiet(self) -> bool {
-        matches!(self, Self::Disabled | Self::NoPort)
+        matches!(self, Self::Disabled | Self::NotAsked | Self::NoPort)
     }
 }
 

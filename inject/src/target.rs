@@ -81,7 +81,7 @@ pub fn find<'p>(spec: &'p Value, wishes: &Wishes<'_>) -> Result<Target<'p>, Refu
         (Some(_), _) => Err(Refusal::new(
             Reason::AmbiguousPort,
             format!(
-                "{count} ports are called {wanted}: set spillway.dev/container, or spillway.dev/port to a number"
+                "{count} ports are called {wanted}: set spillway.dev/container, and give the others another name, since a Service that asks for the name must find one port; or set spillway.dev/port to a number"
             ),
         )),
     }

@@ -72,6 +72,7 @@ impl Sidecar {
             run_as_user: self.run_as_user.clone(),
             pull_secrets: self.pull_secrets.clone(),
             is_admission: false,
+            is_opt_in: false,
             mode: if self.container_mode { Mode::Container } else { Mode::Native },
         };
         let faults = options.faults();
@@ -86,6 +87,9 @@ pub struct Inject {
     /// Print nothing but what is wrong, Services that go around the sidecar too
     #[arg(long)]
     pub check: bool,
+    /// Only pods that say `spillway.dev/inject: enabled`, as in a namespace that says `opt-in`
+    #[arg(long, conflicts_with = "policy")]
+    pub opt_in: bool,
     /// Print a `MutatingAdmissionPolicy` that does the same in the API server (Kubernetes 1.36)
     #[arg(long, conflicts_with_all = ["files", "check", "container_mode"])]
     pub policy: bool,
@@ -103,7 +107,7 @@ pub struct Inject {
 /// Code 78 when a manifest can't be read, a pod that asks for the sidecar is refused, or, with
 /// `--check`, anything is wrong at all.
 pub fn inject(command: &Inject) -> Result<(), Stop> {
-    let options = command.sidecar.options()?;
+    let options = Options { is_opt_in: command.opt_in, ..command.sidecar.options()? };
     if command.policy {
         return print(&[policy::manifests(&options)]).map_err(Stop::run);
     }

@@ -114,7 +114,9 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         tokio::spawn(source.keep(certificates));
         let grace = Duration::from_secs(settings.grace);
         let drain_of_idle = Drain { begun: draining, idle: grace / 6 * 5 };
-        let reviewer = Arc::new(Reviewer { options, metrics, events, drain: drain_of_idle });
+        let opt_in = Options { is_opt_in: true, ..options.clone() };
+        let reviewer = Reviewer { options, opt_in, metrics, events, drain: drain_of_idle };
+        let reviewer = Arc::new(reviewer);
         tokio::spawn(serve::run(listener, Arc::new(server).into(), reviewer));
         tracing::info!(command = "webhook", %listen, %admin, "listening");
         terminated().await;

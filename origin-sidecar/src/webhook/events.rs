@@ -73,12 +73,13 @@ fn event(request: &Value, verdict: &Verdict, now: &str) -> Value {
         }
         None => {
             involved["apiVersion"] = "v1".into();
-            involved["kind"] = "Pod".into();
+            involved["kind"] = request["kind"]["kind"].clone();
             involved["name"] = pod["name"].clone();
         }
     }
     let told = match verdict.result {
         "injected" => ("Normal", "Injected"),
+        "warned" => ("Warning", "AroundSidecar"),
         _ => ("Warning", "NotInjected"),
     };
     of(&involved, told, &verdict.message, now)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// What became of a review, for metrics and events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// `injected`, `skipped` or `ignored`.
+    /// `injected`, `skipped` or `ignored`; of a Service `seen` or `warned`.
     pub result: &'static str,
     /// A reason's name, or nothing.
     pub reason: &'static str,
@@ -30,8 +30,11 @@ pub fn answer(body: &[u8], options: &Options) -> Result<(Value, Verdict), String
     let is_new_pod = request["kind"]["kind"] == "Pod"
         && request["operation"] == "CREATE"
         && request["object"].is_object();
+    let is_service = request["kind"]["kind"] == "Service" && request["object"].is_object();
     let verdict = if is_new_pod {
         decide(&request["object"], options, &mut response)
+    } else if is_service {
+        look_at(&request["object"], &mut response)
     } else {
         Verdict { result: "ignored", reason: "not-a-pod", message: String::new() }
     };
@@ -41,6 +44,16 @@ pub fn answer(body: &[u8], options: &Options) -> Result<(Value, Verdict), String
         "response": response,
     });
     Ok((answer, verdict))
+}
+
+/// Services are never changed; who writes one that leads around the sidecars is told so.
+fn look_at(service: &Value, response: &mut Value) -> Verdict {
+    let Some(warning) = inject::bypass::by_number(service) else {
+        return Verdict { result: "seen", reason: "", message: String::new() };
+    };
+    response["warnings"] = json!([format!("spillway: {warning}")]);
+    let reason = warning.caution.as_str();
+    Verdict { result: "warned", reason, message: warning.to_string() }
 }
 
 fn decide(pod: &Value, options: &Options, response: &mut Value) -> Verdict {

@@ -32,6 +32,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a review is answered with.
 pub struct Reviewer {
     pub options: Options,
+    /// The same in namespaces whose pods have to ask.
+    pub opt_in: Options,
     pub metrics: Injections,
     pub events: Events,
     pub drain: Drain,
@@ -111,9 +113,11 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, reviewer: Arc<Revi
 
 impl Reviewer {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if request.uri().path() != "/inject" {
-            return reply::text(404, "POST an AdmissionReview to /inject\n");
-        }
+        let options = match request.uri().path() {
+            "/inject" | "/services" => &self.options,
+            "/inject/opt-in" => &self.opt_in,
+            _ => return reply::text(404, "POST an AdmissionReview to /inject\n"),
+        };
         if request.method() != Method::POST {
             return reply::text(405, "POST only\n");
         }
@@ -127,7 +131,7 @@ impl Reviewer {
             Err(_) => return self.malformed(408, "the review did not come to its end"),
         };
         let started = Instant::now();
-        match review::answer(&body, &self.options) {
+        match review::answer(&body, options) {
             Ok((answer, verdict)) => {
                 self.metrics.reviewed(verdict.result, verdict.reason, started.elapsed());
                 self.tell(&body, &verdict);

@@ -188,7 +188,11 @@ pub async fn trusting(
 }
 
 /// An open connection for several reviews.
-pub struct Reviews(client::SendRequest<Full<Bytes>>);
+pub struct Reviews {
+    sender: client::SendRequest<Full<Bytes>>,
+    /// `/inject`, or where the configuration sends others.
+    pub path: &'static str,
+}
 
 impl Reviews {
     /// # Panics
@@ -196,12 +200,12 @@ impl Reviews {
     pub async fn over(stream: TlsStream<TcpStream>) -> Self {
         let (sender, connection) = client::handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
-        Self(sender)
+        Self { sender, path: "/inject" }
     }
 
     /// Whether it may be used again, as far as the client knows.
     pub fn is_open(&self) -> bool {
-        !self.0.is_closed()
+        !self.sender.is_closed()
     }
 
     /// The status and what is answered.
@@ -209,13 +213,13 @@ impl Reviews {
     /// # Panics
     /// When there is no answer.
     pub async fn post(&mut self, body: impl Into<Bytes>) -> (u16, Bytes) {
-        self.0.ready().await.expect("an open connection");
-        let request = Request::post("/inject")
+        self.sender.ready().await.expect("an open connection");
+        let request = Request::post(self.path)
             .header("host", "webhook")
             .header("content-type", "application/json")
             .body(Full::new(body.into()))
             .expect("a request");
-        let response = self.0.send_request(request).await.expect("an answer");
+        let response = self.sender.send_request(request).await.expect("an answer");
         let status = response.status().as_u16();
         (status, response.into_body().collect().await.expect("a body").to_bytes())
     }

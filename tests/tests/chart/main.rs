@@ -118,16 +118,23 @@ async fn only_pods_of_namespaces_that_ask_depend_on_the_webhook() {
         [("Ignore", json!({})), ("Fail", json!({ "injection": { "failurePolicy": "Fail" } }))]
     {
         let manifests = chart(&values).await;
-        let webhook =
-            &manifests.one("MutatingWebhookConfiguration", "spillway-injector")["webhooks"][0];
-        assert_eq!(webhook["failurePolicy"], policy);
-        let selector = &webhook["namespaceSelector"];
-        assert_eq!(selector["matchLabels"], json!({ "spillway.dev/inject": "enabled" }));
-        let never = &selector["matchExpressions"][0];
-        assert_eq!(
-            (&never["operator"], &never["values"]),
-            (&json!("NotIn"), &json!(["kube-system", "spillway-system"]))
-        );
+        let hooks = &manifests.one("MutatingWebhookConfiguration", "spillway-injector")["webhooks"];
+        assert_eq!(hooks.as_array().map(Vec::len), Some(3));
+        for (hook, path, labels, failure) in [
+            (&hooks[0], "/inject", json!(["enabled"]), policy),
+            (&hooks[1], "/inject/opt-in", json!(["opt-in"]), policy),
+            (&hooks[2], "/services", json!(["enabled", "opt-in"]), "Ignore"),
+        ] {
+            assert_eq!(hook["clientConfig"]["service"]["path"], path);
+            assert_eq!(hook["failurePolicy"], failure);
+            let [asks, never] = [0, 1].map(|at| &hook["namespaceSelector"]["matchExpressions"][at]);
+            assert_eq!((&asks["operator"], &asks["values"]), (&json!("In"), &labels));
+            assert_eq!(
+                (&never["operator"], &never["values"]),
+                (&json!("NotIn"), &json!(["kube-system", "spillway-system"]))
+            );
+        }
+        let webhook = &hooks[0];
         assert_eq!(webhook["objectSelector"]["matchExpressions"][0]["values"], json!(["disabled"]));
         let service = &webhook["clientConfig"]["service"];
         let name = service["name"].as_str().expect("a name");

@@ -56,7 +56,7 @@ QUANTITIES = [
 
 class Policy:
     def __init__(self, spec):
-        self.types = {"object": cel.Type.DYN}
+        self.types = {"object": cel.Type.DYN, "namespaceObject": cel.Type.DYN}
         self.variables = []
         for variable in spec["variables"]:
             name = "variables." + variable["name"]
@@ -73,8 +73,8 @@ class Policy:
                          extensions=[ext_strings.ExtStrings()])
         return env.compile(expression.replace(".indexOf(", ".listIndexOf("))
 
-    def mutate(self, pod):
-        values = {"object": pod}
+    def mutate(self, pod, namespace):
+        values = {"object": pod, "namespaceObject": namespace}
         for name, expression in self.variables:
             value = expression.eval(data=values)
             # Variables are evaluated when they are used; an error that nobody sees is none.
@@ -99,7 +99,8 @@ def main():
     with open(os.environ["CASES"]) as file:
         cases = json.load(file)
     policy = Policy(cases["policy"]["spec"])
-    print(json.dumps([whole(policy.mutate(pod)) for pod in cases["pods"]]))
+    namespace = {"metadata": {"labels": {"spillway.dev/inject": cases["namespace"]}}}
+    print(json.dumps([whole(policy.mutate(pod, namespace)) for pod in cases["pods"]]))
 
 
 main()

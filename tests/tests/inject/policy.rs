@@ -52,7 +52,9 @@ async fn the_admission_policy_makes_the_same_pods_and_leaves_the_same_pods_alone
     for (flags, pods) in by_flags {
         let pods: Vec<_> = pods.into_iter().filter(|(_, pod)| has_containers(pod)).collect();
         let inputs: Vec<&Value> = pods.iter().map(|(_, pod)| pod).collect();
-        let results = evaluated(&policy(&flags).await, &inputs).await;
+        let (others, is_opt_in) = without_opt_in(&flags);
+        let namespace = if is_opt_in { "opt-in" } else { "enabled" };
+        let results = evaluated(&policy(&others).await, &inputs, namespace).await;
         assert_eq!(results.len(), pods.len());
         for ((name, pod), result) in pods.iter().zip(results) {
             let wanted = match inject::inject(pod, &options(&flags)).outcome {
@@ -73,7 +75,7 @@ async fn the_admission_policy_agrees_with_the_function_on_pods_of_every_shape() 
     let mut draw = || arriving(a_pod().new_tree(&mut runner).expect("a pod").current());
     let pods: Vec<Value> = (0..RANDOM_PODS).map(|_| draw()).collect();
     let inputs: Vec<&Value> = pods.iter().collect();
-    let results = evaluated(&policy(&[]).await, &inputs).await;
+    let results = evaluated(&policy(&[]).await, &inputs, "enabled").await;
     for (pod, result) in pods.iter().zip(results) {
         let wanted = match inject::inject(pod, &options(&[])).outcome {
             Outcome::Injected { pod, .. } => pod,
@@ -88,20 +90,28 @@ fn has_containers(pod: &Value) -> bool {
     pod.pointer("/spec/containers/0").is_some()
 }
 
-/// What the policy makes of the pods, by Google's CEL.
-async fn evaluated(policy: &Value, pods: &[&Value]) -> Vec<Value> {
+/// What the policy makes of the pods in a namespace with this label, by Google's CEL.
+async fn evaluated(policy: &Value, pods: &[&Value], namespace: &str) -> Vec<Value> {
     let folder = folder();
     let file = folder.path().join("cases.json");
-    let input = serde_json::json!({ "policy": policy, "pods": pods });
+    let input = serde_json::json!({ "policy": policy, "pods": pods, "namespace": namespace });
     fs::write(&file, input.to_string()).expect("a file");
     let environment = [("CASES".to_owned(), file.display().to_string())];
     let output = python(include_str!("evaluate.py"), &environment).await;
     serde_json::from_str(&output).expect("JSON")
 }
 
+/// The policy itself looks at its namespace.
+fn without_opt_in(flags: &[String]) -> (Vec<String>, bool) {
+    let others: Vec<String> = flags.iter().filter(|flag| *flag != "--opt-in").cloned().collect();
+    let is_opt_in = others.len() < flags.len();
+    (others, is_opt_in)
+}
+
 /// The options that the program takes from these flags.
 fn options(flags: &[String]) -> Options {
-    let mut options = Options { is_admission: true, ..Options::default() };
+    let (flags, is_opt_in) = without_opt_in(flags);
+    let mut options = Options { is_admission: true, is_opt_in, ..Options::default() };
     for pair in flags.chunks(2) {
         let [flag, value] = pair else { panic!("{flags:?}: flags and values only") };
         match flag.as_str() {

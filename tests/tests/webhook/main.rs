@@ -161,6 +161,55 @@ async fn what_is_refused_is_admitted_and_told_to_its_owner_once() {
 }
 
 #[tokio::test]
+async fn a_service_that_goes_around_the_sidecars_is_told_so_and_never_changed() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).start().await;
+    ready(&webhook).await;
+    let mut reviews = connected(&webhook, &kube).await;
+    let service = |target: Value, selector: Value| {
+        let ports = json!([{ "port": 80, "targetPort": target }]);
+        let object = json!({ "metadata": { "name": "web" }, "spec": { "ports": ports, "selector": selector } });
+        let mut asked = review(&object);
+        asked["request"]["kind"]["kind"] = "Service".into();
+        asked["request"]["operation"] = "UPDATE".into();
+        asked
+    };
+    let selector = json!({ "app": "web" });
+    for quiet in [
+        service("http".into(), selector.clone()),
+        service(15080.into(), selector.clone()),
+        service(8080.into(), json!({})),
+    ] {
+        let response = reviewed(&mut reviews, &quiet).await;
+        assert_eq!((response.get("warnings"), response.get("patch")), (None, None), "{quiet}");
+    }
+    let response = reviewed(&mut reviews, &service(8080.into(), selector)).await;
+    assert_eq!(response.get("patch"), None);
+    assert!(response["warnings"][0].as_str().expect("a warning").contains("targetPort 8080"));
+    let event =
+        eventually("an event", || async { kube.below("/api/v1/namespaces/shop/events/").pop() })
+            .await;
+    assert_eq!(event["reason"], "AroundSidecar");
+    assert_eq!(event["involvedObject"]["kind"], "Service");
+    assert_eq!(event["involvedObject"]["name"], "web");
+}
+
+#[tokio::test]
+async fn where_pods_have_to_ask_the_silent_ones_are_left_alone_and_nobody_is_told() {
+    let kube = cluster().await;
+    let webhook = Spillway::webhook(kube.url()).start().await;
+    ready(&webhook).await;
+    let mut reviews = connected(&webhook, &kube).await;
+    reviews.path = "/inject/opt-in";
+    let silent = reviewed(&mut reviews, &review(&pod(json!({})))).await;
+    assert_eq!((silent.get("patch"), silent.get("warnings")), (None, None));
+    let asks = pod(json!({ "spillway.dev/inject": "enabled" }));
+    assert!(reviewed(&mut reviews, &review(&asks)).await["patch"].is_string());
+    let series = "spillway_injections_total{reason=\"not-asked\",result=\"skipped\"}";
+    assert_eq!(webhook.metric(series).await, 1.0);
+}
+
+#[tokio::test]
 async fn a_review_that_is_none_is_answered_and_the_next_one_is_served() {
     let kube = cluster().await;
     let webhook = Spillway::webhook(kube.url()).start().await;
