@@ -181,6 +181,11 @@ impl Store {
         self.hasher.hash_one(&*as_meant(url))
     }
 
+    /// The same, of the URL that a plan is for.
+    pub fn url_of(&self, plan: &Plan<'_>) -> u64 {
+        self.hasher.hash_one(&*plan.url_as_meant())
+    }
+
     fn shard(&self, url: u64) -> MutexGuard<'_, Shard> {
         lock(&self.shards[url as usize & (SHARDS - 1)])
     }
@@ -193,7 +198,7 @@ impl Store {
     /// The variant that fits the request.
     pub fn look_up(&self, plan: &Plan<'_>, head: &Head<'_>) -> Found {
         let hash = self.hasher.hash_one(plan.key.as_str());
-        let mut shard = self.shard(self.url(&plan.url));
+        let mut shard = self.shard(self.url_of(plan));
         let kept = shard.entries.get(hash).filter(|kept| *kept.key == *plan.key);
         let Some(kept) = kept else { return Found::Miss(Miss::Uri) };
         match kept.variants.iter().find(|stored| fits(&stored.entry, head)) {
@@ -352,12 +357,12 @@ impl Store {
     /// Remembers that answers of this key can't be stored.
     pub fn note_uncacheable(&self, plan: &Plan<'_>, now: u64) {
         let key = self.hasher.hash_one(plan.key.as_str());
-        self.shard(self.url(&plan.url)).uncacheable.put(key, now.saturating_add(UNCACHEABLE_MS));
+        self.shard(self.url_of(plan)).uncacheable.put(key, now.saturating_add(UNCACHEABLE_MS));
     }
 
     pub fn is_uncacheable(&self, plan: &Plan<'_>, now: u64) -> bool {
         let key = self.hasher.hash_one(plan.key.as_str());
-        let shard = self.shard(self.url(&plan.url));
+        let shard = self.shard(self.url_of(plan));
         shard.uncacheable.peek(&key).is_some_and(|until| now < *until)
     }
 

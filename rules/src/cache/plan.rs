@@ -108,6 +108,8 @@ pub struct Plan<'r> {
     pub url: String,
     /// Of the URL, those of the host.
     host_bytes: usize,
+    /// Whether the URL is as a person means it already, as most are.
+    is_plain: bool,
     pub cookies: Cookies,
     /// Request fields that are part of the key because a shard's key may stand in them.
     pub shard_headers: Vec<String>,
@@ -124,6 +126,11 @@ impl Plan<'_> {
     /// The target to fetch: what the key says, nothing more.
     pub fn target(&self) -> &str {
         self.url.get(self.host_bytes..).unwrap_or_default()
+    }
+
+    /// The URL as [`as_meant`] has it.
+    pub fn url_as_meant(&self) -> Cow<'_, str> {
+        if self.is_plain { Cow::Borrowed(&self.url) } else { as_meant(&self.url) }
     }
 
     /// The host that the client asked for: what the app is told in `X-Forwarded-Host`.
@@ -206,6 +213,7 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>,
         is_head: head.method == "HEAD",
         url: url_of(host, &from.target.path, query.as_deref()),
         host_bytes: host.len(),
+        is_plain: query.is_none() && without_usual_port(host).is_none(),
         cookies,
         shard_headers,
         learned: Vec::new(),
@@ -270,7 +278,7 @@ pub fn as_meant(url: &str) -> Cow<'_, str> {
     // By bytes: each request comes by here.
     let end = before.bytes().position(|byte| byte == b'/').unwrap_or(before.len());
     let (host, target) = before.split_at_checked(end).unwrap_or((before, ""));
-    let bare = host.strip_suffix(":80").or_else(|| host.strip_suffix(":443"));
+    let bare = without_usual_port(host);
     let is_plain = |query: &str| {
         !query.bytes().any(|byte| matches!(byte, b'%' | b'+'))
             && query.split('&').all(|pair| pair.contains('='))
@@ -288,6 +296,10 @@ pub fn as_meant(url: &str) -> Cow<'_, str> {
         push_meant(&value, "&%+", &mut meant);
     }
     Cow::Owned(meant)
+}
+
+fn without_usual_port(host: &str) -> Option<&str> {
+    host.strip_suffix(":80").or_else(|| host.strip_suffix(":443"))
 }
 
 /// What would be read as something else stays encoded.

@@ -2,7 +2,8 @@ mod isolation;
 
 use super::*;
 use crate::cache::control::CacheControl;
-use crate::head::{Head, ResponseHead};
+use crate::head::{Head, NoFields, ResponseHead};
+use crate::sidecar::{Action, decide};
 use proptest::prelude::*;
 
 fn control(lines: &[&str]) -> CacheControl {
@@ -138,4 +139,17 @@ fn urls_that_a_person_takes_for_one_are_purged_as_one() {
         assert!(!same(left, right), "{left} {right}");
     }
     assert!(matches!(as_meant("h/a?q=1&r=2"), std::borrow::Cow::Borrowed(_)));
+}
+
+#[test]
+fn a_plan_knows_its_url_as_a_person_means_it() {
+    let rules = crate::Rules::from_toml(RULES).expect("good rules");
+    for host in ["h", "h:80", "h:443", "h:8080", "[::1]:80"] {
+        for target in ["/p/1", "/p/1?a=1", "/p/1?a", "/p/1?a=%31", "/p/1?a=1&b=2", "/p/1?"] {
+            let head = Head { method: "GET", scheme: "http", host, target, fields: &NoFields };
+            let Action::Proceed(proceed) = decide(&rules, &head).action else { panic!("refused") };
+            let plan = proceed.cache.unwrap_or_else(|why| panic!("{}", why.as_str()));
+            assert_eq!(plan.url_as_meant(), as_meant(&plan.url), "{host}{target}");
+        }
+    }
 }
