@@ -71,8 +71,8 @@ fn keyed(target: &str, fields: &[(String, String)]) -> Option<(String, String)> 
     let rules = crate::Rules::from_toml(RULES).expect("good rules");
     let fields = fields.to_vec();
     let head = Head { method: "GET", scheme: "http", host: "h", target, fields: &fields };
-    match crate::sidecar::decide(&rules, &head).action {
-        crate::sidecar::Action::Proceed(proceed) => {
+    match decide(&rules, &head).action {
+        Action::Proceed(proceed) => {
             proceed.cache.ok().map(|plan| (plan.key.clone(), plan.target().to_owned()))
         }
         _ => None,
@@ -102,8 +102,8 @@ proptest! {
             ("(cache-control|age|date|expires|vary|last-modified|set-cookie|etag)", "\\PC{0,40}"), 0..6),
     ) {
         let rules = crate::Rules::from_toml(&RULES.replace("\"10s\"", "\"from-origin\"")).expect("good rules");
-        let head = Head { method: "GET", scheme: "http", host: "h", target: "/p/1", fields: &crate::NoFields };
-        let crate::sidecar::Action::Proceed(proceed) = crate::sidecar::decide(&rules, &head).action else {
+        let head = Head { method: "GET", scheme: "http", host: "h", target: "/p/1", fields: &NoFields };
+        let Action::Proceed(proceed) = decide(&rules, &head).action else {
             return Err(TestCaseError::fail("refused"));
         };
         let plan = proceed.cache.map_err(|_| TestCaseError::fail("bypassed"))?;
