@@ -10,6 +10,7 @@ pub mod control;
 mod date;
 mod freshness;
 mod judge;
+mod meant;
 mod plan;
 mod sent;
 pub mod status;
@@ -17,7 +18,8 @@ mod vary;
 
 pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows};
 pub use judge::{Judgement, NotStored, judge};
-pub use plan::{Bypass, Cookies, Plan, Planned, as_meant, plan, url_tag, urls};
+pub use meant::{as_meant, url_tag};
+pub use plan::{Bypass, Cookies, Plan, Planned, plan, urls};
 pub use sent::USER_AGENT;
 pub use status::CacheStatus;
 pub use vary::{fits, secondary};

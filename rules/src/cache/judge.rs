@@ -3,7 +3,8 @@
 use super::Tier;
 use super::control::CacheControl;
 use super::freshness::{self, Begin, Entry, Source};
-use super::plan::{Plan, url_tag};
+use super::meant::url_tag;
+use super::plan::Plan;
 use super::vary;
 use crate::document::{Lifetime, Override};
 use crate::head::{Head, ResponseHead, first, has, joined};

@@ -2,12 +2,12 @@
 
 use super::Tier;
 use super::control::CacheControl;
-use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, hex};
+use super::meant::{as_meant, without_usual_port};
+use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
 use crate::versioned::is_versioned;
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::ops::Deref;
 
@@ -269,53 +269,6 @@ fn url_of(host: &str, path: &str, query: Option<&str>) -> String {
         Some(query) => [host, path, "?", query].concat(),
         None => [host, path].concat(),
     }
-}
-
-/// A URL ([`Plan::url`]) as a person means it who purges: without the port of its scheme, and with its
-/// query's pairs as they are decoded. Keys stay apart; only a purge takes such answers for one.
-pub fn as_meant(url: &str) -> Cow<'_, str> {
-    let (before, query) = path::split(url);
-    // By bytes: each request comes by here.
-    let end = before.bytes().position(|byte| byte == b'/').unwrap_or(before.len());
-    let (host, target) = before.split_at_checked(end).unwrap_or((before, ""));
-    let bare = without_usual_port(host);
-    let is_plain = |query: &str| {
-        !query.bytes().any(|byte| matches!(byte, b'%' | b'+'))
-            && query.split('&').all(|pair| pair.contains('='))
-    };
-    if bare.is_none() && query.is_none_or(is_plain) {
-        return Cow::Borrowed(url);
-    }
-    let mut meant = [bare.unwrap_or(host), target].concat();
-    let mut mark = '?';
-    for (name, value) in path::pairs(query.unwrap_or_default()) {
-        meant.push(mark);
-        mark = '&';
-        push_meant(&name, "&=%+", &mut meant);
-        meant.push('=');
-        push_meant(&value, "&%+", &mut meant);
-    }
-    Cow::Owned(meant)
-}
-
-fn without_usual_port(host: &str) -> Option<&str> {
-    host.strip_suffix(":80").or_else(|| host.strip_suffix(":443"))
-}
-
-/// What would be read as something else stays encoded.
-fn push_meant(text: &str, kept: &str, meant: &mut String) {
-    for letter in text.chars() {
-        match u8::try_from(letter) {
-            Ok(byte) if kept.contains(letter) => path::push_encoded(byte, meant),
-            _ => meant.push(letter),
-        }
-    }
-}
-
-/// The tag by which the edge finds the answers of a URL ([`Plan::url`]): its cache is purged by tags.
-pub fn url_tag(url: &str) -> String {
-    let hash = hex(&Sha256::digest(as_meant(url).as_bytes()));
-    format!("spillway-url-{}", hash.get(..32).unwrap_or_default())
 }
 
 /// The URLs ([`Plan::url`]) under which answers to this target may be stored: one for each way in
