@@ -119,7 +119,10 @@ pub(crate) async fn find(address: &str, head: &Head<'_>) -> Result<Lookup, JsVal
 
 fn read(url: &str, response: Response) -> Result<Option<Found>, JsValue> {
     let record = response.headers().get(RECORD)?;
-    // An entry of an older version of this program is no entry.
+    // An entry of an older version of this program is no entry; such may have left a coding in sight.
+    if response.headers().has("content-encoding")? {
+        return Ok(None);
+    }
     let record = record.and_then(|json| serde_json::from_str(&json).ok());
     Ok(record.map(|record| Found { record, url: url.to_owned(), response }))
 }
