@@ -1,17 +1,22 @@
 //! `cargo xtask image`: the container image of `spillway`, without Docker. A static program, the
 //! certificates it trusts and nothing else; an OCI archive is a tar of a tar and three JSON files.
 
+use crate::archive::{self, Files};
 use crate::setup::{self, Result};
-use crate::{archive, sbom, trained};
+use crate::{sbom, trained};
 use std::env::consts::ARCH;
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-const USAGE: &str = "usage: cargo xtask image [--root-only | --quick]
+const USAGE: &str = "usage: cargo xtask image [--root-only | --quick] [--all]
   --root-only  the files of the image, for a Dockerfile, and no archive
-  --quick      optimised less and not trained, for the tests";
+  --quick      optimised less and not trained, for the tests
+  --all        an index of images for amd64 and arm64; what is not this machine's is not trained";
 const QUICK: &str = "image-quick";
+/// By Rust's name and by Go's, which images have.
+const ARCHITECTURES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 /// Whom the program trusts when it calls AWS and webhooks: Mozilla's list, as Debian packs it.
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 
@@ -40,34 +45,54 @@ pub(crate) fn file() -> PathBuf {
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let (profile, is_root_only) = match arguments {
-        [] => ("image", false),
-        [only] if only == "--root-only" => ("image", true),
-        [only] if only == "--quick" => (QUICK, false),
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (profile, is_root_only, is_all) = match words[..] {
+        [] => ("image", false, false),
+        ["--root-only"] => ("image", true, false),
+        ["--quick"] => (QUICK, false, false),
+        ["--all"] => ("image", false, true),
+        ["--quick", "--all"] => (QUICK, false, true),
         _ => return Err(USAGE.to_owned()),
     };
-    let root = setup::root();
-    let target = format!("{ARCH}-unknown-linux-musl");
-    setup::rust_target(&target)?;
-    let program = match profile {
-        QUICK => trained::compile(&root, &target, profile)?,
-        profile => trained::build(&root, &target, profile)?,
-    };
-    let files = folder().join("root");
-    fill(&files, &program, &sbom::of(&root, &target)?)?;
+    let own = files_for(ARCH, profile)?;
     if is_root_only {
         return Ok(());
     }
-    let bytes = archive::write(&folder(), &files, &file())?;
+    let mut all = vec![own];
+    if is_all {
+        let others = ARCHITECTURES.iter().filter(|(rust, _)| *rust != ARCH);
+        for (rust, _) in others {
+            all.push(files_for(rust, profile)?);
+        }
+    }
+    let bytes = archive::write(&folder(), &all, &file())?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let unpacked = fs::metadata(&program).map_err(|why| why.to_string())?.len();
-    setup::say(&format!(
-        "{}: {:.1} MiB, program {:.1} MiB",
-        file().display(),
-        mib(bytes),
-        mib(unpacked)
-    ));
+    let mut said = format!("{}: {:.1} MiB", file().display(), mib(bytes));
+    for Files { architecture, root } in &all {
+        let program = fs::metadata(root.join(PROGRAM)).map_err(|why| why.to_string())?;
+        let _ = write!(said, ", program for {architecture} {:.1} MiB", mib(program.len()));
+    }
+    setup::say(&said);
     Ok(())
+}
+
+/// What an image for this architecture, by Rust's name of it, consists of. Only what runs here is trained.
+fn files_for(rust: &str, profile: &str) -> Result<Files> {
+    let root = setup::root();
+    let target = format!("{rust}-unknown-linux-musl");
+    setup::rust_target(&target)?;
+    let program = if profile == QUICK || rust != ARCH {
+        trained::compile(&root, &target, profile)?
+    } else {
+        trained::build(&root, &target, profile)?
+    };
+    let own = ARCHITECTURES.into_iter().find(|(own, _)| *own == rust);
+    let (_, architecture) = own.ok_or_else(|| format!("no image is made for {rust}"))?;
+    // The Dockerfile copies this machine's.
+    let name = if rust == ARCH { "root".to_owned() } else { format!("root-{architecture}") };
+    let files = folder().join(name);
+    fill(&files, &program, &sbom::of(&root, &target)?)?;
+    Ok(Files { architecture, root: files })
 }
 
 /// The files of the image.

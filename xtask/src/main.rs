@@ -25,7 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench cache    cached answers beside nginx, HAProxy, Varnish, Envoy and pingora
   bench proxy    the same for everything that passes, with latencies and memory
   edge           build the edge worker (what wrangler calls)
-  image          the container image, without Docker
+  image [--all]  the container image, without Docker
   dashboard      write k8s/dashboard/spillway.json";
 
 fn main() -> ExitCode {

@@ -153,7 +153,9 @@ pub(crate) fn program(names: &[&str], package: &str, variable: &str) -> Result<P
     }
     let what = format!("apt-get install {package}");
     let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--quiet=2", "--no-install-recommends", package])
+    // More than one, where it does nothing without another.
+    apt.args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
+        .args(package.split(' '))
         .env("DEBIAN_FRONTEND", "noninteractive");
     let hint =
         format!("{} is missing: install it, or set {variable} to its path", names.join(" or "));

@@ -3,6 +3,7 @@
 //! the kernel's: docs/performance.md.
 
 use crate::setup::{self, Result};
+use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,10 +47,28 @@ fn cargo(root: &Path, target: &str, profile: &str) -> Result<Command> {
         .args(["build", "--locked", "--profile", profile, "--package", "origin-sidecar"])
         .args(["--target", target])
         .current_dir(root);
-    if target.ends_with("musl") {
+    let of_target = |what: &str| format!("{what}_{}", target.replace('-', "_"));
+    if target.ends_with("musl") && target.starts_with(ARCH) {
         // SQLite and ring are C.
         let compiler = setup::program(&["musl-gcc"], "musl-tools", "SPILLWAY_MUSL_GCC")?;
-        cargo.env(format!("CC_{}", target.replace('-', "_")), compiler);
+        cargo.env(of_target("CC"), compiler);
+    } else if target.ends_with("musl") {
+        let rust = target.split('-').next().unwrap_or(target);
+        let (debian, headers) =
+            (rust.replace('_', "-"), if rust == "aarch64" { "arm64" } else { "amd64" });
+        let compiler = format!("{rust}-linux-gnu-gcc");
+        let package = format!("gcc-{debian}-linux-gnu libc6-dev-{headers}-cross");
+        let compiler = setup::program(&[&compiler], &package, "SPILLWAY_CROSS_GCC")?;
+        cargo
+            .env(of_target("CC"), compiler)
+            .env(of_target("CARGO_TARGET").to_uppercase() + "_LINKER", "rust-lld")
+            .env(
+                of_target("CARGO_TARGET").to_uppercase() + "_RUSTFLAGS",
+                "-Clink-self-contained=yes",
+            )
+            // The headers are those of glibc, whose names for large files musl does not have; offsets have 64
+            // bits on these machines anyway.
+            .env("LIBSQLITE3_FLAGS", "-DSQLITE_DISABLE_LFS");
     }
     Ok(cargo)
 }
