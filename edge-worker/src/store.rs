@@ -6,7 +6,7 @@ use crate::incoming::{Incoming, View, pairs};
 use crate::{Call, js, reply};
 use rules::cache::{Entry, Judgement, Plan, fits, secondary};
 use rules::document::hex;
-use rules::head::{first, has};
+use rules::head::first;
 use rules::{Head, Rules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -208,7 +208,8 @@ fn pack(
     }
     headers.set(TAG, &tags.join(","))?;
     // Of a coded body no parts are given: who stands between us and the client may have to decode it.
-    let length = length(&headers).filter(|_| !has(&origin.to_vec(), "content-encoding"));
+    let length =
+        length(&headers).filter(|_| !origin.iter().any(|(name, _)| name == "content-encoding"));
     Ok((Record { entry, status, hidden, client_cache_control, length }, headers))
 }
 

@@ -65,14 +65,12 @@ pub fn normalize(target: &str) -> Result<Target<'_>, Ambiguous> {
 
 /// Path and query of a target, without its fragment.
 pub(crate) fn split(target: &str) -> (&str, Option<&str>) {
-    if is_bare(target) {
+    let Some(at) = target.bytes().position(|byte| matches!(byte, b'?' | b'#')) else {
         return (target, None);
-    }
-    let target = until(target, b'#').map_or(target, |(before, _)| before);
-    match until(target, b'?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    }
+    };
+    let (path, rest) = target.split_at_checked(at).unwrap_or((target, ""));
+    let query = rest.strip_prefix('?');
+    (path, query.map(|query| until(query, b'#').map_or(query, |(before, _)| before)))
 }
 
 /// A target in which every letter that no URI may have (RFC 3986 section 2) is encoded once; what is
@@ -97,11 +95,6 @@ pub(crate) fn push_encoded(byte: u8, text: &mut String) {
     text.push('%');
     text.push(hex(byte >> 4).to_ascii_uppercase());
     text.push(hex(byte & 15).to_ascii_uppercase());
-}
-
-/// Whether there is neither a query nor a fragment. Every byte is looked at, many at a time.
-pub(crate) fn is_bare(target: &str) -> bool {
-    !target.bytes().fold(false, |any, byte| any | (byte == b'?') | (byte == b'#'))
 }
 
 /// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
