@@ -1,6 +1,6 @@
 //! A request that may be answered from the store: look up, fetch, judge, keep.
 
-use crate::fetched::{Fetched, fetch};
+use crate::fetched::{Fetched, Renewal, fetch};
 use crate::incoming::pairs;
 use crate::store::{self, Found};
 use crate::{Call, js, reply};
@@ -82,7 +82,7 @@ async fn expired(
     aged: Aged,
 ) -> Result<Response, JsValue> {
     let failed = match &fetched {
-        Fetched::Confirmed { .. } => None,
+        Fetched::Confirmed(_) => None,
         Fetched::New(response) if response.status() < 500 => None,
         Fetched::New(response) => Some((OriginFailure::Status, Some(response.status()))),
         Fetched::Failed(_) => Some((OriginFailure::Unreachable, None)),
@@ -97,9 +97,39 @@ async fn expired(
         let status = CacheStatus::StaleOnError { ttl: aged.ttl, status };
         return from_entry(call, &found, aged.seconds, &behind(way, status)).await;
     }
-    let Fetched::Confirmed { judgement, fields, .. } = fetched else {
+    let Fetched::Confirmed(renewal) = fetched else {
         found.discard();
         return forward(call, plan, address, fetched, Miss::Stale, Vec::new());
+    };
+    let cookies = renewal.cookies.clone();
+    let answer = renewed(call, plan, address, &found, renewal, way).await?;
+    for cookie in cookies {
+        answer.headers().append("set-cookie", &cookie)?;
+    }
+    Ok(answer)
+}
+
+/// Answers from an entry that a 304 has confirmed, and keeps it on, or no longer where its new fields
+/// forbid that: then the body is good for this one answer.
+async fn renewed(
+    call: &Rc<Call>,
+    plan: &Plan<'static>,
+    address: &str,
+    found: &Found,
+    renewal: Renewal,
+    way: Option<String>,
+) -> Result<Response, JsValue> {
+    let Renewal { fields, judged, .. } = renewal;
+    let judgement = match judged {
+        Ok(judgement) => judgement,
+        Err(why) => {
+            let status =
+                CacheStatus::Miss { reason: Miss::Stale, stored: Err(why), collapsed: false };
+            let answer = found.under(&fields, status)?;
+            let url = found.url().to_owned();
+            in_background(call, async move { store::delete(&url).await });
+            return if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) };
+        }
     };
     let body = found.split()?;
     let found = found.renewed((*judgement).clone(), &fields)?;
@@ -131,7 +161,7 @@ fn forward(
             let status = CacheStatus::Miss { reason, stored, collapsed: false };
             return reply::failed(call.rules, &failure, status);
         }
-        Fetched::Confirmed { .. } => return Err("a 304 without an entry".into()),
+        Fetched::Confirmed(_) => return Err("a 304 without an entry".into()),
     };
     let head = call.incoming.head();
     let fields = pairs(&response.headers());
@@ -215,10 +245,14 @@ async fn renew_now(call: &Call, plan: &mut Plan<'static>, address: &str) -> Resu
     let head = call.incoming.head();
     let store::Lookup::Found(found) = store::find(address, &head).await? else { return Ok(()) };
     match fetch(call, plan, Some(&found)).await? {
-        Fetched::Confirmed { judgement, fields, .. } => {
+        Fetched::Confirmed(Renewal { fields, judged: Ok(judgement), .. }) => {
             let body = found.split()?;
             found.discard();
             store::keep(address, &head, *judgement, &fields, &body, &[]).await
+        }
+        Fetched::Confirmed(Renewal { judged: Err(_), .. }) => {
+            found.discard();
+            store::delete(found.url()).await
         }
         Fetched::New(response) => {
             found.discard();

@@ -5,37 +5,33 @@ use crate::origin::{self, Failure};
 use crate::store::{self, Found};
 use crate::{Call, js};
 use rules::ResponseHead;
-use rules::cache::{Entry, Judgement, Plan, judge};
+use rules::cache::{Confirmed, Entry, Judgement, NotStored, Plan, confirmed, judge};
 use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
 
-/// What a 304 says of itself and not of the stored answer (RFC 9111 section 3.2).
-const NOT_UPDATED: [&str; 6] = [
-    "cache-status",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "transfer-encoding",
-];
-
 /// What a fetch for an entry came to.
 pub(crate) enum Fetched {
-    /// The stored answer was confirmed; its fields with those of the 304, and their judgement.
-    Confirmed {
-        judgement: Box<Judgement>,
-        fields: Vec<(String, String)>,
-        way: Option<String>,
-    },
+    /// A 304 confirmed the stored answer.
+    Confirmed(Renewal),
     New(Response),
     Failed(Failure),
+}
+
+/// What a 304 made of a stored answer.
+pub(crate) struct Renewal {
+    /// The answer's fields from now on.
+    pub(crate) fields: Vec<(String, String)>,
+    /// `Set-Cookie` values for the client whose request the 304 answered.
+    pub(crate) cookies: Vec<String>,
+    /// Whether it may be kept on.
+    pub(crate) judged: Result<Box<Judgement>, NotStored>,
 }
 
 impl Fetched {
     /// The `Cache-Status` members of the caches this fetch went through.
     pub(crate) fn way(&self) -> Result<Option<String>, JsValue> {
         match self {
-            Self::Confirmed { way, .. } => Ok(way.clone()),
+            Self::Confirmed(renewal) => Ok(rules::head::joined(&renewal.fields, "cache-status")),
             Self::New(response) => response.headers().get("cache-status"),
             Self::Failed(_) => Ok(None),
         }
@@ -74,30 +70,15 @@ pub(crate) async fn fetch(
         Err(failure) => return Ok(Fetched::Failed(failure)),
     };
     if let (304, Some(found)) = (response.status(), found) {
-        let fields = updated(found, &response);
-        let head = call.incoming.head();
-        let confirmed = ResponseHead { status: found.status(), fields: &fields };
-        // Confirmed, but by its new fields not to be kept: the body is good for this one answer.
-        if let Ok(judgement) = judge(plan, &head, &confirmed, js::now()) {
-            let way = response.headers().get("cache-status")?;
-            let judgement = Box::new(judgement);
-            return Ok(Fetched::Confirmed { judgement, fields, way });
-        }
-        return match ask(call, plan, None).await? {
-            Ok(response) => Ok(Fetched::New(response)),
-            Err(failure) => Ok(Fetched::Failed(failure)),
-        };
+        return Ok(Fetched::Confirmed(renewal(call, plan, found, &response)));
     }
     Ok(Fetched::New(response))
 }
 
-/// The stored fields with those of a 304 in their place. `Date` never stays: an answer confirmed
-/// by a 304 without one is as new as that 304.
-fn updated(found: &Found, not_modified: &Response) -> Vec<(String, String)> {
-    let mut news = pairs(&not_modified.headers());
-    news.retain(|(name, _)| !NOT_UPDATED.contains(&name.as_str()));
-    let mut fields = found.origin_fields();
-    fields.retain(|(name, _)| name != "date" && !news.iter().any(|(new, _)| new == name));
-    fields.extend(news);
-    fields
+fn renewal(call: &Call, plan: &Plan<'_>, found: &Found, not_modified: &Response) -> Renewal {
+    let Confirmed { fields, cookies } =
+        confirmed(plan, found.origin_fields(), pairs(&not_modified.headers()));
+    let head = ResponseHead { status: found.status(), fields: &fields };
+    let judged = judge(plan, &call.incoming.head(), &head, js::now()).map(Box::new);
+    Renewal { fields, cookies, judged }
 }

@@ -4,7 +4,7 @@
 
 use crate::incoming::{Incoming, View, pairs};
 use crate::{Call, js, reply};
-use rules::cache::{Entry, Judgement, Plan, fits, secondary};
+use rules::cache::{CacheStatus, Entry, Judgement, Plan, Tier, fits, secondary};
 use rules::document::hex;
 use rules::head::first;
 use rules::{Head, Rules};
@@ -207,6 +207,11 @@ fn pack(
         }
     }
     headers.set(TAG, &tags.join(","))?;
+    // Of an origin without a clock (RFC 9110 section 6.6.1).
+    if !headers.has("date")? {
+        let received = js_sys::Date::new(&(entry.received as f64).into());
+        headers.set("date", &String::from(received.to_utc_string()))?;
+    }
     // Of a coded body no parts are given: who stands between us and the client may have to decode it.
     let length =
         length(&headers).filter(|_| !origin.iter().any(|(name, _)| name == "content-encoding"));
@@ -288,6 +293,28 @@ impl Found {
         headers.set("age", &age.to_string())?;
         reply::add_status(&headers, status)?;
         Ok(answer)
+    }
+
+    /// The body under the fields that a 304 left, for an answer that is not kept on.
+    pub(crate) fn under(
+        &self,
+        origin: &[(String, String)],
+        status: CacheStatus,
+    ) -> Result<Response, JsValue> {
+        let headers = Headers::new()?;
+        for (name, value) in origin {
+            headers.append(name, value)?;
+        }
+        reply::add_status(&headers, &status.member(Tier::Edge))?;
+        if is_bodiless(self.status()) {
+            return reply::empty(self.status(), &headers);
+        }
+        reply::coded(&reply::init(self.status(), &headers), &self.response)
+    }
+
+    /// Where exactly it lies, as [`delete`] takes it.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(crate) fn headers(&self) -> Headers {

@@ -105,6 +105,7 @@ fn stored(store: &Store, key: &str, (body, lines, tags, vary): Kind) -> Stored {
         entry,
         store.url(key),
         tags,
+        None,
     );
     // The answer to the one who asked for it.
     drop((stored.fields.headers(), stored.body.clone()));

@@ -6,6 +6,7 @@
 //! stored, for how long?).
 
 pub mod conditional;
+mod confirmed;
 pub mod control;
 mod date;
 mod freshness;
@@ -16,6 +17,7 @@ mod sent;
 pub mod status;
 mod vary;
 
+pub use confirmed::{Confirmed, confirmed};
 pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows};
 pub use judge::{Judgement, NotStored, judge};
 pub use meant::{as_meant, url_tag};

@@ -132,6 +132,11 @@ pub fn push_number(text: &mut String, mut number: u64) {
     text.push_str(str::from_utf8(digits.get(begin..).unwrap_or_default()).unwrap_or_default());
 }
 
+/// `text/html` of a `Content-Type`, in the case it has there (RFC 9110 section 8.3.1).
+pub fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
 pub fn has(fields: &dyn Fields, name: &str) -> bool {
     let mut found = false;
     fields.each(name, &mut |_| found = true);

@@ -92,6 +92,51 @@ test("an expired answer with an ETag is renewed by 304 and not sent again", asyn
   assert.equal(origin.count(path), 2);
 });
 
+test("a cookie that comes with a 304 goes to its client only, and the answer stays stored", async () => {
+  const path = "/api/prices/renewed-cookie";
+  origin.answer(path, 200, { etag: '"v1"' }, "same");
+  await edge.send(path);
+  await sleep(PAST_LIFETIME_MS);
+  origin.answer(path, 304, { etag: '"v1"', "set-cookie": ["session=ann", "theme=dark"] });
+  const asker = await edge.send(path);
+  assert.equal(asker.body, "same");
+  assert.deepEqual(asker.headers["set-cookie"], ["session=ann", "theme=dark"]);
+  const other = await edge.send(path);
+  assert.match(cacheStatus(other), /; hit/);
+  assert.deepEqual([other.body, other.headers["set-cookie"]], ["same", undefined]);
+});
+
+test("an answer that a 304 forbids to keep is given once more and never again", async () => {
+  const path = "/api/prices/renewed-private";
+  origin.answer(path, 200, { etag: '"v1"', "content-type": "text/plain" }, "same");
+  await edge.send(path);
+  await sleep(PAST_LIFETIME_MS);
+  origin.answer(path, 304, { etag: '"v1"', "cache-control": "private" });
+  const last = await edge.send(path);
+  assert.deepEqual([last.status, last.body, last.headers["content-type"]], [200, "same", "text/plain"]);
+  assert.match(cacheStatus(last), /fwd=stale; detail=private/);
+  assert.equal(last.headers["cache-control"], "private");
+  origin.answer(path, 500, {}, "oops");
+  await until(async () => (await edge.send(path)).status === 500);
+  assert.equal((await edge.send(path)).status, 500, "nothing stale is left of it");
+});
+
+test("an answer of an origin without a clock is dated when it comes in, also by a 304", async () => {
+  const path = "/api/prices/no-date";
+  origin.on(path, (request, response) => {
+    response.sendDate = false;
+    const known = request.headers["if-none-match"] === '"v1"';
+    response.writeHead(known ? 304 : 200, { etag: '"v1"' }).end(known ? undefined : "same");
+  });
+  await edge.send(path);
+  const date = async () => Date.parse((await edge.send(path)).headers.date);
+  const first = await date();
+  assert.ok(Math.abs(Date.now() - first) < 60_000, String(first));
+  await sleep(2 * PAST_LIFETIME_MS);
+  await edge.send(path);
+  assert.ok((await date()) > first, "the time of the 304");
+});
+
 /** What the sidecar answers with when the app is down: old, and saying so. */
 const STALE = {
   age: "33",

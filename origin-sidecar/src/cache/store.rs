@@ -292,6 +292,24 @@ impl Store {
         Ok(())
     }
 
+    /// Lets go of one stored answer of a key: the origin does not have it kept any more.
+    pub fn forget(&self, key: &str, stored: &Arc<Stored>) {
+        let mut shard = self.shard(stored.url);
+        let before = shard.bytes();
+        let hash = self.hasher.hash_one(key);
+        let is_emptied = shard.entries.change(hash, |slot| {
+            let Kept { key, variants } = &mut slot.value;
+            variants.retain(|own| !Arc::ptr_eq(own, stored));
+            slot.bytes = weigh(key, variants);
+            variants.is_empty()
+        });
+        if is_emptied == Some(true) {
+            shard.entries.remove(hash);
+            shard.forget(stored.url, hash);
+        }
+        self.account(&shard, before);
+    }
+
     /// Takes out what is over the budget, of which the tables take a part, and what is still coming in.
     fn make_room(&self, shard: &mut Shard) -> Vec<Kept> {
         let mut let_go = Vec::new();

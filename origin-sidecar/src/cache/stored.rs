@@ -20,6 +20,8 @@ pub struct Stored {
     pub url: u64,
     /// By which it is purged.
     pub tags: Vec<Box<str>>,
+    /// `Cache-Control` as the origin sent it, where clients are sent another; empty when it sent none.
+    pub origin_control: Option<Box<str>>,
     blocks: usize,
     mapped: usize,
 }
@@ -33,14 +35,16 @@ impl Stored {
         entry: Entry,
         url: u64,
         tags: Vec<Box<str>>,
+        origin_control: Option<Box<str>>,
     ) -> Self {
         let (of_body, mapped) = weight::body(&body);
         let blocks = weight::shared(size_of::<Self>())
             + weight::text(fields.lines())
             + of_body
             + weight::entry(&entry)
-            + weight::tags(&tags);
-        Self { status, fields, body, entry, url, tags, blocks, mapped }
+            + weight::tags(&tags)
+            + origin_control.as_ref().map_or(0, |said| weight::block(said.len()));
+        Self { status, fields, body, entry, url, tags, origin_control, blocks, mapped }
     }
 
     /// Bytes of the blocks that the allocator gave for it.

@@ -6,7 +6,7 @@ use crate::cache::stored::Stored;
 use crate::fields::{Map, View};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
-use rules::cache::{Cookies, Judgement, Plan, USER_AGENT};
+use rules::cache::{Confirmed, Cookies, Judgement, Plan, USER_AGENT};
 use rules::hygiene::{FieldsMut, Rebuilt};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -84,14 +84,14 @@ pub(super) fn to_origin(
 }
 
 /// What each serving sends, but for what it adds: with the length, once it is known, and with the time
-/// when it came, where the origin has no clock (RFC 9110 section 6.6.1).
+/// when it came, where the origin has no clock (RFC 9110 section 6.6.1). Beside it [`Stored::origin_control`].
 pub(super) fn to_store(
     status: StatusCode,
     mut headers: HeaderMap,
     judged: &Judgement,
     length: Option<u64>,
     now: u64,
-) -> Block {
+) -> (Block, Option<Box<str>>) {
     for name in &judged.remove {
         headers.remove(name.as_str());
     }
@@ -104,25 +104,30 @@ pub(super) fn to_store(
         let now = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(now));
         set(&mut headers, header::DATE, &now.to_string());
     }
-    if let Some(value) = &judged.client_cache_control {
+    let origin_control = judged.client_cache_control.as_ref().map(|value| {
+        let said = rules::head::joined(&View::of(&headers), "cache-control").unwrap_or_default();
         set(&mut headers, header::CACHE_CONTROL, value);
-    }
-    Block::new(status, &headers)
+        said.into_boxed_str()
+    });
+    (Block::new(status, &headers), origin_control)
 }
 
-/// Header fields of a 304 replace the stored ones (RFC 9111 section 3.2).
-pub(super) fn merged(mut stored: HeaderMap, new: &HeaderMap) -> HeaderMap {
-    let kept = [
-        header::CONTENT_LENGTH,
-        header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
-        header::CONTENT_RANGE,
-    ];
-    for name in new.keys().filter(|name| !kept.contains(name)) {
-        stored.remove(name);
-        for value in new.get_all(name) {
-            stored.append(name, value.clone());
+/// The fields of a stored answer once a 304 has confirmed it, and the `Set-Cookie` values that are only
+/// for the client whose request the 304 answered.
+pub(super) fn confirmed(
+    plan: &Plan<'_>,
+    stored: &Stored,
+    not_modified: &HeaderMap,
+) -> (HeaderMap, Vec<HeaderValue>) {
+    let mut said = stored.fields.headers();
+    // The origin's own words are judged, not those that clients are sent in their place.
+    if let Some(control) = &stored.origin_control {
+        said.remove(header::CACHE_CONTROL);
+        if !control.is_empty() {
+            set(&mut said, header::CACHE_CONTROL, control);
         }
     }
-    stored
+    let Confirmed { fields, cookies } = rules::cache::confirmed(plan, &said, not_modified);
+    let owned = |(name, value): (&HeaderName, &HeaderValue)| (name.clone(), value.clone());
+    (fields.into_iter().map(owned).collect(), cookies.into_iter().cloned().collect())
 }

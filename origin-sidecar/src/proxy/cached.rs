@@ -16,7 +16,7 @@ use crate::cache::stored::Stored;
 use crate::in_force::Lane;
 use crate::reply;
 use crate::telemetry::Span;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http1::received::Received;
 use rules::Problem;
 use rules::cache::status::Miss;
@@ -283,6 +283,13 @@ fn look_up(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>) -> (Option<Arc<S
     }
 }
 
+/// Cookies that came with a 304, beside the stored answer.
+fn with_cookies(mut response: Response<Body>, cookies: Vec<HeaderValue>) -> Response<Body> {
+    let lines = cookies.into_iter().map(|value| (header::SET_COOKIE, value));
+    response.headers_mut().extend(lines);
+    response
+}
+
 fn finish(
     worker: &Worker,
     clean: &Clean<'_>,
@@ -302,10 +309,14 @@ fn finish(
         _ => None,
     };
     match (fetched, usable) {
-        (Fetched::Stored(stored, Some(304)), _) => {
-            Ok(serve(worker, clean, lane, &stored, (CacheStatus::Revalidated, now)))
+        (Fetched::Confirmed(stored, kept, cookies), _) => {
+            let status = match kept {
+                Ok(()) => CacheStatus::Revalidated,
+                Err(_) => CacheStatus::Miss { reason: miss, stored: kept, collapsed: false },
+            };
+            Ok(with_cookies(serve(worker, clean, lane, &stored, (status, now)), cookies))
         }
-        (Fetched::Stored(stored, _), _) => {
+        (Fetched::Stored(stored), _) => {
             let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
             Ok(serve(worker, clean, lane, &stored, (status, now)))
         }

@@ -13,7 +13,7 @@ use crate::cache::stored::Stored;
 use crate::fields::View;
 use crate::in_force::Lane;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 use http1::client::Mended;
 use http1::received::Received;
@@ -26,8 +26,11 @@ use tokio::sync::oneshot;
 
 /// What a fetch brought.
 pub(super) enum Fetched {
-    /// In the store now, or revalidated there.
-    Stored(Arc<Stored>, Option<u16>),
+    /// In the store now.
+    Stored(Arc<Stored>),
+    /// What was stored, confirmed by a 304; whether the store took it again, and the `Set-Cookie` values for
+    /// the one who asked.
+    Confirmed(Arc<Stored>, Result<(), NotStored>, Vec<HeaderValue>),
     /// For the one who asked: the store did not take it.
     NotKept(Arc<Stored>, NotStored),
     /// Still coming in, and kept at its end unless there is a reason not to.
@@ -67,9 +70,12 @@ pub(super) async fn fetch_and_land(
         Begun::Fetched(fetched) => fetched,
     };
     flight.land(match &fetched {
-        Fetched::Stored(..) => Landing::Stored,
+        Fetched::Stored(_) | Fetched::Confirmed(_, Ok(()), _) => Landing::Stored,
         Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
-        Fetched::Passed(..) | Fetched::NotKept(..) | Fetched::Coming(..) => Landing::NotStored,
+        Fetched::Passed(..)
+        | Fetched::NotKept(..)
+        | Fetched::Coming(..)
+        | Fetched::Confirmed(_, Err(_), _) => Landing::NotStored,
         Fetched::Failed(_) => Landing::Failed,
     });
     // One who left needs no answer.
@@ -136,8 +142,9 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
     let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
+    let mut cookies = Vec::new();
     if let Some(stored) = &revalidated {
-        parts.headers = cache_fields::merged(stored.fields.headers(), &parts.headers);
+        (parts.headers, cookies) = cache_fields::confirmed(&job.plan, stored, &parts.headers);
         parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     }
     let judged = {
@@ -164,21 +171,29 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
             if code < 500 && why.is_of_the_answer() {
                 app.store.note_uncacheable(&job.plan, app.clock.now());
             }
-            let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
+            let body = match revalidated {
+                Some(stored) if why.is_of_the_answer() => {
+                    app.store.forget(&job.plan.key, &stored);
+                    Body::full(stored.body.clone())
+                }
+                Some(stored) => Body::full(stored.body.clone()),
+                None => body,
+            };
+            parts.headers.extend(cookies.into_iter().map(|value| (header::SET_COOKIE, value)));
             return Begun::Fetched(Fetched::Passed(Response::from_parts(parts, body), why));
         }
     };
     let now = app.clock.now();
-    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, length, now);
+    let (fields, origin_control) =
+        cache_fields::to_store(parts.status, parts.headers, &judged, length, now);
     let (url, tags) = (app.store.url_of(&job.plan), judged.tags.into_iter().map(Into::into));
     let status = parts.status.as_u16();
-    let stored = |body| Stored::new(status, fields, body, judged.entry, url, tags.collect());
+    let stored =
+        |body| Stored::new(status, fields, body, judged.entry, url, tags.collect(), origin_control);
     if let Some(old) = revalidated {
         let stored = Arc::new(stored(old.body.clone()));
-        return Begun::Fetched(match keep(job, &stored, mark) {
-            Ok(()) => Fetched::Stored(stored, Some(304)),
-            Err(reason) => Fetched::NotKept(stored, reason),
-        });
+        let kept = keep(job, &stored, mark);
+        return Begun::Fetched(Fetched::Confirmed(stored, kept, cookies));
     }
     let head = (Arc::new(stored(Bytes::new())), length);
     let (filler, reader) = Filler::new(&app.store, room, head, (mark, Arc::clone(&job.config)));

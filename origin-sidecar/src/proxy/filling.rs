@@ -154,7 +154,7 @@ fn end(job: &Job, filler: Filler, mut announced: Announced) {
     match keep(job, &stored, fill.mark) {
         Ok(()) => {
             announced.lands(Landing::Stored);
-            announced.answers(Fetched::Stored(stored, None));
+            announced.answers(Fetched::Stored(stored));
         }
         Err(reason) => {
             announced.lands(Landing::NotStored);
@@ -165,7 +165,7 @@ fn end(job: &Job, filler: Filler, mut announced: Announced) {
 
 /// The answer with its body, and the length of that.
 fn whole(fill: &Fill, body: Bytes) -> Stored {
-    let Stored { status, fields, entry, url, tags, .. } = fill.head.as_ref();
+    let Stored { status, fields, entry, url, tags, origin_control, .. } = fill.head.as_ref();
     let fields = match fill.length {
         Some(_) => fields.clone(),
         None => {
@@ -174,7 +174,8 @@ fn whole(fill: &Fill, body: Bytes) -> Stored {
             Block::new(StatusCode::from_u16(*status).unwrap_or(StatusCode::OK), &headers)
         }
     };
-    Stored::new(*status, fields, body, entry.clone(), *url, tags.clone())
+    let (entry, tags, said) = (entry.clone(), tags.clone(), origin_control.clone());
+    Stored::new(*status, fields, body, entry, *url, tags, said)
 }
 
 fn broken(error: &io::Error, mut announced: Announced) {

@@ -20,6 +20,8 @@ struct Case {
     request: Message,
     /// The origin's answer, when the case is about storing it.
     response: Option<Response>,
+    /// The stored answer that is asked about, when the origin's is the 304 that confirms it.
+    stored: Option<Response>,
     /// A second request; `same_key` says whether it may be answered by the first's entry.
     other: Option<Message>,
     expect: Expect,

@@ -43,7 +43,7 @@ fn prepared(mut case: Value, shared: &Value, file: &str) -> Result<Value, String
     let document = serde_json::to_value(&checked.document).map_err(|why| why.to_string())?;
     fields.insert("rules".to_owned(), document);
     fields.insert("name".to_owned(), json!(format!("{file}: {name}")));
-    for part in ["request", "response", "other"] {
+    for part in ["request", "response", "stored", "other"] {
         if let Some(headers) = fields.get_mut(part).and_then(|part| part.get_mut("headers")) {
             *headers = pairs(headers);
         }

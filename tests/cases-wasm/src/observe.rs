@@ -20,7 +20,10 @@ pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Fac
     if let Some(plan) = &plan {
         planned(plan, &mut facts);
         if let Some(response) = &case.response {
-            judged(plan, &head, response, &mut facts);
+            match &case.stored {
+                Some(stored) => confirmed(plan, &head, (stored, response), &mut facts),
+                None => judged(plan, &head, response, &mut facts),
+            }
         }
     }
     if let Some(other) = &case.other {
@@ -140,6 +143,24 @@ fn planned(plan: &Plan<'_>, facts: &mut Facts) {
     facts.insert("tags".to_owned(), json!(plan.tags));
 }
 
+/// The fields of a stored answer after a 304, sorted, and what becomes of them.
+fn confirmed(
+    plan: &Plan<'_>,
+    head: &Head<'_>,
+    (stored, not_modified): (&Response, &Response),
+    facts: &mut Facts,
+) {
+    let lines = |response: &Response| response.headers.clone();
+    let cache::Confirmed { fields, cookies } =
+        cache::confirmed(plan, lines(stored), lines(not_modified));
+    let mut shown: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    shown.sort();
+    facts.insert("fields".to_owned(), json!(shown));
+    facts.insert("cookies".to_owned(), json!(cookies));
+    judged(plan, head, &Response { status: stored.status, headers: fields }, facts);
+}
+
 fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Facts) {
     let answer = ResponseHead { status: response.status, fields: &response.headers };
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
@@ -147,6 +168,7 @@ fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Fac
         Ok(judged) => {
             add("stored", json!("yes"));
             add("fresh_ms", json!(judged.entry.windows.fresh));
+            add("age_ms", json!(judged.entry.age_at_receipt));
             add("useful_ms", json!(judged.entry.useful_for()));
             add("removed", json!(judged.remove));
             add(

@@ -67,6 +67,7 @@ impl World {
             entry,
             self.store.url(&plan.url),
             tags.iter().map(|tag| (*tag).into()).collect(),
+            None,
         );
         self.store.insert(&plan.key, Arc::new(stored), since)
     }

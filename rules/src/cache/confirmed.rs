@@ -1,0 +1,72 @@
+//! What a stored answer is once a 304 has confirmed it (RFC 9111 sections 3.2 and 4.3.4).
+
+use super::plan::Plan;
+use crate::document::Override;
+use crate::head::{Fields, first, media_type};
+use crate::hygiene::{is_of_connection, named_by_connection};
+
+const CONTENT_TYPE: &str = "content-type";
+const SET_COOKIE: &str = "set-cookie";
+/// They describe the bytes that are stored, which the 304 does not bring.
+const OF_THE_BYTES: [&str; 3] = ["content-encoding", "content-length", "content-range"];
+/// They were said of the exchange that brought the stored answer, and go even where the 304 does not say
+/// them anew: how old it was, which caches it came through, when it was made, who was given a cookie.
+const OF_THE_EXCHANGE: [&str; 4] = ["age", "cache-status", "date", SET_COOKIE];
+
+/// A stored answer after a 304, as lines of name and value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed<N, V> {
+    /// Of the answer from now on. Without `Date` where the 304 had none: then it is the time of receipt
+    /// (RFC 9110 section 6.6.1).
+    pub fields: Vec<(N, V)>,
+    /// Values of the `Set-Cookie` that the 304 brought, for the client whose request it answered and for
+    /// nobody else. None where the rule strips cookies, or has everybody given them.
+    pub cookies: Vec<V>,
+}
+
+/// Every field of the 304 replaces the stored one, but those of the connection and those that describe the
+/// stored bytes. Its `Content-Type` counts where it names the same media type: frameworks give a 304, which
+/// has no content, the type that they give everything. Names are in lower case.
+pub fn confirmed<N: AsRef<str>, V: AsRef<[u8]>>(
+    plan: &Plan<'_>,
+    stored: impl IntoIterator<Item = (N, V)>,
+    not_modified: impl IntoIterator<Item = (N, V)>,
+) -> Confirmed<N, V> {
+    let mut fields: Vec<(N, V)> = stored.into_iter().collect();
+    let mut news: Vec<(N, V)> = not_modified.into_iter().collect();
+    let named = named_by_connection(&Lines(&news));
+    let is_same_type = first(&Lines(&news), CONTENT_TYPE)
+        .zip(first(&Lines(&fields), CONTENT_TYPE))
+        .is_some_and(|(new, old)| media_type(&new).eq_ignore_ascii_case(media_type(&old)));
+    news.retain(|(name, _)| match name.as_ref() {
+        CONTENT_TYPE => is_same_type,
+        name => !OF_THE_BYTES.contains(&name) && !is_of_connection(name.as_bytes(), &named),
+    });
+    let mut cookies = Vec::new();
+    if !plan.rule.overrides.contains(&Override::SetCookie) {
+        let (own, rest): (Vec<_>, _) =
+            news.into_iter().partition(|(name, _)| name.as_ref() == SET_COOKIE);
+        news = rest;
+        if !plan.rule.strip_cookies {
+            cookies = own.into_iter().map(|(_, value)| value).collect();
+        }
+    }
+    fields.retain(|(name, _)| {
+        let name = name.as_ref();
+        !OF_THE_EXCHANGE.contains(&name) && !news.iter().any(|(new, _)| new.as_ref() == name)
+    });
+    fields.extend(news);
+    Confirmed { fields, cookies }
+}
+
+struct Lines<'a, N, V>(&'a [(N, V)]);
+
+impl<N: AsRef<str>, V: AsRef<[u8]>> Fields for Lines<'_, N, V> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for (own, value) in self.0 {
+            if own.as_ref() == name {
+                visit(value.as_ref());
+            }
+        }
+    }
+}
