@@ -100,12 +100,11 @@ fn stored(store: &Store, key: &str, (body, lines, tags, vary): Kind) -> Stored {
     let body = Bytes::from(vec![b'x'; body]);
     let stored = Stored::new(
         200,
-        Block::new(StatusCode::OK, &headers(lines)),
+        (Block::new(StatusCode::OK, &headers(lines)), None),
         body,
         entry,
         store.url(key),
         tags,
-        None,
     );
     // The answer to the one who asked for it.
     drop((stored.fields.headers(), stored.body.clone()));

@@ -27,15 +27,14 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The body must be one that a [`Filler`](super::fill::Filler) brought in.
+    /// The fields with [`Self::origin_control`]. The body must be one that a [`Filler`](super::fill::Filler) brought in.
     pub fn new(
         status: u16,
-        fields: Block,
+        (fields, origin_control): (Block, Option<Box<str>>),
         body: Bytes,
         entry: Entry,
         url: u64,
         tags: Vec<Box<str>>,
-        origin_control: Option<Box<str>>,
     ) -> Self {
         let (of_body, mapped) = weight::body(&body);
         let blocks = weight::shared(size_of::<Self>())

@@ -184,12 +184,10 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         }
     };
     let now = app.clock.now();
-    let (fields, origin_control) =
-        cache_fields::to_store(parts.status, parts.headers, &judged, length, now);
+    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, length, now);
     let (url, tags) = (app.store.url_of(&job.plan), judged.tags.into_iter().map(Into::into));
     let status = parts.status.as_u16();
-    let stored =
-        |body| Stored::new(status, fields, body, judged.entry, url, tags.collect(), origin_control);
+    let stored = |body| Stored::new(status, fields, body, judged.entry, url, tags.collect());
     if let Some(old) = revalidated {
         let stored = Arc::new(stored(old.body.clone()));
         let kept = keep(job, &stored, mark);

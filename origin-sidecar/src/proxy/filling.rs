@@ -175,7 +175,7 @@ fn whole(fill: &Fill, body: Bytes) -> Stored {
         }
     };
     let (entry, tags, said) = (entry.clone(), tags.clone(), origin_control.clone());
-    Stored::new(*status, fields, body, entry, *url, tags, said)
+    Stored::new(*status, (fields, said), body, entry, *url, tags)
 }
 
 fn broken(error: &io::Error, mut announced: Announced) {

@@ -37,7 +37,7 @@ impl World {
             language: None,
         };
         let fields = Block::new(StatusCode::OK, &HeaderMap::new());
-        let head = Arc::new(Stored::new(200, fields, Bytes::new(), entry, 0, Vec::new(), None));
+        let head = Arc::new(Stored::new(200, (fields, None), Bytes::new(), entry, 0, Vec::new()));
         let room = self.store.room_for(None).expect("room for the beginning");
         Filler::new(&self.store, room, (head, None), (self.store.mark(), "rules".into()))
     }

@@ -62,12 +62,11 @@ impl World {
         let plan = self.plan(target);
         let stored = Stored::new(
             200,
-            Block::new(StatusCode::OK, &HeaderMap::new()),
+            (Block::new(StatusCode::OK, &HeaderMap::new()), None),
             Bytes::from(vec![b'x'; body]),
             entry,
             self.store.url(&plan.url),
             tags.iter().map(|tag| (*tag).into()).collect(),
-            None,
         );
         self.store.insert(&plan.key, Arc::new(stored), since)
     }
