@@ -126,6 +126,7 @@ async fn renewed(
             let status =
                 CacheStatus::Miss { reason: Miss::Stale, stored: Err(why), collapsed: false };
             let answer = found.under(&fields, status)?;
+            reply::edited(call, plan.target(), &answer)?;
             let url = found.url().to_owned();
             in_background(call, async move { store::delete(&url).await });
             return if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) };
@@ -179,10 +180,15 @@ fn forward(
             for name in removed {
                 answer.headers().delete(&name)?;
             }
+            reply::edit(&answer.headers(), &judgement.edits)?;
             keep(call, address, judgement, fields, response, names);
             answer
         }
-        Err(_) => reply::passed(&response, status)?,
+        Err(_) => {
+            let answer = reply::passed(&response, status)?;
+            reply::edited(call, plan.target(), &answer)?;
+            answer
+        }
     };
     if let Some(value) = client_cache_control {
         answer.headers().set("cache-control", &value)?;

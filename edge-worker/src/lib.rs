@@ -20,6 +20,7 @@ mod reply;
 mod store;
 
 use incoming::Incoming;
+use rules::assets::Assets;
 use rules::cache::CacheStatus;
 use rules::edge::{Action, decide};
 use rules::signature::Keys;
@@ -50,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) origin: Option<String>,
     /// `None` sends requests unsigned.
     pub(crate) keys: Option<&'static Keys>,
+    /// What is changed of answers under the names of assets.
+    pub(crate) assets: Option<Assets>,
     /// Milliseconds until the origin's head must be there.
     pub(crate) timeout: u64,
     pub(crate) context: Context,
@@ -73,6 +76,7 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let incoming = Incoming::new(request)?;
     let head = incoming.head();
     let decision = decide(rules, &head);
+    let assets = decision.route.and_then(Assets::of);
     let timeout = decision.route.and_then(|route| route.timeout);
     let action = match decision.action {
         Action::Redirect { location } => return reply::redirect(&location),
@@ -84,7 +88,7 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let origin = bound.or_else(|| rules.document.edge.origin.clone());
     let keys = isolate_keys(env).map_err(|reason| JsValue::from_str(&reason))?;
     let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
-    let call = Rc::new(Call { incoming, rules, origin, keys, timeout, context });
+    let call = Rc::new(Call { incoming, rules, origin, keys, assets, timeout, context });
     match action {
         Action::Cache(plan) => cached::serve(call, *plan).await,
         Action::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
@@ -102,7 +106,11 @@ pub(crate) async fn pass(
     match answer {
         Ok(response) => {
             invalidate::stored(call, &response).await;
-            reply::passed(&response, status)
+            let answer = reply::passed(&response, status)?;
+            if call.incoming.head().is_get_or_head() {
+                reply::edited(call, target, &answer)?;
+            }
+            Ok(answer)
         }
         Err(failure) => reply::failed(call.rules, &failure, status),
     }

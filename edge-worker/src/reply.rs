@@ -1,9 +1,10 @@
 //! Answers of the edge's own, and the `Cache-Status` member on everybody's.
 
-use crate::js;
+use crate::incoming::View;
 use crate::origin::Failure;
+use crate::{Call, js};
 use rules::cache::{CacheStatus, Tier};
-use rules::{Problem, Rules};
+use rules::{Edit, Problem, ResponseHead, Rules};
 use wasm_bindgen::prelude::JsValue;
 use web_sys::{Headers, Response, ResponseInit};
 use worker::console_error;
@@ -69,6 +70,24 @@ pub(crate) fn passed(response: &Response, status: CacheStatus) -> Result<Respons
     let copy = copy(response)?;
     add_status(&copy.headers(), &status.member(Tier::Edge))?;
     Ok(copy)
+}
+
+/// Changes what the route's rules change of an answer to GET or HEAD that is not kept.
+pub(crate) fn edited(call: &Call, target: &str, answer: &Response) -> Result<(), JsValue> {
+    // A WebSocket's answer is the runtime's own, and can't be changed.
+    let Some(assets) = call.assets.filter(|_| answer.status() != 101) else { return Ok(()) };
+    let (status, headers) = (answer.status(), answer.headers());
+    edit(&headers, &assets.edits(target, &ResponseHead { status, fields: &View(&headers) }))
+}
+
+pub(crate) fn edit(headers: &Headers, edits: &[Edit]) -> Result<(), JsValue> {
+    for edit in edits {
+        match edit.value() {
+            Some(value) => headers.set(edit.name(), value)?,
+            None => headers.delete(edit.name())?,
+        }
+    }
+    Ok(())
 }
 
 /// The same status, fields and body with fields that can be changed.

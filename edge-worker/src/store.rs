@@ -7,7 +7,7 @@ use crate::{Call, js, reply};
 use rules::cache::{CacheStatus, Entry, Judgement, Plan, Tier, fits, secondary};
 use rules::document::hex;
 use rules::head::first;
-use rules::{Head, Rules};
+use rules::{Edit, Head, Rules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::JsCast;
@@ -193,15 +193,19 @@ fn pack(
     origin: &[(String, String)],
     status: u16,
 ) -> Result<(Record, Headers), JsValue> {
-    let Judgement { entry, remove, client_cache_control, tags, .. } = judgement;
+    let Judgement { entry, remove, edits, client_cache_control, tags, .. } = judgement;
     let headers = Headers::new()?;
     let mut hidden = Vec::new();
-    for (name, value) in origin {
-        if DROPPED.contains(&name.as_str()) || remove.contains(name) {
+    let changed = edits.iter().map(Edit::name);
+    let set = edits.iter().filter_map(|edit| Some((edit.name(), edit.value()?)));
+    let kept = origin.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let kept = kept.filter(|(name, _)| !changed.clone().any(|own| own == *name));
+    for (name, value) in kept.chain(set) {
+        if DROPPED.contains(&name) || remove.iter().any(|own| own == name) {
             continue;
         }
-        if HIDDEN.contains(&name.as_str()) {
-            hidden.push((name.clone(), value.clone()));
+        if HIDDEN.contains(&name) {
+            hidden.push((name.to_owned(), value.to_owned()));
         } else {
             headers.append(name, value)?;
         }

@@ -2,7 +2,7 @@
 
 use answer::Answer;
 use rules::cache::{Bypass, Plan};
-use rules::document::{Document, Lifetime};
+use rules::document::{Document, Lifetime, Versioned};
 use rules::offload::Decision;
 use rules::shard::{Resolved, Step};
 use rules::{Head, Problem, Rules, edge, path, sidecar};
@@ -205,10 +205,28 @@ fn cached(out: &mut String, plan: &Plan<'_>) {
     };
     let kind = if plan.is_versioned { ", versioned: immutable" } else { "" };
     line(out, "cache", &format!("lifetime {lifetime}{kind}"));
+    if !plan.is_versioned {
+        unversioned(out, plan.rule.versioned);
+    }
     line(out, "key", &plan.key);
     if !plan.tags.is_empty() {
         line(out, "tags", &plan.tags.join(" "));
     }
+}
+
+/// Why a name on a route with `versioned` is not one that never changes, and what to do about it.
+fn unversioned(out: &mut String, rule: Versioned) {
+    let remedy = match rule {
+        Versioned::No => return,
+        Versioned::ByName => {
+            "Name it main.v123.css or main-3f2a9c1b.css; where a build tool hashes all of the folder, write versioned = \"all\"."
+        }
+        Versioned::All => {
+            "It is made of words alone: such names stay as they are when their contents change."
+        }
+    };
+    line(out, "", "no version in this name: it may change, so browsers do not keep it for a year");
+    line(out, "", remedy);
 }
 
 /// Worst staleness a client may see per cached route, errors aside.
@@ -224,7 +242,7 @@ pub fn staleness(document: &Document) -> Vec<String> {
             let sum =
                 window(cache.edge).zip(window(cache.sidecar)).map(|(edge, sidecar)| edge + sidecar);
             let worst = match (sum, cache.max_staleness) {
-                _ if cache.versioned => {
+                _ if cache.versioned != Versioned::No => {
                     "none for versioned names, others as the origin says".to_owned()
                 }
                 (Some(sum), Some(max)) => format!("{} ms", sum.min(max)),

@@ -4,9 +4,21 @@ use crate::https::is_public;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http1::lines;
 use http1::received::Received;
+use rules::Edit;
 use rules::hygiene::{FieldsMut, Rebuilt};
 use rules::trust::Trust;
 use std::net::IpAddr;
+
+/// Changes an answer's fields.
+pub fn edit(headers: &mut HeaderMap, edits: &[Edit]) {
+    for edit in edits {
+        let name = HeaderName::from_static(edit.name());
+        match edit.value().map(HeaderValue::from_str) {
+            Some(Ok(value)) => drop(headers.insert(name, value)),
+            _ => drop(headers.remove(name)),
+        }
+    }
+}
 
 /// The view.
 pub struct View<'a> {

@@ -3,6 +3,7 @@
 use crate::metrics::{Meters, Metrics};
 use crate::overload::{Limits, Places};
 use rules::Rules;
+use rules::assets::Assets;
 use rules::document::{Limit, Route, UNMATCHED};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Lane {
     pub places: Option<Places>,
     /// How long a client may pause, where the route says so.
     pub idle_timeout: Option<Duration>,
+    /// Where it has such.
+    pub assets: Option<Assets>,
     pub meters: Meters,
 }
 
@@ -42,6 +45,7 @@ impl InForce {
                 limit: rules.document.overload.concurrency,
                 places: concurrency.map(|most| limits.places(name, most)),
                 idle_timeout: idle.map(Duration::from_millis),
+                assets: route.and_then(Assets::of),
                 meters: Meters::new(name, Arc::clone(metrics)),
             })
         };

@@ -2,7 +2,7 @@
 //! (<https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
 use crate::document::{Cors, Route};
-use crate::head::{Head, first};
+use crate::head::{Edit, Fields, Head, first, joined};
 
 /// Fields of ours that a page may read, besides those that every page may.
 const EXPOSED: &str =
@@ -32,6 +32,25 @@ pub fn answer(rule: &Cors, origin: &str) -> FieldsToSet {
         fields.push(("access-control-expose-headers", EXPOSED.to_owned()));
     }
     fields
+}
+
+/// What makes one answer good for pages of all origins, in the place of what the app says for one.
+pub(crate) fn for_all_origins(fields: &dyn Fields) -> Vec<Edit> {
+    let mut edits = vec![
+        Edit::Set("access-control-allow-origin", "*".to_owned()),
+        Edit::Remove("access-control-allow-credentials"),
+    ];
+    let vary = joined(fields, "vary").unwrap_or_default();
+    let names: Vec<&str> = vary.split(',').map(str::trim).collect();
+    let others: Vec<&str> =
+        names.iter().copied().filter(|name| !name.eq_ignore_ascii_case("origin")).collect();
+    if others.len() < names.len() {
+        edits.push(match others.is_empty() {
+            true => Edit::Remove("vary"),
+            false => Edit::Set("vary", others.join(", ")),
+        });
+    }
+    edits
 }
 
 /// The answer to a preflight that asks for a method which the route takes.

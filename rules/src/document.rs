@@ -3,13 +3,17 @@
 //! Durations are milliseconds, sizes bytes. Field order is fixed and maps are sorted, so the
 //! same rules always give the same bytes and the same hash.
 
+mod cache;
+
+pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
+
 use crate::shard::KeyType;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// Raised when a field changes meaning; a program refuses a document of another version.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Attempts of a job where a queue says nothing else.
 pub const MAX_ATTEMPTS_DEFAULT: u64 = 5;
@@ -149,62 +153,6 @@ pub struct Match {
 pub enum AmbiguousPath {
     Refuse,
     Bypass,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cache {
-    pub mode: Mode,
-    pub versioned: bool,
-    pub edge: Option<Lifetime>,
-    pub sidecar: Option<Lifetime>,
-    pub browser: Option<u64>,
-    pub stale_while_revalidate: Option<u64>,
-    pub stale_if_error: Option<u64>,
-    pub max_staleness: Option<u64>,
-    /// `None` keeps every parameter in the key.
-    pub query: Option<Vec<String>>,
-    pub query_rest: QueryRest,
-    pub headers: Vec<String>,
-    /// Lower-case names of fields that reach the app and are not part of the key; `*` for all.
-    pub unkeyed_headers: Vec<String>,
-    pub cookies: Vec<String>,
-    pub ignore_cookies: bool,
-    pub overrides: Vec<Override>,
-    /// Lower-case names of fields that take the place of Cache-Control (RFC 9213).
-    pub targeted: Vec<String>,
-    /// Milliseconds for which answers with these statuses are kept, whatever they say.
-    pub negative: BTreeMap<u16, u64>,
-    pub strip_cookies: bool,
-    pub tags: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Lifetime {
-    /// The origin's own header fields decide.
-    FromOrigin,
-    /// Milliseconds from receipt, less the upstream `Age`.
-    Fixed(u64),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum QueryRest {
-    Strip,
-    Bypass,
-}
-
-/// Origin directives that a route may be told not to obey.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Override {
-    Private,
-    NoCache,
-    NoStore,
-    MustRevalidate,
-    /// Every client gets the cookie that one was given.
-    SetCookie,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

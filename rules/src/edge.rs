@@ -1,5 +1,6 @@
 //! What the edge does with a request.
 
+use crate::assets::Assets;
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::Head;
@@ -86,6 +87,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     };
     let planned = Planned {
         rule: route.cache.as_ref(),
+        is_for_all_origins: Assets::are_for_all_origins(route),
         policy_hash: rules.policy_hashes.get(found.index).map_or("", String::as_str),
         tier: Tier::Edge,
         head,

@@ -44,6 +44,30 @@ impl FieldsMut for Vec<(String, String)> {
     }
 }
 
+/// A change of an answer's fields. Names are in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit {
+    Remove(&'static str),
+    /// In the place of all lines of that name.
+    Set(&'static str, String),
+}
+
+impl Edit {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Remove(name) | Self::Set(name, _) => name,
+        }
+    }
+
+    /// What stands there afterwards.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Remove(_) => None,
+            Self::Set(_, value) => Some(value),
+        }
+    }
+}
+
 /// A request without its body. `target` is the path and query as received.
 pub struct Head<'a> {
     pub method: &'a str,

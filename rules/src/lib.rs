@@ -38,7 +38,7 @@
 //! [`file`] reads `routes.toml` into a [`document::Document`] and finds every fault of it;
 //! [`Rules`] is the indexed form that decisions run on; [`sidecar`] and [`edge`] hold the one
 //! order in which rules are applied; [`cache`], [`shard`], [`offload`] and [`versioned`] are the
-//! subjects they ask. [`signature`] is what the two halves know each other by.
+//! subjects they ask, [`assets`] says what answers leave with. [`signature`] is what the two halves know each other by.
 #![cfg_attr(
     not(test),
     deny(
@@ -50,6 +50,7 @@
     )
 )]
 
+pub mod assets;
 pub mod cache;
 pub mod cors;
 pub mod document;
@@ -78,7 +79,7 @@ pub mod trace;
 pub mod trust;
 pub mod versioned;
 
-pub use head::{Fields, Head, NoFields, ResponseHead};
+pub use head::{Edit, Fields, Head, NoFields, ResponseHead};
 pub use nearest::nearest;
 pub use problem::Problem;
 pub use rules::{CompiledError, Rules};

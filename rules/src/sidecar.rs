@@ -1,5 +1,6 @@
 //! What the sidecar does with a request: the one place with the order of the rules.
 
+use crate::assets::Assets;
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
@@ -174,6 +175,7 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
     let empty = String::new();
     let planned = Planned {
         rule: route.cache.as_ref(),
+        is_for_all_origins: Assets::are_for_all_origins(route),
         policy_hash: rules.policy_hashes.get(found.index).unwrap_or(&empty),
         tier: Tier::Sidecar,
         head,

@@ -3,26 +3,98 @@
 //! Only then may an answer be called immutable: a wrong guess pins old bytes in browsers for a
 //! year. So never a guess; a name that is not sure is revalidated instead.
 
-/// Hex digits a content hash has at least (webpack, Vite and Rails write 8 and more).
+use crate::document::Versioned;
+
+/// Hex digits a content hash has at least (webpack and Rails write 8 and more).
 const HASH_DIGITS_MIN: usize = 8;
 /// Digits a `.vN.` version has at most; more is a date or an id.
 const VERSION_DIGITS_MAX: usize = 6;
+/// Letters and digits of a folder that is named by a build, at least: a UUID or a hash, and the 21 of
+/// Next.js' build id.
+const BUILD_BYTES_MIN: usize = 16;
+/// Letters of each word in `remoteEntry`, at least: shorter ones are found in hashes.
+const WORD_BYTES_MIN: usize = 4;
+/// Letters before an abbreviation as in `registerSW`, at least, and of it at most.
+const ABBREVIATED_BYTES: (usize, usize) = (6, 3);
+/// An esbuild hash: so many of A to Z and 2 to 7, of which all may be letters.
+const BASE32_BYTES: usize = 8;
+
+/// Whether a file's contents can't change under this path, as the rule knows such names.
+pub fn is_versioned(path: &str, rule: Versioned) -> bool {
+    match rule {
+        Versioned::No => false,
+        Versioned::ByName => is_named(path),
+        Versioned::All => is_named(path) || is_of_a_build(path),
+    }
+}
 
 /// Whether the path's last segment carries a version: `main.v123.css`, `main.3f2a9c1b.css`,
 /// `main-3f2a9c1b.css`. Not `user-settings.js`, not `photo-20240101.jpg` (digits alone are a
 /// date), not a query parameter.
-pub fn is_versioned(path: &str) -> bool {
+fn is_named(path: &str) -> bool {
     let file = path.rsplit('/').next().unwrap_or_default();
     let mut parts = file.split('.');
     let Some(stem) = parts.next() else { return false };
     let parts: Vec<&str> = parts.collect();
-    let Some((_extension, middle)) = parts.split_last() else { return false };
+    let Some((extension, middle)) = parts.split_last() else { return false };
     if stem.is_empty() {
         return false;
     }
     let hashed_stem =
         stem.rsplit_once('-').is_some_and(|(name, hash)| !name.is_empty() && is_hash(hash));
-    hashed_stem || middle.iter().any(|part| is_version(part) || is_hash_part(part))
+    // Django: `LICENSE.2c54f4e1ca1c`, of a file without an extension.
+    hashed_stem
+        || is_hash(extension)
+        || middle.iter().any(|part| is_version(part) || is_hash_part(part))
+}
+
+/// In a folder whose files a build tool names by their contents, in whatever letters: every file but
+/// those that the tool, or whoever copies files there, gave a name of words alone (`latest.json`,
+/// `remoteEntry.js`), unless a folder above is named by the build.
+fn is_of_a_build(path: &str) -> bool {
+    let Some((folders, file)) = path.rsplit_once('/') else { return false };
+    let Some((stem, _extension)) = file.rsplit_once('.').filter(|(stem, _)| !stem.is_empty())
+    else {
+        return false;
+    };
+    !is_of_words(stem)
+        || folders.split('/').any(|folder| folder.len() >= BUILD_BYTES_MIN && !is_of_words(folder))
+}
+
+fn is_of_words(name: &str) -> bool {
+    let pieces = name.split(['.', '-', '_', '~']);
+    pieces.filter(|piece| !piece.is_empty()).all(is_word)
+}
+
+/// `latest`, `README`, `remoteEntry`, `registerSW`. One in 100 hashes of mixed letters looks so, and is
+/// revalidated.
+fn is_word(piece: &str) -> bool {
+    if !piece.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return false;
+    }
+    if piece.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return true;
+    }
+    if piece.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return piece.len() >= WORD_BYTES_MIN && piece.len() != BASE32_BYTES;
+    }
+    let lower = piece.trim_end_matches(|letter: char| letter.is_ascii_uppercase());
+    let abbreviated = piece.len() - lower.len();
+    let (before, most) = ABBREVIATED_BYTES;
+    if abbreviated > 0 {
+        let is_one = lower.bytes().all(|byte| byte.is_ascii_lowercase());
+        return is_one && lower.len() >= before && abbreviated <= most;
+    }
+    let mut words = vec![0];
+    for (at, byte) in piece.bytes().enumerate() {
+        if byte.is_ascii_uppercase() && at > 0 {
+            words.push(0);
+        }
+        if let Some(word) = words.last_mut() {
+            *word += 1;
+        }
+    }
+    words.into_iter().all(|bytes| bytes >= WORD_BYTES_MIN)
 }
 
 fn is_version(part: &str) -> bool {
@@ -56,8 +128,11 @@ mod tests {
             "/assets/main-3f2a9c1b.css",
             "/main.3f2a9c1b.css.map",
             "/a/chunk.vendor-0a1b2c3d4e.js",
+            "/static/admin/img/LICENSE.2c54f4e1ca1c",
         ] {
-            assert!(is_versioned(path), "{path}");
+            assert!(is_versioned(path, Versioned::ByName), "{path}");
+            assert!(is_versioned(path, Versioned::All), "{path}");
+            assert!(!is_versioned(path, Versioned::No), "{path}");
         }
     }
 
@@ -76,7 +151,40 @@ mod tests {
             "/",
             "",
         ] {
-            assert!(!is_versioned(path), "{path}");
+            assert!(!is_versioned(path, Versioned::ByName), "{path}");
+        }
+    }
+
+    #[test]
+    fn where_all_is_hashed_only_names_of_words_are_not() {
+        let is = |path: &str| is_versioned(path, Versioned::All);
+        for hashed in [
+            "/assets/index-BqL7urjy.js",
+            "/assets/index-B-L7_rjy.js",
+            "/_next/static/chunks/310vm2bl3xxpt.js",
+            "/_nuxt/CwLeXwXz.js",
+            "/main-KSZ3V6MD.js",
+            "/main-QXJVJVQA.js",
+            "/_next/static/kbMbPBLXZuPBYDOqEWTRq/_buildManifest.js",
+            "/_nuxt/builds/meta/0b6b1b0e-6d67-4d42-9b52-8e1f3f6a7e51.json",
+        ] {
+            assert!(is(hashed), "{hashed}");
+        }
+        for plain in [
+            "/_nuxt/builds/latest.json",
+            "/_app/version.json",
+            "/_app/env.js",
+            "/assets/remoteEntry.js",
+            "/assets/registerSW.js",
+            "/assets/service-worker.js",
+            "/assets/README.md",
+            "/_next/static/development/_buildManifest.js",
+            "/assets/3f2a9c1b",
+            "/assets/.3f2a9c1b",
+            "/assets/",
+            "",
+        ] {
+            assert!(!is(plain), "{plain}");
         }
     }
 }

@@ -66,7 +66,74 @@ test("a missing versioned asset is not immutable, because the deploy may still b
   const path = "/assets/late.v7.js";
   const missing = await edge.send(path);
   assert.equal(missing.status, 404);
-  assert.doesNotMatch(missing.headers["cache-control"] ?? "", /immutable|max-age=\d{3,}/);
+  assert.equal(missing.headers["cache-control"], "no-store");
+});
+
+const YEAR = { "cache-control": IMMUTABLE };
+for (const [what, status, headers] of [
+  ["a missing file", 404, YEAR],
+  ["an error", 503, YEAR],
+  ["a redirect", 302, { ...YEAR, location: "/login" }],
+  ["a refusal", 403, YEAR],
+  ["a page", 200, { ...YEAR, "content-type": "text/html; charset=utf-8" }],
+]) {
+  test(`${what} under a versioned name is kept by no browser, whatever the origin says`, async () => {
+    const path = `/assets/in-place-${status}.v1.js`;
+    origin.answer(path, status, headers, "not the script");
+    for (let visit = 0; visit < 2; visit++) {
+      const answer = await edge.send(path);
+      assert.equal(answer.status, status);
+      assert.equal(answer.headers["cache-control"], "no-store");
+    }
+    const past = await edge.send(path, { headers: { "cache-control": "no-store" } });
+    assert.match(cacheStatus(past), /request-no-store/);
+    assert.equal(past.headers["cache-control"], "no-store", "past the cache, too");
+    const head = await edge.send(path, { method: "HEAD" });
+    assert.equal(head.headers["cache-control"], "no-store");
+    origin.answer(path, 200, { "content-type": "text/javascript" }, "run()");
+  });
+}
+
+test("a part of an asset and a 304 that pass by keep the origin's words", async () => {
+  const path = "/assets/passed.v1.css";
+  origin.on(path, (request, response) => {
+    const status = request.headers["if-none-match"] ? 304 : 206;
+    response.writeHead(status, { ...YEAR, etag: '"1"', "content-type": "text/html" }).end();
+  });
+  for (const [name, value] of [["if-none-match", '"1"'], ["range", "bytes=0-1"]]) {
+    const headers = { "cache-control": "no-store", [name]: value };
+    assert.equal((await edge.send(path, { headers })).headers["cache-control"], IMMUTABLE);
+  }
+});
+
+test("a session's cookie is taken off an asset that is stored, and off nothing else", async () => {
+  const path = "/assets/with-cookie.v1.css";
+  const first = await store(path, { "content-type": "text/css", "set-cookie": "session=2" }, "body{}");
+  assert.equal(first.headers["set-cookie"], undefined);
+  assert.match(cacheStatus(await edge.send(path)), /; hit/);
+  const missing = "/assets/without.v1.css";
+  origin.answer(missing, 404, { "set-cookie": "session=2" }, "no");
+  assert.deepEqual((await edge.send(missing)).headers["set-cookie"], ["session=2"]);
+});
+
+test("a font is one answer for pages of all origins, and each of them may read it", async () => {
+  const path = "/built/Inter-BqL7urjy.woff2";
+  origin.on(path, (request, response) => {
+    const headers = { "content-type": "font/woff2", vary: "Accept-Encoding, Origin" };
+    headers["access-control-allow-origin"] = request.headers.origin ?? "https://nobody.example";
+    headers["access-control-allow-credentials"] = "true";
+    response.writeHead(200, headers).end("font");
+  });
+  for (const from of [undefined, "https://a.example", "https://b.example", "null"]) {
+    const answer = await edge.send(path, { headers: from ? { origin: from } : {} });
+    assert.equal(answer.headers["access-control-allow-origin"], "*");
+    assert.equal(answer.headers["access-control-allow-credentials"], undefined);
+    assert.equal(answer.headers.vary, "Accept-Encoding");
+    assert.equal(answer.headers["cache-control"], IMMUTABLE);
+  }
+  assert.equal(origin.count(path), 1);
+  const missing = await edge.send("/built/Gone-BqL7urjy.woff2", { headers: { origin: "https://a.example" } });
+  assert.deepEqual([missing.status, missing.headers["access-control-allow-origin"]], [404, "*"]);
 });
 
 test("an error of the origin is not stored in a versioned asset's place", async () => {

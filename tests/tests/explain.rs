@@ -12,6 +12,11 @@ const RULES: &str = r#"
     name  = "rest"
     match = { path = "/{*rest}" }
     cache = { sidecar = "from-origin", strip_cookies = true }
+
+    [[route]]
+    name  = "assets"
+    match = { path = "/assets/{*file}" }
+    cache = { versioned = true }
 "#;
 
 /// What is said of an answer with these field lines.
@@ -119,4 +124,16 @@ async fn of_a_request_past_the_cache_no_answer_is_stored_and_what_is_no_answer_i
         let told = explain(&["/page"], none).await;
         assert_eq!(told.code, Some(78), "{none}: {}", told.output);
     }
+}
+
+#[tokio::test]
+async fn a_name_without_a_version_is_told_with_what_to_write() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/javascript\r\n\r\n";
+    let told = explain(&["/assets/index-BqL7urjy.js"], answer).await;
+    let text = tier(&told.output, "edge");
+    assert!(text.contains("no version in this name"), "{text}");
+    assert!(text.contains("versioned = \"all\""), "{text}");
+    let known = explain(&["/assets/index-3f2a9c1b.js"], answer).await;
+    let text = tier(&known.output, "edge");
+    assert!(text.contains("versioned: immutable") && !text.contains("no version"), "{text}");
 }

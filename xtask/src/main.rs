@@ -6,6 +6,7 @@ use std::{env, process::ExitCode};
 mod apps;
 mod archive;
 mod bench;
+mod bundles;
 mod dashboard;
 mod demo;
 mod edge;
@@ -24,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench offload  jobs beside boto3 and Celery, in CPU time
   bench cache    cached answers beside nginx, HAProxy, Varnish, Envoy and pingora
   bench proxy    the same for everything that passes, with latencies and memory
+  bundles [TOOL] names that build tools write, for the tests
   edge           build the edge worker (what wrangler calls)
   image [--all]  the container image, without Docker
   dashboard      write k8s/dashboard/spillway.json";
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "test" => suite::run(rest),
         Some((command, rest)) if command == "apps" => apps::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
+        Some((command, rest)) if command == "bundles" => bundles::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
         Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
         Some((command, rest)) if command == "image" => image::run(rest),

@@ -4,10 +4,10 @@ use super::cached::Way;
 use super::clean::Clean;
 use super::forward::{self, Outgoing};
 use super::handle::{Refused, shard_failed};
-use super::{Worker, invalidate};
+use super::{Worker, cache_fields, invalidate};
 use crate::body::Body;
 use crate::reply;
-use http::Response;
+use http::{Method, Response};
 use rules::cache::{Bypass, CacheStatus, Tier};
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ pub(super) async fn past_the_cache(
 ) -> Result<Response<Body>, Refused> {
     let Bypassing { target, added, why, is_sharded } = sent;
     let is_safe = clean.decide(|head| head.is_safe());
-    let may_pass = clean.may_pass();
+    let is_read = matches!(clean.method, Method::GET | Method::HEAD);
+    let may_pass = clean.may_pass() && way.lane.assets.is_none();
     let mut outgoing = Outgoing {
         upstream: Arc::clone(way.upstream),
         method: clean.method,
@@ -49,6 +50,10 @@ pub(super) async fn past_the_cache(
     *clean.headers = outgoing.headers;
     *clean.came = outgoing.came;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    if is_read {
+        let (status, headers) = (response.status(), response.headers_mut());
+        cache_fields::edited(way.lane, &outgoing.target, status, headers);
+    }
     if !is_safe && response.status().as_u16() < 400 {
         invalidate::stored(worker, clean.rules, &clean.inbound, &response);
     }

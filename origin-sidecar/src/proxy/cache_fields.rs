@@ -3,9 +3,11 @@
 use super::hop;
 use super::inbound::Inbound;
 use crate::cache::stored::Stored;
-use crate::fields::{Map, View};
+use crate::fields::{Map, View, edit};
+use crate::in_force::Lane;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
+use rules::ResponseHead;
 use rules::cache::{Confirmed, Cookies, Judgement, Plan, USER_AGENT};
 use rules::hygiene::{FieldsMut, Rebuilt};
 use std::time::{Duration, UNIX_EPOCH};
@@ -33,6 +35,14 @@ pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -
         }
     }
     sent
+}
+
+/// What the lane's rules change of an answer to GET or HEAD that is not kept.
+pub(super) fn edited(lane: &Lane, target: &str, status: StatusCode, headers: &mut HeaderMap) {
+    let Some(assets) = lane.assets else { return };
+    let status = status.as_u16();
+    let edits = assets.edits(target, &ResponseHead { status, fields: &View::of(headers) });
+    edit(headers, &edits);
 }
 
 fn set_cookies(headers: &mut HeaderMap, cookies: &Cookies) {
@@ -95,6 +105,7 @@ pub(super) fn to_store(
     for name in &judged.remove {
         headers.remove(name.as_str());
     }
+    edit(&mut headers, &judged.edits);
     headers.remove(header::AGE);
     headers.remove(header::CONTENT_LENGTH);
     if let Some(length) = length {

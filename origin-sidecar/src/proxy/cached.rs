@@ -254,7 +254,7 @@ async fn pass(
 ) -> Result<Response<Body>, Refused> {
     plan.learned = worker.app.varies.of(&way.lane.name);
     let is_sharded = clean.headers.contains_key("x-shard");
-    let may_pass = clean.may_pass();
+    let may_pass = clean.may_pass() && way.lane.assets.is_none();
     let mut outgoing = Outgoing {
         upstream: Arc::clone(way.upstream),
         method: clean.method,
@@ -271,6 +271,8 @@ async fn pass(
     };
     let sent = forward::send(worker, &mut outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    let (code, headers) = (response.status(), response.headers_mut());
+    cache_fields::edited(way.lane, plan.target(), code, headers);
     count(worker, way.lane, status);
     reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     Ok(response)

@@ -179,6 +179,7 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
                 Some(stored) => Body::full(stored.body.clone()),
                 None => body,
             };
+            cache_fields::edited(&job.lane, job.plan.target(), parts.status, &mut parts.headers);
             parts.headers.extend(cookies.into_iter().map(|value| (header::SET_COOKIE, value)));
             return Begun::Fetched(Fetched::Passed(Response::from_parts(parts, body), why));
         }

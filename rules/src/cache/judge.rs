@@ -6,8 +6,10 @@ use super::freshness::{self, Begin, Entry, Source};
 use super::meant::url_tag;
 use super::plan::Plan;
 use super::vary;
-use crate::document::{Lifetime, Override};
-use crate::head::{Head, ResponseHead, first, has, joined};
+use crate::assets::{NO_STORE, fits};
+use crate::cors;
+use crate::document::{Lifetime, Override, Versioned};
+use crate::head::{Edit, Head, ResponseHead, first, has, joined};
 
 /// A rule's lifetime counts for 404 and 410 up to this: a page that appears must be seen soon.
 const NEGATIVE_MAX_MS: u64 = 10_000;
@@ -87,6 +89,8 @@ pub struct Judgement {
     /// Fields that must not be stored: `Set-Cookie` under `strip_cookies`, and those that
     /// `private="…"` or `no-cache="…"` name.
     pub remove: Vec<String>,
+    /// What else is changed of its fields before they are stored.
+    pub edits: Vec<Edit>,
     /// Sent to clients as `Cache-Control` when set.
     pub client_cache_control: Option<String>,
     /// By which the answer may be purged: the route's, `Cache-Tag` and `Surrogate-Key`.
@@ -102,6 +106,55 @@ pub fn judge(
     now: u64,
 ) -> Result<Judgement, NotStored> {
     let (control, is_targeted) = CacheControl::read_targeted(response.fields, &plan.rule.targeted);
+    let remove = allowed(plan, &control, response)?;
+    let vary = vary::selected(plan, request, response)?;
+    let (mut lifetime, mut source) = lifetime(plan, &control, is_targeted, response, now)?;
+    if plan.is_versioned && response.status != 200 && source != Source::Negative {
+        // It stands in the place of an asset, which may be there at the next moment.
+        lifetime = lifetime.min(NEGATIVE_MAX_MS);
+    }
+    let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
+    if plan.lifetime == Lifetime::FromOrigin {
+        let origin = Some(lifetime);
+        windows = freshness::windows(&plan.rule, Lifetime::FromOrigin, origin, &control);
+    }
+    if control.no_cache && !plan.rule.overrides.contains(&Override::NoCache) {
+        windows = freshness::Windows::fresh_only(0);
+        source = Source::NoCache;
+    }
+    let begin =
+        if source.is_rule() { Begin::Receipt } else { Begin::Date { lifetime: windows.fresh } };
+    let entry = Entry {
+        received: now,
+        age_at_receipt: freshness::age_at_receipt(response.fields, begin, now),
+        windows,
+        etag: first(response.fields, "etag"),
+        last_modified: first(response.fields, "last-modified"),
+        vary,
+        is_shared: is_shared(&control),
+        language: language(response),
+    };
+    let has_lifetime = entry.windows.fresh > entry.age_at_receipt
+        || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > 0;
+    // Where the rule gives a lifetime the next answer may have one: nobody need stop to wait for it.
+    if !has_lifetime && !entry.has_validator() && !source.is_rule() {
+        return Err(NotStored::NoLifetime);
+    }
+    let edits = match plan.is_for_all_origins {
+        true => cors::for_all_origins(response.fields),
+        false => Vec::new(),
+    };
+    let client_cache_control = client_cache_control(plan, response);
+    let tags = tags(plan, response)?;
+    Ok(Judgement { entry, source, remove, edits, client_cache_control, tags })
+}
+
+/// Whether the answer may be given to others at all; the names of the fields that must not be.
+fn allowed(
+    plan: &Plan<'_>,
+    control: &CacheControl,
+    response: &ResponseHead<'_>,
+) -> Result<Vec<String>, NotStored> {
     let overrides = |which: Override| plan.rule.overrides.contains(&which);
     // RFC 9111 section 5.2.2.3: who understands the status ignores no-store.
     if control.must_understand && !is_understood(response.status) {
@@ -115,54 +168,39 @@ pub fn judge(
     }
     let mut remove = control.fields.clone();
     if has(response.fields, "set-cookie") && !overrides(Override::SetCookie) {
-        if !plan.rule.strip_cookies && !control.fields.iter().any(|name| name == "set-cookie") {
+        let is_named = control.fields.iter().any(|name| name == "set-cookie");
+        if !is_named && !strips_cookies(plan, response) {
             return Err(NotStored::SetCookie);
         }
         remove.push("set-cookie".to_owned());
     }
-    // A rule's lifetime never satisfies RFC 9111 section 3.5.
-    let is_shared = control.public || control.s_maxage.is_some() || control.must_revalidate;
-    if plan.has_authorization && !is_shared {
+    if plan.has_authorization && !is_shared(control) {
         return Err(NotStored::Authorization);
     }
     let content_type = first(response.fields, "content-type").unwrap_or_default();
     if content_type.starts_with("text/event-stream") {
         return Err(NotStored::EventStream);
     }
-    if is_mismatch(plan.target(), &content_type) && response.status == 200 {
+    let is_other = plan.is_versioned && !fits(plan.target(), response);
+    if response.status == 200 && (is_other || is_mismatch(plan.target(), &content_type)) {
         return Err(NotStored::ContentTypeMismatch);
     }
-    let vary = vary::selected(plan, request, response)?;
-    let (lifetime, mut source) = lifetime(plan, &control, is_targeted, response, now)?;
-    let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
-    if plan.lifetime == Lifetime::FromOrigin {
-        let origin = Some(lifetime);
-        windows = freshness::windows(&plan.rule, Lifetime::FromOrigin, origin, &control);
+    Ok(remove)
+}
+
+/// Whether the origin lets answers to requests with `Authorization` be shared (RFC 9111 section 3.5). A
+/// rule's lifetime never does.
+fn is_shared(control: &CacheControl) -> bool {
+    control.public || control.s_maxage.is_some() || control.must_revalidate
+}
+
+/// Browsers send a session's cookie with every asset, and frameworks renew it with the answer. Off a
+/// versioned name nothing but the asset itself is ever given to others.
+fn strips_cookies(plan: &Plan<'_>, response: &ResponseHead<'_>) -> bool {
+    match plan.is_versioned {
+        true => response.status == 200 && fits(plan.target(), response),
+        false => plan.rule.strip_cookies,
     }
-    if control.no_cache && !overrides(Override::NoCache) {
-        windows = freshness::Windows::fresh_only(0);
-        source = Source::NoCache;
-    }
-    let begin =
-        if source.is_rule() { Begin::Receipt } else { Begin::Date { lifetime: windows.fresh } };
-    let entry = Entry {
-        received: now,
-        age_at_receipt: freshness::age_at_receipt(response.fields, begin, now),
-        windows,
-        etag: first(response.fields, "etag"),
-        last_modified: first(response.fields, "last-modified"),
-        vary,
-        is_shared,
-        language: language(response),
-    };
-    let has_lifetime = entry.windows.fresh > entry.age_at_receipt
-        || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > 0;
-    // Where the rule gives a lifetime the next answer may have one: nobody need stop to wait for it.
-    if !has_lifetime && !entry.has_validator() && !source.is_rule() {
-        return Err(NotStored::NoLifetime);
-    }
-    let client_cache_control = client_cache_control(plan, response);
-    Ok(Judgement { entry, source, remove, client_cache_control, tags: tags(plan, response)? })
 }
 
 fn language(response: &ResponseHead<'_>) -> Option<String> {
@@ -216,7 +254,7 @@ fn lifetime(
                 return Err(NotStored::Status);
             }
             // Guessed from Last-Modified, a name without a version would outlive the next deploy.
-            if plan.rule.versioned && !explicit {
+            if plan.rule.versioned != Versioned::No && !explicit {
                 return Ok((0, Source::Nothing));
             }
             Ok(freshness::from_origin(control, is_targeted, response, now))
@@ -233,11 +271,13 @@ fn is_understood(status: u16) -> bool {
 /// origin's own words; for a name without a version that the origin says nothing of, not to guess.
 fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<String> {
     let status = response.status;
-    if plan.is_versioned && status == 200 {
-        return Some("public, max-age=31536000, immutable".to_owned());
+    if plan.is_versioned {
+        let words = if status == 200 { "public, max-age=31536000, immutable" } else { NO_STORE };
+        return Some(words.to_owned());
     }
     let is_said = ["cache-control", "expires"].iter().any(|name| has(response.fields, name));
-    if plan.rule.versioned && plan.rule.browser.is_none() && !is_said && status == 200 {
+    let is_among_assets = plan.rule.versioned != Versioned::No;
+    if is_among_assets && plan.rule.browser.is_none() && !is_said && status == 200 {
         return Some("no-cache".to_owned());
     }
     let seconds = plan.rule.browser? / 1000;

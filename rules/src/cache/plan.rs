@@ -3,7 +3,7 @@
 use super::Tier;
 use super::control::CacheControl;
 use super::meant::{as_meant, without_usual_port};
-use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest};
+use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
 use crate::shard::Resolved;
@@ -101,6 +101,8 @@ pub struct Plan<'r> {
     pub key: String,
     /// A version in the path: immutable.
     pub is_versioned: bool,
+    /// Pages of every origin may read it, by one answer.
+    pub is_for_all_origins: bool,
     pub has_authorization: bool,
     pub is_head: bool,
     /// Host and target as the client asked for them: what the answers of this URL have in common, whoever
@@ -151,6 +153,7 @@ impl Plan<'_> {
 /// Everything a plan is made from.
 pub struct Planned<'a, 'r> {
     pub rule: Option<&'r Cache>,
+    pub is_for_all_origins: bool,
     pub policy_hash: &'a str,
     pub tier: Tier,
     pub head: &'a Head<'a>,
@@ -175,7 +178,7 @@ pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
 /// What the rule would do, whatever its mode.
 fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
     let head = from.head;
-    let is_versioned = rule.versioned && is_versioned(&from.target.path);
+    let is_versioned = is_versioned(&from.target.path, rule.versioned);
     let lifetime = lifetime(rule, from.tier, is_versioned).ok_or(Bypass::OtherTier)?;
     if !head.is_get_or_head() {
         return Err(Bypass::Method);
@@ -209,6 +212,7 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>,
         lifetime,
         key,
         is_versioned,
+        is_for_all_origins: from.is_for_all_origins,
         has_authorization: has(head.fields, "authorization"),
         is_head: head.method == "HEAD",
         url: url_of(host, &from.target.path, query.as_deref()),
@@ -240,7 +244,7 @@ fn lifetime(rule: &Cache, tier: Tier, is_versioned: bool) -> Option<Lifetime> {
     match (own, tier) {
         (_, Tier::Edge) if is_versioned => Some(Lifetime::Fixed(IMMUTABLE_MS)),
         // An unversioned name among versioned ones revalidates: the origin's own words count.
-        (None, Tier::Edge) if rule.versioned => Some(Lifetime::FromOrigin),
+        (None, Tier::Edge) if rule.versioned != Versioned::No => Some(Lifetime::FromOrigin),
         (own, _) => own,
     }
 }

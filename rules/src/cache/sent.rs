@@ -56,6 +56,8 @@ impl Plan<'_> {
             "authorization" => self.has_authorization,
             "cookie" => !matches!(self.cookies, Cookies::Removed),
             "traceparent" => is_traceparent(request),
+            // Most assets have a coding. To learn that from each of them would cost a request more.
+            "accept-encoding" if self.is_versioned => true,
             _ if self.is_keyed(name) => true,
             _ if NEVER.contains(&name) => false,
             _ => {
@@ -79,7 +81,7 @@ impl Plan<'_> {
                 && has(request.fields, name)
                 && !self.sends(name, request)
         };
-        vary::names(response).into_iter().filter(is_kept_back).collect()
+        vary::names(self, response).into_iter().filter(is_kept_back).collect()
     }
 }
 

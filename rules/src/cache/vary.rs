@@ -3,9 +3,11 @@
 use super::freshness::Entry;
 use super::judge::NotStored;
 use super::plan::{Cookies, Plan};
+use crate::document::Versioned;
 use crate::head::{Head, ResponseHead, has, joined};
 use std::collections::BTreeSet;
 
+const ORIGIN: &str = "origin";
 /// Fields that one answer may say it depends on; more is no use for a cache.
 const FIELDS_MAX: usize = 8;
 /// A weight of 1, in thousandths.
@@ -13,11 +15,13 @@ const WEIGHT_MAX: u16 = 1000;
 /// Before a weight in a normalised list: no field value has it, so nobody can write one himself.
 const WEIGHT: char = '\u{1}';
 
-/// The fields that the answer says it depends on.
-pub(super) fn names(response: &ResponseHead<'_>) -> Vec<String> {
+/// The fields that the answer says it depends on. One that is given to pages of all origins does not
+/// depend on who asks.
+pub(super) fn names(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Vec<String> {
     let vary = joined(response.fields, "vary").unwrap_or_default();
     let names = vary.split(',').map(|name| name.trim().to_ascii_lowercase());
-    names.filter(|name| !name.is_empty()).collect()
+    let is_none = |name: &str| name.is_empty() || plan.is_for_all_origins && name == ORIGIN;
+    names.filter(|name| !is_none(name)).collect()
 }
 
 /// The request's values of the fields the answer varies by: those it names, and those that were
@@ -27,11 +31,19 @@ pub(super) fn selected(
     request: &Head<'_>,
     response: &ResponseHead<'_>,
 ) -> Result<Vec<(String, Option<String>)>, NotStored> {
-    let mut names: BTreeSet<String> = names(response).into_iter().collect();
+    let mut names: BTreeSet<String> = names(plan, response).into_iter().collect();
     if names.contains("*") || names.len() > FIELDS_MAX {
         return Err(NotStored::VaryStar);
     }
     names.extend(plan.learned.iter().cloned());
+    if plan.is_versioned && has(response.fields, "content-encoding") {
+        names.insert("accept-encoding".to_owned());
+    }
+    // What an app says to a page of one origin is for that one, also where it does not say so.
+    let is_asset = plan.rule.versioned != Versioned::No && !plan.is_for_all_origins;
+    if is_asset && plan.sends(ORIGIN, request) {
+        names.insert(ORIGIN.to_owned());
+    }
     // The app saw no cookie, or those that are part of the key. Frameworks with sessions name it
     // in every answer.
     if plan.cookies != Cookies::Untouched {

@@ -1,7 +1,7 @@
 //! Checks that need the whole file: names that must exist, be unique, or can't be reached.
 
 use super::tree::Table;
-use crate::document::{Document, KeySource, Match, Route};
+use crate::document::{Document, KeySource, Match, Route, Versioned};
 use crate::route::Template;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -22,6 +22,7 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
         queue_exists(document, route, table);
         shard_is_possible(document, route, table);
         tags_are_possible(route, table);
+        assets_are_nobodys(route, table);
         shadowed(&mut seen, route, table);
     }
 }
@@ -68,6 +69,23 @@ fn parameter_exists(route: &Route, name: &str, table: &Table<'_>) {
             "unknown-parameter",
             reason,
             &format!("Write {{{name}}} in the path, or another source."),
+        );
+    }
+}
+
+/// A folder of users' uploads is no folder of hashes: what is replaced there would live on for a year.
+fn assets_are_nobodys(route: &Route, table: &Table<'_>) {
+    let is_all = route.cache.as_ref().is_some_and(|it| it.versioned == Versioned::All);
+    let Ok(template) = Template::parse(&route.matches.path) else { return };
+    if is_all && template.parameters().count() > 1 {
+        let reason = format!(
+            "{} looks like folders of users or things, and `versioned = \"all\"` keeps every file of them for a year",
+            route.matches.path
+        );
+        table.warn(
+            "versioned-by-parameter",
+            reason,
+            "Name the folder that the build tool writes (/assets/{*file}), or write versioned = true.",
         );
     }
 }

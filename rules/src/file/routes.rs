@@ -3,9 +3,10 @@
 use super::names;
 use super::offloads;
 use super::tree::{Table, Value};
+use crate::assets::Assets;
 use crate::document::{
     AmbiguousPath, Cache, Cors, KeySource, Lifetime, Match, Mode, Override, QueryRest, Route,
-    ShardRule, UNMATCHED,
+    ShardRule, UNMATCHED, Versioned,
 };
 use crate::route::Template;
 use std::collections::BTreeMap;
@@ -42,12 +43,12 @@ pub(super) fn route(table: &Table<'_>) -> Route {
         shard: table.table("shard").map(|shard| read_shard(&shard, mode)),
         offload: table.table("offload").map(|offload| offloads::read(&offload, mode)),
     };
-    if route.cors.is_some() && route.cache.is_some() {
+    if route.cors.is_some() && route.cache.is_some() && !Assets::are_for_all_origins(&route) {
         let reason = "an answer that names one origin can't be shared with others".to_owned();
         table.fault(
             "cors-with-cache",
             reason,
-            "Let the app send the CORS fields, or drop `cache`.",
+            "Let the app send the CORS fields, or drop `cache`. On a `versioned` route origins = [\"*\"] can stand.",
         );
     }
     if route.total_timeout.is_some() && route.offload.is_some() {
@@ -174,7 +175,7 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
     ];
     let cache = Cache {
         mode: table.choice("mode", MODES).unwrap_or(route),
-        versioned: table.flag("versioned"),
+        versioned: versioned(table),
         edge: lifetime(table, "edge"),
         sidecar: lifetime(table, "sidecar"),
         browser: table.duration("browser"),
@@ -197,7 +198,7 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
         strip_cookies: table.flag("strip_cookies"),
         tags: table.texts("tags").unwrap_or_default(),
     };
-    if cache.edge.is_none() && cache.sidecar.is_none() && !cache.versioned {
+    if cache.edge.is_none() && cache.sidecar.is_none() && cache.versioned == Versioned::No {
         table.fault(
             "cache-without-tier",
             "nothing would be stored".into(),
@@ -213,6 +214,17 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
     }
     table.finish();
     cache
+}
+
+/// `true`, `false` or `"all"`.
+fn versioned(table: &Table<'_>) -> Versioned {
+    match table.value("versioned") {
+        Some(value) if value.is_text() => {
+            value.choice(&[("all", Versioned::All)]).unwrap_or(Versioned::No)
+        }
+        _ if table.flag("versioned") => Versioned::ByName,
+        _ => Versioned::No,
+    }
 }
 
 fn lifetime(table: &Table<'_>, key: &str) -> Option<Lifetime> {

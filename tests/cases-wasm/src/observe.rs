@@ -171,6 +171,11 @@ fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Fac
             add("age_ms", json!(judged.entry.age_at_receipt));
             add("useful_ms", json!(judged.entry.useful_for()));
             add("removed", json!(judged.remove));
+            let edits = judged.edits.iter().map(|edit| match edit.value() {
+                Some(value) => format!("{}: {value}", edit.name()),
+                None => edit.name().to_owned(),
+            });
+            add("edits", json!(edits.collect::<Vec<_>>()));
             add(
                 "client_cache_control",
                 json!(judged.client_cache_control.as_deref().unwrap_or("the origin's")),

@@ -1,0 +1,3 @@
+export function open(parent) {
+  parent.append("Details of SPILLWAY-BUNDLES-1");
+}

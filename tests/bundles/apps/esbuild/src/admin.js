@@ -1,0 +1,4 @@
+import { show } from "./shared.js";
+
+document.title = "Administration of SPILLWAY-BUNDLES-1";
+show([]);

@@ -1,0 +1,1 @@
+export default defineNuxtConfig({ css: ["~/assets/style.css"], compatibilityDate: "2026-01-01" });

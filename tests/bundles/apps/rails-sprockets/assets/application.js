@@ -1,0 +1,2 @@
+//= require ./shared
+document.body.dataset.marker = "SPILLWAY-BUNDLES-1";

@@ -1,0 +1,3 @@
+function show(text) {
+  document.body.append(text, "SPILLWAY-BUNDLES-1");
+}

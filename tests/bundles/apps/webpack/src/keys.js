@@ -1,0 +1,3 @@
+export function press(parent) {
+  parent.append("Keys of SPILLWAY-BUNDLES-1");
+}
