@@ -3,10 +3,12 @@
 use crate::fetched::{Fetched, Renewal, fetch};
 use crate::incoming::pairs;
 use crate::store::{self, Found};
-use crate::{Call, js, reply};
+use crate::{Call, js, redirected, reply};
 use rules::cache::conditional::{Selected, is_not_modified, select};
 use rules::cache::status::Miss;
-use rules::cache::{CacheStatus, Judgement, Lookup, NotStored, OriginFailure, Plan, Tier, judge};
+use rules::cache::{
+    Bypass, CacheStatus, Judgement, Lookup, NotStored, OriginFailure, Plan, Tier, judge,
+};
 use rules::{Head, ResponseHead};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,12 +28,17 @@ thread_local! {
 
 pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Response, JsValue> {
     let address = store::address(&call, &plan);
+    if redirected::passes(&address) {
+        let status = CacheStatus::Bypass(Bypass::Uncacheable);
+        return crate::pass(&call, plan.target(), status).await;
+    }
+    plan.learned = redirected::learned(&call);
     let (found, miss, names) = look_up(&call, &address).await;
     let Some(found) = found else {
         if plan.only_if_cached {
             return reply::only_if_cached(call.rules);
         }
-        plan.learned.clone_from(&names);
+        plan.learned.extend(names.iter().cloned());
         let fetched = fetch(&call, &mut plan, None).await?;
         return forward(&call, &plan, &address, fetched, miss, names);
     };
@@ -82,12 +89,18 @@ async fn expired(
     aged: Aged,
 ) -> Result<Response, JsValue> {
     let failed = match &fetched {
-        Fetched::Confirmed(_) => None,
+        Fetched::Confirmed(_) | Fetched::Whole(_) => None,
         Fetched::New(response) if response.status() < 500 => None,
         Fetched::New(response) => Some((OriginFailure::Status, Some(response.status()))),
         Fetched::Failed(_) => Some((OriginFailure::Unreachable, None)),
     };
     let way = fetched.way()?;
+    let is_refused = |it: &Response| matches!(it.status(), 401 | 403);
+    if plan.is_sealed && matches!(&fetched, Fetched::New(response) if is_refused(response)) {
+        // A token that the app does not take any more reads no stored answer either.
+        let url = found.url().to_owned();
+        in_background(call, async move { store::delete(&url).await });
+    }
     if let Some((how, status)) = failed
         && found.record.entry.serves_on_error(how, js::now())
     {
@@ -157,6 +170,11 @@ fn forward(
 ) -> Result<Response, JsValue> {
     let response = match fetched {
         Fetched::New(response) => response,
+        Fetched::Whole(response) => {
+            let stored = Err(NotStored::ShownTooLittle);
+            let status = CacheStatus::Miss { reason, stored, collapsed: false };
+            return reply::passed(&response, status);
+        }
         Fetched::Failed(failure) => {
             let stored = Err(NotStored::Status);
             let status = CacheStatus::Miss { reason, stored, collapsed: false };
@@ -247,7 +265,11 @@ fn renew(call: &Rc<Call>, mut plan: Plan<'static>, address: String) {
     });
 }
 
-async fn renew_now(call: &Call, plan: &mut Plan<'static>, address: &str) -> Result<(), JsValue> {
+async fn renew_now(
+    call: &Rc<Call>,
+    plan: &mut Plan<'static>,
+    address: &str,
+) -> Result<(), JsValue> {
     let head = call.incoming.head();
     let store::Lookup::Found(found) = store::find(address, &head).await? else { return Ok(()) };
     match fetch(call, plan, Some(&found)).await? {
@@ -274,6 +296,11 @@ async fn renew_now(call: &Call, plan: &mut Plan<'static>, address: &str) -> Resu
                     if is_failure { Ok(()) } else { store::delete(address).await }
                 }
             }
+        }
+        Fetched::Whole(response) => {
+            store::discard(&response);
+            found.discard();
+            Ok(())
         }
         Fetched::Failed(_) => {
             found.discard();

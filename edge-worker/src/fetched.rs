@@ -2,10 +2,12 @@
 
 use crate::incoming::pairs;
 use crate::origin::{self, Failure};
+use crate::redirected::{self, Whole};
 use crate::store::{self, Found};
 use crate::{Call, js};
 use rules::ResponseHead;
 use rules::cache::{Confirmed, Entry, Judgement, NotStored, Plan, confirmed, judge};
+use std::rc::Rc;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
 
@@ -14,6 +16,8 @@ pub(crate) enum Fetched {
     /// A 304 confirmed the stored answer.
     Confirmed(Renewal),
     New(Response),
+    /// What the origin gave to the client's request as it came, where it was shown too little at first.
+    Whole(Response),
     Failed(Failure),
 }
 
@@ -32,7 +36,7 @@ impl Fetched {
     pub(crate) fn way(&self) -> Result<Option<String>, JsValue> {
         match self {
             Self::Confirmed(renewal) => Ok(rules::head::joined(&renewal.fields, "cache-status")),
-            Self::New(response) => response.headers().get("cache-status"),
+            Self::New(response) | Self::Whole(response) => response.headers().get("cache-status"),
             Self::Failed(_) => Ok(None),
         }
     }
@@ -41,7 +45,7 @@ impl Fetched {
 /// Asks the origin; again, when the answer depends on what was kept back of the request.
 async fn ask(call: &Call, plan: &mut Plan<'_>, entry: Option<&Entry>) -> origin::Answer {
     if let Some(entry) = entry {
-        plan.learned = entry.vary.iter().map(|(name, _)| name.clone()).collect();
+        plan.learned.extend(entry.vary.iter().map(|(name, _)| name.clone()));
     }
     let response = match origin::fill(call, plan, entry).await? {
         Ok(response) => response,
@@ -60,8 +64,8 @@ async fn ask(call: &Call, plan: &mut Plan<'_>, entry: Option<&Entry>) -> origin:
 }
 
 pub(crate) async fn fetch(
-    call: &Call,
-    plan: &mut Plan<'_>,
+    call: &Rc<Call>,
+    plan: &mut Plan<'static>,
     found: Option<&Found>,
 ) -> Result<Fetched, JsValue> {
     let entry = found.map(|found| &found.record.entry);
@@ -72,7 +76,11 @@ pub(crate) async fn fetch(
     if let (304, Some(found)) = (response.status(), found) {
         return Ok(Fetched::Confirmed(renewal(call, plan, found, &response)));
     }
-    Ok(Fetched::New(response))
+    Ok(match redirected::whole(call, plan, response).await? {
+        Ok(Whole::Same(response)) => Fetched::New(response),
+        Ok(Whole::Other(response)) => Fetched::Whole(response),
+        Err(failure) => Fetched::Failed(failure),
+    })
 }
 
 fn renewal(call: &Call, plan: &Plan<'_>, found: &Found, not_modified: &Response) -> Renewal {

@@ -16,12 +16,14 @@ mod incoming;
 mod invalidate;
 mod js;
 mod origin;
+mod redirected;
 mod reply;
 mod store;
 
 use incoming::Incoming;
 use rules::assets::Assets;
-use rules::cache::CacheStatus;
+use rules::cache::{Bypass, CacheStatus, TokenKey};
+use rules::document::UNMATCHED;
 use rules::edge::{Action, decide};
 use rules::signature::Keys;
 use rules::{Problem, Rules};
@@ -47,6 +49,8 @@ thread_local! {
 pub(crate) struct Call {
     pub(crate) incoming: Incoming,
     pub(crate) rules: &'static Rules,
+    /// Its name.
+    pub(crate) route: &'static str,
     /// `scheme://host`; `None` sends on to the zone's own origin.
     pub(crate) origin: Option<String>,
     /// `None` sends requests unsigned.
@@ -76,6 +80,7 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let incoming = Incoming::new(request)?;
     let head = incoming.head();
     let decision = decide(rules, &head);
+    let route = decision.route.map_or(UNMATCHED, |route| route.name.as_str());
     let assets = decision.route.and_then(Assets::of);
     let timeout = decision.route.and_then(|route| route.timeout);
     let action = match decision.action {
@@ -88,9 +93,18 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let origin = bound.or_else(|| rules.document.edge.origin.clone());
     let keys = isolate_keys(env).map_err(|reason| JsValue::from_str(&reason))?;
     let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
-    let call = Rc::new(Call { incoming, rules, origin, keys, assets, timeout, context });
+    let call = Rc::new(Call { incoming, rules, route, origin, keys, assets, timeout, context });
     match action {
-        Action::Cache(plan) => cached::serve(call, *plan).await,
+        Action::Cache(mut plan) => {
+            if plan.has_token() {
+                let Some(keys) = call.keys else {
+                    let status = CacheStatus::Bypass(Bypass::NoSecret);
+                    return pass(&call, plan.target(), status).await;
+                };
+                plan.seal(&TokenKey::of_edge(keys), &call.incoming.head());
+            }
+            cached::serve(call, *plan).await
+        }
         Action::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
         Action::Redirect { .. } | Action::Refuse(_) => Err("answered above".into()),
     }

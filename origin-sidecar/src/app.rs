@@ -14,12 +14,16 @@ use crate::offload::spool::Spool;
 use crate::offload::watch::WATCHERS_MAX;
 use crate::overload::Limits;
 use crate::proxy::signed::Signatures;
-use crate::secrets::Secrets;
+use crate::secrets::{self, Secrets};
 use crate::telemetry::Telemetry;
 use rules::Rules;
+use rules::cache::TokenKey;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Semaphore, watch};
+
+/// Of the key that tokens are hashed with: as many as the hash has.
+const TOKEN_KEY_BYTES: usize = 32;
 
 pub struct App {
     in_force: RwLock<Arc<InForce>>,
@@ -29,6 +33,8 @@ pub struct App {
     pub store: Store,
     pub flights: Arc<Flights>,
     pub varies: Varies,
+    /// By which cached answers for bearers of tokens are kept apart.
+    pub token_key: TokenKey,
     pub latencies: Latencies,
     pub limits: Limits,
     /// Clients that wait for the end of a job.
@@ -75,6 +81,8 @@ impl App {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let limits = Limits::new(&parts.bindings, Arc::clone(&metrics));
         let in_force = InForce::new(Arc::clone(&parts.rules), &metrics, &limits);
+        let token_key = secrets::random(TOKEN_KEY_BYTES).map_err(|error| error.to_string())?;
+        let token_key = TokenKey::new(token_key);
         let app = Self {
             store: Store::new(parts.cache_bytes, Arc::clone(&metrics)),
             limits,
@@ -84,6 +92,7 @@ impl App {
             clock: parts.clock,
             flights: Arc::new(Flights::default()),
             varies: Varies::default(),
+            token_key,
             latencies: Latencies::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,

@@ -8,5 +8,6 @@ mod room;
 pub mod segmented;
 pub mod store;
 pub mod stored;
+pub mod uncacheable;
 pub mod varies;
 mod weight;

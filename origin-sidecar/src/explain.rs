@@ -205,6 +205,9 @@ fn cached(out: &mut String, plan: &Plan<'_>) {
     };
     let kind = if plan.is_versioned { ", versioned: immutable" } else { "" };
     line(out, "cache", &format!("lifetime {lifetime}{kind}"));
+    if plan.has_token() {
+        line(out, "token", "the key holds a keyed hash of Authorization, which is not shown");
+    }
     if !plan.is_versioned {
         unversioned(out, plan.rule.versioned);
     }

@@ -20,6 +20,7 @@ mod invalidate;
 mod links;
 pub mod multiplexed;
 pub mod readers;
+mod redirected;
 pub mod serve;
 pub mod serving;
 pub mod signed;

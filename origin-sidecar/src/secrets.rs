@@ -117,14 +117,22 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
 /// # Errors
 /// When the system has none to give.
 pub fn random_hex(bytes: usize) -> std::io::Result<String> {
-    use std::io::Read;
     #[cfg(test)]
     if let Some(drawn) = crate::offload::simulation::random_hex(bytes) {
         return Ok(drawn);
     }
+    Ok(rules::document::hex(&random(bytes)?))
+}
+
+/// Random bytes of the system.
+///
+/// # Errors
+/// When the system has none to give.
+pub fn random(bytes: usize) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
     let mut buffer = vec![0; bytes];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut buffer)?;
-    Ok(rules::document::hex(&buffer))
+    Ok(buffer)
 }
 
 #[cfg(test)]

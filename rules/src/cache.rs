@@ -13,8 +13,10 @@ mod freshness;
 mod judge;
 mod meant;
 mod plan;
+mod redirect;
 mod sent;
 pub mod status;
+mod token;
 mod vary;
 
 pub use confirmed::{Confirmed, confirmed};
@@ -24,6 +26,7 @@ pub use meant::{as_meant, url_tag};
 pub use plan::{Bypass, Cookies, Plan, Planned, plan, urls};
 pub use sent::USER_AGENT;
 pub use status::CacheStatus;
+pub use token::{AUTHORIZATION, TokenKey};
 pub use vary::{fits, secondary};
 
 /// Which of the two caches asks.

@@ -8,15 +8,14 @@ use super::purge::{Log, Mark, Target};
 use super::room::Room;
 use super::segmented::{Segmented, Slot};
 use super::stored::Stored;
+use super::uncacheable::{Shown, Uncacheable};
 use super::weight;
 use crate::metrics::Metrics;
 use foldhash::quality::RandomState;
-use lru::LruCache;
 use rules::cache::{NotStored, Plan, as_meant, fits};
 use rules::{Head, cache::status::Miss};
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,13 +27,8 @@ const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
 const VARIANTS_MAX: usize = 16;
 /// Keys per URL, which differ by listed headers and cookies, shard or rules; the oldest makes room.
 const KEYS_PER_URL_MAX: usize = 1024;
-/// Keys known to be uncacheable per shard, so that their requests don't queue behind each other.
-const UNCACHEABLE_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// Of the budget, answers that are still coming in may take one part in so many.
 const FILLING_PART: usize = 2;
-/// How long a key counts as uncacheable, in milliseconds: an app that starts to send
-/// Cache-Control is believed within this time.
-const UNCACHEABLE_MS: u64 = 10_000;
 
 /// The answers of a key.
 struct Kept {
@@ -53,8 +47,7 @@ struct Shard {
     came: u64,
     /// Bytes of the tables.
     tables: usize,
-    /// Until when, by hash of the key.
-    uncacheable: LruCache<u64, u64>,
+    uncacheable: Uncacheable,
 }
 
 impl Shard {
@@ -64,7 +57,7 @@ impl Shard {
             keys: BTreeMap::new(),
             came: 0,
             tables: 0,
-            uncacheable: LruCache::new(UNCACHEABLE_MAX),
+            uncacheable: Uncacheable::default(),
         }
     }
 
@@ -272,7 +265,9 @@ impl Store {
             return Err(NotStored::Superseded);
         }
         let hash = self.hasher.hash_one(key);
-        shard.uncacheable.pop(&hash);
+        for by_token in [false, true] {
+            shard.uncacheable.forget(self.uncacheable(key, by_token));
+        }
         if shard.entries.peek(hash).is_some_and(|kept| *kept.key == *key) {
             shard.entries.change(hash, |slot| {
                 let variants = &mut slot.value.variants;
@@ -372,16 +367,21 @@ impl Store {
         count
     }
 
-    /// Remembers that answers of this key can't be stored.
-    pub fn note_uncacheable(&self, plan: &Plan<'_>, now: u64) {
-        let key = self.hasher.hash_one(plan.key.as_str());
-        self.shard(self.url_of(plan)).uncacheable.put(key, now.saturating_add(UNCACHEABLE_MS));
+    /// Apart for requests with and without `Authorization`: what one is given says nothing of the other.
+    fn uncacheable(&self, key: &str, has_authorization: bool) -> u64 {
+        self.hasher.hash_one((key, has_authorization))
     }
 
-    pub fn is_uncacheable(&self, plan: &Plan<'_>, now: u64) -> bool {
-        let key = self.hasher.hash_one(plan.key.as_str());
-        let shard = self.shard(self.url_of(plan));
-        shard.uncacheable.peek(&key).is_some_and(|until| now < *until)
+    /// Remembers that answers of this key can't be stored.
+    pub fn note_uncacheable(&self, plan: &Plan<'_>, shown: Shown, now: u64) {
+        let key = self.uncacheable(&plan.key, plan.has_authorization);
+        self.shard(self.url_of(plan)).uncacheable.note(key, shown, now);
+    }
+
+    /// What the app is shown of requests of this key, where its answers can't be stored.
+    pub fn shown_uncached(&self, plan: &Plan<'_>, now: u64) -> Option<Shown> {
+        let key = self.uncacheable(&plan.key, plan.has_authorization);
+        self.shard(self.url_of(plan)).uncacheable.get(key, now)
     }
 
     /// Sets the gauge of entries; called when metrics are read.

@@ -1,6 +1,6 @@
 //! Request fields that the answers of a route turned out to depend on (`rules::cache::sent`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Fields of one route, over all of its answers; a request has 100 header lines at most.
@@ -9,12 +9,34 @@ const FIELDS_MAX: usize = 64;
 #[derive(Default)]
 pub struct Varies {
     routes: Mutex<HashMap<String, Vec<String>>>,
+    /// Routes of which fields are tried now.
+    tried: Mutex<HashSet<String>>,
+}
+
+/// While fields of a route are tried.
+pub struct Trial<'v> {
+    varies: &'v Varies,
+    route: String,
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        let mut tried = self.varies.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.remove(&self.route);
+    }
 }
 
 impl Varies {
     pub fn of(&self, route: &str) -> Vec<String> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.get(route).cloned().unwrap_or_default()
+    }
+
+    /// None while another trial of the route is under way: its requests are a burden to the app.
+    pub fn try_out(&self, route: &str) -> Option<Trial<'_>> {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let route = route.to_owned();
+        tried.insert(route.clone()).then_some(Trial { varies: self, route })
     }
 
     pub fn learn(&self, route: &str, names: &[String]) {

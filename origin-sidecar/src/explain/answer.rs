@@ -2,7 +2,9 @@
 
 use super::line;
 use rules::cache::status::Miss;
-use rules::cache::{Bypass, CacheStatus, Entry, Judgement, NotStored, Plan, Source, judge};
+use rules::cache::{
+    Bypass, CacheStatus, Entry, Judgement, NotStored, Plan, Source, TokenKey, judge,
+};
 use rules::{Head, ResponseHead};
 
 /// The head of an answer.
@@ -49,6 +51,8 @@ pub fn judged(out: &mut String, mut plan: Plan<'_>, request: &Head<'_>, answer: 
         line(out, "asked", &format!("once more, with {}: Vary names it", again.join(", ")));
         plan.learned = again;
     }
+    // By no key of ours: what is shown does not hold the token.
+    plan.seal(&TokenKey::new(Vec::new()), request);
     let judged = judge(&plan, request, &response, answer.now);
     let stored = judged.as_ref().map(|_| ()).map_err(|reason| *reason);
     match judged {
@@ -125,7 +129,8 @@ fn remedy(reason: NotStored) -> &'static str {
              gives everybody the same"
         }
         NotStored::Authorization => {
-            "the request has Authorization: the app must say public, s-maxage or must-revalidate"
+            "the request has Authorization: the app must say public, s-maxage or must-revalidate, \
+             or the rule `headers = [\"Authorization\"]`"
         }
         NotStored::VaryStar => "Vary names * or more than 8 fields: the app must name what counts",
         NotStored::NoLifetime => {
@@ -141,6 +146,7 @@ fn remedy(reason: NotStored) -> &'static str {
             "the app gives its length twice, or beside Transfer-Encoding: chunked; one is enough"
         }
         NotStored::TooManyTags => "it could not be purged by all of its tags",
+        NotStored::ShownTooLittle => "add the fields that the redirect depends on to `headers`",
         NotStored::Superseded => "rules changed, or it was purged, while it was fetched",
     }
 }

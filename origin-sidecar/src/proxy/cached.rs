@@ -13,6 +13,7 @@ use crate::cache::fill::{Fill, Reader};
 use crate::cache::flights::{self, Flight, Landing, Part};
 use crate::cache::store::Found;
 use crate::cache::stored::Stored;
+use crate::cache::uncacheable::Shown;
 use crate::in_force::Lane;
 use crate::reply;
 use crate::telemetry::Span;
@@ -20,7 +21,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use http1::received::Received;
 use rules::Problem;
 use rules::cache::status::Miss;
-use rules::cache::{Bypass, CacheStatus, Lookup, OriginFailure, Plan, Tier, fits};
+use rules::cache::{Bypass, CacheStatus, Lookup, NotStored, OriginFailure, Plan, Tier, fits};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -88,8 +89,11 @@ async fn miss(
     reason: Miss,
 ) -> Result<Response<Body>, Refused> {
     let now = worker.app.clock.now();
-    if stored.is_none() && worker.app.store.is_uncacheable(&plan, now) {
-        return pass(worker, clean, plan, way, CacheStatus::Bypass(Bypass::Uncacheable)).await;
+    if stored.is_none()
+        && let Some(shown) = worker.app.store.shown_uncached(&plan, now)
+    {
+        let status = CacheStatus::Bypass(Bypass::Uncacheable);
+        return pass(worker, clean, plan, way, (status, shown)).await;
     }
     let stale =
         stored.as_ref().filter(|it| it.entry.serves_on_error(OriginFailure::Unreachable, now));
@@ -127,12 +131,13 @@ async fn miss(
     let fetched = fetched.map_err(|_| (Problem::Internal, "the fetch has failed".to_owned()))?;
     if let Fetched::Passed(response, why) = &fetched
         && response.status() == StatusCode::OK
+        && *why != NotStored::ShownTooLittle
         && clean.headers.contains_key(header::RANGE)
     {
         // What is not kept is the client's own: a part that was asked for may be one of a film.
         let status = CacheStatus::Miss { reason, stored: Err(*why), collapsed: false };
         drop(fetched);
-        return pass(worker, clean, plan, way, status).await;
+        return pass(worker, clean, plan, way, (status, Shown::Planned)).await;
     }
     finish(worker, &clean, way.lane, stored, fetched, reason)
 }
@@ -179,7 +184,7 @@ async fn join(
     (now, stale): (u64, Option<&Arc<Stored>>),
 ) -> Turn {
     // Cookies are either part of the key or do not reach the app.
-    if plan.has_authorization {
+    if plan.has_authorization && !plan.is_sealed {
         return Turn::Fetch(Flight::alone());
     }
     let mut part = worker.app.flights.join(&plan.key);
@@ -250,7 +255,7 @@ async fn pass(
     clean: Box<Clean<'_>>,
     mut plan: Box<Plan<'_>>,
     way: Way<'_>,
-    status: CacheStatus,
+    (status, shown): (CacheStatus, Shown),
 ) -> Result<Response<Body>, Refused> {
     plan.learned = worker.app.varies.of(&way.lane.name);
     let is_sharded = clean.headers.contains_key("x-shard");
@@ -258,7 +263,10 @@ async fn pass(
     let mut outgoing = Outgoing {
         upstream: Arc::clone(way.upstream),
         method: clean.method,
-        headers: cache_fields::passing(clean.headers, &clean.inbound, &plan),
+        headers: match shown {
+            Shown::Planned => cache_fields::passing(clean.headers, &clean.inbound, &plan),
+            Shown::Whole => std::mem::take(clean.headers),
+        },
         came: Received::default(),
         added: String::new(),
         target: plan.target().to_owned(),

@@ -3,6 +3,7 @@
 use super::filling::{self, Coming};
 use super::forward::{self, Failure, Outgoing, Slow};
 use super::inbound::Inbound;
+use super::redirected::{self, Whole};
 use super::{Worker, cache_fields, hop};
 use crate::bindings::Upstream;
 use crate::body::Body;
@@ -10,6 +11,7 @@ use crate::cache::fill::{Filler, Reader};
 use crate::cache::flights::{Flight, Landing};
 use crate::cache::purge::Mark;
 use crate::cache::stored::Stored;
+use crate::cache::uncacheable::Shown;
 use crate::fields::View;
 use crate::in_force::Lane;
 use bytes::Bytes;
@@ -41,6 +43,7 @@ pub(super) enum Fetched {
 }
 
 /// Everything a fetch needs that outlives the request which started it.
+#[derive(Clone)]
 pub(super) struct Job {
     pub worker: Arc<Worker>,
     pub inbound: Inbound,
@@ -111,14 +114,21 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
     send(job, stored).await
 }
 
-async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
+/// Sends what the plan says.
+pub(super) async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
+    let headers = cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored);
+    send_with(job, headers).await
+}
+
+/// Sends a request for the plan's target with these fields.
+pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<Body>, Failure> {
     let mut added = String::new();
     hop::carry(&job.upstream, &job.headers, &mut added);
     let mut outgoing = Outgoing {
         upstream: Arc::clone(&job.upstream),
         method: Method::GET,
         target: job.plan.target().to_owned(),
-        headers: cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored),
+        headers,
         came: Received::default(),
         added,
         body: Body::Empty,
@@ -131,16 +141,28 @@ async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Fail
     forward::send(&job.worker, &mut outgoing).await
 }
 
+/// The answer that is judged; or else the one for the client, which is not.
+async fn answered(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Fetched> {
+    let response = ask(job, stored).await.map_err(Fetched::Failed)?;
+    match redirected::whole(job, response).await.map_err(Fetched::Failed)? {
+        Whole::Same(response) => Ok(response),
+        Whole::Other(response) => Err(Fetched::Passed(response, NotStored::ShownTooLittle)),
+    }
+}
+
 async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let mark = job.worker.app.store.mark();
-    let asked = ask(job, stored.as_deref()).await;
-    let app = &job.worker.app;
-    let response = match asked {
+    let response = match answered(job, stored.as_deref()).await {
         Ok(response) => response,
-        Err(failure) => return Begun::Fetched(Fetched::Failed(failure)),
+        Err(fetched) => return Begun::Fetched(fetched),
     };
+    let app = &job.worker.app;
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
+    // A token that the app does not take any more reads no stored answer either.
+    if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, code, &stored) {
+        app.store.forget(&job.plan.key, stored);
+    }
     let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
     let mut cookies = Vec::new();
     if let Some(stored) = &revalidated {
@@ -169,7 +191,7 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         Err(why) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
             if code < 500 && why.is_of_the_answer() {
-                app.store.note_uncacheable(&job.plan, app.clock.now());
+                app.store.note_uncacheable(&job.plan, Shown::Planned, app.clock.now());
             }
             let body = match revalidated {
                 Some(stored) if why.is_of_the_answer() => {

@@ -7,6 +7,7 @@ use crate::body::Body;
 use crate::cache::fill::{Fill, Filler, Next, Reader};
 use crate::cache::flights::{Flight, Landing};
 use crate::cache::stored::Stored;
+use crate::cache::uncacheable::Shown;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame};
@@ -81,7 +82,7 @@ pub(super) async fn run(
         }
         if let Some(why) = filler.refused().filter(|_| announced.flight.is_some()) {
             if why.is_of_the_answer() {
-                store.note_uncacheable(&job.plan, job.worker.app.clock.now());
+                store.note_uncacheable(&job.plan, Shown::Planned, job.worker.app.clock.now());
             }
             // Whoever is told now counts it; who was told before, or left, does not.
             if announced.is_told || announced.asked.is_none() {

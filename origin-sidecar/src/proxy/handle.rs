@@ -344,7 +344,10 @@ pub(super) fn route_on<'a>(
     let is_sharded = resolved.is_some();
     let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
-        Proceed { cache: Ok(plan), .. } if !clean.is_forwarded && !is_far => {
+        Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded && !is_far => {
+            if plan.has_token() {
+                clean.decide(|head| plan.seal(&worker.app.token_key, head));
+            }
             cached::answer(worker, clean, plan, way)
         }
         mut proceed => {

@@ -5,6 +5,7 @@ use super::control::CacheControl;
 use super::freshness::{self, Begin, Entry, Source};
 use super::meant::url_tag;
 use super::plan::Plan;
+use super::token;
 use super::vary;
 use crate::assets::{NO_STORE, fits};
 use crate::cors;
@@ -50,6 +51,9 @@ pub enum NotStored {
     Mended,
     /// With more tags than are kept it could not be purged by all of them.
     TooManyTags,
+    /// It redirected to its own path until it was asked with all that the client sent: which of the fields
+    /// that were kept back it depends on is being found out.
+    ShownTooLittle,
     /// Rules, epoch or purge changed while the answer was fetched.
     Superseded,
 }
@@ -70,6 +74,7 @@ impl NotStored {
             Self::NoRoom => "no-room",
             Self::Mended => "mended",
             Self::TooManyTags => "too-many-tags",
+            Self::ShownTooLittle => "shown-too-little",
             Self::Superseded => "superseded",
         }
     }
@@ -122,6 +127,9 @@ pub fn judge(
         windows = freshness::Windows::fresh_only(0);
         source = Source::NoCache;
     }
+    if plan.is_sealed {
+        windows = token::cut(windows);
+    }
     let begin =
         if source.is_rule() { Begin::Receipt } else { Begin::Date { lifetime: windows.fresh } };
     let entry = Entry {
@@ -131,7 +139,8 @@ pub fn judge(
         etag: first(response.fields, "etag"),
         last_modified: first(response.fields, "last-modified"),
         vary,
-        is_shared: is_shared(&control),
+        // One bearer's answer is found by that bearer only.
+        is_shared: is_shared(&control) || plan.is_sealed,
         language: language(response),
     };
     let has_lifetime = entry.windows.fresh > entry.age_at_receipt
@@ -174,7 +183,7 @@ fn allowed(
         }
         remove.push("set-cookie".to_owned());
     }
-    if plan.has_authorization && !is_shared(control) {
+    if plan.has_authorization && !plan.is_sealed && !is_shared(control) {
         return Err(NotStored::Authorization);
     }
     let content_type = first(response.fields, "content-type").unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::Tier;
 use super::control::CacheControl;
 use super::meant::{as_meant, without_usual_port};
+use super::token::AUTHORIZATION;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
@@ -25,6 +26,10 @@ pub enum Bypass {
     OtherTier,
     Method,
     Cookie,
+    /// A cookie that `bypass_cookies` names.
+    BypassCookie,
+    /// The answer is for the bearer of a token, and there is no key to keep tokens apart with.
+    NoSecret,
     /// An unlisted query parameter under `query_rest = "bypass"`.
     Query,
     RequestNoStore,
@@ -51,6 +56,8 @@ impl Bypass {
             Self::OtherTier => "other-tier",
             Self::Method => "method",
             Self::Cookie => "cookie",
+            Self::BypassCookie => "bypass-cookie",
+            Self::NoSecret => "no-secret",
             Self::Query => "query",
             Self::RequestNoStore => "request-no-store",
             Self::Upgrade => "upgrade",
@@ -104,6 +111,8 @@ pub struct Plan<'r> {
     /// Pages of every origin may read it, by one answer.
     pub is_for_all_origins: bool,
     pub has_authorization: bool,
+    /// The key holds the request's token, as [`Plan::seal`] puts it there.
+    pub is_sealed: bool,
     pub is_head: bool,
     /// Host and target as the client asked for them: what the answers of this URL have in common, whoever
     /// asks.
@@ -213,7 +222,8 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>,
         key,
         is_versioned,
         is_for_all_origins: from.is_for_all_origins,
-        has_authorization: has(head.fields, "authorization"),
+        has_authorization: has(head.fields, AUTHORIZATION),
+        is_sealed: false,
         is_head: head.method == "HEAD",
         url: url_of(host, &from.target.path, query.as_deref()),
         host_bytes: host.len(),
@@ -255,6 +265,9 @@ fn has_body(head: &Head<'_>) -> bool {
 }
 
 fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies, Bypass> {
+    if !is_versioned && bypasses(rule, head) {
+        return Err(Bypass::BypassCookie);
+    }
     if !rule.cookies.is_empty() {
         let pair =
             |name: &String| Some([name.as_bytes(), b"=", &cookie(head.fields, name)?].concat());
@@ -262,10 +275,29 @@ fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies,
         return Ok(Cookies::Only((!pairs.is_empty()).then(|| pairs.join(&b"; "[..]))));
     }
     // Browsers send the session cookie with every asset; a versioned name can't depend on it.
-    if rule.ignore_cookies || is_versioned {
+    if rule.ignore_cookies || is_versioned || !rule.bypass_cookies.is_empty() {
         return Ok(Cookies::Removed);
     }
     if has(head.fields, "cookie") { Err(Bypass::Cookie) } else { Ok(Cookies::Untouched) }
+}
+
+/// Whether the request has a cookie of `bypass_cookies`, as far as anybody may read it so: in any case, in
+/// quotes, or behind a comma. A cookie that only the app would take for one of them does not reach it.
+fn bypasses(rule: &Cache, head: &Head<'_>) -> bool {
+    let mut is_there = false;
+    if rule.bypass_cookies.is_empty() {
+        return false;
+    }
+    head.fields.each("cookie", &mut |line| {
+        for pair in line.split(|byte| matches!(byte, b';' | b',')) {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+            let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'"';
+            let name: Vec<u8> = name.iter().copied().filter(|byte| !is_blank(byte)).collect();
+            let mut listed = rule.bypass_cookies.iter();
+            is_there |= listed.any(|own| own.as_bytes().eq_ignore_ascii_case(&name));
+        }
+    });
+    is_there
 }
 
 fn url_of(host: &str, path: &str, query: Option<&str>) -> String {
@@ -328,7 +360,9 @@ fn key(
     push(&mut key, Some(&from.target.path));
     push(&mut key, query);
     push(&mut key, Some(from.policy_hash));
-    for name in rule.headers.iter().chain(shard_headers) {
+    // A token gets into the key when the plan is sealed.
+    let told = |name: &&String| *name != AUTHORIZATION;
+    for name in rule.headers.iter().chain(shard_headers).filter(told) {
         push(&mut key, joined(from.head.fields, name).as_deref());
     }
     if let Cookies::Only(value) = cookies {

@@ -74,14 +74,16 @@ impl Plan<'_> {
     /// Fields that the answer depends on, that the request has, and that it was not sent with. To be
     /// learned; the answer is not the client's.
     pub fn kept_back(&self, request: &Head<'_>, response: &ResponseHead<'_>) -> Vec<String> {
-        let is_kept_back = |name: &String| {
-            name != "*"
-                && !NEVER.contains(&name.as_str())
-                && !OTHERWISE.contains(&name.as_str())
-                && has(request.fields, name)
-                && !self.sends(name, request)
-        };
-        vary::names(self, response).into_iter().filter(is_kept_back).collect()
+        let names = vary::names(self, response).into_iter();
+        names.filter(|name| has(request.fields, name) && self.may_learn(name, request)).collect()
+    }
+
+    /// Whether the field is kept back, and is one that answers may depend on.
+    pub(super) fn may_learn(&self, name: &str, request: &Head<'_>) -> bool {
+        name != "*"
+            && !NEVER.contains(&name)
+            && !OTHERWISE.contains(&name)
+            && !self.sends(name, request)
     }
 }
 

@@ -3,8 +3,10 @@
 use super::freshness::Entry;
 use super::judge::NotStored;
 use super::plan::{Cookies, Plan};
-use crate::document::Versioned;
+use super::token::AUTHORIZATION;
+use crate::document::{Versioned, hex};
 use crate::head::{Head, ResponseHead, has, joined};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
 const ORIGIN: &str = "origin";
@@ -49,6 +51,9 @@ pub(super) fn selected(
     if plan.cookies != Cookies::Untouched {
         names.remove("cookie");
     }
+    if plan.is_sealed {
+        names.remove(AUTHORIZATION);
+    }
     Ok(names
         .into_iter()
         .map(|name| {
@@ -62,7 +67,7 @@ pub(super) fn selected(
 /// request prefers to all others (RFC 9111 section 4.1 lets a cache know what a field means). What
 /// anybody is shown is for somebody with credentials only where the origin says so.
 pub fn fits(entry: &Entry, request: &Head<'_>) -> bool {
-    if !entry.is_shared && has(request.fields, "authorization") {
+    if !entry.is_shared && has(request.fields, AUTHORIZATION) {
         return false;
     }
     entry.vary.iter().all(|(name, stored)| {
@@ -94,6 +99,8 @@ fn value(request: &Head<'_>, name: &str) -> Option<String> {
     let joined = joined(request.fields, name)?;
     match name {
         "accept-language" | "accept-encoding" => Some(preferences(&joined)),
+        // No token is kept anywhere.
+        AUTHORIZATION => Some(hex(&Sha256::digest(joined.as_bytes()))),
         _ => Some(joined.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
     }
 }

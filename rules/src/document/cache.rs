@@ -23,6 +23,8 @@ pub struct Cache {
     pub unkeyed_headers: Vec<String>,
     pub cookies: Vec<String>,
     pub ignore_cookies: bool,
+    /// A request that has one of them goes past the cache; no other cookie reaches the app.
+    pub bypass_cookies: Vec<String>,
     pub overrides: Vec<Override>,
     /// Lower-case names of fields that take the place of Cache-Control (RFC 9213).
     pub targeted: Vec<String>,

@@ -1,6 +1,7 @@
 //! Checks that need the whole file: names that must exist, be unique, or can't be reached.
 
 use super::tree::Table;
+use crate::cache::AUTHORIZATION;
 use crate::document::{Document, KeySource, Match, Route, Versioned};
 use crate::route::Template;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
         shard_is_possible(document, route, table);
         tags_are_possible(route, table);
         assets_are_nobodys(route, table);
+        tokens_are_known(route, table);
         shadowed(&mut seen, route, table);
     }
 }
@@ -69,6 +71,28 @@ fn parameter_exists(route: &Route, name: &str, table: &Table<'_>) {
             "unknown-parameter",
             reason,
             &format!("Write {{{name}}} in the path, or another source."),
+        );
+    }
+}
+
+/// What who caches answers for bearers of tokens should know.
+fn tokens_are_known(route: &Route, table: &Table<'_>) {
+    let Some(cache) = &route.cache else { return };
+    if !cache.headers.iter().any(|name| name == AUTHORIZATION) {
+        return;
+    }
+    table.warn(
+        "withdrawn-token",
+        "a token that is withdrawn reads its stored answers for the rest of their lifetime"
+            .to_owned(),
+        "Choose a lifetime that you can bear that for.",
+    );
+    if cache.edge.is_some() {
+        table.warn(
+            "no-secret",
+            "without SPILLWAY_EDGE_KEYS the edge stores nothing for requests with Authorization"
+                .to_owned(),
+            "Give the Worker its keys: npx wrangler secret put SPILLWAY_EDGE_KEYS.",
         );
     }
 }

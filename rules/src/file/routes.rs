@@ -188,6 +188,7 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
         unkeyed_headers: lower(table.texts("unkeyed_headers").unwrap_or_default()),
         cookies: table.texts("cookies").unwrap_or_default(),
         ignore_cookies: table.flag("ignore_cookies"),
+        bypass_cookies: table.texts("bypass_cookies").unwrap_or_default(),
         overrides: table.value("override").map_or_else(Vec::new, |value| {
             value.items().iter().filter_map(|item| item.choice(&overrides)).collect()
         }),

@@ -287,7 +287,7 @@ impl<'a> Value<'a> {
 /// Every key of the file format.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
-    "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "cache", "canonical",
+    "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "bypass_cookies", "cache", "canonical",
     "check", "class", "concurrency", "cookies", "cors", "credentials", "deadline", "default",
     "edge", "fallback", "forward_headers", "from", "header", "headers", "hosts", "identity", "idle_timeout",
     "ignore_cookies", "job_timeout", "jobs", "keep", "key_type", "map", "match", "max_age",

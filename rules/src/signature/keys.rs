@@ -69,6 +69,11 @@ impl Keys {
         Ok(Self { first, others: keys.collect() })
     }
 
+    /// A key for another purpose, which tells nothing of the first one that it is made from.
+    pub(crate) fn derived(&self, purpose: &str) -> Vec<u8> {
+        self.first.1.mac(purpose)
+    }
+
     pub(super) fn first(&self) -> (&str, &Key) {
         (&self.first.0, &self.first.1)
     }

@@ -1,7 +1,7 @@
 //! The promise of a shared cache, as a property: two requests share a stored answer only if the origin
 //! saw the same of both.
 
-use crate::cache::{Cookies, Plan, Tier, fits, judge, secondary};
+use crate::cache::{Cookies, Plan, Tier, TokenKey, fits, judge, secondary};
 use crate::head::{Head, ResponseHead};
 use crate::sidecar::{Action, decide};
 use crate::{NoFields, Rules, edge};
@@ -62,7 +62,7 @@ fn seen(plan: &Plan<'_>, asked: &Asked) -> (String, String, Pairs) {
 
 fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Box<Plan<'r>>> {
     let head = asked.head();
-    match tier {
+    let mut plan = match tier {
         Tier::Sidecar => match decide(rules, &head).action {
             Action::Proceed(proceed) => proceed.cache.ok(),
             _ => None,
@@ -71,13 +71,20 @@ fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Box<Plan<'
             edge::Action::Cache(plan) => Some(plan),
             _ => None,
         },
-    }
+    }?;
+    plan.seal(&TokenKey::new(vec![1; 32]), &head);
+    Some(plan)
 }
 
 fn rules() -> impl Strategy<Value = String> {
-    let headers = prop_oneof![Just(""), Just("x-a"), Just("accept-language")];
-    let cookies =
-        prop_oneof![Just(""), Just(", ignore_cookies = true"), Just(", cookies = [\"theme\"]"),];
+    let headers =
+        prop_oneof![Just(""), Just("x-a"), Just("accept-language"), Just("authorization")];
+    let cookies = prop_oneof![
+        Just(""),
+        Just(", ignore_cookies = true"),
+        Just(", cookies = [\"theme\"]"),
+        Just(", bypass_cookies = [\"sid\"]"),
+    ];
     let query = prop_oneof![
         Just(""),
         Just(", query = [\"a\"]"),

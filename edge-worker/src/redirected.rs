@@ -1,0 +1,162 @@
+//! A redirect of a request to its own path: whether the origin was shown too little, and of what
+//! (`rules::cache`, `Plan::leads_back`).
+//!
+//! What is found out is remembered by the isolate; entries that were stored by it tell other isolates, because
+//! a marker lists the names that they vary by.
+
+use crate::incoming::pairs;
+use crate::origin::{self, Failure};
+use crate::{Call, js, store};
+use rules::ResponseHead;
+use rules::cache::Plan;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use wasm_bindgen::prelude::JsValue;
+use web_sys::Response;
+use worker::console_warn;
+
+/// Addresses that are remembered; an isolate has 128 MiB.
+const ADDRESSES_MAX: usize = 1_000;
+/// How long an address passes by the store, in milliseconds: as at the sidecar.
+const PASSES_MS: u64 = 10_000;
+
+thread_local! {
+    /// Names of request fields that redirects of a route turned out to depend on.
+    static LEARNED: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::new(HashMap::new());
+    /// Until when an address passes by the store, because no field alone explains its redirects.
+    static PASSING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
+    /// Routes of which fields are tried now.
+    static TRIED: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is known of the request's route.
+pub(crate) fn learned(call: &Call) -> Vec<String> {
+    LEARNED.with_borrow(|all| all.get(call.route).cloned().unwrap_or_default())
+}
+
+/// Whether requests for this address go to the origin whole, and nothing is stored.
+pub(crate) fn passes(address: &str) -> bool {
+    let now = js::now();
+    PASSING.with_borrow(|all| all.get(address).is_some_and(|until| now < *until))
+}
+
+/// What the origin answers to the client's request as it came.
+pub(crate) enum Whole {
+    /// The same, or what was asked is no redirect to its own path.
+    Same(Response),
+    /// The client's answer. It is not to be kept: it may depend on anything.
+    Other(Response),
+}
+
+/// Asks with all that the client sent, where the origin redirects the request to its own path.
+pub(crate) async fn whole(
+    call: &Rc<Call>,
+    plan: &Plan<'static>,
+    response: Response,
+) -> Result<Result<Whole, Failure>, JsValue> {
+    if !leads_back(call, plan, &response) {
+        return Ok(Ok(Whole::Same(response)));
+    }
+    let led = led(&response)?;
+    let whole = match origin::pass(call, plan.target()).await? {
+        Ok(whole) => whole,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    if self::led(&whole)? == led {
+        store::discard(&whole);
+        return Ok(Ok(Whole::Same(response)));
+    }
+    store::discard(&response);
+    let (owner, plan) = (Rc::clone(call), plan.clone());
+    call.context.wait_until(async move { find_out(&owner, plan, led).await });
+    Ok(Ok(Whole::Other(whole)))
+}
+
+fn leads_back(call: &Call, plan: &Plan<'_>, response: &Response) -> bool {
+    let (status, fields) = (response.status(), pairs(&response.headers()));
+    plan.leads_back(&call.incoming.head(), &ResponseHead { status, fields: &fields })
+}
+
+/// Where an answer leads.
+type Led = (u16, Option<String>);
+
+fn led(response: &Response) -> Result<Led, JsValue> {
+    Ok((response.status(), response.headers().get("location")?))
+}
+
+/// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
+/// the route. If none does, the address passes by the store for a while.
+async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
+    let is_first = TRIED.with_borrow_mut(|tried| {
+        let is_first = !tried.contains(&call.route);
+        if is_first {
+            tried.push(call.route);
+        }
+        is_first
+    });
+    if !is_first {
+        return;
+    }
+    let names = pairs(&call.incoming.headers);
+    let names = names.iter().map(|(name, _)| name.as_str());
+    let untried = plan.untried(names, &call.incoming.head());
+    let found = explained(call, &mut plan, &untried, &led).await;
+    TRIED.with_borrow_mut(|tried| tried.retain(|route| *route != call.route));
+    if found.is_empty() {
+        pass_for_a_while(store::address(call, &plan));
+        console_warn!(
+            "spillway-edge: shown-too-little: route {}: the origin redirects a request to its own path unless it is \
+             sent whole, and none of these fields alone explains it: {}. Add what it depends on to the route's `headers`.",
+            call.route,
+            untried.join(", ")
+        );
+        return;
+    }
+    LEARNED.with_borrow_mut(|all| {
+        let known = all.entry(call.route).or_default();
+        known.extend(found);
+        known.sort();
+        known.dedup();
+    });
+}
+
+/// Those of the names whose presence alone changes where the answer leads. None, when it leads elsewhere each
+/// time.
+async fn explained(
+    call: &Call,
+    plan: &mut Plan<'static>,
+    names: &[String],
+    led: &Led,
+) -> Vec<String> {
+    let known = plan.learned.clone();
+    let mut found = Vec::new();
+    if leads_to(call, plan).await.as_ref() != Some(led) {
+        return found;
+    }
+    for name in names {
+        plan.learned.clone_from(&known);
+        plan.learned.push(name.clone());
+        if leads_to(call, plan).await.is_some_and(|other| other != *led) {
+            found.push(name.clone());
+        }
+    }
+    found
+}
+
+/// Where the origin leads what the plan asks for; nothing when it fails.
+async fn leads_to(call: &Call, plan: &Plan<'static>) -> Option<Led> {
+    let response = origin::fill(call, plan, None).await.ok()?.ok()?;
+    store::discard(&response);
+    led(&response).ok()
+}
+
+fn pass_for_a_while(address: String) {
+    let now = js::now();
+    PASSING.with_borrow_mut(|all| {
+        all.retain(|_, until| now < *until);
+        if all.len() < ADDRESSES_MAX {
+            all.insert(address, now + PASSES_MS);
+        }
+    });
+}

@@ -1,0 +1,42 @@
+//! Keys whose answers could not be stored lately, so that their requests do not queue behind each other.
+
+use lru::LruCache;
+use std::num::NonZeroUsize;
+
+/// Keys of one part of the store.
+const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+/// How long a key counts as uncacheable, in milliseconds: an app that starts to send Cache-Control is
+/// believed within this time.
+const LASTS_MS: u64 = 10_000;
+
+/// What the app is shown of such a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// As much as when its answer would be kept: not more now and less then.
+    Planned,
+    /// All that the client sent: without it the app redirects the request to its own path.
+    Whole,
+}
+
+/// Until when, by hash of the key.
+pub struct Uncacheable(LruCache<u64, (u64, Shown)>);
+
+impl Default for Uncacheable {
+    fn default() -> Self {
+        Self(LruCache::new(KEYS_MAX))
+    }
+}
+
+impl Uncacheable {
+    pub fn note(&mut self, key: u64, shown: Shown, now: u64) {
+        self.0.put(key, (now.saturating_add(LASTS_MS), shown));
+    }
+
+    pub fn get(&self, key: u64, now: u64) -> Option<Shown> {
+        self.0.peek(&key).filter(|(until, _)| now < *until).map(|(_, shown)| *shown)
+    }
+
+    pub fn forget(&mut self, key: u64) {
+        self.0.pop(&key);
+    }
+}

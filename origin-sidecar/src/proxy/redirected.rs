@@ -1,0 +1,93 @@
+//! A redirect of a request to its own path: whether the app was shown too little, and of what
+//! (`rules::cache`, `Plan::leads_back`).
+
+use super::fetched::{Job, send, send_with};
+use super::forward::Failure;
+use crate::body::Body;
+use crate::cache::uncacheable::Shown;
+use crate::fields::View;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use rules::ResponseHead;
+
+/// What the app answers to the client's request as it came.
+pub(super) enum Whole {
+    /// The same, or what was asked is no redirect to its own path.
+    Same(Response<Body>),
+    /// The client's answer. It is not to be kept: it may depend on anything.
+    Other(Response<Body>),
+}
+
+/// Asks with all that the client sent, where the app redirects the request to its own path.
+pub(super) async fn whole(job: &Job, response: Response<Body>) -> Result<Whole, Failure> {
+    if !leads_back(job, &response) {
+        return Ok(Whole::Same(response));
+    }
+    let led = led(&response);
+    let whole = send_with(job, job.headers.clone()).await?;
+    if self::led(&whole) == led {
+        return Ok(Whole::Same(response));
+    }
+    tokio::spawn(find_out(job.clone(), led));
+    Ok(Whole::Other(whole))
+}
+
+fn leads_back(job: &Job, response: &Response<Body>) -> bool {
+    // Most answers are none.
+    response.status().is_redirection()
+        && with_head(job, |head| {
+            let status = response.status().as_u16();
+            let fields = &View::of(response.headers());
+            job.plan.leads_back(head, &ResponseHead { status, fields })
+        })
+}
+
+fn with_head<T>(job: &Job, by: impl FnOnce(&rules::Head<'_>) -> T) -> T {
+    let view = View::of(&job.headers);
+    by(&job.inbound.head(&Method::GET, &view))
+}
+
+/// Where an answer leads.
+type Led = (StatusCode, Option<HeaderValue>);
+
+fn led(response: &Response<Body>) -> Led {
+    (response.status(), response.headers().get(header::LOCATION).cloned())
+}
+
+/// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
+/// the route. If none does, the key passes uncached for a while.
+async fn find_out(mut job: Job, led: Led) {
+    let app = std::sync::Arc::clone(&job.worker.app);
+    let Some(_trial) = app.varies.try_out(&job.lane.name) else { return };
+    (job.exchange, job.slow) = (None, None);
+    job.plan.learned = app.varies.of(&job.lane.name);
+    let names = |headers: &HeaderMap| -> Vec<String> {
+        let names = headers.keys().map(|name| name.as_str());
+        with_head(&job, |head| job.plan.untried(names, head))
+    };
+    let untried = names(&job.headers);
+    let known = job.plan.learned.clone();
+    let mut found = Vec::new();
+    // An answer that is another one each time is explained by nothing.
+    if matches!(send(&job, None).await, Ok(again) if self::led(&again) == led) {
+        for name in &untried {
+            job.plan.learned.clone_from(&known);
+            job.plan.learned.push(name.clone());
+            if matches!(send(&job, None).await, Ok(other) if self::led(&other) != led) {
+                found.push(name.clone());
+            }
+        }
+    }
+    let (route, fields) = (&*job.lane.name, untried.join(", "));
+    if found.is_empty() {
+        app.store.note_uncacheable(&job.plan, Shown::Whole, app.clock.now());
+        tracing::warn!(
+            route,
+            fields,
+            "shown-too-little: the app redirects a request to its own path unless it is sent whole, and none of \
+             these fields alone explains it: add what it depends on to the route's `headers`"
+        );
+        return;
+    }
+    app.varies.learn(&job.lane.name, &found);
+    tracing::info!(route, fields = found.join(", "), "learned which fields a redirect depends on");
+}
