@@ -98,11 +98,17 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
     if !is_first {
         return;
     }
+    let is_known = |name: &String| plan.learned.contains(name);
+    if !learned(call).iter().all(is_known) {
+        // Something was learned since this answer was asked for: the next one may be right.
+        forget_trial(call);
+        return;
+    }
     let names = pairs(&call.incoming.headers);
     let names = names.iter().map(|(name, _)| name.as_str());
     let untried = plan.untried(names, &call.incoming.head());
     let found = explained(call, &mut plan, &untried, &led).await;
-    TRIED.with_borrow_mut(|tried| tried.retain(|route| *route != call.route));
+    forget_trial(call);
     if found.is_empty() {
         pass_for_a_while(store::address(call, &plan));
         console_warn!(
@@ -119,6 +125,10 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
         known.sort();
         known.dedup();
     });
+}
+
+fn forget_trial(call: &Call) {
+    TRIED.with_borrow_mut(|tried| tried.retain(|route| *route != call.route));
 }
 
 /// Those of the names whose presence alone changes where the answer leads. None, when it leads elsewhere each

@@ -40,6 +40,27 @@ def visit(address):
     return (done.stdout + done.stderr).splitlines()
 
 
+def navigate(address):
+    url = f"http://localhost:{address}"
+    done = subprocess.run(["node", stack.HERE / "next/navigate.mjs", url], capture_output=True,
+                          text=True, timeout=90)
+    return (done.stdout + done.stderr).splitlines()
+
+
+# Without a word of what Next.js reads of a request.
+CACHED = """
+    [[route]]
+    name  = "assets"
+    match = { path = "/_next/static/{*file}", methods = ["GET"] }
+    cache = { versioned = "all", sidecar = "from-origin" }
+
+    [[route]]
+    name  = "pages"
+    match = { path = "/{*page}", methods = ["GET"] }
+    cache = { sidecar = "60s", ignore_cookies = true }
+"""
+
+
 def checks(own):
     port = stack.free_port()
     folder = pathlib.Path(os.environ["SPILLWAY_NODE_FOLDER"])
@@ -62,6 +83,8 @@ def checks(own):
     for way, without, address in own.pairs():
         own.check(f"a form without scripts is answered by a redirect, {way}",
                   lambda without=without, address=address: sent(without, address))
+    cached = own.sidecar(f"http://127.0.0.1:{port}", "none", CACHED)
+    own.check("Chromium goes about in cached pages without a loop", lambda: navigate(cached))
     for way, address in own.ways():
         own.check(f"Chromium runs the page, follows a link and sends a form, {way}",
                   lambda address=address: visit(address))

@@ -34,9 +34,13 @@ impl Varies {
 
     /// None while another trial of the route is under way: its requests are a burden to the app.
     pub fn try_out(&self, route: &str) -> Option<Trial<'_>> {
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let route = route.to_owned();
-        tried.insert(route.clone()).then_some(Trial { varies: self, route })
+        let is_first = {
+            let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+            tried.insert(route.clone())
+        };
+        // Not `then_some`: a trial that is made ends another one when it is dropped.
+        is_first.then(|| Trial { varies: self, route })
     }
 
     pub fn learn(&self, route: &str, names: &[String]) {
@@ -47,5 +51,21 @@ impl Varies {
                 known.push(name.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_tried_out_by_one_at_a_time() {
+        let varies = Varies::default();
+        let first = varies.try_out("a").expect("nobody else");
+        assert!(varies.try_out("a").is_none());
+        assert!(varies.try_out("a").is_none(), "the refused one did not end the first");
+        assert!(varies.try_out("b").is_some());
+        drop(first);
+        assert!(varies.try_out("a").is_some());
     }
 }

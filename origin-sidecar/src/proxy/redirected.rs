@@ -6,8 +6,9 @@ use super::forward::Failure;
 use crate::body::Body;
 use crate::cache::uncacheable::Shown;
 use crate::fields::View;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::ResponseHead;
+use std::sync::Arc;
 
 /// What the app answers to the client's request as it came.
 pub(super) enum Whole {
@@ -56,27 +57,17 @@ fn led(response: &Response<Body>) -> Led {
 /// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
 /// the route. If none does, the key passes uncached for a while.
 async fn find_out(mut job: Job, led: Led) {
-    let app = std::sync::Arc::clone(&job.worker.app);
+    let app = Arc::clone(&job.worker.app);
     let Some(_trial) = app.varies.try_out(&job.lane.name) else { return };
-    (job.exchange, job.slow) = (None, None);
-    job.plan.learned = app.varies.of(&job.lane.name);
-    let names = |headers: &HeaderMap| -> Vec<String> {
-        let names = headers.keys().map(|name| name.as_str());
-        with_head(&job, |head| job.plan.untried(names, head))
-    };
-    let untried = names(&job.headers);
-    let known = job.plan.learned.clone();
-    let mut found = Vec::new();
-    // An answer that is another one each time is explained by nothing.
-    if matches!(send(&job, None).await, Ok(again) if self::led(&again) == led) {
-        for name in &untried {
-            job.plan.learned.clone_from(&known);
-            job.plan.learned.push(name.clone());
-            if matches!(send(&job, None).await, Ok(other) if self::led(&other) != led) {
-                found.push(name.clone());
-            }
-        }
+    let known = app.varies.of(&job.lane.name);
+    if known.iter().any(|name| !job.plan.learned.contains(name)) {
+        // Something was learned since this answer was asked for: the next one may be right.
+        return;
     }
+    (job.exchange, job.slow) = (None, None);
+    let names = job.headers.keys().map(|name| name.as_str());
+    let untried = with_head(&job, |head| job.plan.untried(names, head));
+    let found = explained(&mut job, &untried, &led).await;
     let (route, fields) = (&*job.lane.name, untried.join(", "));
     if found.is_empty() {
         app.store.note_uncacheable(&job.plan, Shown::Whole, app.clock.now());
@@ -90,4 +81,22 @@ async fn find_out(mut job: Job, led: Led) {
     }
     app.varies.learn(&job.lane.name, &found);
     tracing::info!(route, fields = found.join(", "), "learned which fields a redirect depends on");
+}
+
+/// Those of the names whose presence alone changes where the answer leads. None, when it leads elsewhere each
+/// time.
+async fn explained(job: &mut Job, names: &[String], led: &Led) -> Vec<String> {
+    let known = job.plan.learned.clone();
+    let mut found = Vec::new();
+    if !matches!(send(job, None).await, Ok(again) if self::led(&again) == *led) {
+        return found;
+    }
+    for name in names {
+        job.plan.learned.clone_from(&known);
+        job.plan.learned.push(name.clone());
+        if matches!(send(job, None).await, Ok(other) if self::led(&other) != *led) {
+            found.push(name.clone());
+        }
+    }
+    found
 }
