@@ -1,13 +1,14 @@
 //! Requests to the origin: what a client may not say is taken off, and the wait is bounded.
 
 use crate::Call;
-use crate::incoming::{Incoming, pairs, split};
-use crate::js;
+use crate::incoming::{Incoming, View, pairs, split};
+use crate::{js, reply};
 use js_sys::{Array, Promise};
+use rules::Head;
 use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
 use rules::signature::{self, Keys};
 use rules::trust::{self, Trust};
-use rules::{Head, NoFields};
+use rules::visitor::{self, Visitor};
 use rules::{hops, hygiene};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
@@ -94,6 +95,7 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     init.set_cache(RequestCache::NoStore);
     let request = Request::new_with_str_and_init(&url, init)?;
     if let Some(keys) = call.keys {
+        tell(call, &request)?;
         sign(keys, &request)?;
     }
     let fetching = RequestInit::new();
@@ -103,7 +105,7 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     let race = Array::of2(&js::fetch(&request, &fetching), &deadline);
     match JsFuture::from(Promise::race(&race)).await {
         Ok(winner) => match winner.dyn_into::<Response>() {
-            Ok(response) => Ok(Ok(response)),
+            Ok(response) => Ok(Ok(as_visited(call, response)?)),
             Err(_) => {
                 abort.abort();
                 Ok(Err(Failure::Timeout))
@@ -113,15 +115,56 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     }
 }
 
+/// Says which host the visitor asked, where the origin has another one.
+fn tell(call: &Call, request: &Request) -> Result<(), JsValue> {
+    let edge = &call.rules.document.edge;
+    let origin = call.origin.as_deref();
+    let told = origin.and_then(|origin| Visitor::told(edge, &call.incoming.head(), origin));
+    if let Some(told) = told {
+        request.headers().set(visitor::HOST, &told.host)?;
+        request.headers().set(visitor::SCHEME, told.scheme)?;
+    }
+    Ok(())
+}
+
+/// The origin's answer without its own host, where that stands in a `Location` or is the domain of a cookie.
+fn as_visited(call: &Call, response: Response) -> Result<Response, JsValue> {
+    let Some(origin) = &call.origin else { return Ok(response) };
+    let (head, own) = (call.incoming.head(), response.headers());
+    let (host, scheme) =
+        (head.host.to_owned(), if head.scheme == "https" { "https" } else { "http" });
+    let location = own.get("location")?;
+    let location = location.and_then(|it| Visitor { host, scheme }.location(&it, origin));
+    let cookies: Vec<String> = pairs(&own)
+        .into_iter()
+        .filter(|(name, _)| name == "set-cookie")
+        .map(|(_, it)| it)
+        .collect();
+    let kept: Vec<Option<String>> = cookies.iter().map(|it| visitor::cookie(it, origin)).collect();
+    let is_changed = location.is_some() || kept.iter().any(Option::is_some);
+    if !is_changed || response.status() == 101 {
+        return Ok(response);
+    }
+    let answer = reply::copy(&response)?;
+    if let Some(location) = location {
+        answer.headers().set("location", &location)?;
+    }
+    answer.headers().delete("set-cookie")?;
+    for (value, without) in cookies.iter().zip(&kept) {
+        answer.headers().append("set-cookie", without.as_ref().unwrap_or(value))?;
+    }
+    Ok(answer)
+}
+
 /// Adds our signature below a client's own. What is signed is read from the request as it will be
 /// sent: the runtime has the last word on how a URL is spelled.
 fn sign(keys: &Keys, request: &Request) -> Result<(), JsValue> {
     let (url, method) = (request.url(), request.method());
     let (scheme, host, target) = split(&url)?;
-    let head = Head { method: &method, scheme, host, target, fields: &NoFields };
+    let headers = request.headers();
+    let head = Head { method: &method, scheme, host, target, fields: &View(&headers) };
     let nonce = js::CRYPTO.with(Crypto::random_uuid);
     let own = signature::sign(keys, &head, &nonce, js::now());
-    let headers = request.headers();
     for (name, value) in [("signature-input", own.input), ("signature", own.signature)] {
         headers.append(name, &value.ok_or("there is no signature")?)?;
     }

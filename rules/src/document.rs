@@ -39,6 +39,8 @@ pub struct Document {
 pub struct Edge {
     pub origin: Option<String>,
     pub canonical: Option<Canonical>,
+    /// Hosts that visitors ask, besides the canonical one: the app is told of them where the origin has another.
+    pub hosts: Vec<String>,
     /// Whether sidecars refuse what the edge has not signed; a route may say otherwise.
     pub require_signature: bool,
 }

@@ -152,9 +152,22 @@ fn edge(table: &Table<'_>) -> Edge {
         canonical.finish();
         Canonical { from, to }
     });
+    let hosts: Vec<String> = table.texts("hosts").unwrap_or_default();
+    let hosts: Vec<String> = hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect();
+    for host in hosts.iter().filter(|host| !crate::forwarded::is_host(host)) {
+        let reason = format!("`{host}` is not a host");
+        table.fault("bad-host", reason, "Write a host as visitors ask it: \"shop.example.com\".");
+    }
+    if origin.is_some() && hosts.is_empty() && canonical.is_none() {
+        table.warn(
+            "host-of-the-origin",
+            "the app sees the host of `origin`, not the one that visitors ask: its redirects and its checks of Origin go by that".to_owned(),
+            "Name the visitors' hosts: hosts = [\"shop.example.com\"] (the Worker and the sidecars then need SPILLWAY_EDGE_KEYS); or leave `origin` out.",
+        );
+    }
     let require_signature = table.flag("require_signature");
     table.finish();
-    Edge { origin, canonical, require_signature }
+    Edge { origin, canonical, hosts, require_signature }
 }
 
 /// A host as browsers name it when they come back: in lower case, without the port that the scheme has
@@ -259,6 +272,48 @@ mod tests {
             fault.map(|fault| (fault.line, fault.column))
         };
         assert_eq!((place("route[0].x"), place("route[1].y")), (Some((1, 24)), Some((1, 35))));
+    }
+
+    #[test]
+    fn what_can_hardly_be_meant_is_a_warning() {
+        let route = |path: &str, more: &str| {
+            format!("[[route]]\nname = \"r\"\nmatch = {{ path = \"{path}\"{more}")
+        };
+        let cached = " }\ncache = { sidecar = \"1s\" }\n";
+        let form = "\n[queue.q]\n";
+        let form = format!(
+            ", methods = [\"POST\"] }}\noffload = {{ queue = \"q\", when = \"always\", \
+             auth = {{ identity = \"cookie:session\" }} }}{form}"
+        );
+        for (text, wanted) in [
+            (route("/api/*", cached), Some("other-template-syntax")),
+            (route("/static/**", cached), Some("other-template-syntax")),
+            (route("/:id", cached), Some("other-template-syntax")),
+            (route("/x/<int:id>", cached), Some("other-template-syntax")),
+            (route("/a?page=1", cached), Some("other-template-syntax")),
+            (route("/v1/things:batch", cached), None),
+            (route("/api/{*rest}", cached), None),
+            (
+                route("/a", ", methods = [\"POST\"] }\ncache = { sidecar = \"1s\" }"),
+                Some("cache-without-get"),
+            ),
+            (route("/a", &form), Some("form-that-redirects")),
+            (route("/a", &form.replace("cookie:session", "header:Authorization")), None),
+            ("[edge]\norigin = \"https://o.example\"\n".to_owned(), Some("host-of-the-origin")),
+            ("[edge]\norigin = \"https://o.example\"\nhosts = [\"a.example\"]\n".to_owned(), None),
+            (
+                route("/a", " }\ncache = { sidecar = \"1s\", headers = [\"Authorization\"] }"),
+                Some("withdrawn-token"),
+            ),
+            (
+                route("/u/{id}/{*file}", " }\ncache = { versioned = \"all\" }"),
+                Some("versioned-by-parameter"),
+            ),
+        ] {
+            let checked = check(&text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
+            let names: Vec<_> = checked.warnings.iter().map(|fault| fault.name).collect();
+            assert_eq!(names, Vec::from_iter(wanted), "{text}");
+        }
     }
 
     #[test]

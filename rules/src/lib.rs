@@ -78,6 +78,7 @@ pub mod signature;
 pub mod trace;
 pub mod trust;
 pub mod versioned;
+pub mod visitor;
 
 pub use head::{Edit, Fields, Head, NoFields, ResponseHead};
 pub use nearest::nearest;

@@ -1,6 +1,7 @@
 //! Requests that the edge signs and the sidecar verifies (RFC 9421, hmac-sha256).
 //!
-//! Signed are method, authority, path and query, with a time, an end and a nonce. Bodies and other
+//! Signed are method, authority, path and query, with a time, an end and a nonce, and the host that the visitor
+//! asked where the edge says it. Bodies and other
 //! fields are TLS's to protect. Both halves use this one module, so that they can't differ.
 //!
 //! HMAC from a crate and not WebCrypto at the edge: that one is asynchronous, and waiting for it
@@ -17,7 +18,8 @@ pub use keys::Keys;
 pub use member::{Member, part};
 pub use nonces::{NONCES_MAX, Nonces};
 
-use crate::head::Head;
+use crate::head::{Head, has};
+use crate::visitor;
 use base::base;
 use member::Parameters;
 
@@ -25,6 +27,8 @@ use member::Parameters;
 const LABEL: &str = "spillway";
 /// What must be signed.
 const COMPONENTS: [&str; 4] = ["@method", "@authority", "@path", "@query"];
+/// What must be signed where it is there.
+const FIELDS: [&str; 2] = [visitor::HOST, visitor::SCHEME];
 /// Seconds from `created` to `expires`: the way to the sidecar, a renewal in the background included.
 const LIFETIME_S: i64 = 60;
 /// Seconds by which the clocks of edge and sidecar may differ.
@@ -79,11 +83,13 @@ pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {
     let (id, key) = keys.first();
     let created = seconds(now);
     let expires = created.saturating_add(LIFETIME_S);
-    let names = COMPONENTS.map(|name| format!("\"{name}\"")).join(" ");
+    let names: Vec<&str> = required(head).collect();
+    let listed: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let listed = listed.join(" ");
     let parameters =
-        format!("({names});created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{id}\"");
-    // The four components are there for every request.
-    let base = base(head, &COMPONENTS, &parameters).unwrap_or_default();
+        format!("({listed});created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{id}\"");
+    // These components are there, and once each.
+    let base = base(head, &names, &parameters).unwrap_or_default();
     Member::new(&parameters, &key.mac(&base))
 }
 
@@ -99,7 +105,7 @@ pub fn verify(keys: &Keys, head: &Head<'_>, member: &Member, now: u64) -> Result
         return Err(Invalid::WrongAlgorithm);
     }
     let names: Vec<&str> = parameters.components.iter().map(String::as_str).collect();
-    if COMPONENTS.iter().any(|name| !names.contains(name)) {
+    if required(head).any(|name| !names.contains(&name)) {
         return Err(Invalid::WrongComponents);
     }
     in_time(&parameters, seconds(now))?;
@@ -109,6 +115,12 @@ pub fn verify(keys: &Keys, head: &Head<'_>, member: &Member, now: u64) -> Result
     }
     let start = mac.first_chunk().copied().unwrap_or_default();
     Ok(u64::from_be_bytes(start))
+}
+
+/// What a signature of this request must cover.
+fn required<'a>(head: &'a Head<'_>) -> impl Iterator<Item = &'static str> + 'a {
+    let fields = FIELDS.into_iter().filter(|name| has(head.fields, name));
+    COMPONENTS.into_iter().chain(fields)
 }
 
 fn in_time(parameters: &Parameters, now: i64) -> Result<(), Invalid> {

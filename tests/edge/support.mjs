@@ -61,7 +61,7 @@ export async function startWorker({ name, main, vars = {} }) {
 }
 
 /** Sends exactly this request target, unlike `fetch`, and reads the whole answer. */
-async function send(url, target, options) {
+export async function send(url, target, options) {
   const { response } = await open(url, target, options);
   const chunks = [];
   for await (const chunk of response) chunks.push(chunk);

@@ -6,6 +6,7 @@ use super::clean::Clean;
 use super::destination::direct;
 use super::forward::{self, Failure, Outgoing};
 use super::inbound::{Inbound, Peer};
+use super::signed::Looked;
 use super::step::{Step, Total};
 use super::{Worker, cached, grpc, hop, in_body, signed, upgrade};
 use crate::body::Body;
@@ -25,7 +26,6 @@ use rules::hygiene;
 use rules::offload::Decision;
 use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
-use rules::signature::Member;
 use rules::trust::Trust;
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
@@ -134,7 +134,7 @@ fn admit<'a>(
     let rules = &in_force.rules;
     let Sender { peer, exchange, span } = sender;
     let is_forwarded = hop::take(&mut head.headers, worker.app.secrets.as_ref(), span.at);
-    let signature = signed::take(&mut head.headers);
+    let marks = signed::take(&mut head.headers);
     // Another sidecar of ours says truly for whom it forwards.
     let trust = if is_forwarded { Trust::Named { by_forwarded: false } } else { peer.trust };
     let removed = &worker.app.metrics.http.removed;
@@ -142,9 +142,16 @@ fn admit<'a>(
         hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers), trust, &|why| {
             removed.with_label_values(&[why.as_str()]).inc()
         });
-    let inbound = Inbound::read(head, Peer { trust, ..peer.clone() })?;
-    let marks = (&signature, is_forwarded);
-    let decision = decide(worker, in_force, (head, &inbound), marks, lane)?;
+    let mut inbound = Inbound::read(head, Peer { trust, ..peer.clone() })?;
+    let looked = {
+        let view = View::of(&head.headers);
+        let as_came = (&inbound, &inbound.head(&head.method, &view));
+        signed::look(&worker.app, rules, as_came, &marks, is_forwarded)
+    };
+    if let Some(visitor) = looked.as_ref().and_then(|looked| looked.visitor.as_ref()) {
+        inbound.restore(visitor, &mut head.headers);
+    }
+    let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), lane)?;
     let matched = decision.route;
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
@@ -202,7 +209,7 @@ fn decide<'r>(
     worker: &Worker,
     in_force: &'r InForce,
     (head, inbound): (&RequestHead, &Inbound),
-    (signature, is_forwarded): (&Member, bool),
+    looked: Option<&Looked>,
     lane: &mut &'r Arc<Lane>,
 ) -> Result<sidecar::Decision<'r>, Refused> {
     let rules = &in_force.rules;
@@ -215,7 +222,7 @@ fn decide<'r>(
         // No rules, nothing that a signature would open.
         return Ok(decision);
     }
-    signed::admit(&worker.app, (inbound, &head), signature, is_forwarded, is_required)?;
+    signed::admit(looked, is_required)?;
     for (rule, outcome) in &decision.observed {
         let labels = [&*lane.name, rule, outcome];
         worker.app.metrics.http.observed.with_label_values(&labels).inc();

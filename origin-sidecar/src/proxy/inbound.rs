@@ -2,13 +2,14 @@
 
 use super::handle::Refused;
 use crate::fields::View;
-use http::{Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use http1::head::RequestHead;
 use http1::lines;
 use rules::Problem;
 use rules::forwarded::{self, is_host};
-use rules::hygiene::Sender;
+use rules::hygiene::{Rebuilt, Sender};
 use rules::trust::Trust;
+use rules::visitor::Visitor;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -59,6 +60,19 @@ impl Inbound {
         let target = std::mem::take(&mut request.target.path_and_query);
         let scheme = stated.scheme.unwrap_or(own);
         Ok(Self { peer, host, stated_host: stated.host, scheme, target })
+    }
+
+    /// Puts the visitor's host in the place of that of the edge's origin, for all that comes after.
+    pub fn restore(&mut self, visitor: &Visitor, headers: &mut HeaderMap) {
+        let Ok(host) = HeaderValue::from_str(&visitor.host) else { return };
+        self.host.clone_from(&visitor.host);
+        self.stated_host = None;
+        self.scheme = visitor.scheme;
+        headers.insert(header::HOST, host);
+        // What a believed proxy in between says of host and scheme is about the request that the edge sent.
+        headers.remove(Rebuilt::Host.name());
+        headers.remove(Rebuilt::Proto.name());
+        headers.remove(Rebuilt::Forwarded.name());
     }
 
     /// What the app is told of who asked.

@@ -8,11 +8,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http1::lines;
 use rules::document::Document;
 use rules::signature::{Invalid, Keys, Member, Nonces, part, verify};
-use rules::{Head, Rules};
+use rules::visitor::{self, Visitor};
+use rules::{Fields, Head, Rules};
 use std::sync::{Mutex, PoisonError};
 
 static INPUT: HeaderName = HeaderName::from_static("signature-input");
 static SIGNATURE: HeaderName = HeaderName::from_static("signature");
+static HOST: HeaderName = HeaderName::from_static(visitor::HOST);
+static SCHEME: HeaderName = HeaderName::from_static(visitor::SCHEME);
 
 /// What a proxy needs to know its edge.
 #[derive(Default)]
@@ -55,9 +58,27 @@ fn requires_any(document: &Document) -> bool {
         || document.routes.iter().any(|route| document.requires_signature(Some(route)))
 }
 
-/// Takes our signature off, so that neither key nor app ever sees it; those of others stay.
-pub fn take(headers: &mut HeaderMap) -> Member {
-    Member { input: take_from(headers, &INPUT), signature: take_from(headers, &SIGNATURE) }
+/// What a request says of where it comes from, taken off so that neither key nor app ever sees it.
+pub struct Marks {
+    own: Member,
+    /// Lines of the fields that name the visitor's host.
+    visitor: Vec<(String, String)>,
+}
+
+/// Takes our signature off, and what may be signed of the visitor; signatures of others stay. Without a
+/// signature what is said of the visitor stays for [`rules::hygiene`] to remove, and count.
+pub fn take(headers: &mut HeaderMap) -> Marks {
+    let own =
+        Member { input: take_from(headers, &INPUT), signature: take_from(headers, &SIGNATURE) };
+    let mut visitor = Vec::new();
+    if own.input.is_some() {
+        for name in [&HOST, &SCHEME] {
+            let lines = lines::of(headers, name).filter_map(|line| line.to_str().ok());
+            visitor.extend(lines.map(|line| (name.as_str().to_owned(), line.to_owned())));
+            headers.remove(name);
+        }
+    }
+    Marks { own, visitor }
 }
 
 fn take_from(headers: &mut HeaderMap, name: &HeaderName) -> Option<String> {
@@ -81,35 +102,70 @@ fn take_from(headers: &mut HeaderMap, name: &HeaderName) -> Option<String> {
     own
 }
 
-/// Whether a request goes on: as the edge's, from a peer that needs no signature, or on a route
-/// that asks for none. What a signature was worth is counted in any case, so that one sees whether
-/// it may be required.
+/// What a request's signature is worth.
+pub struct Looked {
+    /// Metric label and detail of a refusal.
+    result: &'static str,
+    verdict: Result<(), Invalid>,
+    /// Whose host is to be restored.
+    pub visitor: Option<Visitor>,
+}
+
+/// The request's fields with those that were taken off.
+struct AsSigned<'a> {
+    fields: &'a dyn Fields,
+    visitor: &'a [(String, String)],
+}
+
+impl Fields for AsSigned<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.fields.each(name, visit);
+        self.visitor.each(name, visit);
+    }
+}
+
+/// Looks at the signature of a request as it came in, before anything else does. What it was worth is counted
+/// in any case, so that one sees whether it may be required.
+pub fn look(
+    app: &App,
+    rules: &Rules,
+    (inbound, head): (&Inbound, &Head<'_>),
+    marks: &Marks,
+    is_forwarded: bool,
+) -> Option<Looked> {
+    let signatures = app.signatures.as_ref()?;
+    let keys = signatures.keys.as_ref()?;
+    let peer = inbound.peer.address;
+    let as_signed = AsSigned { fields: head.fields, visitor: &marks.visitor };
+    let looked = |result, verdict| Looked { result, verdict, visitor: None };
+    let looked = if is_forwarded {
+        looked("forwarded", Ok(()))
+    } else if signatures.unsigned_from.iter().any(|block| block.contains(peer)) {
+        looked("exempt", Ok(()))
+    } else {
+        let head = Head { fields: &as_signed, ..*head };
+        match signatures.verify(keys, &head, &marks.own, app.clock.now()) {
+            Ok(()) => {
+                let visitor = Visitor::said(&rules.document.edge, &as_signed);
+                Looked { visitor, ..looked("valid", Ok(())) }
+            }
+            Err(why) => looked(why.as_str(), Err(why)),
+        }
+    };
+    app.metrics.http.signatures.with_label_values(&[looked.result]).inc();
+    Some(looked)
+}
+
+/// Whether a request goes on: as the edge's, from a peer that needs no signature, or on a route that asks for
+/// none.
 ///
 /// # Errors
 /// The problem and the reason.
-pub fn admit(
-    app: &App,
-    (inbound, head): (&Inbound, &Head<'_>),
-    own: &Member,
-    is_forwarded: bool,
-    is_required: bool,
-) -> Result<(), Refused> {
-    let Some(signatures) = &app.signatures else { return Ok(()) };
-    let Some(keys) = &signatures.keys else { return Ok(()) };
-    let peer = inbound.peer.address;
-    let (result, verdict) = if is_forwarded {
-        ("forwarded", Ok(()))
-    } else if signatures.unsigned_from.iter().any(|block| block.contains(peer)) {
-        ("exempt", Ok(()))
-    } else {
-        match signatures.verify(keys, head, own, app.clock.now()) {
-            Ok(()) => ("valid", Ok(())),
-            Err(why) => (why.as_str(), Err(why)),
+pub fn admit(looked: Option<&Looked>, is_required: bool) -> Result<(), Refused> {
+    match looked {
+        Some(Looked { verdict: Err(why), result, .. }) if is_required => {
+            Err((why.problem(), format!("signature: {result}")))
         }
-    };
-    app.metrics.http.signatures.with_label_values(&[result]).inc();
-    match verdict {
-        Err(why) if is_required => Err((why.problem(), format!("signature: {result}"))),
         _ => Ok(()),
     }
 }
@@ -125,7 +181,7 @@ mod tests {
             headers.append("signature", HeaderValue::from_static(line));
         }
         headers.append("signature-input", HeaderValue::from_static("sig1=(\"date\")"));
-        let own = take(&mut headers);
+        let own = take(&mut headers).own;
         assert_eq!((own.input, own.signature.as_deref()), (None, Some("spillway=:3:")));
         let lines: Vec<_> = headers.get_all("signature").iter().collect();
         assert_eq!(lines, ["sig1=:2:", "keyId=\"k\",signature=\"x\""]);

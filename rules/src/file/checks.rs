@@ -2,7 +2,7 @@
 
 use super::tree::Table;
 use crate::cache::AUTHORIZATION;
-use crate::document::{Document, KeySource, Match, Route, Versioned};
+use crate::document::{Auth, Document, KeySource, Match, Route, Versioned};
 use crate::route::Template;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,6 +25,9 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
         tags_are_possible(route, table);
         assets_are_nobodys(route, table);
         tokens_are_known(route, table);
+        template_is_of_this_kind(route, table);
+        cache_has_a_method(route, table);
+        form_ends_well(route, table);
         shadowed(&mut seen, route, table);
     }
 }
@@ -72,6 +75,51 @@ fn parameter_exists(route: &Route, name: &str, table: &Table<'_>) {
             reason,
             &format!("Write {{{name}}} in the path, or another source."),
         );
+    }
+}
+
+/// Templates of other tools, which here mean what they say letter by letter.
+fn template_is_of_this_kind(route: &Route, table: &Table<'_>) {
+    let path = &route.matches.path;
+    let is_other = |segment: &str| {
+        let is_star = matches!(segment, "*" | "**");
+        is_star || segment.starts_with(':') || segment.starts_with('<') && segment.ends_with('>')
+    };
+    let found = path.split('/').find(|segment| is_other(segment));
+    let (what, remedy) = match (found, path.contains('?')) {
+        (Some(segment @ ("*" | "**")), _) => {
+            (segment, "Write {name} for one segment, {*rest} for all that follow.")
+        }
+        (Some(segment), _) => (segment, "Write {name}; a parameter has no type."),
+        (None, true) => ("?", "Write the path alone; `query` of `match` asks for parameters."),
+        (None, false) => return,
+    };
+    let reason = format!("`{what}` in {path} is taken letter by letter");
+    table.warn("other-template-syntax", reason, remedy);
+}
+
+fn cache_has_a_method(route: &Route, table: &Table<'_>) {
+    let methods = &route.matches.methods;
+    let is_read = |method: &String| matches!(method.as_str(), "GET" | "HEAD");
+    if route.cache.is_some() && !methods.is_empty() && !methods.iter().any(is_read) {
+        let reason = format!("nothing is cached for {} alone", methods.join(" and "));
+        let remedy = "Add GET to `methods`, or move `cache` to the route that has it.";
+        table.warn("cache-without-get", reason, remedy);
+    }
+}
+
+/// A caller that is known by a cookie is a browser, and what it posts is mostly a form.
+fn form_ends_well(route: &Route, table: &Table<'_>) {
+    let Some(offload) = &route.offload else { return };
+    let methods = &route.matches.methods;
+    let is_posted = methods.is_empty() || methods.iter().any(|method| method == "POST");
+    let is_browser = matches!(&offload.auth, Auth::Caller { identity: KeySource::Cookie(_), .. });
+    if is_posted && is_browser {
+        let reason =
+            "a job whose answer redirects, as most forms end, is reported as failed (`redirected`)"
+                .to_owned();
+        let remedy = "Let the application answer a form of this route with a page (200 or 201) instead of a redirect.";
+        table.warn("form-that-redirects", reason, remedy);
     }
 }
 
