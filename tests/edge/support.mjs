@@ -1,6 +1,7 @@
 // One Worker in a real workerd, in front of an origin.
 import { spawnSync } from "node:child_process";
 import { request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 
@@ -25,15 +26,16 @@ export { startOrigin } from "../support/origin.mjs";
 
 /**
  * The edge worker with the rules of `tests/edge/routes.toml`, in front of `originUrl`; `vars` as a
- * deployment's variables and secrets.
+ * deployment's variables and secrets; `secure` by HTTPS.
  */
-export async function startEdge(originUrl, vars = {}) {
+export async function startEdge(originUrl, vars = {}, more = {}) {
   const out = path.join(root, "target/edge-tests/worker");
   build("--routes", path.join(root, "tests/edge/routes.toml"), "--out", out);
   return startWorker({
     name: "edge",
     main: path.join(out, "index.js"),
     vars: { SPILLWAY_ORIGIN: originUrl, ...vars },
+    ...more,
   });
 }
 
@@ -42,12 +44,12 @@ export async function startEdge(originUrl, vars = {}) {
  * (`createTestHarness` would send them through Node's fetch, which follows redirects and answers
  * a refused connection with 500.)
  */
-export async function startWorker({ name, main, vars = {} }) {
+export async function startWorker({ name, main, vars = {}, secure = false }) {
   const config = path.join(path.dirname(main), `${name}.wrangler.json`);
   writeFileSync(config, JSON.stringify({ name, main, vars, compatibility_date: "2026-11-01" }));
   const worker = await start({
     config,
-    dev: { server: { port: 0 }, inspector: false, persist: false, watch: false, logLevel: "error" },
+    dev: { server: { port: 0, secure }, inspector: false, persist: false, watch: false, logLevel: "error" },
   });
   const url = await worker.url;
   return {
@@ -95,7 +97,10 @@ function upload(url, target) {
 }
 
 function connect(url, target, method, headers) {
-  const client = httpRequest({
+  // The worker's certificate is of its own making.
+  const request = url.protocol === "https:" ? httpsRequest : httpRequest;
+  const client = request({
+    rejectUnauthorized: false,
     host: url.hostname,
     port: url.port,
     path: target,

@@ -4,7 +4,7 @@ import pathlib
 
 BASE = pathlib.Path(os.environ["DJANGO_FOLDER"])
 SECRET_KEY = "only for this test"
-ALLOWED_HOSTS = ["localhost"]
+ALLOWED_HOSTS = ["localhost", "app.example"]
 INSTALLED_APPS = [f"django.contrib.{name}" for name in (
     "admin", "auth", "contenttypes", "sessions", "messages", "staticfiles")]
 MIDDLEWARE = [
