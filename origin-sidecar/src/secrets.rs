@@ -5,6 +5,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use tokio_rustls::rustls::crypto::ring;
 
 /// A root key shorter than this can be guessed.
 const KEY_CHARS_MIN: usize = 32;
@@ -124,14 +125,17 @@ pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     Ok(rules::document::hex(&random(bytes)?))
 }
 
-/// Random bytes of the system.
+/// Random bytes of the system, also where it shows no device of that name: an image from scratch in a root of
+/// its own has none.
 ///
 /// # Errors
 /// When the system has none to give.
 pub fn random(bytes: usize) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
     let mut buffer = vec![0; bytes];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut buffer)?;
+    let source = ring::default_provider().secure_random;
+    source
+        .fill(&mut buffer)
+        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
     Ok(buffer)
 }
 

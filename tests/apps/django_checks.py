@@ -1,4 +1,5 @@
 """Django's admin behind https only: redirects, static files, a login with its CSRF token."""
+import json
 import os
 import re
 import stack
@@ -49,6 +50,19 @@ def page(own, target, *fields):
     return found + ([] if direct.code == 200 else [f"the application answers {direct.status}"])
 
 
+def recipe(own, address, folder):
+    """The rules that docs/frameworks.md gives."""
+    names = json.loads((folder / "static/staticfiles.json").read_text())["paths"]
+    hashed = f"/static/{names['admin/css/base.css']}"
+    own.cached("a hashed file is kept and immutable", address, hashed, HTTPS, control="immutable")
+    own.cached("data is kept", address, "/api/items", HTTPS)
+    visitor = [*HTTPS, "Cookie: _ga=1"]
+    own.cached("visitors without a session share a page", address, "/news/", visitor)
+    own.cached("who has a session gets a page of their own", address, "/news/",
+               [*HTTPS, "Cookie: _ga=1; sessionid=x"], "bypass-cookie")
+    own.cached("a page with a form is never shared", address, "/contact/", visitor, "uncacheable")
+
+
 def checks(own):
     folder = own.folder / "django"
     folder.mkdir()
@@ -78,6 +92,7 @@ def checks(own):
         port, "SECURE_SSL_REDIRECT redirects http, and only http, on a route that caches", STYLES,
         "/static/{*file}",
         lambda answer, scheme: answer.code == (200 if scheme == "https" else 301))
+    recipe(own, own.recipe("django", port), folder)
     own.check("the admin takes a login with its CSRF token", lambda: logged_in(own))
 
 

@@ -42,5 +42,13 @@ def checks(own):
         port, "`trust proxy` sees each scheme on a route that caches", "/seen", "/seen",
         lambda answer, scheme: json.loads(answer.body)["protocol"] == scheme)
 
+    recipe = own.recipe("express", port)
+    own.cached("a hashed file is kept and immutable", recipe, "/assets/index-BqL7urjy.js",
+               control="immutable")
+    own.cached("data is kept", recipe, "/api/items")
+    own.cached("visitors without a session share a page", recipe, "/", ["Cookie: _ga=1"])
+    own.cached("who has a session gets a page of their own", recipe, "/",
+               ["Cookie: connect.sid=x"], "bypass-cookie")
+
 
 stack.main("Express", checks)

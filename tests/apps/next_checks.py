@@ -47,20 +47,6 @@ def navigate(address):
     return (done.stdout + done.stderr).splitlines()
 
 
-# Without a word of what Next.js reads of a request.
-CACHED = """
-    [[route]]
-    name  = "assets"
-    match = { path = "/_next/static/{*file}", methods = ["GET"] }
-    cache = { versioned = "all", sidecar = "from-origin" }
-
-    [[route]]
-    name  = "pages"
-    match = { path = "/{*page}", methods = ["GET"] }
-    cache = { sidecar = "60s", ignore_cookies = true }
-"""
-
-
 def checks(own):
     port = stack.free_port()
     folder = pathlib.Path(os.environ["SPILLWAY_NODE_FOLDER"])
@@ -83,7 +69,9 @@ def checks(own):
     for way, without, address in own.pairs():
         own.check(f"a form without scripts is answered by a redirect, {way}",
                   lambda without=without, address=address: sent(without, address))
-    cached = own.sidecar(f"http://127.0.0.1:{port}", "none", CACHED)
+    # Without a word of what Next.js reads of a request.
+    cached = own.recipe("next", port)
+    own.cached("a file is kept and immutable", cached, script, control="immutable")
     own.check("Chromium goes about in cached pages without a loop", lambda: navigate(cached))
     for way, address in own.ways():
         own.check(f"Chromium runs the page, follows a link and sends a form, {way}",

@@ -169,6 +169,21 @@ class Stack:
             return found
         self.check(name, fault)
 
+    def recipe(self, name, app):
+        """Behind the rules file that docs/frameworks.md gives for the framework."""
+        rules = (HERE / f"../../examples/frameworks/{name}.toml").read_text()
+        return self.sidecar(f"http://127.0.0.1:{app}", "private", rules)
+
+    def cached(self, name, address, target, fields=(), says="; hit", control=None):
+        """What the second of two requests is told by the cache, and of it by `Cache-Control`."""
+        def fault():
+            wire.ask(address, "GET", target, fields)
+            answer = wire.ask(address, "GET", target, fields)
+            status, words = answer.value("Cache-Status"), answer.value("Cache-Control")
+            found = [] if answer.code == 200 and says in status else [f"{answer.status} {status}"]
+            return found + ([f"it says {words}"] if control and control not in words else [])
+        self.check(name, fault)
+
     def streams(self, name, target, fields=()):
         """The first byte must not wait for the end."""
         for way, address in self.ways():

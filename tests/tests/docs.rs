@@ -216,3 +216,19 @@ fn every_choice_is_in_the_reference() {
     }
     assert!(count > 20, "only {count} choices were found");
 }
+
+#[test]
+fn the_rules_files_of_frameworks_are_good_and_stand_in_the_guide_as_they_are() {
+    let guide = read(&root().join("docs/frameworks.md"));
+    let folder = root().join("examples/frameworks");
+    let files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+    let mut count = 0;
+    for path in files {
+        let text = read(&path);
+        let checked = rules::file::check(&text);
+        assert!(checked.is_ok(), "{}: {checked:?}", path.display());
+        assert!(guide.contains(text.trim_end()), "{} is not in the guide", path.display());
+        count += 1;
+    }
+    assert!(count >= 7, "only {count} frameworks");
+}

@@ -25,7 +25,7 @@ enum Install {
 
 use Install::{Node, NodeBuilt, Python};
 
-const APPS: [App; 8] = [
+const APPS: [App; 9] = [
     App {
         name: "django",
         install: Python(&["Django==5.2.19", "whitenoise==6.12.0", "gunicorn==27.0.1"]),
@@ -36,6 +36,7 @@ const APPS: [App; 8] = [
         install: Python(&["starlette==1.10.0", "uvicorn==0.54.0", "websockets==17.4"]),
         short: true,
     },
+    App { name: "fastapi", install: Python(&["fastapi==0.165.0", "uvicorn==0.54.0"]), short: true },
     App { name: "flask", install: Python(&["Flask==3.1.3", "gunicorn==27.0.1"]), short: true },
     App { name: "express", install: Node, short: true },
     App { name: "grpc", install: Python(&["grpcio==1.85.3"]), short: true },

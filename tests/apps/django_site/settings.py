@@ -20,6 +20,8 @@ TEMPLATES = [{
         "contrib.messages.context_processors.messages")]}}]
 ROOT_URLCONF = "django_site.urls"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE / "db"}}
+STORAGES = {"staticfiles": {
+    "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}
 STATIC_URL, STATIC_ROOT = "/static/", BASE / "static"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
