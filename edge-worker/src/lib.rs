@@ -23,6 +23,7 @@ mod store;
 use incoming::Incoming;
 use rules::assets::Assets;
 use rules::cache::{Bypass, CacheStatus, TokenKey};
+use rules::demo;
 use rules::document::UNMATCHED;
 use rules::edge::{Action, decide};
 use rules::signature::Keys;
@@ -79,6 +80,11 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let rules = isolate_rules().map_err(|reason| JsValue::from_str(&reason))?;
     let incoming = Incoming::new(request)?;
     let head = incoming.head();
+    let bound = env.var(ORIGIN_VARIABLE).ok().map(|origin| origin.to_string());
+    // Before the rules are asked: a canonical host of the demo would be a redirect to a stranger.
+    if demo::is_demo(&rules.document, bound.as_deref(), head.host) {
+        return reply::problem(rules, Problem::DemoRules);
+    }
     let decision = decide(rules, &head);
     let route = decision.route.map_or(UNMATCHED, |route| route.name.as_str());
     let assets = decision.route.and_then(Assets::of);
@@ -89,7 +95,6 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
         _ if store::is_inside(rules, &incoming) => return reply::problem(rules, Problem::NoRoute),
         action => action,
     };
-    let bound = env.var(ORIGIN_VARIABLE).ok().map(|origin| origin.to_string());
     let origin = bound.or_else(|| rules.document.edge.origin.clone());
     let keys = isolate_keys(env).map_err(|reason| JsValue::from_str(&reason))?;
     let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);

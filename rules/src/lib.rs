@@ -53,6 +53,7 @@
 pub mod assets;
 pub mod cache;
 pub mod cors;
+pub mod demo;
 pub mod document;
 pub mod edge;
 pub mod fallback;

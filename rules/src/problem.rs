@@ -38,11 +38,12 @@ pub enum Problem {
     Overloaded,
     RouteBusy,
     RulesUnreadable,
+    DemoRules,
     Internal,
 }
 
 impl Problem {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -78,6 +79,7 @@ impl Problem {
         Self::Overloaded,
         Self::RouteBusy,
         Self::RulesUnreadable,
+        Self::DemoRules,
         Self::Internal,
     ];
 
@@ -155,6 +157,7 @@ impl Problem {
             Self::Overloaded => ("overloaded", 503, "The application has as much to do as it can.", "Retry after the time in Retry-After. The operator sees the limit in spillway_concurrency_limit; overload.concurrency sets it."),
             Self::RulesUnreadable => ("rules-unreadable", 503, "The sidecar has no rules that it can follow.", "The body of /ready on the admin port, and the log, say what is wrong with the rules file; once it is mended it is taken within a second."),
             Self::RouteBusy => ("route-busy", 503, "The route has as many requests under way as it may.", "Retry after the time in Retry-After, or raise the route's concurrency."),
+            Self::DemoRules => ("demo-rules", 503, "This edge still has the rules of the demo.", "The operator names an origin in [edge] of routes.toml, or in SPILLWAY_ORIGIN, and deploys with `cargo xtask deploy`, which says what else is the demo's. On workers.dev and localhost the demo's rules are followed."),
             Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),
         }
     }

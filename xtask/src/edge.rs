@@ -4,6 +4,7 @@
 //! It stands in for worker-build, which downloads three tools at versions of its own choosing:
 //! here wasm-bindgen's version is Cargo.lock's, and wasm-opt's and esbuild's package-lock.json's.
 
+use crate::deploy;
 use crate::setup::{self, Result};
 use std::{
     env, fs,
@@ -60,10 +61,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             out: out.unwrap_or_else(|| root.join("tests/cases-wasm/build")),
         }
     } else {
+        let compiled = compiled_rules(&routes)?;
+        deploy::refuse_demo(&routes)?;
         Bundle {
             crate_name: "edge-worker",
             shim: root.join("edge-worker/shim.js"),
-            data: ("rules.json", compiled_rules(&routes)?),
+            data: ("rules.json", compiled),
             out: out.unwrap_or_else(|| root.join("edge-worker/build")),
         }
     };

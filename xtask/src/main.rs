@@ -9,6 +9,7 @@ mod bench;
 mod bundles;
 mod dashboard;
 mod demo;
+mod deploy;
 mod edge;
 mod fuzz;
 mod image;
@@ -27,6 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench proxy    the same for everything that passes, with latencies and memory
   bundles [TOOL] names that build tools write, for the tests
   edge           build the edge worker (what wrangler calls)
+  deploy [ARG…]  `wrangler deploy`, once rules and configuration are not the demo's
   image [--all]  the container image, without Docker
   dashboard      write k8s/dashboard/spillway.json";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some((command, rest)) if command == "apps" => apps::run(rest),
         Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, rest)) if command == "bundles" => bundles::run(rest),
+        Some((command, rest)) if command == "deploy" => deploy::run(rest),
         Some((command, rest)) if command == "edge" => edge::run(rest),
         Some((command, rest)) if command == "fuzz" => fuzz::run(rest),
         Some((command, rest)) if command == "image" => image::run(rest),
