@@ -120,7 +120,7 @@ mod tests {
             latencies.record("r", &format!("{at}{}", "x".repeat(9_000)), 0, 5000);
         }
         assert!(latencies.lock()["r"].classes.keys().all(|name| name.len() <= CLASS_BYTES_MAX));
-        for _ in 0..5 {
+        for _ in 0..20 {
             latencies.record("r", "new", LATER, 5000);
         }
         assert_eq!(latencies.load("r", "new", LATER, Some(2000)).learned, Learned::Slow);

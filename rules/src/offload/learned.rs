@@ -7,10 +7,13 @@ use std::collections::VecDeque;
 const WINDOW_MS: u64 = 5 * 60_000;
 /// The newest samples kept; the 95th percentile of 128 is the seventh longest.
 const SAMPLES_MAX: usize = 128;
-/// Fewer samples than this decide nothing.
-const SAMPLES_MIN: usize = 5;
+/// Fewer samples than this decide nothing: of 20 the 95th percentile is the second longest, so that one slow
+/// start after a deployment does not count.
+const SAMPLES_MIN: usize = 20;
 /// While a class is slow, one request in so many is executed all the same, to go on learning.
 const PROBE_EVERY: u32 = 20;
+/// … and one after so long, in milliseconds: a class that few ask for would go on being queued for minutes.
+const PROBE_AFTER_MS: u64 = 10_000;
 /// A class is quick again below three quarters of the limit: it must not flap around it.
 const QUICK_QUARTERS: u64 = 3;
 
@@ -38,6 +41,8 @@ pub struct Latency {
     next: u64,
     is_slow: bool,
     since_probe: u32,
+    /// When one was executed last while the class is slow, or the class became slow.
+    probed: u64,
 }
 
 impl Latency {
@@ -84,7 +89,8 @@ impl Latency {
             self.is_slow = false;
             return Learned::Unknown;
         };
-        self.is_slow = if self.is_slow {
+        let was_slow = self.is_slow;
+        self.is_slow = if was_slow {
             p95.saturating_mul(4) >= after.saturating_mul(QUICK_QUARTERS)
         } else {
             p95 >= after
@@ -92,11 +98,15 @@ impl Latency {
         if !self.is_slow {
             return Learned::Quick;
         }
+        if !was_slow {
+            (self.since_probe, self.probed) = (0, now);
+        }
         self.since_probe = self.since_probe.saturating_add(1);
-        if self.since_probe < PROBE_EVERY {
+        let is_due = now.saturating_sub(self.probed) >= PROBE_AFTER_MS;
+        if self.since_probe < PROBE_EVERY && !is_due {
             return Learned::Slow;
         }
-        self.since_probe = 0;
+        (self.since_probe, self.probed) = (0, now);
         Learned::Probe
     }
 }
@@ -123,9 +133,28 @@ mod tests {
 
     #[test]
     fn a_few_samples_decide_nothing() {
-        assert_eq!(of(&[9000; 4]).judge(0, 2000), Learned::Unknown);
-        assert_eq!(of(&[9000; 5]).judge(0, 2000), Learned::Slow);
-        assert_eq!(of(&[100; 5]).judge(0, 2000), Learned::Quick);
+        assert_eq!(of(&[9000; 19]).judge(0, 2000), Learned::Unknown);
+        assert_eq!(of(&[9000; 20]).judge(0, 2000), Learned::Slow);
+        assert_eq!(of(&[100; 20]).judge(0, 2000), Learned::Quick);
+    }
+
+    #[test]
+    fn one_slow_start_does_not_make_a_class_slow() {
+        let mut samples = vec![9000];
+        samples.extend([10; 19]);
+        assert_eq!(of(&samples).judge(0, 2000), Learned::Quick);
+        samples[1] = 9000;
+        assert_eq!(of(&samples).judge(0, 2000), Learned::Slow, "two of twenty do");
+    }
+
+    #[test]
+    fn a_slow_class_that_few_ask_for_is_probed_every_ten_seconds() {
+        let mut latency = of(&[9000; 20]);
+        assert_eq!(latency.judge(0, 2000), Learned::Slow);
+        assert_eq!(latency.judge(PROBE_AFTER_MS - 1, 2000), Learned::Slow);
+        assert_eq!(latency.judge(PROBE_AFTER_MS, 2000), Learned::Probe);
+        assert_eq!(latency.judge(PROBE_AFTER_MS + 1, 2000), Learned::Slow);
+        assert_eq!(latency.judge(2 * PROBE_AFTER_MS, 2000), Learned::Probe);
     }
 
     #[test]
@@ -149,7 +178,7 @@ mod tests {
 
     #[test]
     fn one_in_twenty_is_executed_to_go_on_learning() {
-        let mut latency = of(&[9000; 5]);
+        let mut latency = of(&[9000; 20]);
         let probes = (0..100).filter(|_| latency.judge(0, 2000) == Learned::Probe).count();
         assert_eq!(probes, 5);
     }
@@ -163,11 +192,12 @@ mod tests {
 
     #[test]
     fn an_execution_under_way_counts_with_what_it_took_so_far() {
-        let mut latency = of(&[100; 4]);
-        let sample = latency.record(0, 2000);
-        assert_eq!(latency.p95(0), Some(2000));
+        let mut latency = of(&[100; 18]);
+        latency.record(0, 1000);
+        let sample = latency.record(0, 900);
+        assert_eq!(latency.p95(0), Some(900));
         latency.settle(sample, 60_000);
-        assert_eq!(latency.p95(0), Some(60_000));
+        assert_eq!(latency.p95(0), Some(1000));
     }
 
     proptest! {
