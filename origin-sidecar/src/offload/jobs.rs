@@ -110,8 +110,13 @@ impl Stores {
 
     async fn list_running(&self, out: &mut dyn Write, limit: usize) -> Done {
         let results = self.results.as_ref();
+        // Those that wait for their next attempt leave leases, too, and newer ones: they do not count.
         for prefix in ["leases/", ADOPTED] {
-            for listed in self.newest(prefix).await?.into_iter().take(limit) {
+            let mut left = limit;
+            for listed in self.newest(prefix).await? {
+                if left == 0 {
+                    break;
+                }
                 let id = listed.key.strip_prefix(prefix).unwrap_or_default();
                 let (until, attempt, route) = if prefix == ADOPTED {
                     let found =
@@ -125,6 +130,7 @@ impl Stores {
                 };
                 // Given up or run out: the job waits for its next attempt.
                 if until > self.now {
+                    left -= 1;
                     let (age, reason) = (age(self.now.saturating_sub(listed.written)), "-");
                     line(
                         out,
@@ -375,3 +381,6 @@ fn age(ms: u64) -> String {
         seconds => format!("{}d", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests;
