@@ -19,7 +19,7 @@ use worker::console_error;
 
 /// Cloudflare ends background work so long after the answer; a renewal older than this is dead
 /// and must not keep others from trying.
-const BACKGROUND_MS: u64 = 30_000;
+pub(crate) const BACKGROUND_MS: u64 = 30_000;
 
 thread_local! {
     /// Addresses that are being renewed in the background by this isolate, and since when.
@@ -96,7 +96,8 @@ async fn expired(
     };
     let way = fetched.way()?;
     let is_refused = |it: &Response| matches!(it.status(), 401 | 403);
-    if plan.is_sealed && matches!(&fetched, Fetched::New(response) if is_refused(response)) {
+    if plan.is_sealed && matches!(&fetched, Fetched::New(it) | Fetched::Whole(it) if is_refused(it))
+    {
         // A token that the app does not take any more reads no stored answer either.
         let url = found.url().to_owned();
         in_background(call, async move { store::delete(&url).await });
@@ -173,7 +174,9 @@ fn forward(
         Fetched::Whole(response) => {
             let stored = Err(NotStored::ShownTooLittle);
             let status = CacheStatus::Miss { reason, stored, collapsed: false };
-            return reply::passed(&response, status);
+            let answer = reply::passed(&response, status)?;
+            reply::edited(call, plan.target(), &answer)?;
+            return if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) };
         }
         Fetched::Failed(failure) => {
             let stored = Err(NotStored::Status);

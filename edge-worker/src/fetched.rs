@@ -77,9 +77,8 @@ pub(crate) async fn fetch(
         return Ok(Fetched::Confirmed(renewal(call, plan, found, &response)));
     }
     Ok(match redirected::whole(call, plan, response).await? {
-        Ok(Whole::Same(response)) => Fetched::New(response),
-        Ok(Whole::Other(response)) => Fetched::Whole(response),
-        Err(failure) => Fetched::Failed(failure),
+        Whole::Same(response) => Fetched::New(response),
+        Whole::Other(response) => Fetched::Whole(response),
     })
 }
 

@@ -34,13 +34,18 @@ pub(crate) type Answer = Result<Result<Response, Failure>, JsValue>;
 
 /// Sends the request itself on, body and all.
 pub(crate) async fn pass(call: &Call, target: &str) -> Answer {
+    pass_as(call, &call.incoming.method, target).await
+}
+
+/// The same by this method.
+pub(crate) async fn pass_as(call: &Call, method: &str, target: &str) -> Answer {
     let incoming = &call.incoming;
     let init = RequestInit::new();
-    init.set_method(&incoming.method);
+    init.set_method(method);
     let headers = cleaned(incoming)?;
     headers.append(hops::FIELD, hops::MEMBER)?;
     init.set_headers(&headers);
-    let has_body = !matches!(incoming.method.as_str(), "GET" | "HEAD");
+    let has_body = !matches!(method, "GET" | "HEAD");
     init.set_body(&match incoming.request.body() {
         Some(body) if has_body => body.into(),
         _ => JsValue::UNDEFINED,
@@ -177,7 +182,7 @@ fn is_origin(text: &str) -> bool {
 }
 
 /// The client's fields without those that are not his to send.
-fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
+pub(crate) fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
     let named = hygiene::named_by_connection(incoming);
     let headers = Headers::new()?;
     for (name, value) in pairs(&incoming.headers) {

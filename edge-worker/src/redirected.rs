@@ -4,8 +4,9 @@
 //! What is found out is remembered by the isolate; entries that were stored by it tell other isolates, because
 //! a marker lists the names that they vary by.
 
+use crate::cached::BACKGROUND_MS;
 use crate::incoming::pairs;
-use crate::origin::{self, Failure};
+use crate::origin;
 use crate::{Call, js, store};
 use rules::ResponseHead;
 use rules::cache::Plan;
@@ -26,8 +27,8 @@ thread_local! {
     static LEARNED: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::new(HashMap::new());
     /// Until when an address passes by the store, because no field alone explains its redirects.
     static PASSING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
-    /// Routes of which fields are tried now.
-    static TRIED: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    /// Routes of which fields are tried, and since when.
+    static TRIED: RefCell<HashMap<&'static str, u64>> = RefCell::new(HashMap::new());
 }
 
 /// What is known of the request's route.
@@ -43,34 +44,36 @@ pub(crate) fn passes(address: &str) -> bool {
 
 /// What the origin answers to the client's request as it came.
 pub(crate) enum Whole {
-    /// The same, or what was asked is no redirect to its own path.
+    /// The same, or what was asked is no redirect to its own path; or nothing else came.
     Same(Response),
     /// The client's answer. It is not to be kept: it may depend on anything.
     Other(Response),
 }
 
-/// Asks with all that the client sent, where the origin redirects the request to its own path.
+/// Asks with all that the client sent, where the origin redirects the request to its own path. When that fails
+/// the redirect is the answer.
 pub(crate) async fn whole(
     call: &Rc<Call>,
     plan: &Plan<'static>,
     response: Response,
-) -> Result<Result<Whole, Failure>, JsValue> {
+) -> Result<Whole, JsValue> {
     if !leads_back(call, plan, &response) {
-        return Ok(Ok(Whole::Same(response)));
+        return Ok(Whole::Same(response));
     }
     let led = led(&response)?;
-    let whole = match origin::pass(call, plan.target()).await? {
-        Ok(whole) => whole,
-        Err(failure) => return Ok(Err(failure)),
+    // As the fetch that it is compared with: some origins answer HEAD in another way.
+    let Ok(whole) = origin::pass_as(call, "GET", plan.target()).await? else {
+        return Ok(Whole::Same(response));
     };
-    if self::led(&whole)? == led {
-        store::discard(&whole);
-        return Ok(Ok(Whole::Same(response)));
-    }
     store::discard(&response);
+    if self::led(&whole)? == led {
+        // For others it may lead on, by what is kept back here.
+        pass_for_a_while(store::address(call, plan));
+        return Ok(Whole::Same(whole));
+    }
     let (owner, plan) = (Rc::clone(call), plan.clone());
     call.context.wait_until(async move { find_out(&owner, plan, led).await });
-    Ok(Ok(Whole::Other(whole)))
+    Ok(Whole::Other(whole))
 }
 
 fn leads_back(call: &Call, plan: &Plan<'_>, response: &Response) -> bool {
@@ -88,12 +91,11 @@ fn led(response: &Response) -> Result<Led, JsValue> {
 /// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
 /// the route. If none does, the address passes by the store for a while.
 async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
+    let now = js::now();
     let is_first = TRIED.with_borrow_mut(|tried| {
-        let is_first = !tried.contains(&call.route);
-        if is_first {
-            tried.push(call.route);
-        }
-        is_first
+        // Of a trial that the platform cut off nothing is heard again.
+        tried.retain(|_, since| now.saturating_sub(*since) < BACKGROUND_MS);
+        tried.insert(call.route, now).is_none()
     });
     if !is_first {
         return;
@@ -104,7 +106,9 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
         forget_trial(call);
         return;
     }
-    let names = pairs(&call.incoming.headers);
+    // Those that the origin would be sent.
+    let Ok(headers) = origin::cleaned(&call.incoming) else { return forget_trial(call) };
+    let names = pairs(&headers);
     let names = names.iter().map(|(name, _)| name.as_str());
     let untried = plan.untried(names, &call.incoming.head());
     let found = explained(call, &mut plan, &untried, &led).await;
@@ -128,7 +132,7 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
 }
 
 fn forget_trial(call: &Call) {
-    TRIED.with_borrow_mut(|tried| tried.retain(|route| *route != call.route));
+    TRIED.with_borrow_mut(|tried| tried.remove(call.route));
 }
 
 /// Those of the names whose presence alone changes where the answer leads. None, when it leads elsewhere each

@@ -8,10 +8,11 @@ use crate::document::{Mode, Route, Versioned};
 use crate::head::{Edit, ResponseHead, first, media_type};
 use crate::versioned::is_versioned;
 
-/// Types of content by extension; a slash at the end stands for all of a kind. Servers that do not know
+/// Types of content by extension; a slash or a dash at the end stands for all of a kind, a plus
+/// at the begin for all of a syntax (RFC 6839). Servers that do not know
 /// an extension call a file `application/octet-stream`; browsers take that for an image, a font or a film,
 /// but not for a script or a style sheet.
-const TYPES: [(&[&str], &[&str]); 10] = [
+const TYPES: [(&[&str], &[&str]); 9] = [
     (
         &["js", "mjs", "cjs"],
         &[
@@ -23,10 +24,7 @@ const TYPES: [(&[&str], &[&str]); 10] = [
         ],
     ),
     (&["css"], &["text/css"]),
-    (
-        &["json", "map", "webmanifest"],
-        &["application/json", "text/json", "application/manifest+json"],
-    ),
+    (&["json", "map", "webmanifest"], &["application/json", "text/json", "+json"]),
     (&["html", "htm", "xhtml"], &["text/html", "application/xhtml+xml"]),
     (
         &[
@@ -45,7 +43,6 @@ const TYPES: [(&[&str], &[&str]); 10] = [
     ),
     (&["wasm"], &["application/wasm", OCTETS]),
     (&["pdf"], &["application/pdf", OCTETS]),
-    (&["txt", "md", "csv"], &["text/plain", "text/markdown", "text/csv"]),
 ];
 const OCTETS: &str = "application/octet-stream";
 const PAGES: [&str; 2] = ["text/html", "application/xhtml+xml"];
@@ -110,8 +107,9 @@ pub(crate) fn fits(target: &str, response: &ResponseHead<'_>) -> bool {
     let known = TYPES.iter().find(|(extensions, _)| extensions.contains(&extension.as_str()));
     match known {
         Some((_, types)) => types.iter().any(|own| {
-            let is_kind = own.ends_with(['/', '-']);
-            if is_kind { found.starts_with(own) } else { found == *own }
+            found == *own
+                || own.ends_with(['/', '-']) && found.starts_with(own)
+                || own.starts_with('+') && found.ends_with(own)
         }),
         None => !PAGES.contains(&found.as_str()),
     }
@@ -142,6 +140,8 @@ mod tests {
             ("a.css", "text/css"),
             ("a.js.map", "application/json"),
             ("a.webmanifest", "application/manifest+json"),
+            ("a.json", "application/geo+json"),
+            ("a.csv", "application/vnd.ms-excel"),
             ("a.html", "text/html"),
             ("a.svg", "image/svg+xml"),
             ("a.woff2", "font/woff2"),

@@ -16,6 +16,10 @@ const BUILD_BYTES_MIN: usize = 16;
 const WORD_BYTES_MIN: usize = 4;
 /// Letters before an abbreviation as in `registerSW`, at least, and of it at most.
 const ABBREVIATED_BYTES: (usize, usize) = (6, 3);
+/// Digits of a size or a year, at most.
+const NUMBER_DIGITS_MAX: usize = 4;
+/// Letters of a word with a number behind it, and the number's digits, at most.
+const NUMBERED_BYTES_MAX: (usize, usize) = (8, 2);
 /// An esbuild hash: so many of A to Z and 2 to 7, of which all may be letters.
 const BASE32_BYTES: usize = 8;
 
@@ -66,9 +70,29 @@ fn is_of_words(name: &str) -> bool {
     pieces.filter(|piece| !piece.is_empty()).all(is_word)
 }
 
+/// `192`, `2024`, `32x32`.
+fn is_number(piece: &str) -> bool {
+    piece.split('x').all(|digits| {
+        let is_short = (1..=NUMBER_DIGITS_MAX).contains(&digits.len());
+        is_short && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// `logo2`, `heading1`.
+fn is_numbered(letters: &str, digits: usize) -> bool {
+    let (letters_max, digits_max) = NUMBERED_BYTES_MAX;
+    (1..=letters_max).contains(&letters.len())
+        && digits <= digits_max
+        && letters.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
 /// `latest`, `README`, `remoteEntry`, `registerSW`. One in 100 hashes of mixed letters looks so, and is
 /// revalidated.
 fn is_word(piece: &str) -> bool {
+    let letters = piece.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    if letters.len() < piece.len() {
+        return is_number(piece) || is_numbered(letters, piece.len() - letters.len());
+    }
     if !piece.bytes().all(|byte| byte.is_ascii_alphabetic()) {
         return false;
     }
@@ -178,6 +202,10 @@ mod tests {
             "/assets/registerSW.js",
             "/assets/service-worker.js",
             "/assets/README.md",
+            "/assets/icon-192.png",
+            "/assets/favicon-32x32.png",
+            "/assets/logo2.svg",
+            "/assets/product-images-2024/chair.jpg",
             "/_next/static/development/_buildManifest.js",
             "/assets/3f2a9c1b",
             "/assets/.3f2a9c1b",

@@ -38,14 +38,16 @@ impl Visitor {
     /// A `Location` of the origin as the visitor must see it; none where it leads elsewhere or has no authority.
     pub fn location(&self, location: &str, origin: &str) -> Option<String> {
         let origin = origin.split_once("://")?.1;
-        let rest = match location.split_once("://") {
-            Some((scheme, rest)) => known(&scheme.to_ascii_lowercase()).map(|_| rest)?,
-            None => location.strip_prefix("//")?,
+        let (led, rest) = match location.split_once("://") {
+            Some((scheme, rest)) => (known(&scheme.to_ascii_lowercase())?, rest),
+            None => (self.scheme, location.strip_prefix("//")?),
         };
         let (authority, rest) =
             rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
         let is_origins = authority.eq_ignore_ascii_case(origin);
-        is_origins.then(|| format!("{}://{}{rest}", self.scheme, self.host))
+        // A redirect to https is what it says: in the visitor's own scheme it would lead back for ever.
+        let scheme = if led == "https" { led } else { self.scheme };
+        is_origins.then(|| format!("{scheme}://{}{rest}", self.host))
     }
 }
 
@@ -128,6 +130,11 @@ mod tests {
         ] {
             assert_eq!(seen(location), None, "{location}");
         }
+        let http = Visitor { scheme: "http", ..visitor() };
+        let secure = http.location("https://origin.example.com:8443/a", ORIGIN);
+        assert_eq!(secure.as_deref(), Some("https://shop.example.com/a"), "never less secure");
+        let own = http.location("http://origin.example.com:8443/a", ORIGIN);
+        assert_eq!(own.as_deref(), Some("http://shop.example.com/a"));
     }
 
     #[test]

@@ -57,13 +57,30 @@ test("a redirect that no field alone explains passes uncached", async () => {
   assert.equal(origin.count(path), asked + 1);
 });
 
-test("a redirect that is the same for the whole request is the origin's own", async () => {
-  const path = "/next/moved";
-  origin.answer(path, 301, { location: `${path}?page=1` });
-  const headers = { "x-one": "1" };
-  assert.equal((await edge.send(path, { headers })).status, 301);
-  assert.match(cacheStatus(await edge.send(path, { headers })), /; hit/);
-  assert.equal(origin.count(path), 2, "once as the rules show it, once whole");
+test("a redirect that is the same for the whole request is given, and kept from nobody", async () => {
+  const path = "/next/checked";
+  origin.on(path, (request, response) => {
+    if (request.headers.cookie) return response.writeHead(200, {}).end("welcome");
+    response.writeHead(301, { location: path, "set-cookie": "seen=1" }).end();
+  });
+  const first = await edge.send(path);
+  assert.equal(first.status, 301);
+  assert.match(cacheStatus(first), /detail=leads-back/);
+  const seen = await edge.send(path, { headers: { cookie: "seen=1" } });
+  assert.deepEqual([seen.status, seen.body], [200, "welcome"], "not round for ever");
+});
+
+test("a HEAD is asked whole as the GET that it is compared with", async () => {
+  const path = "/next/head";
+  const methods = new Set();
+  origin.on(path, (request, response) => {
+    methods.add(request.method);
+    if (!request.headers["next-url"]) return response.writeHead(307, { location: path }).end();
+    response.writeHead(200, {}).end("page");
+  });
+  const answer = await edge.send(path, { method: "HEAD", headers: { "next-url": "/from" } });
+  assert.deepEqual([answer.status, answer.body], [200, ""]);
+  assert.deepEqual([...methods], ["GET"]);
 });
 
 test("who has the session goes past the store, and all others share what no cookie could change", async () => {

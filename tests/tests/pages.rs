@@ -89,17 +89,36 @@ async fn a_redirect_that_no_field_alone_explains_passes_uncached_and_the_log_nam
 }
 
 #[tokio::test]
-async fn a_redirect_that_is_the_same_for_the_whole_request_is_the_apps_own() {
+async fn a_redirect_that_is_the_same_for_the_whole_request_is_given_and_kept_from_nobody() {
     let (app, _sidecar, client) = started().await;
-    app.on("/page/moved", Reply::status(301).with("location", "/page/moved?page=1"));
-    let visitor = client.with("x-one", "1");
-    let first = visitor.get("/page/moved").await;
-    assert_eq!((first.status, first.cache().as_str()), (301, "fwd=uri-miss; stored"));
-    assert!(visitor.get("/page/moved").await.cache().starts_with("hit"));
-    assert_eq!(app.count("/page/moved"), 2, "once as the rules show it, once whole");
+    // The usual check for cookies: once round without, and on with it.
+    app.answer("/page/checked", |asked| match asked.header("cookie") {
+        Some(_) => Reply::ok("welcome"),
+        None => Reply::status(301).with("location", "/page/checked").with("set-cookie", "seen=1"),
+    });
+    let first = client.get("/page/checked").await;
+    assert_eq!((first.status, first.cache().as_str()), (301, "fwd=uri-miss; detail=leads-back"));
+    assert_eq!(app.count("/page/checked"), 2, "once as the rules show it, once whole");
+    let seen = client.with("cookie", "seen=1").get("/page/checked").await;
+    assert_eq!((seen.status, seen.text().as_str()), (200, "welcome"), "not round for ever");
     app.on("/page/elsewhere", Reply::status(301).with("location", "/page/there"));
-    visitor.get("/page/elsewhere").await;
+    client.get("/page/elsewhere").await;
     assert_eq!(app.count("/page/elsewhere"), 1);
+    assert!(client.get("/page/elsewhere").await.cache().starts_with("hit"));
+}
+
+#[tokio::test]
+async fn a_redirect_to_itself_needs_no_second_place_of_its_route() {
+    let app = App::start().await;
+    let rules =
+        RULES.replacen("ignore_cookies = true }", "ignore_cookies = true }\n concurrency = 1", 1);
+    let sidecar = Spillway::proxy(&rules, &app).start().await;
+    app.answer("/page/next", |asked| match asked.header("next-url") {
+        Some(_) => Reply::ok("page"),
+        None => back("/page/next").body("moved"),
+    });
+    let answer = sidecar.client().with("next-url", "/from").get("/page/next").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "page"));
 }
 
 #[tokio::test]

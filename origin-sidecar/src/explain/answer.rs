@@ -146,6 +146,9 @@ fn remedy(reason: NotStored) -> &'static str {
             "the app gives its length twice, or beside Transfer-Encoding: chunked; one is enough"
         }
         NotStored::TooManyTags => "it could not be purged by all of its tags",
+        NotStored::LeadsBack => {
+            "a redirect to the request's own path may be another one for others"
+        }
         NotStored::ShownTooLittle => "add the fields that the redirect depends on to `headers`",
         NotStored::Superseded => "rules changed, or it was purged, while it was fetched",
     }

@@ -109,6 +109,8 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
         return Ok(response);
     }
     varies.learn(&job.lane.name, &kept_back);
+    // It holds a place of the route, of which there may be one.
+    drop(response);
     // Also what found no room there: this answer must be the right one, though it is not kept.
     job.plan.learned.extend(kept_back);
     send(job, stored).await
@@ -142,17 +144,26 @@ pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<
 }
 
 /// The answer that is judged; or else the one for the client, which is not.
-async fn answered(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Fetched> {
-    let response = ask(job, stored).await.map_err(Fetched::Failed)?;
-    match redirected::whole(job, response).await.map_err(Fetched::Failed)? {
+async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Response<Body>, Fetched> {
+    let asked = ask(job, stored.map(Arc::as_ref)).await;
+    let response = asked.map_err(Fetched::Failed)?;
+    match redirected::whole(job, response).await {
         Whole::Same(response) => Ok(response),
-        Whole::Other(response) => Err(Fetched::Passed(response, NotStored::ShownTooLittle)),
+        Whole::Other(mut response) => {
+            let (status, headers) = (response.status(), response.headers_mut());
+            cache_fields::edited(&job.lane, job.plan.target(), status, headers);
+            // A token that the app does not take any more reads no stored answer either.
+            if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, status.as_u16(), stored) {
+                job.worker.app.store.forget(&job.plan.key, stored);
+            }
+            Err(Fetched::Passed(response, NotStored::ShownTooLittle))
+        }
     }
 }
 
 async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let mark = job.worker.app.store.mark();
-    let response = match answered(job, stored.as_deref()).await {
+    let response = match answered(job, stored.as_ref()).await {
         Ok(response) => response,
         Err(fetched) => return Begun::Fetched(fetched),
     };
@@ -191,7 +202,12 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         Err(why) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
             if code < 500 && why.is_of_the_answer() {
-                app.store.note_uncacheable(&job.plan, Shown::Planned, app.clock.now());
+                // What leads back for one leads on for another, by what is kept back here.
+                let shown = match why {
+                    NotStored::LeadsBack => Shown::Whole,
+                    _ => Shown::Planned,
+                };
+                app.store.note_uncacheable(&job.plan, shown, app.clock.now());
             }
             let body = match revalidated {
                 Some(stored) if why.is_of_the_answer() => {

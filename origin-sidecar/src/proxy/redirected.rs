@@ -2,7 +2,6 @@
 //! (`rules::cache`, `Plan::leads_back`).
 
 use super::fetched::{Job, send, send_with};
-use super::forward::Failure;
 use crate::body::Body;
 use crate::cache::uncacheable::Shown;
 use crate::fields::View;
@@ -12,24 +11,37 @@ use std::sync::Arc;
 
 /// What the app answers to the client's request as it came.
 pub(super) enum Whole {
-    /// The same, or what was asked is no redirect to its own path.
+    /// The same, or what was asked is no redirect to its own path; or nothing else came.
     Same(Response<Body>),
     /// The client's answer. It is not to be kept: it may depend on anything.
     Other(Response<Body>),
 }
 
-/// Asks with all that the client sent, where the app redirects the request to its own path.
-pub(super) async fn whole(job: &Job, response: Response<Body>) -> Result<Whole, Failure> {
+/// Asks with all that the client sent, where the app redirects the request to its own path. When that fails the
+/// redirect is the answer.
+pub(super) async fn whole(job: &Job, response: Response<Body>) -> Whole {
     if !leads_back(job, &response) {
-        return Ok(Whole::Same(response));
+        return Whole::Same(response);
     }
     let led = led(&response);
-    let whole = send_with(job, job.headers.clone()).await?;
-    if self::led(&whole) == led {
-        return Ok(Whole::Same(response));
+    // Without its body, a redirect's page: the body holds a place of the route, of which there may be one.
+    let response = response.map(|_| Body::Empty);
+    match send_with(job, job.headers.clone()).await {
+        Ok(whole) if self::led(&whole) == led => Whole::Same(whole),
+        Ok(whole) => {
+            tokio::spawn(find_out(job.clone(), led));
+            Whole::Other(whole)
+        }
+        Err(_) => Whole::Same(without_length(response)),
     }
-    tokio::spawn(find_out(job.clone(), led));
-    Ok(Whole::Other(whole))
+}
+
+/// An answer whose body is gone.
+fn without_length(mut response: Response<Body>) -> Response<Body> {
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+        response.headers_mut().remove(name);
+    }
+    response
 }
 
 fn leads_back(job: &Job, response: &Response<Body>) -> bool {

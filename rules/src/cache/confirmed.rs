@@ -20,7 +20,8 @@ pub struct Confirmed<N, V> {
     /// (RFC 9110 section 6.6.1).
     pub fields: Vec<(N, V)>,
     /// Values of the `Set-Cookie` that the 304 brought, for the client whose request it answered and for
-    /// nobody else. None where the rule strips cookies, or has everybody given them.
+    /// nobody else. None where the rule strips cookies, or
+    /// has everybody given them, and none with an asset.
     pub cookies: Vec<V>,
 }
 
@@ -47,7 +48,7 @@ pub fn confirmed<N: AsRef<str>, V: AsRef<[u8]>>(
         let (own, rest): (Vec<_>, _) =
             news.into_iter().partition(|(name, _)| name.as_ref() == SET_COOKIE);
         news = rest;
-        if !plan.rule.strip_cookies {
+        if !plan.rule.strip_cookies && !plan.is_versioned {
             cookies = own.into_iter().map(|(_, value)| value).collect();
         }
     }

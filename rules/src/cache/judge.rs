@@ -54,6 +54,8 @@ pub enum NotStored {
     /// It redirected to its own path until it was asked with all that the client sent: which of the fields
     /// that were kept back it depends on is being found out.
     ShownTooLittle,
+    /// A redirect of the request to its own path: it may depend on what this client did not send.
+    LeadsBack,
     /// Rules, epoch or purge changed while the answer was fetched.
     Superseded,
 }
@@ -75,6 +77,7 @@ impl NotStored {
             Self::Mended => "mended",
             Self::TooManyTags => "too-many-tags",
             Self::ShownTooLittle => "shown-too-little",
+            Self::LeadsBack => "leads-back",
             Self::Superseded => "superseded",
         }
     }
@@ -110,6 +113,10 @@ pub fn judge(
     response: &ResponseHead<'_>,
     now: u64,
 ) -> Result<Judgement, NotStored> {
+    if plan.leads_back(request, response) {
+        // Others may be answered otherwise, for a field that this client did not send.
+        return Err(NotStored::LeadsBack);
+    }
     let (control, is_targeted) = CacheControl::read_targeted(response.fields, &plan.rule.targeted);
     let remove = allowed(plan, &control, response)?;
     let vary = vary::selected(plan, request, response)?;
@@ -280,6 +287,11 @@ fn is_understood(status: u16) -> bool {
 /// origin's own words; for a name without a version that the origin says nothing of, not to guess.
 fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<String> {
     let status = response.status;
+    if plan.is_sealed {
+        // For the one who has the token: a rule's words must not let a cache in front give it to others.
+        let browser = plan.rule.browser.filter(|_| status == 200)?;
+        return Some(format!("private, max-age={}", browser / 1000));
+    }
     if plan.is_versioned {
         let words = if status == 200 { "public, max-age=31536000, immutable" } else { NO_STORE };
         return Some(words.to_owned());

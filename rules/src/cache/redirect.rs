@@ -13,17 +13,36 @@ use crate::path;
 /// Fields that are tried for one answer: each costs the application a request.
 const TRIES_MAX: usize = 5;
 
-/// Of those on the way, and another for each request.
-const OF_THE_WAY: [&str; 4] = ["via", hops::FIELD, "tracestate", "traceparent"];
+/// Of those on the way, who say something else of each request: never tried. A prefix ends with a dash.
+const OF_THE_WAY: [&str; 19] = [
+    hops::FIELD,
+    "baggage",
+    "cdn-",
+    "cf-",
+    "fastly-",
+    "priority",
+    "sentry-trace",
+    "traceparent",
+    "tracestate",
+    "true-client-ip",
+    "via",
+    "x-amzn-",
+    "x-azure-",
+    "x-b3-",
+    "x-cloud-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-real-ip",
+    "x-request-id",
+];
 
 /// What browsers send with everything: tried last. A prefix ends with a dash.
-const USUAL: [&str; 11] = [
+const USUAL: [&str; 10] = [
     "accept",
     "accept-encoding",
     "accept-language",
     "dnt",
     "origin",
-    "priority",
     "referer",
     "sec-",
     "upgrade-insecure-requests",
@@ -77,16 +96,17 @@ impl Plan<'_> {
         request: &Head<'_>,
     ) -> Vec<String> {
         let may_learn = |name: &&str| {
-            !is_hop_by_hop(name) && !OF_THE_WAY.contains(name) && self.may_learn(name, request)
+            !is_hop_by_hop(name) && !is_among(name, &OF_THE_WAY) && self.may_learn(name, request)
         };
         let mut untried: Vec<String> = names.filter(may_learn).map(str::to_owned).collect();
-        untried.sort_by_key(|name| is_usual(name));
+        untried.sort_by_key(|name| is_among(name, &USUAL));
         untried.dedup();
         untried.truncate(TRIES_MAX);
         untried
     }
 }
 
-fn is_usual(name: &str) -> bool {
-    USUAL.iter().any(|own| if own.ends_with('-') { name.starts_with(own) } else { name == *own })
+/// Whether a list has the name, or a prefix of it that ends with a dash.
+fn is_among(name: &str, list: &[&str]) -> bool {
+    list.iter().any(|own| if own.ends_with('-') { name.starts_with(own) } else { name == *own })
 }

@@ -135,6 +135,13 @@ fn tokens_are_known(route: &Route, table: &Table<'_>) {
             .to_owned(),
         "Choose a lifetime that you can bear that for.",
     );
+    if cache.versioned != Versioned::No {
+        table.fault(
+            "versioned-with-token",
+            "an asset that is kept for a year can't be one bearer's".to_owned(),
+            "Drop `versioned`, and write a lifetime; or drop Authorization from `headers`.",
+        );
+    }
     if cache.edge.is_some() {
         table.warn(
             "no-secret",
