@@ -161,6 +161,14 @@ async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Respons
     }
 }
 
+/// What leads back for one leads on for another, by what is kept back where an answer may be stored.
+fn shown_after(why: NotStored) -> Shown {
+    match why {
+        NotStored::LeadsBack => Shown::Whole,
+        _ => Shown::Planned,
+    }
+}
+
 async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let mark = job.worker.app.store.mark();
     let response = match answered(job, stored.as_ref()).await {
@@ -202,12 +210,7 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         Err(why) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
             if code < 500 && why.is_of_the_answer() {
-                // What leads back for one leads on for another, by what is kept back here.
-                let shown = match why {
-                    NotStored::LeadsBack => Shown::Whole,
-                    _ => Shown::Planned,
-                };
-                app.store.note_uncacheable(&job.plan, shown, app.clock.now());
+                app.store.note_uncacheable(&job.plan, shown_after(why), app.clock.now());
             }
             let body = match revalidated {
                 Some(stored) if why.is_of_the_answer() => {
