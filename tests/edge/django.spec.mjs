@@ -33,6 +33,7 @@ before(async () => {
     PYTHONDONTWRITEBYTECODE: "1",
   };
   run(python, ["-m", "django", "migrate", "--verbosity=0"]);
+  run(python, ["-m", "django", "collectstatic", "--noinput", "--verbosity=0"]);
   run(python, ["-m", "django", "createsuperuser", "--noinput", "--username=root", "--email=a@b.example"]);
   const port = await free();
   const serve = ["-m", "gunicorn", "--bind", `127.0.0.1:${port}`, "django.core.wsgi:get_wsgi_application()"];
