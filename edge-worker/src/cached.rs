@@ -202,6 +202,7 @@ fn forward(
                 answer.headers().delete(&name)?;
             }
             reply::edit(&answer.headers(), &judgement.edits)?;
+            store::date(&answer.headers(), judgement.entry.received)?;
             keep(call, address, judgement, fields, response, names);
             answer
         }

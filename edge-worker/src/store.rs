@@ -211,15 +211,21 @@ fn pack(
         }
     }
     headers.set(TAG, &tags.join(","))?;
-    // Of an origin without a clock (RFC 9110 section 6.6.1).
-    if !headers.has("date")? {
-        let received = js_sys::Date::new(&(entry.received as f64).into());
-        headers.set("date", &String::from(received.to_utc_string()))?;
-    }
+    date(&headers, entry.received)?;
     // Of a coded body no parts are given: who stands between us and the client may have to decode it.
     let length =
         length(&headers).filter(|_| !origin.iter().any(|(name, _)| name == "content-encoding"));
     Ok((Record { entry, status, hidden, client_cache_control, length }, headers))
+}
+
+/// Dates an answer of an origin without a clock (RFC 9110 section 6.6.1): the first client is told the same
+/// as those who come later.
+pub(crate) fn date(headers: &Headers, received: u64) -> Result<(), JsValue> {
+    if headers.has("date")? {
+        return Ok(());
+    }
+    let received = js_sys::Date::new(&(received as f64).into());
+    headers.set("date", &String::from(received.to_utc_string()))
 }
 
 impl Found {
