@@ -25,7 +25,8 @@ const PASSES_MS: u64 = 10_000;
 thread_local! {
     /// Names of request fields that redirects of a route turned out to depend on.
     static LEARNED: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::new(HashMap::new());
-    /// Until when an address passes by the store, because no field alone explains its redirects.
+    /// Until when an address passes by the store: no field alone explains its redirects, or they may lead on for
+    /// others.
     static PASSING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
     /// Routes of which fields are tried, and since when.
     static TRIED: RefCell<HashMap<&'static str, u64>> = RefCell::new(HashMap::new());

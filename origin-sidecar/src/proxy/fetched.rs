@@ -152,12 +152,16 @@ async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Respons
         Whole::Other(mut response) => {
             let (status, headers) = (response.status(), response.headers_mut());
             cache_fields::edited(&job.lane, job.plan.target(), status, headers);
-            // A token that the app does not take any more reads no stored answer either.
-            if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, status.as_u16(), stored) {
-                job.worker.app.store.forget(&job.plan.key, stored);
-            }
+            forget_refused(job, status.as_u16(), stored);
             Err(Fetched::Passed(response, NotStored::ShownTooLittle))
         }
+    }
+}
+
+/// A token that the app does not take any more reads no stored answer either.
+fn forget_refused(job: &Job, code: u16, stored: Option<&Arc<Stored>>) {
+    if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, code, stored) {
+        job.worker.app.store.forget(&job.plan.key, stored);
     }
 }
 
@@ -178,10 +182,7 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let app = &job.worker.app;
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
-    // A token that the app does not take any more reads no stored answer either.
-    if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, code, &stored) {
-        app.store.forget(&job.plan.key, stored);
-    }
+    forget_refused(job, code, stored.as_ref());
     let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
     let mut cookies = Vec::new();
     if let Some(stored) = &revalidated {
