@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         signatures: None,
         telemetry: Telemetry::default(),
         shard: None,
+        has_named_proxy: true,
         spool: Spool::new("/tmp".into(), None),
         admin_token: None,
         cache_bytes: CACHE_BYTES,

@@ -10,6 +10,7 @@ use crate::in_force::InForce;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::offload::latency::Latencies;
+use crate::offload::permission::Permissions;
 use crate::offload::spool::Spool;
 use crate::offload::watch::WATCHERS_MAX;
 use crate::overload::Limits;
@@ -45,8 +46,11 @@ pub struct App {
     pub telemetry: Telemetry,
     /// The shard whose data the app beside us holds.
     pub shard: Option<String>,
+    has_named_proxy: bool,
     pub spool: Spool,
     pub admin_token: Option<String>,
+    /// Whom the application lets in.
+    pub permissions: Permissions,
     ready: AtomicBool,
     /// Turns true once: not ready any more, and no connection is kept beyond its next answer.
     leaving: watch::Sender<bool>,
@@ -69,6 +73,8 @@ pub struct Parts {
     pub signatures: Option<Signatures>,
     pub telemetry: Telemetry,
     pub shard: Option<String>,
+    /// Whether `--trusted-proxy` names one by its address; true for a process without clients.
+    pub has_named_proxy: bool,
     pub spool: Spool,
     pub admin_token: Option<String>,
     pub cache_bytes: usize,
@@ -83,6 +89,7 @@ impl App {
         let in_force = InForce::new(Arc::clone(&parts.rules), &metrics, &limits);
         let token_key = secrets::random(TOKEN_KEY_BYTES).map_err(|error| error.to_string())?;
         let token_key = TokenKey::new(token_key);
+        let permissions = Permissions::new().map_err(|error| error.to_string())?;
         let app = Self {
             store: Store::new(parts.cache_bytes, Arc::clone(&metrics)),
             limits,
@@ -99,8 +106,10 @@ impl App {
             signatures: parts.signatures,
             telemetry: parts.telemetry,
             shard: parts.shard,
+            has_named_proxy: parts.has_named_proxy,
             spool: parts.spool,
             admin_token: parts.admin_token,
+            permissions,
             ready: AtomicBool::new(false),
             leaving: watch::channel(false).0,
             is_leaving: AtomicBool::new(false),
@@ -146,7 +155,8 @@ impl App {
     /// What the rules may need of this process.
     pub fn bound(&self) -> Bound<'_> {
         let (bindings, signatures) = (&self.bindings, self.signatures.as_ref());
-        Bound { bindings, signatures, shard: self.shard.as_deref() }
+        let has_named_proxy = self.has_named_proxy;
+        Bound { bindings, signatures, shard: self.shard.as_deref(), has_named_proxy }
     }
 
     pub fn set_ready(&self) {
@@ -241,6 +251,7 @@ impl App {
             signatures: None,
             telemetry: Telemetry::default(),
             shard: None,
+            has_named_proxy: true,
             spool: Spool::new(std::env::temp_dir(), None),
             admin_token: None,
             cache_bytes: 0,

@@ -9,6 +9,8 @@ pub struct Bound<'a> {
     pub signatures: Option<&'a Signatures>,
     /// The shard whose data the app beside us holds.
     pub shard: Option<&'a str>,
+    /// Whether a proxy is named that is believed in who its clients are; true where nobody is listened to.
+    pub has_named_proxy: bool,
 }
 
 impl Bound<'_> {
@@ -19,6 +21,13 @@ impl Bound<'_> {
     pub fn fit(&self, rules: Rules) -> Result<Rules, String> {
         let mut faults = self.bindings.unbound(&rules, self.shard);
         faults.extend(self.signatures.and_then(|own| own.unbound(&rules)));
+        let nobodys = rules.document.routes_with_callers_of_proxies();
+        faults.extend(nobodys.filter(|_| !self.has_named_proxy).map(|route| {
+            format!(
+                "identity-from-client: route `{}` takes its callers from a field that only a proxy can say, and --trusted-proxy names none by its address",
+                route.name
+            )
+        }));
         let is_known = |shard: &str| {
             rules.shard_maps.values().any(|map| map.shard_names().any(|name| name == shard))
         };

@@ -63,17 +63,9 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     let signatures = Signatures::new(keys, blocks(&settings.unsigned_from)?);
     let main = runtime()?;
     let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
-    let own = OfProxy { signatures, cache_bytes, wish: settings.fallback };
+    let has_named_proxy = trusted.has_named();
+    let own = OfProxy { signatures, cache_bytes, has_named_proxy, wish: settings.fallback };
     let (app, file) = main.block_on(open(&settings.common, Some(own)))?;
-    if !trusted.has_named() {
-        for route in app.rules().document.routes_with_callers_of_proxies() {
-            tracing::warn!(
-                route = route.name,
-                reason = "identity-of-a-proxy",
-                "no proxy is named that could say who the callers are: all are refused"
-            );
-        }
-    }
     let admin = serve::listen(settings.common.admin)
         .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
     let listeners = listeners(settings)?;

@@ -68,6 +68,8 @@ pub struct Cache {
 pub struct Jobs {
     offloads: IntCounterVec,
     pub enqueue_seconds: HistogramVec,
+    /// Questions to the application whether a request may, by what came of them.
+    pub checks: IntCounterVec,
     finished: IntCounterVec,
     pub run_seconds: HistogramVec,
     pub wait_seconds: HistogramVec,
@@ -127,6 +129,7 @@ impl Jobs {
         r.register(Box::new(learned.clone()))?;
         Ok(Self {
             offloads: counters(r, "offload_requests_total", "Requests offered to a queue, by result and why they were.", &["route", "result", "reason"])?,
+            checks: counters(r, "auth_checks_total", "Questions to the application whether a caller may start or see a job, by its answer.", &["result"])?,
             enqueue_seconds: histograms(r, "offload_enqueue_duration_seconds", "Time until a job was durable.", &["route"], &LATENCY_BUCKETS)?,
             finished: counters(r, "jobs_total", "Jobs finished or put back, by outcome and reason.", &["queue", "outcome", "reason"])?,
             run_seconds: histograms(r, "job_run_duration_seconds", "Time a job ran.", &["queue"], &JOB_BUCKETS)?,

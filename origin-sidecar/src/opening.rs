@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(crate) struct OfProxy {
     pub signatures: Signatures,
     pub cache_bytes: usize,
+    /// Whether `--trusted-proxy` names one by its address.
+    pub has_named_proxy: bool,
     /// What is to happen while the rules can't be read.
     pub wish: Wish,
 }
@@ -30,6 +32,7 @@ pub(crate) async fn open(
     own: Option<OfProxy>,
 ) -> Result<(Arc<App>, RulesFile), Stop> {
     let wish = own.as_ref().map_or(Wish::None, |own| own.wish);
+    let has_named_proxy = own.as_ref().is_none_or(|own| own.has_named_proxy);
     let (signatures, cache_bytes) =
         own.map_or((None, 0), |own| (Some(own.signatures), own.cache_bytes));
     let mut file = RulesFile::new(&common.routes, wish);
@@ -50,7 +53,8 @@ pub(crate) async fn open(
     }
     let telemetry = Telemetry::new(common).map_err(|fault| faults.push(fault)).unwrap_or_default();
     let (of_signatures, of_shard) = (signatures.as_ref(), common.shard.as_deref());
-    let bound = Bound { bindings: &bindings, signatures: of_signatures, shard: of_shard };
+    let bound =
+        Bound { bindings: &bindings, signatures: of_signatures, shard: of_shard, has_named_proxy };
     let rules = match read.and_then(|rules| bound.fit(rules)) {
         Ok(rules) => Some(rules),
         Err(why) => file.stand_in(&bound, &why).or_else(|| {
@@ -73,6 +77,7 @@ pub(crate) async fn open(
         signatures,
         telemetry,
         shard: common.shard.clone(),
+        has_named_proxy,
         spool,
         admin_token: common.admin_token.clone(),
         cache_bytes,

@@ -18,6 +18,8 @@ const MAC_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     JobId,
+    /// Which route's a job is.
+    JobRoute,
     Owner,
     Hop,
     Webhook,
@@ -31,6 +33,7 @@ impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
             Self::JobId => b"spillway job id",
+            Self::JobRoute => b"spillway job route",
             Self::Owner => b"spillway owner",
             Self::Hop => b"spillway shard hop",
             Self::Webhook => b"spillway webhook",

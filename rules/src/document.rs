@@ -4,8 +4,10 @@
 //! same rules always give the same bytes and the same hash.
 
 mod cache;
+mod offload;
 
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
+pub use offload::{Auth, Fallback, Identity, Offload, Retry, When};
 
 use crate::shard::KeyType;
 use serde::{Deserialize, Serialize};
@@ -177,67 +179,6 @@ pub enum KeySource {
     Body(String),
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Offload {
-    pub mode: Mode,
-    pub queue: String,
-    pub when: When,
-    /// Milliseconds; for `slow`, how long the original execution may take unnoticed.
-    pub after: Option<u64>,
-    pub auth: Auth,
-    pub forward_headers: Vec<String>,
-    pub max_body: u64,
-    pub retry: Retry,
-    pub fallback: Fallback,
-    /// For `slow`: requests of one class are alike in how long they take.
-    pub class: Option<KeySource>,
-    /// Executions at once in one sidecar while their clients wait; more are queued.
-    pub spill_over: Option<u64>,
-    /// Jobs of this route at once in one consumer.
-    pub concurrency: Option<u64>,
-    /// Whose a job is, for fairness; else the caller's.
-    pub tenant: Option<KeySource>,
-    /// Milliseconds after which a job that waits is not worth starting.
-    pub deadline: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum When {
-    Always,
-    Slow,
-    Prefer,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Auth {
-    /// Written as `auth = "none"`: anyone may start a job, whoever knows its id may read it.
-    Open,
-    Caller {
-        check: Option<String>,
-        identity: KeySource,
-        keep: Vec<String>,
-    },
-}
-
-/// What a consumer does after an ambiguous outcome (connection lost after send, timeout).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Retry {
-    Never,
-    Safe,
-}
-
-/// What happens when the queue can't take the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fallback {
-    Refuse,
-    Inline,
-}
-
 /// How a result reaches its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -319,12 +260,10 @@ impl Document {
     /// The routes whose callers only a named proxy can tell.
     pub fn routes_with_callers_of_proxies(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(|route| {
-            let auth = route.offload.as_ref().map(|offload| &offload.auth);
-            let identity = match auth {
-                Some(Auth::Caller { identity: KeySource::Header(name), .. }) => Some(name),
-                _ => None,
-            };
-            identity.is_some_and(|name| crate::trust::needs_named_proxy(name))
+            let identities = route.offload.iter().flat_map(|offload| offload.auth.identities());
+            identities.into_iter().any(
+                |it| matches!(it, Identity::Header(name) if crate::trust::needs_named_proxy(name)),
+            )
         })
     }
 

@@ -4,6 +4,7 @@
 //! `deny_unknown_fields` stops at the first fault, and a user who mends ten faults in ten runs
 //! has a bad evening.
 
+mod auth;
 mod checks;
 mod names;
 mod offloads;

@@ -94,10 +94,13 @@ pub enum Removed {
     OtherTarget,
     /// Said of others by a peer that is not believed in it.
     Untrusted,
+    /// Who the caller is, which the route's `auth.check` says.
+    SaidByCheck,
 }
 
 impl Removed {
-    pub const ALL: [Self; 4] = [Self::Underscore, Self::Ours, Self::OtherTarget, Self::Untrusted];
+    pub const ALL: [Self; 5] =
+        [Self::Underscore, Self::Ours, Self::OtherTarget, Self::Untrusted, Self::SaidByCheck];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -105,6 +108,7 @@ impl Removed {
             Self::Ours => "reserved-prefix",
             Self::OtherTarget => "other-target",
             Self::Untrusted => "untrusted-peer",
+            Self::SaidByCheck => "said-by-check",
         }
     }
 }

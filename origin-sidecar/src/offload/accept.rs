@@ -68,7 +68,8 @@ pub async fn accept(
     let Some(rule) = &route.offload else {
         return Err((Problem::Internal, "no offload rule".to_owned()));
     };
-    let allowed = auth::check(worker, &clean, &rule.auth).await?;
+    let mut allowed = auth::check(worker, &clean, &rule.auth).await?;
+    let cookies = std::mem::take(&mut allowed.cookies);
     let body = read(std::mem::replace(&mut clean.body, Body::Empty), rule).await?;
     let offered = Offered { clean, body, route, rule, target, allowed };
     let class = offered.class();
@@ -76,7 +77,7 @@ pub async fn accept(
     let mut load = app.latencies.load(&route.name, &class, app.clock.now(), rule.after);
     let limit = offered.clean.rules.document.overload.concurrency;
     load.is_full = app.limits.is_full(limit, destination(app, Some(route), resolved));
-    match offload::under_load(decision, rule, load) {
+    let answered = match offload::under_load(decision, rule, load) {
         Decision::Adopt { reason, after } => {
             let wanted = adopt::Wanted { reason, after: Duration::from_millis(after), class };
             adopt::run(worker, offered, resolved, wanted).await
@@ -85,7 +86,11 @@ pub async fn accept(
             enqueue(worker, offered, resolved, reason, wait).await
         }
         Decision::Inline(_) => inline(worker, offered, resolved).await,
-    }
+    };
+    answered.map(|mut response| {
+        cookies.give(&mut response);
+        response
+    })
 }
 
 impl Offered<'_> {
@@ -177,7 +182,7 @@ async fn waited(
     seconds: u64,
 ) -> Option<Response<Body>> {
     let results = tools.results.as_ref();
-    let is_waited = watch::end(&worker.app, results, id, Duration::from_secs(seconds)).await;
+    let is_waited = watch::end(&worker.app, results, id, Duration::from_secs(seconds), None).await;
     let mut response = deliver::finished(&worker.app, results, id, &offered.clean).await?;
     if is_waited && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
         response.headers_mut().insert("preference-applied", applied);
@@ -285,9 +290,10 @@ fn kept_headers(offered: &Offered<'_>) -> Lines {
             kept.push(name, value);
         }
     }
+    // The app's own word takes the place of a client's field of that name.
+    let is_said = |name: &str| offered.allowed.keep.iter().any(|(own, _)| own.as_str() == name);
+    kept.0.retain(|(name, _)| !is_said(name));
     for (name, value) in &offered.allowed.keep {
-        // The app's own word takes the place of a client's field of that name.
-        kept.0.retain(|(own, _)| own != name.as_str());
         kept.push(name.as_str(), value);
     }
     kept

@@ -1,82 +1,160 @@
-//! Who may start a job: the app is asked, with the client's own credentials.
+//! Who may start a job, and who may look at one.
 
-use super::id::Caller;
-use crate::fields::View;
+use super::caller::Caller;
+use super::permission::{Freshness, Question, ask};
+use crate::fields::Map;
 use crate::proxy::Worker;
 use crate::proxy::clean::Clean;
-use crate::proxy::forward::{self, Outgoing};
-use crate::proxy::handle::{Refused, failed};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http1::received::Received;
+use crate::proxy::handle::Refused;
+use crate::proxy::inbound::Inbound;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::Problem;
-use rules::document::{Auth, KeySource};
-use std::time::Duration;
+use rules::document::Auth;
+use rules::hygiene;
+use std::sync::Arc;
 
-/// The check is in every offloaded request's way, before its 202.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Who the caller is, and the headers the app gave that travel with the job.
+/// Who the caller is, and what the application says besides.
 pub struct Allowed {
     pub caller: Caller,
+    /// Fields of the application's answer that travel with the job.
     pub keep: Vec<(HeaderName, HeaderValue)>,
+    pub cookies: Cookies,
 }
 
-/// The caller's identity as the rule finds it; `None` when the request has none.
-pub fn identity(auth: &Auth, headers: &HeaderMap) -> Option<Caller> {
-    let Auth::Caller { identity, .. } = auth else { return Some(Caller(None)) };
-    let view = View::of(headers);
-    let value = match identity {
-        KeySource::Header(name) => rules::head::first(&view, name),
-        KeySource::Cookie(name) => {
-            rules::head::cookie(&view, name).map(|value| rules::head::text_of(&value))
+/// What the application set with its permission: a session that it renews by being asked lives on only
+/// if the browser hears of it.
+#[derive(Default)]
+pub struct Cookies(Vec<HeaderValue>);
+
+impl Cookies {
+    fn of(said: &HeaderMap) -> Self {
+        Self(said.get_all(header::SET_COOKIE).iter().cloned().collect())
+    }
+
+    /// Adds them to an answer, but those that the answer sets itself: it is the newer one.
+    pub fn give<B>(self, response: &mut Response<B>) {
+        let name = |line: &HeaderValue| {
+            line.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec()
+        };
+        let headers = response.headers_mut();
+        let own: Vec<Vec<u8>> = headers.get_all(header::SET_COOKIE).iter().map(name).collect();
+        for line in self.0.into_iter().filter(|line| !own.contains(&name(line))) {
+            headers.append(header::SET_COOKIE, line);
         }
-        _ => None,
-    };
-    value.filter(|value| !value.is_empty()).map(|value| Caller(Some(value)))
+    }
 }
 
+/// Lets a request in that is to become a job: the application is asked in any case.
+///
 /// # Errors
-/// `offload-unauthorized` when there is no identity or the app says no.
+/// `offload-unauthorized` when there is no caller or the app says no.
 pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Allowed, Refused> {
-    let no = |detail: &str| (Problem::OffloadUnauthorized, detail.to_owned());
-    let caller = identity(auth, clean.headers).ok_or_else(|| no("the request names no caller"))?;
-    let Auth::Caller { check: Some(path), keep, .. } = auth else {
-        return Ok(Allowed { caller, keep: Vec::new() });
+    let Auth::Caller { keep, .. } = auth else {
+        return Ok(Allowed {
+            caller: Caller::Anyone,
+            keep: Vec::new(),
+            cookies: Cookies::default(),
+        });
     };
-    let mut headers = clean.headers.clone();
-    for name in ["content-length", "content-type", "if-none-match", "if-modified-since", "range"] {
-        headers.remove(name);
+    // A request that names nobody need not be asked about.
+    if !Caller::needs_check(auth, clean.headers) {
+        Caller::of(auth, clean.headers, None).map_err(|why| refused(why.as_str()))?;
     }
-    let mut outgoing = Outgoing {
-        upstream: worker.app.bindings.app.clone(),
-        method: Method::GET,
-        target: path.clone(),
-        headers,
-        came: Received::default(),
-        added: String::new(),
-        body: crate::body::Body::Empty,
-        timeout: CHECK_TIMEOUT,
-        exchange: None,
-        may_pass: false,
-        lane: None,
-        slow: None,
+    let said = match Question::new(auth, clean.headers) {
+        Some(question) => Some(ask(worker, &question, Freshness::Now).await?),
+        None => None,
     };
-    let response = forward::send(worker, &mut outgoing).await.map_err(failed)?;
-    let status = response.status();
-    if status.is_server_error() {
-        let detail = format!("{path} answered {status}; nobody can be let in");
-        return Err((Problem::OffloadUnavailable, detail));
+    let said = said.as_deref();
+    let caller = named(auth, clean.headers, said)?;
+    let kept = |name: &String| {
+        let name = HeaderName::try_from(name.as_str()).ok()?;
+        let values = said?.get_all(&name).iter().cloned().map(move |it| (name.clone(), it));
+        Some(values.collect::<Vec<_>>())
+    };
+    let cookies = said.map(Cookies::of).unwrap_or_default();
+    Ok(Allowed { caller, keep: keep.iter().filter_map(kept).flatten().collect(), cookies })
+}
+
+fn refused(detail: &str) -> Refused {
+    (Problem::OffloadUnauthorized, detail.to_owned())
+}
+
+fn named(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Caller, Refused> {
+    Caller::of(auth, asked, said).map_err(|why| {
+        if said.is_some() {
+            let reason = why.as_str();
+            tracing::warn!(reason, "the application says yes, but not to whom (auth.identity)");
+        }
+        refused(why.as_str())
+    })
+}
+
+/// Somebody who looks at a job.
+#[derive(Clone)]
+pub struct Visitor {
+    worker: Arc<Worker>,
+    auth: Auth,
+    /// As the application would be sent them.
+    headers: HeaderMap,
+}
+
+/// Whether somebody who watches a job may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Still {
+    Allowed,
+    /// The application says no, or names somebody else.
+    Refused,
+    /// The application can't be asked now.
+    Unknown,
+}
+
+/// A visitor who was found to own the job.
+#[derive(Clone)]
+pub struct Reader {
+    visitor: Visitor,
+    caller: Caller,
+}
+
+impl Visitor {
+    pub fn new(worker: &Arc<Worker>, auth: &Auth, headers: &HeaderMap, inbound: &Inbound) -> Self {
+        let mut headers = headers.clone();
+        hygiene::before_sending(&mut Map(&mut headers), &inbound.sender());
+        for name in auth.said_by_check() {
+            headers.remove(name);
+        }
+        Self { worker: Arc::clone(worker), auth: auth.clone(), headers }
     }
-    if !status.is_success() {
-        return Err(no(&format!("{path} answered {status}")));
+
+    /// The application is asked only where nothing else says who it is.
+    ///
+    /// # Errors
+    /// `offload-unauthorized` and `offload-unavailable`, as [`ask`] has them.
+    pub async fn caller(&self, freshness: Freshness) -> Result<(Caller, Cookies), Refused> {
+        if !Caller::needs_check(&self.auth, &self.headers) {
+            return Ok((named(&self.auth, &self.headers, None)?, Cookies::default()));
+        }
+        let Some(question) = Question::new(&self.auth, &self.headers) else {
+            return Err((Problem::Internal, "no check to ask".to_owned()));
+        };
+        let said = ask(&self.worker, &question, freshness).await?;
+        Ok((named(&self.auth, &self.headers, Some(&said))?, Cookies::of(&said)))
     }
-    let keep = keep
-        .iter()
-        .filter_map(|name| {
-            let name = HeaderName::try_from(name.as_str()).ok()?;
-            let value = response.headers().get(&name)?.clone();
-            Some((name, value))
-        })
-        .collect();
-    Ok(Allowed { caller, keep })
+
+    pub fn known_as(self, caller: Caller) -> Reader {
+        Reader { visitor: self, caller }
+    }
+}
+
+impl Reader {
+    /// Asks again whether it is still the same caller.
+    pub async fn still(&self) -> Still {
+        if !self.caller.is_said_by_check() {
+            return Still::Allowed;
+        }
+        match self.visitor.caller(Freshness::Recent).await {
+            Ok((now, _)) if now == self.caller => Still::Allowed,
+            Ok(_) | Err((Problem::OffloadUnauthorized, _)) => Still::Refused,
+            Err(_) => Still::Unknown,
+        }
+    }
 }

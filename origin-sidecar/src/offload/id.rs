@@ -1,33 +1,10 @@
-//! Job ids that can't be guessed, and that say whose they are without a record.
+//! Job ids that can't be guessed, and that say which route's and whose they are without a record.
 
+use super::caller::Caller;
 use crate::secrets::{Purpose, Secrets, random_hex};
 
 /// 128 bits.
 const RANDOM_BYTES: usize = 16;
-
-/// Who may see a job: the caller's identity, or everybody who knows the id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(pub Option<String>);
-
-impl Caller {
-    fn bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or("").as_bytes()
-    }
-
-    fn kind(&self) -> &'static [u8] {
-        if self.0.is_some() { b"caller" } else { b"open" }
-    }
-
-    /// Whether `owner` was made for this caller, by any key of the secret.
-    pub fn is(&self, secrets: &Secrets, owner: &str) -> bool {
-        secrets.verify(Purpose::Owner, &[self.kind(), self.bytes()], owner)
-    }
-
-    /// What is stored instead of the identity (often a session cookie).
-    pub fn owner(&self, secrets: &Secrets) -> String {
-        secrets.sign(Purpose::Owner, &[self.kind(), self.bytes()])
-    }
-}
 
 /// What became of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +29,7 @@ impl Kind {
     }
 }
 
-/// `<kind>.<milliseconds, hex>.<random>.<mac over kind, route, caller, time and random>`
+/// `<kind>.<milliseconds, hex>.<random>.<route's mark>.<mac over kind, time, random, route and caller>`
 ///
 /// # Errors
 /// When the system gives no random bytes.
@@ -63,35 +40,57 @@ pub fn fresh(
     caller: &Caller,
     now: u64,
 ) -> std::io::Result<String> {
-    let (kind, time, random) = (kind.name(), format!("{now:x}"), random_hex(RANDOM_BYTES)?);
-    let mac = secrets.sign(Purpose::JobId, &parts(kind, route, caller, &time, &random));
-    Ok(format!("{kind}.{time}.{random}.{mac}"))
+    let begin = format!("{}.{now:x}.{}", kind.name(), random_hex(RANDOM_BYTES)?);
+    let mark = mark(secrets, &begin, route);
+    let mac = secrets.sign(Purpose::JobId, &parts(&begin, route, caller));
+    Ok(format!("{begin}.{mark}.{mac}"))
 }
 
-fn parts<'a>(
-    kind: &'a str,
-    route: &'a str,
-    caller: &'a Caller,
-    time: &'a str,
-    random: &'a str,
-) -> [&'a [u8]; 6] {
-    let caller: [&[u8]; 2] = [caller.kind(), caller.bytes()];
-    [kind.as_bytes(), route.as_bytes(), caller[0], caller[1], time.as_bytes(), random.as_bytes()]
+/// By a key of its own: the route is known before anybody is asked whose the job is.
+fn mark(secrets: &Secrets, begin: &str, route: &str) -> String {
+    secrets.sign(Purpose::JobRoute, &[begin.as_bytes(), route.as_bytes()])
 }
 
-/// Whether the id was given to this caller on this route; the time it was given, in milliseconds.
+fn parts<'a>(begin: &'a str, route: &'a str, caller: &'a Caller) -> [&'a [u8]; 5] {
+    let [kind, source, name] = caller.parts();
+    [begin.as_bytes(), route.as_bytes(), kind, source, name]
+}
+
+/// Which of the routes an id is of; `None` for an id that was not made here.
+pub fn route_of<'r>(
+    secrets: &Secrets,
+    id: &str,
+    mut routes: impl Iterator<Item = &'r str>,
+) -> Option<&'r str> {
+    let marked = if is_keyed(id) { id } else { id.rsplit_once('.')?.0 };
+    let (begin, mark) = marked.rsplit_once('.')?;
+    routes.find(|route| {
+        secrets.verify(Purpose::JobRoute, &[begin.as_bytes(), route.as_bytes()], mark)
+    })
+}
+
+/// When the job was accepted (milliseconds since 1970), if it is this caller's on this route.
 pub fn verify(secrets: &Secrets, id: &str, route: &str, caller: &Caller) -> Option<u64> {
-    let split: Vec<&str> = id.split('.').collect();
-    let [kind @ ("v1" | "a1"), time, random, mac] = split.as_slice() else { return None };
-    let parts = parts(kind, route, caller, time, random);
-    let is_ours = secrets.verify(Purpose::JobId, &parts, mac);
-    if is_ours { u64::from_str_radix(time, 16).ok() } else { None }
+    let (marked, mac) = id.rsplit_once('.')?;
+    let (begin, _) = marked.rsplit_once('.')?;
+    if !secrets.verify(Purpose::JobId, &parts(begin, route, caller), mac) {
+        return None;
+    }
+    u64::from_str_radix(begin.split('.').nth(1)?, 16).ok()
 }
 
 /// The id of a request with an `Idempotency-Key`: the same request gets the same job.
 pub fn keyed(secrets: &Secrets, route: &str, caller: &Caller, key: &str) -> String {
-    let parts = [route.as_bytes(), caller.kind(), caller.bytes(), key.as_bytes()];
-    format!("k1.{}", secrets.sign(Purpose::JobId, &parts))
+    let [kind, source, name] = caller.parts();
+    let parts = [route.as_bytes(), kind, source, name, key.as_bytes()];
+    let begin = format!("k1.{}", secrets.sign(Purpose::JobId, &parts));
+    let mark = mark(secrets, &begin, route);
+    format!("{begin}.{mark}")
+}
+
+/// Whether the id is of a request with an `Idempotency-Key`; its record says whose it is.
+pub fn is_keyed(id: &str) -> bool {
+    id.starts_with("k1.")
 }
 
 /// Whether the text can be a key of the store at all.
@@ -105,14 +104,18 @@ pub fn is_plausible(id: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn caller(name: &str) -> Caller {
+        Caller::Known { source: "cookie:session".into(), name: name.into() }
+    }
+
     #[test]
     fn an_id_is_known_only_for_its_caller_and_route() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
-        let alice = Caller(Some("alice".into()));
+        let alice = caller("alice");
         let id = fresh(&secrets, Kind::Queued, "reports", &alice, 1234).expect("random bytes");
         assert_eq!(verify(&secrets, &id, "reports", &alice), Some(1234));
-        assert_eq!(verify(&secrets, &id, "reports", &Caller(Some("bob".into()))), None);
-        assert_eq!(verify(&secrets, &id, "reports", &Caller(None)), None);
+        assert_eq!(verify(&secrets, &id, "reports", &caller("bob")), None);
+        assert_eq!(verify(&secrets, &id, "reports", &Caller::Anyone), None);
         assert_eq!(verify(&secrets, &id, "other", &alice), None);
         assert_eq!(verify(&secrets, &id.replace("v1.4d2", "v1.4d3"), "reports", &alice), None);
         assert_eq!(verify(&secrets, &id.replace("v1.", "a1."), "reports", &alice), None);
@@ -120,8 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_named_like_nobody_is_not_nobody() {
+    fn an_id_names_its_route_to_who_has_the_secret() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
-        assert_ne!(Caller(Some(String::new())).owner(&secrets), Caller(None).owner(&secrets));
+        let fresh = fresh(&secrets, Kind::Adopted, "b", &caller("alice"), 1).expect("random bytes");
+        let keyed = keyed(&secrets, "b", &caller("alice"), "key");
+        let of = |id: &str| route_of(&secrets, id, ["a", "b"].into_iter());
+        for id in [&fresh, &keyed] {
+            assert_eq!(of(id), Some("b"));
+            assert!(is_plausible(id));
+            let made_up = id.replace("1.", "1.0");
+            assert_eq!(of(&made_up), None, "{made_up}");
+        }
+        assert_eq!(of("v1"), None);
+        assert_eq!(of(&fresh.replace("a1.", "k1.")), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Requests with an `Idempotency-Key`: the same request becomes the same job, whoever crashed when.
 
 use super::accept::{NotQueued, Offered, Tools, send, store_failed};
+use super::caller::Caller;
 use super::record::{self, Accepted, accepted_key};
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
@@ -74,7 +75,7 @@ pub(super) async fn put(
 
 /// The `Idempotency-Key` that counts. A key needs a caller: without one, two strangers could meet in one job.
 pub(super) fn of(offered: &Offered<'_>) -> Result<Option<String>, Refused> {
-    if offered.allowed.caller.0.is_none() {
+    if offered.allowed.caller == Caller::Anyone {
         return Ok(None);
     }
     let Some(key) = offered.clean.headers.get("idempotency-key") else { return Ok(None) };

@@ -38,6 +38,16 @@ pub(super) fn answer(rules: &Rules, offload: &Offload, id: &str, state: &State) 
     response
 }
 
+/// While nobody can say how the job stands, or whether it may be shown. The page comes again by itself.
+pub(super) fn try_again() -> Response<Body> {
+    let text = "How this job stands can't be found out just now. This page tries again by itself.";
+    let reload = format!("<meta http-equiv=refresh content={RELOAD_SECONDS}>");
+    let mut response = html(503, document("Waiting", text, &reload, ""));
+    let seconds = HeaderValue::from(RELOAD_SECONDS);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
 fn to_result(location: &str) -> Response<Body> {
     let mut response = html(303, String::new());
     *response.body_mut() = Body::Empty;
@@ -56,10 +66,14 @@ fn page(title: &str, text: &str, location: &str, state: &State) -> String {
     } else {
         (String::new(), String::new())
     };
+    document(title, text, &reload, &below)
+}
+
+fn document(title: &str, text: &str, head: &str, below: &str) -> String {
     format!(
         "<!doctype html><html lang=en><head><meta charset=utf-8>\
          <meta name=viewport content='width=device-width'><meta name=color-scheme content='light dark'>\
-         <title>{title}</title>{reload}<style>{STYLE}</style></head>\
+         <title>{title}</title>{head}<style>{STYLE}</style></head>\
          <body><main><h1 id=title>{title}</h1><p id=text role=status>{}</p>{below}</main></body></html>\n",
         escape(text)
     )
@@ -94,4 +108,7 @@ events.addEventListener('status', event => {\
  at('title').textContent = document.title = titles[job.status];\
  if (job.progress) { at('bar').max = 100; at('bar').value = job.progress.percent; }\
  if (job.progress && job.progress.message) at('text').textContent = job.progress.message;\
-});";
+});\
+events.onerror = () => {\
+ if (events.readyState === 2) setTimeout(() => location.reload(), 2000);\
+};";

@@ -1,14 +1,17 @@
 //! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
 //! Any pod answers; everything is derived from what is in the store.
 
+use super::auth::{Cookies, Reader, Still, Visitor};
+use super::permission::Freshness;
 use super::receipt::is_page;
 use super::record::{
     self, Accepted, Adopted, End, Lease, Outcome, Progress, adopted_key, lease_key,
 };
-use super::{auth, deliver, expire, id, page, progress, watch};
+use super::{deliver, expire, id, page, progress, watch};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
+use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
 use crate::proxy::inbound::Inbound;
 use crate::reply;
@@ -26,6 +29,12 @@ pub struct Asked<'a> {
     pub inbound: &'a Inbound,
     /// What follows `/jobs/`: an id, or an id and `/result`.
     pub job: &'a str,
+}
+
+impl Asked<'_> {
+    fn is_get(&self) -> bool {
+        matches!(*self.method, Method::GET | Method::HEAD)
+    }
 }
 
 /// What is known of a job.
@@ -58,12 +67,35 @@ impl State {
     }
 }
 
+/// # Errors
+/// `job-unknown` for whoever the job does not belong to; `offload-unavailable` while store or app can't
+/// say, which a browser is told by a page that tries again.
 pub async fn answer(
-    app: &Arc<App>,
+    worker: &Arc<Worker>,
     rules: &Arc<Rules>,
     asked: Asked<'_>,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
+    let is_page = asked.is_get() && is_page(asked.headers);
+    match of_job(worker, rules, asked, body).await {
+        Err((problem @ Problem::OffloadUnavailable, detail)) if is_page => {
+            let in_force = worker.app.in_force();
+            let labels = [&*in_force.reserved().name, problem.name()];
+            worker.app.metrics.http.problems.with_label_values(&labels).inc();
+            tracing::warn!(problem = problem.name(), detail, "a job's page tries again");
+            Ok(page::try_again())
+        }
+        answered => answered,
+    }
+}
+
+async fn of_job(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    asked: Asked<'_>,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let app = &worker.app;
     let (id, part) = asked.job.split_once('/').unwrap_or((asked.job, ""));
     let (Some(results), Some(secrets)) = (&app.bindings.results, &app.secrets) else {
         return Err(unknown());
@@ -74,44 +106,22 @@ pub async fn answer(
     if (asked.method, part) == (&Method::PUT, "progress") {
         return progress::report(app, id, asked.headers, body).await;
     }
-    let owned =
-        owner(rules, results.as_ref(), secrets, id, asked.headers).await.map_err(unavailable)?;
-    let (route, offload, at) = owned.ok_or_else(unknown)?;
+    let Owned { route, offload, at, reader, cookies } =
+        owned(worker, rules, (results.as_ref(), secrets), &asked, id).await?;
     let queue = rules.document.queues.get(&offload.queue);
-    let is_get = matches!(*asked.method, Method::GET | Method::HEAD);
-    let job = Job { app, rules, results, route, id };
-    let mut known = state(app, results.as_ref(), id).await.map_err(unavailable)?;
+    let job = Job { app, rules, results, route, id, reader };
+    let known = state(app, results.as_ref(), id).await.map_err(unavailable)?;
     let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
     // Before anybody waits: what was forgotten never ends.
     if known.has_expired(at, ttl, app.clock.now()) {
         return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
     }
-    if is_get && part.is_empty() && watch::is_stream(asked.headers) {
-        return job.stream(&asked, &known);
-    }
-    let waited = job.wait(&asked).await;
-    if waited.is_some() {
-        known = state(app, results.as_ref(), id).await.map_err(unavailable)?;
-    }
-    let state = known;
-    let mut response = match part {
-        "" if is_get && is_page(asked.headers) => page::answer(rules, offload, id, &state),
-        "" if is_get => job.answer(&state),
-        "" if asked.method == Method::DELETE => cancel(app, results.as_ref(), id, state).await?,
-        // A page without scripts has forms only.
-        "cancel" if asked.method == Method::POST => {
-            cancel(app, results.as_ref(), id, state).await?;
-            to_page(rules, id)
-        }
-        "result" if is_get => {
-            let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
-            deliver::result(results.as_ref(), id, state, &asked, delivery).await?
-        }
-        _ => return Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
+    let mut response = if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) {
+        job.stream(&asked, &known)?
+    } else {
+        job.respond(&asked, part, offload, known).await?
     };
-    if let Some(applied) = waited {
-        response.headers_mut().insert("preference-applied", applied);
-    }
+    cookies.give(&mut response);
     Ok(response)
 }
 
@@ -122,17 +132,66 @@ struct Job<'a> {
     results: &'a Arc<dyn Results>,
     route: &'a Route,
     id: &'a str,
+    reader: Reader,
 }
 
 impl Job<'_> {
+    /// The answer to all but a stream of events.
+    async fn respond(
+        &self,
+        asked: &Asked<'_>,
+        part: &str,
+        offload: &Offload,
+        mut known: State,
+    ) -> Result<Response<Body>, Refused> {
+        let (rules, id, results) = (self.rules, self.id, self.results.as_ref());
+        let waited = self.wait(asked).await?;
+        if waited.is_some() {
+            known = state(self.app, results, id).await.map_err(unavailable)?;
+        }
+        let state = known;
+        let mut response = match part {
+            "" if asked.is_get() && is_page(asked.headers) => {
+                page::answer(rules, offload, id, &state)
+            }
+            "" if asked.is_get() => self.answer(&state),
+            "" if asked.method == Method::DELETE => cancel(self.app, results, id, state).await?,
+            // A page without scripts has forms only.
+            "cancel" if asked.method == Method::POST => {
+                cancel(self.app, results, id, state).await?;
+                to_page(rules, id)
+            }
+            "result" if asked.is_get() => {
+                let queue = rules.document.queues.get(&offload.queue);
+                let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
+                deliver::result(results, id, state, asked, delivery).await?
+            }
+            _ => return Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
+        };
+        if let Some(applied) = waited {
+            response.headers_mut().insert("preference-applied", applied);
+        }
+        Ok(response)
+    }
+
     /// `Prefer: wait=N`, and that it was heard.
-    async fn wait(&self, asked: &Asked<'_>) -> Option<HeaderValue> {
+    ///
+    /// # Errors
+    /// When the caller may not see the job any more, or the app can't say whether it may.
+    async fn wait(&self, asked: &Asked<'_>) -> Result<Option<HeaderValue>, Refused> {
         let view = View::of(asked.headers);
         let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
-        let seconds = preference.wait?;
+        let Some(seconds) = preference.wait else { return Ok(None) };
         let limit = Duration::from_secs(seconds);
-        let is_waited = watch::end(self.app, self.results.as_ref(), self.id, limit).await;
-        HeaderValue::from_str(&format!("wait={seconds}")).ok().filter(|_| is_waited)
+        let results = self.results.as_ref();
+        let is_waited = watch::end(self.app, results, self.id, limit, Some(&self.reader)).await;
+        // The job may have ended long after the last question.
+        match self.reader.still().await {
+            Still::Allowed => {}
+            Still::Refused => return Err(unknown()),
+            Still::Unknown => return Err(nobody_to_ask()),
+        }
+        Ok(HeaderValue::from_str(&format!("wait={seconds}")).ok().filter(|_| is_waited))
     }
 
     fn answer(&self, state: &State) -> Response<Body> {
@@ -154,7 +213,7 @@ impl Job<'_> {
         let (base, route) = (self.rules.document.jobs.base.clone(), self.route.name.clone());
         let id = self.id.to_owned();
         let report = move |state: &State| report(&base, &route, &id, state);
-        let response = watch::stream(app, results, self.id, report);
+        let response = watch::stream(app, results, self.id, self.reader.clone(), report);
         response
             .ok_or_else(|| (Problem::TooManyWatchers, Problem::TooManyWatchers.title().to_owned()))
     }
@@ -162,6 +221,10 @@ impl Job<'_> {
 
 fn unknown() -> Refused {
     (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
+}
+
+fn nobody_to_ask() -> Refused {
+    (Problem::OffloadUnavailable, "the application can't say now who may see the job".to_owned())
 }
 
 fn to_page(rules: &Rules, id: &str) -> Response<Body> {
@@ -178,36 +241,45 @@ pub(super) fn unavailable(error: StoreError) -> Refused {
     (Problem::OffloadUnavailable, error.name.to_owned())
 }
 
-type Owned<'r> = (&'r Route, &'r Offload, u64);
+/// A job, with what is known of the one who asks.
+struct Owned<'r> {
+    route: &'r Route,
+    offload: &'r Offload,
+    /// When the job was accepted, in milliseconds since 1970.
+    at: u64,
+    reader: Reader,
+    cookies: Cookies,
+}
 
-/// The route of the job and the time it was accepted, if it belongs to the one who asks. Another
-/// caller's job looks exactly like none.
-async fn owner<'r>(
+/// The job, if it belongs to the one who asks. Another caller's job looks exactly like none, and of an
+/// id that was not made here the app is asked nothing.
+async fn owned<'r>(
+    worker: &Arc<Worker>,
     rules: &'r Rules,
-    results: &dyn Results,
-    secrets: &Secrets,
+    (results, secrets): (&dyn Results, &Secrets),
+    asked: &Asked<'_>,
     id: &str,
-    headers: &HeaderMap,
-) -> Result<Option<Owned<'r>>, StoreError> {
-    let offloads =
-        rules.document.routes.iter().filter_map(|route| Some((route, route.offload.as_ref()?)));
-    if !id.starts_with("k1.") {
-        let mut found = offloads.filter_map(|(route, offload)| {
-            let caller = auth::identity(&offload.auth, headers)?;
-            Some((route, offload, id::verify(secrets, id, &route.name, &caller)?))
-        });
-        return Ok(found.next());
-    }
-    let Some((accepted, _)) = record::read::<Accepted>(results, &record::accepted_key(id)).await?
-    else {
-        return Ok(None);
+) -> Result<Owned<'r>, Refused> {
+    let offloads = rules.document.routes.iter().filter(|route| route.offload.is_some());
+    let route = id::route_of(secrets, id, offloads.map(|route| route.name.as_str()));
+    let route = route.and_then(|name| rules.route_by_name(name)).ok_or_else(unknown)?;
+    let offload = route.offload.as_ref().ok_or_else(unknown)?;
+    let visitor = Visitor::new(worker, &offload.auth, asked.headers, asked.inbound);
+    let freshness = if asked.is_get() { Freshness::Recent } else { Freshness::Now };
+    let (caller, cookies) = visitor.caller(freshness).await.map_err(|refused| match refused {
+        (Problem::OffloadUnauthorized, _) => unknown(),
+        other => other,
+    })?;
+    let at = if id::is_keyed(id) {
+        let key = record::accepted_key(id);
+        let accepted = record::read::<Accepted>(results, &key).await.map_err(unavailable)?;
+        let own = accepted.filter(|(accepted, _)| caller.is(secrets, &accepted.owner));
+        own.map(|(accepted, _)| accepted.at)
+    } else {
+        id::verify(secrets, id, &route.name, &caller)
     };
-    let mut found = offloads.filter(|(route, offload)| {
-        let caller = auth::identity(&offload.auth, headers);
-        route.name == accepted.route
-            && caller.is_some_and(|caller| caller.is(secrets, &accepted.owner))
-    });
-    Ok(found.next().map(|(route, offload)| (route, offload, accepted.at)))
+    let at = at.ok_or_else(unknown)?;
+    Ok(Owned { route, offload, at, reader: visitor.known_as(caller), cookies })
 }
 
 pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<State, StoreError> {

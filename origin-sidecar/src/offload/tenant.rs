@@ -1,13 +1,14 @@
 //! Whose a job is in the queue, so that nobody's backlog holds up the others (SQS fair queues).
 
 use super::accept::Offered;
+use super::caller::Caller;
 use crate::secrets::{Purpose, Secrets};
 use rules::document::KeySource;
 
 /// A name that tells nothing of the tenant: the rule's `tenant`, else the caller.
 pub(super) fn group(offered: &Offered<'_>, secrets: &Secrets) -> Option<String> {
     let tenant = match &offered.rule.tenant {
-        None => offered.allowed.caller.0.clone(),
+        None => return of_caller(&offered.allowed.caller, secrets),
         // What the app said of the caller counts more than what the request says.
         Some(KeySource::Header(name)) => {
             kept(offered, name).or_else(|| offered.value(&KeySource::Header(name.clone())))
@@ -16,6 +17,11 @@ pub(super) fn group(offered: &Offered<'_>, secrets: &Secrets) -> Option<String> 
     };
     let tenant = tenant.filter(|tenant| !tenant.is_empty())?;
     Some(secrets.sign(Purpose::Tenant, &[tenant.as_bytes()]))
+}
+
+fn of_caller(caller: &Caller, secrets: &Secrets) -> Option<String> {
+    let is_known = matches!(caller, Caller::Known { .. });
+    is_known.then(|| secrets.sign(Purpose::Tenant, &caller.parts()))
 }
 
 fn kept(offered: &Offered<'_>, name: &str) -> Option<String> {

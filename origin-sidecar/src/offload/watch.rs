@@ -1,6 +1,7 @@
 //! Waiting for a job: `Prefer: wait=N` and a stream of events (HTML standard, server-sent events).
 //! Both look at the store, soon at first and then less and less often.
 
+use super::auth::{Reader, Still};
 use super::record::{self, End};
 use super::status::{self, State};
 use crate::app::App;
@@ -26,6 +27,8 @@ const POLL_MAX: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A stream ends then, and the browser comes again by itself: no connection is for ever.
 const STREAM_MAX: Duration = Duration::from_secs(10 * 60);
+/// How often the app is asked whether who watches may go on.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// How soon it comes again, in milliseconds.
 const RECONNECT_MS: u32 = 1_000;
 
@@ -43,12 +46,26 @@ impl Pace {
     }
 }
 
-/// Waits until the job has ended, or for so long. False, at once, when too many wait.
-pub(super) async fn end(app: &App, results: &dyn Results, id: &str, limit: Duration) -> bool {
+/// Waits until the job has ended, or for so long, or until `reader` may not see it any more. False, at
+/// once, when too many wait.
+pub(super) async fn end(
+    app: &App,
+    results: &dyn Results,
+    id: &str,
+    limit: Duration,
+    reader: Option<&Reader>,
+) -> bool {
     let Ok(_place) = app.watchers.try_acquire() else { return false };
     let until = Instant::now() + limit;
     let mut pace = Pace::new();
+    let mut asked = Instant::now();
     while Instant::now() < until {
+        if let Some(reader) = reader.filter(|_| asked.elapsed() >= ASK_AGAIN) {
+            asked = Instant::now();
+            if reader.still().await == Still::Refused {
+                return true;
+            }
+        }
         let looked = tokio::time::timeout_at(until, record::end(results, id)).await;
         if matches!(looked, Ok(Ok(End::Is(_)))) {
             return true;
@@ -70,6 +87,7 @@ pub(super) fn stream(
     app: &Arc<App>,
     results: &Arc<dyn Results>,
     id: &str,
+    reader: Reader,
     report: impl Fn(&State) -> serde_json::Value + Send + 'static,
 ) -> Option<Response<Body>> {
     let place = Arc::clone(&app.watchers).try_acquire_owned().ok()?;
@@ -78,6 +96,7 @@ pub(super) fn stream(
         app: Arc::clone(app),
         results: Arc::clone(results),
         id: id.to_owned(),
+        reader,
         sender,
         _place: place,
     };
@@ -96,6 +115,7 @@ struct Events {
     app: Arc<App>,
     results: Arc<dyn Results>,
     id: String,
+    reader: Reader,
     sender: Sender<Bytes, std::convert::Infallible>,
     _place: OwnedSemaphorePermit,
 }
@@ -108,8 +128,23 @@ impl Events {
         let mut last = String::new();
         let mut pace = Pace::new();
         let mut text = format!("retry: {RECONNECT_MS}\n\n");
+        let mut asked = Instant::now();
         loop {
-            let state = status::state(&self.app, self.results.as_ref(), &self.id).await.ok();
+            let mut still = Still::Allowed;
+            if asked.elapsed() >= ASK_AGAIN {
+                still = self.reader.still().await;
+            }
+            let state = match still {
+                Still::Refused => return,
+                // Nothing is said to who may have lost the right; it is asked again at the next look.
+                Still::Unknown => None,
+                Still::Allowed => {
+                    if asked.elapsed() >= ASK_AGAIN {
+                        asked = Instant::now();
+                    }
+                    status::state(&self.app, self.results.as_ref(), &self.id).await.ok()
+                }
+            };
             if let Some(state) = &state {
                 let data = report(state).to_string();
                 if data != last {

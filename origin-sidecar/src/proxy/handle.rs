@@ -26,7 +26,7 @@ use rules::hygiene;
 use rules::offload::Decision;
 use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
-use rules::trust::Trust;
+use rules::trust::{Removed, Trust};
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +154,7 @@ fn admit<'a>(
     }
     let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), lane)?;
     let matched = decision.route;
+    remove_claims(worker, matched.filter(|_| !is_forwarded), &mut head.headers);
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
@@ -202,6 +203,18 @@ fn admit<'a>(
         return Ok(rest.within(total));
     }
     Ok(route_on(worker, clean, (matched, span), proceed)?.within(total))
+}
+
+/// Takes off what only the application may say of a caller: on the route's way to it a client could
+/// pass for anybody.
+fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut HeaderMap) {
+    let Some(offload) = route.and_then(|route| route.offload.as_ref()) else { return };
+    for name in offload.auth.said_by_check() {
+        if headers.remove(name).is_some() {
+            let removed = &worker.app.metrics.http.removed;
+            removed.with_label_values(&[Removed::SaidByCheck.as_str()]).inc();
+        }
+    }
 }
 
 /// What the rules say, once it is known that the request may be answered at all: what they refuse
@@ -265,7 +278,7 @@ async fn reserved(
                 inbound,
                 job,
             };
-            offload::status::answer(&worker.app, rules, asked, body).await
+            offload::status::answer(worker, rules, asked, body).await
         }
         None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
     }

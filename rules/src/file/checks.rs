@@ -2,7 +2,7 @@
 
 use super::tree::Table;
 use crate::cache::AUTHORIZATION;
-use crate::document::{Auth, Document, KeySource, Match, Route, Versioned};
+use crate::document::{Document, Identity, KeySource, Match, Route, Versioned};
 use crate::route::Template;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -113,7 +113,8 @@ fn form_ends_well(route: &Route, table: &Table<'_>) {
     let Some(offload) = &route.offload else { return };
     let methods = &route.matches.methods;
     let is_posted = methods.is_empty() || methods.iter().any(|method| method == "POST");
-    let is_browser = matches!(&offload.auth, Auth::Caller { identity: KeySource::Cookie(_), .. });
+    let is_browser = |it: &Identity| matches!(it, Identity::Cookie(_));
+    let is_browser = offload.auth.identities().iter().any(is_browser);
     if is_posted && is_browser {
         let reason =
             "a job whose answer redirects, as most forms end, is reported as failed (`redirected`)"

@@ -1,9 +1,9 @@
 //! `[route.offload]`.
 
+use super::auth;
 use super::routes::{MODES, key_source, lower};
 use super::tree::Table;
-use crate::document::{Auth, Fallback, KeySource, Mode, Offload, Retry, When};
-use crate::trust::needs_named_proxy;
+use crate::document::{Fallback, Mode, Offload, Retry, When};
 
 /// The largest body that is taken into a job, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
@@ -22,7 +22,7 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
         queue: table.required_text("queue"),
         when: when.unwrap_or(When::Prefer),
         after: table.duration("after"),
-        auth: auth(table),
+        auth: auth::read(table),
         forward_headers: lower(table.texts("forward_headers").unwrap_or_default()),
         max_body: table.size("max_body").unwrap_or(JOB_BODY_DEFAULT),
         retry: table
@@ -57,42 +57,4 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
     }
     table.finish();
     offload
-}
-
-fn auth(offload: &Table<'_>) -> Auth {
-    let Some(value) = offload.value("auth") else {
-        let reason = "nobody is named who may start and read these jobs".to_owned();
-        offload.fault("offload-without-auth", reason, "Add auth = { check = \"/path\", identity = \"cookie:session\" }, or auth = \"none\" if anyone may.");
-        return Auth::Open;
-    };
-    if !value.is_table() {
-        value.choice(&[("none", ())]);
-        return Auth::Open;
-    }
-    let Some(table) = value.table() else { return Auth::Open };
-    let identity = table.value("identity").as_ref().and_then(key_source);
-    match &identity {
-        None if !table.has("identity") => {
-            table.missing("identity", "who the caller is, e.g. \"cookie:session\"")
-        }
-        Some(KeySource::Body(_) | KeySource::Path(_) | KeySource::Query(_)) => {
-            let reason = "a caller can't be known by what he writes himself".to_owned();
-            table.fault("bad-identity", reason, "Use header:NAME or cookie:NAME.");
-        }
-        Some(KeySource::Header(name)) if needs_named_proxy(name) => {
-            let reason = format!(
-                "only a proxy that --trusted-proxy names can say `{name}`; of all others it is removed, and the caller is unknown"
-            );
-            let remedy = "Name the proxy by its addresses (`private` is not enough), or use a cookie or a header of the client's own.";
-            table.warn("identity-of-a-proxy", reason, remedy);
-        }
-        _ => {}
-    }
-    let auth = Auth::Caller {
-        check: table.text("check"),
-        identity: identity.unwrap_or_else(|| KeySource::Header(String::new())),
-        keep: lower(table.texts("keep").unwrap_or_default()),
-    };
-    table.finish();
-    auth
 }

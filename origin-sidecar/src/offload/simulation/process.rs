@@ -75,6 +75,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         signatures: None,
         telemetry: Telemetry::default(),
         shard: None,
+        has_named_proxy: true,
         spool: Spool::new("/nonexistent".into(), None),
         admin_token: None,
         cache_bytes: 0,
@@ -188,7 +189,7 @@ impl Process {
                 let job = path.split("/jobs/").nth(1).unwrap_or_default();
                 let (method, headers, inbound) = (&method, &headers, &inbound);
                 let asked = status::Asked { method, headers, inbound, job };
-                status::answer(app, rules, asked, body).await
+                status::answer(&self.worker, rules, asked, body).await
             }
             Action::Proceed(mut proceed) => {
                 let Some(route) = decision.route else {

@@ -1,0 +1,109 @@
+//! `[route.offload]` as data: who may start a job, who owns it, when a request becomes one.
+
+use super::{KeySource, Mode};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offload {
+    pub mode: Mode,
+    pub queue: String,
+    pub when: When,
+    /// Milliseconds; for `slow`, how long the original execution may take unnoticed.
+    pub after: Option<u64>,
+    pub auth: Auth,
+    pub forward_headers: Vec<String>,
+    pub max_body: u64,
+    pub retry: Retry,
+    pub fallback: Fallback,
+    /// For `slow`: requests of one class are alike in how long they take.
+    pub class: Option<KeySource>,
+    /// Executions at once in one sidecar while their clients wait; more are queued.
+    pub spill_over: Option<u64>,
+    /// Jobs of this route at once in one consumer.
+    pub concurrency: Option<u64>,
+    /// Whose a job is, for fairness; else the caller's.
+    pub tenant: Option<KeySource>,
+    /// Milliseconds after which a job that waits is not worth starting.
+    pub deadline: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    Always,
+    Slow,
+    Prefer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// Written as `auth = "none"`: anyone may start a job, whoever knows its id may read it.
+    Open,
+    Caller {
+        /// The path of the application that says whether a request may.
+        check: Option<String>,
+        /// Where a caller is named; the first that a request has counts.
+        identity: Vec<Identity>,
+        /// Fields of the check's answer that travel with a job.
+        keep: Vec<String>,
+    },
+}
+
+impl Auth {
+    pub fn identities(&self) -> &[Identity] {
+        match self {
+            Self::Open => &[],
+            Self::Caller { identity, .. } => identity,
+        }
+    }
+
+    /// The request fields (lower-case names) that only the application may say: taken off what a client
+    /// sends.
+    pub fn said_by_check(&self) -> impl Iterator<Item = &str> {
+        self.identities().iter().filter_map(|identity| match identity {
+            Identity::Check(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+}
+
+/// Where the caller of a request is named. The source is part of who somebody is: whoever writes
+/// `session=42` into a cookie is not the user 42 of whom the application speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Identity {
+    /// A field of what `auth.check` answers; its name in lower case.
+    Check(String),
+    /// A field of the request that is the client's own secret; its name in lower case.
+    Header(String),
+    Cookie(String),
+}
+
+impl std::fmt::Display for Identity {
+    /// As the rules file has it: `check:x-user-id`.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Check(name) => write!(out, "check:{name}"),
+            Self::Header(name) => write!(out, "header:{name}"),
+            Self::Cookie(name) => write!(out, "cookie:{name}"),
+        }
+    }
+}
+
+/// What a consumer does after an ambiguous outcome (connection lost after send, timeout).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retry {
+    Never,
+    Safe,
+}
+
+/// What happens when the queue can't take the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    Refuse,
+    Inline,
+}

@@ -1,0 +1,142 @@
+//! `[route.offload.auth]`: who may start a job, and whose it is.
+
+use super::routes::lower;
+use super::tree::{Table, Value};
+use crate::document::{Auth, Identity};
+use crate::trust::needs_named_proxy;
+
+/// Parts of the names of fields that hold a client's own secret.
+const SECRETS: [&str; 6] = ["auth", "key", "token", "secret", "session", "signature"];
+
+pub(super) fn read(offload: &Table<'_>) -> Auth {
+    let Some(value) = offload.value("auth") else {
+        let reason = "nobody is named who may start and read these jobs".to_owned();
+        offload.fault("offload-without-auth", reason, "Add auth = { check = \"/path\", identity = \"check:X-User-Id\" }, or auth = \"none\" if anyone may.");
+        return Auth::Open;
+    };
+    if !value.is_table() {
+        value.choice(&[("none", ())]);
+        return Auth::Open;
+    }
+    let Some(table) = value.table() else { return Auth::Open };
+    let check = table.text("check");
+    let keep = lower(table.texts("keep").unwrap_or_default());
+    let identity = identities(&table);
+    for own in &identity {
+        is_the_clients_own(&table, own, &keep);
+        if matches!(own, Identity::Check(_)) && check.is_none() {
+            let reason = format!("`{own}` is a field of the check's answer, and there is no check");
+            let remedy = "Add check = \"/path\": a path of the application that answers 2xx to who is logged in.";
+            table.fault("identity-without-check", reason, remedy);
+        }
+    }
+    table.finish();
+    Auth::Caller { check, identity, keep }
+}
+
+/// One source, or several of which the first that a request has counts.
+fn identities(table: &Table<'_>) -> Vec<Identity> {
+    let value = table.value("identity");
+    let values = match &value {
+        Some(value) if value.is_text() => vec![value.clone()],
+        Some(value) => value.items(),
+        None => Vec::new(),
+    };
+    if values.is_empty() {
+        table.missing("identity", "who the caller is, e.g. \"check:X-User-Id\"");
+    }
+    values.iter().filter_map(identity).collect()
+}
+
+fn identity(value: &Value<'_>) -> Option<Identity> {
+    let text = value.text()?;
+    let (kind, name) = text.split_once(':').unwrap_or((text, ""));
+    let identity = match (kind, name) {
+        (_, "") => None,
+        ("check", name) => Some(Identity::Check(name.to_ascii_lowercase())),
+        ("header", name) => Some(Identity::Header(name.to_ascii_lowercase())),
+        ("cookie", name) => Some(Identity::Cookie(name.to_owned())),
+        _ => None,
+    };
+    if identity.is_none() {
+        let reason = match kind {
+            "path" | "query" | "body" => "every client can write the user of its choice there",
+            _ => "this names no place where a caller is named",
+        };
+        let remedy =
+            "Write check:NAME (a field of what auth.check answers), cookie:NAME or header:NAME.";
+        value.fault("bad-identity", format!("`{text}`: {reason}"), remedy);
+    }
+    identity
+}
+
+/// Whether a field is the client's own secret, as an API key is, or merely says who somebody is.
+fn is_the_clients_own(table: &Table<'_>, identity: &Identity, keep: &[String]) {
+    let Identity::Header(name) = identity else { return };
+    let remedy = format!(
+        "Write check:{name}: then the application says who it is, and what a client writes there is removed."
+    );
+    if keep.contains(name) {
+        let reason = format!(
+            "`{name}` is what the application answers (keep), but {identity} takes it from the client, who can write any user there"
+        );
+        table.fault("identity-from-client", reason, &remedy);
+    } else if needs_named_proxy(name) {
+        let reason = format!(
+            "only a proxy that --trusted-proxy names by its address can say `{name}`; without one the sidecar does not start"
+        );
+        table.warn("identity-from-client", reason, &remedy);
+    } else if !SECRETS.iter().any(|part| name.contains(part)) {
+        let reason = format!("whoever writes a user into `{name}` owns the jobs of that user");
+        table.warn("identity-from-client", reason, &remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::file::check;
+
+    fn rules(auth: &str) -> String {
+        format!(
+            "[[route]]\nname = \"r\"\nmatch = {{ path = \"/r\" }}\n\
+             offload = {{ queue = \"q\", when = \"always\", auth = {auth} }}\n[queue.q]\n"
+        )
+    }
+
+    #[test]
+    fn who_a_caller_is_can_not_be_what_every_client_may_write() {
+        let fault = |auth: &str| check(&rules(auth)).err().map(|faults| faults[0].name);
+        for (auth, wanted) in [
+            ("{ check = '/me', identity = 'check:X-User-Id' }", None),
+            ("{ check = '/me', identity = ['check:X-User-Id', 'cookie:session'] }", None),
+            ("{ identity = 'header:Authorization' }", None),
+            ("{ identity = 'check:X-User-Id' }", Some("identity-without-check")),
+            ("{ identity = [] }", Some("missing-key")),
+            ("{ check = '/me' }", Some("missing-key")),
+            ("{ identity = 'query:user' }", Some("bad-identity")),
+            ("{ identity = 'session' }", Some("bad-identity")),
+            ("{ identity = 'cookie:' }", Some("bad-identity")),
+            (
+                "{ check = '/me', identity = 'header:X-User-Id', keep = ['x-user-id'] }",
+                Some("identity-from-client"),
+            ),
+        ] {
+            assert_eq!(fault(auth), wanted, "{auth}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_no_secret_is_warned_about() {
+        for (name, is_warned) in [
+            ("Authorization", false),
+            ("X-Api-Key", false),
+            ("X-User-Id", true),
+            ("X-Forwarded-User", true),
+        ] {
+            let checked = check(&rules(&format!("{{ identity = 'header:{name}' }}")));
+            let found = checked.expect("good rules").warnings;
+            let is_found = found.iter().any(|warning| warning.name == "identity-from-client");
+            assert_eq!(is_found, is_warned, "{name}: {found:?}");
+        }
+    }
+}
