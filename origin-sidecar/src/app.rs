@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::in_force::InForce;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::offload::intake::Intake;
 use crate::offload::latency::Latencies;
 use crate::offload::spool::Spool;
 use crate::offload::watch::WATCHERS_MAX;
@@ -36,6 +37,8 @@ pub struct App {
     /// By which cached answers for bearers of tokens are kept apart.
     pub token_key: TokenKey,
     pub latencies: Latencies,
+    /// Where bodies find room that are read before they are sent on.
+    pub intake: Intake,
     pub limits: Limits,
     /// Clients that wait for the end of a job.
     pub watchers: Arc<Semaphore>,
@@ -94,6 +97,7 @@ impl App {
             varies: Varies::default(),
             token_key,
             latencies: Latencies::default(),
+            intake: Intake::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,
             signatures: parts.signatures,
