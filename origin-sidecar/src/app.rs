@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::in_force::InForce;
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::offload::intake::Intake;
 use crate::offload::latency::Latencies;
 use crate::offload::permission::Permissions;
 use crate::offload::spool::Spool;
@@ -37,6 +38,8 @@ pub struct App {
     /// By which cached answers for bearers of tokens are kept apart.
     pub token_key: TokenKey,
     pub latencies: Latencies,
+    /// Where bodies find room that are read before they are sent on.
+    pub intake: Intake,
     pub limits: Limits,
     /// Clients that wait for the end of a job.
     pub watchers: Arc<Semaphore>,
@@ -101,6 +104,7 @@ impl App {
             varies: Varies::default(),
             token_key,
             latencies: Latencies::default(),
+            intake: Intake::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             secrets: parts.secrets,
             signatures: parts.signatures,

@@ -2,7 +2,7 @@
 //! Amazon S3 sets the vocabulary; a directory follows it.
 
 pub mod dir;
-mod file_body;
+pub mod file_body;
 mod key;
 #[cfg(feature = "aws")]
 pub mod s3;

@@ -51,6 +51,16 @@ pub enum Decision {
     Adopt { reason: Reason, after: u64 },
 }
 
+impl Decision {
+    /// Why the request is offloaded, if it is.
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Enqueue { reason, .. } | Self::Adopt { reason, .. } => Some(reason),
+        }
+    }
+}
+
 /// Why a request is executed while the client waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inline {

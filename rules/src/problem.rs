@@ -13,6 +13,7 @@ pub enum Problem {
     ShardUnavailable,
     ShardLoop,
     BodyTooLarge,
+    NoRoom,
     OffloadUnavailable,
     OffloadUnauthorized,
     IdempotencyMismatch,
@@ -43,7 +44,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -54,6 +55,7 @@ impl Problem {
         Self::ShardUnavailable,
         Self::ShardLoop,
         Self::BodyTooLarge,
+        Self::NoRoom,
         Self::OffloadUnavailable,
         Self::OffloadUnauthorized,
         Self::IdempotencyMismatch,
@@ -132,6 +134,7 @@ impl Problem {
             Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key does not answer.", "Check the shard's upstream; retry after the time in Retry-After."),
             Self::ShardLoop => ("shard-loop", 508, "The request was forwarded to a shard that sends it on.", "Two sidecars, or edge and sidecar, disagree on who serves the request: compare their --shard, their upstreams and the map's epoch at /metrics."),
             Self::BodyTooLarge => ("body-too-large", 413, "The body is larger than the route allows.", "Send less, or raise the route's max_body."),
+            Self::NoRoom => ("no-room", 503, "There is no room for the request's body at the moment.", "Nothing is started: retry after the time in Retry-After. The detail says whether memory or the spool is full; the operator gives the sidecar more memory, raises --spool-size, or runs more pods."),
             Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued.", "Retry after the time in Retry-After, with the same Idempotency-Key if there was one; the detail says whether the job may be run all the same. The operator finds the cause in spillway_offload_requests_total by reason."),
             Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first."),
             Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),

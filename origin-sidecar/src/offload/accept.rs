@@ -3,11 +3,14 @@
 use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
 use super::id::{self, Kind};
+use super::intake::{NO_MEMORY, NotRead};
 use super::lines::Lines;
+use super::payload::Payload;
+use super::pointer::{self, Pointed};
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::{adopt, deliver, keyed, tenant, watch};
-use crate::body::{Body, Collected, collect};
+use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
 use crate::proxy::clean::Clean;
@@ -16,8 +19,8 @@ use crate::proxy::forward::{self, Outgoing};
 use crate::proxy::handle::{self, Refused};
 use crate::queue::Queue;
 use crate::results::{Condition, PutError, Results, StoreError};
+use crate::room::Held;
 use crate::secrets::Secrets;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http1::received::Received;
 use rules::document::{Fallback, KeySource, Offload, Route};
@@ -50,7 +53,9 @@ pub(super) fn tools<'a>(worker: &'a Worker, rule: &Offload) -> Result<Tools<'a>,
 /// A request on its way into a job.
 pub(super) struct Offered<'a> {
     pub clean: Clean<'a>,
-    pub body: Bytes,
+    pub body: Payload,
+    /// What the rule's sources find in a body that is not in memory.
+    pub pointed: Pointed,
     pub route: &'a Route,
     pub rule: &'a Offload,
     pub target: String,
@@ -70,8 +75,14 @@ pub async fn accept(
     };
     let mut allowed = auth::check(worker, &clean, &rule.auth).await?;
     let cookies = std::mem::take(&mut allowed.cookies);
-    let body = read(std::mem::replace(&mut clean.body, Body::Empty), rule).await?;
-    let offered = Offered { clean, body, route, rule, target, allowed };
+    let body = std::mem::replace(&mut clean.body, Body::Empty);
+    let (body, pointed) = read(worker, body, rule).await.map_err(|why| {
+        if let (NotRead::NoRoom(name), Some(reason)) = (&why, decision.reason()) {
+            worker.app.metrics.jobs.offered(&route.name, name, reason);
+        }
+        why.refused("offload.max_body", rule.max_body)
+    })?;
+    let offered = Offered { clean, body, pointed, route, rule, target, allowed };
     let class = offered.class();
     let app = &worker.app;
     let mut load = app.latencies.load(&route.name, &class, app.clock.now(), rule.after);
@@ -107,20 +118,20 @@ impl Offered<'_> {
         let rules = &self.clean.rules;
         let path = self.target.split('?').next().unwrap_or_default();
         let parameters = rules.parameters(&head, path);
-        offload::value(source, &head, &parameters, &self.body)
+        match (&self.body, source) {
+            (Payload::Spooled(_), KeySource::Body(pointer)) => self.pointed.get(pointer).cloned(),
+            (Payload::Spooled(_), _) => offload::value(source, &head, &parameters, &[]),
+            (Payload::Memory(body), _) => offload::value(source, &head, &parameters, body),
+        }
     }
 }
 
-async fn read(body: Body, rule: &Offload) -> Result<Bytes, Refused> {
-    let limit = usize::try_from(rule.max_body).unwrap_or(usize::MAX);
-    match collect(body, limit).await {
-        Ok(Collected::Whole(bytes)) => Ok(bytes),
-        Ok(Collected::TooLarge(_)) => Err((
-            Problem::BodyTooLarge,
-            format!("a job takes {} bytes (offload.max_body)", rule.max_body),
-        )),
-        Err(error) => Err((Problem::BadRequest, error.to_string())),
-    }
+/// The body, and what the rule's sources find in it.
+async fn read(worker: &Worker, body: Body, rule: &Offload) -> Result<(Payload, Pointed), NotRead> {
+    let (intake, spool) = (&worker.app.intake, &worker.app.spool);
+    let body = intake.read(spool, body, rule.max_body).await?;
+    let pointed = pointer::pointed(intake, &body, [&rule.class, &rule.tenant]).await?;
+    Ok((body, pointed))
 }
 
 async fn enqueue(
@@ -253,6 +264,8 @@ pub(super) async fn send(
         group: tenant::group(offered, tools.secrets),
         deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
     };
+    // A message is a copy of its body, and a call to SQS is another.
+    let _copies = copies(worker, offered, tools).await?;
     let message =
         envelope::pack(&job, tools.results.as_ref(), tools.queue.message_bytes_max()).await;
     let message = message.map_err(|error| match error {
@@ -261,6 +274,22 @@ pub(super) async fn send(
     })?;
     let sent = tools.queue.send(message).await;
     sent.map(|_| ()).map_err(|error| NotQueued::Unavailable(error.name, error.detail))
+}
+
+/// Room for what is copied of the body until its message is sent.
+async fn copies(
+    worker: &Worker,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+) -> Result<Option<Held>, NotQueued> {
+    const COPIES: u64 = 2;
+    let length = offered.body.length();
+    if length > tools.queue.message_bytes_max() as u64 {
+        return Ok(None);
+    }
+    let held = worker.app.intake.copying(length * COPIES, ENQUEUE_BUDGET).await;
+    let no_memory = || NotQueued::Unavailable(NO_MEMORY, "no room for its message".to_owned());
+    held.ok_or_else(no_memory).map(Some)
 }
 
 /// Headers that travel with a job. Queue and store are another trust zone, so credentials stay
@@ -318,8 +347,8 @@ pub(super) fn outgoing(
     let mut headers = std::mem::take(offered.clean.headers);
     let upstream =
         direct(worker, &mut headers, Some(offered.route), resolved, offered.clean.is_forwarded)?;
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.len()));
-    let body = if offered.body.is_empty() { Body::Empty } else { Body::full(offered.body) };
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.length()));
+    let body = offered.body.body().map_err(|error| NotRead::unreadable(&error).refused("", 0))?;
     let timeout = forward::timeout(Some(offered.route));
     Ok(Outgoing {
         upstream: Arc::clone(upstream),

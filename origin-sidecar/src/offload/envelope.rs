@@ -5,6 +5,7 @@
 //! to the result store in the format of the SQS Extended Client.
 
 use super::lines::Lines;
+use super::payload::Payload;
 use super::record::{payload_key, whole};
 use crate::queue::{Message, Received, is_legal_body};
 use crate::results::{Condition, PutError, Results, StoreError};
@@ -27,7 +28,7 @@ pub(super) const FIRST_ID: &str = "first-id";
 const ATTRIBUTE_TYPE_BYTES: usize = 6;
 
 /// A job as a consumer runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Job {
     pub id: String,
     /// `None` for a plain producer's message.
@@ -36,7 +37,7 @@ pub struct Job {
     pub target: String,
     pub host: String,
     pub headers: Lines,
-    pub body: Bytes,
+    pub body: Payload,
     /// Whose it is, for the queue's fairness: a name that tells nothing of the tenant.
     pub group: Option<String>,
     /// Not worth starting after this (milliseconds since 1970).
@@ -83,17 +84,29 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
         .iter()
         .map(|(name, value)| name.len() + ATTRIBUTE_TYPE_BYTES + value.len())
         .sum();
-    if let Ok(text) = std::str::from_utf8(&job.body)
-        && is_legal_body(text)
-        && text.len() + around <= bytes_max
-    {
-        return Ok(Message { body: text.to_owned(), attributes, group });
+    if let Some(body) = text(&job.body, bytes_max.saturating_sub(around)).await? {
+        return Ok(Message { body, attributes, group });
     }
     let key = payload_key(&job.id);
-    results.put(&key, job.body.clone(), Condition::Always).await?;
-    attributes.insert(EXTENDED_SIZE.to_owned(), job.body.len().to_string());
+    match &job.body {
+        Payload::Memory(bytes) => results.put(&key, bytes.clone(), Condition::Always).await?,
+        Payload::Spooled(file) => results.put_file(&key, &file.path, Condition::Always).await?,
+    };
+    attributes.insert(EXTENDED_SIZE.to_owned(), job.body.length().to_string());
     let pointer = serde_json::json!([POINTER, { "s3BucketName": results.bucket(), "s3Key": format!("{}{key}", results.prefix()) }]);
     Ok(Message { body: pointer.to_string(), attributes, group })
+}
+
+/// The body as a message has it, if SQS takes it so.
+async fn text(body: &Payload, bytes_max: usize) -> Result<Option<String>, PutError> {
+    if body.length() > bytes_max as u64 {
+        return Ok(None);
+    }
+    let bytes = body.bytes().await.map_err(|error| {
+        PutError::Failed(StoreError { name: "spool-failed", detail: error.to_string() })
+    })?;
+    let text = std::str::from_utf8(&bytes).ok().filter(|text| is_legal_body(text));
+    Ok(text.map(str::to_owned))
 }
 
 /// Reads a message, ours or a plain producer's bare one, but for the body.
@@ -116,7 +129,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
             target,
             host: "localhost".to_owned(),
             headers: Lines(vec![("content-type".to_owned(), "application/json".into())]),
-            body: Bytes::new(),
+            body: Bytes::new().into(),
             group: received.group.clone(),
             deadline: None,
         });
@@ -135,7 +148,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
         target: rules::path::legal(&need("path")?).into_owned(),
         host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
         headers,
-        body: Bytes::new(),
+        body: Bytes::new().into(),
         group: received.group.clone(),
         deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
     })
@@ -151,11 +164,12 @@ pub async fn load(
     queue: &document::Queue,
     results: &dyn Results,
 ) -> Result<Job, NotAJob> {
-    job.body = body(received, results).await?;
+    let body = body(received, results).await?;
     if job.route.is_none() && !received.attributes.contains_key("job-id") {
-        let user = queue.user.as_ref().and_then(|user| named_user(user, &job.body));
+        let user = queue.user.as_ref().and_then(|user| named_user(user, &body));
         job.headers.0.extend(user.map(|(name, value)| (name, value.as_str().into())));
     }
+    job.body = body.into();
     Ok(job)
 }
 

@@ -2,6 +2,7 @@
 
 use super::accept::{NotQueued, Offered, Tools, send, store_failed};
 use super::caller::Caller;
+use super::intake::SPOOL_FAILED;
 use super::record::{self, Accepted, accepted_key};
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
@@ -9,6 +10,7 @@ use crate::results::{Condition, PutError};
 use rules::Problem;
 use rules::document::hex;
 use sha2::{Digest, Sha256};
+use std::io;
 
 /// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
 const KEY_CHARS_MAX: usize = 255;
@@ -26,7 +28,7 @@ pub(super) async fn put(
     let record = Accepted {
         route: route.clone(),
         owner: caller.owner(tools.secrets),
-        fingerprint: fingerprint(offered),
+        fingerprint: fingerprint(offered).await?,
         at: now,
         queued: false,
     };
@@ -88,12 +90,32 @@ pub(super) fn of(offered: &Offered<'_>) -> Result<Option<String>, Refused> {
     }
 }
 
-fn fingerprint(offered: &Offered<'_>) -> String {
+async fn fingerprint(offered: &Offered<'_>) -> Result<String, NotQueued> {
     let mut hash = Sha256::new();
-    for part in [offered.clean.method.as_str().as_bytes(), offered.target.as_bytes(), &offered.body]
-    {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(offered.clean.method.as_str().as_bytes());
+    part(offered.target.as_bytes());
+    hash.update(offered.body.length().to_be_bytes());
+    let unreadable = |error: io::Error| NotQueued::Unavailable(SPOOL_FAILED, error.to_string());
+    let hashed =
+        offered.body.read(move |body| io::copy(body, &mut Hashing(&mut hash)).map(|_| hash));
+    let hash = hashed.await.and_then(|hashed| hashed).map_err(unreadable)?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// Whatever is written to it is hashed.
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
     }
-    hex(&hash.finalize())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -78,7 +78,8 @@ pub(super) async fn execute(
     queue: &document::Queue,
     turn: &Turn<'_>,
 ) -> Verdict {
-    let (route, resolved) = match resolve(rules, job) {
+    let found = resolve(worker, rules, job).await;
+    let (route, resolved) = match found {
         Ok(found) => found,
         Err(problem) => return Verdict::Ended(Ended::failed(problem.name())),
     };
@@ -94,7 +95,7 @@ pub(super) async fn execute(
         Ok(upstream) => upstream,
         Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())),
     };
-    let body = if job.body.is_empty() { Body::Empty } else { Body::full(job.body.clone()) };
+    let Ok(body) = job.body.body() else { return Verdict::Ended(Ended::failed("spool-failed")) };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
     let mut outgoing = Outgoing {
@@ -126,18 +127,21 @@ fn is_safe_to_retry(route: Option<&Route>) -> bool {
 }
 
 /// The shard is looked up again: the map may have changed while the job waited.
-fn resolve<'r>(
+async fn resolve<'r>(
+    worker: &Worker,
     rules: &'r Rules,
     job: &Job,
 ) -> Result<(Option<&'r Route>, Option<Resolved>), rules::Problem> {
-    let head = Head {
-        method: &job.method,
-        scheme: "http",
-        host: &job.host,
-        target: &job.target,
-        fields: &job.headers,
+    let decision = {
+        let head = Head {
+            method: &job.method,
+            scheme: "http",
+            host: &job.host,
+            target: &job.target,
+            fields: &job.headers,
+        };
+        sidecar::decide(rules, &head)
     };
-    let decision = sidecar::decide(rules, &head);
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err(problem),
         Action::Reserved { .. } | Action::Preflight { .. } => return Err(rules::Problem::NoRoute),
@@ -150,7 +154,11 @@ fn resolve<'r>(
             let rule = decision.route.and_then(|route| route.shard.as_ref());
             let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
             match (rule, map) {
-                (Some(rule), Some(map)) => Some(rules::shard::in_body(rule, map, &job.body)?),
+                (Some(rule), Some(map)) => {
+                    let opened = worker.app.intake.open(&job.body).await;
+                    let (bytes, _room) = opened.map_err(|_| rules::Problem::NoRoom)?;
+                    Some(rules::shard::in_body(rule, map, &bytes)?)
+                }
                 _ => return Err(rules::Problem::Internal),
             }
         }
@@ -174,7 +182,7 @@ fn headers(job: &Job, attempt: u64) -> HeaderMap {
     }
     set("x-job-id", &job.id);
     set("x-job-attempt", &attempt.to_string());
-    set("content-length", &job.body.len().to_string());
+    set("content-length", &job.body.length().to_string());
     remove_hop_by_hop(&mut Map(&mut headers));
     headers
 }

@@ -1,18 +1,21 @@
-//! Large results wait on disk until they are stored.
+//! Large results wait on disk until they are stored, and so do bodies of requests on their way into a
+//! job.
 
 use crate::body::Body;
+use crate::room::{Held, Room};
 use http_body_util::BodyExt;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 
 /// A result larger than this fails the job.
 const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// What our files are called; the folder may be everybody's `/tmp`.
-const PREFIX: &str = "spillway-result-";
+const RESULT: &str = "spillway-result-";
+const BODY: &str = "spillway-body-";
 /// A file that has not been written to for so long is of a process that was killed: a body takes
 /// `job_timeout` at most (11 h), and storing it ten minutes.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
@@ -26,30 +29,46 @@ pub struct Spool {
     folder: PathBuf,
     /// Whether it is this process's own, because its size was given.
     is_own: bool,
-    bytes_max: u64,
-    held: Arc<AtomicU64>,
+    room: Room,
 }
 
-/// A result on disk; removed with this, also when its job is cancelled under way.
-pub(super) struct Spooled {
+/// A body on disk, all of it; removed with this, also when its job is cancelled under way.
+#[derive(Debug)]
+pub struct Spooled {
     pub path: PathBuf,
     pub length: u64,
-    held: Arc<AtomicU64>,
+    /// It can be read when a store that is a directory has moved it away, too.
+    pub file: File,
+    _guard: Guard,
 }
 
-impl Drop for Spooled {
+/// The file and its room, as long as somebody needs them.
+#[derive(Debug)]
+struct Guard {
+    path: PathBuf,
+    held: Option<Held>,
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        self.held.fetch_sub(self.length, Ordering::Relaxed);
         // A store that is a directory has moved it away.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// A body that is being written to disk.
+pub(super) struct Spooling {
+    guard: Guard,
+    file: tokio::fs::File,
+    length: u64,
+    room: Room,
 }
 
 impl Spool {
     /// `size` is that of its volume in bytes, which nobody else uses then.
     pub fn new(folder: PathBuf, size: Option<u64>) -> Self {
         let bytes_max = size.map_or(u64::MAX, |size| size - size / FREE_PART);
-        Self { folder, is_own: size.is_some(), bytes_max, held: Arc::default() }
+        Self { folder, is_own: size.is_some(), room: Room::new(bytes_max) }
     }
 
     /// Removes what processes left behind that were killed.
@@ -61,45 +80,94 @@ impl Spool {
         sweep(&self.folder, now, age)
     }
 
-    /// Writes a body to a new file that nobody else may read.
+    /// A new file for the body of a request.
+    ///
+    /// # Errors
+    /// `spool-failed`
+    pub(super) async fn body(&self) -> Result<Spooling, &'static str> {
+        self.begin(BODY).await
+    }
+
+    /// Writes the body of an answer to a new file.
     ///
     /// # Errors
     /// The name of what went wrong: `upstream-invalid` (the application broke off), `result-too-large`,
-    /// `spool-full` (with the results of others it would be), `spool-failed`.
+    /// `spool-full` (with what others have there it would be), `spool-failed`.
     pub(super) async fn write(&self, mut body: Body) -> Result<Spooled, &'static str> {
-        let name = crate::secrets::random_hex(16).map_err(failed)?;
-        let path = self.folder.join(format!("{PREFIX}{name}"));
-        let mut options = tokio::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).await;
-        let mut spooled = Spooled { path, length: 0, held: Arc::clone(&self.held) };
-        let file = file.as_mut().map_err(failed)?;
+        let mut spooling = self.begin(RESULT).await?;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| "upstream-invalid")?.into_data() else { continue };
-            let length = data.len() as u64;
-            let held = self.held.fetch_add(length, Ordering::Relaxed) + length;
-            spooled.length += length;
-            if spooled.length > RESULT_BYTES_MAX {
+            if spooling.length + data.len() as u64 > RESULT_BYTES_MAX {
                 return Err("result-too-large");
             }
-            if held > self.bytes_max {
-                return Err("spool-full");
-            }
-            file.write_all(&data).await.map_err(failed)?;
+            spooling.append(&data, Duration::ZERO).await?;
         }
-        file.flush().await.map_err(failed)?;
-        Ok(spooled)
+        spooling.finish().await
+    }
+
+    /// A new file that nobody else may read.
+    async fn begin(&self, prefix: &str) -> Result<Spooling, &'static str> {
+        let name = crate::secrets::random_hex(16).map_err(failed)?;
+        let path = self.folder.join(format!("{prefix}{name}"));
+        let room = self.room.clone();
+        // What is opened for nobody, because the client has left meanwhile, is removed as well.
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            let guard = Guard { path, held: None };
+            Ok::<_, io::Error>(Spooling { guard, file: file.into(), length: 0, room })
+        });
+        opened.await.map_err(failed)?.map_err(failed)
+    }
+}
+
+impl Spooling {
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes more of it, if there is room for that within the time.
+    ///
+    /// # Errors
+    /// `spool-full` (with what others have there it would be), `spool-failed`.
+    pub(super) async fn append(
+        &mut self,
+        data: &[u8],
+        within: Duration,
+    ) -> Result<(), &'static str> {
+        let length = data.len() as u64;
+        let more = match self.room.try_take(length) {
+            Some(more) => more,
+            None => self.room.take(length, within).await.ok_or("spool-full")?,
+        };
+        match &mut self.guard.held {
+            Some(held) => held.add(more),
+            none => *none = Some(more),
+        }
+        self.length += length;
+        self.file.write_all(data).await.map_err(failed)
+    }
+
+    /// # Errors
+    /// `spool-failed`
+    pub(super) async fn finish(mut self) -> Result<Spooled, &'static str> {
+        self.file.flush().await.map_err(failed)?;
+        let Self { guard, file, length, .. } = self;
+        let file = file.into_std().await;
+        Ok(Spooled { path: guard.path.clone(), length, file, _guard: guard })
     }
 }
 
 fn failed(error: impl std::fmt::Display) -> &'static str {
-    tracing::warn!(%error, "result not spooled: is the disk of --spool full?");
+    tracing::warn!(%error, "not spooled: is the disk of --spool full?");
     "spool-failed"
 }
 
 fn sweep(folder: &Path, now: SystemTime, left_behind: Duration) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        let name = entry.file_name();
+        if ![RESULT, BODY].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             continue;
         }
         let written = entry.metadata().and_then(|meta| meta.modified());
@@ -157,7 +225,9 @@ mod tests {
     #[test]
     fn a_folder_of_our_own_is_empty_after_a_restart() {
         let folder = folder("own");
-        std::fs::write(folder.join("spillway-result-1"), "x").expect("written");
+        for name in ["spillway-result-1", "spillway-body-1"] {
+            std::fs::write(folder.join(name), "x").expect("written");
+        }
         let later = SystemTime::now() + Duration::from_secs(1);
         Spool::new(folder.clone(), Some(100)).sweep(later).expect("swept");
         assert_eq!(count(&folder), 0);

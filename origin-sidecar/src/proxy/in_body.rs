@@ -3,7 +3,8 @@
 use super::Worker;
 use super::clean::Clean;
 use super::handle::{Refused, route_on};
-use crate::body::{Body, Collected, collect};
+use crate::body::Body;
+use crate::offload::intake::NotRead;
 use crate::telemetry::Span;
 use http::Response;
 use rules::document::Route;
@@ -20,15 +21,15 @@ pub(super) async fn resolve<'a>(
     mut proceed: Proceed<'a>,
 ) -> Result<Response<Body>, Refused> {
     let body = std::mem::replace(&mut clean.body, Body::Empty);
-    let (body, resolved) = find(clean.rules, route, &proceed, body).await?;
+    let (body, resolved) = find(worker, (clean.rules, route), &proceed, body).await?;
     clean.body = body;
     proceed.shard = shard::Step::Resolved(Box::new(resolved));
     route_on(worker, clean, (route, span), proceed)?.done().await
 }
 
 async fn find(
-    rules: &Rules,
-    route: Option<&Route>,
+    worker: &Worker,
+    (rules, route): (&Rules, Option<&Route>),
     proceed: &Proceed<'_>,
     body: Body,
 ) -> Result<(Body, Resolved), Refused> {
@@ -38,16 +39,14 @@ async fn find(
     else {
         return Err((Problem::Internal, "shard rule without a map".to_owned()));
     };
-    let read = collect(body, usize::try_from(*limit).unwrap_or(usize::MAX)).await;
-    match read.map_err(|error| (Problem::BadRequest, error.to_string()))? {
-        Collected::Whole(bytes) => {
-            let resolved = shard::in_body(rule, map, &bytes)
-                .map_err(|problem| (problem, problem.title().to_owned()))?;
-            Ok((Body::full(bytes), resolved))
-        }
-        Collected::TooLarge(_) => Err((
-            Problem::BodyTooLarge,
-            format!("the shard key is looked for in the first {limit} bytes (shard.body_limit)"),
-        )),
-    }
+    let intake = &worker.app.intake;
+    let refused = |why: NotRead| why.refused("shard.body_limit", *limit);
+    let read = intake.read(&worker.app.spool, body, *limit).await.map_err(refused)?;
+    let resolved = {
+        let (bytes, _room) = intake.open(&read).await.map_err(refused)?;
+        shard::in_body(rule, map, &bytes)
+    };
+    let resolved = resolved.map_err(|problem| (problem, problem.title().to_owned()))?;
+    let body = read.body().map_err(|error| refused(NotRead::unreadable(&error)))?;
+    Ok((body, resolved))
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// The next `length` bytes of the file from where it stands.
-pub(super) fn file_body(mut file: File, length: u64) -> ObjectBody {
+pub fn file_body(mut file: File, length: u64) -> ObjectBody {
     file.set_max_buf_size(CHUNK_BYTES);
     FileBody { file, left: length, buffer: BytesMut::new() }.boxed_unsync()
 }

@@ -199,7 +199,7 @@ impl BrokenStore {
                 "user-agent".to_owned(),
                 format!("try-{number}").as_str().into(),
             )]),
-            body: Bytes::from(request.to_string()),
+            body: Bytes::from(request.to_string()).into(),
             group: None,
             deadline: None,
         };
