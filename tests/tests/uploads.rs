@@ -32,6 +32,11 @@ const RULES: &str = r#"
     idle_timeout = "1s"
     offload      = { queue = "work", when = "always", auth = "none" }
 
+    [[route]]
+    name    = "videos"
+    match   = { path = "/videos", methods = ["POST"] }
+    offload = { queue = "work", when = "always", auth = "none", max_body = "64MiB" }
+
     [queue.work]
     visibility  = "5s"
     job_timeout = "30s"
@@ -44,6 +49,9 @@ const BODY_BYTES_MAX: usize = 8 * MIB;
 const STALLED: usize = 60;
 /// The process in all: 64 MiB for bodies, and as much for everything else.
 const MEMORY_KIB_MAX: u64 = 128 * 1024;
+
+/// A process through which bodies pass that are larger than this.
+const PASSING_KIB_MAX: u64 = 64 * 1024;
 
 async fn proxy(app: &App, jobs: &Path) -> Spillway {
     Spillway::proxy(RULES, app).jobs("work", jobs).start().await
@@ -228,6 +236,28 @@ async fn bodies_of_every_size_arrive_byte_for_byte_over_sqs_and_s3() {
     let _consumer = cloud(Spillway::consume(RULES, &app)).start().await;
     arrive(&app, &proxy).await;
     eventually("the spool is empty", || async { (spooled(&spool) == 0).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn jobs_with_large_bodies_pass_through_both_halves_and_are_never_held() {
+    const JOBS: usize = 4;
+    let (app, jobs) = (App::start().await, folder());
+    let gate = support::Gate::default();
+    app.on("/videos", Reply::ok("done").behind(&gate));
+    let proxy = proxy(&app, jobs.path()).await;
+    let consumer = Spillway::consume(RULES, &app).jobs("work", jobs.path()).start().await;
+    let body = binary(30 * MIB);
+    for _ in 0..JOBS {
+        assert_eq!(proxy.client().post("/videos", body.clone()).await.status, 202);
+    }
+    let asked = app.until_asked("/videos", JOBS).await;
+    assert!(asked.iter().all(|asked| asked.body == body), "byte for byte");
+    for (name, process) in [("proxy", &proxy), ("consumer", &consumer)] {
+        let peak = peak_kib(process);
+        assert!(peak <= PASSING_KIB_MAX, "{name}: {peak} KiB");
+    }
+    gate.open();
+    eventually("the spool is empty", || async { (spooled(&jobs) == 0).then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -132,9 +132,9 @@ impl Delivery<'_> {
 
     /// The job with its body.
     async fn load(&self, job: Job) -> Result<Job, Unloaded> {
-        let results = self.consumer.results.as_ref();
+        let (app, results) = (&self.consumer.worker.app, self.consumer.results.as_ref());
         loop {
-            match envelope::load(job.clone(), self.received, self.queue, results).await {
+            match envelope::load(app, job.clone(), self.received, self.queue, results).await {
                 Ok(job) => return Ok(job),
                 Err(NotAJob::Undecodable(why)) => return Err(Unloaded::Undecodable(why)),
                 // Somebody else's claim check is left for the dead letters, like all that is not ours.

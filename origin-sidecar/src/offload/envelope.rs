@@ -4,9 +4,12 @@
 //! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
 //! to the result store in the format of the SQS Extended Client.
 
+use super::intake::NotRead;
 use super::lines::Lines;
 use super::payload::Payload;
-use super::record::{payload_key, whole};
+use super::record::payload_key;
+use crate::app::App;
+use crate::body::Body;
 use crate::queue::{Message, Received, is_legal_body};
 use crate::results::{Condition, PutError, Results, StoreError};
 use bytes::Bytes;
@@ -159,17 +162,18 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
 /// # Errors
 /// When a claim check leads nowhere, or the store does not give it now.
 pub async fn load(
+    app: &App,
     mut job: Job,
     received: &Received,
     queue: &document::Queue,
     results: &dyn Results,
 ) -> Result<Job, NotAJob> {
-    let body = body(received, results).await?;
+    job.body = body(app, received, results).await?;
     if job.route.is_none() && !received.attributes.contains_key("job-id") {
-        let user = queue.user.as_ref().and_then(|user| named_user(user, &body));
+        let (bytes, _room) = app.intake.open(&job.body).await.map_err(not_read)?;
+        let user = queue.user.as_ref().and_then(|user| named_user(user, &bytes));
         job.headers.0.extend(user.map(|(name, value)| (name, value.as_str().into())));
     }
-    job.body = body.into();
     Ok(job)
 }
 
@@ -189,12 +193,12 @@ pub(super) fn is_claim_check(attributes: &BTreeMap<String, String>) -> bool {
     [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| attributes.contains_key(*name))
 }
 
-async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, NotAJob> {
+async fn body(app: &App, received: &Received, results: &dyn Results) -> Result<Payload, NotAJob> {
     if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
-        return Ok(Bytes::new());
+        return Ok(Bytes::new().into());
     }
     if !is_claim_check(&received.attributes) {
-        return Ok(Bytes::copy_from_slice(received.body.as_bytes()));
+        return Ok(Bytes::copy_from_slice(received.body.as_bytes()).into());
     }
     let key = claimed_key(&received.body, results).map_err(Undecodable)?;
     // Asking again would not make a legal key of it.
@@ -203,10 +207,18 @@ async fn body(received: &Received, results: &dyn Results) -> Result<Bytes, NotAJ
         _ => NotAJob::Store(error),
     };
     let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
-    let broken = |error: std::io::Error| {
-        NotAJob::Store(StoreError { name: "broken", detail: error.to_string() })
+    // However large it was when it was accepted, or is if another producer put it there.
+    app.intake.read(&app.spool, Body::boxed(object.body), u64::MAX).await.map_err(not_read)
+}
+
+/// It is looked for again: others give room back, and the store may be whole again.
+fn not_read(why: NotRead) -> NotAJob {
+    let (name, detail) = match why {
+        NotRead::NoRoom(name) => (name, "no room for the body".to_owned()),
+        NotRead::Broken(error) => ("broken", error.to_string()),
+        NotRead::TooLarge => ("broken", "longer than any body".to_owned()),
     };
-    whole(object.body).await.map_err(broken)
+    NotAJob::Store(StoreError { name, detail })
 }
 
 /// Where the body of a claim check lies, as a key of our store.

@@ -14,7 +14,7 @@ use rules::document::{self, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
-use rules::{Head, Rules};
+use rules::{Head, Problem, Rules};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -81,6 +81,7 @@ pub(super) async fn execute(
     let found = resolve(worker, rules, job).await;
     let (route, resolved) = match found {
         Ok(found) => found,
+        Err(Problem::NoRoom) => return no_room(turn.received),
         Err(problem) => return Verdict::Ended(Ended::failed(problem.name())),
     };
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
@@ -95,7 +96,7 @@ pub(super) async fn execute(
         Ok(upstream) => upstream,
         Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())),
     };
-    let Ok(body) = job.body.body() else { return Verdict::Ended(Ended::failed("spool-failed")) };
+    let Ok(body) = job.body.body() else { return no_room(turn.received) };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
     let mut outgoing = Outgoing {
@@ -120,6 +121,12 @@ pub(super) async fn execute(
     }
 }
 
+/// The body can't be read here and now.
+fn no_room(received: &Received) -> Verdict {
+    let last = Ended::failed(Problem::NoRoom.name());
+    Verdict::Retry { delay: backoff(received), last }
+}
+
 fn is_safe_to_retry(route: Option<&Route>) -> bool {
     route
         .and_then(|route| route.offload.as_ref())
@@ -131,7 +138,7 @@ async fn resolve<'r>(
     worker: &Worker,
     rules: &'r Rules,
     job: &Job,
-) -> Result<(Option<&'r Route>, Option<Resolved>), rules::Problem> {
+) -> Result<(Option<&'r Route>, Option<Resolved>), Problem> {
     let decision = {
         let head = Head {
             method: &job.method,
@@ -144,7 +151,7 @@ async fn resolve<'r>(
     };
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err(problem),
-        Action::Reserved { .. } | Action::Preflight { .. } => return Err(rules::Problem::NoRoute),
+        Action::Reserved { .. } | Action::Preflight { .. } => return Err(Problem::NoRoute),
         Action::Proceed(proceed) => proceed,
     };
     let resolved = match proceed.shard {
@@ -156,10 +163,10 @@ async fn resolve<'r>(
             match (rule, map) {
                 (Some(rule), Some(map)) => {
                     let opened = worker.app.intake.open(&job.body).await;
-                    let (bytes, _room) = opened.map_err(|_| rules::Problem::NoRoom)?;
+                    let (bytes, _room) = opened.map_err(|_| Problem::NoRoom)?;
                     Some(rules::shard::in_body(rule, map, &bytes)?)
                 }
-                _ => return Err(rules::Problem::Internal),
+                _ => return Err(Problem::Internal),
             }
         }
     };
@@ -286,11 +293,8 @@ mod tests {
     #[test]
     fn an_execution_that_may_have_happened_is_not_repeated() {
         let first = received(1);
-        let lost = Failure {
-            problem: rules::Problem::UpstreamTimeout,
-            detail: String::new(),
-            is_unsent: false,
-        };
+        let lost =
+            Failure { problem: Problem::UpstreamTimeout, detail: String::new(), is_unsent: false };
         assert!(matches!(judge_failure(&lost, false, &first), Verdict::Ended(_)));
         assert!(matches!(judge_failure(&lost, true, &first), Verdict::Retry { .. }));
         let unsent = Failure { is_unsent: true, ..lost };
