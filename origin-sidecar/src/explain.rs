@@ -3,7 +3,7 @@
 use answer::Answer;
 use rules::cache::{Bypass, Plan};
 use rules::document::{Document, Lifetime, Versioned};
-use rules::offload::Decision;
+use rules::offload::{Decision, Wait};
 use rules::shard::{Resolved, Step};
 use rules::{Head, Problem, Rules, edge, path, sidecar};
 use std::fmt::Write;
@@ -160,10 +160,14 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
     match proceed.offload {
         Decision::Inline(why) => line(out, "offload", &format!("no: {}", why.as_str())),
         Decision::Enqueue { reason, wait } => {
-            let wait = wait.map_or(String::new(), |wait| format!(", after waiting up to {wait} s"));
+            let wait = match wait {
+                Wait::No => String::new(),
+                Wait::Asked(wait) => format!(", after waiting up to {wait} s"),
+                Wait::ByRule(wait) => format!(", after waiting up to {wait} ms"),
+            };
             line(out, "offload", &format!("queued ({}), 202{wait}", reason.as_str()));
         }
-        Decision::Adopt { reason, after } => {
+        Decision::Adopt { reason, after, .. } => {
             line(
                 out,
                 "offload",

@@ -28,12 +28,16 @@ mod pointer;
 mod progress;
 mod receipt;
 mod record;
+mod replay;
 mod run;
+mod sealed;
 #[cfg(test)]
 pub(crate) mod simulation;
 pub mod spool;
 pub mod status;
 mod store;
 mod tenant;
+mod travel;
 mod turn;
+mod waiting;
 pub mod watch;

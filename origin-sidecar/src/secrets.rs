@@ -25,6 +25,10 @@ pub enum Purpose {
     Webhook,
     /// The name of a tenant in a queue.
     Tenant,
+    /// What a client's credentials are sealed with.
+    Sealed,
+    /// The name by which a root is found that sealed something.
+    KeyName,
     /// What lets the app report the progress of a job.
     Progress,
 }
@@ -39,6 +43,8 @@ impl Purpose {
             Self::Webhook => b"spillway webhook",
             Self::Tenant => b"spillway tenant",
             Self::Progress => b"spillway progress",
+            Self::Sealed => b"spillway sealed",
+            Self::KeyName => b"spillway key name",
         }
     }
 }
@@ -82,6 +88,18 @@ impl Secrets {
             .any(|root| same(hex_mac(root, purpose, parts).as_bytes(), signature.as_bytes()))
     }
 
+    /// The key that seals, made of the parts, and the name of the root that it comes from.
+    pub fn sealing(&self, parts: &[&[u8]]) -> Option<(String, Vec<u8>)> {
+        let root = self.roots.first()?;
+        Some((key_name(root), mac(root, Purpose::Sealed.label(), parts)))
+    }
+
+    /// The keys of the roots of that name: one, or none.
+    pub fn opening(&self, name: &str, parts: &[&[u8]]) -> impl Iterator<Item = Vec<u8>> {
+        let named = self.roots.iter().filter(move |root| key_name(root) == name);
+        named.map(move |root| mac(root, Purpose::Sealed.label(), parts))
+    }
+
     /// The key of a purpose, for signatures whose form a standard gives.
     pub fn derived(&self, purpose: Purpose) -> Vec<u8> {
         self.roots.first().map(|root| mac(root, purpose.label(), &[])).unwrap_or_default()
@@ -94,6 +112,13 @@ pub fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
     mac.update(message);
     mac.finalize().into_bytes().to_vec()
+}
+
+/// Short: it tells keys apart, and nothing of them.
+fn key_name(root: &[u8]) -> String {
+    const NAME_BYTES: usize = 4;
+    let mac = mac(root, Purpose::KeyName.label(), &[]);
+    rules::document::hex(mac.get(..NAME_BYTES).unwrap_or(&mac))
 }
 
 fn hex_mac(root: &[u8], purpose: Purpose, parts: &[&[u8]]) -> String {

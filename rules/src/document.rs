@@ -7,7 +7,7 @@ mod cache;
 mod offload;
 
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
-pub use offload::{Auth, Fallback, Identity, Offload, Retry, When};
+pub use offload::{Auth, Fallback, Identity, Offload, ReplayAs, Retry, WaitEnds, When};
 
 use crate::shard::KeyType;
 use serde::{Deserialize, Serialize};

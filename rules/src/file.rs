@@ -284,7 +284,7 @@ mod tests {
         let form = "\n[queue.q]\n";
         let form = format!(
             ", methods = [\"POST\"] }}\noffload = {{ queue = \"q\", when = \"always\", \
-             auth = {{ identity = \"cookie:session\" }} }}{form}"
+             forward_headers = [\"Cookie\"], auth = {{ identity = \"cookie:session\" }} }}{form}"
         );
         for (text, wanted) in [
             (route("/api/*", cached), Some("other-template-syntax")),

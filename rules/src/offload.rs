@@ -1,9 +1,10 @@
 //! Is a request answered at once with 202 and executed later?
 
 pub mod learned;
+pub mod site;
 
 use crate::cors;
-use crate::document::{KeySource, Mode, Offload, When};
+use crate::document::{Auth, Cors, Identity, KeySource, Mode, Offload, ReplayAs, When};
 use crate::head::{Head, cookie, first, has, text_of};
 use crate::path;
 use learned::Learned;
@@ -44,11 +45,21 @@ pub fn prefer(head: &Head<'_>) -> Prefer {
 pub enum Decision {
     /// Executed while the client waits.
     Inline(Inline),
-    /// Queued durably before the 202; then waits up to `wait` seconds for the outcome.
-    Enqueue { reason: Reason, wait: Option<u64> },
+    /// Queued durably before the 202; then the client waits for the outcome.
+    Enqueue { reason: Reason, wait: Wait },
     /// Executed at once; when no answer has come after `after` milliseconds, the client gets 202
-    /// and that same execution goes on.
-    Adopt { reason: Reason, after: u64 },
+    /// and that same execution goes on. `wait` is for a request that is queued after all.
+    Adopt { reason: Reason, after: u64, wait: Wait },
+}
+
+/// How long a client waits for the outcome of a queued job before it gets the 202.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    No,
+    /// As it asked, in seconds (RFC 7240 section 4.3).
+    Asked(u64),
+    /// As the route says for clients that ask nothing, in milliseconds.
+    ByRule(u64),
 }
 
 impl Decision {
@@ -124,17 +135,26 @@ pub fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Decision 
         return Decision::Inline(Inline::MethodNotNamed);
     }
     let Prefer { respond_async, wait } = prefer(head);
+    let by_rule = rule.wait.filter(|_| !respond_async).map_or(Wait::No, Wait::ByRule);
     match rule.when {
-        When::Always => Decision::Enqueue { reason: Reason::Always, wait },
+        When::Always => {
+            Decision::Enqueue { reason: Reason::Always, wait: wait.map_or(by_rule, Wait::Asked) }
+        }
         When::Slow => {
             let after = rule.after.unwrap_or_default();
-            let after = if respond_async { wait.map_or(after, |wait| wait * 1000) } else { after };
-            Decision::Adopt { reason: Reason::Slow, after }
+            let after = match wait.filter(|_| respond_async) {
+                Some(wait) => wait * 1000,
+                None if respond_async => after,
+                None => after.max(rule.wait.unwrap_or_default()),
+            };
+            Decision::Adopt { reason: Reason::Slow, after, wait: by_rule }
         }
         When::Prefer if !respond_async => Decision::Inline(Inline::NotPreferred),
         When::Prefer => match wait {
-            Some(wait) => Decision::Adopt { reason: Reason::Preferred, after: wait * 1000 },
-            None => Decision::Enqueue { reason: Reason::Preferred, wait: None },
+            Some(wait) => {
+                Decision::Adopt { reason: Reason::Preferred, after: wait * 1000, wait: Wait::No }
+            }
+            None => Decision::Enqueue { reason: Reason::Preferred, wait: Wait::No },
         },
     }
 }
@@ -148,19 +168,35 @@ pub struct Load {
     pub executing: u64,
     /// Another would be refused: `overload.concurrency`.
     pub is_full: bool,
+    /// It may be another site's, and must not run apart from what the application tells that by.
+    pub is_cross_site: bool,
 }
 
 /// The decision in the light of what was learned and of how busy the application is: a request that
 /// has not been sent yet can still be queued.
 pub fn under_load(decision: Decision, rule: &Offload, load: Load) -> Decision {
-    let Decision::Adopt { reason, .. } = decision else { return decision };
+    let Decision::Adopt { reason, wait, .. } = decision else { return decision };
+    if load.is_cross_site {
+        return decision;
+    }
     if load.is_full || rule.spill_over.is_some_and(|most| load.executing >= most) {
-        return Decision::Enqueue { reason: Reason::Overload, wait: None };
+        return Decision::Enqueue { reason: Reason::Overload, wait };
     }
     if reason == Reason::Slow && load.learned == Learned::Slow {
-        return Decision::Enqueue { reason: Reason::Learned, wait: None };
+        return Decision::Enqueue { reason: Reason::Learned, wait };
     }
     decision
+}
+
+/// Whether a request could be another site's in the name of a user whom a cookie names: it may not
+/// become a job whose request comes without what the application tells forged ones by.
+pub fn is_cross_site(rule: &Offload, cors: Option<&Cors>, head: &Head<'_>) -> bool {
+    let named_by_cookie =
+        |it: &Identity| matches!(it, Identity::Cookie(_)) || !matches!(it, Identity::Header(_));
+    let is_asked = matches!(rule.auth, Auth::Caller { .. })
+        && rule.replay_as == ReplayAs::Nobody
+        && rule.auth.identities().iter().any(named_by_cookie);
+    is_asked && !site::is_own(head, cors)
 }
 
 /// The value of a source in a whole request; `None` where it has none.

@@ -16,6 +16,8 @@ pub enum Problem {
     NoRoom,
     OffloadUnavailable,
     OffloadUnauthorized,
+    CrossSite,
+    WaitOver,
     IdempotencyMismatch,
     JobUnknown,
     JobExpired,
@@ -44,7 +46,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -58,6 +60,8 @@ impl Problem {
         Self::NoRoom,
         Self::OffloadUnavailable,
         Self::OffloadUnauthorized,
+        Self::CrossSite,
+        Self::WaitOver,
         Self::IdempotencyMismatch,
         Self::JobUnknown,
         Self::JobExpired,
@@ -137,6 +141,8 @@ impl Problem {
             Self::NoRoom => ("no-room", 503, "There is no room for the request's body at the moment.", "Nothing is started: retry after the time in Retry-After. The detail says whether memory or the spool is full; the operator gives the sidecar more memory, raises --spool-size, or runs more pods."),
             Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued.", "Retry after the time in Retry-After, with the same Idempotency-Key if there was one; the detail says whether the job may be run all the same. The operator finds the cause in spillway_offload_requests_total by reason."),
             Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first."),
+            Self::CrossSite => ("cross-site", 403, "The request may come from a page of another site, and would run in the name of the user whose cookie it carries.", "Send it from a page of the application (Sec-Fetch-Site, Origin or Referer show it), or without a cookie. The operator names further pages in the route's cors, or lets the application decide: replay_as = \"caller\"."),
+            Self::WaitOver => ("wait-over", 504, "The job has not ended within the time that a client of this route waits.", "It goes on: the detail names its address. Send Prefer: respond-async to get that at once, or raise the route's wait."),
             Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),
             Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it is not yours.", "Use the Location of the 202 answer, with the same credentials."),
             Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),

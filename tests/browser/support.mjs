@@ -11,10 +11,10 @@ export const root = path.resolve(import.meta.dirname, "../..");
 export const PATIENCE = 30_000;
 
 /** Chromium, found by `cargo xtask test`. */
-export async function startBrowser() {
+export async function startBrowser(...more) {
   const executablePath = process.env.SPILLWAY_CHROMIUM;
   if (!executablePath) throw new Error("set SPILLWAY_CHROMIUM, or run `cargo xtask test`");
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...more];
   return chromium.launch({ executablePath, args });
 }
 

@@ -57,7 +57,8 @@ async fn world() -> World {
     });
     let jobs = folder();
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
-    let alice = proxy.client().with("cookie", "session=alice");
+    let alice =
+        proxy.client().with("cookie", "session=alice").with("sec-fetch-site", "same-origin");
     World { app, proxy, jobs, alice }
 }
 
@@ -175,7 +176,8 @@ async fn a_job_that_kills_every_consumer_ends_as_failed() {
 async fn nobody_sees_cancels_or_guesses_anothers_job() {
     let world = world().await;
     let location = world.start_job("secret").await;
-    let bob = world.proxy.client().with("cookie", "session=bob");
+    let bob =
+        world.proxy.client().with("cookie", "session=bob").with("sec-fetch-site", "same-origin");
     let nobody = world.proxy.client();
     for stranger in [&bob, &nobody] {
         for (method, target) in [
@@ -207,6 +209,7 @@ async fn only_those_whom_the_app_accepts_start_jobs() {
         .proxy
         .client()
         .with("cookie", "session=mallory")
+        .with("sec-fetch-site", "same-origin")
         .with("x-user-id", "alice")
         .post("/reports", "x")
         .await;
@@ -224,7 +227,12 @@ async fn a_retry_with_its_key_gets_the_same_job_and_another_request_is_refused()
     assert_eq!(keyed.post("/reports", "May").await.header("location"), first);
     let other = keyed.post("/reports", "June").await;
     assert_eq!((other.status, other.problem().as_str()), (422, "idempotency-mismatch"));
-    let bob = world.proxy.client().with("cookie", "session=bob").with("idempotency-key", "monday");
+    let bob = world
+        .proxy
+        .client()
+        .with("cookie", "session=bob")
+        .with("sec-fetch-site", "same-origin")
+        .with("idempotency-key", "monday");
     assert_ne!(bob.post("/reports", "June").await.header("location"), first);
     let _consumer = world.consumer().await;
     assert_eq!(ended(&world.alice, &first).await.json()["status"], "succeeded");
@@ -248,7 +256,8 @@ async fn a_job_survives_the_death_of_everyone_who_touched_it() {
     assert_eq!(attempts[1].header("x-job-attempt"), Some("2"));
     gate.open();
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
-    let alice = proxy.client().with("cookie", "session=alice");
+    let alice =
+        proxy.client().with("cookie", "session=alice").with("sec-fetch-site", "same-origin");
     assert_eq!(ended(&alice, &location).await.json()["status"], "succeeded");
     assert_eq!(alice.get(&format!("{location}/result")).await.text(), "late");
 }

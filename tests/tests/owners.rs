@@ -82,7 +82,10 @@ async fn world() -> World {
 
 impl World {
     fn browser(&self, session: &str) -> Client {
-        self.proxy.client().with("cookie", &format!("session={session}"))
+        self.proxy
+            .client()
+            .with("cookie", &format!("session={session}"))
+            .with("sec-fetch-site", "none")
     }
 
     async fn start_job(&self, client: &Client) -> String {
@@ -223,7 +226,11 @@ async fn an_application_that_refuses_connections_has_said_neither_yes_nor_no() {
     drop(nobody);
     let jobs = folder();
     let proxy = Spillway::proxy_to(RULES, &url).jobs("work", jobs.path()).start().await;
-    let client = proxy.client().with("cookie", "session=a").with("prefer", "respond-async");
+    let client = proxy
+        .client()
+        .with("cookie", "session=a")
+        .with("origin", proxy.url().as_str())
+        .with("prefer", "respond-async");
     let refused = client.post("/reports", "May").await;
     assert_eq!((refused.status, refused.problem().as_str()), (503, "offload-unavailable"));
 }

@@ -158,7 +158,7 @@ async fn a_job_is_asked_for_with_all_that_the_client_wrote() {
     let jobs = folder();
     let sidecar = Spillway::proxy(JOBS, &app).jobs("q", jobs.path()).start().await;
     let _consumer = Spillway::consume(JOBS, &app).jobs("q", jobs.path()).start().await;
-    let request = "POST /reports?city=M\u{fc}nchen HTTP/1.1\r\nHost: h\r\nCookie: sid=alice; name=J\u{fc}rgen\r\nX-Region: eu\r\nX-Region: us\r\nX-Name: J\u{fc}rgen\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    let request = "POST /reports?city=M\u{fc}nchen HTTP/1.1\r\nHost: h\r\nOrigin: http://h\r\nCookie: sid=alice; name=J\u{fc}rgen\r\nX-Region: eu\r\nX-Region: us\r\nX-Name: J\u{fc}rgen\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
     let answer = asked(&sidecar, request).await;
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     let run = app.until_asked("/reports", 1).await.remove(0);

@@ -4,12 +4,11 @@ use super::auth::{self, Allowed};
 use super::envelope::{self, Job};
 use super::id::{self, Kind};
 use super::intake::{NO_MEMORY, NotRead};
-use super::lines::Lines;
 use super::payload::Payload;
 use super::pointer::{self, Pointed};
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{adopt, deliver, keyed, tenant, watch};
+use super::{adopt, keyed, replay, tenant, travel, waiting};
 use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
@@ -21,12 +20,12 @@ use crate::queue::Queue;
 use crate::results::{Condition, PutError, Results, StoreError};
 use crate::room::Held;
 use crate::secrets::Secrets;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderValue, Response, header};
 use http1::received::Received;
-use rules::document::{Fallback, KeySource, Offload, Route};
-use rules::offload::{self, Decision, Reason};
+use rules::document::{Fallback, KeySource, Offload, ReplayAs, Route};
+use rules::offload::{self, Decision, Reason, Wait};
 use rules::shard::Resolved;
-use rules::{Head, Problem, hops};
+use rules::{Head, Problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,6 +72,11 @@ pub async fn accept(
     let Some(rule) = &route.offload else {
         return Err((Problem::Internal, "no offload rule".to_owned()));
     };
+    let is_cross_site =
+        clean.decide(|head| offload::is_cross_site(rule, route.cors.as_ref(), head));
+    if is_cross_site && matches!(decision, Decision::Enqueue { .. }) {
+        return Err((Problem::CrossSite, "nothing was queued".to_owned()));
+    }
     let mut allowed = auth::check(worker, &clean, &rule.auth).await?;
     let cookies = std::mem::take(&mut allowed.cookies);
     let body = std::mem::replace(&mut clean.body, Body::Empty);
@@ -87,9 +91,10 @@ pub async fn accept(
     let app = &worker.app;
     let mut load = app.latencies.load(&route.name, &class, app.clock.now(), rule.after);
     let limit = offered.clean.rules.document.overload.concurrency;
+    load.is_cross_site = is_cross_site;
     load.is_full = app.limits.is_full(limit, destination(app, Some(route), resolved));
     let answered = match offload::under_load(decision, rule, load) {
-        Decision::Adopt { reason, after } => {
+        Decision::Adopt { reason, after, .. } => {
             let wanted = adopt::Wanted { reason, after: Duration::from_millis(after), class };
             adopt::run(worker, offered, resolved, wanted).await
         }
@@ -139,7 +144,7 @@ async fn enqueue(
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
     reason: Reason,
-    wait: Option<u64>,
+    wait: Wait,
 ) -> Result<Response<Body>, Refused> {
     let metrics = &worker.app.metrics.jobs;
     let (route, queue) = (offered.route.name.clone(), offered.rule.queue.clone());
@@ -176,29 +181,10 @@ async fn enqueue(
     let seconds = started.elapsed().as_secs_f64();
     metrics.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
     tracing::info!(route, queue, job = id, reason = reason.as_str(), "job queued");
-    if let Some(seconds) = wait
-        && let Some(response) = waited(worker, &tools, &offered, &id, seconds).await
-    {
-        return Ok(response);
+    if let Some(answer) = waiting::outcome(worker, tools.results, &offered, &id, wait).await {
+        return answer;
     }
     Ok(Receipt::of(&offered.clean, offered.rule).answer(&id, "queued", reason))
-}
-
-/// The app's own answer, when the job ends with one within the time the client gives.
-async fn waited(
-    worker: &Worker,
-    tools: &Tools<'_>,
-    offered: &Offered<'_>,
-    id: &str,
-    seconds: u64,
-) -> Option<Response<Body>> {
-    let results = tools.results.as_ref();
-    let is_waited = watch::end(&worker.app, results, id, Duration::from_secs(seconds), None).await;
-    let mut response = deliver::finished(&worker.app, results, id, &offered.clean).await?;
-    if is_waited && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
-        response.headers_mut().insert("preference-applied", applied);
-    }
-    Some(response)
 }
 
 /// Why there is no job.
@@ -253,17 +239,27 @@ pub(super) async fn send(
     id: &str,
 ) -> Result<(), NotQueued> {
     let now = worker.app.clock.now();
-    let job = Job {
+    let mut job = Job {
         id: id.to_owned(),
         route: Some(offered.route.name.clone()),
         method: offered.clean.method.as_str().to_owned(),
         target: offered.target.clone(),
         host: offered.clean.inbound.host.clone(),
-        headers: kept_headers(offered),
+        headers: travel::in_the_open(offered),
         body: offered.body.clone(),
         group: tenant::group(offered, tools.secrets),
         deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
+        sealed: None,
     };
+    if offered.rule.replay_as == ReplayAs::Caller {
+        let expiry = job.deadline.unwrap_or_else(|| now.saturating_add(offered.rule.replay_ttl));
+        let (queue, fields) = (&offered.rule.queue, travel::sealed(offered));
+        let credentials = (&offered.allowed.caller, &fields);
+        let sealed = replay::seal(tools.secrets, queue, &job, credentials, expiry).await;
+        let failed =
+            |error: std::io::Error| NotQueued::Unavailable("seal-failed", error.to_string());
+        job.sealed = Some(sealed.map_err(failed)?);
+    }
     // A message is a copy of its body, and a call to SQS is another.
     let _copies = copies(worker, offered, tools).await?;
     let message =
@@ -290,42 +286,6 @@ async fn copies(
     let held = worker.app.intake.copying(length * COPIES, ENQUEUE_BUDGET).await;
     let no_memory = || NotQueued::Unavailable(NO_MEMORY, "no room for its message".to_owned());
     held.ok_or_else(no_memory).map(Some)
-}
-
-/// Headers that travel with a job. Queue and store are another trust zone, so credentials stay
-/// behind unless the route lists them.
-const TRAVEL: [&str; 12] = [
-    "accept",
-    "accept-language",
-    "content-type",
-    "content-encoding",
-    "user-agent",
-    "traceparent",
-    "tracestate",
-    "idempotency-key",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    // A job that is sent on goes round as a request does.
-    hops::FIELD,
-];
-
-fn kept_headers(offered: &Offered<'_>) -> Lines {
-    let headers: &HeaderMap = offered.clean.headers;
-    let listed = offered.rule.forward_headers.iter().map(String::as_str);
-    let mut kept = Lines::default();
-    for name in TRAVEL.into_iter().chain(listed.filter(|name| !TRAVEL.contains(name))) {
-        for value in headers.get_all(name) {
-            kept.push(name, value);
-        }
-    }
-    // The app's own word takes the place of a client's field of that name.
-    let is_said = |name: &str| offered.allowed.keep.iter().any(|(own, _)| own.as_str() == name);
-    kept.0.retain(|(name, _)| !is_said(name));
-    for (name, value) in &offered.allowed.keep {
-        kept.push(name.as_str(), value);
-    }
-    kept
 }
 
 /// `fallback = "inline"`: the queue is down, so the client waits for the app.

@@ -4,7 +4,7 @@ use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
 use super::lease::{Held, Lost};
 use super::notify::{self, Notice};
-use super::record::{self, Copy, End, Outcome, Terminal, failed_key, payload_key};
+use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
 use super::run::{self, Ended, Verdict};
 use super::store;
 use super::turn::Slot;
@@ -24,8 +24,8 @@ const CANCEL_POLL: Duration = Duration::from_secs(2);
 
 /// What becomes of the message.
 enum After {
-    /// The job has ended: the lease and a claim check that nobody needs any more go with the message.
-    Close(Held, Option<String>),
+    /// The job has ended: its lease goes with the message, and what nobody needs in the store.
+    Close(Held, Vec<String>),
     GiveBack(Duration),
     /// Not ours any more, or for the dead letters.
     Leave,
@@ -88,14 +88,14 @@ pub(super) async fn work(
         never = delivery.keep() => match never {},
     };
     match after {
-        After::Close(held, payload) => {
+        After::Close(held, parts) => {
             // The message first: without it nobody needs the rest.
             consumer.delete(&received).await;
             held.remove().await;
-            if let Some(key) = payload
-                && let Err(error) = consumer.results.delete(&key).await
-            {
-                tracing::debug!(key, %error, "not removed; it expires");
+            for key in parts {
+                if let Err(error) = consumer.results.delete(&key).await {
+                    tracing::debug!(key, %error, "not removed; it expires");
+                }
             }
         }
         After::GiveBack(delay) => consumer.give_back(&received, delay).await,
@@ -255,7 +255,8 @@ impl Delivery<'_> {
             self.note_wait();
         }
         let worker = &self.consumer.worker;
-        let turn = run::Turn { received: self.received, attempt: open.1 + attempt };
+        let (received, queue_name) = (self.received, self.consumer.name.as_str());
+        let turn = run::Turn { received, queue_name, attempt: open.1 + attempt };
         let ended = match run::execute(worker, self.rules, job, self.queue, &turn).await {
             Verdict::Ended(ended) => ended,
             Verdict::Retry { last, .. } if attempt >= self.queue.max_attempts => last,
@@ -368,10 +369,10 @@ impl Delivery<'_> {
         let reason = outcome.reason.as_deref();
         let trace = telemetry::trace_of(&job.headers);
         tracing::info!(queue, job = job_id, outcome = end, reason, trace, "job finished");
-        // A failed job's body is needed to run it again.
-        let is_left = envelope::is_claim_check(&self.received.attributes)
-            && outcome.status != Terminal::Failed;
-        After::Close(held, is_left.then(|| payload_key(&job.id)))
+        // Of a failed job they are needed to run it again.
+        let is_needed = outcome.status == Terminal::Failed;
+        let parts = envelope::parts_in_store(&self.received.attributes, &job.id);
+        After::Close(held, if is_needed { Vec::new() } else { parts })
     }
 
     /// Tells the receivers; `false` when the grace period ended first. Receivers that hang must not

@@ -4,13 +4,15 @@ use crate::fields::View;
 use crate::secrets::{Purpose, Secrets};
 use http::HeaderMap;
 use rules::document::{Auth, Identity};
+use serde::{Deserialize, Serialize};
 
 /// A caller's name is a number, an address or a token. One that is longer is something else, and every
 /// permission that is remembered holds one.
 const CALLER_BYTES_MAX: usize = 1024;
 
 /// Who may see a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Caller {
     /// Everybody who knows its id: `auth = "none"`.
     Anyone,

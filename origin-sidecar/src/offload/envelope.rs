@@ -7,7 +7,7 @@
 use super::intake::NotRead;
 use super::lines::Lines;
 use super::payload::Payload;
-use super::record::payload_key;
+use super::record::{payload_key, sealed_key, whole};
 use crate::app::App;
 use crate::body::Body;
 use crate::queue::{Message, Received, is_legal_body};
@@ -27,6 +27,14 @@ const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
 pub(super) const DEADLINE: &str = "deadline";
 /// A redriven message keeps the id that it had first: its job has no other.
 pub(super) const FIRST_ID: &str = "first-id";
+/// The client's own fields, sealed.
+pub(super) const SEALED: &str = "sealed";
+/// Stands for a seal that lies in the store.
+const IN_STORE: &str = "store";
+/// Bytes of a seal that travels in the message, so that a client's cookies leave room for a body.
+const SEALED_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a seal in the store: a request's head has 1 MiB at most, and half as much again as base64.
+const STORED_SEAL_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Bytes of an attribute's type name, `String`: SQS counts it with name and value.
 const ATTRIBUTE_TYPE_BYTES: usize = 6;
 
@@ -45,6 +53,8 @@ pub struct Job {
     pub group: Option<String>,
     /// Not worth starting after this (milliseconds since 1970).
     pub deadline: Option<u64>,
+    /// The client's own fields, sealed: [`super::sealed`].
+    pub sealed: Option<String>,
 }
 
 /// Why a message is no job, or not yet.
@@ -77,6 +87,16 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
     }
     if let Some(deadline) = job.deadline {
         attributes.insert(DEADLINE.to_owned(), deadline.to_string());
+    }
+    if let Some(sealed) = &job.sealed {
+        let attribute = if sealed.len() > SEALED_BYTES_MAX {
+            let bytes = Bytes::from(sealed.clone());
+            results.put(&sealed_key(&job.id), bytes, Condition::Always).await?;
+            IN_STORE
+        } else {
+            sealed
+        };
+        attributes.insert(SEALED.to_owned(), attribute.to_owned());
     }
     let group = job.group.clone();
     if job.body.is_empty() {
@@ -135,6 +155,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
             body: Bytes::new().into(),
             group: received.group.clone(),
             deadline: None,
+            sealed: None,
         });
     };
     if !super::id::is_plausible(&id) {
@@ -154,6 +175,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
         body: Bytes::new().into(),
         group: received.group.clone(),
         deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
+        sealed: attribute(SEALED),
     })
 }
 
@@ -169,6 +191,9 @@ pub async fn load(
     results: &dyn Results,
 ) -> Result<Job, NotAJob> {
     job.body = body(app, received, results).await?;
+    if job.sealed.as_deref() == Some(IN_STORE) {
+        job.sealed = Some(stored_seal(&job.id, results).await?);
+    }
     if job.route.is_none() && !received.attributes.contains_key("job-id") {
         let (bytes, _room) = app.intake.open(&job.body).await.map_err(not_read)?;
         let user = queue.user.as_ref().and_then(|user| named_user(user, &bytes));
@@ -209,6 +234,24 @@ async fn body(app: &App, received: &Received, results: &dyn Results) -> Result<P
     let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
     // However large it was when it was accepted, or is if another producer put it there.
     app.intake.read(&app.spool, Body::boxed(object.body), u64::MAX).await.map_err(not_read)
+}
+
+async fn stored_seal(id: &str, results: &dyn Results) -> Result<String, NotAJob> {
+    let object = results.get(&sealed_key(id), None).await.map_err(NotAJob::Store)?;
+    let object = object.ok_or(NotAJob::Gone)?;
+    // Ours has the fields of one request's head. Another's is no reason to read it.
+    if object.length > STORED_SEAL_BYTES_MAX {
+        return Ok(String::new());
+    }
+    let bytes = whole(object.body).await.map_err(|error| not_read(NotRead::Broken(error)))?;
+    Ok(String::from_utf8(bytes.into()).unwrap_or_default())
+}
+
+/// Keys of the store with parts of a message that nobody needs without it.
+pub(super) fn parts_in_store(attributes: &BTreeMap<String, String>, id: &str) -> Vec<String> {
+    let payload = is_claim_check(attributes).then(|| payload_key(id));
+    let is_sealed = attributes.get(SEALED).is_some_and(|sealed| sealed == IN_STORE);
+    payload.into_iter().chain(is_sealed.then(|| sealed_key(id))).collect()
 }
 
 /// It is looked for again: others give room back, and the store may be whole again.

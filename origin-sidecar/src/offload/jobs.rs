@@ -188,6 +188,12 @@ impl Stores {
         add!("progress", Progress, progress_key(id));
         add!("deliveries", Deliveries, notified_key(id));
         add!("message", Copy, failed_key(id));
+        // What a terminal shows ends in a chat.
+        if let Some(sealed) =
+            found.get_mut("message").and_then(|message| message.pointer_mut("/attributes/sealed"))
+        {
+            *sealed = "concealed".into();
+        }
         if found.is_empty() {
             return Err(format!(
                 "nothing is kept of {id}: it waits in its queue, it has expired, or there is no such job"

@@ -10,7 +10,6 @@ use crate::results::{Condition, PutError};
 use rules::Problem;
 use rules::document::hex;
 use sha2::{Digest, Sha256};
-use std::io;
 
 /// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
 const KEY_CHARS_MAX: usize = 255;
@@ -98,24 +97,8 @@ async fn fingerprint(offered: &Offered<'_>) -> Result<String, NotQueued> {
     };
     part(offered.clean.method.as_str().as_bytes());
     part(offered.target.as_bytes());
-    hash.update(offered.body.length().to_be_bytes());
-    let unreadable = |error: io::Error| NotQueued::Unavailable(SPOOL_FAILED, error.to_string());
-    let hashed =
-        offered.body.read(move |body| io::copy(body, &mut Hashing(&mut hash)).map(|_| hash));
-    let hash = hashed.await.and_then(|hashed| hashed).map_err(unreadable)?;
+    let unreadable =
+        |error: std::io::Error| NotQueued::Unavailable(SPOOL_FAILED, error.to_string());
+    part(&offered.body.sha256().await.map_err(unreadable)?);
     Ok(hex(&hash.finalize()))
-}
-
-/// Whatever is written to it is hashed.
-struct Hashing<'a>(&'a mut Sha256);
-
-impl io::Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

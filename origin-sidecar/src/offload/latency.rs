@@ -36,14 +36,19 @@ impl Latencies {
     pub(super) fn load(&self, route: &str, class: &str, now: u64, after: Option<u64>) -> Load {
         let mut routes = self.lock();
         let Some(route) = routes.get_mut(route) else {
-            return Load { learned: Learned::Unknown, executing: 0, is_full: false };
+            return Load {
+                learned: Learned::Unknown,
+                executing: 0,
+                is_full: false,
+                is_cross_site: false,
+            };
         };
         let executing = Arc::strong_count(&route.executing) as u64 - 1;
         let learned = match after {
             Some(after) => route.class(class, now).judge(now, after),
             None => Learned::Unknown,
         };
-        Load { learned, executing, is_full: false }
+        Load { learned, executing, is_full: false, is_cross_site: false }
     }
 
     pub(super) fn begin(&self, route: &str) -> Executing {

@@ -5,6 +5,7 @@ use crate::body::Body;
 use crate::results::file_body::file_body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use sha2::{Digest, Sha256};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -56,6 +57,18 @@ impl Payload {
         }
     }
 
+    /// Its SHA-256.
+    ///
+    /// # Errors
+    /// When the spool can't be read.
+    pub async fn sha256(&self) -> io::Result<[u8; 32]> {
+        let hashed = self.read(|body| {
+            let mut hash = Sha256::new();
+            io::copy(body, &mut Hashing(&mut hash)).map(|_| hash)
+        });
+        Ok(hashed.await??.finalize().into())
+    }
+
     /// What comes of reading it from its beginning, piece by piece, beside the runtime where it lies on
     /// a disk.
     ///
@@ -99,6 +112,20 @@ impl Payload {
                 )
             }
         })
+    }
+}
+
+/// Whatever is written to it is hashed.
+struct Hashing<'a>(&'a mut Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -234,6 +234,10 @@ pub fn payload_key(id: &str) -> String {
     format!("{PAYLOAD}{id}")
 }
 
+pub fn sealed_key(id: &str) -> String {
+    format!("sealed/{id}")
+}
+
 pub fn progress_key(id: &str) -> String {
     format!("progress/{id}")
 }
@@ -254,5 +258,14 @@ pub const ADOPTED: &str = "adopted/";
 
 /// Where everything else of jobs lies that is removed when it has expired. A payload comes before
 /// the outcome that says whether it is still needed.
-pub const EXPIRING: [&str; 8] =
-    [PAYLOAD, "outcome/", "results/", "jobs/", "progress/", "failed/", "notified/", "leases/"];
+pub const EXPIRING: [&str; 9] = [
+    PAYLOAD,
+    "outcome/",
+    "results/",
+    "jobs/",
+    "progress/",
+    "failed/",
+    "notified/",
+    "leases/",
+    "sealed/",
+];

@@ -3,8 +3,9 @@
 use super::envelope::Job;
 use super::progress;
 use super::record::Terminal;
+use super::replay::{self, NotSent};
 use crate::body::Body;
-use crate::fields::Map;
+use crate::fields::{Map, View};
 use crate::proxy::Worker;
 use crate::proxy::destination::direct;
 use crate::proxy::forward::{self, Failure, Outgoing};
@@ -66,6 +67,7 @@ pub(super) enum Verdict {
 /// Which execution of a job this is.
 pub(super) struct Turn<'a> {
     pub received: &'a Received,
+    pub queue_name: &'a str,
     /// Counted over everything the job has been through.
     pub attempt: u64,
 }
@@ -78,7 +80,12 @@ pub(super) async fn execute(
     queue: &document::Queue,
     turn: &Turn<'_>,
 ) -> Verdict {
-    let found = resolve(worker, rules, job).await;
+    let mut headers = match replay::fields(worker, rules, job, turn.queue_name).await {
+        Ok(fields) => with_attempt(fields, job, turn.attempt),
+        Err(NotSent::Failed(reason)) => return Verdict::Ended(Ended::failed(reason)),
+        Err(NotSent::Later(failure)) => return judge_failure(&failure, true, turn.received),
+    };
+    let found = resolve(worker, rules, job, &headers).await;
     let (route, resolved) = match found {
         Ok(found) => found,
         Err(Problem::NoRoom) => return no_room(turn.received),
@@ -87,7 +94,6 @@ pub(super) async fn execute(
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
         return Verdict::Ended(Ended::failed("bad-method"));
     };
-    let mut headers = headers(job, turn.attempt);
     let telemetry = &worker.app.telemetry;
     let span = telemetry.enter(&headers, &method, worker.app.clock.now());
     span.pass_on(&mut headers);
@@ -138,14 +144,16 @@ async fn resolve<'r>(
     worker: &Worker,
     rules: &'r Rules,
     job: &Job,
+    headers: &HeaderMap,
 ) -> Result<(Option<&'r Route>, Option<Resolved>), Problem> {
     let decision = {
+        let view = View::of(headers);
         let head = Head {
             method: &job.method,
             scheme: "http",
             host: &job.host,
             target: &job.target,
-            fields: &job.headers,
+            fields: &view,
         };
         sidecar::decide(rules, &head)
     };
@@ -173,19 +181,17 @@ async fn resolve<'r>(
     Ok((decision.route, resolved))
 }
 
-fn headers(job: &Job, attempt: u64) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Ok(id) = HeaderValue::from_str(&job.id) {
-        headers.insert("idempotency-key", id);
-    }
-    job.headers.put_into(&mut headers);
+/// With what belongs to this attempt. The application knows a repetition by the key: the client's own, or
+/// the job's id.
+fn with_attempt(mut headers: HeaderMap, job: &Job, attempt: u64) -> HeaderMap {
+    let is_keyed = headers.contains_key("idempotency-key");
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
-    if !job.host.is_empty() {
-        set("host", &job.host);
+    if !is_keyed {
+        set("idempotency-key", &job.id);
     }
     set("x-job-id", &job.id);
     set("x-job-attempt", &attempt.to_string());

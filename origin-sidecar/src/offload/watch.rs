@@ -59,7 +59,9 @@ pub(super) async fn end(
     let until = Instant::now() + limit;
     let mut pace = Pace::new();
     let mut asked = Instant::now();
-    while Instant::now() < until {
+    let draining = app.draining();
+    // A process that is to stop lets nobody wait.
+    while Instant::now() < until && !*draining.borrow() {
         if let Some(reader) = reader.filter(|_| asked.elapsed() >= ASK_AGAIN) {
             asked = Instant::now();
             if reader.still().await == Still::Refused {

@@ -13,6 +13,12 @@ pub struct Offload {
     pub after: Option<u64>,
     pub auth: Auth,
     pub forward_headers: Vec<String>,
+    pub replay_as: ReplayAs,
+    /// Milliseconds that sealed credentials are good for, where the job has no deadline.
+    pub replay_ttl: u64,
+    /// Milliseconds that a client waits for the outcome which has not said what it can wait for.
+    pub wait: Option<u64>,
+    pub wait_ends: WaitEnds,
     pub max_body: u64,
     pub retry: Retry,
     pub fallback: Fallback,
@@ -90,6 +96,26 @@ impl std::fmt::Display for Identity {
             Self::Cookie(name) => write!(out, "cookie:{name}"),
         }
     }
+}
+
+/// As whom a job's request is sent to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplayAs {
+    /// Without the client's credentials: with the fields that `forward_headers` and `auth.keep` name.
+    Nobody,
+    /// With every field that the application would have been sent, sealed on the way.
+    Caller,
+}
+
+/// What a client gets that has waited for the outcome in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitEnds {
+    /// 202 and the job.
+    Accepted,
+    /// 504 `wait-over`: for clients that take a 202 for the answer itself.
+    GatewayTimeout,
 }
 
 /// What a consumer does after an ambiguous outcome (connection lost after send, timeout).

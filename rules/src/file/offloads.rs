@@ -3,10 +3,18 @@
 use super::auth;
 use super::routes::{MODES, key_source, lower};
 use super::tree::Table;
-use crate::document::{Fallback, Mode, Offload, Retry, When};
+use crate::document::{Auth, Fallback, Identity, Mode, Offload, ReplayAs, Retry, WaitEnds, When};
 
 /// The largest body that is taken into a job, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
+
+/// How long sealed credentials are good for, unless the route says otherwise: a queue's usual backlog.
+const REPLAY_TTL_DEFAULT_MS: u64 = 3_600_000;
+/// Credentials that wait for longer are no request that somebody still waits for.
+const REPLAY_TTL_MAX_MS: u64 = 86_400_000;
+
+/// How long a client may be kept waiting for an outcome: the edge gives up on a head after 60 s.
+const WAIT_MAX_MS: u64 = 60_000;
 
 /// SQS drops a message after this, whether or not it was received.
 const RETENTION_MAX_MS: u64 = 14 * 86_400_000;
@@ -23,6 +31,14 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
         when: when.unwrap_or(When::Prefer),
         after: table.duration("after"),
         auth: auth::read(table),
+        replay_as: table
+            .choice("replay_as", &[("nobody", ReplayAs::Nobody), ("caller", ReplayAs::Caller)])
+            .unwrap_or(ReplayAs::Nobody),
+        replay_ttl: table.duration("replay_ttl").unwrap_or(REPLAY_TTL_DEFAULT_MS),
+        wait: table.duration("wait"),
+        wait_ends: table
+            .choice("wait_ends", &[("202", WaitEnds::Accepted), ("504", WaitEnds::GatewayTimeout)])
+            .unwrap_or(WaitEnds::Accepted),
         forward_headers: lower(table.texts("forward_headers").unwrap_or_default()),
         max_body: table.size("max_body").unwrap_or(JOB_BODY_DEFAULT),
         retry: table
@@ -55,6 +71,108 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
         let reason = "no client of this route ever waits for an execution".to_owned();
         table.fault("spill-over-always", reason, "Remove spill_over.");
     }
+    replay_is_possible(table, &offload);
+    if table.has("wait_ends") && offload.wait.is_none() {
+        let reason = "`wait_ends` says nothing without `wait`".to_owned();
+        table.fault("only-with-wait", reason, "Write wait = \"30s\", or remove wait_ends.");
+    }
     table.finish();
     offload
+}
+
+/// Whoever waits must have an answer before somebody in between gives up.
+pub(super) fn wait_is_possible(table: &Table<'_>, offload: &Offload, timeout: Option<u64>) {
+    let longest = timeout.unwrap_or(WAIT_MAX_MS).min(WAIT_MAX_MS);
+    if offload.wait.is_some_and(|wait| wait > longest) {
+        let seconds = longest / 1000;
+        let reason = format!("the edge, or the route's `timeout`, gives up after {seconds} s");
+        table.fault("wait-too-long", reason, &format!("Write wait = \"{seconds}s\" or less."));
+    }
+}
+
+/// Credentials travel only to an application that is asked once more whether they are still good.
+fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
+    if offload.replay_as == ReplayAs::Nobody {
+        if table.has("replay_ttl") {
+            let reason = "`replay_ttl` says nothing without replay_as = \"caller\"".to_owned();
+            table.fault("only-for-caller", reason, "Write replay_as, or remove replay_ttl.");
+        }
+        return caller_travels(table, offload);
+    }
+    let has_check = matches!(&offload.auth, Auth::Caller { check: Some(_), .. });
+    if !has_check {
+        let reason =
+            "credentials would be used later, and nothing says whether they are still good";
+        let remedy = "Add auth.check: the application is asked once more before each run.";
+        table.fault("replay-without-check", reason.to_owned(), remedy);
+    }
+    let longest = offload.deadline.unwrap_or(offload.replay_ttl);
+    if longest > REPLAY_TTL_MAX_MS {
+        let reason = "credentials may wait in a queue for 24 hours at most".to_owned();
+        let remedy = "Write a replay_ttl, and a deadline if there is one, of \"24h\" or less.";
+        table.fault("replay-ttl-too-long", reason, remedy);
+    }
+    if !offload.forward_headers.is_empty() {
+        let reason = "every field travels sealed; `forward_headers` adds nothing".to_owned();
+        table.warn("forward-headers-sealed", reason, "Remove forward_headers.");
+    }
+}
+
+/// A caller that is known by a cookie, and whose job comes without it.
+fn caller_travels(table: &Table<'_>, offload: &Offload) {
+    let is_forwarded = offload.forward_headers.iter().any(|name| name == "cookie");
+    let is_cookie = |it: &Identity| matches!(it, Identity::Cookie(_));
+    if offload.auth.identities().iter().any(is_cookie) && !is_forwarded {
+        let reason = "the caller is known by a cookie, and the application gets the job without it";
+        let remedy = "Write replay_as = \"caller\" (with auth.check), so that the application gets the same request later; or let auth.keep say who it is.";
+        table.warn("caller-stays-behind", reason.to_owned(), remedy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::file::check;
+
+    const CHECKED: &str = "auth = { check = '/me', identity = 'check:X-User' }";
+
+    /// What is found in a route with these keys.
+    fn found(route: &str, keys: &str) -> Vec<&'static str> {
+        let text = format!(
+            "[[route]]\nname = 'r'\nmatch = {{ path = '/r', methods = ['GET'] }}\n{route}\n\
+             [route.offload]\nqueue = 'q'\nwhen = 'always'\n{keys}\n[queue.q]\n"
+        );
+        let found = match check(&text) {
+            Ok(checked) => checked.warnings,
+            Err(faults) => faults,
+        };
+        found.iter().map(|fault| fault.name).collect()
+    }
+
+    #[test]
+    fn credentials_travel_only_where_somebody_says_that_they_are_still_good() {
+        let caller = "replay_as = 'caller'";
+        let of = |keys: &str| found("", keys);
+        assert!(of(&format!("{CHECKED}\n{caller}\nreplay_ttl = '24h'")).is_empty());
+        assert_eq!(of(&format!("auth = 'none'\n{caller}")), ["replay-without-check"]);
+        let cookie = "auth = { identity = 'cookie:s' }";
+        assert_eq!(of(&format!("{cookie}\n{caller}")), ["replay-without-check"]);
+        assert_eq!(of(cookie), ["caller-stays-behind"]);
+        assert!(of(&format!("{cookie}\nforward_headers = ['Cookie']")).is_empty());
+        for long in ["replay_ttl = '25h'", "deadline = '2d'"] {
+            assert_eq!(of(&format!("{CHECKED}\n{caller}\n{long}")), ["replay-ttl-too-long"]);
+        }
+        assert_eq!(of(&format!("{CHECKED}\nreplay_ttl = '1h'")), ["only-for-caller"]);
+        let both = format!("{CHECKED}\n{caller}\nforward_headers = ['Cookie']");
+        assert_eq!(of(&both), ["forward-headers-sealed"]);
+    }
+
+    #[test]
+    fn a_client_waits_no_longer_than_those_in_between() {
+        let of = |route: &str, wait: &str| found(route, &format!("auth = 'none'\n{wait}"));
+        assert!(of("", "wait = '60s'\nwait_ends = '504'").is_empty());
+        assert_eq!(of("", "wait = '61s'"), ["wait-too-long"]);
+        assert_eq!(of("timeout = '10s'", "wait = '11s'"), ["wait-too-long"]);
+        assert!(of("timeout = '90s'", "wait = '60s'").is_empty());
+        assert_eq!(of("", "wait_ends = '504'"), ["only-with-wait"]);
+    }
 }

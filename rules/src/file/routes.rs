@@ -57,6 +57,9 @@ pub(super) fn route(table: &Table<'_>) -> Route {
             "Drop `total_timeout`: offload answers before, and the queue's job_timeout ends jobs.";
         table.fault("total-with-offload", reason, remedy);
     }
+    if let (Some(offload), Some(own)) = (&route.offload, table.table("offload")) {
+        offloads::wait_is_possible(&own, offload, route.timeout);
+    }
     table.finish();
     route
 }

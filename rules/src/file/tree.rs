@@ -293,8 +293,8 @@ const KEYS: &[&str] = &[
     "ignore_cookies", "job_timeout", "jobs", "keep", "key_type", "map", "match", "max_age",
     "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
     "negative", "notify", "offload", "origin", "origins", "outside", "overload", "override", "path", "private", "query",
-    "query_rest", "queue", "ranges", "require_signature", "result", "result_ttl", "retry", "route", "shard", "shard_map",
+    "query_rest", "queue", "ranges", "replay_as", "replay_ttl", "require_signature", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
     "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "total_timeout", "unkeyed_headers", "until", "upstream",
-    "urls", "user", "versioned", "visibility", "when",
+    "urls", "user", "versioned", "visibility", "wait", "wait_ends", "when",
 ];

@@ -119,11 +119,16 @@ fn shard(step: &Step, of: impl Fn(&rules::shard::Resolved) -> String) -> Value {
 fn offloaded(decision: offload::Decision) -> String {
     match decision {
         offload::Decision::Inline(why) => format!("inline {}", why.as_str()),
-        offload::Decision::Enqueue { reason, wait: None } => format!("enqueue {}", reason.as_str()),
-        offload::Decision::Enqueue { reason, wait: Some(wait) } => {
+        offload::Decision::Enqueue { reason, wait: offload::Wait::No } => {
+            format!("enqueue {}", reason.as_str())
+        }
+        offload::Decision::Enqueue { reason, wait: offload::Wait::Asked(wait) } => {
             format!("enqueue {} wait {wait} s", reason.as_str())
         }
-        offload::Decision::Adopt { reason, after } => {
+        offload::Decision::Enqueue { reason, wait: offload::Wait::ByRule(wait) } => {
+            format!("enqueue {} wait {wait} ms", reason.as_str())
+        }
+        offload::Decision::Adopt { reason, after, .. } => {
             format!("adopt {} after {after} ms", reason.as_str())
         }
     }

@@ -202,6 +202,7 @@ impl BrokenStore {
             body: Bytes::from(request.to_string()).into(),
             group: None,
             deadline: None,
+            sealed: None,
         };
         if let Ok(message) = pack(&job, self.inner.as_ref(), usize::MAX).await {
             let _ = self.queue.send(message).await;

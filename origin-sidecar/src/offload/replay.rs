@@ -1,0 +1,148 @@
+//! The fields that a job's request is sent with: those that travelled in the open, or those of its
+//! client, sealed until now.
+
+use super::caller::Caller;
+use super::envelope::Job;
+use super::lines::Lines;
+use super::permission::{Freshness, Question, ask};
+use super::sealed::{self, Bound};
+use crate::proxy::Worker;
+use crate::proxy::forward::Failure;
+use crate::secrets::Secrets;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rules::document::Auth;
+use rules::{Problem, Rules};
+use serde::{Deserialize, Serialize};
+
+/// What is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Credentials {
+    caller: Caller,
+    /// As the attribute `headers` has it.
+    headers: String,
+}
+
+/// Why a job's request is not sent.
+pub(super) enum NotSent {
+    /// The job has failed; the reason's name.
+    Failed(&'static str),
+    /// Nothing was executed: it can be tried again.
+    Later(Failure),
+}
+
+/// What is sealed for a job, for as long as its credentials may be used.
+///
+/// # Errors
+/// When its body can't be read, or the system gives no random bytes.
+pub(super) async fn seal(
+    secrets: &Secrets,
+    queue: &str,
+    job: &Job,
+    (caller, fields): (&Caller, &Lines),
+    expiry: u64,
+) -> std::io::Result<String> {
+    let credentials = Credentials { caller: caller.clone(), headers: fields.to_json() };
+    let plain = serde_json::to_vec(&credentials).map_err(std::io::Error::other)?;
+    let body = job.body.sha256().await?;
+    sealed::seal(secrets, &bound(job, queue, &body), expiry, plain)
+}
+
+fn bound<'a>(job: &'a Job, queue: &'a str, body: &'a [u8; 32]) -> Bound<'a> {
+    Bound {
+        id: &job.id,
+        queue,
+        route: job.route.as_deref().unwrap_or_default(),
+        method: &job.method,
+        host: &job.host,
+        target: &job.target,
+        body,
+    }
+}
+
+/// The fields to send, without those of the attempt. A sealed job is its caller's only as long as the
+/// application still says yes to it.
+///
+/// # Errors
+/// See [`NotSent`].
+pub(super) async fn fields(
+    worker: &Worker,
+    rules: &Rules,
+    job: &Job,
+    queue: &str,
+) -> Result<HeaderMap, NotSent> {
+    let mut headers = HeaderMap::new();
+    let Some(sealed) = &job.sealed else {
+        job.headers.put_into(&mut headers);
+        set_host(&mut headers, &job.host);
+        return Ok(headers);
+    };
+    let Credentials { caller, headers: lines } = opened(worker, job, queue, sealed).await?;
+    // What travels in the open beside a seal is for others to read: nobody vouches for it.
+    let lines = Lines::from_json(&lines).map_err(|_| NotSent::Failed("seal-broken"))?;
+    lines.put_into(&mut headers);
+    set_host(&mut headers, &job.host);
+    still_allowed(worker, rules, job, &caller, &mut headers).await?;
+    Ok(headers)
+}
+
+async fn opened(
+    worker: &Worker,
+    job: &Job,
+    queue: &str,
+    sealed: &str,
+) -> Result<Credentials, NotSent> {
+    let broken = || NotSent::Failed("seal-broken");
+    let secrets = worker.app.secrets.as_ref().ok_or_else(broken)?;
+    let body = job.body.sha256().await.map_err(|_| NotSent::Failed("spool-failed"))?;
+    let now = worker.app.clock.now();
+    let plain = sealed::open(secrets, &bound(job, queue, &body), sealed, now);
+    let plain = plain.map_err(|why| NotSent::Failed(why.as_str()))?;
+    serde_json::from_slice(&plain).map_err(|_| broken())
+}
+
+/// Asks the application once more, and takes its word of now in place of that of the acceptance.
+async fn still_allowed(
+    worker: &Worker,
+    rules: &Rules,
+    job: &Job,
+    caller: &Caller,
+    headers: &mut HeaderMap,
+) -> Result<(), NotSent> {
+    let no = || NotSent::Failed("unauthorized");
+    let route = job.route.as_deref().and_then(|name| rules.route_by_name(name));
+    // Without a rule that says whom to ask there is nobody who could say yes.
+    let auth = &route.and_then(|route| route.offload.as_ref()).ok_or_else(no)?.auth;
+    let Auth::Caller { keep, .. } = auth else { return Err(no()) };
+    let mut asked = headers.clone();
+    for name in keep.iter().map(String::as_str).chain(auth.said_by_check()) {
+        asked.remove(name);
+    }
+    let question = Question::new(auth, &asked).ok_or_else(no)?;
+    let said = match ask(worker, &question, Freshness::Now).await {
+        Ok(said) => said,
+        Err((Problem::OffloadUnauthorized, _)) => return Err(no()),
+        Err((_, detail)) => {
+            let problem = Problem::UpstreamUnreachable;
+            return Err(NotSent::Later(Failure { problem, detail, is_unsent: true }));
+        }
+    };
+    if Caller::of(auth, &asked, Some(&said)).as_ref() != Ok(caller) {
+        return Err(no());
+    }
+    for name in keep.iter().filter_map(|name| HeaderName::try_from(name.as_str()).ok()) {
+        headers.remove(&name);
+        for value in said.get_all(&name) {
+            headers.append(&name, value.clone());
+        }
+    }
+    Ok(())
+}
+
+fn set_host(headers: &mut HeaderMap, host: &str) {
+    if let Ok(host) = HeaderValue::from_str(host)
+        && !host.is_empty()
+    {
+        headers.insert(header::HOST, host);
+    }
+}
