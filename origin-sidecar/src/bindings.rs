@@ -1,5 +1,6 @@
 //! Names of the rules file bound to addresses of this process. An unbound name is a fault.
 
+use crate::offload::waiting::ROUND;
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::settings::{Common, pairs};
@@ -8,7 +9,7 @@ use http::Uri;
 use http::uri::Authority;
 use http1::head::HeadLimits;
 use rules::Rules;
-use rules::document::{Delivery, MAX_ATTEMPTS_DEFAULT};
+use rules::document::{self, Delivery, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -137,8 +138,7 @@ impl Bindings {
                 _ => {}
             }
             let rule = rules.and_then(|rules| rules.document.queues.get(&name));
-            let attempts = rule.map_or(MAX_ATTEMPTS_DEFAULT, |rule| rule.max_attempts);
-            if let Ok(queue) = open_queue(&queue, attempts).await.map_err(&mut note) {
+            if let Ok(queue) = open_queue(&queue, receives(rule)).await.map_err(&mut note) {
                 queues.insert(name, queue);
             }
         }
@@ -216,10 +216,19 @@ impl Bindings {
 /// goes to the dead letters without a word.
 pub(crate) const SPARE_RECEIVES: u64 = 20;
 
+/// How often a message of the queue may have to be received before its job has ended: for each attempt,
+/// and for each round of waiting for an application that is away.
+pub(crate) fn receives(rule: Option<&document::Queue>) -> u64 {
+    let (attempts, wait) = rule.map_or((MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS), |rule| {
+        (rule.max_attempts, rule.wait_for_app)
+    });
+    let rounds = u128::from(wait).div_ceil(ROUND.as_millis());
+    attempts + SPARE_RECEIVES + u64::try_from(rounds).unwrap_or(u64::MAX)
+}
+
 /// `file:DIR` or `sqs:URL`.
-pub(crate) async fn open_queue(text: &str, max_attempts: u64) -> Result<Arc<dyn Queue>, String> {
+pub(crate) async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
-        let max_receives = max_attempts + SPARE_RECEIVES;
         let queue = crate::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
         return Ok(Arc::new(queue));
     }

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::fields::{Cidr, TrustedProxies};
 use crate::offload::consume::Consumer;
 use crate::offload::expire;
+use crate::offload::presence::Presence;
 use crate::opening::{OfProxy, open};
 use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
@@ -144,14 +145,18 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let grace = Duration::from_secs(settings.grace);
     runtime.block_on(async {
         let worker = Arc::new(Worker::new(Arc::clone(&app)));
+        let presence = Arc::new(Presence::new(Arc::clone(&app.metrics)));
         let mut consumers = tokio::task::JoinSet::new();
         for (name, queue) in &app.bindings.queues {
-            let consumer =
-                Consumer::new(Arc::clone(&worker), name, Arc::clone(queue), Arc::clone(&results));
+            let (worker, presence) = (Arc::clone(&worker), Arc::clone(&presence));
+            let (queue, results) = (Arc::clone(queue), Arc::clone(&results));
+            let consumer = Consumer::new(worker, name, queue, results, presence);
             let mut consumer = consumer.map_err(Stop::run)?;
             consumer.is_until_empty = is_until_empty;
             consumers.spawn(Arc::new(consumer).run(grace));
         }
+        let seeker = Arc::clone(&worker);
+        tokio::spawn(async move { presence.watch(&seeker).await });
         tokio::spawn(expire::reap(Arc::clone(&worker), Arc::clone(&results)));
         if results.keeps_for_good() {
             tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));

@@ -1,6 +1,6 @@
 //! The commands that answer and end: `check`, `explain`, `drain`, `jobs`, `purge`.
 
-use crate::bindings::{open_queue, open_results};
+use crate::bindings::{open_queue, open_results, receives};
 use crate::clock::{self, Clock};
 use crate::commands::{Stop, runtime};
 use crate::explain::answer::Answer;
@@ -141,7 +141,7 @@ async fn open(settings: &Jobs) -> Result<Stores, String> {
         let rule = rules.document.queues.get(&name).ok_or_else(|| {
             format!("--queue {name}: there is no [queue.{name}] in the rules file")
         })?;
-        queues.insert(name, open_queue(&queue, rule.max_attempts).await?);
+        queues.insert(name, open_queue(&queue, receives(Some(rule))).await?);
     }
     Ok(Stores { queues, results, now: clock::System.now() })
 }

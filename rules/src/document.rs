@@ -19,6 +19,8 @@ pub const FORMAT: u32 = 2;
 
 /// Attempts of a job where a queue says nothing else.
 pub const MAX_ATTEMPTS_DEFAULT: u64 = 5;
+/// Of a queue: how long a job waits for an application that is away, in milliseconds.
+pub const WAIT_FOR_APP_DEFAULT_MS: u64 = 24 * 3_600_000;
 
 /// The reserved prefix where a file names no other.
 pub const JOBS_BASE: &str = "/_spillway";
@@ -202,6 +204,8 @@ pub struct Queue {
     /// Whether the URLs may lead to private addresses.
     pub notify_private: bool,
     pub max_attempts: u64,
+    /// How long a job without a deadline waits for an application that is away.
+    pub wait_for_app: u64,
     pub concurrency: u64,
     /// Jobs of one tenant at once in one consumer.
     pub tenant_concurrency: Option<u64>,

@@ -1,7 +1,7 @@
 //! What goes wrong around a job or a cached answer, and must not become the user's problem.
 
 use std::time::Duration;
-use support::{App, Reply, Spillway, eventually, folder, raw};
+use support::{App, Reply, Spillway, accepted, eventually, folder, raw};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -46,7 +46,7 @@ async fn an_answer_that_streams_longer_than_the_visibility_is_asked_for_once() {
     let location = proxy.client().post("/work", "x").await.header("location");
     let consume = || Spillway::consume_for(RULES, &url).jobs("work", jobs.path()).start();
     let (_first, _second) = (consume().await, consume().await);
-    let (mut app, _) = listener.accept().await.expect("the consumer connects");
+    let mut app = accepted(&listener).await;
     app.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.expect("sent");
     // Three visibility time-outs of a second, a piece of the answer in each.
     for _ in 0..6 {

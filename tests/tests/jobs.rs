@@ -1,7 +1,7 @@
 //! What a caller sees of a job, what the application says of it, and what an operator can do.
 
 use std::time::Duration;
-use support::{App, Client, Gate, Reply, Spillway, eventually, folder, run};
+use support::{App, Client, Gate, Reply, Spillway, accepted, eventually, folder, run};
 use tempfile::TempDir;
 
 const RULES: &str = r#"
@@ -168,7 +168,7 @@ async fn a_cancelled_jobs_connection_to_the_application_is_closed() {
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
     let location = proxy.client().post("/reports/a", "May").await.header("location");
     let _consumer = Spillway::consume_for(RULES, &url).jobs("work", jobs.path()).start().await;
-    let (mut connection, _) = listener.accept().await.expect("the job is run");
+    let mut connection = accepted(&listener).await;
     let client = proxy.client();
     assert_eq!(client.send("DELETE", &location, "").await.json()["status"], "cancelled");
     let mut request = Vec::new();
@@ -372,7 +372,7 @@ async fn spillway_queue(world: &World) -> String {
     let script = format!(
         "import sqlite3\n\
          db = sqlite3.connect({:?}, timeout=20)\n\
-         db.execute(\"INSERT INTO messages (id, body, attributes, sent, visible_at, receives) VALUES ('bare-1', '{{}}', '{{}}', 1, 1, 20)\")\n\
+         db.execute(\"INSERT INTO messages (id, body, attributes, sent, visible_at, receives) VALUES ('bare-1', '{{}}', '{{}}', 1, 1, 116)\")\n\
          db.commit()",
         db.display().to_string()
     );

@@ -282,7 +282,7 @@ async fn a_job_that_runs_longer_than_its_visibility_is_run_once() {
 async fn an_app_that_fails_for_a_while_is_asked_again() {
     let world = world().await;
     world.app.answer("/reports", |asked| match asked.header("x-job-attempt") {
-        Some("1") => Reply::status(503).with("retry-after", "0"),
+        Some("1") => Reply::status(500).with("retry-after", "0"),
         _ => Reply::ok("at last"),
     });
     let _consumer = world.consumer().await;

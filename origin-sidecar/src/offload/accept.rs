@@ -8,7 +8,7 @@ use super::payload::Payload;
 use super::pointer::{self, Pointed};
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{adopt, keyed, replay, tenant, travel, waiting};
+use super::{adopt, keyed, replay, synchronous, tenant, travel};
 use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
@@ -181,7 +181,7 @@ async fn enqueue(
     let seconds = started.elapsed().as_secs_f64();
     metrics.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
     tracing::info!(route, queue, job = id, reason = reason.as_str(), "job queued");
-    if let Some(answer) = waiting::outcome(worker, tools.results, &offered, &id, wait).await {
+    if let Some(answer) = synchronous::outcome(worker, tools.results, &offered, &id, wait).await {
         return answer;
     }
     Ok(Receipt::of(&offered.clean, offered.rule).answer(&id, "queued", reason))
@@ -219,7 +219,7 @@ async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
     const LEASE_MS: u64 = 15_000;
     let (now, results) = (worker.app.clock.now(), tools.results.as_ref());
     let until = now.saturating_add(LEASE_MS);
-    let lease = Lease { holder: "withdrawn".to_owned(), until, attempt: 0 };
+    let lease = Lease { holder: "withdrawn".to_owned(), until, attempt: 0, waiting: None };
     let outcome = Outcome::without_answer(id, Terminal::Cancelled, "withdrawn", now);
     let written = async {
         record::write(results, &lease_key(id), &lease, Condition::IfAbsent).await?;

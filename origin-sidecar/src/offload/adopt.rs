@@ -8,7 +8,7 @@ use super::notify::{self, Notice};
 use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
 use super::run::Ended;
-use super::store::{self, Ending};
+use super::store::{self, Ending, Whole};
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};
@@ -266,18 +266,20 @@ impl Execution {
     async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
         let ended = match ended {
             Ok(response) => Ended::by_code(response),
-            Err(failure) => Ended::failed(failure.problem.name()),
+            Err(failure) => Ended::lost(&failure),
         };
         let queue = self.rules.document.queues.get(&self.about.queue);
+        let in_time = Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout));
+        let whole = store::whole(&self.worker.app, ended, in_time).await;
+        let whole = whole.unwrap_or_else(Whole::broken_off);
         let ending = Ending {
             id,
             queue: &self.about.queue,
             route: Some(&self.about.route),
             attempt: 1,
             condition: Condition::IfAbsent,
-            in_time: Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout)),
         };
-        let stored = store::outcome(&self.worker.app, &self.results, &ending, ended).await;
+        let stored = store::outcome(&self.worker.app, &self.results, &ending, whole).await;
         let Some(outcome) = stored else {
             tracing::error!(job = id, "the outcome of an adopted request was not stored");
             return false;

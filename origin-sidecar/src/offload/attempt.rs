@@ -1,17 +1,17 @@
-//! One delivery of a message: decode, take the lease, run, store, tell; then delete or give back.
+//! One delivery of a message: decode, take the lease, run it or wait for its application.
 
 use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
+use super::judge;
 use super::lease::{Held, Lost};
-use super::notify::{self, Notice};
-use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
-use super::run::{self, Ended, Verdict};
-use super::store;
+use super::record::{self, End, Outcome, Terminal};
+use super::run::{self, APP_UNAVAILABLE, Executed, Turn, Until, Verdict};
+use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
+use super::waiting::Waited;
 use crate::app::App;
 use crate::queue::Received;
 use crate::results::Condition;
-use crate::telemetry;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(super) const HEARTBEAT_PART: u32 = 3;
 const CANCEL_POLL: Duration = Duration::from_secs(2);
 
 /// What becomes of the message.
-enum After {
+pub(super) enum After {
     /// The job has ended: its lease goes with the message, and what nobody needs in the store.
     Close(Held, Vec<String>),
     GiveBack(Duration),
@@ -32,10 +32,10 @@ enum After {
 }
 
 /// The drain: whatever has not begun is for others.
-const DRAINED: After = After::GiveBack(Duration::ZERO);
+pub(super) const DRAINED: After = After::GiveBack(Duration::ZERO);
 
 /// What came of running the job.
-enum Done {
+pub(super) enum Done {
     Stored(Outcome),
     /// A duplicate of a finished job, or its message outlived its consumer.
     Over(Outcome),
@@ -46,9 +46,14 @@ enum Done {
     Overtaken,
     /// Another attempt has the lease.
     Lost,
+    /// The drain began before it was executed.
+    NotBegun,
     /// The grace period ended.
     GivenUp,
 }
+
+/// Nobody executed the job, until this.
+struct Unexecuted(Until);
 
 /// Why a job has no body.
 enum Unloaded {
@@ -59,7 +64,24 @@ enum Unloaded {
 }
 
 /// How an outcome is to be written, and how many executions there were before an operator's retry.
-type Open = (Condition, u64);
+pub(super) type Open = (Condition, u64);
+
+/// One attempt.
+struct About<'a> {
+    /// Its number, from 1.
+    attempt: u64,
+    /// Since when the job has been waiting for its application, in milliseconds since 1970.
+    waiting: Option<u64>,
+    /// The upstream that it has waited for, and may try.
+    let_go: Option<&'a str>,
+}
+
+impl About<'_> {
+    /// Executions before this one.
+    fn before(&self) -> u64 {
+        self.attempt.saturating_sub(1)
+    }
+}
 
 /// One message in hand, and what it is run by.
 pub(super) struct Delivery<'a> {
@@ -81,6 +103,7 @@ pub(super) async fn work(
     let Some(queue) = rules.document.queues.get(&consumer.name) else { return };
     let visibility = Duration::from_millis(queue.visibility);
     let delivery = Delivery { consumer, rules: &rules, queue, received: &received, visibility };
+    delivery.note_receives();
     // Beside everything else: a store that hangs must not cost us the message.
     let after = tokio::select! {
         biased;
@@ -112,22 +135,30 @@ impl Delivery<'_> {
         }
     }
 
-    async fn process(&self, slot: Slot, place: OwnedSemaphorePermit) -> After {
+    async fn process(&self, mut slot: Slot, place: OwnedSemaphorePermit) -> After {
         let job = match envelope::unpack(self.received, self.queue) {
             Ok(job) => job,
             Err(why) => return self.undecodable(&why),
         };
-        let Some((places, mut held)) = self.begin(&job, slot).await else { return DRAINED };
-        let done = self.run_with_heartbeat(&job, &mut held).await;
-        drop(places);
-        self.finish(&job, held, done, place).await
-    }
-
-    fn undecodable(&self, why: &str) -> After {
-        let (queue, message) = (&self.consumer.name, &self.received.id);
-        self.consumer.count("undecodable", "undecodable");
-        tracing::warn!(queue, message, why, "message left for the dead letters");
-        After::Leave
+        let (mut waiting_since, mut let_go) = (None, None);
+        loop {
+            let Some((places, mut held)) = self.begin(&job, slot.take()).await else {
+                return DRAINED;
+            };
+            let done = self.run_with_heartbeat(&job, &mut held, let_go.as_deref()).await;
+            drop(places);
+            let until = match done {
+                Ok(done) => return self.finish(&job, held, done, place).await,
+                Err(Unexecuted(until)) => until,
+            };
+            let began = *waiting_since.get_or_insert_with(tokio::time::Instant::now);
+            let_go = match self.wait(&job, &mut held, &until, began).await {
+                Waited::Again(let_go) => let_go,
+                Waited::GiveBack(delay) => return After::GiveBack(delay),
+                Waited::Drained => return DRAINED,
+                Waited::Lost => return self.lost(),
+            };
+        }
     }
 
     /// The job with its body.
@@ -152,7 +183,7 @@ impl Delivery<'_> {
 
     /// How the job ended, if it has. While the store is in trouble the message is kept in hand.
     /// `None` when the drain began.
-    async fn end(&self, job: &Job) -> Option<End> {
+    pub(super) async fn end(&self, job: &Job) -> Option<End> {
         loop {
             match record::end(self.consumer.results.as_ref(), &job.id).await {
                 Ok(end) => return Some(end),
@@ -166,18 +197,23 @@ impl Delivery<'_> {
 
     /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
     /// meanwhile (a cancellation), the connection to the app is closed.
-    async fn run_with_heartbeat(&self, job: &Job, held: &mut Held) -> Done {
+    async fn run_with_heartbeat(
+        &self,
+        job: &Job,
+        held: &mut Held,
+        let_go: Option<&str>,
+    ) -> Result<Done, Unexecuted> {
         let started = Instant::now();
         let mut giving_up = self.consumer.giving_up.subscribe();
-        let attempt = held.attempt;
+        let about = About { attempt: held.attempt, waiting: held.waiting, let_go };
         let done = tokio::select! {
             biased;
-            done = self.execute(job, attempt) => done,
-            () = App::begun(&mut giving_up) => Done::GivenUp,
-            Lost = self.renew(held) => Done::Lost,
-            () = self.overtaken(job) => Done::Overtaken,
+            done = self.execute(job, &about) => done,
+            () = App::begun(&mut giving_up) => Ok(Done::GivenUp),
+            Lost = self.renew(held) => Ok(Done::Lost),
+            () = self.overtaken(job) => Ok(Done::Overtaken),
         };
-        if !matches!(done, Done::Over(_)) {
+        if !matches!(done, Ok(Done::Over(_) | Done::NotBegun) | Err(_)) {
             let seconds = &self.consumer.worker.app.metrics.jobs.run_seconds;
             let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
             seconds.observe(started.elapsed().as_secs_f64());
@@ -186,8 +222,7 @@ impl Delivery<'_> {
     }
 
     /// How long the job waited for its first run.
-    fn note_wait(&self) {
-        let waited = self.consumer.worker.app.clock.now().saturating_sub(self.received.sent);
+    fn note_wait(&self, waited: u64) {
         let seconds = &self.consumer.worker.app.metrics.jobs.wait_seconds;
         let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
         seconds.observe(waited as f64 / 1000.0);
@@ -195,34 +230,35 @@ impl Delivery<'_> {
 
     /// Runs the job unless it has ended. The end is looked for with the lease in hand: whoever had
     /// it before may have stored one until then.
-    async fn execute(&self, job: &Job, attempt: u64) -> Done {
+    async fn execute(&self, job: &Job, about: &About<'_>) -> Result<Done, Unexecuted> {
         let open = match self.end(job).await {
             Some(End::Open { condition, attempts }) => (condition, attempts),
-            Some(End::Is(outcome)) => return Done::Over(outcome),
-            None => return Done::GivenUp,
+            Some(End::Is(outcome)) => return Ok(Done::Over(outcome)),
+            None => return Ok(Done::NotBegun),
         };
         // Before the body is looked for: a job that has had its chances needs none.
-        if let Some(reason) = self.too_late(job, attempt) {
-            return self.store(job, attempt, open, Ended::failed(reason)).await;
+        if let Some(reason) = self.too_late(job, about) {
+            return Ok(self.store(job, about.before(), open, Whole::failed(reason)).await);
         }
         match self.load(job.clone()).await {
-            Ok(job) => self.run(&job, attempt, open).await,
+            Ok(job) => self.run(&job, about, open).await,
             Err(Unloaded::Gone) => {
-                self.store(job, attempt, open, Ended::failed("payload-gone")).await
+                Ok(self.store(job, about.before(), open, Whole::failed("payload-gone")).await)
             }
-            Err(Unloaded::Undecodable(why)) => Done::Undecodable(why),
-            Err(Unloaded::Drained) => Done::GivenUp,
+            Err(Unloaded::Undecodable(why)) => Ok(Done::Undecodable(why)),
+            Err(Unloaded::Drained) => Ok(Done::NotBegun),
         }
     }
 
     /// Why the job is not to be run any more.
-    fn too_late(&self, job: &Job, attempt: u64) -> Option<&'static str> {
-        if attempt > self.queue.max_attempts {
+    fn too_late(&self, job: &Job, about: &About<'_>) -> Option<&'static str> {
+        if about.attempt > self.queue.max_attempts {
             // Every attempt took its consumer with it: say so before the queue buries the job.
             return Some("attempts-exhausted");
         }
         let now = self.consumer.worker.app.clock.now();
-        job.deadline.is_some_and(|deadline| deadline < now).then_some("deadline")
+        let reason = if about.waiting.is_some() { APP_UNAVAILABLE } else { "deadline" };
+        job.deadline.is_some_and(|deadline| deadline < now).then_some(reason)
     }
 
     /// Keeps the lease until another attempt has it.
@@ -250,151 +286,45 @@ impl Delivery<'_> {
     }
 
     /// Runs the job and stores its outcome.
-    async fn run(&self, job: &Job, attempt: u64, open: Open) -> Done {
-        if attempt == 1 {
-            self.note_wait();
-        }
-        let worker = &self.consumer.worker;
-        let (received, queue_name) = (self.received, self.consumer.name.as_str());
-        let turn = run::Turn { received, queue_name, attempt: open.1 + attempt };
-        let ended = match run::execute(worker, self.rules, job, self.queue, &turn).await {
-            Verdict::Ended(ended) => ended,
-            Verdict::Retry { last, .. } if attempt >= self.queue.max_attempts => last,
-            Verdict::Retry { delay, .. } => return Done::Retry(delay),
+    async fn run(&self, job: &Job, about: &About<'_>, open: Open) -> Result<Done, Unexecuted> {
+        let (worker, number) = (&self.consumer.worker, about.attempt);
+        let turn = Turn {
+            attempt: open.1 + number,
+            number,
+            received: self.received,
+            queue_name: &self.consumer.name,
+            presence: &self.consumer.presence,
+            let_go: about.let_go,
         };
-        self.store(job, attempt, open, ended).await
-    }
-
-    async fn store(
-        &self,
-        job: &Job,
-        attempt: u64,
-        (condition, before): Open,
-        ended: Ended,
-    ) -> Done {
-        let worker = &self.consumer.worker;
-        if ended.is_failure() {
-            self.keep_copy(job).await;
+        let waited = worker.app.clock.now().saturating_sub(self.received.sent);
+        let Executed { verdict, is_repeatable } =
+            run::execute(worker, self.rules, job, self.queue, &turn).await;
+        if number == 1 && !matches!(verdict, Verdict::Later { .. }) {
+            self.note_wait(waited);
         }
-        let ending = store::Ending {
-            id: &job.id,
-            queue: &self.consumer.name,
-            route: job.route.as_deref(),
-            attempt: before + attempt,
-            condition,
-            in_time: Duration::from_millis(self.queue.job_timeout),
+        let is_last = number >= self.queue.max_attempts;
+        let (ended, executions) = match verdict {
+            Verdict::Later { until, .. } if !self.has_waited(job, about, &until) => {
+                return Err(Unexecuted(until));
+            }
+            Verdict::Retry { delay, .. } if !is_last => return Ok(Done::Retry(delay)),
+            Verdict::Later { last, .. } => (last, about.before()),
+            Verdict::Retry { last, .. } | Verdict::Ended(last) => (last, number),
         };
-        match store::outcome(&worker.app, &self.consumer.results, &ending, ended).await {
-            Some(outcome) => Done::Stored(outcome),
-            None => Done::NotStored,
-        }
-    }
-
-    /// What a retry by hand is made from. Without it the job can't be retried, no more.
-    async fn keep_copy(&self, job: &Job) {
-        let copy = Copy {
-            body: self.received.body.clone(),
-            attributes: self.received.attributes.clone(),
-            group: self.received.group.clone(),
+        let in_time = Duration::from_millis(self.queue.job_timeout);
+        let whole = match store::whole(&worker.app, ended, in_time).await {
+            Ok(whole) => whole,
+            Err(BrokenOff) if is_repeatable && !is_last => {
+                return Ok(Done::Retry(judge::backoff(&turn)));
+            }
+            Err(broken_off) => Whole::broken_off(broken_off),
         };
-        let key = failed_key(&job.id);
-        let results = self.consumer.results.as_ref();
-        if let Err(error) = record::write(results, &key, &copy, Condition::Always).await {
-            tracing::warn!(job = job.id, ?error, "a failed job can't be retried by hand");
-        }
+        Ok(self.store(job, executions, open, whole).await)
     }
 
-    async fn finish(
-        &self,
-        job: &Job,
-        held: Held,
-        done: Done,
-        place: OwnedSemaphorePermit,
-    ) -> After {
-        let consumer = self.consumer;
-        match done {
-            Done::Stored(outcome) => {
-                let reason = outcome.reason.as_deref().unwrap_or_default();
-                consumer.count(outcome.status.as_str(), reason);
-                self.close(job, held, &outcome, place).await
-            }
-            Done::Over(outcome) => self.close(job, held, &outcome, place).await,
-            Done::Undecodable(why) => {
-                held.release().await;
-                self.undecodable(&why)
-            }
-            Done::Overtaken => match self.end(job).await {
-                Some(End::Is(outcome)) => {
-                    consumer.count(outcome.status.as_str(), "overtaken");
-                    self.close(job, held, &outcome, place).await
-                }
-                _ => DRAINED,
-            },
-            Done::Retry(delay) => {
-                held.release().await;
-                consumer.count("retried", "retried");
-                After::GiveBack(delay)
-            }
-            Done::NotStored => {
-                held.release().await;
-                consumer.count("not-stored", "not-stored");
-                After::GiveBack(PAUSE)
-            }
-            Done::GivenUp => {
-                held.release().await;
-                consumer.count("given-back", "drain");
-                DRAINED
-            }
-            Done::Lost => {
-                consumer.count("duplicate", "lease-lost");
-                After::Leave
-            }
-        }
-    }
-
-    /// The job has ended: tell, then nothing is left to do but remove what it needed.
-    async fn close(
-        &self,
-        job: &Job,
-        held: Held,
-        outcome: &Outcome,
-        place: OwnedSemaphorePermit,
-    ) -> After {
-        let consumer = self.consumer;
-        if outcome.status != Terminal::Cancelled && !self.tell(job, outcome, place).await {
-            // The next delivery goes on telling.
-            return DRAINED;
-        }
-        let (queue, job_id, end) = (&consumer.name, &job.id, outcome.status.as_str());
-        let reason = outcome.reason.as_deref();
-        let trace = telemetry::trace_of(&job.headers);
-        tracing::info!(queue, job = job_id, outcome = end, reason, trace, "job finished");
-        // Of a failed job they are needed to run it again.
-        let is_needed = outcome.status == Terminal::Failed;
-        let parts = envelope::parts_in_store(&self.received.attributes, &job.id);
-        After::Close(held, if is_needed { Vec::new() } else { parts })
-    }
-
-    /// Tells the receivers; `false` when the grace period ended first. Receivers that hang must not
-    /// keep other jobs from being received: the place in hand is left as soon as this may begin.
-    async fn tell(&self, job: &Job, outcome: &Outcome, place: OwnedSemaphorePermit) -> bool {
-        let consumer = self.consumer;
-        let notice = Notice {
-            queue_name: &consumer.name,
-            queue: self.queue,
-            outcome,
-            user: run::user(job, self.rules),
-            base: &self.rules.document.jobs.base,
-        };
-        let mut giving_up = consumer.giving_up.subscribe();
-        tokio::select! {
-            biased;
-            () = async {
-                let _telling = consumer.telling.acquire().await;
-                drop(place);
-                notify::send(&consumer.worker, consumer.results.as_ref(), &notice).await;
-            } => true,
-            () = App::begun(&mut giving_up) => false,
-        }
+    /// Whether the job has waited for its application for as long as it may.
+    fn has_waited(&self, job: &Job, about: &About<'_>, until: &Until) -> bool {
+        let since = about.waiting.unwrap_or_else(|| self.waiting_since(until));
+        self.wait_end(job, since) <= self.consumer.worker.app.clock.now()
     }
 }

@@ -1,8 +1,12 @@
 //! The worker's loop: receive what can be started, and nothing else.
 
 use super::attempt;
+use super::destinations::destinations;
 use super::limits::Limits;
+use super::presence::{Presence, Room};
+use super::waiting::ROUND;
 use crate::app::App;
+use crate::bindings::receives;
 use crate::proxy::Worker;
 use crate::queue::{Queue, Received};
 use crate::results::Results;
@@ -12,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// One long poll. A poll under way is awaited at the drain (an aborted one would hide its
 /// messages for a whole visibility time-out), so it is shorter than SQS's 20 s.
@@ -33,12 +38,39 @@ const GIVE_BACK: Duration = Duration::from_secs(3);
 /// Visibility where the rules no longer know the queue.
 const VISIBILITY_UNKNOWN: Duration = Duration::from_secs(60);
 
+/// While no job can be executed, those that have waited for too long have their end all the same: the
+/// queue is looked through once in a while.
+struct Looks {
+    next: Instant,
+    is_looking: bool,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self { next: Instant::now() + ROUND, is_looking: false }
+    }
+
+    fn put_off(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Whether messages are received now: until none comes.
+    fn is_due(&mut self) -> bool {
+        if self.next <= Instant::now() {
+            *self = Self { is_looking: true, ..Self::new() };
+        }
+        self.is_looking
+    }
+}
+
 /// One queue's consumer.
 pub struct Consumer {
     pub worker: Arc<Worker>,
     pub name: String,
     pub queue: Arc<dyn Queue>,
     pub results: Arc<dyn Results>,
+    /// Of the upstreams that jobs go to.
+    pub(super) presence: Arc<Presence>,
     /// Names this process in leases.
     pub holder: String,
     pub(super) limits: Limits,
@@ -60,6 +92,7 @@ impl Consumer {
         name: &str,
         queue: Arc<dyn Queue>,
         results: Arc<dyn Results>,
+        presence: Arc<Presence>,
     ) -> std::io::Result<Self> {
         let concurrency =
             worker.app.rules().document.queues.get(name).map_or(1, |queue| queue.concurrency);
@@ -68,6 +101,7 @@ impl Consumer {
             name: name.to_owned(),
             queue,
             results,
+            presence,
             holder: random_hex(8)?,
             limits: Limits::default(),
             is_until_empty: false,
@@ -80,19 +114,22 @@ impl Consumer {
     /// Consumes until the drain, or until the queue is empty; then lets running jobs finish, gives
     /// them the grace period once the process is to end, and gives the rest back.
     pub async fn run(self: Arc<Self>, grace: Duration) {
+        self.check_receives();
         let mut draining = self.worker.app.draining();
         let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
         let in_hand = Arc::new(Semaphore::new(in_hand));
         let mut running = JoinSet::new();
+        let mut looks = Looks::new();
         while !*draining.borrow() {
             let free = tokio::select! {
                 biased;
-                free = self.free(&in_hand) => free,
+                free = self.free(&in_hand, &mut looks) => free,
                 () = App::begun(&mut draining) => break,
             };
             // A queue that can't be asked is not an empty one.
             let Some(received) = self.receive(free).await else { continue };
             let is_empty = received.is_empty();
+            looks.is_looking &= !is_empty;
             for received in received {
                 if *draining.borrow() {
                     // Came with the last poll: the app may be gone before it would be done.
@@ -143,13 +180,37 @@ impl Consumer {
         }
     }
 
+    /// A queue that buries messages sooner than a job may take.
+    fn check_receives(&self) {
+        let (queue, needed) = (&self.name, receives(self.document().as_ref()));
+        let Some(max) = self.queue.receives_max().filter(|max| *max < needed) else { return };
+        tracing::warn!(
+            queue,
+            max,
+            needed,
+            reason = "receives-too-few",
+            "the queue gives a message up before its job may have ended: raise its maxReceiveCount"
+        );
+    }
+
     /// Waits until a job can be started; how many. What can't be started would run out in a buffer.
-    async fn free(&self, in_hand: &Arc<Semaphore>) -> usize {
-        // Permits that are given back at once: waiting is all that is wanted.
-        let _ = in_hand.acquire().await;
-        let _ = self.slots.acquire().await;
-        let free = self.slots.available_permits().min(in_hand.available_permits());
-        free.clamp(1, RECEIVE_MAX)
+    async fn free(&self, in_hand: &Arc<Semaphore>, looks: &mut Looks) -> usize {
+        loop {
+            // Permits that are given back at once: waiting is all that is wanted.
+            let _ = in_hand.acquire().await;
+            let _ = self.slots.acquire().await;
+            let free = self.slots.available_permits().min(in_hand.available_permits());
+            let rules = self.rules();
+            match self.presence.room(destinations(&self.worker.app, &rules, &self.name)) {
+                Room::Many => {
+                    looks.put_off();
+                    return free.clamp(1, RECEIVE_MAX);
+                }
+                Room::One => return 1,
+                Room::None if looks.is_due() => return free.clamp(1, RECEIVE_MAX),
+                Room::None => self.presence.news().await,
+            }
+        }
     }
 
     pub(super) fn rules(&self) -> Arc<Rules> {

@@ -298,7 +298,7 @@ impl Stores {
         let Some((_, etag)) = found.filter(|(lease, _)| lease.until <= self.now) else {
             return Ok(());
         };
-        let anew = Lease { holder: "retry".to_owned(), until: 0, attempt: 0 };
+        let anew = Lease { holder: "retry".to_owned(), until: 0, attempt: 0, waiting: None };
         match record::write(results, &key, &anew, Condition::IfMatch(etag)).await {
             Ok(_) | Err(PutError::Precondition) => Ok(()),
             Err(PutError::Failed(error)) => Err(error.to_string()),

@@ -1,5 +1,5 @@
 //! The lease of a running job: one attempt at a time, by conditional writes. It counts the attempts:
-//! a delivery that finds the lease taken is none.
+//! a delivery that finds the lease taken is none, nor is one whose job nobody executed.
 
 use super::record::{self, Lease, lease_key};
 use crate::clock::Clock;
@@ -15,6 +15,8 @@ pub(super) struct Held {
     holder: String,
     etag: String,
     pub attempt: u64,
+    /// Since when the job has been waiting for its application, in milliseconds since 1970.
+    pub waiting: Option<u64>,
 }
 
 /// What came of trying to take a lease.
@@ -39,25 +41,26 @@ pub(super) async fn take(
 ) -> Taken {
     let key = lease_key(id);
     let now = clock.now();
-    let (condition, attempt) = match record::read::<Lease>(results.as_ref(), &key).await {
-        Ok(None) => (Condition::IfAbsent, 1),
+    let (condition, attempt, waiting) = match record::read::<Lease>(results.as_ref(), &key).await {
+        Ok(None) => (Condition::IfAbsent, 1, None),
         Ok(Some((other, _))) if other.until > now && other.holder != holder => {
             return Taken::Others(Duration::from_millis(other.until - now));
         }
         // An earlier write of ours whose answer was lost.
         Ok(Some((own, etag))) if own.until > now => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
-            let attempt = own.attempt;
-            return Taken::Ours(Held { results, clock, key, holder, etag, attempt });
+            let Lease { attempt, waiting, .. } = own;
+            return Taken::Ours(Held { results, clock, key, holder, etag, attempt, waiting });
         }
-        Ok(Some((last, etag))) => (Condition::IfMatch(etag), last.attempt + 1),
+        Ok(Some((last, etag))) => (Condition::IfMatch(etag), last.attempt + 1, last.waiting),
         Err(_) => return Taken::Unknown,
     };
-    let lease = Lease { holder: holder.clone(), until: until(clock.as_ref(), time), attempt };
+    let until = until(clock.as_ref(), time);
+    let lease = Lease { holder: holder.clone(), until, attempt, waiting };
     match record::write(results.as_ref(), &key, &lease, condition).await {
         Ok(etag) => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
-            Taken::Ours(Held { results, clock, key, holder, etag, attempt })
+            Taken::Ours(Held { results, clock, key, holder, etag, attempt, waiting })
         }
         Err(PutError::Precondition) => Taken::Others(time),
         Err(PutError::Failed(_)) => Taken::Unknown,
@@ -75,7 +78,10 @@ impl Held {
     /// # Errors
     /// When another attempt has it.
     pub(super) async fn renew(&mut self, time: Duration) -> Result<bool, Lost> {
-        let until = until(self.clock.as_ref(), time);
+        self.set(until(self.clock.as_ref(), time)).await
+    }
+
+    async fn set(&mut self, until: u64) -> Result<bool, Lost> {
         match self.write(until).await {
             Ok(()) => Ok(true),
             Err(PutError::Failed(error)) => {
@@ -102,7 +108,8 @@ impl Held {
     }
 
     async fn write(&mut self, until: u64) -> Result<(), PutError> {
-        let lease = Lease { holder: self.holder.clone(), until, attempt: self.attempt };
+        let (holder, attempt, waiting) = (self.holder.clone(), self.attempt, self.waiting);
+        let lease = Lease { holder, until, attempt, waiting };
         let condition = Condition::IfMatch(self.etag.clone());
         self.etag = record::write(self.results.as_ref(), &self.key, &lease, condition).await?;
         Ok(())
@@ -121,6 +128,19 @@ impl Held {
         if let Err(error) = self.results.delete(&self.key).await {
             tracing::debug!(lease = self.key, %error, "lease not removed; it expires");
         }
+    }
+
+    /// Nobody executed the job: the next attempt has the number of this one.
+    pub(super) fn take_back_attempt(&mut self) {
+        self.attempt = self.attempt.saturating_sub(1);
+    }
+
+    /// Others may take it, and see what is known of the job. False when the store does not answer.
+    ///
+    /// # Errors
+    /// When another attempt has it.
+    pub(super) async fn lay_down(&mut self) -> Result<bool, Lost> {
+        self.set(0).await
     }
 
     /// The attempt is over and the job is not: the next one may begin, and is counted.

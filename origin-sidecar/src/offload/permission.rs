@@ -144,17 +144,36 @@ impl Permissions {
     }
 }
 
+/// Why the application did not say yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// It says no.
+    No(String),
+    /// It takes no connection, or did not answer.
+    Away(String),
+    /// It can't say (5xx, 429), or too many are asking.
+    Unable(String),
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::No(detail) => (Problem::OffloadUnauthorized, detail),
+            Denied::Away(detail) | Denied::Unable(detail) => (Problem::OffloadUnavailable, detail),
+        }
+    }
+}
+
 /// The fields of the application's yes: all of them when it was asked now, and of one that was
 /// remembered those that name the caller.
 ///
 /// # Errors
-/// `offload-unauthorized` for a no, which is never remembered. `offload-unavailable` when the application
-/// can't be asked, or can't say (5xx, 429).
+/// A no, which is never remembered, or that the application could not be asked.
 pub(super) async fn ask(
     worker: &Worker,
     question: &Question,
     freshness: Freshness,
-) -> Result<Arc<HeaderMap>, Refused> {
+) -> Result<Arc<HeaderMap>, Denied> {
     let permissions = &worker.app.permissions;
     let count = |result: &str| worker.app.metrics.jobs.checks.with_label_values(&[result]).inc();
     let fingerprint = question.fingerprint(&permissions.key);
@@ -164,25 +183,24 @@ pub(super) async fn ask(
         count("remembered");
         return Ok(answer);
     }
-    let unavailable = |detail: String| (Problem::OffloadUnavailable, detail);
     let Ok(Ok(_place)) = timeout(CHECK_WAIT, permissions.places.acquire()).await else {
         count("busy");
-        return Err(unavailable(format!("{CHECKS_MAX} checks are under way")));
+        return Err(Denied::Unable(format!("{CHECKS_MAX} checks are under way")));
     };
     let response = forward::send(worker, &mut outgoing(worker, question)).await;
     let response = response.map_err(|failure| {
         count("unavailable");
-        unavailable(format!("{} was not answered: {}", question.path, failure.problem.name()))
+        Denied::Away(format!("{} was not answered: {}", question.path, failure.problem.name()))
     })?;
     let (path, status) = (&question.path, response.status());
     if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
         count("unavailable");
-        return Err(unavailable(format!("{path} answered {status}; nobody can be let in")));
+        return Err(Denied::Unable(format!("{path} answered {status}; nobody can be let in")));
     }
     if !status.is_success() {
         count("no");
         permissions.forget(&fingerprint);
-        return Err((Problem::OffloadUnauthorized, format!("{path} answered {status}")));
+        return Err(Denied::No(format!("{path} answered {status}")));
     }
     count("yes");
     let answer = response.into_parts().0.headers;

@@ -113,6 +113,9 @@ pub struct Lease {
     /// Milliseconds since 1970; renewed while the job runs, in the past when it was given up.
     pub until: u64,
     pub attempt: u64,
+    /// Since when the job has been waiting for its application, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
 }
 
 /// `adopted/{id}`: the original execution goes on in the proxy that took it. There is no message to

@@ -4,14 +4,13 @@
 use super::caller::Caller;
 use super::envelope::Job;
 use super::lines::Lines;
-use super::permission::{Freshness, Question, ask};
+use super::permission::{Denied, Freshness, Question, ask};
 use super::sealed::{self, Bound};
 use crate::proxy::Worker;
-use crate::proxy::forward::Failure;
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use rules::Rules;
 use rules::document::Auth;
-use rules::{Problem, Rules};
 use serde::{Deserialize, Serialize};
 
 /// What is sealed.
@@ -27,8 +26,10 @@ struct Credentials {
 pub(super) enum NotSent {
     /// The job has failed; the reason's name.
     Failed(&'static str),
-    /// Nothing was executed: it can be tried again.
-    Later(Failure),
+    /// The application is away.
+    Away(String),
+    /// It can't say now who may: it is asked again.
+    Unable(String),
 }
 
 /// What is sealed for a job, for as long as its credentials may be used.
@@ -121,11 +122,9 @@ async fn still_allowed(
     let question = Question::new(auth, &asked).ok_or_else(no)?;
     let said = match ask(worker, &question, Freshness::Now).await {
         Ok(said) => said,
-        Err((Problem::OffloadUnauthorized, _)) => return Err(no()),
-        Err((_, detail)) => {
-            let problem = Problem::UpstreamUnreachable;
-            return Err(NotSent::Later(Failure { problem, detail, is_unsent: true }));
-        }
+        Err(Denied::No(_)) => return Err(no()),
+        Err(Denied::Away(detail)) => return Err(NotSent::Away(detail)),
+        Err(Denied::Unable(detail)) => return Err(NotSent::Unable(detail)),
     };
     if Caller::of(auth, &asked, Some(&said)).as_ref() != Ok(caller) {
         return Err(no());

@@ -1,26 +1,34 @@
 //! Executing a job: the request is replayed to the unchanged app, its answer is judged.
 
 use super::envelope::Job;
+use super::judge::{judge, judge_failure};
+use super::presence::Presence;
 use super::progress;
 use super::record::Terminal;
 use super::replay::{self, NotSent};
+use crate::bindings::APP;
 use crate::body::Body;
 use crate::fields::{Map, View};
 use crate::proxy::Worker;
-use crate::proxy::destination::direct;
+use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::queue::Received;
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use rules::document::{self, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
 use rules::{Head, Problem, Rules};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-/// Longest delay before another attempt, in seconds.
-const BACKOFF_MAX_SECONDS: u64 = 900;
+/// Why a job failed that may have been executed or not.
+pub(super) const UNKNOWN: &str = "unknown";
+/// Why a job failed that nobody executed within the time that it may wait.
+pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
+
+/// When an application is asked again that could not say whether a job's caller may.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How an execution ended.
 pub(super) struct Ended {
@@ -49,8 +57,9 @@ impl Ended {
         Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
     }
 
-    pub(super) fn is_failure(&self) -> bool {
-        self.status == Terminal::Failed
+    /// Of an execution that is not repeated, and may have happened.
+    pub(super) fn lost(failure: &Failure) -> Self {
+        Self::failed(if failure.is_unsent { failure.problem.name() } else { UNKNOWN })
     }
 }
 
@@ -62,14 +71,58 @@ pub(super) enum Verdict {
         delay: Duration,
         last: Ended,
     },
+    /// Nobody executed it: this was no attempt. `last` is what to store when it has waited too long.
+    Later {
+        until: Until,
+        last: Ended,
+    },
+}
+
+/// What a job waits for that nobody executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Until {
+    /// This upstream takes connections.
+    Back(Arc<str>),
+    /// The time that the application named in a 503.
+    After(Duration),
+    /// There is room for its body.
+    Room,
+}
+
+impl Until {
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Back(_) => "app-away",
+            Self::After(_) => "app-busy",
+            Self::Room => "no-room",
+        }
+    }
 }
 
 /// Which execution of a job this is.
 pub(super) struct Turn<'a> {
-    pub received: &'a Received,
-    pub queue_name: &'a str,
     /// Counted over everything the job has been through.
     pub attempt: u64,
+    /// The same without what was before an operator's retry.
+    pub number: u64,
+    pub received: &'a Received,
+    pub queue_name: &'a str,
+    pub presence: &'a Presence,
+    /// The upstream that this job has waited for, and may try.
+    pub let_go: Option<&'a str>,
+}
+
+/// What came of an execution, and whether a second one does no harm.
+pub(super) struct Executed {
+    pub verdict: Verdict,
+    pub is_repeatable: bool,
+}
+
+impl From<Verdict> for Executed {
+    /// Of a request that was not sent.
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_repeatable: true }
+    }
 }
 
 /// Replays the job and judges the answer.
@@ -79,30 +132,40 @@ pub(super) async fn execute(
     job: &Job,
     queue: &document::Queue,
     turn: &Turn<'_>,
-) -> Verdict {
+) -> Executed {
     let mut headers = match replay::fields(worker, rules, job, turn.queue_name).await {
         Ok(fields) => with_attempt(fields, job, turn.attempt),
-        Err(NotSent::Failed(reason)) => return Verdict::Ended(Ended::failed(reason)),
-        Err(NotSent::Later(failure)) => return judge_failure(&failure, true, turn.received),
+        Err(NotSent::Failed(reason)) => return Verdict::Ended(Ended::failed(reason)).into(),
+        Err(NotSent::Away(detail)) => {
+            turn.presence.away(APP, &detail);
+            return unsent(APP).into();
+        }
+        Err(NotSent::Unable(detail)) => {
+            tracing::warn!(job = job.id, detail, "nobody can say who may; the job waits");
+            return unable().into();
+        }
     };
-    let found = resolve(worker, rules, job, &headers).await;
-    let (route, resolved) = match found {
+    let (route, resolved) = match resolve(worker, rules, job, &headers).await {
         Ok(found) => found,
-        Err(Problem::NoRoom) => return no_room(turn.received),
-        Err(problem) => return Verdict::Ended(Ended::failed(problem.name())),
+        Err(Problem::NoRoom) => return no_room().into(),
+        Err(problem) => return Verdict::Ended(Ended::failed(problem.name())).into(),
     };
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
-        return Verdict::Ended(Ended::failed("bad-method"));
+        return Verdict::Ended(Ended::failed("bad-method")).into();
     };
+    let name = destination(&worker.app, route, resolved.as_ref());
+    if !turn.presence.enter(name, turn.let_go == Some(name)) {
+        return unsent(name).into();
+    }
     let telemetry = &worker.app.telemetry;
     let span = telemetry.enter(&headers, &method, worker.app.clock.now());
     span.pass_on(&mut headers);
     progress::invite(worker, rules, &job.id, &mut headers);
     let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
         Ok(upstream) => upstream,
-        Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())),
+        Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())).into(),
     };
-    let Ok(body) = job.body.body() else { return no_room(turn.received) };
+    let Ok(body) = job.body.body() else { return no_room().into() };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
     let mut outgoing = Outgoing {
@@ -121,16 +184,38 @@ pub(super) async fn execute(
     };
     let sent = forward::send(worker, &mut outgoing).await;
     telemetry.executed(&span, route.map_or(UNMATCHED, |route| &route.name), &sent);
-    match sent {
-        Ok(response) => judge(response, turn.received, worker.app.clock.now()),
-        Err(failure) => judge_failure(&failure, is_repeatable, turn.received),
-    }
+    let verdict = match sent {
+        Ok(response) => {
+            turn.presence.answered(name);
+            judge(response, turn, worker.app.clock.now())
+        }
+        Err(failure) if failure.is_unsent && failure.problem == Problem::UpstreamUnreachable => {
+            turn.presence.away(name, &failure.detail);
+            unsent(name)
+        }
+        Err(failure) => {
+            if failure.problem == Problem::UpstreamUnreachable {
+                turn.presence.doubt(worker, upstream).await;
+            }
+            judge_failure(&failure, is_repeatable, turn)
+        }
+    };
+    Executed { verdict, is_repeatable }
+}
+
+fn unsent(upstream: &str) -> Verdict {
+    Verdict::Later { until: Until::Back(upstream.into()), last: Ended::failed(APP_UNAVAILABLE) }
+}
+
+/// The application takes connections, and can't say whether the caller may.
+fn unable() -> Verdict {
+    let until = Until::After(ASK_AGAIN);
+    Verdict::Later { until, last: Ended::failed(APP_UNAVAILABLE) }
 }
 
 /// The body can't be read here and now.
-fn no_room(received: &Received) -> Verdict {
-    let last = Ended::failed(Problem::NoRoom.name());
-    Verdict::Retry { delay: backoff(received), last }
+fn no_room() -> Verdict {
+    Verdict::Later { until: Until::Room, last: Ended::failed(Problem::NoRoom.name()) }
 }
 
 fn is_safe_to_retry(route: Option<&Route>) -> bool {
@@ -200,110 +285,10 @@ fn with_attempt(mut headers: HeaderMap, job: &Job, attempt: u64) -> HeaderMap {
     headers
 }
 
-fn judge(response: Response<Body>, received: &Received, now: u64) -> Verdict {
-    match response.status().as_u16() {
-        408 | 425 | 429 | 500..=599 => {
-            let after = retry_after(response.headers(), now);
-            let last = Ended::by_code(response);
-            Verdict::Retry { delay: after.unwrap_or_else(|| backoff(received)), last }
-        }
-        _ => Verdict::Ended(Ended::by_code(response)),
-    }
-}
-
-/// A request that may have been executed is not sent again, unless that is harmless.
-fn judge_failure(failure: &Failure, is_repeatable: bool, received: &Received) -> Verdict {
-    if failure.is_unsent || is_repeatable {
-        return Verdict::Retry {
-            delay: backoff(received),
-            last: Ended::failed(failure.problem.name()),
-        };
-    }
-    Verdict::Ended(Ended::failed("unknown"))
-}
-
-/// Seconds or a date (RFC 9110 section 10.2.3), never longer than a backoff.
-fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-            since.saturating_sub(Duration::from_millis(now))
-        }
-    };
-    Some(wait.min(Duration::from_secs(BACKOFF_MAX_SECONDS)))
-}
-
-/// 1 s, 2 s, 4 s …, with up to half as much again so that failures don't march in step. The message
-/// and the attempt decide how much: the same schedule is the same when it is simulated again.
-fn backoff(received: &Received) -> Duration {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    const JITTER_PARTS: u64 = 512;
-    let attempt = received.receives;
-    let base = 1_u64
-        .checked_shl(u32::try_from(attempt.saturating_sub(1)).unwrap_or(63))
-        .unwrap_or(u64::MAX);
-    let base = Duration::from_secs(base.min(BACKOFF_MAX_SECONDS));
-    let mut hasher = DefaultHasher::new();
-    (&received.id, attempt).hash(&mut hasher);
-    let jitter = hasher.finish() % JITTER_PARTS;
-    base + base.mul_f64(jitter as f64 / JITTER_PARTS as f64 / 2.0)
-}
-
 /// The headers of a check that were kept with the job, for the notification.
 pub(super) fn user(job: &Job, rules: &Rules) -> Option<String> {
     let route = rules.route_by_name(job.route.as_deref()?)?;
     let document::Auth::Caller { keep, .. } = &route.offload.as_ref()?.auth else { return None };
     let name = keep.first()?;
     rules::head::first(&job.headers, name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn received(receives: u64) -> Received {
-        Received {
-            id: "message".into(),
-            receipt: String::new(),
-            body: String::new(),
-            attributes: Default::default(),
-            group: None,
-            receives,
-            sent: 0,
-        }
-    }
-
-    #[test]
-    fn backoff_grows_and_is_bounded() {
-        let backoff = |attempt| backoff(&received(attempt));
-        assert!(backoff(1) >= Duration::from_secs(1) && backoff(1) <= Duration::from_millis(1500));
-        assert!(backoff(4) >= Duration::from_secs(8));
-        assert!(backoff(1000) <= Duration::from_secs(BACKOFF_MAX_SECONDS * 2));
-    }
-
-    #[test]
-    fn the_app_says_when_to_come_back_in_seconds_or_by_date() {
-        let wait = |value: &'static str| {
-            let headers = [(header::RETRY_AFTER, HeaderValue::from_static(value))];
-            retry_after(&headers.into_iter().collect(), 1_000).map(|wait| wait.as_secs())
-        };
-        assert_eq!(wait("120"), Some(120));
-        assert_eq!(wait("Thu, 01 Jan 1970 00:01:01 GMT"), Some(60));
-        assert_eq!(wait("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT"), Some(BACKOFF_MAX_SECONDS));
-        assert_eq!(wait("soon"), None);
-    }
-
-    #[test]
-    fn an_execution_that_may_have_happened_is_not_repeated() {
-        let first = received(1);
-        let lost =
-            Failure { problem: Problem::UpstreamTimeout, detail: String::new(), is_unsent: false };
-        assert!(matches!(judge_failure(&lost, false, &first), Verdict::Ended(_)));
-        assert!(matches!(judge_failure(&lost, true, &first), Verdict::Retry { .. }));
-        let unsent = Failure { is_unsent: true, ..lost };
-        assert!(matches!(judge_failure(&unsent, false, &first), Verdict::Retry { .. }));
-    }
 }

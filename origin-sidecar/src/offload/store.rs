@@ -2,7 +2,7 @@
 
 use super::lines::Value;
 use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
-use super::run::Ended;
+use super::run::{Ended, UNKNOWN};
 use super::spool::Spooled;
 use crate::app::App;
 use crate::body::{Body, Collected, collect};
@@ -27,32 +27,61 @@ pub(super) struct Ending<'a> {
     pub route: Option<&'a str>,
     pub attempt: u64,
     pub condition: Condition,
-    /// What the body of the answer may take.
-    pub in_time: Duration,
 }
 
-/// Stores the body, then the outcome, and gives the one that counts: an outcome that is already
+/// An end with all of its answer.
+pub(super) struct Whole {
+    pub status: Terminal,
+    pub reason: Option<String>,
+    answer: Option<(Parts, Content)>,
+}
+
+impl Whole {
+    pub(super) fn failed(reason: &str) -> Self {
+        Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
+    }
+
+    /// Of an answer that broke off in its body: whether the application has done its work is as
+    /// unknown as when the head is missing.
+    pub(super) fn broken_off(_: BrokenOff) -> Self {
+        Self::failed(UNKNOWN)
+    }
+}
+
+/// The answer of an application that had not refused broke off in its body, or took too long.
+#[derive(Debug)]
+pub(super) struct BrokenOff;
+
+/// Reads the answer's body, which may take so long.
+///
+/// # Errors
+/// When the answer breaks off that would have been a success.
+pub(super) async fn whole(app: &App, ended: Ended, in_time: Duration) -> Result<Whole, BrokenOff> {
+    let Ended { status, reason, answer } = ended;
+    let Some(answer) = answer else { return Ok(Whole { status, reason, answer: None }) };
+    let (parts, body) = answer.into_parts();
+    match content(app, body, in_time).await {
+        Ok(content) => Ok(Whole { status, reason, answer: Some((parts, content)) }),
+        Err(Unread::Lost) if status == Terminal::Succeeded => Err(BrokenOff),
+        // It has failed by its head, whatever else it says.
+        Err(Unread::Lost) => Ok(Whole { status, reason, answer: None }),
+        Err(Unread::Unkept(reason)) => Ok(Whole::failed(reason)),
+    }
+}
+
+/// Stores the answer, then the outcome, and gives the one that counts: an outcome that is already
 /// there wins. `None` when the store could not be reached and the job must be tried again later.
 pub(super) async fn outcome(
     app: &App,
     results: &Arc<dyn Results>,
     ending: &Ending<'_>,
-    ended: Ended,
+    whole: Whole,
 ) -> Option<Outcome> {
-    let Ended { status, reason, answer } = ended;
-    let (id, in_time) = (ending.id, ending.in_time);
-    let (status, reason, answer) = match answer {
-        None => (status, reason, None),
-        Some(answer) => {
-            let (parts, body) = answer.into_parts();
-            match content(app, body, in_time).await {
-                Ok(content) => {
-                    let answer = store_answer(results.as_ref(), id, parts, content).await?;
-                    (status, reason, Some(answer))
-                }
-                Err(reason) => (Terminal::Failed, Some(reason.to_owned()), None),
-            }
-        }
+    let Whole { status, reason, answer } = whole;
+    let id = ending.id;
+    let answer = match answer {
+        None => None,
+        Some((parts, content)) => Some(store_answer(results.as_ref(), id, parts, content).await?),
     };
     let outcome = Outcome {
         id: id.to_owned(),
@@ -97,18 +126,27 @@ enum Content {
     Spooled(Spooled),
 }
 
+/// Why there is no body.
+enum Unread {
+    Lost,
+    /// There is no room for it; by the name of what the job fails for.
+    Unkept(&'static str),
+}
+
 /// Reads the body. One that stalls must not hold a worker for longer than the job may take.
-///
-/// # Errors
-/// The name of what the job fails for.
-async fn content(app: &App, body: Body, in_time: Duration) -> Result<Content, &'static str> {
+async fn content(app: &App, body: Body, in_time: Duration) -> Result<Content, Unread> {
     let read = async {
-        match collect(body, MEMORY_BYTES_MAX).await.map_err(|_| "upstream-invalid")? {
+        match collect(body, MEMORY_BYTES_MAX).await.map_err(|_| Unread::Lost)? {
             Collected::Whole(bytes) => Ok(Content::Memory(bytes)),
-            Collected::TooLarge(body) => Ok(Content::Spooled(app.spool.write(body).await?)),
+            Collected::TooLarge(body) => {
+                app.spool.write(body).await.map(Content::Spooled).map_err(|reason| match reason {
+                    "upstream-invalid" => Unread::Lost,
+                    reason => Unread::Unkept(reason),
+                })
+            }
         }
     };
-    tokio::time::timeout(in_time, read).await.unwrap_or(Err("upstream-timeout"))
+    tokio::time::timeout(in_time, read).await.unwrap_or(Err(Unread::Lost))
 }
 
 /// Stores the body; `None` when the store could not be reached.

@@ -383,7 +383,8 @@ fn explain(outgoing: &Outgoing, unanswered: &Unanswered) -> Failure {
         http1::Error::TooSlow => return late(outgoing),
         http1::Error::Closed | http1::Error::Io(_) => Problem::UpstreamUnreachable,
     };
-    Failure { problem, detail: unanswered.error.to_string(), is_unsent: false }
+    let is_unsent = unanswered.unsent.is_some();
+    Failure { problem, detail: unanswered.error.to_string(), is_unsent }
 }
 
 /// The client broke its body off, or it is over the route's `max_body`.

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -32,6 +33,8 @@ const IDLE_MAX: Duration = Duration::from_secs(15);
 const IDLE_CONNECTIONS_MAX: usize = 1024;
 /// How often idle connections are looked through for old ones.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// What accepts connections for an application that is not there closes them at once.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 /// Where requests go.
 pub enum Upstreams {
     Network(Network),
@@ -42,6 +45,23 @@ pub enum Upstreams {
 /// What answers instead of the network.
 pub type Local =
     Arc<dyn Fn(Request<Body>) -> Boxed<'static, Result<Response<Body>, Failure>> + Send + Sync>;
+
+impl Upstreams {
+    /// Whether the upstream takes connections, by one that carries no request.
+    ///
+    /// # Errors
+    /// When nobody listens there, or does not answer in time, or is not who it should be, or closes the
+    /// connection at once.
+    pub async fn probe(&self, upstream: &Upstream) -> Result<(), String> {
+        match self {
+            Self::Network(network) => network.probe(upstream).await.map_err(|it| it.to_string()),
+            Self::Local(answer) => match answer(Request::new(Body::Empty)).await {
+                Err(failure) if failure.is_unsent => Err(failure.detail),
+                _ => Ok(()),
+            },
+        }
+    }
+}
 
 /// One thread's connections.
 pub struct Network {
@@ -98,6 +118,22 @@ impl Network {
 }
 
 impl Network {
+    async fn probe(&self, upstream: &Upstream) -> io::Result<()> {
+        let probing = async {
+            if matches!(upstream.protocol, Protocol::Tls(_)) {
+                return connect(upstream, None).await.map(drop);
+            }
+            let stream = dial(upstream, None).await?;
+            match timeout(CLOSED_WITHIN, stream.peek(&mut [0])).await {
+                Ok(Ok(0)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed at once")),
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(_)) | Err(_) => Ok(()),
+            }
+        };
+        let probed = timeout(self.connect_timeout, probing).await;
+        probed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// A new connection for one request at a time.
     ///
     /// # Errors
@@ -133,7 +169,7 @@ impl Network {
         connecting: impl Future<Output = io::Result<(T, Option<IpAddr>)>>,
     ) -> io::Result<T> {
         let leave = health.leave().await?;
-        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let connected = timeout(self.connect_timeout, connecting).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((connection, address)) => {
                 leave.connected(address);

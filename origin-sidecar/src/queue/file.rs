@@ -35,6 +35,8 @@ pub struct FileQueue {
     reader: Arc<Mutex<Connection>>,
     /// This is the queue of the dead letters.
     is_dead: bool,
+    /// Then a message is a dead letter.
+    max_receives: u64,
 }
 
 impl FileQueue {
@@ -45,8 +47,9 @@ impl FileQueue {
         let db = local::open(&dir, FILE, &store::FORMAT)?;
         let reader = Arc::new(Mutex::new(local::reopen(&dir, FILE)?));
         let arrived = Arc::new(Notify::new());
-        let writer = Writer::start(db, Work::new(max_receives.max(1), arrived.clone()))?;
-        Ok(Self { writer: Arc::new(writer), arrived, reader, is_dead: false })
+        let max_receives = max_receives.max(1);
+        let writer = Writer::start(db, Work::new(max_receives, arrived.clone()))?;
+        Ok(Self { writer: Arc::new(writer), arrived, reader, is_dead: false, max_receives })
     }
 
     async fn send_now(&self, message: Message) -> Result<String, QueueError> {
@@ -157,6 +160,10 @@ impl Queue for FileQueue {
     fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>> {
         let dead: Arc<dyn Queue> = Arc::new(Self { is_dead: true, ..self.clone() });
         Box::pin(std::future::ready(Ok(Some(dead))))
+    }
+
+    fn receives_max(&self) -> Option<u64> {
+        Some(self.max_receives)
     }
 
     fn message_bytes_max(&self) -> usize {

@@ -15,7 +15,7 @@ use aws_smithy_http_client::tls;
 use batch::{Batch, Entry};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
@@ -77,6 +77,8 @@ struct Inner {
     client: Client,
     url: String,
     bytes_max: AtomicUsize,
+    /// `maxReceiveCount` of the redrive policy; 0 where none is known.
+    receives_max: AtomicU64,
     /// The address of the dead-letter queue; none where there is no redrive policy.
     dead: OnceCell<Option<String>>,
     sends: Batch<Message, String>,
@@ -188,6 +190,7 @@ impl Inner {
             client,
             url,
             bytes_max: AtomicUsize::new(MESSAGE_BYTES_ASSUMED),
+            receives_max: AtomicU64::new(0),
             dead: OnceCell::new(),
             sends: Batch::new(),
             deletes: Batch::new(),
@@ -213,6 +216,9 @@ impl Inner {
         if let Some(limit) = limit {
             self.bytes_max.store(limit, Ordering::Relaxed);
         }
+        let policy = attributes.get(&Attribute::RedrivePolicy);
+        let receives_max = policy.and_then(|policy| max_receive_count(policy)).unwrap_or(0);
+        self.receives_max.store(receives_max, Ordering::Relaxed);
     }
 
     /// A job that waits longer than SQS keeps its message is lost, and SQS tells nobody.
@@ -318,6 +324,10 @@ impl Queue for SqsQueue {
         Box::pin(self.inner.dead_letters())
     }
 
+    fn receives_max(&self) -> Option<u64> {
+        Some(self.inner.receives_max.load(Ordering::Relaxed)).filter(|max| *max > 0)
+    }
+
     fn message_bytes_max(&self) -> usize {
         self.inner.bytes_max.load(Ordering::Relaxed)
     }
@@ -349,6 +359,13 @@ fn dead_letter_target(policy: &str) -> Option<(String, String)> {
     Some((parts.next()?.to_owned(), name))
 }
 
+/// `maxReceiveCount` of the same, which is written as a number or as text.
+fn max_receive_count(policy: &str) -> Option<u64> {
+    let policy: serde_json::Value = serde_json::from_str(policy).ok()?;
+    let count = policy.get("maxReceiveCount")?;
+    count.as_u64().or_else(|| count.as_str()?.parse().ok())
+}
+
 fn number(attributes: &HashMap<Attribute, String>, name: &Attribute) -> u64 {
     attributes.get(name).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
@@ -372,5 +389,8 @@ mod tests {
             r#"{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:42:jobs-dead","maxReceiveCount":3}"#;
         assert_eq!(dead_letter_target(policy), Some(("42".into(), "jobs-dead".into())));
         assert_eq!(dead_letter_target("{}"), None);
+        assert_eq!(max_receive_count(policy), Some(3));
+        assert_eq!(max_receive_count(r#"{"maxReceiveCount":"25"}"#), Some(25));
+        assert_eq!(max_receive_count("{}"), None);
     }
 }

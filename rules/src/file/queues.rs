@@ -1,12 +1,14 @@
 //! `[queue.NAME]`.
 
 use super::tree::Table;
-use crate::document::{Delivery, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser};
+use crate::document::{Delivery, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser, WAIT_FOR_APP_DEFAULT_MS};
 
 /// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
 /// SQS refuses a longer one, and with it every receive.
 const VISIBILITY_MAX_MS: u64 = 12 * 3_600_000;
+/// A message is received four times an hour meanwhile, and SQS counts to 1,000.
+const WAIT_FOR_APP_MAX_MS: u64 = 7 * 86_400_000;
 const VISIBILITY_DEFAULT_MS: u64 = 120_000;
 const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
 const RESULT_TTL_DEFAULT_MS: u64 = 7 * 86_400_000;
@@ -37,6 +39,7 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
         notify_urls,
         notify_private,
         max_attempts: table.number("max_attempts", 1, 1000).unwrap_or(MAX_ATTEMPTS_DEFAULT),
+        wait_for_app: table.duration("wait_for_app").unwrap_or(WAIT_FOR_APP_DEFAULT_MS),
         user: table.table("user").and_then(|user| read_user(&user)),
         concurrency: table.number("concurrency", 1, 1000).unwrap_or(CONCURRENCY_DEFAULT),
         tenant_concurrency: table.number("tenant_concurrency", 1, 1000),
@@ -59,6 +62,11 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
             "a heartbeat needs a second or more".into(),
             "Write visibility = \"30s\" or more.",
         );
+    }
+    if queue.wait_for_app > WAIT_FOR_APP_MAX_MS {
+        let reason = "a message is received four times an hour meanwhile, and SQS counts to 1,000";
+        let remedy = "Write wait_for_app = \"7d\" or less, or give the route a deadline.";
+        table.fault("wait-for-app-too-long", reason.to_owned(), remedy);
     }
     table.finish();
     queue

@@ -296,5 +296,5 @@ const KEYS: &[&str] = &[
     "query_rest", "queue", "ranges", "replay_as", "replay_ttl", "require_signature", "result", "result_ttl", "retry", "route", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
     "strip_cookies", "tags", "targeted", "tenant", "tenant_concurrency", "timeout", "to", "total_timeout", "unkeyed_headers", "until", "upstream",
-    "urls", "user", "versioned", "visibility", "wait", "wait_ends", "when",
+    "urls", "user", "versioned", "visibility", "wait", "wait_ends", "wait_for_app", "when",
 ];

@@ -1,5 +1,6 @@
 //! An unchanged application, as far as Spillway can tell.
 
+use crate::aws::{bound, listen};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -13,8 +14,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
 
 /// A request as the app saw it.
 #[derive(Debug, Clone)]
@@ -127,9 +128,20 @@ struct State {
 /// As many requests as an application server with so many workers answers at once.
 const WORKERS_MANY: usize = 10_000;
 
+/// Whether anybody is at home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// Nobody listens, and connections that were open are cut.
+    Refuses,
+    /// Somebody takes connections and closes them at once, as what stands before an application does.
+    Closes,
+}
+
 pub struct App {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    door: watch::Sender<Door>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -146,12 +158,46 @@ impl App {
 
     /// Answers so many requests at a time; the others wait, as behind gunicorn or puma.
     pub async fn with_workers(workers: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound port");
+        let keeper = bound(0);
+        let address = keeper.local_addr().expect("a bound port");
         let state = Arc::new(Mutex::new(State::default()));
         let workers = Arc::new(Semaphore::new(workers));
-        let server = tokio::spawn(serve(listener, Arc::clone(&state), workers));
-        Self { address, state, server }
+        let (door, at_door) = watch::channel(Door::Open);
+        let serving = Serving { state: Arc::clone(&state), workers, door: at_door };
+        // At once: whoever is told the address may call.
+        let mut listener = listen(address.port());
+        let server = tokio::spawn(async move {
+            // Never listens; as long as it lives nobody else gets the port.
+            let _keeper = keeper;
+            loop {
+                serving.accept(listener).await;
+                let mut door = serving.door.clone();
+                if door.wait_for(|door| *door != Door::Refuses).await.is_err() {
+                    return;
+                }
+                listener = listen(address.port());
+            }
+        });
+        Self { address, state, door, server }
+    }
+
+    /// Nobody listens any more, as while a deployment replaces it; until [`Self::come_back`].
+    pub async fn leave(&self) {
+        self.door.send_replace(Door::Refuses);
+        let address = self.address;
+        crate::eventually("the application is gone", || async {
+            TcpStream::connect(address).await.is_err().then_some(())
+        })
+        .await;
+    }
+
+    /// Connections are taken and closed at once.
+    pub fn close_door(&self) {
+        self.door.send_replace(Door::Closes);
+    }
+
+    pub fn come_back(&self) {
+        self.door.send_replace(Door::Open);
     }
 
     pub fn url(&self) -> String {
@@ -193,21 +239,47 @@ impl App {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, workers: Arc<Semaphore>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        state.lock().expect("no panic").connections += 1;
-        let (state, workers) = (Arc::clone(&state), Arc::clone(&workers));
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let (state, workers) = (Arc::clone(&state), Arc::clone(&workers));
-                async move {
-                    let _worker = workers.acquire().await.expect("an open semaphore");
-                    answer(request, state).await
-                }
-            });
-            // A connection that the proxy gives up is part of many tests.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+#[derive(Clone)]
+struct Serving {
+    state: Arc<Mutex<State>>,
+    workers: Arc<Semaphore>,
+    door: watch::Receiver<Door>,
+}
+
+impl Serving {
+    /// Until nobody is to listen any more.
+    async fn accept(&self, listener: tokio::net::TcpListener) {
+        let mut door = self.door.clone();
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(_) => continue,
+                },
+                _ = door.wait_for(|door| *door == Door::Refuses) => return,
+            };
+            self.state.lock().expect("no panic").connections += 1;
+            if *self.door.borrow() == Door::Open {
+                tokio::spawn(self.clone().serve(stream));
+            }
+        }
+    }
+
+    async fn serve(mut self, stream: TcpStream) {
+        let (state, workers) = (self.state, self.workers);
+        let service = service_fn(move |request| {
+            let (state, workers) = (Arc::clone(&state), Arc::clone(&workers));
+            async move {
+                let _worker = workers.acquire().await.expect("an open semaphore");
+                answer(request, state).await
+            }
         });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            // A connection that the proxy gives up is part of many tests.
+            _ = connection => {}
+            _ = self.door.wait_for(|door| *door != Door::Open) => {}
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Cloud {
 }
 
 /// A socket that others of ours may bind beside it: the port stays ours while nobody listens.
-fn bound(port: u16) -> TcpSocket {
+pub(crate) fn bound(port: u16) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option");
     socket.set_reuseport(true).expect("an option");
@@ -158,7 +158,7 @@ fn bound(port: u16) -> TcpSocket {
     socket
 }
 
-fn listen(port: u16) -> TcpListener {
+pub(crate) fn listen(port: u16) -> TcpListener {
     bound(port).listen(BACKLOG).expect("it listens")
 }
 

@@ -1,7 +1,7 @@
 //! Bytes on a socket, for requests that no client would send.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Sends raw bytes and reads until the peer closes or the text is there.
 ///
@@ -11,6 +11,23 @@ pub async fn raw(address: &str, request: &str, until: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(request.as_bytes()).await.expect("sent");
     read_until(&mut stream, until).await
+}
+
+/// The next connection that carries something: a consumer looks for its application by one that does
+/// not.
+///
+/// # Panics
+/// When none comes within [`crate::PATIENCE`].
+pub async fn accepted(listener: &TcpListener) -> TcpStream {
+    let accepting = async {
+        loop {
+            let (stream, _) = listener.accept().await.expect("it listens");
+            if stream.peek(&mut [0]).await.is_ok_and(|length| length > 0) {
+                return stream;
+            }
+        }
+    };
+    tokio::time::timeout(crate::PATIENCE, accepting).await.expect("a request")
 }
 
 /// Reads until the text is there or the peer closes.

@@ -125,6 +125,11 @@ pub(super) const ROWS: &[Row] = &[
             queries: &[("sum by (queue) (spillway_jobs_running{$pods})", "{{queue}}")],
         },
         Panel {
+            title: "Upstreams that take a consumer's connections", unit: Count,
+            help: "0: its jobs wait for it. SpillwayAppAway fires after 5 minutes.",
+            queries: &[("min by (upstream) (spillway_consumer_app_up{$pods})", "{{upstream}}")],
+        },
+        Panel {
             title: "Ended or put back", unit: PerSecond,
             help: "docs/operating.md explains outcomes and reasons.",
             queries: &[("sum by (queue, outcome, reason) (rate(spillway_jobs_total{$pods}[$__rate_interval]))", "{{queue}} {{outcome}} {{reason}}")],

@@ -6,7 +6,7 @@ async fn a_job_that_runs_is_listed_however_many_wait_for_their_next_attempt() {
     let folder = std::env::temp_dir().join(format!("spillway-jobs-{}", std::process::id()));
     let results: Arc<dyn Results> = Arc::new(DirResults::open(&folder).expect("a store"));
     let lease = async |id: &str, until: u64| {
-        let lease = Lease { holder: "c".to_owned(), until, attempt: 1 };
+        let lease = Lease { holder: "c".to_owned(), until, attempt: 1, waiting: None };
         let key = lease_key(id);
         let written = record::write(results.as_ref(), &key, &lease, Condition::Always);
         written.await.expect("room");

@@ -28,6 +28,8 @@ enum End {
     Code(u16),
     /// 429, and when to come back.
     Later(u64),
+    /// 503, and when to come back: nothing was done.
+    Busy(u64),
     /// The connection is lost under way.
     Breaks,
     /// No answer ever.
@@ -47,7 +49,15 @@ pub(super) fn application(link: Link) -> Local {
 }
 
 async fn answer(link: &Link, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    let now = link.world.now();
+    let out_until = link.world.state().app_out_until;
+    if now < out_until {
+        link.world.state().troubled(link.process, out_until);
+        return Err(failure(true));
+    }
     match request.uri().path() {
+        // A look whether anybody is there.
+        "/" => Ok(Response::new(Body::Empty)),
         "/session" => session(link).await,
         "/hook" => told(link, request).await,
         _ => execute(link, request).await,
@@ -135,10 +145,12 @@ impl Plan {
         }
         if rng.chance(weather.app_fails) {
             // Never as long as a visibility: that is how a heartbeat is known.
+            let busy = End::Busy(rng.pick(&[0, 1, 5, 20]));
             let later = End::Later(rng.pick(&[0, 1, 2, 5, 10, 20, 31]));
             return rng.pick(&[
                 End::Code(500),
                 End::Code(503),
+                busy,
                 later,
                 End::Code(404),
                 End::Code(302),
@@ -217,6 +229,7 @@ async fn execute(link: &Link, request: Request<Body>) -> Result<Response<Body>, 
     let (code, later) = match end {
         End::Code(code) => (code, None),
         End::Later(later) => (429, Some(later)),
+        End::Busy(later) => (503, Some(later)),
         End::Breaks => return Err(failure(false)),
         End::Stalls => std::future::pending().await,
     };

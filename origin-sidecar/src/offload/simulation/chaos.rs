@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// The kinds of events; a schedule knows some of them only.
-const KINDS: u64 = 6;
+const KINDS: u64 = 7;
 
 /// Lasts until the time given; then every process runs again.
 pub(super) async fn run(stage: Arc<Stage>, until: u64) {
@@ -68,6 +68,10 @@ fn happen(stage: &Arc<Stage>, kind: u64, seat: usize, ends: &mut JoinSet<()>) {
         4 => {
             world.note(NOBODY, What::Outage { of: "queue", ms });
             world.state().queue_out_until = now + ms;
+        }
+        5 => {
+            world.note(NOBODY, What::Outage { of: "app", ms });
+            world.state().app_out_until = now + ms;
         }
         _ => {
             world.note(NOBODY, What::Outage { of: "store", ms });

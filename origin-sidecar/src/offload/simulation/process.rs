@@ -1,6 +1,7 @@
 //! Processes: the real sidecar on a handle to the world, to be crashed, drained and started again.
 
 use super::super::consume::Consumer;
+use super::super::presence::Presence;
 use super::super::spool::Spool;
 use super::super::{accept, expire, status};
 use super::application::application;
@@ -47,7 +48,8 @@ pub(super) struct Process {
     pub is_producer: bool,
     fell: Notify,
     consuming: Mutex<Option<JoinHandle<()>>>,
-    reaping: Option<JoinHandle<()>>,
+    /// What else a consumer does.
+    besides: Vec<JoinHandle<()>>,
 }
 
 fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
@@ -102,9 +104,10 @@ impl Process {
         let app = Arc::new(App::new(parts(&link, rules, variant)).expect("an app"));
         let upstreams = Upstreams::Local(application(link.clone()));
         let worker = Arc::new(Worker { app, upstreams, let_go: Notify::new() });
-        let (consuming, reaping) = (!is_producer).then(|| consume(&worker, grace)).unzip();
+        let (consuming, besides) = (!is_producer).then(|| consume(&worker, grace)).unzip();
+        let besides = besides.unwrap_or_default();
         let (fell, consuming) = (Notify::new(), Mutex::new(consuming));
-        Arc::new(Self { link, worker, is_producer, fell, consuming, reaping })
+        Arc::new(Self { link, worker, is_producer, fell, consuming, besides })
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -125,9 +128,7 @@ impl Process {
         if let Some(consuming) = self.consuming().take() {
             consuming.abort();
         }
-        if let Some(reaping) = &self.reaping {
-            reaping.abort();
-        }
+        self.besides.iter().for_each(JoinHandle::abort);
         self.fell.notify_waiters();
     }
 
@@ -217,12 +218,16 @@ impl Process {
 }
 
 /// What `commands::consume` starts.
-fn consume(worker: &Arc<Worker>, grace: Duration) -> (JoinHandle<()>, JoinHandle<()>) {
+fn consume(worker: &Arc<Worker>, grace: Duration) -> (JoinHandle<()>, Vec<JoinHandle<()>>) {
     let bindings = &worker.app.bindings;
     let (Some(queue), Some(results)) = (bindings.queues.get(QUEUE), &bindings.results) else {
         unreachable!("a process of a schedule has a queue and results");
     };
-    let consumer = Consumer::new(Arc::clone(worker), QUEUE, Arc::clone(queue), Arc::clone(results));
+    let presence = Arc::new(Presence::new(Arc::clone(&worker.app.metrics)));
+    let (own, queue, results) = (Arc::clone(worker), Arc::clone(queue), Arc::clone(results));
+    let consumer = Consumer::new(own, QUEUE, queue, Arc::clone(&results), Arc::clone(&presence));
     let consuming = tokio::spawn(Arc::new(consumer.expect("random bytes")).run(grace));
-    (consuming, tokio::spawn(expire::reap(Arc::clone(worker), Arc::clone(results))))
+    let seeker = Arc::clone(worker);
+    let seeking = tokio::spawn(async move { presence.watch(&seeker).await });
+    (consuming, vec![tokio::spawn(expire::reap(Arc::clone(worker), results)), seeking])
 }

@@ -6,7 +6,7 @@ use super::process::Process;
 use super::variants::Variant;
 use super::world::World;
 use super::{chaos, check, log, operator};
-use crate::bindings::SPARE_RECEIVES;
+use crate::bindings::receives;
 use rules::Rules;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,10 +30,12 @@ fn rules(set: usize) -> Arc<Rules> {
     let (attempts, concurrency) = ([3, 4, 2][set], [1, 2, 4][set]);
     let notify = ["notify = { app = \"/hook\" }", "", "notify = { app = \"/hook\" }"][set];
     let after = check::SLOW_AFTER_MS;
+    // Longer than all that goes wrong in a schedule, and shorter than a round of waiting.
+    let wait = ["4m", "24h", "12m"][set];
     let caller = "{ check = \"/session\", identity = \"header:x-user\", keep = [\"X-User-Id\"] }";
     let mut text = format!(
         "[queue.jobs]\nvisibility = \"{visibility}s\"\njob_timeout = \"{timeout}\"\n\
-         max_attempts = {attempts}\nconcurrency = {concurrency}\n{notify}\n"
+         max_attempts = {attempts}\nconcurrency = {concurrency}\nwait_for_app = \"{wait}\"\n{notify}\n"
     );
     let mut route = |name: &str, rest: &str| {
         text.push_str(&format!(
@@ -127,14 +129,14 @@ pub(super) fn run(seed: u64, variant: Variant) -> Report {
     seed_system(Some(rng.next()));
     let set = rng.pick(&[0, 1, 2]);
     let rules = Arc::clone(&RULES[set]);
-    let most = rules.document.queues.values().map(|queue| queue.max_attempts).max();
+    let buried_after = receives(rules.document.queues.values().next());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
     let report = runtime.block_on(async {
-        let world = Arc::new(World::new(rng, most.unwrap_or(1) + SPARE_RECEIVES));
+        let world = Arc::new(World::new(rng, buried_after));
         play(Arc::clone(&world), rules, variant).await;
         let mut state = world.state();
         let events = std::mem::take(&mut state.log);

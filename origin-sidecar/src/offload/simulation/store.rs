@@ -134,7 +134,7 @@ impl State {
         let Ok(lease) = serde_json::from_slice::<Lease>(bytes) else {
             return self.violated(|| "a lease can't be read".to_owned());
         };
-        let Lease { holder, until, attempt } = lease;
+        let Lease { holder, until, attempt, .. } = lease;
         let now = link.world.time();
         let before = self.objects.kept.get(key).and_then(|kept| {
             let lease = serde_json::from_slice::<Lease>(&kept.bytes).ok()?;

@@ -103,6 +103,8 @@ pub(super) struct State {
     numbers: BTreeMap<String, usize>,
     pub queue_out_until: u64,
     pub store_out_until: u64,
+    /// It takes no connections.
+    pub app_out_until: u64,
     pub calls: u64,
     /// The first thing that must not be.
     pub violation: Option<String>,
@@ -133,6 +135,7 @@ impl World {
             numbers: BTreeMap::new(),
             queue_out_until: 0,
             store_out_until: 0,
+            app_out_until: 0,
             calls: 0,
             violation: None,
         };
@@ -195,7 +198,7 @@ impl State {
     /// The faults stop, and clocks are right again.
     pub(super) fn calm(&mut self, now: u64) {
         self.weather = Weather::default();
-        (self.queue_out_until, self.store_out_until) = (0, 0);
+        (self.queue_out_until, self.store_out_until, self.app_out_until) = (0, 0, 0);
         for vitals in &mut self.processes {
             (vitals.offset, vitals.cut_off_until) = (0, 0);
         }

@@ -1,0 +1,47 @@
+//! A client that waits for the outcome of the job that its request became.
+
+use super::accept::Offered;
+use super::{deliver, watch};
+use crate::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::results::Results;
+use http::{HeaderValue, Response};
+use rules::Problem;
+use rules::document::WaitEnds;
+use rules::offload::Wait;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The app's own answer, when the job ends with one within the time that the client waits; `None` where
+/// it gets the 202.
+pub(super) async fn outcome(
+    worker: &Worker,
+    results: &Arc<dyn Results>,
+    offered: &Offered<'_>,
+    id: &str,
+    wait: Wait,
+) -> Option<Result<Response<Body>, Refused>> {
+    let limit = match wait {
+        Wait::No => return None,
+        Wait::Asked(seconds) => Duration::from_secs(seconds),
+        Wait::ByRule(ms) => Duration::from_millis(ms),
+    };
+    let (app, results) = (&worker.app, results.as_ref());
+    let is_waited = watch::end(app, results, id, limit, None).await;
+    if let Some(mut response) = deliver::finished(app, results, id, &offered.clean).await {
+        if let Wait::Asked(seconds) = wait
+            && is_waited
+            && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}"))
+        {
+            response.headers_mut().insert("preference-applied", applied);
+        }
+        return Some(Ok(response));
+    }
+    let is_failure = matches!(wait, Wait::ByRule(_))
+        && offered.rule.wait_ends == WaitEnds::GatewayTimeout
+        // Who waits at the drain is told the truth: the job goes on.
+        && !*app.draining().borrow();
+    let base = &offered.clean.rules.document.jobs.base;
+    is_failure.then(|| Err((Problem::WaitOver, format!("the job goes on: {base}/jobs/{id}"))))
+}
