@@ -1,5 +1,6 @@
 //! The path of a request: accept → handle → cache, shard, offload → forward.
 
+mod arrival;
 mod bypass;
 mod cache_fields;
 pub mod cached;

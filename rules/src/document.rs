@@ -7,7 +7,7 @@ mod cache;
 mod offload;
 
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
-pub use offload::{Auth, Fallback, Identity, Offload, ReplayAs, Retry, WaitEnds, When};
+pub use offload::{Auth, Fallback, Identity, Login, Offload, ReplayAs, Retry, WaitEnds, When};
 
 use crate::shard::KeyType;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub const WAIT_FOR_APP_DEFAULT_MS: u64 = 24 * 3_600_000;
 
 /// The reserved prefix where a file names no other.
 pub const JOBS_BASE: &str = "/_spillway";
+
+/// The reserved query parameter where a file names no other.
+pub const JOBS_PARAMETER: &str = "spillway-job";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,11 +73,63 @@ pub enum Unmatched {
 pub struct Jobs {
     /// The reserved prefix, without a slash at the end.
     pub base: String,
+    /// The reserved query parameter that names a job under the path of its request.
+    pub parameter: String,
+    pub page: Page,
+}
+
+/// What people see of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// A language tag (BCP 47).
+    pub lang: String,
+    /// A style sheet of the own site, after the page's own style.
+    pub css: Option<String>,
+    /// By what they stand for: [`Page::TEXTS`].
+    pub texts: BTreeMap<String, String>,
+}
+
+impl Page {
+    /// What is written on the page, and as which it stands where the rules say nothing else.
+    pub const TEXTS: [(&'static str, &'static str); 12] = [
+        ("waiting", "Waiting"),
+        ("working", "Working"),
+        ("done", "Done"),
+        ("failed", "Failed"),
+        ("cancelled", "Cancelled"),
+        ("cancel", "Cancel"),
+        ("look-again", "Look again"),
+        ("open-result", "Open the result"),
+        ("leave-for", "Continue at"),
+        ("failed-because", "This job failed:"),
+        ("was-cancelled", "This job was cancelled."),
+        (
+            "try-again",
+            "How this job stands can't be found out just now. This page tries again by itself.",
+        ),
+    ];
+
+    /// What is written in that place.
+    pub fn text(&self, place: &str) -> &str {
+        let usual = || Self::TEXTS.iter().find(|(own, _)| *own == place).map(|(_, text)| *text);
+        self.texts.get(place).map(String::as_str).or_else(usual).unwrap_or_default()
+    }
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { lang: "en".to_owned(), css: None, texts: BTreeMap::new() }
+    }
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { base: JOBS_BASE.to_owned() }
+        Self {
+            base: JOBS_BASE.to_owned(),
+            parameter: JOBS_PARAMETER.to_owned(),
+            page: Page::default(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::Head;
 use crate::hops;
 use crate::hygiene;
+use crate::offload;
 use crate::path;
 use crate::problem::Problem;
 use crate::rules::Rules;
@@ -96,7 +97,12 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         shard: shard.resolved(),
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
-    let action = match cache::plan(&planned) {
+    let planned = match offload::mark::job(&rules.document.jobs, head.target) {
+        // Whose job it is, and whether it is one, the sidecar knows.
+        Some(_) => Err(Bypass::JobParameter),
+        None => cache::plan(&planned),
+    };
+    let action = match planned {
         Ok(plan) => Action::Cache(plan),
         Err(why) if sidecar::changes_target(rules, route) => {
             Action::Pass { target: target.join(), why }

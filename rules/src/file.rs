@@ -6,6 +6,7 @@
 
 mod auth;
 mod checks;
+mod jobs;
 mod names;
 mod offloads;
 mod queues;
@@ -14,9 +15,7 @@ mod shards;
 mod tree;
 mod units;
 
-use crate::document::{
-    Canonical, Document, Edge, FORMAT, JOBS_BASE, Jobs, Limit, Overload, Unmatched,
-};
+use crate::document::{Canonical, Document, Edge, FORMAT, Limit, Overload, Unmatched};
 use crate::fault::{Fault, Place};
 use crate::route::Router;
 use std::cell::RefCell;
@@ -111,7 +110,7 @@ fn read(text: &str, faults: &Faults) -> Option<Document> {
         unmatched: root
             .choice("default", &[("pass", Unmatched::Pass), ("refuse", Unmatched::Refuse)])
             .unwrap_or(Unmatched::Pass),
-        jobs: jobs(&root),
+        jobs: jobs::read(&root),
         overload: overload(&root),
         routes: root.tables("route").iter().map(routes::route).collect(),
         queues: named(&root, "queue", queues::queue),
@@ -177,25 +176,6 @@ fn bare_host(text: &str) -> String {
     let host = text.to_ascii_lowercase();
     let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(&host);
     host.strip_suffix('.').unwrap_or(host).to_owned()
-}
-
-fn jobs(root: &Table<'_>) -> Jobs {
-    let base = root.table("jobs").and_then(|table| {
-        let value = table.value("base");
-        table.finish();
-        let value = value?;
-        let text = value.text()?;
-        if !text.starts_with('/') || text.ends_with('/') || text.len() < 2 {
-            let reason = format!("`{text}` is not a path prefix");
-            value.fault(
-                "bad-prefix",
-                reason,
-                "Write a path that starts with / and does not end with it: \"/_spillway\".",
-            );
-        }
-        Some(text.to_owned())
-    });
-    Jobs { base: base.unwrap_or_else(|| JOBS_BASE.to_owned()) }
 }
 
 fn overload(root: &Table<'_>) -> Overload {

@@ -1,6 +1,8 @@
 //! Is a request answered at once with 202 and executed later?
 
+pub mod landing;
 pub mod learned;
+pub mod mark;
 pub mod site;
 
 use crate::cors;

@@ -77,7 +77,7 @@ test("a form leads to a page that waits, shows progress and ends at the report",
   await page.goto(`${spillway.local}/`);
   await page.getByRole("button").click();
   await page.getByRole("heading", { name: "Waiting" }).waitFor();
-  assert.match(page.url(), /\/_spillway\/jobs\/v1\./);
+  assert.match(page.url(), /\/reports\?spillway-job=v1\./);
   assert.equal(await page.locator("#text").textContent(), "Your report is being made.");
   await spillway.consume();
   await page.getByRole("heading", { name: "Working" }).waitFor();
@@ -89,7 +89,7 @@ test("a form leads to a page that waits, shows progress and ends at the report",
   if (picture) await page.screenshot({ path: picture, clip });
   reports.release();
   await page.getByRole("heading", { name: "Report of May" }).waitFor();
-  assert.match(page.url(), /\/result$/);
+  assert.match(page.url(), /\/reports\?spillway-job=v1\./, "relative links lead where they would have led");
   await page.context().close();
 });
 

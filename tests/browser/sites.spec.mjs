@@ -40,7 +40,8 @@ before(async () => {
   // As frameworks do: what changes something must come from the own origin.
   app.on("/caller", (request, response) => {
     const isOwn = request.headers.origin === spillway.local;
-    response.writeHead(isOwn ? 200 : 403, { "content-type": "text/html" }).end("<h1>Done</h1>");
+    response.writeHead(isOwn ? 200 : 403, { "content-type": "text/html" });
+    response.end(isOwn ? "<h1>Done</h1>" : "<h1>Forged</h1>");
   });
   spillway = await startSpillway(rules, app.url);
   spillway.local = spillway.url.replace("127.0.0.1", "localhost");
@@ -99,7 +100,7 @@ test("where the request travels as its caller's the application itself tells the
   evil.answer("/", 200, { "content-type": "text/html" }, form(`${spillway.local}/caller`));
   await page.goto(`${evil.url}/`);
   await page.getByRole("button").click();
-  await page.getByText("http-403").waitFor();
+  await page.getByRole("heading", { name: "Forged" }).waitFor();
   assert.equal(app.seen.filter(({ url }) => url === "/caller").at(-1).headers.origin, evil.url);
   await page.context().close();
 });

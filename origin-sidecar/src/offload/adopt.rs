@@ -57,6 +57,8 @@ struct Execution {
     rules: Arc<Rules>,
     /// What the lease says, and the notification is made from.
     about: Adopted,
+    /// Path and query.
+    target: String,
     class: String,
     began: Instant,
     /// How long it had taken when it was recorded as a slow one.
@@ -92,6 +94,7 @@ pub(super) async fn run(
         results: Arc::clone(&results),
         rules,
         about,
+        target: outgoing.target.clone(),
         class,
         began: Instant::now(),
         sample: Mutex::new(None),
@@ -265,7 +268,11 @@ impl Execution {
     /// Stores the outcome and tells the receivers; false when it could not be stored.
     async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
         let ended = match ended {
-            Ok(response) => Ended::by_code(response),
+            Ok(response) => {
+                let route = self.rules.route_by_name(&self.about.route);
+                let rule = route.and_then(|route| route.offload.as_ref());
+                Ended::by_code(response, rule, &self.target)
+            }
             Err(failure) => Ended::lost(&failure),
         };
         let queue = self.rules.document.queues.get(&self.about.queue);

@@ -128,7 +128,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     fn auth(identity: Vec<Identity>) -> Auth {
-        Auth::Caller { check: Some("/me".into()), identity, keep: Vec::new() }
+        Auth::Caller { check: Some("/me".into()), identity, keep: Vec::new(), login: None }
     }
 
     fn fields(lines: &[(&str, &str)]) -> HeaderMap {

@@ -10,7 +10,7 @@ use crate::proxy::clean::Clean;
 use crate::proxy::handle::Refused;
 use crate::reply;
 use crate::results::{Results, StoreError};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{Entry, Windows};
@@ -23,13 +23,13 @@ const REDIRECT_LIFE: Duration = Duration::from_secs(300);
 const PASSED_BY_STORE: [&str; 4] =
     ["content-type", "content-disposition", "content-encoding", "content-language"];
 
-/// The app's own status, headers and body.
+/// The app's own status, headers and body. `is_open` where the job has no owner.
 pub(super) async fn result(
     results: &dyn Results,
     id: &str,
     state: State,
     asked: &Asked<'_>,
-    delivery: Delivery,
+    (delivery, is_open): (Delivery, bool),
 ) -> Result<Response<Body>, Refused> {
     let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
         return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
@@ -68,6 +68,11 @@ pub(super) async fn result(
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
     result_headers(response.headers_mut(), &answer.headers, id, &etag);
+    if is_open {
+        // Whoever knows the address may be sent to it, with whatever its starter had the app reflect.
+        let sandbox = HeaderValue::from_static("sandbox");
+        response.headers_mut().append(header::CONTENT_SECURITY_POLICY, sandbox);
+    }
     if let Some((from, to)) = range {
         let value = format!("bytes {from}-{to}/{}", answer.length);
         insert(response.headers_mut(), "content-range", &value);
@@ -105,7 +110,12 @@ fn redirect(url: &str, id: &str) -> Response<Body> {
 
 fn result_headers(headers: &mut HeaderMap, stored: &[(String, Value)], id: &str, etag: &str) {
     Lines(stored.to_vec()).put_into(headers);
-    insert(headers, "cache-control", "private, no-store");
+    insert(headers, "cache-control", "no-store");
+    insert(headers, "x-content-type-options", "nosniff");
+    // The address names the job; an application that says even less is right.
+    if headers.get(header::REFERRER_POLICY).is_none_or(|policy| policy != "no-referrer") {
+        insert(headers, "referrer-policy", "same-origin");
+    }
     insert(headers, "etag", etag);
     insert(headers, "accept-ranges", "bytes");
     insert(headers, "x-job-id", id);
@@ -127,5 +137,5 @@ pub(super) async fn finished(
     let state = status::state(app, results, id).await.ok()?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());
     let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
-    result(results, id, state, &asked, Delivery::Proxy).await.ok()
+    result(results, id, state, &asked, (Delivery::Proxy, false)).await.ok()
 }

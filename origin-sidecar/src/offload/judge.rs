@@ -5,25 +5,32 @@ use super::run::{APP_UNAVAILABLE, Ended, Turn, Until, Verdict};
 use crate::body::Body;
 use crate::proxy::forward::Failure;
 use http::{HeaderMap, Response, header};
+use rules::document::Offload;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Longest delay before another attempt, in seconds.
 const BACKOFF_MAX_SECONDS: u64 = 900;
 
-pub(super) fn judge(response: Response<Body>, turn: &Turn<'_>, now: u64) -> Verdict {
+/// `asked` is the rule and the target of the request.
+pub(super) fn judge(
+    response: Response<Body>,
+    (rule, target): (Option<&Offload>, &str),
+    turn: &Turn<'_>,
+    now: u64,
+) -> Verdict {
+    let by_code = |response| Ended::by_code(response, rule, target);
     let after = retry_after(response.headers(), now);
     match (response.status().as_u16(), after) {
         // In maintenance: it has done nothing, and says when it will.
         (503, Some(after)) => {
-            let last =
-                Ended { reason: Some(APP_UNAVAILABLE.to_owned()), ..Ended::by_code(response) };
+            let last = Ended { reason: Some(APP_UNAVAILABLE.to_owned()), ..by_code(response) };
             Verdict::Later { until: Until::After(after), last }
         }
         (408 | 425 | 429 | 500..=599, after) => {
-            let last = Ended::by_code(response);
+            let last = by_code(response);
             Verdict::Retry { delay: after.unwrap_or_else(|| backoff(turn)), last }
         }
-        _ => Verdict::Ended(Ended::by_code(response)),
+        _ => Verdict::Ended(by_code(response)),
     }
 }
 
@@ -149,7 +156,7 @@ mod tests {
             if let Some(after) = after {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(after));
             }
-            judge(response, &first, 1_000)
+            judge(response, (None, "/"), &first, 1_000)
         };
         let at = |code, after| match judged(code, Some(after)) {
             Verdict::Later { until, .. } => Some(until),

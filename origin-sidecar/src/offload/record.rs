@@ -76,6 +76,9 @@ pub struct Answer {
     pub code: u16,
     pub headers: Vec<(String, Value)>,
     pub length: u64,
+    /// Where it leads, if it redirects and has succeeded: a path, or the URL of another site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leads_to: Option<String>,
     /// The object with the body: attempts that overlap have one each.
     pub object: String,
 }

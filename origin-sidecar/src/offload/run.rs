@@ -13,9 +13,10 @@ use crate::proxy::Worker;
 use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::queue::Received;
-use http::{HeaderMap, HeaderValue, Method, Response};
-use rules::document::{self, Retry, Route, UNMATCHED};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use rules::document::{self, Offload, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
+use rules::offload::landing;
 use rules::shard::{Resolved, Step};
 use rules::sidecar::{self, Action};
 use rules::{Head, Problem, Rules};
@@ -30,6 +31,10 @@ pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
 /// When an application is asked again that could not say whether a job's caller may.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Where an answer leads (its `Location`, resolved), as an extension of it.
+#[derive(Debug, Clone)]
+pub(super) struct Led(pub String);
+
 /// How an execution ended.
 pub(super) struct Ended {
     pub status: Terminal,
@@ -42,13 +47,29 @@ impl Ended {
         Self { status, reason, answer: Some(answer) }
     }
 
-    /// What the application's code says of an execution that is not repeated.
-    pub(super) fn by_code(answer: Response<Body>) -> Self {
+    /// What the application's code says of an execution that is not repeated. `rule` and `target` are
+    /// those of the request.
+    pub(super) fn by_code(
+        mut answer: Response<Body>,
+        rule: Option<&Offload>,
+        target: &str,
+    ) -> Self {
         let code = answer.status().as_u16();
         match code {
             200..=299 => Self::answered(Terminal::Succeeded, None, answer),
-            // A login page is not a report.
-            300..=399 => Self::answered(Terminal::Failed, Some("redirected".to_owned()), answer),
+            300..=399 => {
+                let led = answer.headers().get(header::LOCATION);
+                let led = led.and_then(|led| {
+                    landing::resolved(str::from_utf8(led.as_bytes()).ok()?, target)
+                });
+                let is_success =
+                    rule.is_some_and(|rule| landing::is_success(rule, code, led.as_deref()));
+                if let Some(led) = led.filter(|_| is_success) {
+                    answer.extensions_mut().insert(Led(led));
+                    return Self::answered(Terminal::Succeeded, None, answer);
+                }
+                Self::answered(Terminal::Failed, Some("redirected".to_owned()), answer)
+            }
             _ => Self::answered(Terminal::Failed, Some(format!("http-{code}")), answer),
         }
     }
@@ -135,15 +156,7 @@ pub(super) async fn execute(
 ) -> Executed {
     let mut headers = match replay::fields(worker, rules, job, turn.queue_name).await {
         Ok(fields) => with_attempt(fields, job, turn.attempt),
-        Err(NotSent::Failed(reason)) => return Verdict::Ended(Ended::failed(reason)).into(),
-        Err(NotSent::Away(detail)) => {
-            turn.presence.away(APP, &detail);
-            return unsent(APP).into();
-        }
-        Err(NotSent::Unable(detail)) => {
-            tracing::warn!(job = job.id, detail, "nobody can say who may; the job waits");
-            return unable().into();
-        }
+        Err(why) => return not_sent(job, turn, why).into(),
     };
     let (route, resolved) = match resolve(worker, rules, job, &headers).await {
         Ok(found) => found,
@@ -187,7 +200,8 @@ pub(super) async fn execute(
     let verdict = match sent {
         Ok(response) => {
             turn.presence.answered(name);
-            judge(response, turn, worker.app.clock.now())
+            let asked = (route.and_then(|route| route.offload.as_ref()), job.target.as_str());
+            judge(response, asked, turn, worker.app.clock.now())
         }
         Err(failure) if failure.is_unsent && failure.problem == Problem::UpstreamUnreachable => {
             turn.presence.away(name, &failure.detail);
@@ -201,6 +215,21 @@ pub(super) async fn execute(
         }
     };
     Executed { verdict, is_repeatable }
+}
+
+/// Of a job whose credentials are not used.
+fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
+    match why {
+        NotSent::Failed(reason) => Verdict::Ended(Ended::failed(reason)),
+        NotSent::Away(detail) => {
+            turn.presence.away(APP, &detail);
+            unsent(APP)
+        }
+        NotSent::Unable(detail) => {
+            tracing::warn!(job = job.id, detail, "nobody can say who may; the job waits");
+            unable()
+        }
+    }
 }
 
 fn unsent(upstream: &str) -> Verdict {

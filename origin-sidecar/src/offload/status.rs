@@ -1,12 +1,11 @@
 //! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
 //! Any pod answers; everything is derived from what is in the store.
 
-use super::auth::{Cookies, Reader, Still, Visitor};
-use super::permission::Freshness;
+use super::auth::{Reader, Still};
+use super::ownership::{Owned, bound, login, owned};
+use super::page::Shown;
 use super::receipt::is_page;
-use super::record::{
-    self, Accepted, Adopted, End, Lease, Outcome, Progress, adopted_key, lease_key,
-};
+use super::record::{self, Adopted, End, Lease, Outcome, Progress, adopted_key, lease_key};
 use super::{deliver, expire, id, page, progress, watch};
 use crate::app::App;
 use crate::body::Body;
@@ -16,7 +15,6 @@ use crate::proxy::handle::Refused;
 use crate::proxy::inbound::Inbound;
 use crate::reply;
 use crate::results::{Results, StoreError};
-use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use rules::document::{Delivery, Offload, Route};
 use rules::{Problem, Rules};
@@ -32,7 +30,7 @@ pub struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn is_get(&self) -> bool {
+    pub(super) fn is_get(&self) -> bool {
         matches!(*self.method, Method::GET | Method::HEAD)
     }
 }
@@ -78,15 +76,25 @@ pub async fn answer(
 ) -> Result<Response<Body>, Refused> {
     let is_page = asked.is_get() && is_page(asked.headers);
     match of_job(worker, rules, asked, body).await {
-        Err((problem @ Problem::OffloadUnavailable, detail)) if is_page => {
-            let in_force = worker.app.in_force();
-            let labels = [&*in_force.reserved().name, problem.name()];
-            worker.app.metrics.http.problems.with_label_values(&labels).inc();
-            tracing::warn!(problem = problem.name(), detail, "a job's page tries again");
-            Ok(page::try_again())
+        Err((Problem::OffloadUnavailable, detail)) if is_page => {
+            note_unavailable(worker, &detail);
+            Ok(page::try_again(&rules.document.jobs.page))
         }
+        Err((Problem::JobUnknown, detail)) if is_page => match login(rules) {
+            // The same for a job of somebody else and for none.
+            Some(login) => Ok(page::see(login)),
+            None => Err((Problem::JobUnknown, detail)),
+        },
         answered => answered,
     }
+}
+
+/// A person is shown a page instead of the refusal, which is counted and logged all the same.
+pub(super) fn note_unavailable(worker: &Worker, detail: &str) {
+    let (in_force, problem) = (worker.app.in_force(), Problem::OffloadUnavailable.name());
+    let labels = [&*in_force.reserved().name, problem];
+    worker.app.metrics.http.problems.with_label_values(&labels).inc();
+    tracing::warn!(problem, detail, "a job's page tries again");
 }
 
 async fn of_job(
@@ -97,25 +105,17 @@ async fn of_job(
 ) -> Result<Response<Body>, Refused> {
     let app = &worker.app;
     let (id, part) = asked.job.split_once('/').unwrap_or((asked.job, ""));
-    let (Some(results), Some(secrets)) = (&app.bindings.results, &app.secrets) else {
-        return Err(unknown());
-    };
+    let Some((results, secrets)) = bound(worker) else { return Err(unknown()) };
     if !id::is_plausible(id) {
         return Err(unknown());
     }
     if (asked.method, part) == (&Method::PUT, "progress") {
         return progress::report(app, id, asked.headers, body).await;
     }
-    let Owned { route, offload, at, reader, cookies } =
+    let Owned { route, offload, at, reader, cookies, is_open } =
         owned(worker, rules, (results.as_ref(), secrets), &asked, id).await?;
-    let queue = rules.document.queues.get(&offload.queue);
-    let job = Job { app, rules, results, route, id, reader };
-    let known = state(app, results.as_ref(), id).await.map_err(unavailable)?;
-    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
-    // Before anybody waits: what was forgotten never ends.
-    if known.has_expired(at, ttl, app.clock.now()) {
-        return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
-    }
+    let job = Job { app, rules, results, route, id, reader, is_open };
+    let known = current(worker, rules, offload, id, at).await?;
     let mut response = if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) {
         job.stream(&asked, &known)?
     } else {
@@ -123,6 +123,32 @@ async fn of_job(
     };
     cookies.give(&mut response);
     Ok(response)
+}
+
+/// How the job stands.
+///
+/// # Errors
+/// `job-expired` when it is forgotten, and so never ends; `offload-unavailable`.
+pub(super) async fn current(
+    worker: &Worker,
+    rules: &Rules,
+    offload: &Offload,
+    id: &str,
+    accepted: u64,
+) -> Result<State, Refused> {
+    let Some((results, _)) = bound(worker) else { return Err(unknown()) };
+    let known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
+    let queue = rules.document.queues.get(&offload.queue);
+    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
+    if known.has_expired(accepted, ttl, worker.app.clock.now()) {
+        return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
+    }
+    Ok(known)
+}
+
+/// What is said of a job that waits.
+pub(super) fn message<'r>(rules: &'r Rules, offload: &Offload) -> &'r str {
+    rules.document.queues.get(&offload.queue).map_or("accepted", |queue| &queue.message)
 }
 
 /// A job of the one who asks.
@@ -133,6 +159,7 @@ struct Job<'a> {
     route: &'a Route,
     id: &'a str,
     reader: Reader,
+    is_open: bool,
 }
 
 impl Job<'_> {
@@ -152,7 +179,14 @@ impl Job<'_> {
         let state = known;
         let mut response = match part {
             "" if asked.is_get() && is_page(asked.headers) => {
-                page::answer(rules, offload, id, &state)
+                let (jobs, message) = (&rules.document.jobs, message(rules, offload));
+                let (scheme, host) = (asked.inbound.scheme, &asked.inbound.host);
+                let place = page::Place { jobs, id, message, scheme, host };
+                match place.shown(&state) {
+                    Shown::Page => place.page(&state),
+                    Shown::Landing(target) => page::see(&target),
+                    Shown::Answer => page::see(&format!("{}/jobs/{id}/result", jobs.base)),
+                }
             }
             "" if asked.is_get() => self.answer(&state),
             "" if asked.method == Method::DELETE => cancel(self.app, results, id, state).await?,
@@ -164,7 +198,7 @@ impl Job<'_> {
             "result" if asked.is_get() => {
                 let queue = rules.document.queues.get(&offload.queue);
                 let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
-                deliver::result(results, id, state, asked, delivery).await?
+                deliver::result(results, id, state, asked, (delivery, self.is_open)).await?
             }
             _ => return Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
         };
@@ -219,7 +253,7 @@ impl Job<'_> {
     }
 }
 
-fn unknown() -> Refused {
+pub(super) fn unknown() -> Refused {
     (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
 }
 
@@ -239,47 +273,6 @@ pub(super) fn unavailable(error: StoreError) -> Refused {
     // What the store said is for the log: it may name accounts and addresses.
     tracing::warn!(%error, "the result store failed");
     (Problem::OffloadUnavailable, error.name.to_owned())
-}
-
-/// A job, with what is known of the one who asks.
-struct Owned<'r> {
-    route: &'r Route,
-    offload: &'r Offload,
-    /// When the job was accepted, in milliseconds since 1970.
-    at: u64,
-    reader: Reader,
-    cookies: Cookies,
-}
-
-/// The job, if it belongs to the one who asks. Another caller's job looks exactly like none, and of an
-/// id that was not made here the app is asked nothing.
-async fn owned<'r>(
-    worker: &Arc<Worker>,
-    rules: &'r Rules,
-    (results, secrets): (&dyn Results, &Secrets),
-    asked: &Asked<'_>,
-    id: &str,
-) -> Result<Owned<'r>, Refused> {
-    let offloads = rules.document.routes.iter().filter(|route| route.offload.is_some());
-    let route = id::route_of(secrets, id, offloads.map(|route| route.name.as_str()));
-    let route = route.and_then(|name| rules.route_by_name(name)).ok_or_else(unknown)?;
-    let offload = route.offload.as_ref().ok_or_else(unknown)?;
-    let visitor = Visitor::new(worker, &offload.auth, asked.headers, asked.inbound);
-    let freshness = if asked.is_get() { Freshness::Recent } else { Freshness::Now };
-    let (caller, cookies) = visitor.caller(freshness).await.map_err(|refused| match refused {
-        (Problem::OffloadUnauthorized, _) => unknown(),
-        other => other,
-    })?;
-    let at = if id::is_keyed(id) {
-        let key = record::accepted_key(id);
-        let accepted = record::read::<Accepted>(results, &key).await.map_err(unavailable)?;
-        let own = accepted.filter(|(accepted, _)| caller.is(secrets, &accepted.owner));
-        own.map(|(accepted, _)| accepted.at)
-    } else {
-        id::verify(secrets, id, &route.name, &caller)
-    };
-    let at = at.ok_or_else(unknown)?;
-    Ok(Owned { route, offload, at, reader: visitor.known_as(caller), cookies })
 }
 
 pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<State, StoreError> {
@@ -325,8 +318,9 @@ fn report(base: &str, route: &str, id: &str, state: &State) -> serde_json::Value
             if let Some(reason) = &outcome.reason {
                 body["reason"] = reason.clone().into();
             }
-            if outcome.answer.is_some() {
-                body["result"] = format!("{location}/result").into();
+            if let Some(answer) = &outcome.answer {
+                let result = || format!("{location}/result");
+                body["result"] = answer.leads_to.clone().unwrap_or_else(result).into();
             }
         }
     }

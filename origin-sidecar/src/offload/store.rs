@@ -2,7 +2,7 @@
 
 use super::lines::Value;
 use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
-use super::run::{Ended, UNKNOWN};
+use super::run::{Ended, Led, UNKNOWN};
 use super::spool::Spooled;
 use crate::app::App;
 use crate::body::{Body, Collected, collect};
@@ -166,7 +166,8 @@ async fn store_answer(
         Content::Memory(bytes) => (bytes.len() as u64, put_bytes(results, id, bytes).await?),
         Content::Spooled(spooled) => (spooled.length, put_spooled(results, id, &spooled).await?),
     };
-    Some(Answer { code: parts.status.as_u16(), headers, length, object })
+    let leads_to = parts.extensions.remove::<Led>().map(|Led(led)| led);
+    Some(Answer { code: parts.status.as_u16(), headers, length, leads_to, object })
 }
 
 /// Tried as long as a small result is: an execution that is not recorded is repeated.

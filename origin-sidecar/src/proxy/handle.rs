@@ -1,5 +1,6 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
+use super::arrival::{Arrived, Sender, arrive, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
 use super::clean::Clean;
@@ -14,6 +15,7 @@ use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
 use crate::metrics::{Carried, Carrier};
 use crate::offload::accept;
+use crate::offload::visit::Visit;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -23,10 +25,9 @@ use http1::server::Exchange;
 use rules::cache::Bypass;
 use rules::document::Route;
 use rules::hygiene;
-use rules::offload::Decision;
+use rules::offload::{Decision, mark};
 use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
-use rules::trust::{Removed, Trust};
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,13 +118,7 @@ fn set_fields(headers: &mut HeaderMap, fields: cors::FieldsToSet) {
     }
 }
 
-/// Who sent a request, and the way back besides the answer.
-struct Sender<'a> {
-    peer: &'a Peer,
-    exchange: Option<Exchange>,
-    span: &'a Span,
-}
-
+/// A job may be looked at under the path of its request; every other request goes on.
 fn admit<'a>(
     worker: &'a Arc<Worker>,
     (head, body): (&'a mut RequestHead, Body),
@@ -132,26 +127,35 @@ fn admit<'a>(
     lane: &mut &'a Arc<Lane>,
 ) -> Result<Step<'a>, Refused> {
     let rules = &in_force.rules;
-    let Sender { peer, exchange, span } = sender;
-    let is_forwarded = hop::take(&mut head.headers, worker.app.secrets.as_ref(), span.at);
-    let marks = signed::take(&mut head.headers);
-    // Another sidecar of ours says truly for whom it forwards.
-    let trust = if is_forwarded { Trust::Named { by_forwarded: false } } else { peer.trust };
-    let removed = &worker.app.metrics.http.removed;
-    let is_upgrade =
-        hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers), trust, &|why| {
-            removed.with_label_values(&[why.as_str()]).inc()
-        });
-    let mut inbound = Inbound::read(head, Peer { trust, ..peer.clone() })?;
-    // Without keys there is nothing to look at, and no view of the fields to make.
-    let looked = worker.app.signatures.as_ref().filter(|it| it.has_keys()).and_then(|_| {
-        let view = View::of(&head.headers);
-        let as_came = (&inbound, &inbound.head(&head.method, &view));
-        signed::look(&worker.app, rules, as_came, &marks, is_forwarded)
-    });
-    if let Some(visitor) = looked.as_ref().and_then(|looked| looked.visitor.as_ref()) {
-        inbound.restore(visitor, &mut head.headers);
+    let mut arrived = arrive(worker, head, &sender, rules)?;
+    if mark::job(&rules.document.jobs, &arrived.inbound.target).is_none() {
+        return route(worker, (head, body), sender, arrived, (in_force, lane));
     }
+    let visit = Visit::of(worker, rules, (&head.method, &head.headers), &arrived.inbound);
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        // A form on a result's page that names no address: the application knows it by its own.
+        arrived.inbound.target = mark::without(&rules.document.jobs, &arrived.inbound.target);
+    }
+    let step = route(worker, (head, body), sender, arrived, (in_force, lane));
+    let Some(visit) = visit else { return step };
+    Ok(Step::Later(Box::pin(async move {
+        match visit.answer().await {
+            Some(answer) => answer,
+            None => step?.done().await,
+        }
+    })))
+}
+
+fn route<'a>(
+    worker: &'a Arc<Worker>,
+    (head, body): (&'a mut RequestHead, Body),
+    sender: Sender<'a>,
+    arrived: Arrived,
+    (in_force, lane): (&'a InForce, &mut &'a Arc<Lane>),
+) -> Result<Step<'a>, Refused> {
+    let rules = &in_force.rules;
+    let Sender { exchange, span, .. } = sender;
+    let Arrived { inbound, looked, is_forwarded, is_upgrade } = arrived;
     let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), lane)?;
     let matched = decision.route;
     remove_claims(worker, matched.filter(|_| !is_forwarded), &mut head.headers);
@@ -203,18 +207,6 @@ fn admit<'a>(
         return Ok(rest.within(total));
     }
     Ok(route_on(worker, clean, (matched, span), proceed)?.within(total))
-}
-
-/// Takes off what only the application may say of a caller: on the route's way to it a client could
-/// pass for anybody.
-fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut HeaderMap) {
-    let Some(offload) = route.and_then(|route| route.offload.as_ref()) else { return };
-    for name in offload.auth.said_by_check() {
-        if headers.remove(name).is_some() {
-            let removed = &worker.app.metrics.http.removed;
-            removed.with_label_values(&[Removed::SaidByCheck.as_str()]).inc();
-        }
-    }
 }
 
 /// What the rules say, once it is known that the request may be answered at all: what they refuse

@@ -41,6 +41,8 @@ pub enum Bypass {
     /// Already forwarded once: the sender caches.
     Forwarded,
     AmbiguousPath,
+    /// The target has the reserved parameter of a job, which is never part of a key.
+    JobParameter,
     /// HTTP/1.0 without a Host: there is no URL that an answer could be stored under.
     NoHost,
     /// Lately an answer of this key could not be stored.
@@ -56,6 +58,7 @@ impl Bypass {
             Self::OtherTier => "other-tier",
             Self::Method => "method",
             Self::Cookie => "cookie",
+            Self::JobParameter => "job-parameter",
             Self::BypassCookie => "bypass-cookie",
             Self::NoSecret => "no-secret",
             Self::Query => "query",

@@ -54,7 +54,19 @@ pub enum Auth {
         identity: Vec<Identity>,
         /// Fields of the check's answer that travel with a job.
         keep: Vec<String>,
+        /// Where the application sends whom it does not know. Unsaid, every redirect is taken for that.
+        login: Option<Login>,
     },
+}
+
+/// The page that an application redirects to instead of doing what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Login {
+    /// Written as `login = "none"`: it never does.
+    None,
+    /// A path of the application.
+    Path(String),
 }
 
 impl Auth {

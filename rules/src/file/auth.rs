@@ -2,7 +2,7 @@
 
 use super::routes::lower;
 use super::tree::{Table, Value};
-use crate::document::{Auth, Identity};
+use crate::document::{Auth, Identity, Login};
 use crate::trust::needs_named_proxy;
 
 /// Parts of the names of fields that hold a client's own secret.
@@ -30,8 +30,22 @@ pub(super) fn read(offload: &Table<'_>) -> Auth {
             table.fault("identity-without-check", reason, remedy);
         }
     }
+    let login = login(&table);
     table.finish();
-    Auth::Caller { check, identity, keep }
+    Auth::Caller { check, identity, keep, login }
+}
+
+fn login(table: &Table<'_>) -> Option<Login> {
+    let value = table.value("login")?;
+    let text = value.text()?;
+    if text == "none" {
+        return Some(Login::None);
+    }
+    if !text.starts_with('/') || text.starts_with("//") || text.contains(['?', '#', '\\']) {
+        let reason = format!("`{text}` is not a path of the application");
+        value.fault("bad-login", reason, "Write a path without a query, \"/login\", or \"none\".");
+    }
+    Some(Login::Path(text.to_owned()))
 }
 
 /// One source, or several of which the first that a request has counts.
@@ -98,7 +112,7 @@ mod tests {
 
     fn rules(auth: &str) -> String {
         format!(
-            "[[route]]\nname = \"r\"\nmatch = {{ path = \"/r\" }}\n\
+            "[[route]]\nname = \"r\"\nmatch = {{ path = \"/r\", methods = [\"GET\"] }}\n\
              offload = {{ queue = \"q\", when = \"always\", auth = {auth} }}\n[queue.q]\n"
         )
     }

@@ -2,7 +2,7 @@
 
 use super::tree::Table;
 use crate::cache::AUTHORIZATION;
-use crate::document::{Document, Identity, KeySource, Match, Route, Versioned};
+use crate::document::{Auth, Document, Identity, KeySource, Match, Route, Versioned};
 use crate::route::Template;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -108,18 +108,19 @@ fn cache_has_a_method(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// A caller that is known by a cookie is a browser, and what it posts is mostly a form.
+/// A caller that is known by a cookie is a browser, and what it posts is mostly a form, which most
+/// applications answer with a redirect.
 fn form_ends_well(route: &Route, table: &Table<'_>) {
     let Some(offload) = &route.offload else { return };
     let methods = &route.matches.methods;
     let is_posted = methods.is_empty() || methods.iter().any(|method| method == "POST");
-    let is_browser = |it: &Identity| matches!(it, Identity::Cookie(_));
-    let is_browser = offload.auth.identities().iter().any(is_browser);
+    let Auth::Caller { identity, login: None, .. } = &offload.auth else { return };
+    let is_browser = identity.iter().any(|it| !matches!(it, Identity::Header(_)));
     if is_posted && is_browser {
         let reason =
-            "a job whose answer redirects, as most forms end, is reported as failed (`redirected`)"
+            "a job whose answer redirects, as most forms end, is reported as failed (`redirected`): it may be the login page"
                 .to_owned();
-        let remedy = "Let the application answer a form of this route with a page (200 or 201) instead of a redirect.";
+        let remedy = "Add login = \"/login\" to auth, the path of the application's login page (\"none\" if it redirects there never): other redirects are successes then.";
         table.warn("form-that-redirects", reason, remedy);
     }
 }

@@ -1,0 +1,96 @@
+//! A job looked at under the path of its request: `/orders?spillway-job=ID`. Relative links and a form
+//! without `action` lead where they would have led, had the client waited.
+
+use super::ownership::{self, Owned};
+use super::page::{Place, Shown, see, try_again};
+use super::status::{self, Asked};
+use super::{deliver, id};
+use crate::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::proxy::inbound::Inbound;
+use http::{HeaderMap, Method, Response};
+use rules::document::Delivery;
+use rules::offload::mark;
+use rules::{Problem, Rules};
+use std::sync::Arc;
+
+/// A request that names a job of ours. Whether it may see it is not known yet.
+pub struct Visit {
+    worker: Arc<Worker>,
+    rules: Arc<Rules>,
+    id: String,
+    method: Method,
+    headers: HeaderMap,
+    inbound: Inbound,
+}
+
+impl Visit {
+    /// `None` for all that names no job that was accepted here: it passes as it came.
+    pub fn of(
+        worker: &Arc<Worker>,
+        rules: &Arc<Rules>,
+        (method, headers): (&Method, &HeaderMap),
+        inbound: &Inbound,
+    ) -> Option<Self> {
+        let id = mark::job(&rules.document.jobs, &inbound.target)?;
+        let secrets = worker.app.secrets.as_ref()?;
+        if !matches!(*method, Method::GET | Method::HEAD) || !id::is_plausible(id) {
+            return None;
+        }
+        ownership::route_of(rules, secrets, id)?;
+        Some(Self {
+            worker: Arc::clone(worker),
+            rules: Arc::clone(rules),
+            id: id.to_owned(),
+            method: method.clone(),
+            headers: headers.clone(),
+            inbound: inbound.clone(),
+        })
+    }
+
+    /// `None` when the job is not the visitor's: nobody is told that there is one.
+    pub async fn answer(self) -> Option<Result<Response<Body>, Refused>> {
+        let asked = Asked {
+            method: &self.method,
+            headers: &self.headers,
+            inbound: &self.inbound,
+            job: &self.id,
+        };
+        match self.show(&asked).await {
+            Err((Problem::JobUnknown, _)) => None,
+            Err((Problem::OffloadUnavailable, detail)) => {
+                status::note_unavailable(&self.worker, &detail);
+                Some(Ok(try_again(&self.rules.document.jobs.page)))
+            }
+            answered => Some(answered),
+        }
+    }
+
+    async fn show(&self, asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
+        let (worker, rules) = (&self.worker, &self.rules);
+        let Some((results, secrets)) = ownership::bound(worker) else {
+            return Err((Problem::JobUnknown, String::new()));
+        };
+        let owned = ownership::owned(worker, rules, (results.as_ref(), secrets), asked, &self.id);
+        let Owned { offload, at, cookies, is_open, .. } = owned.await?;
+        let state = status::current(worker, rules, offload, &self.id, at).await?;
+        let place = Place {
+            jobs: &rules.document.jobs,
+            id: &self.id,
+            message: status::message(rules, offload),
+            scheme: self.inbound.scheme,
+            host: &self.inbound.host,
+        };
+        let mut response = match place.shown(&state) {
+            Shown::Page => place.page(&state),
+            Shown::Landing(target) => see(&target),
+            Shown::Answer => {
+                let results = results.as_ref();
+                deliver::result(results, &self.id, state, asked, (Delivery::Proxy, is_open)).await?
+            }
+        };
+        cookies.give(&mut response);
+        Ok(response)
+    }
+}

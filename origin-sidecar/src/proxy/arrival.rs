@@ -1,0 +1,76 @@
+//! A request as it comes: who sent it, which of its fields are believed.
+
+use super::handle::Refused;
+use super::inbound::{Inbound, Peer};
+use super::signed::{self, Looked};
+use super::{Worker, hop};
+use crate::fields::{Map, View};
+use crate::telemetry::Span;
+use http::HeaderMap;
+use http1::head::RequestHead;
+use http1::server::Exchange;
+use rules::document::Route;
+use rules::trust::{Removed, Trust};
+use rules::{Rules, hygiene};
+
+/// Who sent a request, and the way back besides the answer.
+pub struct Sender<'a> {
+    pub peer: &'a Peer,
+    pub exchange: Option<Exchange>,
+    pub span: &'a Span,
+}
+
+/// A request after its hygiene.
+pub struct Arrived {
+    pub inbound: Inbound,
+    /// What its signature says, where signatures are looked at.
+    pub looked: Option<Looked>,
+    /// Sent on by another sidecar.
+    pub is_forwarded: bool,
+    pub is_upgrade: bool,
+}
+
+/// What must happen before any rule looks at a request.
+///
+/// # Errors
+/// `bad-request` and `forwarded-conflict`, as [`Inbound::read`] has them.
+pub fn arrive(
+    worker: &Worker,
+    head: &mut RequestHead,
+    sender: &Sender<'_>,
+    rules: &Rules,
+) -> Result<Arrived, Refused> {
+    let Sender { peer, span, .. } = sender;
+    let is_forwarded = hop::take(&mut head.headers, worker.app.secrets.as_ref(), span.at);
+    let marks = signed::take(&mut head.headers);
+    // Another sidecar of ours says truly for whom it forwards.
+    let trust = if is_forwarded { Trust::Named { by_forwarded: false } } else { peer.trust };
+    let removed = &worker.app.metrics.http.removed;
+    let is_upgrade =
+        hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers), trust, &|why| {
+            removed.with_label_values(&[why.as_str()]).inc()
+        });
+    let mut inbound = Inbound::read(head, Peer { trust, ..(*peer).clone() })?;
+    // Without keys there is nothing to look at, and no view of the fields to make.
+    let looked = worker.app.signatures.as_ref().filter(|it| it.has_keys()).and_then(|_| {
+        let view = View::of(&head.headers);
+        let as_came = (&inbound, &inbound.head(&head.method, &view));
+        signed::look(&worker.app, rules, as_came, &marks, is_forwarded)
+    });
+    if let Some(visitor) = looked.as_ref().and_then(|looked| looked.visitor.as_ref()) {
+        inbound.restore(visitor, &mut head.headers);
+    }
+    Ok(Arrived { inbound, looked, is_forwarded, is_upgrade })
+}
+
+/// Takes off what only the application may say of a caller: on the route's way to it a client could
+/// pass for anybody.
+pub fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut HeaderMap) {
+    let Some(offload) = route.and_then(|route| route.offload.as_ref()) else { return };
+    for name in offload.auth.said_by_check() {
+        if headers.remove(name).is_some() {
+            let removed = &worker.app.metrics.http.removed;
+            removed.with_label_values(&[Removed::SaidByCheck.as_str()]).inc();
+        }
+    }
+}
