@@ -244,6 +244,7 @@ impl App {
             upstreams: Default::default(),
             queues: Default::default(),
             results: None,
+            soundness: Default::default(),
             connect_timeout: std::time::Duration::ZERO,
             head: Default::default(),
         };

@@ -4,6 +4,8 @@ use crate::offload::waiting::ROUND;
 use crate::queue::Queue;
 use crate::results::Results;
 use crate::settings::{Common, pairs};
+use crate::soundness::Soundness;
+use crate::soundness::watched::{WatchedQueue, WatchedResults};
 use crate::tls::Authorities;
 use http::Uri;
 use http::uri::Authority;
@@ -92,6 +94,8 @@ pub struct Bindings {
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
     pub results: Option<Arc<dyn Results>>,
+    /// What these refuse.
+    pub soundness: Arc<Soundness>,
     /// How long a connection to an upstream is tried for.
     pub connect_timeout: Duration,
     /// How large heads of answers may be.
@@ -121,10 +125,14 @@ impl Bindings {
                 upstreams.insert(name, Arc::new(upstream));
             }
         }
+        let soundness = Arc::new(Soundness::default());
         let results = match &common.results {
             Some(results) => open_results(results).await.map_err(&mut note).ok(),
             None => None,
         };
+        let results = results.map(|results| -> Arc<dyn Results> {
+            Arc::new(WatchedResults::new(results, &soundness))
+        });
         let mut queues: BTreeMap<String, Arc<dyn Queue>> = BTreeMap::new();
         for (name, queue) in pairs("queue", &common.queue).map_err(&mut note).unwrap_or_default() {
             let kinds = (queue.starts_with("sqs:"), common.results.as_deref());
@@ -139,14 +147,15 @@ impl Bindings {
             }
             let rule = rules.and_then(|rules| rules.document.queues.get(&name));
             if let Ok(queue) = open_queue(&queue, receives(rule)).await.map_err(&mut note) {
-                queues.insert(name, queue);
+                let queue = WatchedQueue::new(&name, queue, &soundness);
+                queues.insert(name, Arc::new(queue));
             }
         }
         match app {
             Some(app) if faults.is_empty() => {
                 let connect_timeout = Duration::from_secs(common.connect_timeout);
                 let head = common.head_limits();
-                Ok(Self { app, upstreams, queues, results, connect_timeout, head })
+                Ok(Self { app, upstreams, queues, results, soundness, connect_timeout, head })
             }
             _ => Err(faults),
         }
@@ -187,15 +196,11 @@ impl Bindings {
         }
         let is_folder = self.results.as_ref().is_some_and(|results| results.keeps_for_good());
         for name in self.queues.keys() {
-            match rules.document.queues.get(name) {
-                None => faults
-                    .push(format!("--queue {name}: there is no [queue.{name}] in the rules file")),
-                Some(rule) if rule.result == Delivery::Redirect && is_folder => {
-                    faults.push(format!(
-                        "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
-                    ));
-                }
-                Some(_) => {}
+            let rule = rules.document.queues.get(name);
+            if rule.is_some_and(|rule| rule.result == Delivery::Redirect) && is_folder {
+                faults.push(format!(
+                    "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
+                ));
             }
         }
         if !queues.is_empty() && self.results.is_none() {
@@ -204,6 +209,12 @@ impl Bindings {
             );
         }
         faults
+    }
+
+    /// Queues that are bound and that the rules do not know.
+    pub fn without_rules<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a str> {
+        let names = self.queues.keys().map(String::as_str);
+        names.filter(|name| !rules.document.queues.contains_key(*name))
     }
 
     pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {

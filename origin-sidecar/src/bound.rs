@@ -14,6 +14,24 @@ pub struct Bound<'a> {
 }
 
 impl Bound<'_> {
+    /// The same rules, if everything that they name is there and a queue that is bound has some: what
+    /// a process may start with.
+    ///
+    /// # Errors
+    /// All that is missing, one a line.
+    pub fn fit_start(&self, rules: Rules) -> Result<Rules, String> {
+        let without: Vec<_> = self.bindings.without_rules(&rules).collect();
+        let fault = |name| format!("--queue {name}: there is no [queue.{name}] in the rules file");
+        let mut faults: Vec<String> = without.into_iter().map(fault).collect();
+        match self.fit(rules) {
+            Ok(rules) if faults.is_empty() => Ok(rules),
+            fit => {
+                faults.extend(fit.err());
+                Err(faults.join("\n"))
+            }
+        }
+    }
+
     /// The same rules, if everything that they name is there.
     ///
     /// # Errors

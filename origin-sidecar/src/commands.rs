@@ -13,6 +13,7 @@ use crate::proxy::serve::{self, Options};
 use crate::proxy::signed::Signatures;
 use crate::reload::{self, RulesFile};
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::soundness::checks;
 use crate::tls::Certificates;
 use http1::server::Tolerance;
 use std::io::Write;
@@ -166,6 +167,9 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
             () = attended => ended.await,
+            refusal = checks::start_refused(&app.bindings.soundness) => {
+                return Err(Stop::config(refusal.to_string()));
+            }
             // Only by themselves when they found their queues empty.
             () = &mut ended => {}
         }
@@ -238,6 +242,7 @@ async fn attend(app: &Arc<App>, file: RulesFile, port: Port) {
     tokio::spawn(admin::run(Arc::clone(app), port.listener, port.drain_delay, port.hosts));
     tokio::spawn(file.watch(Arc::clone(app)));
     tokio::spawn(depths(Arc::clone(app)));
+    tokio::spawn(checks::watch(Arc::clone(app)));
     tokio::select! {
         () = terminated() => tracing::info!("draining"),
         () = admin::drain::abandoned(app) => {

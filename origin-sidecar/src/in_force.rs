@@ -104,6 +104,7 @@ mod tests {
                 upstreams,
                 queues,
                 results: None,
+                soundness: Default::default(),
                 connect_timeout: Duration::ZERO,
                 head: Default::default(),
             },

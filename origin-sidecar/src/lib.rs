@@ -43,6 +43,7 @@ pub mod results;
 pub mod room;
 pub mod secrets;
 pub mod settings;
+pub mod soundness;
 pub mod telemetry;
 pub mod tls;
 pub mod tools;

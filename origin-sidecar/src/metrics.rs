@@ -74,6 +74,8 @@ pub struct Jobs {
     pub run_seconds: HistogramVec,
     pub wait_seconds: HistogramVec,
     pub running: IntGaugeVec,
+    /// What queue, results and spool refuse for good.
+    pub faults: IntGaugeVec,
     /// Whether an upstream takes the consumer's connections.
     pub app_up: IntGaugeVec,
     pub messages: IntGaugeVec,
@@ -137,6 +139,7 @@ impl Jobs {
             run_seconds: histograms(r, "job_run_duration_seconds", "Time a job ran.", &["queue"], &JOB_BUCKETS)?,
             wait_seconds: histograms(r, "job_wait_duration_seconds", "Time a job waited before its first run.", &["queue"], &JOB_BUCKETS)?,
             running: gauges(r, "jobs_running", "Jobs running in this process.", &["queue"])?,
+            faults: gauges(r, "offload_fault", "1 while queue, results or spool refuse this for good.", &["part", "queue", "call", "reason"])?,
             app_up: gauges(r, "consumer_app_up", "1 while the upstream takes the consumer's connections, else 0.", &["upstream"])?,
             messages: gauges(r, "queue_messages", "Messages by state.", &["queue", "state"])?,
             oldest_seconds: gauges(r, "queue_oldest_message_age_seconds", "Age of the oldest message.", &["queue"])?,

@@ -33,6 +33,7 @@ pub mod presence;
 mod progress;
 mod receipt;
 mod record;
+mod refused;
 mod replay;
 mod run;
 mod sealed;

@@ -55,7 +55,7 @@ pub(crate) async fn open(
     let (of_signatures, of_shard) = (signatures.as_ref(), common.shard.as_deref());
     let bound =
         Bound { bindings: &bindings, signatures: of_signatures, shard: of_shard, has_named_proxy };
-    let rules = match read.and_then(|rules| bound.fit(rules)) {
+    let rules = match read.and_then(|rules| bound.fit_start(rules)) {
         Ok(rules) => Some(rules),
         Err(why) => file.stand_in(&bound, &why).or_else(|| {
             faults.insert(0, why);

@@ -98,6 +98,11 @@ pub trait Queue: Send + Sync {
     /// Where messages go that were received too often; `None` where nothing is set up for them.
     fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>>;
 
+    /// Whether its files, if it has any, are where they were when it was opened.
+    fn stands(&self) -> bool {
+        true
+    }
+
     /// After so many deliveries the queue buries a message; `None` where it never does, or nobody knows.
     fn receives_max(&self) -> Option<u64> {
         None

@@ -150,6 +150,10 @@ async fn take(app: &App, path: PathBuf, read: io::Result<Vec<u8>>) -> Result<(),
         return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());
     }
     tracing::info!(config_hash = new.hash, "rules changed");
+    for name in app.bindings.queues.keys() {
+        let has_rules = new.document.queues.contains_key(name);
+        app.bindings.soundness.has_rules(name, has_rules);
+    }
     app.set_rules(Arc::new(new));
     Ok(())
 }

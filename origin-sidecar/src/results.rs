@@ -119,6 +119,11 @@ pub trait Results: Send + Sync {
         false
     }
 
+    /// Whether its files, if it has any, are where they were when it was opened.
+    fn stands(&self) -> bool {
+        true
+    }
+
     /// What a claim-check pointer names as its bucket.
     fn bucket(&self) -> &str;
 

@@ -129,7 +129,7 @@ async fn jobs_wait_for_an_application_that_is_deployed_and_their_attempts_are_co
         jobs.push(world.post("/work").await);
     }
     until_away(&consumer).await;
-    eventually("the job waits again", || async {
+    eventually("what was not executed waits", || async {
         (world.client.get(&jobs[0]).await.json()["status"] == "queued").then_some(())
     })
     .await;

@@ -8,7 +8,7 @@ use super::payload::Payload;
 use super::pointer::{self, Pointed};
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{adopt, keyed, replay, synchronous, tenant, travel};
+use super::{adopt, keyed, refused, replay, synchronous, tenant, travel};
 use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
@@ -20,9 +20,10 @@ use crate::queue::Queue;
 use crate::results::{Condition, PutError, Results, StoreError};
 use crate::room::Held;
 use crate::secrets::Secrets;
+use crate::soundness::is_definite;
 use http::{HeaderValue, Response, header};
 use http1::received::Received;
-use rules::document::{Fallback, KeySource, Offload, ReplayAs, Route};
+use rules::document::{KeySource, Offload, ReplayAs, Route};
 use rules::offload::{self, Decision, Reason, Wait};
 use rules::shard::Resolved;
 use rules::{Head, Problem};
@@ -149,6 +150,9 @@ async fn enqueue(
     let metrics = &worker.app.metrics.jobs;
     let (route, queue) = (offered.route.name.clone(), offered.rule.queue.clone());
     let tools = tools(worker, offered.rule)?;
+    if let Some(refusal) = worker.app.bindings.soundness.of_new_jobs(&queue) {
+        return refused::without_queue(worker, offered, resolved, reason, &refusal).await;
+    }
     let started = Instant::now();
     // One budget for everything: two calls of 3 s and a retry would add up to 9.
     let (id, is_keyed) = choose_id(worker, &offered, &tools)?;
@@ -169,10 +173,12 @@ async fn enqueue(
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
             // A retry with the key is the same job: nothing needs to be taken back.
             let is_withdrawn = !is_keyed && withdrawn(worker, &tools, &id).await;
-            if is_withdrawn && offered.rule.fallback == Fallback::Inline {
+            // What was refused was not done.
+            let is_unstarted = is_withdrawn || !is_keyed && is_definite(name);
+            if is_unstarted && refused::may_be_inline(offered.rule, is_definite(name)) {
                 return inline(worker, offered, resolved).await;
             }
-            let started = if is_withdrawn { "nothing is started" } else { MAY_BE_STARTED };
+            let started = if is_unstarted { "nothing is started" } else { MAY_BE_STARTED };
             // What the queue said is for the log: it may name accounts and addresses.
             return Err((Problem::OffloadUnavailable, format!("{name}; {started}")));
         }
@@ -289,7 +295,7 @@ async fn copies(
 }
 
 /// `fallback = "inline"`: the queue is down, so the client waits for the app.
-async fn inline(
+pub(super) async fn inline(
     worker: &Arc<Worker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,

@@ -100,7 +100,11 @@ pub(super) async fn work(
     place: OwnedSemaphorePermit,
 ) {
     let rules = consumer.rules();
-    let Some(queue) = rules.document.queues.get(&consumer.name) else { return };
+    let Some(queue) = rules.document.queues.get(&consumer.name) else {
+        // A reload took the rules away while it was on its way: for a consumer that has some.
+        consumer.count("given-back", "rules-missing");
+        return consumer.give_back(&received, Duration::ZERO).await;
+    };
     let visibility = Duration::from_millis(queue.visibility);
     let delivery = Delivery { consumer, rules: &rules, queue, received: &received, visibility };
     delivery.note_receives();

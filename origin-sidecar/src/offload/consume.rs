@@ -131,8 +131,9 @@ impl Consumer {
             let is_empty = received.is_empty();
             looks.is_looking &= !is_empty;
             for received in received {
-                if *draining.borrow() {
-                    // Came with the last poll: the app may be gone before it would be done.
+                if *draining.borrow() || self.is_stopped() {
+                    // Came with the last poll: the app may be gone before it would be done, or its
+                    // outcome could not be stored.
                     self.give_back(&received, Duration::ZERO).await;
                     continue;
                 }
@@ -193,6 +194,11 @@ impl Consumer {
         );
     }
 
+    /// Whether nothing is to be received, as outcomes could not be stored or there are no rules.
+    fn is_stopped(&self) -> bool {
+        self.worker.app.bindings.soundness.of_receiving(&self.name).is_some()
+    }
+
     /// Waits until a job can be started; how many. What can't be started would run out in a buffer.
     async fn free(&self, in_hand: &Arc<Semaphore>, looks: &mut Looks) -> usize {
         loop {
@@ -201,6 +207,11 @@ impl Consumer {
             let _ = self.slots.acquire().await;
             let free = self.slots.available_permits().min(in_hand.available_permits());
             let rules = self.rules();
+            if self.is_stopped() {
+                // It is logged there, and asked again.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             match self.presence.room(destinations(&self.worker.app, &rules, &self.name)) {
                 Room::Many => {
                     looks.put_off();

@@ -3,7 +3,7 @@
 
 use super::record::{self, Lease, lease_key};
 use crate::clock::Clock;
-use crate::results::{Condition, PutError, Results};
+use crate::results::{Condition, PutError, Results, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) enum Taken {
     /// Another's, for so long.
     Others(Duration),
     /// The store did not say.
-    Unknown,
+    Unknown(StoreError),
 }
 
 /// The lease went to another attempt: this one has no say any more.
@@ -53,7 +53,7 @@ pub(super) async fn take(
             return Taken::Ours(Held { results, clock, key, holder, etag, attempt, waiting });
         }
         Ok(Some((last, etag))) => (Condition::IfMatch(etag), last.attempt + 1, last.waiting),
-        Err(_) => return Taken::Unknown,
+        Err(error) => return Taken::Unknown(error),
     };
     let until = until(clock.as_ref(), time);
     let lease = Lease { holder: holder.clone(), until, attempt, waiting };
@@ -63,7 +63,7 @@ pub(super) async fn take(
             Taken::Ours(Held { results, clock, key, holder, etag, attempt, waiting })
         }
         Err(PutError::Precondition) => Taken::Others(time),
-        Err(PutError::Failed(_)) => Taken::Unknown,
+        Err(PutError::Failed(error)) => Taken::Unknown(error),
     }
 }
 

@@ -71,6 +71,10 @@ impl Spool {
         Self { folder, is_own: size.is_some(), room: Room::new(bytes_max) }
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Removes what processes left behind that were killed.
     ///
     /// # Errors

@@ -18,19 +18,25 @@ pub(super) type Slot = Option<OwnedSemaphorePermit>;
 pub(super) struct Places {
     _shares: Shares,
     _slot: Slot,
-    _running: Running,
 }
 
 impl Delivery<'_> {
     /// Waits for its turn and the lease. While another attempt has that, the message stays in hand:
     /// a long job outlives as many deliveries as the queue allows. `None` when the drain began.
-    pub(super) async fn begin(&self, job: &Job, mut slot: Slot) -> Option<(Places, Held)> {
+    pub(super) async fn begin(
+        &self,
+        job: &Job,
+        mut slot: Slot,
+    ) -> Option<((Places, Running), Held)> {
         let mut is_counted = false;
         loop {
             let places = self.in_turn(job, slot.take()).await?;
             match self.lease(job).await? {
-                Taken::Ours(held) => return Some((places, held)),
-                Taken::Unknown => return None,
+                Taken::Ours(held) => {
+                    let running = self.consumer.worker.app.metrics.jobs.run(&self.consumer.name);
+                    return Some(((places, running), held));
+                }
+                Taken::Unknown(_) => return None,
                 Taken::Others(rest) => {
                     drop(places);
                     if !std::mem::replace(&mut is_counted, true) {
@@ -66,10 +72,9 @@ impl Delivery<'_> {
             shares = &mut shares => Some(shares),
             () = std::future::ready(()) => None,
         };
-        let running = || consumer.worker.app.metrics.jobs.run(&consumer.name);
         let at_once = match (at_once, slot) {
             (Some(shares), Some(slot)) => {
-                return Some(Places { _shares: shares, _slot: Some(slot), _running: running() });
+                return Some(Places { _shares: shares, _slot: Some(slot) });
             }
             (at_once, _) => at_once,
         };
@@ -80,7 +85,7 @@ impl Delivery<'_> {
             };
             // Never closed, so there is one.
             let slot = Arc::clone(&consumer.slots).acquire_owned().await.ok();
-            Places { _shares: shares, _slot: slot, _running: running() }
+            Places { _shares: shares, _slot: slot }
         };
         let mut draining = consumer.worker.app.draining();
         tokio::select! {
@@ -96,7 +101,11 @@ impl Delivery<'_> {
         loop {
             let holder = holder.clone();
             match lease::take(results, &worker.app.clock, &job.id, holder, self.visibility).await {
-                Taken::Unknown => self.consumer.pause().await?,
+                Taken::Unknown(error) => {
+                    self.consumer.count("waiting", error.name);
+                    tracing::warn!(job = job.id, %error, "lease not taken; the job waits");
+                    self.consumer.pause().await?;
+                }
                 taken => return Some(taken),
             }
         }

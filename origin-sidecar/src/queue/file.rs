@@ -6,7 +6,7 @@ mod work;
 
 use super::limits::{MESSAGE_BYTES_MAX, RECEIVE_MAX, WAIT_MAX, check, check_visibility};
 use super::local::group::{Fault, Writer};
-use super::local::{self, error_name, millis, now};
+use super::local::{self, Anchor, error_name, millis, now};
 use super::{Boxed, Depth, Message, Queue, QueueError, Received};
 use rusqlite::Connection;
 use std::path::Path;
@@ -37,6 +37,7 @@ pub struct FileQueue {
     is_dead: bool,
     /// Then a message is a dead letter.
     max_receives: u64,
+    anchor: Anchor,
 }
 
 impl FileQueue {
@@ -49,7 +50,8 @@ impl FileQueue {
         let arrived = Arc::new(Notify::new());
         let max_receives = max_receives.max(1);
         let writer = Writer::start(db, Work::new(max_receives, arrived.clone()))?;
-        Ok(Self { writer: Arc::new(writer), arrived, reader, is_dead: false, max_receives })
+        let (writer, anchor) = (Arc::new(writer), Anchor::of(&dir, FILE)?);
+        Ok(Self { writer, arrived, reader, is_dead: false, max_receives, anchor })
     }
 
     async fn send_now(&self, message: Message) -> Result<String, QueueError> {
@@ -160,6 +162,10 @@ impl Queue for FileQueue {
     fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>> {
         let dead: Arc<dyn Queue> = Arc::new(Self { is_dead: true, ..self.clone() });
         Box::pin(std::future::ready(Ok(Some(dead))))
+    }
+
+    fn stands(&self) -> bool {
+        self.anchor.stands()
     }
 
     fn receives_max(&self) -> Option<u64> {

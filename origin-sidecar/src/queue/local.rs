@@ -4,6 +4,7 @@ pub(crate) mod group;
 
 use rusqlite::{Connection, TransactionBehavior};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -87,6 +88,26 @@ pub(crate) fn reopen(dir: &Path, name: &str) -> Result<Connection, String> {
     let connection = Connection::open(&path).map_err(|error| fault(&error))?;
     configure(&connection).map_err(|error| fault(&error))?;
     Ok(connection)
+}
+
+/// A file that is open and has to stay in its place: what is written to one that was removed is lost.
+#[derive(Debug, Clone)]
+pub(crate) struct Anchor {
+    path: PathBuf,
+    number: u64,
+}
+
+impl Anchor {
+    pub(crate) fn of(dir: &Path, name: &str) -> Result<Self, String> {
+        let path = dir.join(name);
+        let meta = std::fs::metadata(&path);
+        let number = meta.map_err(|error| format!("{}: {error}", path.display()))?.ino();
+        Ok(Self { path, number })
+    }
+
+    pub(crate) fn stands(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|meta| meta.ino() == self.number)
+    }
 }
 
 /// Makes the names in a directory durable.

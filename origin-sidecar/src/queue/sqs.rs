@@ -99,9 +99,6 @@ impl SqsQueue {
                 inner.learn(&attributes);
                 inner.check_retention(&attributes);
             }
-            Err(error) if error.name == "queue-missing" => {
-                return Err(format!("{}: {error}", inner.url));
-            }
             Err(error) => {
                 tracing::warn!(url = %inner.url, %error, "the queue's limits are unknown")
             }

@@ -9,7 +9,7 @@ use super::file_body::file_body;
 use super::{Condition, Listed, Object, PutError, Results, StoreError, key};
 use crate::queue::Boxed;
 use crate::queue::local::group::{Fault, Writer};
-use crate::queue::local::{self, error_name};
+use crate::queue::local::{self, Anchor, error_name};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use rows::{Found, Place, Written};
@@ -44,6 +44,7 @@ struct Shared {
     reader: Mutex<Connection>,
     /// Held as long as this process writes files that no row names yet.
     _in_use: File,
+    anchor: Anchor,
 }
 
 impl DirResults {
@@ -66,7 +67,8 @@ impl DirResults {
         in_use.lock_shared().map_err(|error| fault(&error))?;
         let writer = Writer::start(writer, Work)?;
         let reader = Mutex::new(reader);
-        Ok(Self { shared: Arc::new(Shared { objects, writer, reader, _in_use: in_use }) })
+        let anchor = Anchor::of(&dir, FILE)?;
+        Ok(Self { shared: Arc::new(Shared { objects, writer, reader, _in_use: in_use, anchor }) })
     }
 
     /// Runs blocking work beside the runtime, whose threads are one per core.
@@ -374,6 +376,10 @@ impl Results for DirResults {
 
     fn keeps_for_good(&self) -> bool {
         true
+    }
+
+    fn stands(&self) -> bool {
+        self.shared.anchor.stands()
     }
 
     fn bucket(&self) -> &str {

@@ -237,6 +237,7 @@ async fn answer(
         return match s3.faults.of(call.operation()) {
             Fault::Fail => Ok(s3::refused(500, "InternalError")),
             Fault::Throttle => Ok(s3::refused(503, "SlowDown")),
+            Fault::Deny => Ok(s3::refused(403, "AccessDenied")),
             fault => done(fault, async { s3.call(&call, body) }).await,
         };
     };
@@ -248,6 +249,7 @@ async fn answer(
     match sqs.faults.of(&operation) {
         Fault::Fail => Ok(refusal(500, "InternalError", "a test wants it so")),
         Fault::Throttle => Ok(refusal(400, "ThrottlingException", "a test wants it so")),
+        Fault::Deny => Ok(refusal(400, "AccessDeniedException", "a test wants it so")),
         fault => {
             let call = async {
                 let input: Value = serde_json::from_slice(&body).unwrap_or_default();

@@ -125,6 +125,11 @@ pub(super) const ROWS: &[Row] = &[
             queries: &[("sum by (queue) (spillway_jobs_running{$pods})", "{{queue}}")],
         },
         Panel {
+            title: "Refused for good", unit: Count,
+            help: "Calls of queue, results and spool, by pods. SpillwayOffloadRefused fires after 2 minutes.",
+            queries: &[("sum by (part, queue, call, reason) (spillway_offload_fault{$pods})", "{{part}} {{queue}} {{call}} {{reason}}")],
+        },
+        Panel {
             title: "Upstreams that take a consumer's connections", unit: Count,
             help: "0: its jobs wait for it. SpillwayAppAway fires after 5 minutes.",
             queries: &[("min by (upstream) (spillway_consumer_app_up{$pods})", "{{upstream}}")],

@@ -66,6 +66,7 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
         upstreams: BTreeMap::new(),
         queues: BTreeMap::from([(QUEUE.to_owned(), queue)]),
         results: Some(results),
+        soundness: Default::default(),
         connect_timeout: Duration::ZERO,
         head: Default::default(),
     };

@@ -17,6 +17,8 @@ pub enum Fault {
     Fail,
     /// Answers that there are too many calls: SQS 400 `ThrottlingException`, S3 503 `SlowDown`.
     Throttle,
+    /// Answers that the caller has no right to it.
+    Deny,
     /// Does what it is told and hangs up without a word.
     LoseAnswer,
     /// Every n-th entry of a batch fails and the others are done; SQS only.

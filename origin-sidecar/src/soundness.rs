@@ -1,0 +1,310 @@
+//! What queue, results and spool refuse for good: there is no such bucket, or no right to it. Each call
+//! of this process is listened to, and asked again while it is refused. No answer at all says nothing.
+
+pub mod checks;
+pub mod watched;
+
+use crate::metrics::Metrics;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Refusals that no waiting mends, by the names of errors.
+const DEFINITE: [&str; 3] = ["queue-missing", "bucket-missing", "denied"];
+/// What is not where it was: a folder of this node.
+const FOLDER_MISSING: &str = "folder-missing";
+/// A reload has left the queue without rules.
+const RULES_MISSING: &str = "rules-missing";
+/// A refusal is known for so long: a request that comes later is a new question.
+const KNOWN_FOR: Duration = Duration::from_secs(15);
+/// A new role needs a moment until it has its rights everywhere.
+const START: Duration = Duration::from_secs(30);
+
+/// Whether it is a refusal that no waiting mends.
+pub fn is_definite(name: &str) -> bool {
+    DEFINITE.contains(&name)
+}
+
+/// What refuses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Queue(String),
+    Results,
+    Spool,
+}
+
+impl Part {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Queue(_) => "queue",
+            Self::Results => "results",
+            Self::Spool => "spool",
+        }
+    }
+
+    /// Empty for what is no queue.
+    fn queue(&self) -> &str {
+        if let Self::Queue(name) = self { name } else { "" }
+    }
+}
+
+/// What it refuses: rights are given one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    Send,
+    Receive,
+    Delete,
+    Hide,
+    Count,
+    Read,
+    Write,
+    List,
+    /// Its folder is where it was.
+    Stand,
+    /// There are rules for it.
+    Rules,
+}
+
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+            Self::Delete => "delete",
+            Self::Hide => "hide",
+            Self::Count => "count",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::List => "list",
+            Self::Stand => "stand",
+            Self::Rules => "rules",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Fault {
+    reason: &'static str,
+    detail: String,
+    since: Instant,
+    /// Answered last.
+    seen: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    faults: BTreeMap<(Part, Call), Fault>,
+    /// What has worked since the start.
+    worked: BTreeSet<(Part, Call)>,
+}
+
+/// What is known of this process's queues, results and spool.
+#[derive(Default)]
+pub struct Soundness {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// A part, what it refuses, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub part: Part,
+    pub call: Call,
+    pub reason: &'static str,
+    detail: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, call, reason, detail } = self;
+        match part {
+            Part::Queue(name) => write!(out, "queue {name}")?,
+            part => out.write_str(part.name())?,
+        }
+        write!(out, ": {reason} ({}): {detail}", call.name())
+    }
+}
+
+impl Soundness {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It did what it was asked for, or gave an answer that is none of these refusals.
+    fn works(&self, part: &Part, call: Call) {
+        let key = (part.clone(), call);
+        let mut state = self.state();
+        if let Some(fault) = state.faults.remove(&key) {
+            let (part, queue, reason) = (part.name(), part.queue(), fault.reason);
+            tracing::info!(part, queue, call = call.name(), reason, "not refused any more");
+            self.changed.notify_waiters();
+        } else if state.worked.contains(&key) {
+            return;
+        }
+        state.worked.insert(key);
+    }
+
+    fn refuses(&self, part: &Part, call: Call, reason: &'static str, detail: &str) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let fault = state.faults.get(&(part.clone(), call));
+        let since = fault.filter(|fault| fault.reason == reason).map(|fault| fault.since);
+        let fault =
+            Fault { reason, detail: detail.to_owned(), since: since.unwrap_or(now), seen: now };
+        state.faults.insert((part.clone(), call), fault);
+        drop(state);
+        if since.is_none() {
+            say(&Refusal { part: part.clone(), call, reason, detail: detail.to_owned() });
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn find(&self, is_it: impl Fn(&Part, Call, &Fault) -> bool) -> Option<Refusal> {
+        let state = self.state();
+        let ((part, call), fault) =
+            state.faults.iter().find(|((part, call), fault)| is_it(part, *call, fault))?;
+        let (part, detail) = (part.clone(), fault.detail.clone());
+        Some(Refusal { part, call: *call, reason: fault.reason, detail })
+    }
+
+    /// Why a request is not to become a job of the queue: its message can't be sent, or its outcome
+    /// can't be stored.
+    pub fn of_new_jobs(&self, queue: &str) -> Option<Refusal> {
+        self.find(|part, call, fault| {
+            let is_in_the_way = match (part, call) {
+                (Part::Queue(name), Call::Send) => name == queue,
+                (Part::Queue(name), Call::Count) => name == queue && fault.reason != "denied",
+                (Part::Queue(name), Call::Stand) => name == queue,
+                (Part::Results, Call::Read | Call::Write | Call::Stand) => true,
+                _ => false,
+            };
+            is_in_the_way && fault.seen.elapsed() < KNOWN_FOR
+        })
+    }
+
+    /// Why nothing is to be received from the queue: outcomes can't be stored, or nobody knows what to
+    /// do. A queue that refuses to be received from is asked for that itself.
+    pub fn of_receiving(&self, queue: &str) -> Option<Refusal> {
+        self.find(|part, call, _| match (part, call) {
+            (Part::Queue(name), Call::Stand | Call::Rules) => name == queue,
+            (Part::Results, Call::Read | Call::Write | Call::List | Call::Stand) => true,
+            (Part::Spool, _) => true,
+            _ => false,
+        })
+    }
+
+    /// What has never worked since the start and was refused for half a minute: a consumer ends by it.
+    pub fn of_start(&self) -> Option<Refusal> {
+        let worked = self.state().worked.clone();
+        self.find(|part, call, fault| {
+            let is_needed = match call {
+                Call::Receive | Call::Read | Call::Write | Call::List => true,
+                Call::Count => fault.reason != "denied",
+                _ => false,
+            };
+            is_needed && fault.since.elapsed() >= START && !worked.contains(&(part.clone(), call))
+        })
+    }
+
+    fn has_faults(&self) -> bool {
+        !self.state().faults.is_empty()
+    }
+
+    /// Whether a new set of rules has rules for a queue that is bound.
+    pub fn has_rules(&self, queue: &str, has_rules: bool) {
+        let part = Part::Queue(queue.to_owned());
+        if has_rules {
+            return self.works(&part, Call::Rules);
+        }
+        let detail = "the rules file has no [queue.NAME] for it any more";
+        self.refuses(&part, Call::Rules, RULES_MISSING, detail);
+    }
+
+    /// What is refused, as metrics.
+    fn publish(&self, metrics: &Arc<Metrics>) {
+        let gauge = &metrics.jobs.faults;
+        gauge.reset();
+        for ((part, call), fault) in &self.state().faults {
+            gauge.with_label_values(&[part.name(), part.queue(), call.name(), fault.reason]).set(1);
+        }
+    }
+
+    /// What is still refused, for the log.
+    fn remind(&self) {
+        let faults = self.state().faults.clone();
+        for ((part, call), Fault { reason, detail, .. }) in faults {
+            say(&Refusal { part, call, reason, detail });
+        }
+    }
+}
+
+fn say(Refusal { part, call, reason, detail }: &Refusal) {
+    let (part, queue, call) = (part.name(), part.queue(), call.name());
+    tracing::warn!(part, queue, call, reason, detail, "refused for good; asked again and again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Part {
+        Part::Queue("work".to_owned())
+    }
+
+    #[test]
+    fn a_job_is_taken_unless_its_message_or_its_outcome_is_known_to_have_no_place() {
+        let soundness = Soundness::default();
+        let refused = |queue| soundness.of_new_jobs(queue).map(|refusal| refusal.reason);
+        soundness.refuses(&queue(), Call::Count, "denied", "");
+        soundness.refuses(&queue(), Call::Receive, "denied", "");
+        soundness.refuses(&Part::Results, Call::List, "denied", "");
+        assert_eq!(refused("work"), None, "a sidecar needs none of these");
+        soundness.refuses(&queue(), Call::Send, "denied", "");
+        assert_eq!((refused("work"), refused("other")), (Some("denied"), None));
+        soundness.works(&queue(), Call::Send);
+        soundness.refuses(&Part::Results, Call::Write, "bucket-missing", "");
+        assert_eq!(refused("other"), Some("bucket-missing"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_a_while_ago_is_a_new_question() {
+        let soundness = Soundness::default();
+        soundness.refuses(&queue(), Call::Send, "denied", "");
+        tokio::time::advance(KNOWN_FOR).await;
+        assert_eq!(soundness.of_new_jobs("work"), None);
+        assert!(soundness.has_faults(), "the metric still says so");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_is_refused_by_half_a_minute_of_the_same_answer_and_never_later() {
+        let soundness = Soundness::default();
+        soundness.refuses(&Part::Results, Call::Write, "bucket-missing", "");
+        tokio::time::advance(START - Duration::from_secs(1)).await;
+        assert_eq!(soundness.of_start(), None);
+        soundness.refuses(&Part::Results, Call::Write, "denied", "another answer");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(soundness.of_start(), None);
+        tokio::time::advance(START).await;
+        let refusal = soundness.of_start().expect("refused");
+        assert_eq!(refusal.to_string(), "results: denied (write): another answer");
+        soundness.works(&Part::Results, Call::Write);
+        soundness.refuses(&Part::Results, Call::Write, "denied", "");
+        tokio::time::advance(START).await;
+        assert_eq!(soundness.of_start(), None, "it has worked");
+    }
+
+    #[test]
+    fn a_queue_without_rules_is_not_received_from_until_it_has_some() {
+        let soundness = Soundness::default();
+        soundness.has_rules("work", true);
+        assert_eq!(soundness.of_receiving("work"), None);
+        soundness.has_rules("work", false);
+        let reason = soundness.of_receiving("work").map(|refusal| refusal.reason);
+        assert_eq!((reason, soundness.of_receiving("other")), (Some(RULES_MISSING), None));
+        soundness.has_rules("work", true);
+        assert_eq!(soundness.of_receiving("work"), None);
+    }
+}

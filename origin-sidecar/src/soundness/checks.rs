@@ -1,0 +1,121 @@
+//! Questions that nobody else asks: is the bucket there before the first job is, and the folder still?
+
+use super::{Call, FOLDER_MISSING, Part, Refusal, Soundness};
+use crate::app::App;
+use crate::results::{Condition, Results};
+use bytes::Bytes;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+
+/// Between two looks at folders of this node.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two questions while something is refused, and lines of the log that say so.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Between two questions whether the bucket is there, while all is well.
+const READ_INTERVAL: Duration = Duration::from_secs(30);
+/// … and whether it may be written and listed.
+const WRITE_INTERVAL: Duration = Duration::from_secs(600);
+/// Where the probes lie.
+const PROBES: &str = "probe/";
+/// An object that says nothing. One for all processes.
+const PROBE: &str = "probe/written";
+/// One that there never is.
+const PROBE_ABSENT: &str = "probe/absent";
+
+/// Asks as long as the process runs. Never returns.
+pub async fn watch(app: Arc<App>) {
+    let soundness = &app.bindings.soundness;
+    let results = app.bindings.results.as_deref().filter(|results| !results.keeps_for_good());
+    let mut asked = Asked::default();
+    loop {
+        let has_faults = soundness.has_faults();
+        let usual = |pause: Duration| if has_faults { AGAIN } else { pause };
+        look(&app).await;
+        if let Some(results) = results {
+            if is_due(&mut asked.written, usual(WRITE_INTERVAL)) {
+                ask_all(results).await;
+            } else if is_due(&mut asked.read, usual(READ_INTERVAL)) {
+                // Whatever it answers is heard.
+                let _ = results.get(PROBE_ABSENT, None).await;
+            }
+        }
+        if !has_faults {
+            // What comes is said as it comes.
+            asked.said = Some(Instant::now());
+        } else if is_due(&mut asked.said, AGAIN) {
+            soundness.remind();
+        }
+        let mut changed = pin!(soundness.changed.notified());
+        changed.as_mut().enable();
+        soundness.publish(&app.metrics);
+        let _ = timeout(LOOK_INTERVAL, changed).await;
+    }
+}
+
+/// When it was last done.
+#[derive(Default)]
+struct Asked {
+    read: Option<Instant>,
+    written: Option<Instant>,
+    said: Option<Instant>,
+}
+
+/// Whether it was done so long ago; then it is done now.
+fn is_due(last: &mut Option<Instant>, pause: Duration) -> bool {
+    let is_due = last.is_none_or(|last| last.elapsed() >= pause);
+    if is_due {
+        *last = Some(Instant::now());
+    }
+    is_due
+}
+
+/// Whatever they answer is heard.
+async fn ask_all(results: &dyn Results) {
+    let said = Bytes::from_static(b"spillway");
+    let _ = tokio::join!(
+        results.get(PROBE_ABSENT, None),
+        results.put(PROBE, said, Condition::Always),
+        results.list(PROBES, "", 1),
+    );
+}
+
+/// Looks whether folders are where they were. A spool can be made again: what it held is gone either way.
+async fn look(app: &App) {
+    let soundness = &app.bindings.soundness;
+    let note = |part: Part, stands: Result<(), String>| match stands {
+        Ok(()) => soundness.works(&part, Call::Stand),
+        Err(detail) => soundness.refuses(&part, Call::Stand, FOLDER_MISSING, &detail),
+    };
+    let gone = || "its files are not where they were".to_owned();
+    for (name, queue) in &app.bindings.queues {
+        if !queue.stands() {
+            note(Part::Queue(name.clone()), Err(gone()));
+        }
+    }
+    if let Some(results) = app.bindings.results.as_deref().filter(|it| it.keeps_for_good()) {
+        note(Part::Results, if results.stands() { Ok(()) } else { Err(gone()) });
+    }
+    let folder = app.spool.folder();
+    if !tokio::fs::try_exists(folder).await.unwrap_or(false) {
+        let made = tokio::fs::create_dir_all(folder).await;
+        if made.is_ok() {
+            let (folder, reason) = (folder.display().to_string(), FOLDER_MISSING);
+            tracing::warn!(folder, reason, "the folder of --spool was gone; made again");
+        }
+        note(Part::Spool, made.map_err(|error| format!("{}: {error}", folder.display())));
+    } else {
+        note(Part::Spool, Ok(()));
+    }
+}
+
+/// Resolves when this process can't do its work and never could: with what it is refused.
+pub async fn start_refused(soundness: &Soundness) -> Refusal {
+    loop {
+        if let Some(refusal) = soundness.of_start() {
+            return refusal;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
