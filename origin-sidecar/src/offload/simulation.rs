@@ -5,6 +5,7 @@
 //! decides what happens. `SPILLWAY_SIM_SEED=n cargo test -p origin-sidecar simulation` shows one
 //! schedule; `SPILLWAY_SIM_SCHEDULES=n` says how many are run.
 
+mod absence;
 mod application;
 mod chaos;
 mod check;

@@ -24,6 +24,11 @@ const LOOK_POLL: Duration = Duration::from_secs(20);
 static RULES: LazyLock<Vec<Arc<Rules>>> =
     LazyLock::new(|| (0..VISIBILITIES.len()).map(rules).collect());
 
+/// The rules of one set.
+pub(super) fn rules_of(set: usize) -> Arc<Rules> {
+    Arc::clone(&RULES[set])
+}
+
 fn rules(set: usize) -> Arc<Rules> {
     let visibility = VISIBILITIES[set] / 1_000;
     let timeout = ["40s", "2m", "4m"][set];
