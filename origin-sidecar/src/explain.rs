@@ -2,7 +2,7 @@
 
 use answer::Answer;
 use rules::cache::{Bypass, Plan};
-use rules::document::{Document, Lifetime, Versioned};
+use rules::document::{Auth, Document, Lifetime, Mode, Versioned, When};
 use rules::offload::{Decision, Wait};
 use rules::shard::{Resolved, Step};
 use rules::{Head, Problem, Rules, edge, path, sidecar};
@@ -234,6 +234,18 @@ fn unversioned(out: &mut String, rule: Versioned) {
     };
     line(out, "", "no version in this name: it may change, so browsers do not keep it for a year");
     line(out, "", remedy);
+}
+
+/// What an `Idempotency-Key` costs on the routes where a request may be executed at once.
+pub fn keys(document: &Document) -> Vec<String> {
+    let with_keys = document.routes.iter().filter(|route| {
+        route.offload.as_ref().is_some_and(|rule| {
+            rule.mode != Mode::Off && rule.when != When::Always && rule.auth != Auth::Open
+        })
+    });
+    let cost = "an Idempotency-Key costs a request one conditional write to the result store before \
+                it is executed, two writes and a read after its answer";
+    with_keys.map(|route| format!("{}: {cost}", route.name)).collect()
 }
 
 /// Worst staleness a client may see per cached route, errors aside.

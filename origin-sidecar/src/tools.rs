@@ -40,10 +40,10 @@ pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
     for warning in &checked.warnings {
         writeln!(out, "{}:{warning}", file.display()).map_err(failed)?;
     }
-    for line in explaining::staleness(&checked.document) {
+    let document = &checked.document;
+    for line in explaining::staleness(document).into_iter().chain(explaining::keys(document)) {
         writeln!(out, "{line}").map_err(failed)?;
     }
-    let document = &checked.document;
     let counts = (document.routes.len(), document.queues.len(), document.shard_maps.len());
     writeln!(
         out,

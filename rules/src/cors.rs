@@ -5,8 +5,7 @@ use crate::document::{Cors, Route};
 use crate::head::{Edit, Fields, Head, first, joined};
 
 /// Fields of ours that a page may read, besides those that every page may.
-const EXPOSED: &str =
-    "Location, Retry-After, Preference-Applied, X-Job-Id, ETag, Content-Range, Accept-Ranges";
+const EXPOSED: &str = "Location, Retry-After, Preference-Applied, X-Job-Id, Idempotency-Key, ETag, Content-Range, Accept-Ranges";
 
 /// Header fields to set, in order.
 pub type FieldsToSet = Vec<(&'static str, String)>;

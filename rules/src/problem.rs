@@ -19,6 +19,7 @@ pub enum Problem {
     CrossSite,
     WaitOver,
     IdempotencyMismatch,
+    AlreadyAnswered,
     JobUnknown,
     JobExpired,
     JobUnfinished,
@@ -46,7 +47,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -63,6 +64,7 @@ impl Problem {
         Self::CrossSite,
         Self::WaitOver,
         Self::IdempotencyMismatch,
+        Self::AlreadyAnswered,
         Self::JobUnknown,
         Self::JobExpired,
         Self::JobUnfinished,
@@ -144,6 +146,7 @@ impl Problem {
             Self::CrossSite => ("cross-site", 403, "The request may come from a page of another site, and would run in the name of the user whose cookie it carries.", "Send it from a page of the application (Sec-Fetch-Site, Origin or Referer show it), or without a cookie. The operator names further pages in the route's cors, or lets the application decide: replay_as = \"caller\"."),
             Self::WaitOver => ("wait-over", 504, "The job has not ended within the time that a client of this route waits.", "It goes on: the detail names its address. Send Prefer: respond-async to get that at once, or raise the route's wait."),
             Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),
+            Self::AlreadyAnswered => ("already-answered", 409, "The request with this Idempotency-Key was answered before.", "The first answer was larger than what is kept of one, and the request is not executed again. Look for its effect in the application, or send another key."),
             Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it is not yours.", "Use the Location of the 202 answer, with the same credentials."),
             Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),
             Self::TooManyWatchers => ("too-many-watchers", 503, "Too many clients wait for jobs here.", "Ask for the status again after the time in Retry-After, without a stream."),

@@ -7,8 +7,8 @@ use super::intake::{NO_MEMORY, NotRead};
 use super::payload::Payload;
 use super::pointer::{self, Pointed};
 use super::receipt::Receipt;
-use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{adopt, keyed, refused, replay, synchronous, tenant, travel};
+use super::record::{self, Adopted, Lease, Outcome, Terminal, lease_key, outcome_key};
+use super::{adopt, keyed, once, refused, repeat, replay, synchronous, tenant, travel};
 use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
@@ -95,9 +95,10 @@ pub async fn accept(
     load.is_cross_site = is_cross_site;
     load.is_full = app.limits.is_full(limit, destination(app, Some(route), resolved));
     let answered = match offload::under_load(decision, rule, load) {
-        Decision::Adopt { reason, after, .. } => {
-            let wanted = adopt::Wanted { reason, after: Duration::from_millis(after), class };
-            adopt::run(worker, offered, resolved, wanted).await
+        Decision::Adopt { reason, after, wait } => {
+            let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
+            let wanted = adopt::Wanted { reason, after, may_queue, wait, class };
+            once::run(worker, offered, resolved, wanted).await
         }
         Decision::Enqueue { reason, wait } => {
             enqueue(worker, offered, resolved, reason, wait).await
@@ -114,6 +115,13 @@ impl Offered<'_> {
     /// What requests are alike in how long they take; empty where the rule names nothing.
     fn class(&self) -> String {
         self.rule.class.as_ref().and_then(|source| self.value(source)).unwrap_or_default()
+    }
+
+    /// What a lease says of its execution, and a notification of its end.
+    pub(super) fn about(&self) -> Adopted {
+        let user = self.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
+        let (route, queue) = (self.route.name.clone(), self.rule.queue.clone());
+        Adopted { until: 0, route, queue, user: user.map(str::to_owned) }
     }
 
     /// The value of a source of the request.
@@ -140,7 +148,7 @@ async fn read(worker: &Worker, body: Body, rule: &Offload) -> Result<(Payload, P
     Ok((body, pointed))
 }
 
-async fn enqueue(
+pub(super) async fn enqueue(
     worker: &Arc<Worker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
@@ -155,26 +163,31 @@ async fn enqueue(
     }
     let started = Instant::now();
     // One budget for everything: two calls of 3 s and a retry would add up to 9.
-    let (id, is_keyed) = choose_id(worker, &offered, &tools)?;
+    let (id, key) = choose_id(worker, &offered, &tools)?;
     let put = tokio::time::timeout(ENQUEUE_BUDGET, async {
-        if is_keyed {
+        if key.is_some() {
             return keyed::put(worker, &offered, &tools, &id).await;
         }
-        send(worker, &offered, &tools, &id).await
+        send(worker, &offered, &tools, &id).await.map(|()| None)
     });
     let put = put.await.unwrap_or_else(|_| {
         Err(NotQueued::Unavailable("timeout", "the queue took too long".to_owned()))
     });
     match put {
-        Ok(()) => {}
+        Ok(None) => {}
+        Ok(Some(found)) => {
+            let known = repeat::Known { id: &id, found, reason, wait };
+            let answer = repeat::answer(worker, &offered, &tools, known).await?;
+            return Ok(keyed::marked(answer, key.as_ref()));
+        }
         Err(NotQueued::Refused(refused)) => return Err(refused),
         Err(NotQueued::Unavailable(name, detail)) => {
             metrics.offered(&route, name, reason);
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
             // A retry with the key is the same job: nothing needs to be taken back.
-            let is_withdrawn = !is_keyed && withdrawn(worker, &tools, &id).await;
+            let is_withdrawn = key.is_none() && withdrawn(worker, &tools, &id).await;
             // What was refused was not done.
-            let is_unstarted = is_withdrawn || !is_keyed && is_definite(name);
+            let is_unstarted = is_withdrawn || key.is_none() && is_definite(name);
             if is_unstarted && refused::may_be_inline(offered.rule, is_definite(name)) {
                 return inline(worker, offered, resolved).await;
             }
@@ -188,9 +201,10 @@ async fn enqueue(
     metrics.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
     tracing::info!(route, queue, job = id, reason = reason.as_str(), "job queued");
     if let Some(answer) = synchronous::outcome(worker, tools.results, &offered, &id, wait).await {
-        return answer;
+        return answer.map(|answer| keyed::marked(answer, key.as_ref()));
     }
-    Ok(Receipt::of(&offered.clean, offered.rule).answer(&id, "queued", reason))
+    let receipt = Receipt::of(&offered.clean, offered.rule).answer(&id, "queued", reason);
+    Ok(keyed::marked(receipt, key.as_ref()))
 }
 
 /// Why there is no job.
@@ -199,18 +213,31 @@ pub(super) enum NotQueued {
     Unavailable(&'static str, String),
 }
 
-/// The id of the job to be, and whether it comes from an `Idempotency-Key`.
+impl NotQueued {
+    /// `started` says what may have come of the request.
+    pub(super) fn refused(self, started: &str) -> Refused {
+        match self {
+            Self::Refused(refused) => refused,
+            Self::Unavailable(name, detail) => {
+                tracing::warn!(reason = name, detail, "no job");
+                (Problem::OffloadUnavailable, format!("{name}; {started}"))
+            }
+        }
+    }
+}
+
+/// The id of the job to be, and the `Idempotency-Key` from which it comes.
 fn choose_id(
     worker: &Worker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
-) -> Result<(String, bool), Refused> {
+) -> Result<(String, Option<HeaderValue>), Refused> {
     let (caller, route) = (&offered.allowed.caller, &offered.route.name);
     if let Some(key) = keyed::of(offered)? {
-        return Ok((id::keyed(tools.secrets, route, caller, &key), true));
+        return Ok((id::keyed(tools.secrets, route, caller, &keyed::text(&key)), Some(key)));
     }
     let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.app.clock.now());
-    Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, false))
+    Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, None))
 }
 
 /// What a client is told when its message may be in the queue after all.

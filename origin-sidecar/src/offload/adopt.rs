@@ -3,8 +3,10 @@
 
 use super::accept::{Offered, Tools, outgoing, tools};
 use super::id::{self, Kind};
+use super::keyed;
 use super::latency::Executing;
 use super::notify::{self, Notice};
+use super::once::Once;
 use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
 use super::run::Ended;
@@ -15,18 +17,20 @@ use crate::proxy::forward::{self, Failure, Outgoing};
 use crate::proxy::handle::{Refused, shard_failed};
 use crate::results::{Condition, Results};
 use http::Response;
-use rules::offload::Reason;
 use rules::offload::learned::Sample;
+use rules::offload::{Reason, Wait};
 use rules::shard::Resolved;
 use rules::{Problem, Rules};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How long a lease lasts without being renewed, and so how long the store may be away from us. A
 /// crash shows within this and 10 s.
-const LEASE_MS: u64 = 20_000;
+pub(super) const LEASE_MS: u64 = 20_000;
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(5);
 /// Writing the lease must not keep the client waiting for long.
@@ -37,6 +41,10 @@ pub(super) struct Wanted {
     pub reason: Reason,
     /// How long the client waits for the head of the answer.
     pub after: Duration,
+    /// Whether it may be queued instead, if an earlier request with its key was to be.
+    pub may_queue: bool,
+    /// For that.
+    pub wait: Wait,
     /// Requests of one class are alike in how long they take.
     pub class: String,
 }
@@ -44,23 +52,44 @@ pub(super) struct Wanted {
 /// Who answers the client: settled once, under the lock.
 enum Side {
     Undecided,
-    /// The answer came first.
+    /// The answer came first, and is being sent.
     Answered,
+    /// … and nothing more is done with it; or the job has its outcome.
+    Over,
     /// The client has its 202; the answer goes to the store.
     Adopted(String),
 }
 
-struct Execution {
-    worker: Arc<Worker>,
+/// A lease that is renewed.
+struct Leased {
+    ended: oneshot::Sender<()>,
+    renewing: JoinHandle<()>,
+}
+
+impl Leased {
+    /// Ends with no write under way: one that arrived later would be a lease that nobody removes.
+    async fn end(self) {
+        drop(self.ended);
+        // It can't panic; and if it did, it would write no more.
+        let _ = self.renewing.await;
+    }
+}
+
+pub(super) struct Execution {
+    pub worker: Arc<Worker>,
     side: Mutex<Side>,
-    results: Arc<dyn Results>,
+    pub results: Arc<dyn Results>,
     rules: Arc<Rules>,
     /// What the lease says, and the notification is made from.
-    about: Adopted,
+    pub about: Adopted,
     /// Path and query.
     target: String,
+    /// Of a request with a key.
+    once: Option<Once>,
+    /// Whether there may be a lease.
+    pub is_leased: AtomicBool,
     class: String,
-    began: Instant,
+    pub began: Instant,
     /// How long it had taken when it was recorded as a slow one.
     sample: Mutex<Option<Sample>>,
 }
@@ -70,8 +99,9 @@ pub(super) async fn run(
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
     wanted: Wanted,
+    once: Option<Once>,
 ) -> Result<Response<Body>, Refused> {
-    let Wanted { reason, after, class } = wanted;
+    let Wanted { reason, after, class, .. } = wanted;
     let Tools { results, secrets, .. } = tools(worker, offered.rule)?;
     let (results, secrets) = (Arc::clone(results), secrets.clone());
     let (route, rule) = (offered.route, offered.rule);
@@ -79,13 +109,7 @@ pub(super) async fn run(
     let job_timeout = rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
     let caller = offered.allowed.caller.clone();
     let receipt = Receipt::of(&offered.clean, rule);
-    let user = offered.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
-    let about = Adopted {
-        until: 0,
-        route: route.name.clone(),
-        queue: rule.queue.clone(),
-        user: user.map(str::to_owned),
-    };
+    let about = offered.about();
     let mut outgoing = outgoing(worker, offered, resolved)?;
     outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
     let execution = Arc::new(Execution {
@@ -95,6 +119,8 @@ pub(super) async fn run(
         rules,
         about,
         target: outgoing.target.clone(),
+        once,
+        is_leased: AtomicBool::new(false),
         class,
         began: Instant::now(),
         sample: Mutex::new(None),
@@ -113,7 +139,11 @@ pub(super) async fn run(
         () = tokio::time::sleep(after) => {}
     }
     execution.note_slow();
-    let id = id::fresh(&secrets, Kind::Adopted, &route.name, &caller, worker.app.clock.now());
+    let now = worker.app.clock.now();
+    let id = match &execution.once {
+        Some(once) => Ok(once.id.clone()),
+        None => id::fresh(&secrets, Kind::Adopted, &route.name, &caller, now),
+    };
     if let Ok(id) = id {
         // Apart from the client, who may leave between the lease and the 202.
         let adopting = tokio::spawn(Arc::clone(&execution).become_job(id.clone()));
@@ -123,7 +153,8 @@ pub(super) async fn run(
                 metrics.offered(&route.name, "adopted", reason);
                 let (route, reason_name) = (&route.name, reason.as_str());
                 tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
-                return Ok(receipt.answer(&id, "running", reason));
+                let key = execution.once.as_ref().map(|once| &once.key);
+                return Ok(keyed::marked(receipt.answer(&id, "running", reason), key));
             }
             sent = &mut answered => {
                 metrics.offered(&route.name, "inline", reason);
@@ -155,60 +186,76 @@ impl Execution {
     ) {
         // In flight until its end, so that a drain waits for it.
         let _in_flight = self.worker.app.metrics.in_flight();
-        let ended = {
-            let mut sending = std::pin::pin!(forward::send(&self.worker, &mut outgoing));
+        let leased = Arc::clone(&self).keep_leased();
+        let ended = forward::send(&self.worker, &mut outgoing).await;
+        self.note_end(&ended);
+        let adopted = {
+            let mut side = self.lock();
+            match std::mem::replace(&mut *side, Side::Answered) {
+                Side::Adopted(id) => Some(id),
+                Side::Undecided | Side::Answered | Side::Over => None,
+            }
+        };
+        let stored = match (adopted, &self.once) {
+            (Some(id), _) => self.store(&id, ended).await.then_some(id),
+            (None, Some(once)) => self.keep(once, answer, ended).await.then(|| once.id.clone()),
+            (None, None) => {
+                // A client that left gets nothing; the app has done its work all the same.
+                let _ = answer.send(ended);
+                None
+            }
+        };
+        *self.lock() = Side::Over;
+        leased.end().await;
+        // Without an outcome the lease runs out, and the job has failed for an unknown reason.
+        if let Some(id) = stored.filter(|_| self.is_leased.load(Ordering::Acquire)) {
+            self.remove_lease(&id).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Side> {
+        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renews the lease until that is ended: beside everything else, as a store that hangs must not
+    /// keep the answer from its client.
+    fn keep_leased(self: Arc<Self>) -> Leased {
+        let (ended, mut is_ended) = oneshot::channel();
+        let renewing = tokio::spawn(async move {
             loop {
                 tokio::select! {
                     biased;
-                    ended = &mut sending => break ended,
+                    _ = &mut is_ended => return,
                     () = tokio::time::sleep(RENEW) => self.renew().await,
                 }
             }
-        };
-        self.note_end(&ended);
-        let adopted = {
-            let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
-            match std::mem::replace(&mut *side, Side::Answered) {
-                Side::Adopted(id) => Some(id),
-                Side::Undecided | Side::Answered => None,
-            }
-        };
-        let Some(id) = adopted else {
-            // A client that left gets nothing; the app has done its work all the same.
-            let _ = answer.send(ended);
-            return;
-        };
-        let is_stored = {
-            let mut storing = std::pin::pin!(self.store(&id, ended));
-            loop {
-                tokio::select! {
-                    biased;
-                    is_stored = &mut storing => break is_stored,
-                    () = tokio::time::sleep(RENEW) => { self.lease(&id).await; }
-                }
-            }
-        };
-        // Without an outcome the lease runs out, and the job has failed for an unknown reason.
-        if is_stored {
-            self.remove_lease(&id).await;
-        }
+        });
+        Leased { ended, renewing }
     }
 
     /// Tries until there is a lease: no lease, no 202, and the client goes on waiting. False when
     /// the answer came first.
     async fn become_job(self: Arc<Self>, id: String) -> bool {
-        while !(self.lease(&id).await && self.adopt(&id)) {
-            if self.is_answered() {
-                self.remove_lease(&id).await;
-                return false;
+        loop {
+            if self.lease(&id).await && self.adopt(&id) {
+                return true;
             }
-            tokio::time::sleep(RENEW).await;
+            let is_over = match &*self.lock() {
+                Side::Undecided | Side::Adopted(_) => None,
+                // Whoever keeps the answer needs the lease, and removes it.
+                Side::Answered => Some(false),
+                Side::Over => Some(true),
+            };
+            match is_over {
+                None => tokio::time::sleep(RENEW).await,
+                Some(is_over) => {
+                    if is_over {
+                        self.remove_lease(&id).await;
+                    }
+                    return false;
+                }
+            }
         }
-        true
-    }
-
-    fn is_answered(&self) -> bool {
-        matches!(*self.side.lock().unwrap_or_else(PoisonError::into_inner), Side::Answered)
     }
 
     async fn remove_lease(&self, id: &str) {
@@ -219,8 +266,8 @@ impl Execution {
 
     /// True once the client's answer is the 202.
     fn adopt(&self, id: &str) -> bool {
-        let mut side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*side, Side::Answered) {
+        let mut side = self.lock();
+        if matches!(*side, Side::Answered | Side::Over) {
             return false;
         }
         *side = Side::Adopted(id.to_owned());
@@ -228,6 +275,7 @@ impl Execution {
     }
 
     async fn lease(&self, id: &str) -> bool {
+        self.is_leased.store(true, Ordering::Release);
         let until = self.worker.app.clock.now() + LEASE_MS;
         let lease = Adopted { until, ..self.about.clone() };
         let key = adopted_key(id);
@@ -236,11 +284,14 @@ impl Execution {
     }
 
     async fn renew(&self) {
-        let id = match &*self.side.lock().unwrap_or_else(PoisonError::into_inner) {
-            Side::Adopted(id) => id.clone(),
-            Side::Undecided | Side::Answered => return,
+        let adopted = match &*self.lock() {
+            Side::Adopted(id) => Some(id.clone()),
+            Side::Undecided | Side::Answered | Side::Over => None,
         };
-        self.lease(&id).await;
+        // A retry with its key may be promised the end of one that is not adopted, too.
+        if let Some(id) = adopted.or_else(|| self.once.as_ref().map(|once| once.id.clone())) {
+            self.lease(&id).await;
+        }
     }
 
     /// The next requests of the class must not wait for this one's end to be known as slow.
@@ -265,37 +316,54 @@ impl Execution {
         }
     }
 
+    /// What the application's code says of it.
+    pub(super) fn judged(&self, response: Response<Body>) -> Ended {
+        let route = self.rules.route_by_name(&self.about.route);
+        let rule = route.and_then(|route| route.offload.as_ref());
+        Ended::by_code(response, rule, &self.target)
+    }
+
     /// Stores the outcome and tells the receivers; false when it could not be stored.
     async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
         let ended = match ended {
-            Ok(response) => {
-                let route = self.rules.route_by_name(&self.about.route);
-                let rule = route.and_then(|route| route.offload.as_ref());
-                Ended::by_code(response, rule, &self.target)
-            }
+            Ok(response) => self.judged(response),
             Err(failure) => Ended::lost(&failure),
         };
-        let queue = self.rules.document.queues.get(&self.about.queue);
-        let in_time = Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout));
-        let whole = store::whole(&self.worker.app, ended, in_time).await;
+        let whole = store::whole(&self.worker.app, ended, self.job_timeout()).await;
         let whole = whole.unwrap_or_else(Whole::broken_off);
+        let Some(outcome) = self.outcome(id, whole, false).await else { return false };
+        self.told(&outcome).await;
+        true
+    }
+
+    /// Stores the outcome; none when it could not be stored.
+    pub(super) async fn outcome(&self, id: &str, whole: Whole, answered: bool) -> Option<Outcome> {
         let ending = Ending {
             id,
             queue: &self.about.queue,
             route: Some(&self.about.route),
             attempt: 1,
             condition: Condition::IfAbsent,
+            answered,
         };
         let stored = store::outcome(&self.worker.app, &self.results, &ending, whole).await;
-        let Some(outcome) = stored else {
+        if stored.is_none() {
             tracing::error!(job = id, "the outcome of an adopted request was not stored");
-            return false;
-        };
+        }
+        stored
+    }
+
+    pub(super) fn job_timeout(&self) -> Duration {
+        let queue = self.rules.document.queues.get(&self.about.queue);
+        Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout))
+    }
+
+    /// Counts the end of a job, and tells the receivers.
+    pub(super) async fn told(&self, outcome: &Outcome) {
         let reason = outcome.reason.as_deref().unwrap_or_default();
         let status = outcome.status.as_str();
         self.worker.app.metrics.jobs.ended(&self.about.queue, status, reason);
-        tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, &outcome).await;
-        true
+        tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, outcome).await;
     }
 }
 

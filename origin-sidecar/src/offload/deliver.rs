@@ -31,6 +31,10 @@ pub(super) async fn result(
     asked: &Asked<'_>,
     (delivery, is_open): (Delivery, bool),
 ) -> Result<Response<Body>, Refused> {
+    if let State::Ended(Outcome { answer: None, answered: true, .. }) = &state {
+        let detail = "its client was given the answer, which is more than is kept of one";
+        return Err((Problem::AlreadyAnswered, detail.to_owned()));
+    }
     let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
         return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
     };

@@ -1,10 +1,10 @@
 //! Ends that nobody who runs the job writes: a cancellation, an adopted execution whose process
 //! died; and objects that have outlived their job.
 
-use super::adopt;
 use super::record::{
     self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
 };
+use super::{adopt, keyed};
 use crate::app::App;
 use crate::proxy::Worker;
 use crate::results::{Condition, PutError, Results, StoreError};
@@ -76,7 +76,12 @@ pub(super) async fn cancel(
 
 /// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
 pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {
-    lease.until.saturating_add(SKEW_MS) <= now
+    is_over(lease.until, now)
+}
+
+/// The same of a lease until then.
+pub(super) fn is_over(until: u64, now: u64) -> bool {
+    until.saturating_add(SKEW_MS) <= now
 }
 
 /// Nobody will ever know how an adopted request ended.
@@ -174,8 +179,12 @@ impl Orphan {
         if taken.is_err() {
             return;
         }
-        let rules = worker.app.rules();
-        adopt::tell(worker, results, &rules, &lease, &outcome).await;
+        // One that its client was answered at once is nobody's affair, unless another was promised it.
+        let id = outcome.id.as_str();
+        if !outcome.answered || keyed::is_promised(results, id).await {
+            let rules = worker.app.rules();
+            adopt::tell(worker, results, &rules, &lease, &outcome).await;
+        }
         if let Err(error) = results.delete(&key).await {
             tracing::debug!(key, %error, "lease not removed; its end is told again");
         }

@@ -33,6 +33,7 @@ impl Delivery<'_> {
             route: job.route.as_deref(),
             attempt: before + attempt,
             condition,
+            answered: false,
         };
         match store::outcome(&worker.app, &self.consumer.results, &ending, ended).await {
             Some(outcome) => Done::Stored(outcome),

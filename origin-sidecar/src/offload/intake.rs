@@ -125,6 +125,11 @@ impl Intake {
         reading.finish().await
     }
 
+    /// Room for bytes that could be done without.
+    pub(super) fn try_hold(&self, bytes: u64) -> Option<Held> {
+        self.bodies.try_take(bytes)
+    }
+
     /// Room for copies of what is read already. Those that need more than there is take all of it, one
     /// after the other.
     pub(super) async fn copying(&self, bytes: u64, within: Duration) -> Option<Held> {

@@ -264,8 +264,13 @@ impl Stores {
                 "{id}: its consumer is still telling of its end; call this again in {seconds} s"
             ));
         }
-        let marked =
-            Outcome { status: Terminal::Requeued, answer: None, finished: self.now, ..outcome };
+        let marked = Outcome {
+            status: Terminal::Requeued,
+            answer: None,
+            answered: false,
+            finished: self.now,
+            ..outcome
+        };
         let condition = Condition::IfMatch(etag);
         match record::write(results, &outcome_key(id), &marked, condition).await {
             Ok(_) => {}

@@ -53,7 +53,8 @@ pub(super) async fn owned<'r>(
     let at = if id::is_keyed(id) {
         let key = record::accepted_key(id);
         let accepted = record::read::<Accepted>(results, &key).await.map_err(unavailable)?;
-        let own = accepted.filter(|(accepted, _)| caller.is(secrets, &accepted.owner));
+        let own = accepted
+            .filter(|(accepted, _)| !accepted.released && caller.is(secrets, &accepted.owner));
         own.map(|(accepted, _)| accepted.at)
     } else {
         id::verify(secrets, id, &route.name, &caller)

@@ -27,6 +27,10 @@ pub struct Outcome {
     /// The app's own answer, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// The client that started it was given this very answer at once. Without an answer, it was too
+    /// large to be kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answered: bool,
     /// Executions so far.
     pub attempt: u64,
     /// Milliseconds since 1970.
@@ -43,6 +47,7 @@ impl Outcome {
             route: None,
             reason: Some(reason.to_owned()),
             answer: None,
+            answered: false,
             attempt: 0,
             finished: now,
         }
@@ -175,8 +180,20 @@ pub struct Accepted {
     /// Hash of method, target and body.
     pub fingerprint: String,
     pub at: u64,
-    /// Set once the queue has the message.
+    /// Set once the queue has the message; also where there never is one.
     pub queued: bool,
+    /// The request is executed at once, by the process that wrote this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub executed: bool,
+    /// Which request of that process. Empty of one that is queued.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub holder: String,
+    /// Somebody was answered 202 while it was executed: its end is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promised: bool,
+    /// Nothing was done: the key is free again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 /// Reads a JSON record with its etag.

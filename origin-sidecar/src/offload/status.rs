@@ -6,7 +6,7 @@ use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
 use super::record::{self, Adopted, End, Lease, Outcome, Progress, adopted_key, lease_key};
-use super::{deliver, expire, id, page, progress, watch};
+use super::{deliver, expire, id, keyed, page, progress, watch};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
@@ -288,6 +288,11 @@ pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<
             // The process that executed the request is gone: nobody will ever know how it ended.
             _ => expire::lost(results, id, now).await.map(State::Ended),
         };
+    }
+    if id::is_keyed(id)
+        && let Some(state) = keyed::running(results, id, now).await?
+    {
+        return Ok(state);
     }
     match record::read::<Lease>(results, &lease_key(id)).await? {
         Some((lease, _)) if lease.until > now => {

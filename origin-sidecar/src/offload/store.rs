@@ -27,6 +27,8 @@ pub(super) struct Ending<'a> {
     pub route: Option<&'a str>,
     pub attempt: u64,
     pub condition: Condition,
+    /// Whether the client that started it has had this very answer.
+    pub answered: bool,
 }
 
 /// An end with all of its answer.
@@ -90,6 +92,7 @@ pub(super) async fn outcome(
         route: ending.route.map(str::to_owned),
         reason,
         answer,
+        answered: ending.answered,
         attempt: ending.attempt,
         finished: app.clock.now(),
     };

@@ -209,7 +209,9 @@ fn begin<'a>(link: &'a Link, parts: &http::request::Parts, body: &str) -> Open<'
     let process = link.process;
     let taking = job.and_then(|job| check::began(&mut state, process, job));
     let (is_open, answer) = (true, None);
-    let of = Execution { process, job, request, number, taking, is_open, answer };
+    let is_once =
+        job.is_none() && parts.uri.path() == "/slow" && field("idempotency-key").is_some();
+    let of = Execution { process, job, request, number, is_once, taking, is_open, answer };
     state.executions.push(of);
     Open { link, execution, is_done: false }
 }

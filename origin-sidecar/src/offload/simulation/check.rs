@@ -32,7 +32,7 @@ pub(super) struct Promise {
 /// 202 only with something durable behind it.
 pub(super) fn promised(state: &mut State, promise: Promise) {
     let Job { is_sent, is_adopted, outcome, .. } = &state.jobs[promise.job];
-    let is_durable = if promise.is_adopted { *is_adopted } else { *is_sent } || outcome.is_some();
+    let is_durable = *is_adopted || *is_sent || outcome.is_some();
     let job = promise.job;
     if !is_durable {
         state.violated(|| format!("durable: j{job} was promised, and nothing is durable"));
@@ -247,6 +247,7 @@ pub(super) fn finally(state: &mut State) {
             state.violated(|| format!("adopted once: r{} ran {count} times", of.0));
         }
     }
+    executed_once(state);
     for job in state.mailbox.dead.clone() {
         let ended = state.jobs[job].outcome.as_ref().map(|end| end.outcome.status);
         if ended != Some(Terminal::Failed) {
@@ -254,6 +255,21 @@ pub(super) fn finally(state: &mut State) {
         }
     }
     withdrawn(state);
+}
+
+/// Of all tries of a request with a key, no two are executed at once by the proxies, unless the
+/// application said of the earlier that nothing was done.
+fn executed_once(state: &mut State) {
+    let is_undone = |of: &Execution| {
+        of.answer.as_ref().is_some_and(|(code, _)| matches!(code, 408 | 425 | 429 | 503))
+    };
+    let mut runs: BTreeMap<usize, u64> = BTreeMap::new();
+    for of in state.executions.iter().filter(|of| of.is_once && !is_undone(of)) {
+        *runs.entry(of.request).or_default() += 1;
+    }
+    if let Some((request, count)) = runs.into_iter().find(|(_, count)| *count > 1) {
+        state.violated(|| format!("executed once: r{request} with a key was, {count} times"));
+    }
 }
 
 fn ended(state: &mut State, promise: &Promise) {

@@ -33,7 +33,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn drawn(rng: &mut Rng, request: usize, active: u64) -> Self {
         let route = rng.pick(&["always", "keyed", "keyed", "safe", "prefer", "slow", "slow"]);
-        let has_key = route == "keyed" || rng.chance(100);
+        let has_key = route == "keyed" || rng.chance(if route == "slow" { 500 } else { 100 });
         let waits = rng.chance(if route == "slow" { 150 } else { 250 });
         Self {
             request,
@@ -173,11 +173,13 @@ async fn submit(
             let id = id.filter(|_| code == 202);
             let key = plan.key.filter(|_| id.as_ref().is_some_and(|id| id.starts_with("k1.")));
             let job = id.map(|id| world.state().job(&id));
-            let is_adopted = text(response).await.contains("\"running\"");
+            let is_running = text(response).await.contains("\"running\"");
             world.note(NOBODY, What::Answered { request, code, job, took });
             let mut state = world.state();
             check::in_time(&mut state, plan, Some(code), took, troubled);
             let Some(job) = job else { return Some(None) };
+            // Of a queued one, a retry with its key may be told that it runs.
+            let is_adopted = is_running && state.jobs[job].is_adopted;
             let promise = Promise { job, request, number, is_adopted, key, told: None };
             check::promised(&mut state, promise);
             Some(Some(job))

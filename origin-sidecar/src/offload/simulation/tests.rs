@@ -90,6 +90,7 @@ fn catches(variant: Variant) -> &'static [&'static str] {
         Variant::DeletesFirst => &["every promise ends", "at rest"],
         Variant::QueuesAdopted => &["adopted once"],
         Variant::IgnoresConditions => &["one outcome", "one at a time"],
+        Variant::TakesKeysAgain => &["executed once"],
         Variant::BeatsNot => &["in hand"],
         Variant::SkipsDuplicates => &["dead letters"],
     }

@@ -30,6 +30,8 @@ pub(super) enum Variant {
     QueuesAdopted,
     /// `If-None-Match` and `If-Match` are not sent.
     IgnoresConditions,
+    /// The accept record of a key is written over that of an earlier request.
+    TakesKeysAgain,
     /// The visibility of a running job is not extended.
     BeatsNot,
     /// The message of a job that has ended is let go instead of deleted.
@@ -37,13 +39,14 @@ pub(super) enum Variant {
 }
 
 impl Variant {
-    pub(super) const BROKEN: [Self; 8] = [
+    pub(super) const BROKEN: [Self; 9] = [
         Self::SendsLater,
         Self::LeasesNot,
         Self::RenewsNot,
         Self::DeletesFirst,
         Self::QueuesAdopted,
         Self::IgnoresConditions,
+        Self::TakesKeysAgain,
         Self::BeatsNot,
         Self::SkipsDuplicates,
     ];
@@ -222,6 +225,7 @@ impl Results for BrokenStore {
         }
         let condition = match self.variant {
             Variant::IgnoresConditions => Condition::Always,
+            Variant::TakesKeysAgain if key.starts_with("jobs/") => Condition::Always,
             _ => condition,
         };
         Box::pin(async move {

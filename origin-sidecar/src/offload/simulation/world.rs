@@ -39,6 +39,8 @@ pub(super) struct Execution {
     pub job: Option<usize>,
     pub request: usize,
     pub number: u64,
+    /// A proxy executes it at once, for a request with a key that counts.
+    pub is_once: bool,
     /// The lease it began under.
     pub taking: Option<Taking>,
     /// While it runs and somebody waits for it.
