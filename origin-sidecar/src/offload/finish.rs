@@ -106,7 +106,8 @@ impl Delivery<'_> {
             Done::NotBegun => {
                 let mut held = held;
                 held.take_back_attempt();
-                held.release().await;
+                // Without an answer it runs out, and the attempt is counted.
+                let _ = held.lay_down().await;
                 DRAINED
             }
             Done::Lost => self.lost(),

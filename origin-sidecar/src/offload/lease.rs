@@ -145,8 +145,45 @@ impl Held {
 
     /// The attempt is over and the job is not: the next one may begin, and is counted.
     pub(super) async fn release(mut self) {
+        // It was executed: what it waits for next is another wait.
+        self.waiting = None;
         if let Err(error) = self.write(0).await {
             tracing::debug!(lease = self.key, ?error, "lease not released; it runs out");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::System;
+    use crate::results::dir::DirResults;
+
+    const TIME: Duration = Duration::from_secs(60);
+
+    async fn taken(results: &Arc<dyn Results>, holder: &str) -> Held {
+        let clock: Arc<dyn Clock> = Arc::new(System);
+        match take(results, &clock, "job", holder.to_owned(), TIME).await {
+            Taken::Ours(held) => held,
+            Taken::Others(_) | Taken::Unknown(_) => panic!("{holder} does not get the lease"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_nobody_executed_is_none_and_its_wait_is_known_to_the_next() {
+        let dir = std::env::temp_dir().join(format!("spillway-lease-{}", std::process::id()));
+        let results: Arc<dyn Results> = Arc::new(DirResults::open(&dir).expect("a store"));
+        let mut first = taken(&results, "first").await;
+        assert_eq!((first.attempt, first.waiting), (1, None));
+        first.waiting = Some(7);
+        first.take_back_attempt();
+        assert!(first.lay_down().await.is_ok_and(|is_written| is_written));
+        let second = taken(&results, "second").await;
+        assert_eq!((second.attempt, second.waiting), (1, Some(7)));
+        second.release().await;
+        let third = taken(&results, "third").await;
+        assert_eq!((third.attempt, third.waiting), (2, None), "the second was executed");
+        drop(results);
+        std::fs::remove_dir_all(&dir).expect("removed");
     }
 }
