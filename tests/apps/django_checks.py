@@ -63,6 +63,39 @@ def recipe(own, address, folder):
     own.cached("a page with a form is never shared", address, "/contact/", visitor, "uncacheable")
 
 
+def jobs(own, address):
+    """The rules that docs/frameworks.md gives for what is slow."""
+    page = wire.ask(address, "GET", "/accounts/login/", HTTPS)
+    cookie = page.value("Set-Cookie").split(";")[0]
+    origin = [*HTTPS, "Origin: https://localhost"]
+    login = urllib.parse.urlencode({
+        "csrfmiddlewaretoken": TOKEN.search(page.body)[1].decode(), "username": "root",
+        "password": "a long password"}).encode()
+    done = wire.ask(address, "POST", "/accounts/login/", [
+        *origin, f"Cookie: {cookie}", "Content-Type: application/x-www-form-urlencoded"], login)
+    cookies = "; ".join(one.split(";")[0] for one in done.values("Set-Cookie"))
+    fields = [*origin, f"Cookie: {cookies}"]
+    form = wire.ask(address, "GET", "/import/", fields)
+    token = TOKEN.search(form.body)[1].decode()
+    filled = lambda name: urllib.parse.urlencode(
+        {"csrfmiddlewaretoken": token, "name": name}).encode()
+    own.offloaded_form("a slow form with its CSRF token ends where the view redirects", address,
+                       "/import/", fields, filled("may"),
+                       lambda answer: answer.value("Location") == "/imports/may/")
+    own.offloaded_form("a form with a fault is shown again", address, "/import/", fields,
+                       filled("a very long name"),
+                       lambda answer: answer.code == 422 and b"at most 10 characters" in answer.body)
+    own.offloaded_form("a form with a forged token is refused by the view", address, "/import/",
+                       fields, b"csrfmiddlewaretoken=x&name=may", lambda answer: answer.code == 403)
+    own.offloaded_report("a slow report is fetched when it is done", address, "/api/reports/",
+                         [*fields, f"X-CSRFToken: {token}"], b'{"years": 3}',
+                         lambda answer: json.loads(answer.body) == {"of": "root", "years": 3})
+    stranger = wire.ask(address, "POST", "/import/", [*HTTPS, "Accept: text/html"], b"x")
+    own.check("who is not logged in is sent to the login page",
+              "" if stranger.value("Location") == "/accounts/login/" else (
+                  f"the answer is {stranger.status} {stranger.lines}"))
+
+
 def checks(own):
     folder = own.folder / "django"
     folder.mkdir()
@@ -94,6 +127,7 @@ def checks(own):
         lambda answer, scheme: answer.code == (200 if scheme == "https" else 301))
     recipe(own, own.recipe("django", port), folder)
     own.check("the admin takes a login with its CSRF token", lambda: logged_in(own))
+    jobs(own, own.jobs("django", port))
 
 
 stack.main("Django", checks)

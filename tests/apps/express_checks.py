@@ -50,5 +50,14 @@ def checks(own):
     own.cached("who has a session gets a page of their own", recipe, "/",
                ["Cookie: connect.sid=x"], "bypass-cookie")
 
+    address = own.jobs("express", port)
+    login = wire.ask(address, "POST", "/login", ["Origin: http://localhost"])
+    fields = ["Origin: http://localhost", f"Cookie: {login.value('Set-Cookie').split(';')[0]}"]
+    own.offloaded_form("a slow form ends where its handler redirects", address, "/import", fields,
+                       b"name=may", lambda answer: answer.value("Location") == "/imports/ann")
+    own.offloaded_report("a slow report is fetched when it is done", address, "/api/reports",
+                         fields, b'{"years": 3}',
+                         lambda answer: json.loads(answer.body) == {"of": "ann", "years": 3})
+
 
 stack.main("Express", checks)

@@ -1,4 +1,5 @@
 """Next.js, App Router: pages made at build and on demand, RSC, streams, server actions, Chromium."""
+import json
 import os
 import pathlib
 import re
@@ -76,6 +77,18 @@ def checks(own):
     for way, address in own.ways():
         own.check(f"Chromium runs the page, follows a link and sends a form, {way}",
                   lambda address=address: visit(address))
+
+    jobs(own, own.jobs("next", port))
+
+
+def jobs(own, address):
+    """The rules that docs/frameworks.md gives for what is slow."""
+    fields = ["Origin: http://localhost", "Cookie: session=ann"]
+    own.offloaded_form("a slow form ends where its route handler redirects", address, "/import",
+                       fields, b"name=may", lambda answer: answer.value("Location") == "/blog/ann")
+    own.offloaded_report("a slow report is fetched when it is done", address, "/api/reports",
+                         fields, b'{"years": 3}',
+                         lambda answer: json.loads(answer.body) == {"of": "ann", "years": 3})
 
 
 stack.main("Next.js", checks)

@@ -174,6 +174,55 @@ class Stack:
         rules = (HERE / f"../../examples/frameworks/{name}.toml").read_text()
         return self.sidecar(f"http://127.0.0.1:{app}", "private", rules)
 
+    def jobs(self, name, app):
+        """The same for its slow forms and reports: a sidecar with a queue, and a consumer."""
+        rules = self.folder / f"{name}-jobs.toml"
+        rules.write_text((HERE / f"../../examples/frameworks/{name}-jobs.toml").read_text())
+        files = f"file:{self.folder / 'jobs'}"
+        common = ["--app", f"http://127.0.0.1:{app}", "--routes", rules, "--queue",
+                  f"jobs={files}", "--results", files, "--spool", self.folder / "spool"]
+        secret = {"SPILLWAY_SECRET": "of the applications under test only"}
+        port, admins = free_port(), [free_port(), free_port()]
+        self.run([self.spillway, "proxy", "--listen", f"127.0.0.1:{port}", "--admin",
+                  f"127.0.0.1:{admins[0]}", "--trusted-proxy", "private", *common], port, **secret)
+        self.run([self.spillway, "consume", "--admin", f"127.0.0.1:{admins[1]}", *common],
+                 admins[1], **secret)
+        return port
+
+    def offloaded_form(self, name, address, target, fields, body, right):
+        """A form as a browser sends it, to the end of its job's page. `right` is told that answer."""
+        def fault():
+            accepted = wire.ask(address, "POST", target, [
+                *fields, "Accept: text/html", "Content-Type: application/x-www-form-urlencoded"],
+                body)
+            page = accepted.value("Location")
+            if accepted.code != 303 or "spillway-job=" not in page:
+                return f"it is answered {accepted.status} {accepted.body.decode()}"
+            end = time.monotonic() + START
+            while time.monotonic() < end:
+                answer = wire.ask(address, "GET", page, [*fields, "Accept: text/html"])
+                if answer.code != 200 or b"<progress" not in answer.body:
+                    found = right(answer)
+                    return "" if found else f"it ends at {answer.status} {answer.lines}"
+                time.sleep(0.1)
+            return "its page still waits"
+        self.check(name, fault)
+
+    def offloaded_report(self, name, address, target, fields, body, right):
+        """A report as a script asks for it, to its result. `right` is told that answer."""
+        def fault():
+            fields_of_json = [*fields, "Accept: application/json", "Content-Type: application/json"]
+            accepted = wire.ask(address, "POST", target, fields_of_json, body)
+            if accepted.code != 202:
+                return f"it is answered {accepted.status} {accepted.body.decode()}"
+            job = accepted.value("Location")
+            status = wire.ask(address, "GET", job, [*fields_of_json, "Prefer: wait=20"])
+            if b'"status":"succeeded"' not in status.body:
+                return f"its job has ended as {status.body.decode()}"
+            answer = wire.ask(address, "GET", f"{job}/result", fields_of_json)
+            return "" if right(answer) else f"the result is {answer.status} {answer.body.decode()}"
+        self.check(name, fault)
+
     def cached(self, name, address, target, fields=(), says="; hit", control=None):
         """What the second of two requests is told by the cache, and of it by `Cache-Control`."""
         def fault():

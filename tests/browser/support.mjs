@@ -19,12 +19,12 @@ export async function startBrowser(...more) {
 }
 
 /** A sidecar and a consumer on one folder, in front of `app`. */
-export async function startSpillway(rules, app) {
+export async function startSpillway(rules, app, queue = "work") {
   const folder = mkdtempSync(path.join(tmpdir(), "spillway-browser-"));
   const routes = path.join(folder, "routes.toml");
   writeFileSync(routes, rules);
   const files = `file:${folder}`;
-  const common = ["--routes", routes, "--app", app, "--queue", `work=${files}`, "--results", files, "--spool", folder];
+  const common = ["--routes", routes, "--app", app, "--queue", `${queue}=${files}`, "--results", files, "--spool", folder];
   const running = [];
   const start = async (command, ...more) => {
     const secret = { SPILLWAY_SECRET: "browser-browser-browser-browser-browser" };

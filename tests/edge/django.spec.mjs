@@ -1,48 +1,23 @@
 // Django's own check of where a form comes from, through edge and sidecar over HTTPS, where the edge's origin
 // has another host.
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { PASSWORD, startDjango } from "../support/django.mjs";
 import { startProgram } from "../support/spillway.mjs";
-import { root, startEdge, until } from "./support.mjs";
+import { root, startEdge } from "./support.mjs";
 
-const PACKAGES = ["Django==5.2.19", "whitenoise==6.12.0", "gunicorn==27.0.1"];
 const KEYS = "2026-11=new-new-new-new-new-new-new-new-new";
 const VISITOR = "app.example"; // `canonical.to` of tests/edge/routes.toml
-const PASSWORD = "a long password";
 
-const python = path.join(root, "target/edge-tests/python/bin/python");
-let folder, environment, django, sidecar, edge;
+let django, sidecar, edge;
 
 before(async () => {
-  if (!existsSync(path.join(root, "target/edge-tests/python/bin/gunicorn"))) {
-    run("python3", ["-m", "venv", path.join(root, "target/edge-tests/python")]);
-    run(python, ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...PACKAGES]);
-  }
-  folder = mkdtempSync(path.join(tmpdir(), "spillway-django-"));
-  environment = {
-    ...process.env,
-    DJANGO_FOLDER: folder,
-    DJANGO_SETTINGS_MODULE: "django_site.settings",
-    DJANGO_SUPERUSER_PASSWORD: PASSWORD,
-    PYTHONPATH: path.join(root, "tests/apps"),
-    PYTHONDONTWRITEBYTECODE: "1",
-  };
-  run(python, ["-m", "django", "migrate", "--verbosity=0"]);
-  run(python, ["-m", "django", "collectstatic", "--noinput", "--verbosity=0"]);
-  run(python, ["-m", "django", "createsuperuser", "--noinput", "--username=root", "--email=a@b.example"]);
-  const port = await free();
-  const serve = ["-m", "gunicorn", "--bind", `127.0.0.1:${port}`, "django.core.wsgi:get_wsgi_application()"];
-  django = spawn(python, serve, { env: environment, stdio: "ignore" });
-  const app = `http://127.0.0.1:${port}`;
-  await until(() => fetch(app, { redirect: "manual" }).then(() => true, () => false), 30_000);
-  const routes = path.join(folder, "routes.toml");
+  django = await startDjango(root);
+  const routes = path.join(django.folder, "routes.toml");
   writeFileSync(routes, `[edge]\nhosts = ["${VISITOR}"]\nrequire_signature = true\n`);
-  const args = ["proxy", "--listen", "127.0.0.1:0", "--app", app, "--routes", routes];
+  const args = ["proxy", "--listen", "127.0.0.1:0", "--app", django.url, "--routes", routes];
   sidecar = await startProgram(args, { SPILLWAY_EDGE_KEYS: KEYS });
   const vars = { SPILLWAY_EDGE_KEYS: KEYS };
   edge = await startEdge(`http://${sidecar.listen}`, vars, { secure: true });
@@ -50,24 +25,8 @@ before(async () => {
 after(async () => {
   await edge?.stop();
   sidecar?.child.kill("SIGKILL");
-  django?.kill("SIGKILL");
-  if (folder) rmSync(folder, { recursive: true, force: true });
+  django?.stop();
 });
-
-function run(program, args) {
-  const done = spawnSync(program, args, { env: environment ?? process.env, encoding: "utf8" });
-  assert.equal(done.status, 0, `${program} ${args.join(" ")}: ${done.error ?? done.stderr}`);
-}
-
-/** A port that is free now. */
-function free() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 const visit = (target, options = {}) =>
   edge.send(target, { ...options, headers: { host: VISITOR, ...options.headers } });

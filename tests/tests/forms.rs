@@ -251,6 +251,18 @@ async fn a_browser_without_a_right_is_sent_to_log_in_whether_or_not_there_is_a_j
 }
 
 #[tokio::test]
+async fn a_form_of_somebody_who_is_not_logged_in_leads_to_the_login_page() {
+    let world = world().await;
+    let stranger = world.browser("none");
+    let answer = stranger.post("/orders", "item=1").await;
+    assert_eq!((answer.status, answer.header("location").as_str()), (303, "/login"));
+    let unsaid = stranger.post("/unsaid", "item=1").await;
+    assert_eq!((unsaid.status, unsaid.problem().as_str()), (401, "offload-unauthorized"));
+    let counted = r#"spillway_problems_total{problem="offload-unauthorized",route="orders"}"#;
+    assert_eq!(world.proxy.metric(counted).await, 1.0);
+}
+
+#[tokio::test]
 async fn the_page_speaks_the_language_of_the_rules_and_nothing_in_it_is_code() {
     let (app, jobs) = (App::start().await, folder());
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;

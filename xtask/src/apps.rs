@@ -36,7 +36,11 @@ const APPS: [App; 9] = [
         install: Python(&["starlette==1.10.0", "uvicorn==0.54.0", "websockets==17.4"]),
         short: true,
     },
-    App { name: "fastapi", install: Python(&["fastapi==0.165.0", "uvicorn==0.54.0"]), short: true },
+    App {
+        name: "fastapi",
+        install: Python(&["fastapi==0.165.0", "uvicorn==0.54.0", "itsdangerous==2.2.0"]),
+        short: true,
+    },
     App { name: "flask", install: Python(&["Flask==3.1.3", "gunicorn==27.0.1"]), short: true },
     App { name: "express", install: Node, short: true },
     App { name: "grpc", install: Python(&["grpcio==1.85.3"]), short: true },

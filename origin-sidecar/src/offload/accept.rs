@@ -6,11 +6,14 @@ use super::id::{self, Kind};
 use super::intake::{NO_MEMORY, NotRead};
 use super::payload::Payload;
 use super::pointer::{self, Pointed};
-use super::receipt::Receipt;
+use super::receipt::{Receipt, is_page};
 use super::record::{self, Adopted, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{adopt, keyed, once, refused, repeat, replay, synchronous, tenant, travel};
+use super::{
+    adopt, keyed, once, page, refused, repeat, replay, status, synchronous, tenant, travel,
+};
 use crate::body::Body;
 use crate::fields::View;
+use crate::in_force::Lane;
 use crate::proxy::Worker;
 use crate::proxy::clean::Clean;
 use crate::proxy::destination::{destination, direct};
@@ -23,7 +26,7 @@ use crate::secrets::Secrets;
 use crate::soundness::is_definite;
 use http::{HeaderValue, Response, header};
 use http1::received::Received;
-use rules::document::{KeySource, Offload, ReplayAs, Route};
+use rules::document::{Auth, KeySource, Login, Offload, ReplayAs, Route};
 use rules::offload::{self, Decision, Reason, Wait};
 use rules::shard::Resolved;
 use rules::{Head, Problem};
@@ -78,7 +81,12 @@ pub async fn accept(
     if is_cross_site && matches!(decision, Decision::Enqueue { .. }) {
         return Err((Problem::CrossSite, "nothing was queued".to_owned()));
     }
-    let mut allowed = auth::check(worker, &clean, &rule.auth).await?;
+    let mut allowed = match auth::check(worker, &clean, &rule.auth).await {
+        Err((Problem::OffloadUnauthorized, detail)) if is_page(clean.headers) => {
+            return to_login(worker, clean.lane, &rule.auth, detail);
+        }
+        checked => checked?,
+    };
     let cookies = std::mem::take(&mut allowed.cookies);
     let body = std::mem::replace(&mut clean.body, Body::Empty);
     let (body, pointed) = read(worker, body, rule).await.map_err(|why| {
@@ -109,6 +117,21 @@ pub async fn accept(
         cookies.give(&mut response);
         response
     })
+}
+
+/// A person is sent where the application sends whom it does not know.
+fn to_login(
+    worker: &Worker,
+    lane: &Lane,
+    auth: &Auth,
+    detail: String,
+) -> Result<Response<Body>, Refused> {
+    let problem = Problem::OffloadUnauthorized;
+    let Auth::Caller { login: Some(Login::Path(login)), .. } = auth else {
+        return Err((problem, detail));
+    };
+    status::note_instead(worker, lane, problem, &detail);
+    Ok(page::see(login))
 }
 
 impl Offered<'_> {

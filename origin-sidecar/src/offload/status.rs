@@ -10,6 +10,7 @@ use super::{deliver, expire, id, keyed, page, progress, watch};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
+use crate::in_force::Lane;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
 use crate::proxy::inbound::Inbound;
@@ -89,12 +90,17 @@ pub async fn answer(
     }
 }
 
-/// A person is shown a page instead of the refusal, which is counted and logged all the same.
+/// A person is shown a page that tries again.
 pub(super) fn note_unavailable(worker: &Worker, detail: &str) {
-    let (in_force, problem) = (worker.app.in_force(), Problem::OffloadUnavailable.name());
-    let labels = [&*in_force.reserved().name, problem];
-    worker.app.metrics.http.problems.with_label_values(&labels).inc();
-    tracing::warn!(problem, detail, "a job's page tries again");
+    let in_force = worker.app.in_force();
+    note_instead(worker, in_force.reserved(), Problem::OffloadUnavailable, detail);
+}
+
+/// A person is shown a page instead of the refusal, which is counted and logged all the same.
+pub(super) fn note_instead(worker: &Worker, lane: &Lane, problem: Problem, detail: &str) {
+    let (route, problem) = (&*lane.name, problem.name());
+    worker.app.metrics.http.problems.with_label_values(&[route, problem]).inc();
+    tracing::info!(route, problem, detail, "a page instead of the refusal");
 }
 
 async fn of_job(
