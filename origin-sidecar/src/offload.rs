@@ -14,6 +14,7 @@ mod destinations;
 mod envelope;
 pub mod expire;
 mod finish;
+mod flash;
 mod id;
 pub mod intake;
 pub mod jobs;

@@ -29,6 +29,8 @@ pub enum Purpose {
     Sealed,
     /// The name by which a root is found that sealed something.
     KeyName,
+    /// The value of a cookie that was sent with a job.
+    Flash,
     /// What lets the app report the progress of a job.
     Progress,
 }
@@ -44,6 +46,7 @@ impl Purpose {
             Self::Tenant => b"spillway tenant",
             Self::Progress => b"spillway progress",
             Self::Sealed => b"spillway sealed",
+            Self::Flash => b"spillway flash",
             Self::KeyName => b"spillway key name",
         }
     }

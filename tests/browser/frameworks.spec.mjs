@@ -51,6 +51,10 @@ test("a form of Django leads to its page, and a fault in it back to the form", a
   await page.getByRole("button", { name: "Import" }).click();
   await page.getByRole("heading", { name: "Imported may" }).waitFor();
   assert.equal(page.url(), `${url}/imports/may/`);
+  // django.contrib.messages: said once, on the page after the form.
+  await page.getByText("all rows are there").waitFor();
+  await page.reload();
+  await page.getByText("nothing new").waitFor();
 });
 
 /** What it knows of a browser lies in a cookie that is written anew in each answer. */

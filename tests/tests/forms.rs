@@ -20,6 +20,16 @@ const RULES: &str = r#"
     auth      = { check = "/me", identity = "check:X-User-Id", login = "/login" }
 
     [[route]]
+    name    = "flash"
+    match   = { path = "/flash", methods = ["POST"] }
+    [route.offload]
+    queue     = "work"
+    when      = "always"
+    replay_as = "caller"
+    flash     = ["messages"]
+    auth      = { check = "/me", identity = "check:X-User-Id", login = "none" }
+
+    [[route]]
     name    = "unsaid"
     match   = { path = "/unsaid", methods = ["POST"] }
     offload = { queue = "work", when = "always", replay_as = "caller", auth = { check = "/me", identity = "check:X-User-Id" } }
@@ -41,7 +51,7 @@ const RULES: &str = r#"
 struct World {
     app: App,
     proxy: Spillway,
-    _consumer: Spillway,
+    consumer: Spillway,
     _jobs: TempDir,
 }
 
@@ -54,7 +64,7 @@ async fn world() -> World {
     });
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
     let consumer = Spillway::consume(RULES, &app).jobs("work", jobs.path()).start().await;
-    World { app, proxy, _consumer: consumer, _jobs: jobs }
+    World { app, proxy, consumer, _jobs: jobs }
 }
 
 impl World {
@@ -248,6 +258,46 @@ async fn a_browser_without_a_right_is_sent_to_log_in_whether_or_not_there_is_a_j
             assert_eq!((program.status, program.problem().as_str()), (404, "job-unknown"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_message_for_the_next_page_is_given_once_and_to_the_browser_that_sent_the_form() {
+    let world = world().await;
+    world.app.answer("/me", |asked| match asked.header("cookie") {
+        Some(cookie) if cookie.starts_with("session=a") => Reply::ok("").with("x-user-id", "alice"),
+        _ => Reply::status(401),
+    });
+    let done = led(303, "/done").with("set-cookie", "messages=saved; Path=/; HttpOnly");
+    let done = done.with("set-cookie", "session=a-from-then; Path=/");
+    let (page, end) = world.post("/flash", done.clone()).await;
+    assert_eq!(end.header("set-cookie"), "messages=saved; Path=/; HttpOnly");
+    assert_eq!(world.browser("a").get(&page).await.header("set-cookie"), "", "only once");
+    // A browser that has got another message since keeps that one.
+    let before = world.browser("a; messages=old");
+    world.app.on("/flash", done);
+    let pages = [before.post("/flash", "x").await, before.post("/flash", "x").await];
+    let pages = pages.map(|accepted| accepted.header("location"));
+    let newer = world.end_of(&world.browser("a; messages=new"), &pages[0]).await;
+    assert_eq!((newer.status, newer.header("set-cookie").as_str()), (303, ""));
+    let same = world.end_of(&before, &pages[1]).await;
+    assert_eq!(same.header("set-cookie"), "messages=saved; Path=/; HttpOnly");
+}
+
+#[tokio::test]
+async fn a_cookie_that_says_who_the_caller_is_is_never_given_whatever_the_rule_names() {
+    let world = world().await;
+    // The application knows its users by the cookie that was taken for a message.
+    world.app.answer("/me", |asked| match asked.header("cookie") {
+        Some(cookie) if cookie.contains("messages=old") => Reply::ok("").with("x-user-id", "alice"),
+        _ => Reply::status(401),
+    });
+    let browser = world.browser("x; messages=old");
+    let done = led(303, "/done").with("set-cookie", "messages=logged-in-again");
+    world.app.on("/flash", done);
+    let page = browser.post("/flash", "x").await.header("location");
+    let end = world.end_of(&browser, &page).await;
+    assert_eq!((end.status, end.header("set-cookie").as_str()), (303, ""));
+    world.consumer.until_said("flash-read-by-check").await;
 }
 
 #[tokio::test]

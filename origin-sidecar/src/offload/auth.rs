@@ -89,6 +89,16 @@ fn named(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Cal
     })
 }
 
+/// The question about a client whose fields these are, without those that only the application may say.
+pub fn question_without(auth: &Auth, headers: &HeaderMap) -> Option<Question> {
+    let Auth::Caller { keep, .. } = auth else { return None };
+    let mut asked = headers.clone();
+    for name in keep.iter().map(String::as_str).chain(auth.said_by_check()) {
+        asked.remove(name);
+    }
+    Question::new(auth, &asked)
+}
+
 /// Somebody who looks at a job.
 #[derive(Clone)]
 pub struct Visitor {
@@ -119,6 +129,11 @@ impl Visitor {
     pub fn new(worker: &Arc<Worker>, auth: &Auth, headers: &HeaderMap, inbound: &Inbound) -> Self {
         let mut headers = headers.clone();
         hygiene::before_sending(&mut Map(&mut headers), &inbound.sender());
+        Self::rebuilt(worker, auth, headers)
+    }
+
+    /// Of fields that are already as they are sent on.
+    pub fn rebuilt(worker: &Arc<Worker>, auth: &Auth, mut headers: HeaderMap) -> Self {
         for name in auth.said_by_check() {
             headers.remove(name);
         }

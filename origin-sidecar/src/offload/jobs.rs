@@ -189,10 +189,10 @@ impl Stores {
         add!("deliveries", Deliveries, notified_key(id));
         add!("message", Copy, failed_key(id));
         // What a terminal shows ends in a chat.
-        if let Some(sealed) =
-            found.get_mut("message").and_then(|message| message.pointer_mut("/attributes/sealed"))
-        {
-            *sealed = "concealed".into();
+        for (record, at) in [("message", "/attributes/sealed"), ("outcome", "/answer/flash")] {
+            if let Some(secret) = found.get_mut(record).and_then(|it| it.pointer_mut(at)) {
+                *secret = "concealed".into();
+            }
         }
         if found.is_empty() {
             return Err(format!(

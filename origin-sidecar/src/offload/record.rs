@@ -1,5 +1,6 @@
 //! What is written about a job: accept record, lease and outcome. One JSON object each.
 
+use super::flash::Flash;
 use super::lines::Value;
 use crate::results::{Condition, ObjectBody, PutError, Results, StoreError};
 use bytes::Bytes;
@@ -84,6 +85,9 @@ pub struct Answer {
     /// Where it leads, if it redirects and has succeeded: a path, or the URL of another site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leads_to: Option<String>,
+    /// Cookies for the page that ends the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flash: Vec<Flash>,
     /// The object with the body: attempts that overlap have one each.
     pub object: String,
 }
@@ -261,6 +265,10 @@ pub fn sealed_key(id: &str) -> String {
     format!("sealed/{id}")
 }
 
+pub fn flash_key(id: &str) -> String {
+    format!("flash/{id}")
+}
+
 pub fn progress_key(id: &str) -> String {
     format!("progress/{id}")
 }
@@ -281,7 +289,7 @@ pub const ADOPTED: &str = "adopted/";
 
 /// Where everything else of jobs lies that is removed when it has expired. A payload comes before
 /// the outcome that says whether it is still needed.
-pub const EXPIRING: [&str; 9] = [
+pub const EXPIRING: [&str; 10] = [
     PAYLOAD,
     "outcome/",
     "results/",
@@ -291,4 +299,5 @@ pub const EXPIRING: [&str; 9] = [
     "notified/",
     "leases/",
     "sealed/",
+    "flash/",
 ];

@@ -15,6 +15,7 @@ use crate::results::{Condition, PutError, Results, StoreError};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::offload::{Reason, Wait};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -31,7 +32,7 @@ pub(super) struct Known<'a> {
 
 /// The answer that the first client was given; or 202, if it was none or is none yet.
 pub(super) async fn answer(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     known: Known<'_>,
@@ -56,7 +57,7 @@ pub(super) async fn answer(
 /// What has become of it. Of one that is being executed this client is promised the end, so that is
 /// written first.
 async fn state(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     id: &str,

@@ -1,10 +1,11 @@
 //! The fields that a job's request is sent with: those that travelled in the open, or those of its
 //! client, sealed until now.
 
+use super::auth::question_without;
 use super::caller::Caller;
 use super::envelope::Job;
 use super::lines::Lines;
-use super::permission::{Denied, Freshness, Question, ask};
+use super::permission::{Denied, Freshness, ask};
 use super::sealed::{self, Bound};
 use crate::proxy::Worker;
 use crate::secrets::Secrets;
@@ -115,18 +116,14 @@ async fn still_allowed(
     // Without a rule that says whom to ask there is nobody who could say yes.
     let auth = &route.and_then(|route| route.offload.as_ref()).ok_or_else(no)?.auth;
     let Auth::Caller { keep, .. } = auth else { return Err(no()) };
-    let mut asked = headers.clone();
-    for name in keep.iter().map(String::as_str).chain(auth.said_by_check()) {
-        asked.remove(name);
-    }
-    let question = Question::new(auth, &asked).ok_or_else(no)?;
+    let question = question_without(auth, headers).ok_or_else(no)?;
     let said = match ask(worker, &question, Freshness::Now).await {
         Ok(said) => said,
         Err(Denied::No(_)) => return Err(no()),
         Err(Denied::Away(detail)) => return Err(NotSent::Away(detail)),
         Err(Denied::Unable(detail)) => return Err(NotSent::Unable(detail)),
     };
-    if Caller::of(auth, &asked, Some(&said)).as_ref() != Ok(caller) {
+    if Caller::of(auth, headers, Some(&said)).as_ref() != Ok(caller) {
         return Err(no());
     }
     for name in keep.iter().filter_map(|name| HeaderName::try_from(name.as_str()).ok()) {

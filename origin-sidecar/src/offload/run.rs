@@ -1,6 +1,7 @@
 //! Executing a job: the request is replayed to the unchanged app, its answer is judged.
 
 use super::envelope::Job;
+use super::flash;
 use super::judge::{judge, judge_failure};
 use super::presence::Presence;
 use super::progress;
@@ -195,13 +196,19 @@ pub(super) async fn execute(
         lane: None,
         slow: None,
     };
-    let sent = forward::send(worker, &mut outgoing).await;
+    let rule = route.and_then(|route| route.offload.as_ref());
+    // What a cookie of the answer is compared with.
+    let own = rule.filter(|rule| !rule.flash.is_empty() && job.sealed.is_some());
+    let own = own.map(|rule| (rule, outgoing.headers.clone()));
+    let mut sent = forward::send(worker, &mut outgoing).await;
+    if let (Some((rule, headers)), Ok(response)) = (&own, &mut sent) {
+        flash::keep(worker, (rule, &job.id), headers, response).await;
+    }
     telemetry.executed(&span, route.map_or(UNMATCHED, |route| &route.name), &sent);
     let verdict = match sent {
         Ok(response) => {
             turn.presence.answered(name);
-            let asked = (route.and_then(|route| route.offload.as_ref()), job.target.as_str());
-            judge(response, asked, turn, worker.app.clock.now())
+            judge(response, (rule, &job.target), turn, worker.app.clock.now())
         }
         Err(failure) if failure.is_unsent && failure.problem == Problem::UpstreamUnreachable => {
             turn.presence.away(name, &failure.detail);

@@ -5,7 +5,7 @@ use super::auth::{Reader, Still};
 use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
-use super::record::{self, Adopted, End, Lease, Outcome, Progress, adopted_key, lease_key};
+use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
 use super::{deliver, expire, id, keyed, page, progress, watch};
 use crate::app::App;
 use crate::body::Body;
@@ -44,6 +44,14 @@ pub(super) enum State {
 }
 
 impl State {
+    /// The app's answer, once there is one.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Ended(outcome) => outcome.answer.as_ref(),
+            Self::Queued | Self::Running { .. } => None,
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Queued => "queued",

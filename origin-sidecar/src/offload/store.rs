@@ -1,5 +1,6 @@
 //! How a job's end is stored: the app's answer first, then one outcome.
 
+use super::flash::Flashes;
 use super::lines::Value;
 use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
 use super::run::{Ended, Led, UNKNOWN};
@@ -170,7 +171,8 @@ async fn store_answer(
         Content::Spooled(spooled) => (spooled.length, put_spooled(results, id, &spooled).await?),
     };
     let leads_to = parts.extensions.remove::<Led>().map(|Led(led)| led);
-    Some(Answer { code: parts.status.as_u16(), headers, length, leads_to, object })
+    let flash = parts.extensions.remove::<Flashes>().map_or(Vec::new(), |Flashes(found)| found);
+    Some(Answer { code: parts.status.as_u16(), headers, length, leads_to, flash, object })
 }
 
 /// Tried as long as a small result is: an execution that is not recorded is repeated.

@@ -1,6 +1,7 @@
 //! A client that waits for the outcome of the job that its request became.
 
 use super::accept::Offered;
+use super::auth::{Still, Visitor};
 use super::{deliver, watch};
 use crate::body::Body;
 use crate::proxy::Worker;
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// The app's own answer, when the job ends with one within the time that the client waits; `None` where
 /// it gets the 202.
 pub(super) async fn outcome(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     results: &Arc<dyn Results>,
     offered: &Offered<'_>,
     id: &str,
@@ -28,8 +29,14 @@ pub(super) async fn outcome(
         Wait::ByRule(ms) => Duration::from_millis(ms),
     };
     let (app, results) = (&worker.app, results.as_ref());
-    let is_waited = watch::end(app, results, id, limit, None).await;
-    if let Some(mut response) = deliver::finished(app, results, id, &offered.clean).await {
+    let clean = &offered.clean;
+    let visitor = Visitor::rebuilt(worker, &offered.rule.auth, clean.headers.clone());
+    let reader = visitor.known_as(offered.allowed.caller.clone());
+    let is_waited = watch::end(app, results, id, limit, Some(&reader)).await;
+    // Who may not see it any more, or of whom nobody can say it, gets the job and asks again.
+    let is_allowed = reader.still().await == Still::Allowed;
+    let answer = deliver::finished(app, results, id, clean).await;
+    if let Some(mut response) = answer.filter(|_| is_allowed) {
         if let Wait::Asked(seconds) = wait
             && is_waited
             && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}"))

@@ -4,7 +4,7 @@
 use super::ownership::{self, Owned};
 use super::page::{Place, Shown, see, try_again};
 use super::status::{self, Asked};
-use super::{deliver, id};
+use super::{deliver, flash, id};
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
@@ -75,6 +75,7 @@ impl Visit {
         let owned = ownership::owned(worker, rules, (results.as_ref(), secrets), asked, &self.id);
         let Owned { offload, at, cookies, is_open, .. } = owned.await?;
         let state = status::current(worker, rules, offload, &self.id, at).await?;
+        let ended = state.answer().cloned();
         let place = Place {
             jobs: &rules.document.jobs,
             id: &self.id,
@@ -91,6 +92,10 @@ impl Visit {
             }
         };
         cookies.give(&mut response);
+        if let Some(answer) = ended.filter(|_| self.method == Method::GET) {
+            let results = results.as_ref();
+            flash::give(worker, results, (&self.id, &answer), &self.headers, &mut response).await;
+        }
         Ok(response)
     }
 }

@@ -16,6 +16,8 @@ pub struct Offload {
     pub replay_as: ReplayAs,
     /// Milliseconds that sealed credentials are good for, where the job has no deadline.
     pub replay_ttl: u64,
+    /// Cookies of a job's answer that its owner's browser is given, once.
+    pub flash: Vec<String>,
     /// Milliseconds that a client waits for the outcome which has not said what it can wait for.
     pub wait: Option<u64>,
     pub wait_ends: WaitEnds,

@@ -35,6 +35,7 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
             .choice("replay_as", &[("nobody", ReplayAs::Nobody), ("caller", ReplayAs::Caller)])
             .unwrap_or(ReplayAs::Nobody),
         replay_ttl: table.duration("replay_ttl").unwrap_or(REPLAY_TTL_DEFAULT_MS),
+        flash: table.texts("flash").unwrap_or_default(),
         wait: table.duration("wait"),
         wait_ends: table
             .choice("wait_ends", &[("202", WaitEnds::Accepted), ("504", WaitEnds::GatewayTimeout)])
@@ -97,7 +98,27 @@ fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
             let reason = "`replay_ttl` says nothing without replay_as = \"caller\"".to_owned();
             table.fault("only-for-caller", reason, "Write replay_as, or remove replay_ttl.");
         }
+        if !offload.flash.is_empty() {
+            let reason = "whether a browser's cookie is still the one of the job, only a request that travels as its caller's can tell";
+            table.fault(
+                "flash-without-caller",
+                reason.to_owned(),
+                "Write replay_as = \"caller\", or remove flash.",
+            );
+        }
         return caller_travels(table, offload);
+    }
+    let is_identity = |name: &&String| {
+        offload
+            .auth
+            .identities()
+            .iter()
+            .any(|it| matches!(it, Identity::Cookie(own) if own == *name))
+    };
+    if let Some(name) = offload.flash.iter().find(is_identity) {
+        let reason =
+            format!("`{name}` says who the caller is: given back, it would log a user in again");
+        table.fault("flash-of-identity", reason, "Name cookies that hold a message only.");
     }
     let has_check = matches!(&offload.auth, Auth::Caller { check: Some(_), .. });
     if !has_check {
@@ -162,6 +183,11 @@ mod tests {
             assert_eq!(of(&format!("{CHECKED}\n{caller}\n{long}")), ["replay-ttl-too-long"]);
         }
         assert_eq!(of(&format!("{CHECKED}\nreplay_ttl = '1h'")), ["only-for-caller"]);
+        let flash = "flash = ['messages', 's']";
+        assert!(of(&format!("{CHECKED}\n{caller}\n{flash}")).is_empty());
+        assert_eq!(of(&format!("{CHECKED}\n{flash}")), ["flash-without-caller"]);
+        let both = "auth = { check = '/me', identity = ['check:X-User', 'cookie:s'] }";
+        assert_eq!(of(&format!("{both}\n{caller}\n{flash}")), ["flash-of-identity"]);
         let both = format!("{CHECKED}\n{caller}\nforward_headers = ['Cookie']");
         assert_eq!(of(&both), ["forward-headers-sealed"]);
     }

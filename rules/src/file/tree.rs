@@ -289,7 +289,7 @@ impl<'a> Value<'a> {
 const KEYS: &[&str] = &[
     "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "bypass_cookies", "cache", "canonical",
     "check", "class", "concurrency", "cookies", "cors", "credentials", "deadline", "default",
-    "edge", "fallback", "forward_headers", "from", "header", "headers", "hosts", "identity", "idle_timeout",
+    "edge", "fallback", "flash", "forward_headers", "from", "header", "headers", "hosts", "identity", "idle_timeout",
     "ignore_cookies", "css", "job_timeout", "jobs", "keep", "key_type", "lang", "login", "map", "match", "max_age",
     "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
     "negative", "notify", "offload", "origin", "origins", "outside", "overload", "override", "page", "parameter", "path", "private", "query",

@@ -24,10 +24,16 @@ class Import(forms.Form):
 def import_view(request):
     form = Import(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        messages.success(request, "imported")
+        messages.success(request, "all rows are there")
         return redirect(f"/imports/{form.cleaned_data['name']}/")
     page = engines["django"].from_string(FORM).render({"form": form}, request)
     return HttpResponse(page, status=422 if form.is_bound else 200)
+
+
+@login_required
+def imported(request, name):
+    said = ", ".join(str(message) for message in messages.get_messages(request))
+    return HttpResponse(f"<h1>Imported {name}</h1><p>{said or 'nothing new'}</p>")
 
 
 @login_required
@@ -42,8 +48,7 @@ urlpatterns = [
     path("accounts/profile/", login_required(
         lambda request: HttpResponse(f"<h1>{request.user.username}</h1>"))),
     path("import/", import_view),
-    path("imports/<slug:name>/", login_required(
-        lambda request, name: HttpResponse(f"<h1>Imported {name}</h1>"))),
+    path("imports/<slug:name>/", imported),
     path("api/reports/", report),
     path("news/", lambda request: HttpResponse("<h1>News</h1>")),
     path("contact/", lambda request: HttpResponse(get_token(request))),
