@@ -127,7 +127,7 @@ pub(super) const ROWS: &[Row] = &[
         Panel {
             title: "Refused for good", unit: Count,
             help: "Calls of queue, results and spool, by pods. SpillwayOffloadRefused fires after 2 minutes.",
-            queries: &[("sum by (part, queue, call, reason) (spillway_offload_fault{$pods})", "{{part}} {{queue}} {{call}} {{reason}}")],
+            queries: &[("sum by (part, queue, call, reason) (spillway_offload_fault{$pods}) or vector(0)", "{{part}} {{queue}} {{call}} {{reason}}")],
         },
         Panel {
             title: "Upstreams that take a consumer's connections", unit: Count,
