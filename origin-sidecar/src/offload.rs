@@ -41,6 +41,7 @@ mod repeat;
 mod replay;
 mod run;
 mod sealed;
+mod sending;
 #[cfg(test)]
 pub(crate) mod simulation;
 pub mod spool;

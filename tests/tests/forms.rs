@@ -245,6 +245,53 @@ async fn what_is_not_the_visitors_job_passes_to_the_application_as_it_came() {
 }
 
 #[tokio::test]
+async fn the_address_of_a_job_opens_nothing_that_the_request_itself_may_not() {
+    let (app, jobs) = (App::start().await, folder());
+    let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
+    let browser = proxy.client().with("accept", "text/html");
+    let page = browser.post("/open", "x").await.header("location");
+    let query = page.split_once('?').expect("a query").1.to_owned();
+    assert_eq!(browser.get(&page).await.status, 200);
+    // A path that rules and application might read in two ways.
+    let odd = browser.get(&format!("/orders/..%2f../open?{query}")).await;
+    assert_ne!(odd.status, 200, "{}", odd.text());
+    let signed = format!("[edge]\nrequire_signature = true\n{RULES}");
+    let proxy = Spillway::proxy(&signed, &app).jobs("work", jobs.path());
+    let keys = "k=a-secret-of-thirty-two-characters-or-more";
+    let proxy = proxy.env("SPILLWAY_EDGE_KEYS", keys).start().await;
+    let unsigned = proxy.client().with("accept", "text/html").get(&page).await;
+    assert_eq!((unsigned.status, unsigned.problem().as_str()), (401, "signature-missing"));
+}
+
+#[tokio::test]
+async fn a_site_behind_a_proxy_that_asks_by_another_host_is_known_by_the_visitors() {
+    let (app, jobs) = (App::start().await, folder());
+    app.on("/me", Reply::ok("").with("x-user-id", "alice"));
+    app.on("/orders", led(303, "https://shop.example/orders/7"));
+    let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path());
+    let proxy = proxy.with("--trusted-proxy", "127.0.0.0/8").start().await;
+    let rules = RULES.replacen("auth      = {", "forward_headers = [\"Cookie\"]\nauth      = {", 1);
+    let rules = rules.replacen("replay_as = \"caller\"", "", 1);
+    let _consumer = Spillway::consume(RULES, &app).jobs("work", jobs.path()).start().await;
+    let browser = proxy.client().with("accept", "text/html").with("cookie", "session=a");
+    let browser = browser.with("host", "internal:8080").with("x-forwarded-host", "shop.example");
+    let browser = browser.with("x-forwarded-proto", "https").with("origin", "https://shop.example");
+    let page = browser.post("/orders", "x").await.header("location");
+    let end = eventually("the page of the job ends", || async {
+        let answer = browser.get(&page).await;
+        (!answer.text().contains("<progress")).then_some(answer)
+    })
+    .await;
+    assert_eq!((end.status, end.header("location").as_str()), (303, "/orders/7"));
+    // The same where Spillway asks where the form comes from.
+    proxy.change_rules(&rules);
+    proxy.until_said("rules changed").await;
+    assert_eq!(browser.post("/orders", "x").await.status, 303);
+    let other = browser.with("x-forwarded-host", "other.example").post("/orders", "x").await;
+    assert_ne!(other.status, 303);
+}
+
+#[tokio::test]
 async fn a_browser_without_a_right_is_sent_to_log_in_whether_or_not_there_is_a_job() {
     let world = world().await;
     let (page, _) = world.post("/orders", Reply::ok("x")).await;

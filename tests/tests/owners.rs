@@ -117,6 +117,16 @@ async fn a_session_that_is_renewed_with_every_answer_keeps_its_jobs() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_renewed_lives_on_where_the_request_is_refused() {
+    let world = world_of(Sessions { rolls: true, ..Sessions::default() }).await;
+    let long = "x".repeat(300);
+    let client = world.browser("a").with("prefer", "respond-async").with("idempotency-key", &long);
+    let refused = client.post("/reports", "May").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-request"));
+    assert_eq!(refused.header("set-cookie"), "session=a+; Path=/; HttpOnly");
+}
+
+#[tokio::test]
 async fn another_user_and_one_who_logged_out_see_no_job() {
     let world = world().await;
     let alice = world.browser("a");

@@ -1,9 +1,9 @@
 //! A job's request comes to the application as its caller sent it, or as nobody's: never as somebody
-//! else's, and never for another site.
+//! else's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{Answer, App, Asked, Client, Cloud, Gate, Reply, Spillway, eventually, folder};
+use support::{App, Asked, Client, Cloud, Gate, Reply, Spillway, eventually, folder};
 
 const RULES: &str = r#"
     [[route]]
@@ -22,17 +22,6 @@ const RULES: &str = r#"
     queue     = "work"
     when      = "always"
     auth      = { check = "/me", identity = "check:X-User-Id", keep = ["X-User-Id"] }
-
-    [[route]]
-    name    = "slow"
-    match   = { path = "/slow" }
-    cors    = { origins = ["https://pages.example"], credentials = true }
-    [route.offload]
-    queue      = "work"
-    when       = "slow"
-    after      = "5s"
-    spill_over = 1
-    auth       = { check = "/me", identity = "check:X-User-Id" }
 
     [queue.work]
     visibility   = "5s"
@@ -53,7 +42,7 @@ async fn application() -> App {
         };
         Reply::ok("").with("x-user-id", user).with("x-roles", "reader").with("x-roles", "writer")
     });
-    for path in ["/orders", "/plain", "/slow", "/direct"] {
+    for path in ["/orders", "/plain", "/direct"] {
         app.on(path, Reply::ok("done"));
     }
     app
@@ -251,107 +240,62 @@ async fn after_a_rotation_the_old_key_opens_and_a_stranger_s_does_not() {
     assert_eq!(app.count("/orders"), 1);
 }
 
-fn is_refused(answer: &Answer) -> bool {
-    (answer.status, answer.problem().as_str()) == (403, "cross-site")
-}
-
 #[tokio::test]
-async fn another_sites_form_starts_no_job_in_the_users_name() {
+async fn a_consumer_of_older_rules_leaves_the_job_to_one_that_knows_whom_to_ask() {
     let (app, jobs) = (application().await, folder());
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
-    let alice = proxy.client().with("cookie", "session=a");
-    for (name, value) in [
-        ("sec-fetch-site", "cross-site"),
-        ("sec-fetch-site", "same-site"),
-        ("origin", "https://evil.example"),
-        ("origin", "null"),
-        ("referer", "https://evil.example/form"),
-        ("x-nothing", "said"),
-    ] {
-        assert!(is_refused(&alice.with(name, value).post("/plain", "x").await), "{name}: {value}");
-    }
-    let queued =
-        r#"spillway_offload_requests_total{reason="always",result="queued",route="plain"}"#;
-    assert_eq!(proxy.metric(queued).await, 0.0);
-    for (name, value) in [("sec-fetch-site", "same-origin"), ("origin", proxy.url().as_str())] {
-        assert_eq!(alice.with(name, value).post("/plain", "x").await.status, 202, "{name}");
-    }
-    assert_eq!(alice.get("/plain").await.status, 202, "reading changes nothing");
-    // The application itself sees where the request of a caller comes from.
-    let evil = alice.with("origin", "https://evil.example").post("/orders", "x").await;
-    assert_eq!(evil.status, 202);
+    let alice = browser(&proxy, "a");
+    let location = alice.post("/orders", "x").await.header("location");
+    let older = RULES.replace("/orders", "/other").replace("\"orders\"", "\"other\"");
+    let old = Spillway::consume(&older, &app).jobs("work", jobs.path()).start().await;
+    old.until_said("rules-missing").await;
+    assert_ne!(alice.get(&location).await.json()["status"], "failed");
+    old.kill().await;
+    let _new = Spillway::consume(RULES, &app).jobs("work", jobs.path()).start().await;
+    assert_eq!(reason(&ended(&alice, &location).await), ("succeeded", ""));
 }
 
 #[tokio::test]
-async fn a_request_of_another_site_that_would_be_executed_anyway_is_but_not_queued() {
+async fn one_callers_slow_check_holds_up_nobody_elses_jobs() {
     let (app, jobs) = (application().await, folder());
     let proxy = Spillway::proxy(RULES, &app).jobs("work", jobs.path()).start().await;
+    let (alice, bob) = (browser(&proxy, "a"), browser(&proxy, "b"));
+    let of_alice = alice.post("/orders", "x").await.header("location");
+    let of_bob = bob.post("/plain", "y").await.header("location");
     let gate = Gate::default();
-    app.on("/slow", Reply::ok("slow").behind(&gate));
-    let alice = proxy.client().with("cookie", "session=a");
-    let own = alice.with("sec-fetch-site", "same-origin");
-    let post = |client: &Client, body: &'static str| {
-        let client = client.clone();
-        tokio::spawn(async move { client.post("/slow", body).await.status })
-    };
-    let first = post(&own, "1");
-    gate.until_waited(1).await;
-    let other = post(&alice.with("sec-fetch-site", "cross-site"), "2");
-    gate.until_waited(2).await;
-    assert_eq!(own.post("/slow", "3").await.status, 202, "more than one execution is queued");
-    let named = alice.with("sec-fetch-site", "cross-site").with("origin", "https://pages.example");
-    assert_eq!(named.post("/slow", "4").await.status, 202, "the route's cors names this page");
-    gate.open();
-    assert_eq!((first.await.expect("no panic"), other.await.expect("no panic")), (200, 200));
-}
-
-const WAITING: &str = r#"
-    [[route]]
-    name    = "patient"
-    match   = { path = "/patient" }
-    offload = { queue = "work", when = "always", auth = "none", wait = "20s" }
-
-    [[route]]
-    name    = "strict"
-    match   = { path = "/strict" }
-    offload = { queue = "work", when = "always", auth = "none", wait = "200ms", wait_ends = "504" }
-
-    [queue.work]
-"#;
-
-#[tokio::test]
-async fn a_client_that_knows_no_202_waits_for_the_applications_own_answer() {
-    let (app, jobs) = (App::start().await, folder());
-    let gate = Gate::default();
-    app.on("/patient", Reply::status(201).body("made").with("x-own", "1"));
-    app.on("/strict", Reply::ok("late").behind(&gate));
-    let proxy = Spillway::proxy(WAITING, &app).jobs("work", jobs.path()).start().await;
-    let consumer = Spillway::consume(WAITING, &app).jobs("work", jobs.path()).start().await;
-    let answer = proxy.client().post("/patient", "x").await;
-    assert_eq!(
-        (answer.status, answer.text().as_str(), answer.header("x-own").as_str()),
-        (201, "made", "1")
-    );
-    assert_eq!(answer.header("preference-applied"), "", "it asked for nothing");
-    let late = proxy.client().post("/strict", "x").await;
-    assert_eq!((late.status, late.problem().as_str()), (504, "wait-over"));
-    assert!(late.json()["detail"].as_str().is_some_and(|it| it.contains("/_spillway/jobs/v1.")));
-    let knows = proxy.client().with("prefer", "respond-async").post("/strict", "x").await;
-    assert_eq!(knows.status, 202);
-    gate.open();
-    consumer.kill().await;
-    // Nobody runs it: whoever waits at the drain is let go with the job.
-    let waiting = tokio::spawn({
-        let client = proxy.client();
-        async move { client.post("/patient", "x").await }
+    let closed = gate.clone();
+    app.answer("/me", move |asked| match asked.header("cookie") {
+        Some(cookie) if cookie.contains("session=a") => Reply::ok("").behind(&closed),
+        _ => Reply::ok("").with("x-user-id", "bob"),
     });
-    eventually("it waits", || async {
-        let queued =
-            r#"spillway_offload_requests_total{reason="always",result="queued",route="patient"}"#;
-        (proxy.metric(queued).await == 2.0).then_some(())
+    let consumer = Spillway::consume(RULES, &app).jobs("work", jobs.path()).start().await;
+    gate.until_waited(1).await;
+    consumer.until_said("nobody can say who may").await;
+    assert_eq!(reason(&ended(&bob, &of_bob).await), ("succeeded", ""));
+    let up = r#"spillway_consumer_app_up{upstream="app"}"#;
+    assert_eq!(consumer.metric(up).await, 1.0, "it takes connections");
+    drop(of_alice);
+}
+
+#[tokio::test]
+async fn a_job_whose_seal_was_taken_off_does_not_run_as_nobody() {
+    let (app, cloud) = (application().await, Cloud::start().await);
+    cloud.queue("work", &[]).await;
+    cloud.bucket("results");
+    let attributes = [
+        ("job-id", "v1.1.2.3.4"),
+        ("method", "POST"),
+        ("path", "/orders"),
+        ("host", "h"),
+        ("headers", r#"{"x-user-id":"alice"}"#),
+        ("route", "orders"),
+    ];
+    cloud.send("work", "x", &attributes).await;
+    let consumer = Spillway::consume(RULES, &app).cloud("work", &cloud).start().await;
+    eventually("it has failed", || async {
+        let failed = r#"spillway_jobs_total{outcome="failed",queue="work",reason="seal-broken"}"#;
+        (consumer.metric(failed).await == 1.0).then_some(())
     })
     .await;
-    let drained = proxy.drain();
-    assert_eq!(waiting.await.expect("no panic").status, 202);
-    drained.await;
+    assert_eq!(app.count("/orders"), 0);
 }

@@ -1,16 +1,14 @@
 //! The 202 half: who may, a durable copy in the queue, then the answer.
 
 use super::auth::{self, Allowed};
-use super::envelope::{self, Job};
 use super::id::{self, Kind};
-use super::intake::{NO_MEMORY, NotRead};
+use super::intake::NotRead;
 use super::payload::Payload;
 use super::pointer::{self, Pointed};
 use super::receipt::{Receipt, is_page};
 use super::record::{self, Adopted, Lease, Outcome, Terminal, lease_key, outcome_key};
-use super::{
-    adopt, keyed, once, page, refused, repeat, replay, status, synchronous, tenant, travel,
-};
+use super::sending::send;
+use super::{adopt, keyed, once, page, refused, repeat, status, synchronous};
 use crate::body::Body;
 use crate::fields::View;
 use crate::in_force::Lane;
@@ -20,13 +18,12 @@ use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Outgoing};
 use crate::proxy::handle::{self, Refused};
 use crate::queue::Queue;
-use crate::results::{Condition, PutError, Results, StoreError};
-use crate::room::Held;
+use crate::results::{Condition, Results, StoreError};
 use crate::secrets::Secrets;
 use crate::soundness::is_definite;
 use http::{HeaderValue, Response, header};
 use http1::received::Received;
-use rules::document::{Auth, KeySource, Login, Offload, ReplayAs, Route};
+use rules::document::{Auth, KeySource, Login, Offload, Route};
 use rules::offload::{self, Decision, Reason, Wait};
 use rules::shard::Resolved;
 use rules::{Head, Problem};
@@ -34,7 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// From the whole request to a durable message; after that the client is told to retry.
-const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);
+pub(super) const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);
 
 /// What an offload needs of the process; bound at start-up, so always there.
 pub(super) struct Tools<'a> {
@@ -67,7 +64,7 @@ pub(super) struct Offered<'a> {
 
 pub async fn accept(
     worker: &Arc<Worker>,
-    mut clean: Clean<'_>,
+    clean: Clean<'_>,
     route: &Route,
     target: String,
     resolved: Option<&Resolved>,
@@ -76,8 +73,11 @@ pub async fn accept(
     let Some(rule) = &route.offload else {
         return Err((Problem::Internal, "no offload rule".to_owned()));
     };
-    let is_cross_site =
-        clean.decide(|head| offload::is_cross_site(rule, route.cors.as_ref(), head));
+    let is_cross_site = clean.decide(|head| {
+        // A page knows the site by the host that it asked, whatever a proxy makes of that.
+        let head = Head { host: clean.inbound.visitor_host(), ..*head };
+        offload::is_cross_site(rule, route.cors.as_ref(), &head)
+    });
     if is_cross_site && matches!(decision, Decision::Enqueue { .. }) {
         return Err((Problem::CrossSite, "nothing was queued".to_owned()));
     }
@@ -88,6 +88,29 @@ pub async fn accept(
         checked => checked?,
     };
     let cookies = std::mem::take(&mut allowed.cookies);
+    let (lane, base) = (clean.lane, clean.rules.document.jobs.base.clone());
+    let asked = Asked { route, rule, target, allowed, is_cross_site };
+    let answered = allowed_in(worker, clean, asked, resolved, decision).await;
+    cookies.with(worker, lane, &base, answered)
+}
+
+/// A request that may become a job.
+struct Asked<'a> {
+    route: &'a Route,
+    rule: &'a Offload,
+    target: String,
+    allowed: Allowed,
+    is_cross_site: bool,
+}
+
+async fn allowed_in(
+    worker: &Arc<Worker>,
+    mut clean: Clean<'_>,
+    asked: Asked<'_>,
+    resolved: Option<&Resolved>,
+    decision: Decision,
+) -> Result<Response<Body>, Refused> {
+    let Asked { route, rule, target, allowed, is_cross_site } = asked;
     let body = std::mem::replace(&mut clean.body, Body::Empty);
     let (body, pointed) = read(worker, body, rule).await.map_err(|why| {
         if let (NotRead::NoRoom(name), Some(reason)) = (&why, decision.reason()) {
@@ -102,7 +125,7 @@ pub async fn accept(
     let limit = offered.clean.rules.document.overload.concurrency;
     load.is_cross_site = is_cross_site;
     load.is_full = app.limits.is_full(limit, destination(app, Some(route), resolved));
-    let answered = match offload::under_load(decision, rule, load) {
+    match offload::under_load(decision, rule, load) {
         Decision::Adopt { reason, after, wait } => {
             let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
             let wanted = adopt::Wanted { reason, after, may_queue, wait, class };
@@ -112,11 +135,7 @@ pub async fn accept(
             enqueue(worker, offered, resolved, reason, wait).await
         }
         Decision::Inline(_) => inline(worker, offered, resolved).await,
-    };
-    answered.map(|mut response| {
-        cookies.give(&mut response);
-        response
-    })
+    }
 }
 
 /// A person is sent where the application sends whom it does not know.
@@ -286,62 +305,6 @@ async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
 
 pub(super) fn store_failed(error: StoreError) -> NotQueued {
     NotQueued::Unavailable(error.name, error.detail)
-}
-
-pub(super) async fn send(
-    worker: &Worker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
-    id: &str,
-) -> Result<(), NotQueued> {
-    let now = worker.app.clock.now();
-    let mut job = Job {
-        id: id.to_owned(),
-        route: Some(offered.route.name.clone()),
-        method: offered.clean.method.as_str().to_owned(),
-        target: offered.target.clone(),
-        host: offered.clean.inbound.host.clone(),
-        headers: travel::in_the_open(offered),
-        body: offered.body.clone(),
-        group: tenant::group(offered, tools.secrets),
-        deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
-        sealed: None,
-    };
-    if offered.rule.replay_as == ReplayAs::Caller {
-        let expiry = job.deadline.unwrap_or_else(|| now.saturating_add(offered.rule.replay_ttl));
-        let (queue, fields) = (&offered.rule.queue, travel::sealed(offered));
-        let credentials = (&offered.allowed.caller, &fields);
-        let sealed = replay::seal(tools.secrets, queue, &job, credentials, expiry).await;
-        let failed =
-            |error: std::io::Error| NotQueued::Unavailable("seal-failed", error.to_string());
-        job.sealed = Some(sealed.map_err(failed)?);
-    }
-    // A message is a copy of its body, and a call to SQS is another.
-    let _copies = copies(worker, offered, tools).await?;
-    let message =
-        envelope::pack(&job, tools.results.as_ref(), tools.queue.message_bytes_max()).await;
-    let message = message.map_err(|error| match error {
-        PutError::Failed(error) => store_failed(error),
-        PutError::Precondition => NotQueued::Unavailable("store-race", "try again".to_owned()),
-    })?;
-    let sent = tools.queue.send(message).await;
-    sent.map(|_| ()).map_err(|error| NotQueued::Unavailable(error.name, error.detail))
-}
-
-/// Room for what is copied of the body until its message is sent.
-async fn copies(
-    worker: &Worker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
-) -> Result<Option<Held>, NotQueued> {
-    const COPIES: u64 = 2;
-    let length = offered.body.length();
-    if length > tools.queue.message_bytes_max() as u64 {
-        return Ok(None);
-    }
-    let held = worker.app.intake.copying(length * COPIES, ENQUEUE_BUDGET).await;
-    let no_memory = || NotQueued::Unavailable(NO_MEMORY, "no room for its message".to_owned());
-    held.ok_or_else(no_memory).map(Some)
 }
 
 /// `fallback = "inline"`: the queue is down, so the client waits for the app.

@@ -11,6 +11,7 @@ use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
 use super::run::Ended;
 use super::store::{self, Ending, Whole};
+use super::synchronous;
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};
@@ -101,7 +102,8 @@ pub(super) async fn run(
     wanted: Wanted,
     once: Option<Once>,
 ) -> Result<Response<Body>, Refused> {
-    let Wanted { reason, after, class, .. } = wanted;
+    let Wanted { reason, after, class, wait, .. } = wanted;
+    let is_failure = synchronous::is_failure(offered.rule, wait);
     let Tools { results, secrets, .. } = tools(worker, offered.rule)?;
     let (results, secrets) = (Arc::clone(results), secrets.clone());
     let (route, rule) = (offered.route, offered.rule);
@@ -153,6 +155,9 @@ pub(super) async fn run(
                 metrics.offered(&route.name, "adopted", reason);
                 let (route, reason_name) = (&route.name, reason.as_str());
                 tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
+                if is_failure {
+                    return Err(synchronous::over(&execution.rules.document.jobs.base, &id));
+                }
                 let key = execution.once.as_ref().map(|once| &once.key);
                 return Ok(keyed::marked(receipt.answer(&id, "running", reason), key));
             }

@@ -2,11 +2,15 @@
 
 use super::caller::Caller;
 use super::permission::{Freshness, Question, ask};
+use super::status;
+use crate::body::Body;
 use crate::fields::Map;
+use crate::in_force::Lane;
 use crate::proxy::Worker;
 use crate::proxy::clean::Clean;
 use crate::proxy::handle::Refused;
 use crate::proxy::inbound::Inbound;
+use crate::reply;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::Problem;
 use rules::document::Auth;
@@ -41,6 +45,27 @@ impl Cookies {
         for line in self.0.into_iter().filter(|line| !own.contains(&name(line))) {
             headers.append(header::SET_COOKIE, line);
         }
+    }
+}
+
+impl Cookies {
+    /// The same with a refusal, which becomes an answer for that: counted and logged all the same.
+    pub fn with(
+        self,
+        worker: &Worker,
+        lane: &Lane,
+        base: &str,
+        answered: Result<Response<Body>, Refused>,
+    ) -> Result<Response<Body>, Refused> {
+        let mut response = match answered {
+            Err((problem, detail)) if !self.0.is_empty() => {
+                status::note_instead(worker, lane, problem, &detail);
+                reply::problem(base, problem, &detail)
+            }
+            answered => answered?,
+        };
+        self.give(&mut response);
+        Ok(response)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::bindings::APP;
-use rules::document::Route;
+use rules::document::{ReplayAs, Route};
 use rules::{Head, Rules, sidecar};
 use std::collections::BTreeSet;
 
@@ -11,8 +11,13 @@ use std::collections::BTreeSet;
 pub(super) fn destinations<'r>(app: &App, rules: &'r Rules, queue: &str) -> BTreeSet<&'r str> {
     let mut names = BTreeSet::new();
     for route in &rules.document.routes {
-        if route.offload.as_ref().is_some_and(|offload| offload.queue == queue) {
+        let rule = route.offload.as_ref().filter(|offload| offload.queue == queue);
+        if let Some(rule) = rule {
             of_route(app, rules, Some(route), &mut names);
+            if rule.replay_as == ReplayAs::Caller {
+                // It is asked before each run whether the caller still may.
+                names.insert(APP);
+            }
         }
     }
     let rule = rules.document.queues.get(queue);

@@ -1,11 +1,12 @@
 //! Requests with an `Idempotency-Key`: the same request becomes the same job, whoever crashed when.
 
-use super::accept::{NotQueued, Offered, Tools, send, store_failed};
+use super::accept::{NotQueued, Offered, Tools, store_failed};
 use super::adopt::LEASE_MS;
 use super::caller::Caller;
 use super::expire;
 use super::intake::SPOOL_FAILED;
 use super::record::{self, Accepted, Adopted, accepted_key, adopted_key};
+use super::sending::send;
 use super::status::State;
 use crate::body::Body;
 use crate::proxy::Worker;

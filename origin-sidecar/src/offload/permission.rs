@@ -128,14 +128,15 @@ impl Permissions {
         found.map(|kept| Arc::clone(&kept.answer))
     }
 
-    fn keep(&self, fingerprint: Vec<u8>, answer: Arc<HeaderMap>) {
+    /// `asked` is when the question was: a logout may have come before the answer.
+    fn keep(&self, fingerprint: Vec<u8>, answer: Arc<HeaderMap>, asked: Instant) {
         let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_MAX {
             kept.retain(|_, kept| kept.until > now);
         }
         if kept.len() < KEPT_MAX {
-            kept.insert(fingerprint, Kept { until: now + KEPT_FOR, answer });
+            kept.insert(fingerprint, Kept { until: asked + KEPT_FOR, answer });
         }
     }
 
@@ -149,9 +150,9 @@ impl Permissions {
 pub(super) enum Denied {
     /// It says no.
     No(String),
-    /// It takes no connection, or did not answer.
+    /// It takes no connection.
     Away(String),
-    /// It can't say (5xx, 429), or too many are asking.
+    /// It can't say (5xx, 429, no answer in time), or too many are asking.
     Unable(String),
 }
 
@@ -187,10 +188,14 @@ pub(super) async fn ask(
         count("busy");
         return Err(Denied::Unable(format!("{CHECKS_MAX} checks are under way")));
     };
+    let asked = Instant::now();
     let response = forward::send(worker, &mut outgoing(worker, question)).await;
     let response = response.map_err(|failure| {
         count("unavailable");
-        Denied::Away(format!("{} was not answered: {}", question.path, failure.problem.name()))
+        let detail = format!("{} was not answered: {}", question.path, failure.problem.name());
+        // One caller's slow check says nothing about the application.
+        let is_away = failure.is_unsent && failure.problem == Problem::UpstreamUnreachable;
+        if is_away { Denied::Away(detail) } else { Denied::Unable(detail) }
     })?;
     let (path, status) = (&question.path, response.status());
     if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
@@ -210,7 +215,7 @@ pub(super) async fn ask(
             named.append(name, value.clone());
         }
     }
-    permissions.keep(fingerprint, Arc::new(named));
+    permissions.keep(fingerprint, Arc::new(named), asked);
     Ok(Arc::new(answer))
 }
 

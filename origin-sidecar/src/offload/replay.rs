@@ -11,7 +11,7 @@ use crate::proxy::Worker;
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rules::Rules;
-use rules::document::Auth;
+use rules::document::{Auth, ReplayAs};
 use serde::{Deserialize, Serialize};
 
 /// What is sealed.
@@ -29,8 +29,10 @@ pub(super) enum NotSent {
     Failed(&'static str),
     /// The application is away.
     Away(String),
-    /// It can't say now who may: it is asked again.
+    /// It can't say now who may, or the rules of this process do not say whom to ask: tried again.
     Unable(String),
+    /// There is no room for the body.
+    NoRoom,
 }
 
 /// What is sealed for a job, for as long as its credentials may be used.
@@ -75,6 +77,9 @@ pub(super) async fn fields(
 ) -> Result<HeaderMap, NotSent> {
     let mut headers = HeaderMap::new();
     let Some(sealed) = &job.sealed else {
+        if must_be_sealed(rules, job) {
+            return Err(NotSent::Failed("seal-broken"));
+        }
         job.headers.put_into(&mut headers);
         set_host(&mut headers, &job.host);
         return Ok(headers);
@@ -88,6 +93,13 @@ pub(super) async fn fields(
     Ok(headers)
 }
 
+/// Whether a job of the route is its caller's: without a seal it would run as nobody, and unasked.
+fn must_be_sealed(rules: &Rules, job: &Job) -> bool {
+    let route = job.route.as_deref().and_then(|name| rules.route_by_name(name));
+    let rule = route.and_then(|route| route.offload.as_ref());
+    rule.is_some_and(|rule| rule.replay_as == ReplayAs::Caller)
+}
+
 async fn opened(
     worker: &Worker,
     job: &Job,
@@ -96,7 +108,7 @@ async fn opened(
 ) -> Result<Credentials, NotSent> {
     let broken = || NotSent::Failed("seal-broken");
     let secrets = worker.app.secrets.as_ref().ok_or_else(broken)?;
-    let body = job.body.sha256().await.map_err(|_| NotSent::Failed("spool-failed"))?;
+    let body = job.body.sha256().await.map_err(|_| NotSent::NoRoom)?;
     let now = worker.app.clock.now();
     let plain = sealed::open(secrets, &bound(job, queue, &body), sealed, now);
     let plain = plain.map_err(|why| NotSent::Failed(why.as_str()))?;
@@ -113,10 +125,11 @@ async fn still_allowed(
 ) -> Result<(), NotSent> {
     let no = || NotSent::Failed("unauthorized");
     let route = job.route.as_deref().and_then(|name| rules.route_by_name(name));
-    // Without a rule that says whom to ask there is nobody who could say yes.
-    let auth = &route.and_then(|route| route.offload.as_ref()).ok_or_else(no)?.auth;
-    let Auth::Caller { keep, .. } = auth else { return Err(no()) };
-    let question = question_without(auth, headers).ok_or_else(no)?;
+    // In a rollout a consumer may have older rules than the proxy, or newer ones.
+    let unsaid = || NotSent::Unable("rules-missing: no auth.check for the job's route".to_owned());
+    let auth = &route.and_then(|route| route.offload.as_ref()).ok_or_else(unsaid)?.auth;
+    let Auth::Caller { keep, .. } = auth else { return Err(unsaid()) };
+    let question = question_without(auth, headers).ok_or_else(unsaid)?;
     let said = match ask(worker, &question, Freshness::Now).await {
         Ok(said) => said,
         Err(Denied::No(_)) => return Err(no()),

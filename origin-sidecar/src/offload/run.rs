@@ -236,6 +236,7 @@ fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
             tracing::warn!(job = job.id, detail, "nobody can say who may; the job waits");
             unable()
         }
+        NotSent::NoRoom => no_room(),
     }
 }
 

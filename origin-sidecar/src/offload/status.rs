@@ -108,7 +108,7 @@ pub(super) fn note_unavailable(worker: &Worker, detail: &str) {
 pub(super) fn note_instead(worker: &Worker, lane: &Lane, problem: Problem, detail: &str) {
     let (route, problem) = (&*lane.name, problem.name());
     worker.app.metrics.http.problems.with_label_values(&[route, problem]).inc();
-    tracing::info!(route, problem, detail, "a page instead of the refusal");
+    tracing::info!(route, problem, detail, "refused, by an answer with more to it");
 }
 
 async fn of_job(
@@ -194,7 +194,7 @@ impl Job<'_> {
         let mut response = match part {
             "" if asked.is_get() && is_page(asked.headers) => {
                 let (jobs, message) = (&rules.document.jobs, message(rules, offload));
-                let (scheme, host) = (asked.inbound.scheme, &asked.inbound.host);
+                let (scheme, host) = (asked.inbound.scheme, asked.inbound.visitor_host());
                 let place = page::Place { jobs, id, message, scheme, host };
                 match place.shown(&state) {
                     Shown::Page => place.page(&state),

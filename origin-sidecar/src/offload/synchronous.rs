@@ -9,7 +9,7 @@ use crate::proxy::handle::Refused;
 use crate::results::Results;
 use http::{HeaderValue, Response};
 use rules::Problem;
-use rules::document::WaitEnds;
+use rules::document::{Offload, WaitEnds};
 use rules::offload::Wait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,10 +45,16 @@ pub(super) async fn outcome(
         }
         return Some(Ok(response));
     }
-    let is_failure = matches!(wait, Wait::ByRule(_))
-        && offered.rule.wait_ends == WaitEnds::GatewayTimeout
-        // Who waits at the drain is told the truth: the job goes on.
-        && !*app.draining().borrow();
-    let base = &offered.clean.rules.document.jobs.base;
-    is_failure.then(|| Err((Problem::WaitOver, format!("the job goes on: {base}/jobs/{id}"))))
+    // Who found no place to wait, or waits at the drain, has not waited for as long as the rule says.
+    let is_over = is_waited && !*app.draining().borrow() && is_failure(offered.rule, wait);
+    is_over.then(|| Err(over(&offered.clean.rules.document.jobs.base, id)))
+}
+
+/// Whether a client that has waited in vain gets a refusal instead of the job.
+pub(super) fn is_failure(rule: &Offload, wait: Wait) -> bool {
+    matches!(wait, Wait::ByRule(_)) && rule.wait_ends == WaitEnds::GatewayTimeout
+}
+
+pub(super) fn over(base: &str, id: &str) -> Refused {
+    (Problem::WaitOver, format!("the job goes on: {base}/jobs/{id}"))
 }

@@ -15,6 +15,11 @@ use rules::offload::mark;
 use rules::{Problem, Rules};
 use std::sync::Arc;
 
+/// An extension of an answer about a job: other sites read it under `/jobs/`, by the rule of its route, and
+/// not by that of the path under which it was looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Visited;
+
 /// A request that names a job of ours. Whether it may see it is not known yet.
 pub struct Visit {
     worker: Arc<Worker>,
@@ -81,7 +86,7 @@ impl Visit {
             id: &self.id,
             message: status::message(rules, offload),
             scheme: self.inbound.scheme,
-            host: &self.inbound.host,
+            host: self.inbound.visitor_host(),
         };
         let mut response = match place.shown(&state) {
             Shown::Page => place.page(&state),
@@ -92,6 +97,7 @@ impl Visit {
             }
         };
         cookies.give(&mut response);
+        response.extensions_mut().insert(Visited);
         if let Some(answer) = ended.filter(|_| self.method == Method::GET) {
             let results = results.as_ref();
             flash::give(worker, results, (&self.id, &answer), &self.headers, &mut response).await;

@@ -15,7 +15,7 @@ use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
 use crate::metrics::{Carried, Carrier};
 use crate::offload::accept;
-use crate::offload::visit::Visit;
+use crate::offload::visit::{Visit, Visited};
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -98,6 +98,9 @@ pub struct IdleTimeout(pub Duration);
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
 /// not spoken for itself.
 fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, response: &mut Response<Body>) {
+    if response.extensions().get::<Visited>().is_some() {
+        return;
+    }
     let rules = &in_force.rules;
     let rule = if in_force.is_reserved(lane) {
         cors::of_jobs(&rules.document.routes, origin)
@@ -137,7 +140,8 @@ fn admit<'a>(
         arrived.inbound.target = mark::without(&rules.document.jobs, &arrived.inbound.target);
     }
     let step = route(worker, (head, body), sender, arrived, (in_force, lane));
-    let Some(visit) = visit else { return step };
+    // What refuses the request refuses the visit, but that no route takes a GET there.
+    let (Some(visit), Ok(_) | Err((Problem::NoRoute, _))) = (visit, &step) else { return step };
     Ok(Step::Later(Box::pin(async move {
         match visit.answer().await {
             Some(answer) => answer,

@@ -75,10 +75,15 @@ impl Inbound {
         headers.remove(Rebuilt::Forwarded.name());
     }
 
+    /// The host as the visitor's browser shows it: what a believed proxy says that it was asked.
+    pub fn visitor_host(&self) -> &str {
+        self.stated_host.as_deref().unwrap_or(&self.host)
+    }
+
     /// What the app is told of who asked.
     pub fn sender(&self) -> Sender<'_> {
         let Peer { name, trust, .. } = &self.peer;
-        let host = self.stated_host.as_deref().unwrap_or(&self.host);
+        let host = self.visitor_host();
         Sender { address: name, host, scheme: self.scheme, trust: *trust }
     }
 

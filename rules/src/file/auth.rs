@@ -6,7 +6,9 @@ use crate::document::{Auth, Identity, Login};
 use crate::trust::needs_named_proxy;
 
 /// Parts of the names of fields that hold a client's own secret.
-const SECRETS: [&str; 6] = ["auth", "key", "token", "secret", "session", "signature"];
+const SECRETS: [&str; 6] = ["authorization", "key", "token", "secret", "session", "signature"];
+/// … and of those that say who somebody is, whatever else they say: X-Auth-Request-User, X-Token-Subject.
+const NAMES: [&str; 6] = ["user", "email", "name", "subject", "account", "-id"];
 
 pub(super) fn read(offload: &Table<'_>) -> Auth {
     let Some(value) = offload.value("auth") else {
@@ -100,7 +102,9 @@ fn is_the_clients_own(table: &Table<'_>, identity: &Identity, keep: &[String]) {
             "only a proxy that --trusted-proxy names by its address can say `{name}`; without one the sidecar does not start"
         );
         table.warn("identity-from-client", reason, &remedy);
-    } else if !SECRETS.iter().any(|part| name.contains(part)) {
+    } else if NAMES.iter().any(|part| name.contains(part))
+        || !SECRETS.iter().any(|part| name.contains(part))
+    {
         let reason = format!("whoever writes a user into `{name}` owns the jobs of that user");
         table.warn("identity-from-client", reason, &remedy);
     }
@@ -145,6 +149,10 @@ mod tests {
             ("Authorization", false),
             ("X-Api-Key", false),
             ("X-User-Id", true),
+            ("X-Auth-Request-User", true),
+            ("X-Auth-Request-Email", true),
+            ("X-Authenticated-Userid", true),
+            ("X-Amzn-Oidc-Identity", true),
             ("X-Forwarded-User", true),
         ] {
             let checked = check(&rules(&format!("{{ identity = 'header:{name}' }}")));

@@ -28,6 +28,7 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
         template_is_of_this_kind(route, table);
         cache_has_a_method(route, table);
         form_ends_well(route, table);
+        claims_are_no_keys(route, table);
         shadowed(&mut seen, route, table);
     }
 }
@@ -105,6 +106,26 @@ fn cache_has_a_method(route: &Route, table: &Table<'_>) {
         let reason = format!("nothing is cached for {} alone", methods.join(" and "));
         let remedy = "Add GET to `methods`, or move `cache` to the route that has it.";
         table.warn("cache-without-get", reason, remedy);
+    }
+}
+
+/// A field that is taken off what clients send can be part of no key: who writes it would choose the entry or
+/// the shard, and the application would not see it.
+fn claims_are_no_keys(route: &Route, table: &Table<'_>) {
+    let Some(offload) = &route.offload else { return };
+    for name in offload.auth.said_by_check() {
+        let is_cached =
+            route.cache.as_ref().is_some_and(|it| it.headers.iter().any(|own| own == name));
+        let is_sharded = route.shard.as_ref().is_some_and(|shard| {
+            shard.from.iter().any(|it| matches!(it, KeySource::Header(own) if own == name))
+        });
+        if is_cached || is_sharded {
+            let reason =
+                format!("`{name}` is what auth.check answers, and is removed from requests");
+            let remedy =
+                "Take it out of cache.headers and shard.from, or let the key come from elsewhere.";
+            table.fault("identity-as-key", reason, remedy);
+        }
     }
 }
 

@@ -44,11 +44,8 @@ pub fn resolved(location: &str, target: &str) -> Option<String> {
 
 /// Where that leads somebody who asked by this scheme and host.
 pub fn landing(resolved: &str, own_scheme: &str, own_host: &str) -> Landing {
-    let (scheme, rest) = match resolved.split_once("//") {
-        Some(("", rest)) => (own_scheme, rest),
-        Some((scheme, rest)) if scheme.ends_with(':') => (scheme.trim_end_matches(':'), rest),
-        _ => return Landing::Own(resolved.to_owned()),
-    };
+    let Some((scheme, rest)) = site(resolved) else { return Landing::Own(resolved.to_owned()) };
+    let scheme = scheme.unwrap_or(own_scheme);
     let host = authority(rest).unwrap_or_default();
     let is_own = scheme.eq_ignore_ascii_case(own_scheme)
         && bare(host, own_scheme).eq_ignore_ascii_case(bare(own_host, own_scheme));
@@ -72,14 +69,25 @@ pub fn is_success(rule: &Offload, code: u16, resolved: Option<&str>) -> bool {
     let Some(resolved) = resolved.filter(|_| matches!(code, 301..=303)) else { return false };
     let Login::Path(login) = login else { return true };
     // On whatever host: the application may name its own by another name.
-    let path = match resolved.split_once("//") {
+    let path = match site(resolved) {
         Some((_, rest)) => {
             rest.get(authority(rest).unwrap_or_default().len()..).unwrap_or_default()
         }
         None => resolved,
     };
-    let path = path::split(path).0;
+    // Servers of Java put the session's id behind the path.
+    let path = path::split(path).0.split(';').next().unwrap_or_default();
     path.trim_end_matches('/') != login.trim_end_matches('/')
+}
+
+/// The scheme, if one is said, and what follows the two slashes, of a reference that names a host: slashes
+/// in a query do not.
+fn site(resolved: &str) -> Option<(Option<&str>, &str)> {
+    if let Some(rest) = resolved.strip_prefix("//") {
+        return Some((None, rest));
+    }
+    let (scheme, rest) = resolved.split_once("://").filter(|_| !resolved.starts_with('/'))?;
+    Some((Some(scheme), rest))
 }
 
 /// `https` of `https:…`.
@@ -153,8 +161,36 @@ mod tests {
             ("//app.example/x", "/x"),
             ("/m\u{fc}ll", "/m%C3%BCll"),
             ("/a:b", "/a:b"),
+            ("/thanks?return=https://shop.example/x", "/thanks?return=https://shop.example/x"),
+            ("/thanks?next=/a//b", "/thanks?next=/a//b"),
+            ("https://app.example/x?u=https://shop.example//y", "/x?u=https://shop.example//y"),
         ] {
             assert_eq!(lands(location), own(target), "{location}");
+        }
+    }
+
+    #[test]
+    fn a_login_page_is_one_whatever_it_is_told_to_go_on_to() {
+        let rules = "[[route]]\nname = 'r'\nmatch = { path = '/r' }\n[route.offload]\nqueue = 'q'\n\
+                     when = 'always'\nauth = { check = '/me', identity = 'check:X-User', login = '/login' }\n[queue.q]\n";
+        let checked = crate::file::check(rules).expect("good rules");
+        let rule = checked.document.routes[0].offload.as_ref().expect("a rule");
+        let succeeds =
+            |location: &str| is_success(rule, 302, resolved(location, "/orders").as_deref());
+        for location in [
+            "/login",
+            "/login/",
+            "/login?next=http://app.example/orders",
+            "/login?next=/a//b",
+            "/login;jsessionid=1?next=/x",
+            "login",
+            "https://sso.example/login?x=//y",
+            "//sso.example/login",
+        ] {
+            assert!(!succeeds(location), "{location}");
+        }
+        for location in ["/orders/7", "/login/help", "/orders?from=/login", "https://a.example/x"] {
+            assert!(succeeds(location), "{location}");
         }
     }
 
