@@ -3,6 +3,7 @@
 use crate::admin;
 use crate::admin::Hosts;
 use crate::app::App;
+use crate::depths;
 use crate::fields::{Cidr, TrustedProxies};
 use crate::offload::consume::Consumer;
 use crate::offload::expire;
@@ -12,6 +13,7 @@ use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::proxy::signed::Signatures;
 use crate::reload::{self, RulesFile};
+use crate::results::Results;
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::soundness::checks;
 use crate::tls::Certificates;
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 /// Why a command ends early.
@@ -49,9 +52,6 @@ impl Stop {
         ExitCode::from(self.code)
     }
 }
-
-/// How often queue depths are read for the metrics.
-const DEPTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the sidecar until SIGTERM and the drain.
 ///
@@ -145,23 +145,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     announce("consume", &app, None, &admin);
     let grace = Duration::from_secs(settings.grace);
     runtime.block_on(async {
-        let worker = Arc::new(Worker::new(Arc::clone(&app)));
-        let presence = Arc::new(Presence::new(Arc::clone(&app.metrics)));
-        let mut consumers = tokio::task::JoinSet::new();
-        for (name, queue) in &app.bindings.queues {
-            let (worker, presence) = (Arc::clone(&worker), Arc::clone(&presence));
-            let (queue, results) = (Arc::clone(queue), Arc::clone(&results));
-            let consumer = Consumer::new(worker, name, queue, results, presence);
-            let mut consumer = consumer.map_err(Stop::run)?;
-            consumer.is_until_empty = is_until_empty;
-            consumers.spawn(Arc::new(consumer).run(grace));
-        }
-        let seeker = Arc::clone(&worker);
-        tokio::spawn(async move { presence.watch(&seeker).await });
-        tokio::spawn(expire::reap(Arc::clone(&worker), Arc::clone(&results)));
-        if results.keeps_for_good() {
-            tokio::spawn(expire::sweep(Arc::clone(&app), Arc::clone(&results)));
-        }
+        let mut consumers = start_consumers(&app, results, grace, is_until_empty)?;
         let port = Port { listener: admin, hosts, drain_delay: Duration::ZERO };
         let attended = attend(&app, file, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
@@ -177,6 +161,42 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
         tracing::info!("drained");
         Ok(())
     })
+}
+
+/// Consumers of all bound queues, and what else a consumer does, in tasks of its own.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn start_consumers(
+    app: &Arc<App>,
+    results: Arc<dyn Results>,
+    grace: Duration,
+    is_until_empty: bool,
+) -> Result<JoinSet<()>, Stop> {
+    let worker = Arc::new(Worker::new(Arc::clone(app)));
+    let presence = Arc::new(Presence::new(Arc::clone(&app.metrics)));
+    let mut consumers = JoinSet::new();
+    for (name, queue) in &app.bindings.queues {
+        let (worker, presence) = (Arc::clone(&worker), Arc::clone(&presence));
+        let (queue, results) = (Arc::clone(queue), Arc::clone(&results));
+        let consumer = Consumer::new(worker, name, queue, results, presence);
+        let mut consumer = consumer.map_err(Stop::run)?;
+        consumer.is_until_empty = is_until_empty;
+        consumers.spawn(Arc::new(consumer).run(grace));
+    }
+    let seeker = Arc::clone(&worker);
+    tokio::spawn(async move { presence.watch(&seeker).await });
+    tokio::spawn(expire::reap(worker, Arc::clone(&results)));
+    if results.keeps_for_good() {
+        tokio::spawn(expire::sweep(Arc::clone(app), results));
+    }
+    Ok(consumers)
+}
+
+/// What every process asks its queues and results beside its work, in tasks of their own.
+pub fn start_watches(app: &Arc<App>) {
+    tokio::spawn(depths::watch(Arc::clone(app)));
+    tokio::spawn(checks::watch(Arc::clone(app)));
 }
 
 fn hosts(common: &Common) -> Result<Hosts, Stop> {
@@ -241,8 +261,7 @@ struct Port {
 async fn attend(app: &Arc<App>, file: RulesFile, port: Port) {
     tokio::spawn(admin::run(Arc::clone(app), port.listener, port.drain_delay, port.hosts));
     tokio::spawn(file.watch(Arc::clone(app)));
-    tokio::spawn(depths(Arc::clone(app)));
-    tokio::spawn(checks::watch(Arc::clone(app)));
+    start_watches(app);
     tokio::select! {
         () = terminated() => tracing::info!("draining"),
         () = admin::drain::abandoned(app) => {
@@ -263,35 +282,5 @@ pub(crate) async fn terminated() {
             }
         }
         _ => tracing::error!("signals can't be handled"),
-    }
-}
-
-async fn depths(app: Arc<App>) {
-    loop {
-        for (name, queue) in &app.bindings.queues {
-            let Ok(depth) = queue.depth().await else { continue };
-            let set = |state: &str, count: u64| {
-                let gauge = app.metrics.jobs.messages.with_label_values(&[name.as_str(), state]);
-                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-            };
-            set("visible", depth.visible);
-            set("in-flight", depth.in_flight);
-            set("dead", depth.dead);
-            // A queue that can't tell: the consumer does, by what it receives.
-            let received =
-                app.metrics.jobs.received_age_seconds.with_label_values(&[name.as_str()]);
-            let age = match depth.oldest {
-                Some(oldest) => i64::try_from(app.clock.now().saturating_sub(oldest) / 1000),
-                None if depth.visible + depth.in_flight == 0 => Ok(0),
-                None => Ok(received.get()),
-            };
-            let oldest = app.metrics.jobs.oldest_seconds.with_label_values(&[name.as_str()]);
-            oldest.set(age.unwrap_or(i64::MAX));
-        }
-        for (route, p95) in app.latencies.slowest(app.clock.now()) {
-            let learned = app.metrics.jobs.learned_seconds.with_label_values(&[route.as_str()]);
-            learned.set(p95 as f64 / 1000.0);
-        }
-        tokio::time::sleep(DEPTH_INTERVAL).await;
     }
 }

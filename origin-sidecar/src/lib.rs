@@ -6,7 +6,7 @@
 //! - [`offload`]: jobs: accept, status, page, consume, notify
 //! - [`queue`], [`results`]: where jobs and their results are kept (SQS and S3, or a directory)
 //! - [`app`], [`bindings`], [`bound`], `opening`, [`settings`], [`commands`], [`tools`]: wiring
-//! - [`admin`], [`hook`], [`metrics`], [`telemetry`], [`reload`], [`explain`], [`tls`]: operating it
+//! - [`admin`], [`hook`], [`metrics`], [`depths`], [`telemetry`], [`reload`], [`explain`], [`tls`]: operating it
 //! - [`inject`], [`webhook`]: the sidecar's way into manifests, and into pods as they are created
 //!
 //! Decisions are made by the `rules` and `inject` crates; this one carries them out.
@@ -20,6 +20,7 @@ pub mod cache;
 mod cgroup;
 pub mod clock;
 pub mod commands;
+pub mod depths;
 pub mod explain;
 pub mod fields;
 pub mod hook;

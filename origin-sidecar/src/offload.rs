@@ -23,6 +23,7 @@ mod kept;
 mod keyed;
 pub mod latency;
 mod lease;
+mod leases;
 mod limits;
 mod lines;
 mod notify;

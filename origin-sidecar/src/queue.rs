@@ -103,6 +103,11 @@ pub trait Queue: Send + Sync {
         true
     }
 
+    /// Whether each call costs money, so that none is made without need.
+    fn is_billed(&self) -> bool {
+        false
+    }
+
     /// After so many deliveries the queue buries a message; `None` where it never does, or nobody knows.
     fn receives_max(&self) -> Option<u64> {
         None

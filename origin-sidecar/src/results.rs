@@ -119,6 +119,11 @@ pub trait Results: Send + Sync {
         false
     }
 
+    /// Whether each call costs money, so that none is made without need.
+    fn is_billed(&self) -> bool {
+        false
+    }
+
     /// Whether its files, if it has any, are where they were when it was opened.
     fn stands(&self) -> bool {
         true

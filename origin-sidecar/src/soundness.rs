@@ -20,6 +20,8 @@ const FOLDER_MISSING: &str = "folder-missing";
 const RULES_MISSING: &str = "rules-missing";
 /// A refusal is known for so long: a request that comes later is a new question.
 const KNOWN_FOR: Duration = Duration::from_secs(15);
+/// A process that has sent and received no message for so long is idle.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// A new role needs a moment until it has its rights everywhere.
 const START: Duration = Duration::from_secs(30);
 
@@ -99,6 +101,8 @@ struct State {
     faults: BTreeMap<(Part, Call), Fault>,
     /// What has worked since the start.
     worked: BTreeSet<(Part, Call)>,
+    /// When a message was sent or received last.
+    moved: Option<Instant>,
 }
 
 /// What is known of this process's queues, results and spool.
@@ -207,6 +211,16 @@ impl Soundness {
             };
             is_needed && fault.since.elapsed() >= START && !worked.contains(&(part.clone(), call))
         })
+    }
+
+    /// A message is sent, or was received.
+    fn moves(&self) {
+        self.state().moved = Some(Instant::now());
+    }
+
+    /// Whether messages are sent or received: an idle process need not ask what nobody wants to know.
+    pub fn has_traffic(&self) -> bool {
+        self.state().moved.is_some_and(|moved| moved.elapsed() < IDLE_AFTER)
     }
 
     fn has_faults(&self) -> bool {

@@ -161,6 +161,11 @@ pub fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Decision 
     }
 }
 
+/// Whether requests of the route may be executed at once and become jobs while they run.
+pub fn may_adopt(rule: &Offload) -> bool {
+    rule.mode == Mode::On && rule.when != When::Always
+}
+
 /// What the sidecar knows of the application when a request that would be executed comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {

@@ -21,6 +21,10 @@ use tokio::time::Instant;
 /// One long poll. A poll under way is awaited at the drain (an aborted one would hide its
 /// messages for a whole visibility time-out), so it is shorter than SQS's 20 s.
 const LONG_POLL: Duration = Duration::from_secs(5);
+/// One of a billed queue that has been [`Quiet`]: the longest of SQS, a quarter of the cost.
+const LONG_POLL_IDLE: Duration = Duration::from_secs(20);
+/// So long nothing came and nothing ran before polls are that long.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// Before the next receive after the queue failed, and the next look at a store that failed.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// Messages taken at once, the limit of SQS.
@@ -60,6 +64,26 @@ impl Looks {
             *self = Self { is_looking: true, ..Self::new() };
         }
         self.is_looking
+    }
+}
+
+/// Since when nothing has come, and nothing runs.
+struct Quiet(Option<Instant>);
+
+impl Quiet {
+    fn note(&mut self, is_quiet: bool) {
+        self.0 = is_quiet.then(|| self.0.unwrap_or_else(Instant::now));
+    }
+
+    /// How long the next poll may take. As nothing runs during a long one, a drain that begins
+    /// meanwhile has the whole grace period for it: it takes no longer than with jobs that run.
+    fn wait(&self, is_billed: bool, grace: Duration) -> Duration {
+        match self.0 {
+            Some(since) if is_billed && since.elapsed() >= IDLE_AFTER => {
+                LONG_POLL_IDLE.min(grace).max(LONG_POLL)
+            }
+            _ => LONG_POLL,
+        }
     }
 }
 
@@ -119,16 +143,20 @@ impl Consumer {
         let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
         let in_hand = Arc::new(Semaphore::new(in_hand));
         let mut running = JoinSet::new();
-        let mut looks = Looks::new();
+        let (mut looks, mut quiet) = (Looks::new(), Quiet(None));
         while !*draining.borrow() {
             let free = tokio::select! {
                 biased;
                 free = self.free(&in_hand, &mut looks) => free,
                 () = App::begun(&mut draining) => break,
             };
+            while running.try_join_next().is_some() {}
+            quiet.note(running.is_empty());
+            let wait = quiet.wait(self.queue.is_billed(), grace);
             // A queue that can't be asked is not an empty one.
-            let Some(received) = self.receive(free).await else { continue };
+            let Some(received) = self.receive(free, wait).await else { continue };
             let is_empty = received.is_empty();
+            quiet.note(is_empty);
             looks.is_looking &= !is_empty;
             for received in received {
                 if *draining.borrow() || self.is_stopped() {
@@ -232,11 +260,11 @@ impl Consumer {
         self.rules().document.queues.get(&self.name).cloned()
     }
 
-    async fn receive(&self, max: usize) -> Option<Vec<Received>> {
+    async fn receive(&self, max: usize, wait: Duration) -> Option<Vec<Received>> {
         let visibility = self
             .document()
             .map_or(VISIBILITY_UNKNOWN, |queue| Duration::from_millis(queue.visibility));
-        match self.queue.receive(max, LONG_POLL, visibility).await {
+        match self.queue.receive(max, wait, visibility).await {
             Ok(received) => {
                 self.note_age(&received);
                 Some(received)

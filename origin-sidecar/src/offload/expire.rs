@@ -1,6 +1,7 @@
 //! Ends that nobody who runs the job writes: a cancellation, an adopted execution whose process
 //! died; and objects that have outlived their job.
 
+use super::leases::{AGAIN, Leases};
 use super::record::{
     self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
 };
@@ -8,17 +9,14 @@ use super::{adopt, keyed};
 use crate::app::App;
 use crate::proxy::Worker;
 use crate::results::{Condition, PutError, Results, StoreError};
+use rules::offload;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How often leases of adopted executions are looked through: one listing each time.
-const REAP_INTERVAL: Duration = Duration::from_secs(5);
-/// A lease that was not renewed for so long is read; renewed it is every 5 s.
-const STALE_MS: u64 = 10_000;
 /// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
-const SKEW_MS: u64 = 5_000;
+pub(super) const SKEW_MS: u64 = 5_000;
 /// Ends of adopted jobs that are told at once.
 const TELLING_MAX: usize = 64;
 /// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
@@ -98,24 +96,32 @@ pub async fn reap(worker: Arc<Worker>, results: Arc<dyn Results>) {
     let places = Arc::new(Semaphore::new(TELLING_MAX));
     // Dropped, and so ended, with this.
     let mut telling = JoinSet::new();
+    let mut leases = Leases::new(results.is_billed());
     loop {
-        tokio::time::sleep(REAP_INTERVAL).await;
-        match ends(&worker, results.as_ref()).await {
-            Ok(ends) => {
-                for end in ends {
-                    // What finds no place is found again by the next look.
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
-                    let (worker, results) = (Arc::clone(&worker), Arc::clone(&results));
-                    telling.spawn(async move {
-                        end.tell(&worker, results.as_ref()).await;
-                        drop(place);
-                    });
-                }
+        if leases.is_list_due(may_adopt(&worker)) {
+            let listed = leases.list(results.as_ref(), worker.app.clock.now()).await;
+            if let Err(error) = listed {
+                tracing::warn!(%error, "leases of adopted requests not looked through");
             }
-            Err(error) => tracing::warn!(%error, "leases of adopted requests not looked through"),
+        }
+        for end in ends(&worker, results.as_ref(), &mut leases).await {
+            // What finds no place is found again by the next look.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
+            let (worker, results) = (Arc::clone(&worker), Arc::clone(&results));
+            telling.spawn(async move {
+                end.tell(&worker, results.as_ref()).await;
+                drop(place);
+            });
         }
         while telling.try_join_next().is_some() {}
+        tokio::time::sleep_until(leases.next()).await;
     }
+}
+
+/// Whether the rules let executions be adopted.
+fn may_adopt(worker: &Worker) -> bool {
+    let rules = worker.app.rules();
+    rules.document.routes.iter().filter_map(|route| route.offload.as_ref()).any(offload::may_adopt)
 }
 
 /// An adopted request whose process is gone, and whose end is stored.
@@ -126,23 +132,34 @@ struct Orphan {
     outcome: Outcome,
 }
 
+/// What a look at a lease has shown.
+enum Look {
+    /// It is over, and the end of its job is stored.
+    Over(Orphan),
+    /// It is not over before so long.
+    Good(Duration),
+    Gone,
+}
+
 /// Stores the ends of all, before anybody is told of one: receivers may be slow. A damaged record
 /// costs its own job only.
-async fn ends(worker: &Worker, results: &dyn Results) -> Result<Vec<Orphan>, StoreError> {
-    let (mut after, mut ends) = (String::new(), Vec::new());
-    loop {
-        let page = results.list(ADOPTED, &after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(ends) };
-        after.clone_from(&last.key);
-        let now = worker.app.clock.now();
-        let stale = page.iter().filter(|lease| lease.written.saturating_add(STALE_MS) <= now);
-        for lease in stale {
-            match end_if_lost(worker, results, &lease.key, now).await {
-                Ok(end) => ends.extend(end),
-                Err(error) => tracing::warn!(key = lease.key, %error, "adopted request not ended"),
+async fn ends(worker: &Worker, results: &dyn Results, leases: &mut Leases) -> Vec<Orphan> {
+    let mut ends = Vec::new();
+    for key in leases.due() {
+        match end_if_lost(worker, results, &key, worker.app.clock.now()).await {
+            Ok(Look::Over(end)) => {
+                leases.put_off(&key, AGAIN);
+                ends.push(end);
+            }
+            Ok(Look::Good(rest)) => leases.put_off(&key, rest),
+            Ok(Look::Gone) => leases.forget(&key),
+            Err(error) => {
+                leases.put_off(&key, AGAIN);
+                tracing::warn!(key, %error, "adopted request not ended");
             }
         }
     }
+    ends
 }
 
 async fn end_if_lost(
@@ -150,10 +167,15 @@ async fn end_if_lost(
     results: &dyn Results,
     key: &str,
     now: u64,
-) -> Result<Option<Orphan>, StoreError> {
-    let Some((lease, etag)) = record::read::<Adopted>(results, key).await? else { return Ok(None) };
-    let id = key.strip_prefix(ADOPTED).filter(|_| is_lost(&lease, now));
-    let Some(id) = id else { return Ok(None) };
+) -> Result<Look, StoreError> {
+    let Some((lease, etag)) = record::read::<Adopted>(results, key).await? else {
+        return Ok(Look::Gone);
+    };
+    if !is_lost(&lease, now) {
+        let rest = lease.until.saturating_add(SKEW_MS).saturating_sub(now);
+        return Ok(Look::Good(Duration::from_millis(rest)));
+    }
+    let id = key.strip_prefix(ADOPTED).unwrap_or(key);
     let (outcome, whose) = end_from_outside(results, id, Terminal::Failed, "unknown", now).await?;
     if whose == Whose::Ours {
         let reason = outcome.reason.as_deref().unwrap_or_default();
@@ -165,7 +187,7 @@ async fn end_if_lost(
         );
         worker.app.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
     }
-    Ok(Some(Orphan { key: key.to_owned(), etag, lease, outcome }))
+    Ok(Look::Over(Orphan { key: key.to_owned(), etag, lease, outcome }))
 }
 
 impl Orphan {

@@ -321,6 +321,10 @@ impl Queue for SqsQueue {
         Box::pin(self.inner.dead_letters())
     }
 
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn receives_max(&self) -> Option<u64> {
         Some(self.inner.receives_max.load(Ordering::Relaxed)).filter(|max| *max > 0)
     }

@@ -303,6 +303,10 @@ impl Results for S3Results {
         Box::pin(async move { self.address_of(key, life, headers).await.map(Some) })
     }
 
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn bucket(&self) -> &str {
         self.bucket.name()
     }

@@ -13,10 +13,14 @@ use tokio::time::{Instant, timeout};
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two questions while something is refused, and lines of the log that say so.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Between two questions whether the bucket is there, while all is well.
+/// Between two questions whether the bucket is there, while all is well and jobs come.
 const READ_INTERVAL: Duration = Duration::from_secs(30);
-/// … and whether it may be written and listed.
+/// … and whether it may be written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(600);
+/// Between two questions whether the bucket is there, while no job comes: a month of them costs 0.02 $.
+const READ_IDLE: Duration = Duration::from_secs(60);
+/// … and whether it may be written: 0.007 $. The first job finds the next question due.
+const WRITE_IDLE: Duration = Duration::from_secs(1_800);
 /// Where the probes lie.
 const PROBES: &str = "probe/";
 /// An object that says nothing. One for all processes.
@@ -29,14 +33,21 @@ pub async fn watch(app: Arc<App>) {
     let soundness = &app.bindings.soundness;
     let results = app.bindings.results.as_deref().filter(|results| !results.keeps_for_good());
     let mut asked = Asked::default();
+    // What nobody was asked yet is asked whole.
+    let mut lists = true;
     loop {
         let has_faults = soundness.has_faults();
-        let usual = |pause: Duration| if has_faults { AGAIN } else { pause };
+        let (read, write) = match soundness.has_traffic() {
+            _ if has_faults => (AGAIN, AGAIN),
+            true => (READ_INTERVAL, WRITE_INTERVAL),
+            false => (READ_IDLE, WRITE_IDLE),
+        };
         look(&app).await;
         if let Some(results) = results {
-            if is_due(&mut asked.written, usual(WRITE_INTERVAL)) {
-                ask_all(results).await;
-            } else if is_due(&mut asked.read, usual(READ_INTERVAL)) {
+            if is_due(&mut asked.written, write) {
+                ask_all(results, lists || has_faults).await;
+                lists = false;
+            } else if is_due(&mut asked.read, read) {
                 // Whatever it answers is heard.
                 let _ = results.get(PROBE_ABSENT, None).await;
             }
@@ -71,13 +82,19 @@ fn is_due(last: &mut Option<Instant>, pause: Duration) -> bool {
     is_due
 }
 
-/// Whatever they answer is heard.
-async fn ask_all(results: &dyn Results) {
+/// Whatever they answer is heard. A listing costs as much as twelve reads, and who needs the right, the
+/// consumer, lists leases again and again.
+async fn ask_all(results: &dyn Results, lists: bool) {
     let said = Bytes::from_static(b"spillway");
+    let listed = async {
+        if lists {
+            let _ = results.list(PROBES, "", 1).await;
+        }
+    };
     let _ = tokio::join!(
         results.get(PROBE_ABSENT, None),
         results.put(PROBE, said, Condition::Always),
-        results.list(PROBES, "", 1),
+        listed,
     );
 }
 

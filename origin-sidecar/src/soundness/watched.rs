@@ -79,6 +79,7 @@ impl WatchedQueue {
 
 impl Queue for WatchedQueue {
     fn send(&self, message: Message) -> Boxed<'_, Result<String, QueueError>> {
+        self.ear.soundness.moves();
         Box::pin(self.ear.of_queue(Call::Send, self.inner.send(message)))
     }
 
@@ -88,7 +89,14 @@ impl Queue for WatchedQueue {
         wait: Duration,
         visibility: Duration,
     ) -> Boxed<'_, Result<Vec<Received>, QueueError>> {
-        Box::pin(self.ear.of_queue(Call::Receive, self.inner.receive(max, wait, visibility)))
+        Box::pin(async move {
+            let received = self.inner.receive(max, wait, visibility);
+            let received = self.ear.of_queue(Call::Receive, received).await?;
+            if !received.is_empty() {
+                self.ear.soundness.moves();
+            }
+            Ok(received)
+        })
     }
 
     fn delete<'a>(&'a self, receipt: &'a str) -> Boxed<'a, Result<(), QueueError>> {
@@ -109,6 +117,10 @@ impl Queue for WatchedQueue {
 
     fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>> {
         self.inner.dead_letters()
+    }
+
+    fn is_billed(&self) -> bool {
+        self.inner.is_billed()
     }
 
     fn receives_max(&self) -> Option<u64> {
@@ -187,6 +199,10 @@ impl Results for WatchedResults {
         headers: &'a [(String, String)],
     ) -> Boxed<'a, Result<Option<String>, StoreError>> {
         self.inner.signed_url(key, life, headers)
+    }
+
+    fn is_billed(&self) -> bool {
+        self.inner.is_billed()
     }
 
     fn keeps_for_good(&self) -> bool {

@@ -306,6 +306,10 @@ impl Queue for SimQueue {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn message_bytes_max(&self) -> usize {
         MESSAGE_BYTES_MAX
     }

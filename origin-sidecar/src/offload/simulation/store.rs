@@ -270,6 +270,10 @@ impl Results for SimStore {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    fn is_billed(&self) -> bool {
+        true
+    }
+
     fn bucket(&self) -> &str {
         "bucket"
     }

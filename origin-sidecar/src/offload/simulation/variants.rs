@@ -151,6 +151,10 @@ impl Queue for BrokenQueue {
         self.inner.dead_letters()
     }
 
+    fn is_billed(&self) -> bool {
+        self.inner.is_billed()
+    }
+
     fn message_bytes_max(&self) -> usize {
         self.inner.message_bytes_max()
     }
@@ -286,6 +290,10 @@ impl Results for BrokenStore {
         headers: &'a [(String, String)],
     ) -> Boxed<'a, Result<Option<String>, StoreError>> {
         self.inner.signed_url(key, life, headers)
+    }
+
+    fn is_billed(&self) -> bool {
+        self.inner.is_billed()
     }
 
     fn bucket(&self) -> &str {

@@ -82,6 +82,12 @@ impl Faults {
         self.calls.lock().expect("no panic").get(operation).copied().unwrap_or(0)
     }
 
+    /// The same of every operation that was called.
+    pub fn all_calls(&self) -> BTreeMap<String, u64> {
+        let calls = self.calls.lock().expect("no panic");
+        calls.iter().map(|(operation, count)| (operation.clone(), *count)).collect()
+    }
+
     /// Waits until an operation has been called so often.
     pub async fn until_called(&self, operation: &str, times: u64) {
         crate::eventually(&format!("{times} calls of {operation}"), || async {

@@ -1,0 +1,123 @@
+//! When which lease of an adopted execution is looked at. A listing costs as much as twelve reads, so
+//! listings are far apart, and a lease that one has shown is read when it is over.
+
+use super::adopt::LEASE_MS;
+use super::expire::SKEW_MS;
+use super::record::ADOPTED;
+use crate::results::{Listed, Results, StoreError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two listings of a store of this node, which cost nothing.
+const LIST_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two listings of a bucket. A process that dies as it has renewed its lease shows in the next
+/// one, after 15 s, or 20 s when that fails; the lease is read, and is over, after 25 s ([`LEASE_MS`] and
+/// [`SKEW_MS`]). A clock that is [`SKEW_MS`] off makes that 30 s, the promise. Two consumers list 345,600
+/// times in a month of 30 days: 1.73 $.
+const LIST_INTERVAL_BILLED: Duration = Duration::from_secs(15);
+/// … while no rule lets an execution be adopted: 0.02 $ a month for one consumer.
+const LIST_INTERVAL_QUIET: Duration = Duration::from_secs(600);
+/// So long after the last such rule, or lease, or the start: a proxy may have older rules than we.
+const QUIET_AFTER: Duration = Duration::from_secs(600);
+/// After a call that failed, and until an end that could not be told is told.
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
+/// What a lease has at most until it is read, whatever the clocks say.
+const WATCH_MAX: Duration = Duration::from_secs(180);
+/// Leases that are watched, some 200 bytes each; those beyond come when others have gone.
+const LEASES_MAX: usize = 100_000;
+/// Keys in one listing.
+const PAGE: usize = 500;
+
+/// A lease as it was listed, and when it is read.
+struct Watched {
+    written: u64,
+    due: Instant,
+}
+
+/// The leases of all adopted executions.
+pub(super) struct Leases {
+    watched: BTreeMap<String, Watched>,
+    interval: Duration,
+    listed: Option<Instant>,
+    /// The last listing failed.
+    has_failed: bool,
+    /// When there was a reason to expect leases last.
+    expected: Instant,
+}
+
+impl Leases {
+    pub(super) fn new(is_billed: bool) -> Self {
+        let interval = if is_billed { LIST_INTERVAL_BILLED } else { LIST_INTERVAL };
+        let (watched, expected) = (BTreeMap::new(), Instant::now());
+        Self { watched, interval, listed: None, has_failed: false, expected }
+    }
+
+    /// Whether it is time for a listing; `may_come` when the rules let executions be adopted.
+    pub(super) fn is_list_due(&mut self, may_come: bool) -> bool {
+        if may_come || !self.watched.is_empty() {
+            self.expected = Instant::now();
+        }
+        let pause = match self.interval {
+            _ if self.has_failed => AGAIN,
+            LIST_INTERVAL_BILLED if self.expected.elapsed() >= QUIET_AFTER => LIST_INTERVAL_QUIET,
+            interval => interval,
+        };
+        self.listed.is_none_or(|listed| listed.elapsed() >= pause)
+    }
+
+    /// Lists all there are; `now` is milliseconds since 1970.
+    pub(super) async fn list(&mut self, results: &dyn Results, now: u64) -> Result<(), StoreError> {
+        let at = Instant::now();
+        (self.listed, self.has_failed) = (Some(at), true);
+        let (mut after, mut found) = (String::new(), BTreeMap::new());
+        loop {
+            let page = results.list(ADOPTED, &after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.key);
+            for Listed { key, written } in page {
+                let due = match self.watched.get(&key) {
+                    Some(known) if known.written == written => known.due,
+                    _ => at + over_after(written, now),
+                };
+                if found.len() < LEASES_MAX {
+                    found.insert(key, Watched { written, due });
+                }
+            }
+        }
+        (self.watched, self.has_failed) = (found, false);
+        Ok(())
+    }
+
+    /// The keys of those that are to be read now.
+    pub(super) fn due(&self) -> Vec<String> {
+        let now = Instant::now();
+        let due = self.watched.iter().filter(|(_, lease)| lease.due <= now);
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
+    pub(super) fn forget(&mut self, key: &str) {
+        self.watched.remove(key);
+    }
+
+    pub(super) fn put_off(&mut self, key: &str, pause: Duration) {
+        if let Some(lease) = self.watched.get_mut(key) {
+            lease.due = Instant::now() + pause.min(WATCH_MAX);
+        }
+    }
+
+    /// When the next look is due: the rules may have changed after [`AGAIN`].
+    pub(super) fn next(&self) -> Instant {
+        let due = self.watched.values().map(|lease| lease.due).min();
+        let most = Instant::now() + AGAIN;
+        due.map_or(most, |due| due.min(most))
+    }
+}
+
+/// How long from now on a lease that was written then is not over for sure: it may be renewed. The clock
+/// of the store may be ahead of ours.
+fn over_after(written: u64, now: u64) -> Duration {
+    let whole = LEASE_MS + SKEW_MS;
+    let over = written.saturating_add(whole);
+    Duration::from_millis(over.saturating_sub(now).min(whole))
+}
