@@ -40,9 +40,10 @@ struct Known {
 }
 
 impl Known {
-    fn is_due(&self, pause: Duration) -> bool {
+    /// How long until it is asked again.
+    fn until_due(&self, pause: Duration) -> Duration {
         let pause = if self.is_refused { AGAIN.min(pause) } else { pause };
-        self.asked.is_none_or(|asked| asked.elapsed() >= pause)
+        self.asked.map_or(Duration::ZERO, |asked| pause.saturating_sub(asked.elapsed()))
     }
 
     /// How long the number may still be shown.
@@ -50,15 +51,21 @@ impl Known {
         self.depth.map_or(AGE_MAX, |(asked, _)| AGE_MAX.saturating_sub(asked.elapsed()))
     }
 
-    async fn ask(&mut self, queue: &dyn Queue) {
+    async fn ask(&mut self, name: &str, queue: &dyn Queue) {
         let now = Instant::now();
         self.asked = Some(now);
         // No answer waits for one that would come too late.
         let answer = timeout(self.rest(), queue.depth()).await;
-        match answer {
-            Ok(Ok(depth)) => (self.depth, self.is_refused) = (Some((now, depth)), false),
-            // The library has said it.
-            Ok(Err(_)) | Err(_) => self.is_refused = true,
+        let error = match answer {
+            Ok(Ok(depth)) => {
+                (self.depth, self.is_refused) = (Some((now, depth)), false);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !std::mem::replace(&mut self.is_refused, true) {
+            tracing::warn!(queue = name, error, "the queue's depth can't be read; asked again");
         }
     }
 }
@@ -71,8 +78,8 @@ async fn watch_queue(app: &App, name: &str, queue: &dyn Queue) {
             true if app.bindings.soundness.has_traffic() => BUSY_INTERVAL,
             true => IDLE_INTERVAL,
         };
-        if known.is_due(pause) {
-            known.ask(queue).await;
+        if known.until_due(pause).is_zero() {
+            known.ask(name, queue).await;
         }
         if known.rest().is_zero() {
             known.depth = None;
@@ -81,7 +88,8 @@ async fn watch_queue(app: &App, name: &str, queue: &dyn Queue) {
         if let Some((_, depth)) = known.depth {
             show(app, name, depth);
         }
-        sleep(known.rest().min(INTERVAL)).await;
+        // Traffic may begin at any time.
+        sleep(known.rest().min(known.until_due(pause)).min(INTERVAL)).await;
     }
 }
 
@@ -119,3 +127,6 @@ async fn watch_learned(app: &App) {
         sleep(INTERVAL).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

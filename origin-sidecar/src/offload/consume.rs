@@ -312,3 +312,26 @@ impl Consumer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_is_long_after_a_quiet_minute_and_no_longer_than_a_drain_may_take() {
+        const CHART: Duration = Duration::from_secs(285);
+        let mut quiet = Quiet(None);
+        quiet.note(true);
+        tokio::time::advance(IDLE_AFTER - Duration::from_millis(1)).await;
+        assert_eq!(quiet.wait(true, CHART), LONG_POLL);
+        quiet.note(true);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(quiet.wait(true, CHART), LONG_POLL_IDLE);
+        assert_eq!(quiet.wait(true, Duration::from_secs(12)), Duration::from_secs(12));
+        assert_eq!(quiet.wait(true, Duration::ZERO), LONG_POLL);
+        assert_eq!(quiet.wait(false, CHART), LONG_POLL, "a folder costs nothing");
+        quiet.note(false);
+        quiet.note(true);
+        assert_eq!(quiet.wait(true, CHART), LONG_POLL, "a job has come, or runs");
+    }
+}

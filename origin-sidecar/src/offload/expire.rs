@@ -135,7 +135,7 @@ struct Orphan {
 /// What a look at a lease has shown.
 enum Look {
     /// It is over, and the end of its job is stored.
-    Over(Orphan),
+    Over(Box<Orphan>),
     /// It is not over before so long.
     Good(Duration),
     Gone,
@@ -149,7 +149,7 @@ async fn ends(worker: &Worker, results: &dyn Results, leases: &mut Leases) -> Ve
         match end_if_lost(worker, results, &key, worker.app.clock.now()).await {
             Ok(Look::Over(end)) => {
                 leases.put_off(&key, AGAIN);
-                ends.push(end);
+                ends.push(*end);
             }
             Ok(Look::Good(rest)) => leases.put_off(&key, rest),
             Ok(Look::Gone) => leases.forget(&key),
@@ -187,7 +187,8 @@ async fn end_if_lost(
         );
         worker.app.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
     }
-    Ok(Look::Over(Orphan { key: key.to_owned(), etag, lease, outcome }))
+    let orphan = Orphan { key: key.to_owned(), etag, lease, outcome };
+    Ok(Look::Over(Box::new(orphan)))
 }
 
 impl Orphan {

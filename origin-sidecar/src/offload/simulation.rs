@@ -6,11 +6,13 @@
 //! schedule; `SPILLWAY_SIM_SCHEDULES=n` says how many are run.
 
 mod absence;
+mod adopters;
 mod application;
 mod chaos;
 mod check;
 mod client;
 mod faults;
+mod idle;
 mod log;
 mod mailbox;
 mod operator;

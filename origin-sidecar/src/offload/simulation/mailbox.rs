@@ -51,7 +51,7 @@ impl Mailbox {
         self.letters.is_empty()
     }
 
-    fn next_visible(&self) -> Option<u64> {
+    pub(super) fn next_visible(&self) -> Option<u64> {
         self.letters.iter().map(|letter| letter.visible).min()
     }
 
