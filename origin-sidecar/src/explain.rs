@@ -9,6 +9,7 @@ use rules::{Head, Problem, Rules, edge, path, sidecar};
 use std::fmt::Write;
 
 pub mod answer;
+pub mod jobs;
 
 /// A request to explain.
 pub struct Request {

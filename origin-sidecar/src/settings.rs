@@ -219,6 +219,9 @@ pub struct Jobs {
     /// Where results are: s3://BUCKET[/PREFIX] or file:DIR
     #[arg(long, env = "SPILLWAY_RESULTS", global = true)]
     pub results: Option<String>,
+    /// File with the root secret; else SPILLWAY_SECRET. Knows ids that were made here from others
+    #[arg(long, env = "SPILLWAY_SECRET_FILE", global = true)]
+    pub secret_file: Option<PathBuf>,
     #[command(subcommand)]
     pub command: JobsCommand,
 }
@@ -246,11 +249,7 @@ pub enum JobsCommand {
         limit: usize,
     },
     /// Print the key with which receivers verify notifications
-    Key {
-        /// File with the root secret; else SPILLWAY_SECRET
-        #[arg(long, env = "SPILLWAY_SECRET_FILE")]
-        secret_file: Option<PathBuf>,
-    },
+    Key,
 }
 
 /// A size as Kubernetes writes it, in bytes.

@@ -5,7 +5,7 @@ use crate::clock::{self, Clock};
 use crate::commands::{Stop, runtime};
 use crate::explain::answer::Answer;
 use crate::offload::jobs::Stores;
-use crate::secrets::Purpose;
+use crate::secrets::{Purpose, Secrets};
 use crate::settings::{self, Drain, Jobs, JobsCommand, Purge, pairs};
 use crate::{explain as explaining, reload};
 use base64::Engine as _;
@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Prints faults and warnings, or the compiled rules.
 ///
@@ -41,7 +42,8 @@ pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
         writeln!(out, "{}:{warning}", file.display()).map_err(failed)?;
     }
     let document = &checked.document;
-    for line in explaining::staleness(document).into_iter().chain(explaining::keys(document)) {
+    let (staleness, keys) = (explaining::staleness(document), explaining::keys(document));
+    for line in staleness.into_iter().chain(keys).chain(explaining::jobs::jobs(document)) {
         writeln!(out, "{line}").map_err(failed)?;
     }
     let counts = (document.routes.len(), document.queues.len(), document.shard_maps.len());
@@ -90,15 +92,15 @@ fn read_answer(file: &Path) -> Result<Answer, Stop> {
 /// Code 78 when settings or rules are wrong, 1 when queue or store fail or say no.
 pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
     let mut out = std::io::stdout().lock();
-    if let JobsCommand::Key { secret_file } = &settings.command {
-        let secrets = settings::secrets(secret_file.as_deref()).map_err(Stop::config)?;
+    let secrets = settings::secrets(settings.secret_file.as_deref()).map_err(Stop::config)?;
+    if matches!(settings.command, JobsCommand::Key) {
         let secrets = secrets
             .ok_or_else(|| Stop::config("no secret: set --secret-file FILE or SPILLWAY_SECRET"))?;
         let key = STANDARD.encode(secrets.derived(Purpose::Webhook));
         return writeln!(out, "whsec_{key}").map_err(Stop::run);
     }
     runtime()?.block_on(async {
-        let stores = open(settings).await.map_err(Stop::config)?;
+        let stores = open(settings, secrets).await.map_err(Stop::config)?;
         let done = match &settings.command {
             JobsCommand::List { status, limit } => stores.list(&mut out, *status, *limit).await,
             JobsCommand::Show { id } => stores.show(&mut out, id).await,
@@ -107,7 +109,7 @@ pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
             JobsCommand::Redrive { queue_name, limit } => {
                 stores.redrive(&mut out, queue_name, *limit).await
             }
-            JobsCommand::Key { .. } => Ok(()),
+            JobsCommand::Key => Ok(()),
         };
         done.map_err(Stop::run)
     })
@@ -130,7 +132,7 @@ pub fn purge(settings: &Purge) -> Result<(), Stop> {
     runtime()?.block_on(crate::purge::everywhere(settings, &mut out)).map_err(Stop::run)
 }
 
-async fn open(settings: &Jobs) -> Result<Stores, String> {
+async fn open(settings: &Jobs, secrets: Option<Secrets>) -> Result<Stores, String> {
     let rules = reload::load(&settings.routes)?;
     let Some(results) = &settings.results else {
         return Err("results are not bound: add --results file:DIR or --results s3://BUCKET".into());
@@ -143,5 +145,5 @@ async fn open(settings: &Jobs) -> Result<Stores, String> {
         })?;
         queues.insert(name, open_queue(&queue, receives(Some(rule))).await?);
     }
-    Ok(Stores { queues, results, now: clock::System.now() })
+    Ok(Stores { queues, results, rules: Arc::new(rules), secrets, now: clock::System.now() })
 }

@@ -336,6 +336,10 @@ async fn an_operator_cancels_a_job_and_is_told_what_is_unknown() {
     let cancelled = world.operator(&["cancel", id(&location)]).await;
     assert!(cancelled.output.contains("cancelled"), "{}", cancelled.errors);
     assert_eq!(world.client.get(&location).await.json()["status"], "cancelled");
+    let (_, shortened) = id(&location).split_once('.').expect("an id of several parts");
+    let typo = world.operator(&["cancel", shortened]).await;
+    assert_eq!((typo.code, typo.output.as_str()), (Some(1), ""));
+    assert!(typo.errors.contains("no such job"), "{}", typo.errors);
     let unknown = world.operator(&["show", "v1.nothing"]).await;
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.errors.contains("nothing is kept of v1.nothing"), "{}", unknown.errors);

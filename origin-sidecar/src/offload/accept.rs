@@ -294,7 +294,7 @@ async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
     const LEASE_MS: u64 = 15_000;
     let (now, results) = (worker.app.clock.now(), tools.results.as_ref());
     let until = now.saturating_add(LEASE_MS);
-    let lease = Lease { holder: "withdrawn".to_owned(), until, attempt: 0, waiting: None };
+    let lease = Lease { holder: "withdrawn".to_owned(), until, ..Lease::default() };
     let outcome = Outcome::without_answer(id, Terminal::Cancelled, "withdrawn", now);
     let written = async {
         record::write(results, &lease_key(id), &lease, Condition::IfAbsent).await?;

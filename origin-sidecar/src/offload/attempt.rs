@@ -5,7 +5,7 @@ use super::envelope::{self, Job, NotAJob};
 use super::judge;
 use super::lease::{Held, Lost};
 use super::record::{self, End, Outcome, Terminal};
-use super::run::{self, APP_UNAVAILABLE, Executed, Turn, Until, Verdict};
+use super::run::{self, APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
 use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
 use super::waiting::Waited;
@@ -40,7 +40,8 @@ pub(super) enum Done {
     /// A duplicate of a finished job, or its message outlived its consumer.
     Over(Outcome),
     Undecodable(String),
-    Retry(Duration),
+    /// After so long, for this reason.
+    Retry(Duration, String),
     NotStored,
     /// Somebody else wrote an outcome: the caller cancelled it, as a rule.
     Overtaken,
@@ -311,7 +312,9 @@ impl Delivery<'_> {
             Verdict::Later { until, .. } if !self.has_waited(job, about, &until) => {
                 return Err(Unexecuted(until));
             }
-            Verdict::Retry { delay, .. } if !is_last => return Ok(Done::Retry(delay)),
+            Verdict::Retry { delay, last } if !is_last => {
+                return Ok(Done::Retry(delay, last.reason.unwrap_or_default()));
+            }
             Verdict::Later { last, .. } => (last, about.before()),
             Verdict::Retry { last, .. } | Verdict::Ended(last) => (last, number),
         };
@@ -319,7 +322,7 @@ impl Delivery<'_> {
         let whole = match store::whole(&worker.app, ended, in_time).await {
             Ok(whole) => whole,
             Err(BrokenOff) if is_repeatable && !is_last => {
-                return Ok(Done::Retry(judge::backoff(&turn)));
+                return Ok(Done::Retry(judge::backoff(&turn), UNKNOWN.to_owned()));
             }
             Err(broken_off) => Whole::broken_off(broken_off),
         };

@@ -38,19 +38,17 @@ enum Whose {
 /// Ends a job from outside, unless it has ended: the end that counts.
 async fn end_from_outside(
     results: &dyn Results,
-    id: &str,
-    status: Terminal,
-    reason: &str,
-    now: u64,
+    mut outcome: Outcome,
 ) -> Result<(Outcome, Whose), StoreError> {
     loop {
-        let (condition, attempts) = match record::end(results, id).await? {
+        let condition = match record::end(results, &outcome.id).await? {
             End::Is(outcome) => return Ok((outcome, Whose::Others)),
-            End::Open { condition, attempts } => (condition, attempts),
+            End::Open { condition, attempts } => {
+                outcome.attempt = attempts;
+                condition
+            }
         };
-        let outcome = Outcome::without_answer(id, status, reason, now);
-        let outcome = Outcome { attempt: attempts, ..outcome };
-        match record::write(results, &outcome_key(id), &outcome, condition).await {
+        match record::write(results, &outcome_key(&outcome.id), &outcome, condition).await {
             Ok(_) => return Ok((outcome, Whose::Ours)),
             // Somebody was first: see who.
             Err(PutError::Precondition) => {}
@@ -59,16 +57,19 @@ async fn end_from_outside(
     }
 }
 
-/// The caller wants it no more.
+/// The caller wants it no more. What is known of its queue and its route is kept.
 ///
 /// # Errors
 /// When the store fails.
 pub(super) async fn cancel(
     results: &dyn Results,
     id: &str,
+    (queue, route): (Option<&str>, Option<&str>),
     now: u64,
 ) -> Result<Terminal, StoreError> {
-    let ended = end_from_outside(results, id, Terminal::Cancelled, "caller", now).await;
+    let mut outcome = Outcome::without_answer(id, Terminal::Cancelled, "caller", now);
+    (outcome.queue, outcome.route) = (queue.map(str::to_owned), route.map(str::to_owned));
+    let ended = end_from_outside(results, outcome).await;
     ended.map(|(outcome, _)| outcome.status)
 }
 
@@ -87,7 +88,8 @@ pub(super) fn is_over(until: u64, now: u64) -> bool {
 /// # Errors
 /// When the store fails.
 pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Outcome, StoreError> {
-    let ended = end_from_outside(results, id, Terminal::Failed, "unknown", now).await;
+    let outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
+    let ended = end_from_outside(results, outcome).await;
     ended.map(|(outcome, _)| outcome)
 }
 
@@ -176,7 +178,9 @@ async fn end_if_lost(
         return Ok(Look::Good(Duration::from_millis(rest)));
     }
     let id = key.strip_prefix(ADOPTED).unwrap_or(key);
-    let (outcome, whose) = end_from_outside(results, id, Terminal::Failed, "unknown", now).await?;
+    let mut outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
+    (outcome.queue, outcome.route) = (Some(lease.queue.clone()), Some(lease.route.clone()));
+    let (outcome, whose) = end_from_outside(results, outcome).await?;
     if whose == Whose::Ours {
         let reason = outcome.reason.as_deref().unwrap_or_default();
         tracing::warn!(

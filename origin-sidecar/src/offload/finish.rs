@@ -12,6 +12,7 @@ use super::store::{self, Whole};
 use crate::app::App;
 use crate::results::Condition;
 use crate::telemetry;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 impl Delivery<'_> {
@@ -65,7 +66,7 @@ impl Delivery<'_> {
     pub(super) async fn finish(
         &self,
         job: &Job,
-        held: Held,
+        mut held: Held,
         done: Done,
         place: OwnedSemaphorePermit,
     ) -> After {
@@ -88,23 +89,25 @@ impl Delivery<'_> {
                 }
                 _ => DRAINED,
             },
-            Done::Retry(delay) => {
+            Done::Retry(delay, reason) => {
+                held.note_again(&reason, delay);
                 held.release().await;
                 consumer.count("retried", "retried");
                 After::GiveBack(delay)
             }
             Done::NotStored => {
+                held.note_again("not-stored", PAUSE);
                 held.release().await;
                 consumer.count("not-stored", "not-stored");
                 After::GiveBack(PAUSE)
             }
             Done::GivenUp => {
+                held.note_again("drain", Duration::ZERO);
                 held.release().await;
                 consumer.count("given-back", "drain");
                 DRAINED
             }
             Done::NotBegun => {
-                let mut held = held;
                 held.take_back_attempt();
                 // Without an answer it runs out, and the attempt is counted.
                 let _ = held.lay_down().await;

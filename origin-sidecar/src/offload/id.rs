@@ -93,6 +93,18 @@ pub fn is_keyed(id: &str) -> bool {
     id.starts_with("k1.")
 }
 
+/// Whether the id looks like one that [`fresh`] made for a queue. Only the secret can say whether it did.
+pub fn has_the_form_of_a_queued(id: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = id.split('.');
+    let (kind, time) = (parts.next(), parts.next().unwrap_or_default());
+    let rest: Vec<&str> = parts.collect();
+    kind == Some(Kind::Queued.name())
+        && u64::from_str_radix(time, 16).is_ok()
+        && rest.len() == 3
+        && rest.iter().all(|part| part.len() == 2 * RANDOM_BYTES && is_hex(part))
+}
+
 /// Whether the text can be a key of the store at all.
 pub fn is_plausible(id: &str) -> bool {
     const CHARS_MAX: usize = 128;
@@ -119,7 +131,10 @@ mod tests {
         assert_eq!(verify(&secrets, &id, "other", &alice), None);
         assert_eq!(verify(&secrets, &id.replace("v1.4d2", "v1.4d3"), "reports", &alice), None);
         assert_eq!(verify(&secrets, &id.replace("v1.", "a1."), "reports", &alice), None);
-        assert!(is_plausible(&id));
+        assert!(is_plausible(&id) && has_the_form_of_a_queued(&id));
+        for other in [&id[..id.len() - 1], &id[1..], &id.replace("v1", "a1"), "v1.4d2"] {
+            assert!(!has_the_form_of_a_queued(other), "{other}");
+        }
     }
 
     #[test]

@@ -1,23 +1,25 @@
-//! `spillway jobs`: look at jobs, run failed ones again, bring dead letters back. It works on queue
-//! and store themselves: no process needs to run, and none is asked.
+//! `spillway jobs`: look at jobs, end them, run failed ones again, bring dead letters back. It works on
+//! queue and store themselves: no process needs to run, and none is asked.
+
+mod known;
+mod list;
+
+pub use list::Shown;
 
 use super::envelope::{self, DEADLINE, FIRST_ID};
-use super::expire;
 use super::record::{
-    self, ADOPTED, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal,
-    accepted_key, adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
+    self, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal, accepted_key,
+    adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
 };
 use crate::queue::{Message, Queue, Received};
-use crate::results::{Condition, Listed, PutError, Results};
+use crate::results::{Condition, PutError, Results};
+use crate::secrets::Secrets;
+use rules::Rules;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The newest keys, of which those are shown that are asked for.
-const KEYS_MAX: usize = 10_000;
-/// Keys in one call to the store.
-const PAGE: usize = 1_000;
 /// How long a redrive waits for the next dead letter before it is done.
 const REDRIVE_WAIT: Duration = Duration::from_secs(2);
 /// How long a dead letter is hidden while it is brought back.
@@ -27,144 +29,16 @@ const REDRIVE_VISIBILITY: Duration = Duration::from_secs(60);
 pub struct Stores {
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
     pub results: Arc<dyn Results>,
+    pub rules: Arc<Rules>,
+    /// Knows the ids that were made here from others, if it is given.
+    pub secrets: Option<Secrets>,
     /// Milliseconds since 1970.
     pub now: u64,
-}
-
-/// Which jobs to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Shown {
-    All,
-    Running,
-    Succeeded,
-    Failed,
-    Cancelled,
-}
-
-impl Shown {
-    fn takes(self, status: Terminal) -> bool {
-        match self {
-            Self::All => true,
-            Self::Running => false,
-            Self::Succeeded => status == Terminal::Succeeded,
-            Self::Failed => status == Terminal::Failed,
-            Self::Cancelled => status == Terminal::Cancelled,
-        }
-    }
 }
 
 type Done = Result<(), String>;
 
 impl Stores {
-    /// Queues with their depths, then the newest jobs that run or have ended, newest first. Jobs that
-    /// wait are counted only: nobody can look into SQS without taking messages out.
-    ///
-    /// # Errors
-    /// When the store fails or the output is gone.
-    pub async fn list(&self, out: &mut dyn Write, shown: Shown, limit: usize) -> Done {
-        for (name, queue) in &self.queues {
-            let depth = queue.depth().await.map_err(text)?;
-            let oldest = depth.oldest.map_or(String::new(), |oldest| {
-                format!(", oldest {}", age(self.now.saturating_sub(oldest)))
-            });
-            let (visible, in_flight, dead) = (depth.visible, depth.in_flight, depth.dead);
-            line(
-                out,
-                &format!(
-                    "queue {name}: {visible} waiting, {in_flight} in flight, {dead} dead letters{oldest}"
-                ),
-            )?;
-        }
-        line(
-            out,
-            &format!(
-                "{:<10} {:<8} {:<3} {:<20} {:<24} id",
-                "status", "age", "try", "route", "reason"
-            ),
-        )?;
-        if matches!(shown, Shown::All | Shown::Running) {
-            self.list_running(out, limit).await?;
-        }
-        let newest = self.newest("outcome/").await?;
-        let mut left = limit;
-        for listed in newest {
-            if left == 0 || shown == Shown::Running {
-                break;
-            }
-            let found = record::read::<Outcome>(self.results.as_ref(), &listed.key).await;
-            let Some((outcome, _)) = found.map_err(text)? else { continue };
-            if shown.takes(outcome.status) {
-                line(out, &self.row(&outcome))?;
-                left -= 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn row(&self, outcome: &Outcome) -> String {
-        let Outcome { id, status, route, reason, attempt, finished, .. } = outcome;
-        let (route, reason) = (route.as_deref().unwrap_or("-"), reason.as_deref().unwrap_or("-"));
-        let (status, age) = (status.as_str(), age(self.now.saturating_sub(*finished)));
-        format!("{status:<10} {age:<8} {attempt:<3} {route:<20} {reason:<24} {id}")
-    }
-
-    async fn list_running(&self, out: &mut dyn Write, limit: usize) -> Done {
-        let results = self.results.as_ref();
-        // Those that wait for their next attempt leave leases, too, and newer ones: they do not count.
-        for prefix in ["leases/", ADOPTED] {
-            let mut left = limit;
-            for listed in self.newest(prefix).await? {
-                if left == 0 {
-                    break;
-                }
-                let id = listed.key.strip_prefix(prefix).unwrap_or_default();
-                let (until, attempt, route) = if prefix == ADOPTED {
-                    let found =
-                        record::read::<Adopted>(results, &listed.key).await.map_err(text)?;
-                    let Some((lease, _)) = found else { continue };
-                    (lease.until, 1, lease.route)
-                } else {
-                    let found = record::read::<Lease>(results, &listed.key).await.map_err(text)?;
-                    let Some((lease, _)) = found else { continue };
-                    (lease.until, lease.attempt, "-".to_owned())
-                };
-                // Given up or run out: the job waits for its next attempt.
-                if until > self.now {
-                    left -= 1;
-                    let (age, reason) = (age(self.now.saturating_sub(listed.written)), "-");
-                    line(
-                        out,
-                        &format!(
-                            "{:<10} {age:<8} {attempt:<3} {route:<20} {reason:<24} {id}",
-                            "running"
-                        ),
-                    )?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Keys below a prefix, the newest first. Stores list by key, so all are looked through.
-    async fn newest(&self, prefix: &str) -> Result<Vec<Listed>, String> {
-        let (mut found, mut after): (Vec<Listed>, _) = (Vec::new(), String::new());
-        loop {
-            let page = self.results.list(prefix, &after, PAGE).await.map_err(text)?;
-            let is_last = page.len() < PAGE;
-            if let Some(last) = page.last() {
-                after.clone_from(&last.key);
-            }
-            found.extend(page);
-            if is_last || found.len() >= 2 * KEYS_MAX {
-                found.sort_by_key(|listed| std::cmp::Reverse(listed.written));
-                found.truncate(KEYS_MAX);
-            }
-            if is_last {
-                return Ok(found);
-            }
-        }
-    }
-
     /// Everything that is kept of a job, as JSON.
     ///
     /// # Errors
@@ -201,13 +75,6 @@ impl Stores {
         }
         let json = serde_json::to_string_pretty(&found).map_err(text)?;
         line(out, &json)
-    }
-
-    /// # Errors
-    /// When the store fails.
-    pub async fn cancel(&self, out: &mut dyn Write, id: &str) -> Done {
-        let status = expire::cancel(self.results.as_ref(), id, self.now).await.map_err(text)?;
-        line(out, &format!("{id} {}", status.as_str()))
     }
 
     /// Runs a failed job again, from the copy of its message.
@@ -303,7 +170,7 @@ impl Stores {
         let Some((_, etag)) = found.filter(|(lease, _)| lease.until <= self.now) else {
             return Ok(());
         };
-        let anew = Lease { holder: "retry".to_owned(), until: 0, attempt: 0, waiting: None };
+        let anew = Lease { holder: "retry".to_owned(), ..Lease::default() };
         match record::write(results, &key, &anew, Condition::IfMatch(etag)).await {
             Ok(_) | Err(PutError::Precondition) => Ok(()),
             Err(PutError::Failed(error)) => Err(error.to_string()),
@@ -381,16 +248,6 @@ fn line(out: &mut dyn Write, line: &str) -> Done {
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
-}
-
-/// `12s`, `3m`, `5h`, `2d`
-fn age(ms: u64) -> String {
-    match ms / 1000 {
-        seconds @ 0..=119 => format!("{seconds}s"),
-        seconds @ 120..=7_199 => format!("{}m", seconds / 60),
-        seconds @ 7_200..=172_799 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]

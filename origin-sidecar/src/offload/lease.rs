@@ -1,7 +1,7 @@
 //! The lease of a running job: one attempt at a time, by conditional writes. It counts the attempts:
 //! a delivery that finds the lease taken is none, nor is one whose job nobody executed.
 
-use super::record::{self, Lease, lease_key};
+use super::record::{self, Again, Lease, lease_key};
 use crate::clock::Clock;
 use crate::results::{Condition, PutError, Results, StoreError};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ pub(super) struct Held {
     clock: Arc<dyn Clock>,
     key: String,
     holder: String,
+    route: Option<String>,
+    again: Option<Again>,
     etag: String,
     pub attempt: u64,
     /// Since when the job has been waiting for its application, in milliseconds since 1970.
@@ -31,11 +33,12 @@ pub(super) enum Taken {
 /// The lease went to another attempt: this one has no say any more.
 pub(super) struct Lost;
 
-/// `holder` names one attempt: a duplicate delivery to this process is another's too.
+/// `holder` names one attempt: a duplicate delivery to this process is another's too. Of a job its id
+/// and route are needed.
 pub(super) async fn take(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
-    id: &str,
+    (id, route): (&str, Option<&str>),
     holder: String,
     time: Duration,
 ) -> Taken {
@@ -49,18 +52,30 @@ pub(super) async fn take(
         // An earlier write of ours whose answer was lost.
         Ok(Some((own, etag))) if own.until > now => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
-            let Lease { attempt, waiting, .. } = own;
-            return Taken::Ours(Held { results, clock, key, holder, etag, attempt, waiting });
+            let Lease { attempt, waiting, route, again, .. } = own;
+            return Taken::Ours(Held {
+                results,
+                clock,
+                key,
+                holder,
+                route,
+                again,
+                etag,
+                attempt,
+                waiting,
+            });
         }
         Ok(Some((last, etag))) => (Condition::IfMatch(etag), last.attempt + 1, last.waiting),
         Err(error) => return Taken::Unknown(error),
     };
     let until = until(clock.as_ref(), time);
-    let lease = Lease { holder: holder.clone(), until, attempt, waiting };
+    let route = route.map(str::to_owned);
+    let lease = Lease { holder, until, attempt, waiting, route, again: None };
     match record::write(results.as_ref(), &key, &lease, condition).await {
         Ok(etag) => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
-            Taken::Ours(Held { results, clock, key, holder, etag, attempt, waiting })
+            let Lease { holder, route, again, .. } = lease;
+            Taken::Ours(Held { results, clock, key, holder, route, again, etag, attempt, waiting })
         }
         Err(PutError::Precondition) => Taken::Others(time),
         Err(PutError::Failed(error)) => Taken::Unknown(error),
@@ -108,8 +123,14 @@ impl Held {
     }
 
     async fn write(&mut self, until: u64) -> Result<(), PutError> {
-        let (holder, attempt, waiting) = (self.holder.clone(), self.attempt, self.waiting);
-        let lease = Lease { holder, until, attempt, waiting };
+        let lease = Lease {
+            holder: self.holder.clone(),
+            until,
+            attempt: self.attempt,
+            waiting: self.waiting,
+            route: self.route.clone(),
+            again: self.again.clone(),
+        };
         let condition = Condition::IfMatch(self.etag.clone());
         self.etag = record::write(self.results.as_ref(), &self.key, &lease, condition).await?;
         Ok(())
@@ -128,6 +149,12 @@ impl Held {
         if let Err(error) = self.results.delete(&self.key).await {
             tracing::debug!(lease = self.key, %error, "lease not removed; it expires");
         }
+    }
+
+    /// What an operator sees of a job that is tried again, after so long.
+    pub(super) fn note_again(&mut self, reason: &str, after: Duration) {
+        let at = until(self.clock.as_ref(), after);
+        self.again = Some(Again { reason: reason.to_owned(), at });
     }
 
     /// Nobody executed the job: the next attempt has the number of this one.
@@ -163,7 +190,7 @@ mod tests {
 
     async fn taken(results: &Arc<dyn Results>, holder: &str) -> Held {
         let clock: Arc<dyn Clock> = Arc::new(System);
-        match take(results, &clock, "job", holder.to_owned(), TIME).await {
+        match take(results, &clock, ("job", None), holder.to_owned(), TIME).await {
             Taken::Ours(held) => held,
             Taken::Others(_) | Taken::Unknown(_) => panic!("{holder} does not get the lease"),
         }

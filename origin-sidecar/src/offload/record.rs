@@ -119,7 +119,7 @@ pub async fn end(results: &dyn Results, id: &str) -> Result<End, StoreError> {
 }
 
 /// `leases/{id}`: somebody is executing the job, or was: it counts the attempts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub holder: String,
     /// Milliseconds since 1970; renewed while the job runs, in the past when it was given up.
@@ -128,6 +128,21 @@ pub struct Lease {
     /// Since when the job has been waiting for its application, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
+    /// `None` for a plain producer's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Set when it is given up for another attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+}
+
+/// Why a job is tried again, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// A stable name.
+    pub reason: String,
+    /// Milliseconds since 1970.
+    pub at: u64,
 }
 
 /// `adopted/{id}`: the original execution goes on in the proxy that took it. There is no message to
@@ -274,7 +289,7 @@ pub fn progress_key(id: &str) -> String {
 }
 
 pub fn failed_key(id: &str) -> String {
-    format!("failed/{id}")
+    format!("{FAILED}{id}")
 }
 
 pub fn notified_key(id: &str) -> String {
@@ -283,6 +298,9 @@ pub fn notified_key(id: &str) -> String {
 
 /// Where bodies lie that did not fit into their message.
 pub const PAYLOAD: &str = "payload/";
+
+/// Where messages of failed jobs lie.
+pub const FAILED: &str = "failed/";
 
 /// Where leases of adopted executions lie.
 pub const ADOPTED: &str = "adopted/";
@@ -295,7 +313,7 @@ pub const EXPIRING: [&str; 10] = [
     "results/",
     "jobs/",
     "progress/",
-    "failed/",
+    FAILED,
     "notified/",
     "leases/",
     "sealed/",

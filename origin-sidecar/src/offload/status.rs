@@ -203,10 +203,10 @@ impl Job<'_> {
                 }
             }
             "" if asked.is_get() => self.answer(&state),
-            "" if asked.method == Method::DELETE => cancel(self.app, results, id, state).await?,
+            "" if asked.method == Method::DELETE => self.cancel(state).await?,
             // A page without scripts has forms only.
             "cancel" if asked.method == Method::POST => {
-                cancel(self.app, results, id, state).await?;
+                self.cancel(state).await?;
                 to_page(rules, id)
             }
             "result" if asked.is_get() => {
@@ -249,6 +249,19 @@ impl Job<'_> {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+
+    /// A queued job is dropped when it is received; a running one's connection is closed.
+    async fn cancel(&self, state: State) -> Result<Response<Body>, Refused> {
+        let (id, results, now) = (self.id, self.results.as_ref(), self.app.clock.now());
+        let queue = self.route.offload.as_ref().map(|offload| offload.queue.as_str());
+        let status = match state {
+            State::Ended(outcome) => outcome.status,
+            _ => expire::cancel(results, id, (queue, Some(&self.route.name)), now)
+                .await
+                .map_err(unavailable)?,
+        };
+        Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
     }
 
     fn stream(&self, asked: &Asked<'_>, state: &State) -> Result<Response<Body>, Refused> {
@@ -344,18 +357,4 @@ fn report(base: &str, route: &str, id: &str, state: &State) -> serde_json::Value
         }
     }
     body
-}
-
-/// A queued job is dropped when it is received; a running one's connection is closed.
-async fn cancel(
-    app: &App,
-    results: &dyn Results,
-    id: &str,
-    state: State,
-) -> Result<Response<Body>, Refused> {
-    let status = match state {
-        State::Ended(outcome) => outcome.status,
-        _ => expire::cancel(results, id, app.clock.now()).await.map_err(unavailable)?,
-    };
-    Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
 }

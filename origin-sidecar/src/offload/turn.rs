@@ -99,8 +99,8 @@ impl Delivery<'_> {
         let Consumer { results, worker, holder, .. } = self.consumer;
         let holder = format!("{holder}.{}.{}", self.received.id, self.received.receives);
         loop {
-            let holder = holder.clone();
-            match lease::take(results, &worker.app.clock, &job.id, holder, self.visibility).await {
+            let (holder, about) = (holder.clone(), (job.id.as_str(), job.route.as_deref()));
+            match lease::take(results, &worker.app.clock, about, holder, self.visibility).await {
                 Taken::Unknown(error) => {
                     self.consumer.count("waiting", error.name);
                     tracing::warn!(job = job.id, %error, "lease not taken; the job waits");

@@ -64,6 +64,12 @@ impl Delivery<'_> {
         consumer.count("waiting", until.reason());
         let since = *held.waiting.get_or_insert_with(|| self.waiting_since(until));
         held.take_back_attempt();
+        let after = match until {
+            Until::Back(_) => Duration::ZERO,
+            Until::After(after) => (*after).max(AFTER_MIN),
+            Until::Room => ROOM_PAUSE,
+        };
+        held.note_again(until.reason(), after);
         loop {
             match held.lay_down().await {
                 Ok(true) => break,
@@ -74,11 +80,6 @@ impl Delivery<'_> {
         }
         let left = self.wait_end(job, since).saturating_sub(consumer.worker.app.clock.now());
         let end = Instant::now() + Duration::from_millis(left);
-        let after = match until {
-            Until::Back(_) => Duration::ZERO,
-            Until::After(after) => (*after).max(AFTER_MIN),
-            Until::Room => ROOM_PAUSE,
-        };
         let kept_until = began + KEEP;
         if Instant::now() + after > kept_until && end > kept_until {
             return self.give_back_for(job, since, began, after);

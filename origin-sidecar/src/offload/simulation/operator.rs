@@ -60,7 +60,8 @@ async fn retry(stage: &Stage, job: usize) -> bool {
         }
         state.jobs[job].id.clone()
     };
-    let stores = Stores { queues, results, now };
+    let (rules, secrets) = (app.rules(), app.secrets.clone());
+    let stores = Stores { queues, results, rules, secrets, now };
     let mut out = Vec::new();
     tokio::select! {
         biased;

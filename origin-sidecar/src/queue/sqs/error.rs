@@ -1,7 +1,8 @@
 //! Errors of the SDK as short, stable names.
 
+use crate::https::chain;
 use crate::queue::QueueError;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
 use std::fmt::Debug;
 
@@ -49,7 +50,21 @@ where
         // The answer made no sense: a proxy's page, or cut off.
         _ => "unavailable",
     };
-    QueueError { name, detail: DisplayErrorContext(error).to_string() }
+    QueueError { name, detail: detail(error) }
+}
+
+/// What SQS said, and of which request, for a question to its support; else the error with its causes.
+fn detail<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    R: Debug,
+{
+    let SdkError::ServiceError(service) = error else { return chain(error) };
+    let said = service.err().meta();
+    let (code, message) =
+        (said.code().unwrap_or("no code"), said.message().unwrap_or("no message"));
+    let request = said.extra("aws_request_id").unwrap_or("unknown");
+    format!("{code}: {message} (request {request})")
 }
 
 #[cfg(test)]
@@ -68,5 +83,21 @@ mod tests {
         ] {
             assert_eq!(name(code), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn an_operator_reads_what_sqs_said_and_nothing_of_how_this_program_is_made() {
+        use aws_sdk_sqs::error::ErrorMetadata;
+        use aws_sdk_sqs::operation::get_queue_attributes::GetQueueAttributesError;
+        let said = ErrorMetadata::builder()
+            .code("QueueDoesNotExist")
+            .message("The specified queue does not exist.")
+            .custom("aws_request_id", "r-1")
+            .build();
+        let error = SdkError::service_error(GetQueueAttributesError::generic(said), ());
+        let QueueError { name, detail } = of(&error);
+        assert_eq!(name, "queue-missing");
+        let wanted = "QueueDoesNotExist: The specified queue does not exist. (request r-1)";
+        assert_eq!(detail, wanted);
     }
 }

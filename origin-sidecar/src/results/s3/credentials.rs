@@ -70,12 +70,7 @@ impl Credentials {
         let found = timeout(PROVIDE_TIMEOUT, self.provider.provide_credentials())
             .await
             .map_err(|_| failed(format!("no credentials within {PROVIDE_TIMEOUT:?}")))?
-            .map_err(|error| {
-                failed(format!(
-                    "no credentials: {}",
-                    aws_sdk_sqs::error::DisplayErrorContext(error)
-                ))
-            })?;
+            .map_err(|error| failed(format!("no credentials: {}", crate::https::chain(&error))))?;
         let (key, secret) = (found.access_key_id(), found.secret_access_key());
         let credentials = match found.session_token() {
             Some(token) => rusty_s3::Credentials::new_with_token(key, secret, token),
