@@ -30,7 +30,7 @@ const CONSUMERS: usize = 2;
 /// As the chart has it.
 const GRACE: Duration = Duration::from_secs(285);
 /// Until everything has its usual pace.
-const BEFORE: u64 = 1_800;
+const BEFORE: u64 = 900;
 const MEASURED: u64 = 3_600;
 const MONTH: f64 = 30.0 * 24.0 * 3_600.0;
 

@@ -121,3 +121,46 @@ fn over_after(written: u64, now: u64) -> Duration {
     let over = written.saturating_add(whole);
     Duration::from_millis(over.saturating_sub(now).min(whole))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long until the next listing after one that succeeded now.
+    async fn pace(leases: &mut Leases, may_come: bool) -> Duration {
+        let listed = Instant::now();
+        leases.listed = Some(listed);
+        while !leases.is_list_due(may_come) {
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        listed.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_is_listed_seldom_only_while_no_lease_can_be_expected() {
+        let mut leases = Leases::new(true);
+        assert_eq!(pace(&mut leases, false).await, LIST_INTERVAL_BILLED, "it has just begun");
+        tokio::time::advance(QUIET_AFTER).await;
+        assert_eq!(pace(&mut leases, false).await, LIST_INTERVAL_QUIET);
+        assert_eq!(pace(&mut leases, true).await, LIST_INTERVAL_BILLED, "the rules have changed");
+        tokio::time::advance(QUIET_AFTER).await;
+        let lease = Watched { written: 0, due: Instant::now() };
+        leases.watched.insert("adopted/a".to_owned(), lease);
+        assert_eq!(pace(&mut leases, false).await, LIST_INTERVAL_BILLED, "there is one");
+        leases.forget("adopted/a");
+        leases.has_failed = true;
+        assert_eq!(pace(&mut leases, false).await, AGAIN);
+        let mut local = Leases::new(false);
+        tokio::time::advance(QUIET_AFTER).await;
+        assert_eq!(pace(&mut local, false).await, LIST_INTERVAL, "a folder costs nothing");
+    }
+
+    #[test]
+    fn a_lease_is_read_when_it_is_over_whatever_the_clock_of_the_store_says() {
+        let over = |written, now| over_after(written, now).as_millis();
+        assert_eq!(over(100_000, 100_000), 25_000);
+        assert_eq!(over(100_000, 113_000), 12_000);
+        assert_eq!(over(100_000, 300_000), 0);
+        assert_eq!(over(900_000, 100_000), 25_000, "a clock that is far ahead");
+    }
+}
