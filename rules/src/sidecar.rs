@@ -186,7 +186,9 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
     };
     let cache = match &shard {
         shard::Step::NeedsBody { .. } => Err(Bypass::ShardKeyInBody),
-        _ if offload::mark::job(&rules.document.jobs, head.target).is_some() => {
+        _ if target.query.is_some()
+            && offload::mark::job(&rules.document.jobs, head.target).is_some() =>
+        {
             Err(Bypass::JobParameter)
         }
         _ => cache::plan(&planned),

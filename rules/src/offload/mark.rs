@@ -3,11 +3,19 @@
 
 use crate::document::Jobs;
 
-/// The job that a target names; the first one counts.
+/// The job that a target names; the first one counts. By bytes, as every request is looked at: targets are
+/// short, and a search for letters costs more to begin than they have bytes.
 pub fn job<'t>(jobs: &Jobs, target: &'t str) -> Option<&'t str> {
-    let (_, query) = target.split_once('?')?;
-    let query = query.split('#').next().unwrap_or_default();
-    query.split('&').find_map(|pair| value(jobs, pair)).filter(|id| !id.is_empty())
+    let end = |text: &str, is_end: fn(u8) -> bool| text.bytes().position(is_end);
+    let mut rest = target.get(end(target, |byte| byte == b'?')? + 1..)?;
+    loop {
+        let next = end(rest, |byte| matches!(byte, b'&' | b'#')).unwrap_or(rest.len());
+        let (pair, after) = rest.split_at_checked(next)?;
+        if let Some(id) = value(jobs, pair) {
+            return Some(id).filter(|id| !id.is_empty());
+        }
+        rest = after.strip_prefix('&')?;
+    }
 }
 
 /// The target with that parameter in the place of whatever it had.
