@@ -7,6 +7,7 @@ pub mod accept;
 mod adopt;
 mod attempt;
 mod auth;
+mod bare;
 mod caller;
 pub mod consume;
 mod deliver;

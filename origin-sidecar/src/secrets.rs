@@ -20,6 +20,10 @@ pub enum Purpose {
     JobId,
     /// Which route's a job is.
     JobRoute,
+    /// What lets another's consumer end a job.
+    Outcome,
+    /// Of a plain producer's message: which job it is, and which queue's that is.
+    Message,
     Owner,
     Hop,
     Webhook,
@@ -40,6 +44,8 @@ impl Purpose {
         match self {
             Self::JobId => b"spillway job id",
             Self::JobRoute => b"spillway job route",
+            Self::Outcome => b"spillway outcome",
+            Self::Message => b"spillway message",
             Self::Owner => b"spillway owner",
             Self::Hop => b"spillway shard hop",
             Self::Webhook => b"spillway webhook",

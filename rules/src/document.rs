@@ -267,6 +267,10 @@ pub struct Queue {
     pub result: Delivery,
     /// Of a bare message: the header the app takes its user from.
     pub user: Option<QueueUser>,
+    /// Whose the job of a bare message is: the caller whom this source names as `user` does.
+    pub owner: Option<Identity>,
+    /// Whoever reads the queue may end its jobs: messages have a token for that.
+    pub foreign_consumers: bool,
 }
 
 /// Where a plain producer's message says for whom it is.
@@ -308,6 +312,17 @@ impl Document {
     pub fn to_json(&self) -> String {
         // Plain data with string keys always serialises.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The path that says whether somebody is the owner of a bare message's job: the `auth.check` of the first
+    /// route that knows its callers so, of those that offload to this queue before others.
+    pub fn check_of_owner(&self, queue: &str, owner: &Identity) -> Option<&str> {
+        let rules = self.routes.iter().filter_map(|route| route.offload.as_ref());
+        let known = rules.filter(|rule| rule.auth.identities().contains(owner));
+        match &known.min_by_key(|rule| rule.queue != queue)?.auth {
+            Auth::Caller { check, .. } => check.as_deref(),
+            Auth::Open => None,
+        }
     }
 
     /// Whether a sidecar refuses a request of this route that the edge has not signed.

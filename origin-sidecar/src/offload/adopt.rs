@@ -347,6 +347,7 @@ impl Execution {
             id,
             queue: &self.about.queue,
             route: Some(&self.about.route),
+            bare: None,
             attempt: 1,
             condition: Condition::IfAbsent,
             answered,
@@ -386,7 +387,8 @@ pub(super) async fn tell(
         return;
     }
     let (user, base) = (about.user.clone(), &document.jobs.base);
-    let notice = Notice { queue_name: &about.queue, queue, outcome, user, base };
+    let name = &about.queue;
+    let notice = Notice { queue_name: name, queue, outcome, user, is_readable: true, base };
     notify::send(worker, results, &notice).await;
 }
 

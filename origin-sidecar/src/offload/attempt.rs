@@ -1,17 +1,18 @@
 //! One delivery of a message: decode, take the lease, run it or wait for its application.
 
+use super::bare::{self, Of};
 use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
 use super::judge;
 use super::lease::{Held, Lost};
-use super::record::{self, End, Outcome, Terminal};
+use super::record::{self, Accepted, End, Outcome, Terminal};
 use super::run::{self, APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
 use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
 use super::waiting::Waited;
 use crate::app::App;
 use crate::queue::Received;
-use crate::results::Condition;
+use crate::results::{Condition, PutError};
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -141,7 +142,8 @@ impl Delivery<'_> {
     }
 
     async fn process(&self, mut slot: Slot, place: OwnedSemaphorePermit) -> After {
-        let job = match envelope::unpack(self.received, self.queue) {
+        let (name, secrets) = (&self.consumer.name, self.consumer.worker.app.secrets.as_ref());
+        let job = match envelope::unpack(self.received, Of { name, queue: self.queue, secrets }) {
             Ok(job) => job,
             Err(why) => return self.undecodable(&why),
         };
@@ -181,6 +183,27 @@ impl Delivery<'_> {
                 Err(NotAJob::Store(error)) => {
                     tracing::warn!(job = job.id, %error, "claim check not read; the job waits");
                     self.consumer.pause().await.ok_or(Unloaded::Drained)?;
+                }
+            }
+        }
+    }
+
+    /// Writes whose the job of a plain producer's message is, before anybody can hear of it. `None` when the
+    /// drain began while the store was in trouble.
+    async fn note_owner(&self, job: &Job) -> Option<()> {
+        let app = &self.consumer.worker.app;
+        let owner = job.bare.as_ref().and_then(|bare| Some((bare, bare::owner(bare, self.queue)?)));
+        let (Some((bare, owner)), Some(secrets)) = (owner, &app.secrets) else { return Some(()) };
+        let (own_id, owner, at) = (bare.own_id.clone(), owner.owner(secrets), app.clock.now());
+        let accepted = Accepted { own_id, owner, at, queued: true, ..Accepted::default() };
+        let (results, key) = (self.consumer.results.as_ref(), record::accepted_key(&job.id));
+        loop {
+            match record::write(results, &key, &accepted, Condition::IfAbsent).await {
+                // Of an earlier delivery, or of the same message sent twice: the first one counts.
+                Ok(_) | Err(PutError::Precondition) => return Some(()),
+                Err(PutError::Failed(error)) => {
+                    tracing::warn!(job = job.id, %error, "its owner is not stored; the job waits");
+                    self.consumer.pause().await?;
                 }
             }
         }
@@ -246,6 +269,7 @@ impl Delivery<'_> {
             return Ok(self.store(job, about.before(), open, Whole::failed(reason)).await);
         }
         match self.load(job.clone()).await {
+            Ok(job) if self.note_owner(&job).await.is_none() => Ok(Done::NotBegun),
             Ok(job) => self.run(&job, about, open).await,
             Err(Unloaded::Gone) => {
                 Ok(self.store(job, about.before(), open, Whole::failed("payload-gone")).await)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A caller's name is a number, an address or a token. One that is longer is something else, and every
 /// permission that is remembered holds one.
-const CALLER_BYTES_MAX: usize = 1024;
+pub(super) const CALLER_BYTES_MAX: usize = 1024;
 
 /// Who may see a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
 //! to the result store in the format of the SQS Extended Client.
 
+use super::bare::{self, Bare};
 use super::intake::NotRead;
 use super::lines::Lines;
 use super::payload::Payload;
@@ -27,6 +28,8 @@ const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
 pub(super) const DEADLINE: &str = "deadline";
 /// A redriven message keeps the id that it had first: its job has no other.
 pub(super) const FIRST_ID: &str = "first-id";
+/// With which another's consumer ends the job.
+pub(super) const TOKEN: &str = "outcome-token";
 /// The client's own fields, sealed.
 pub(super) const SEALED: &str = "sealed";
 /// Stands for a seal that lies in the store.
@@ -44,6 +47,8 @@ pub struct Job {
     pub id: String,
     /// `None` for a plain producer's message.
     pub route: Option<String>,
+    /// Of such a message.
+    pub bare: Option<Bare>,
     pub method: String,
     pub target: String,
     pub host: String,
@@ -55,6 +60,8 @@ pub struct Job {
     pub deadline: Option<u64>,
     /// The client's own fields, sealed: [`super::sealed`].
     pub sealed: Option<String>,
+    /// With which another's consumer may end it: [`super::outside`].
+    pub token: Option<String>,
 }
 
 /// Why a message is no job, or not yet.
@@ -87,6 +94,9 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
     }
     if let Some(deadline) = job.deadline {
         attributes.insert(DEADLINE.to_owned(), deadline.to_string());
+    }
+    if let Some(token) = &job.token {
+        attributes.insert(TOKEN.to_owned(), token.clone());
     }
     if let Some(sealed) = &job.sealed {
         let attribute = if sealed.len() > SEALED_BYTES_MAX {
@@ -136,28 +146,15 @@ async fn text(body: &Payload, bytes_max: usize) -> Result<Option<String>, PutErr
 ///
 /// # Errors
 /// Why it can't be a job: it is left for the dead letters.
-pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, String> {
+pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, String> {
     let attribute = |name: &str| received.attributes.get(name).cloned();
     if attribute(FIRST_ID).is_some_and(|id| !super::id::is_plausible(&id)) {
         return Err("the first id is not an id".to_owned());
     }
-    let Some(id) = attribute("job-id") else {
-        let target = queue.path.clone().ok_or_else(|| {
-            "a bare message, and [queue] names no path to replay it at".to_owned()
-        })?;
-        return Ok(Job {
-            id: attribute(FIRST_ID).unwrap_or_else(|| received.id.clone()),
-            route: None,
-            method: queue.method.clone(),
-            target,
-            host: "localhost".to_owned(),
-            headers: Lines(vec![("content-type".to_owned(), "application/json".into())]),
-            body: Bytes::new().into(),
-            group: received.group.clone(),
-            deadline: None,
-            sealed: None,
-        });
-    };
+    if bare::is_bare(received)? {
+        return bare::unpack(received, of);
+    }
+    let id = attribute("job-id").unwrap_or_default();
     if !super::id::is_plausible(&id) {
         return Err("the job id is not an id".to_owned());
     }
@@ -167,6 +164,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
     Ok(Job {
         id,
         route: attribute("route"),
+        bare: None,
         method: need("method")?,
         // As it could be asked for: another producer may have written letters that no URI has.
         target: rules::path::legal(&need("path")?).into_owned(),
@@ -176,6 +174,7 @@ pub fn unpack(received: &Received, queue: &document::Queue) -> Result<Job, Strin
         group: received.group.clone(),
         deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
         sealed: attribute(SEALED),
+        token: attribute(TOKEN),
     })
 }
 
@@ -194,23 +193,18 @@ pub async fn load(
     if job.sealed.as_deref() == Some(IN_STORE) {
         job.sealed = Some(stored_seal(&job.id, results).await?);
     }
-    if job.route.is_none() && !received.attributes.contains_key("job-id") {
+    if job.bare.is_some() && is_claim_check(&received.attributes) {
         let (bytes, _room) = app.intake.open(&job.body).await.map_err(not_read)?;
-        let user = queue.user.as_ref().and_then(|user| named_user(user, &bytes));
-        job.headers.0.extend(user.map(|(name, value)| (name, value.as_str().into())));
+        bare::name_user(&mut job, queue.user.as_ref(), &bytes);
     }
     Ok(job)
 }
 
-/// The header that tells the app for whom a plain producer's message is.
-fn named_user(user: &document::QueueUser, body: &[u8]) -> Option<(String, String)> {
-    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let value = match json.pointer(&user.from)? {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    Some((user.header.clone(), value))
+/// A plain producer's message that is sent again is another message: its job keeps the id it has.
+pub(super) fn keep_id(attributes: &mut BTreeMap<String, String>, message: &str) {
+    if !attributes.contains_key("job-id") {
+        attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| message.to_owned());
+    }
 }
 
 /// Whether the body lies in the store.

@@ -32,6 +32,7 @@ impl Delivery<'_> {
             id: &job.id,
             queue: &self.consumer.name,
             route: job.route.as_deref(),
+            bare: job.bare.as_ref(),
             attempt: before + attempt,
             condition,
             answered: false,
@@ -44,9 +45,11 @@ impl Delivery<'_> {
 
     /// What a retry by hand is made from. Without it the job can't be retried, no more.
     async fn keep_copy(&self, job: &Job) {
+        let mut attributes = self.received.attributes.clone();
+        envelope::keep_id(&mut attributes, &self.received.id);
         let copy = Copy {
             body: self.received.body.clone(),
-            attributes: self.received.attributes.clone(),
+            attributes,
             group: self.received.group.clone(),
         };
         let key = failed_key(&job.id);
@@ -150,11 +153,16 @@ impl Delivery<'_> {
     /// keep other jobs from being received: the place in hand is left as soon as this may begin.
     async fn tell(&self, job: &Job, outcome: &Outcome, place: OwnedSemaphorePermit) -> bool {
         let consumer = self.consumer;
+        // The outcome knows it of a message whose body lies in the store.
+        let bare = outcome.bare.as_deref().or(job.bare.as_ref());
+        let named = bare.and_then(|bare| bare.user.clone());
+        let user = named.or_else(|| run::user(job, self.rules));
         let notice = Notice {
             queue_name: &consumer.name,
             queue: self.queue,
             outcome,
-            user: run::user(job, self.rules),
+            is_readable: job.bare.is_none() || self.queue.owner.is_some() && user.is_some(),
+            user,
             base: &self.rules.document.jobs.base,
         };
         let mut giving_up = consumer.giving_up.subscribe();

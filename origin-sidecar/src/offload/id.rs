@@ -88,6 +88,28 @@ pub fn keyed(secrets: &Secrets, route: &str, caller: &Caller, key: &str) -> Stri
     format!("{begin}.{mark}")
 }
 
+/// The id of a plain producer's message: the same message gets the same job, and no id that a producer
+/// makes up is one of ours. `kind` says by what the message is known.
+pub fn of_message(secrets: &Secrets, queue: &str, kind: &str, own: &str) -> String {
+    let parts = [queue.as_bytes(), kind.as_bytes(), own.as_bytes()];
+    let begin = format!("{MESSAGE}{}", secrets.sign(Purpose::Message, &parts));
+    let mark = secrets.sign(Purpose::Message, &[begin.as_bytes(), queue.as_bytes()]);
+    format!("{begin}.{mark}")
+}
+
+const MESSAGE: &str = "x1.";
+
+/// Which of the queues an id of such a message is of; `None` for an id that was not made here.
+pub fn queue_of<'r>(
+    secrets: &Secrets,
+    id: &str,
+    mut queues: impl Iterator<Item = &'r str>,
+) -> Option<&'r str> {
+    let (begin, mark) = id.rsplit_once('.').filter(|_| id.starts_with(MESSAGE))?;
+    queues
+        .find(|queue| secrets.verify(Purpose::Message, &[begin.as_bytes(), queue.as_bytes()], mark))
+}
+
 /// Whether the id is of a request with an `Idempotency-Key`; its record says whose it is.
 pub fn is_keyed(id: &str) -> bool {
     id.starts_with("k1.")
@@ -134,6 +156,24 @@ mod tests {
         assert!(is_plausible(&id) && has_the_form_of_a_queued(&id));
         for other in [&id[..id.len() - 1], &id[1..], &id.replace("v1", "a1"), "v1.4d2"] {
             assert!(!has_the_form_of_a_queued(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_producer_has_the_same_id_each_time_and_none_that_it_could_choose() {
+        let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
+        let id = of_message(&secrets, "work", "own", "order-17");
+        assert_eq!(id, of_message(&secrets, "work", "own", "order-17"));
+        for (queue, kind, own) in
+            [("other", "own", "order-17"), ("work", "sent", "order-17"), ("work", "own", "v1.a")]
+        {
+            assert_ne!(id, of_message(&secrets, queue, kind, own));
+        }
+        let of = |id: &str| queue_of(&secrets, id, ["other", "work"].into_iter());
+        assert!(is_plausible(&id));
+        assert_eq!(of(&id), Some("work"));
+        for made_up in [&id.replace("x1.", "x1.0"), &id.replace("x1.", "v1."), "x1", "x1.a.b"] {
+            assert_eq!(of(made_up), None, "{made_up}");
         }
     }
 

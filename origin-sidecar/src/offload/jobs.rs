@@ -6,7 +6,8 @@ mod list;
 
 pub use list::Shown;
 
-use super::envelope::{self, DEADLINE, FIRST_ID};
+use super::bare::{self, Of};
+use super::envelope::{self, DEADLINE};
 use super::record::{
     self, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal, accepted_key,
     adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
@@ -103,6 +104,7 @@ impl Stores {
         self.requeue(id).await?;
         // It is wanted now, whenever it was wanted first.
         attributes.remove(DEADLINE);
+        envelope::keep_id(&mut attributes, id);
         queue.send(Message { body, attributes, group }).await.map_err(|error| {
             format!("{error}; the job has no message now: call `spillway jobs retry {id}` again")
         })?;
@@ -197,7 +199,7 @@ impl Stores {
                 break;
             }
             for letter in received {
-                let is_open = self.reopen(&letter).await?;
+                let is_open = self.reopen(name, &letter).await?;
                 if is_open {
                     queue.send(again(&letter)).await.map_err(text)?;
                     back += 1;
@@ -211,11 +213,9 @@ impl Stores {
     }
 
     /// Whether the letter's job is to run; a job that failed may.
-    async fn reopen(&self, letter: &Received) -> Result<bool, String> {
-        let id = job_id(letter);
-        if !super::id::is_plausible(id) {
-            return Ok(true);
-        }
+    async fn reopen(&self, name: &str, letter: &Received) -> Result<bool, String> {
+        let Some(id) = self.job_id(name, letter)? else { return Ok(true) };
+        let id = id.as_str();
         let results = self.results.as_ref();
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         match found.map(|(outcome, _)| outcome.status) {
@@ -225,20 +225,27 @@ impl Stores {
         }
         Ok(true)
     }
-}
 
-fn job_id(letter: &Received) -> &str {
-    let attribute = |name: &str| letter.attributes.get(name);
-    attribute("job-id").or_else(|| attribute(FIRST_ID)).unwrap_or(&letter.id)
+    /// `None` of a letter that is no job.
+    fn job_id(&self, name: &str, letter: &Received) -> Result<Option<String>, String> {
+        if bare::is_bare(letter) != Ok(true) {
+            let id = letter.attributes.get("job-id").cloned();
+            return Ok(id.filter(|id| super::id::is_plausible(id)));
+        }
+        let Some(queue) = self.rules.document.queues.get(name) else { return Ok(None) };
+        let of = Of { name, queue, secrets: self.secrets.as_ref() };
+        let id = bare::job_id(letter, of).map_err(|why| {
+            format!("message {}: {why}: add --secret-file FILE or SPILLWAY_SECRET", letter.id)
+        });
+        id.map(|(id, _)| Some(id).filter(|id| super::id::is_plausible(id)))
+    }
 }
 
 /// The letter as a new message; a bare one keeps the id that its job has.
 fn again(letter: &Received) -> Message {
     let mut attributes = letter.attributes.clone();
     attributes.remove(DEADLINE);
-    if !attributes.contains_key("job-id") {
-        attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| letter.id.clone());
-    }
+    envelope::keep_id(&mut attributes, &letter.id);
     Message { body: letter.body.clone(), attributes, group: letter.group.clone() }
 }
 

@@ -92,6 +92,7 @@ pub(super) async fn record(
     Ok(Accepted {
         route: offered.route.name.clone(),
         owner: offered.allowed.caller.owner(tools.secrets),
+        own_id: None,
         fingerprint: fingerprint(offered).await?,
         at: worker.app.clock.now(),
         // A process that knows nothing of executions with a key must not queue it besides.

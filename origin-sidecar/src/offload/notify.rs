@@ -30,6 +30,8 @@ pub(super) struct Notice<'a> {
     pub queue: &'a document::Queue,
     pub outcome: &'a Outcome,
     pub user: Option<String>,
+    /// Whether anybody may ask for status and result.
+    pub is_readable: bool,
     /// Prefix of job paths.
     pub base: &'a str,
 }
@@ -72,9 +74,17 @@ pub(super) async fn send(worker: &Worker, results: &dyn Results, notice: &Notice
 
 /// The CloudEvents 1.0 JSON form.
 fn event(notice: &Notice<'_>) -> serde_json::Value {
-    let Outcome { id, status, reason, finished, .. } = notice.outcome;
+    let Outcome { id, status, reason, finished, bare, .. } = notice.outcome;
     let micros = i64::try_from(*finished).unwrap_or(i64::MAX).saturating_mul(1000);
-    let location = format!("{}/jobs/{id}", notice.base);
+    let location = notice.is_readable.then(|| format!("{}/jobs/{id}", notice.base));
+    let result = location.as_ref().map(|location| format!("{location}/result"));
+    let mut data = serde_json::json!({
+        "job": id, "status": status.as_str(), "reason": reason, "user": notice.user,
+        "location": location, "result": result,
+    });
+    if let Some(own_id) = bare.as_ref().and_then(|bare| bare.own_id.as_ref()) {
+        data["own_id"] = own_id.clone().into();
+    }
     serde_json::json!({
         "specversion": "1.0",
         "id": id,
@@ -82,10 +92,7 @@ fn event(notice: &Notice<'_>) -> serde_json::Value {
         "type": "dev.spillway.job.finished",
         "time": rules::shard::Key::Timestamp(micros).to_string(),
         "datacontenttype": "application/json",
-        "data": {
-            "job": id, "status": status.as_str(), "reason": reason, "user": notice.user,
-            "location": location, "result": format!("{location}/result"),
-        },
+        "data": data,
     })
 }
 

@@ -10,20 +10,47 @@ use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
 use crate::results::Results;
 use crate::secrets::Secrets;
-use rules::document::{Auth, Login, Offload, Route};
+use rules::document::{Auth, Login, Route};
 use rules::{Problem, Rules};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A job, with what is known of the one who asks.
 pub(super) struct Owned<'r> {
-    pub route: &'r Route,
-    pub offload: &'r Offload,
+    /// `None` of a plain producer's.
+    pub route: Option<&'r Route>,
+    pub queue: &'r str,
     /// When the job was accepted, in milliseconds since 1970.
     pub at: u64,
+    /// The id that a plain producer gave it.
+    pub own_id: Option<String>,
     pub reader: Reader,
     pub cookies: Cookies,
     /// Whoever knows the id owns it.
     pub is_open: bool,
+}
+
+/// Where a job comes from, as its id says.
+struct Origin<'r> {
+    route: Option<&'r Route>,
+    queue: &'r str,
+    /// By what its callers are known.
+    auth: Cow<'r, Auth>,
+}
+
+/// `None` for an id that was not made here, or whose job nobody can own.
+fn origin<'r>(rules: &'r Rules, secrets: &Secrets, id: &str) -> Option<Origin<'r>> {
+    if let Some(route) = route_of(rules, secrets, id) {
+        let offload = route.offload.as_ref()?;
+        let auth = Cow::Borrowed(&offload.auth);
+        return Some(Origin { route: Some(route), queue: &offload.queue, auth });
+    }
+    let document = &rules.document;
+    let name = id::queue_of(secrets, id, document.queues.keys().map(String::as_str))?;
+    let owner = document.queues.get(name)?.owner.clone()?;
+    let check = Some(document.check_of_owner(name, &owner)?.to_owned());
+    let auth = Auth::Caller { check, identity: vec![owner], keep: Vec::new(), login: None };
+    Some(Origin { route: None, queue: name, auth: Cow::Owned(auth) })
 }
 
 /// Which route an id is of; `None` for an id that was not made here.
@@ -42,26 +69,29 @@ pub(super) async fn owned<'r>(
     asked: &Asked<'_>,
     id: &str,
 ) -> Result<Owned<'r>, Refused> {
-    let route = route_of(rules, secrets, id).ok_or_else(unknown)?;
-    let offload = route.offload.as_ref().ok_or_else(unknown)?;
-    let visitor = Visitor::new(worker, &offload.auth, asked.headers, asked.inbound);
+    let Origin { route, queue, auth } = origin(rules, secrets, id).ok_or_else(unknown)?;
+    let visitor = Visitor::new(worker, &auth, asked.headers, asked.inbound);
     let freshness = if asked.is_get() { Freshness::Recent } else { Freshness::Now };
     let (caller, cookies) = visitor.caller(freshness).await.map_err(|refused| match refused {
         (Problem::OffloadUnauthorized, _) => unknown(),
         other => other,
     })?;
-    let at = if id::is_keyed(id) {
-        let key = record::accepted_key(id);
-        let accepted = record::read::<Accepted>(results, &key).await.map_err(unavailable)?;
-        let own = accepted
-            .filter(|(accepted, _)| !accepted.released && caller.is(secrets, &accepted.owner));
-        own.map(|(accepted, _)| accepted.at)
-    } else {
-        id::verify(secrets, id, &route.name, &caller)
+    let (at, own_id) = match route {
+        Some(route) if !id::is_keyed(id) => {
+            (id::verify(secrets, id, &route.name, &caller).ok_or_else(unknown)?, None)
+        }
+        _ => {
+            let key = record::accepted_key(id);
+            let accepted = record::read::<Accepted>(results, &key).await.map_err(unavailable)?;
+            let (accepted, _) = accepted.ok_or_else(unknown)?;
+            if accepted.released || !caller.is(secrets, &accepted.owner) {
+                return Err(unknown());
+            }
+            (accepted.at, accepted.own_id)
+        }
     };
-    let at = at.ok_or_else(unknown)?;
     let is_open = caller == Caller::Anyone;
-    Ok(Owned { route, offload, at, reader: visitor.known_as(caller), cookies, is_open })
+    Ok(Owned { route, queue, at, own_id, reader: visitor.known_as(caller), cookies, is_open })
 }
 
 /// Where somebody is sent who may not see a job: to the first login page of the rules, as whose job it is

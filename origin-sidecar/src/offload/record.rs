@@ -1,5 +1,6 @@
 //! What is written about a job: accept record, lease and outcome. One JSON object each.
 
+use super::bare::Bare;
 use super::flash::Flash;
 use super::lines::Value;
 use crate::results::{Condition, ObjectBody, PutError, Results, StoreError};
@@ -22,6 +23,9 @@ pub struct Outcome {
     pub queue: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// What is known of a plain producer's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bare: Option<Box<Bare>>,
     /// Why it failed; a stable name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -46,6 +50,7 @@ impl Outcome {
             status,
             queue: None,
             route: None,
+            bare: None,
             reason: Some(reason.to_owned()),
             answer: None,
             answered: false,
@@ -191,11 +196,15 @@ pub struct Delivery {
     pub result: String,
 }
 
-/// `jobs/{id}`: what an `Idempotency-Key` was used for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `jobs/{id}`: what an `Idempotency-Key` was used for, or whose the job of a plain producer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
+    /// Empty of a plain producer's, like the fingerprint.
     pub route: String,
     pub owner: String,
+    /// The id that a plain producer gave the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_id: Option<String>,
     /// Hash of method, target and body.
     pub fingerprint: String,
     pub at: u64,

@@ -23,6 +23,7 @@ pub(super) async fn send(
     let mut job = Job {
         id: id.to_owned(),
         route: Some(offered.route.name.clone()),
+        bare: None,
         method: offered.clean.method.as_str().to_owned(),
         target: offered.target.clone(),
         host: host(&offered.clean.inbound.host),
@@ -31,6 +32,7 @@ pub(super) async fn send(
         group: tenant::group(offered, tools.secrets),
         deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
         sealed: None,
+        token: None,
     };
     if offered.rule.replay_as == ReplayAs::Caller {
         let expiry = job.deadline.unwrap_or_else(|| now.saturating_add(offered.rule.replay_ttl));

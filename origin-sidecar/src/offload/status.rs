@@ -17,7 +17,7 @@ use crate::proxy::inbound::Inbound;
 use crate::reply;
 use crate::results::{Results, StoreError};
 use http::{HeaderMap, HeaderValue, Method, Response, header};
-use rules::document::{Delivery, Offload, Route};
+use rules::document::Delivery;
 use rules::{Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,14 +126,20 @@ async fn of_job(
     if (asked.method, part) == (&Method::PUT, "progress") {
         return progress::report(app, id, asked.headers, body).await;
     }
-    let Owned { route, offload, at, reader, cookies, is_open } =
+    let Owned { route, queue, at, own_id, reader, cookies, is_open } =
         owned(worker, rules, (results.as_ref(), secrets), &asked, id).await?;
-    let job = Job { app, rules, results, route, id, reader, is_open };
-    let known = current(worker, rules, offload, id, at).await?;
+    let about = About {
+        base: rules.document.jobs.base.clone(),
+        route: route.map(|route| route.name.clone()),
+        id: id.to_owned(),
+        own_id,
+    };
+    let job = Job { app, rules, results, queue, id, about, reader, is_open };
+    let known = current(worker, rules, queue, id, at).await?;
     let mut response = if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) {
         job.stream(&asked, &known)?
     } else {
-        job.respond(&asked, part, offload, known).await?
+        job.respond(&asked, part, known).await?
     };
     cookies.give(&mut response);
     Ok(response)
@@ -146,13 +152,13 @@ async fn of_job(
 pub(super) async fn current(
     worker: &Worker,
     rules: &Rules,
-    offload: &Offload,
+    queue: &str,
     id: &str,
     accepted: u64,
 ) -> Result<State, Refused> {
     let Some((results, _)) = bound(worker) else { return Err(unknown()) };
     let known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
-    let queue = rules.document.queues.get(&offload.queue);
+    let queue = rules.document.queues.get(queue);
     let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
     if known.has_expired(accepted, ttl, worker.app.clock.now()) {
         return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
@@ -161,8 +167,8 @@ pub(super) async fn current(
 }
 
 /// What is said of a job that waits.
-pub(super) fn message<'r>(rules: &'r Rules, offload: &Offload) -> &'r str {
-    rules.document.queues.get(&offload.queue).map_or("accepted", |queue| &queue.message)
+pub(super) fn message<'r>(rules: &'r Rules, queue: &str) -> &'r str {
+    rules.document.queues.get(queue).map_or("accepted", |queue| &queue.message)
 }
 
 /// A job of the one who asks.
@@ -170,8 +176,9 @@ struct Job<'a> {
     app: &'a Arc<App>,
     rules: &'a Arc<Rules>,
     results: &'a Arc<dyn Results>,
-    route: &'a Route,
+    queue: &'a str,
     id: &'a str,
+    about: About,
     reader: Reader,
     is_open: bool,
 }
@@ -182,7 +189,6 @@ impl Job<'_> {
         &self,
         asked: &Asked<'_>,
         part: &str,
-        offload: &Offload,
         mut known: State,
     ) -> Result<Response<Body>, Refused> {
         let (rules, id, results) = (self.rules, self.id, self.results.as_ref());
@@ -193,7 +199,7 @@ impl Job<'_> {
         let state = known;
         let mut response = match part {
             "" if asked.is_get() && is_page(asked.headers) => {
-                let (jobs, message) = (&rules.document.jobs, message(rules, offload));
+                let (jobs, message) = (&rules.document.jobs, message(rules, self.queue));
                 let (scheme, host) = (asked.inbound.scheme, asked.inbound.visitor_host());
                 let place = page::Place { jobs, id, message, scheme, host };
                 match place.shown(&state) {
@@ -210,7 +216,7 @@ impl Job<'_> {
                 to_page(rules, id)
             }
             "result" if asked.is_get() => {
-                let queue = rules.document.queues.get(&offload.queue);
+                let queue = rules.document.queues.get(self.queue);
                 let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
                 deliver::result(results, id, state, asked, (delivery, self.is_open)).await?
             }
@@ -243,8 +249,7 @@ impl Job<'_> {
     }
 
     fn answer(&self, state: &State) -> Response<Body> {
-        let base = &self.rules.document.jobs.base;
-        let mut response = reply::json(200, &report(base, &self.route.name, self.id, state));
+        let mut response = reply::json(200, &self.about.report(state));
         if !matches!(state, State::Ended(_)) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -254,12 +259,10 @@ impl Job<'_> {
     /// A queued job is dropped when it is received; a running one's connection is closed.
     async fn cancel(&self, state: State) -> Result<Response<Body>, Refused> {
         let (id, results, now) = (self.id, self.results.as_ref(), self.app.clock.now());
-        let queue = self.route.offload.as_ref().map(|offload| offload.queue.as_str());
+        let of = (Some(self.queue), self.about.route.as_deref());
         let status = match state {
             State::Ended(outcome) => outcome.status,
-            _ => expire::cancel(results, id, (queue, Some(&self.route.name)), now)
-                .await
-                .map_err(unavailable)?,
+            _ => expire::cancel(results, id, of, now).await.map_err(unavailable)?,
         };
         Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
     }
@@ -271,9 +274,8 @@ impl Job<'_> {
         if matches!(state, State::Ended(_)) && last == Some(state.name()) {
             return Ok(reply::text(204, ""));
         }
-        let (base, route) = (self.rules.document.jobs.base.clone(), self.route.name.clone());
-        let id = self.id.to_owned();
-        let report = move |state: &State| report(&base, &route, &id, state);
+        let about = self.about.clone();
+        let report = move |state: &State| about.report(state);
         let response = watch::stream(app, results, self.id, self.reader.clone(), report);
         response
             .ok_or_else(|| (Problem::TooManyWatchers, Problem::TooManyWatchers.title().to_owned()))
@@ -331,30 +333,45 @@ pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<
     }
 }
 
-/// What a GET of the job answers.
-fn report(base: &str, route: &str, id: &str, state: &State) -> serde_json::Value {
-    let location = format!("{base}/jobs/{id}");
-    let mut body = serde_json::json!({
-        "id": id, "route": route, "location": location, "status": state.name(),
-    });
-    match state {
-        State::Queued => {}
-        State::Running { attempt, progress } => {
-            body["attempt"] = (*attempt).into();
-            if let Some(progress) = progress {
-                body["progress"] = serde_json::json!(progress);
+/// What a job is known by.
+#[derive(Clone)]
+struct About {
+    base: String,
+    route: Option<String>,
+    id: String,
+    own_id: Option<String>,
+}
+
+impl About {
+    /// What a GET of the job answers.
+    fn report(&self, state: &State) -> serde_json::Value {
+        let Self { base, route, id, own_id } = self;
+        let location = format!("{base}/jobs/{id}");
+        let mut body = serde_json::json!({
+            "id": id, "route": route, "location": location, "status": state.name(),
+        });
+        if let Some(own_id) = own_id {
+            body["own_id"] = own_id.clone().into();
+        }
+        match state {
+            State::Queued => {}
+            State::Running { attempt, progress } => {
+                body["attempt"] = (*attempt).into();
+                if let Some(progress) = progress {
+                    body["progress"] = serde_json::json!(progress);
+                }
+            }
+            State::Ended(outcome) => {
+                body["attempt"] = outcome.attempt.into();
+                if let Some(reason) = &outcome.reason {
+                    body["reason"] = reason.clone().into();
+                }
+                if let Some(answer) = &outcome.answer {
+                    let result = || format!("{location}/result");
+                    body["result"] = answer.leads_to.clone().unwrap_or_else(result).into();
+                }
             }
         }
-        State::Ended(outcome) => {
-            body["attempt"] = outcome.attempt.into();
-            if let Some(reason) = &outcome.reason {
-                body["reason"] = reason.clone().into();
-            }
-            if let Some(answer) = &outcome.answer {
-                let result = || format!("{location}/result");
-                body["result"] = answer.leads_to.clone().unwrap_or_else(result).into();
-            }
-        }
+        body
     }
-    body
 }

@@ -1,5 +1,6 @@
 //! How a job's end is stored: the app's answer first, then one outcome.
 
+use super::bare::Bare;
 use super::flash::Flashes;
 use super::lines::Value;
 use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
@@ -26,6 +27,8 @@ pub(super) struct Ending<'a> {
     pub id: &'a str,
     pub queue: &'a str,
     pub route: Option<&'a str>,
+    /// Of a plain producer's message.
+    pub bare: Option<&'a Bare>,
     pub attempt: u64,
     pub condition: Condition,
     /// Whether the client that started it has had this very answer.
@@ -91,6 +94,7 @@ pub(super) async fn outcome(
         status,
         queue: Some(ending.queue.to_owned()),
         route: ending.route.map(str::to_owned),
+        bare: ending.bare.cloned().map(Box::new),
         reason,
         answer,
         answered: ending.answered,
@@ -175,12 +179,17 @@ async fn store_answer(
     Some(Answer { code: parts.status.as_u16(), headers, length, leads_to, flash, object })
 }
 
-/// Tried as long as a small result is: an execution that is not recorded is repeated.
+/// Tried as long as a small result is: an execution that is not recorded is repeated. Which name is free is
+/// asked first, as a file is moved away by the write, whatever comes of it.
 async fn put_spooled(results: &dyn Results, id: &str, spooled: &Spooled) -> Option<String> {
-    let object = other_key(id)?;
     for attempt in 0..STORE_ATTEMPTS {
-        match results.put_file(&object, &spooled.path, Condition::Always).await {
-            Ok(_) => return Some(object),
+        let stored = match results.head(&result_key(id)).await {
+            Ok(None) => put_file(results, result_key(id), spooled, Condition::IfAbsent).await,
+            Ok(Some(_)) => put_file(results, other_key(id)?, spooled, Condition::Always).await,
+            Err(error) => Err(PutError::Failed(error)),
+        };
+        match stored {
+            Ok(object) => return Some(object),
             Err(error) => tracing::warn!(job = id, ?error, "result not stored"),
         }
         // A directory that failed late has moved it away.
@@ -190,6 +199,16 @@ async fn put_spooled(results: &dyn Results, id: &str, spooled: &Spooled) -> Opti
         tokio::time::sleep(pause(attempt)).await;
     }
     None
+}
+
+async fn put_file(
+    results: &dyn Results,
+    object: String,
+    spooled: &Spooled,
+    condition: Condition,
+) -> Result<String, PutError> {
+    results.put_file(&object, &spooled.path, condition).await?;
+    Ok(object)
 }
 
 /// `results/{id}`, or a name beside it when another attempt has that one.

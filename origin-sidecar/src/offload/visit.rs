@@ -78,13 +78,13 @@ impl Visit {
             return Err((Problem::JobUnknown, String::new()));
         };
         let owned = ownership::owned(worker, rules, (results.as_ref(), secrets), asked, &self.id);
-        let Owned { offload, at, cookies, is_open, .. } = owned.await?;
-        let state = status::current(worker, rules, offload, &self.id, at).await?;
+        let Owned { queue, at, cookies, is_open, .. } = owned.await?;
+        let state = status::current(worker, rules, queue, &self.id, at).await?;
         let ended = state.answer().cloned();
         let place = Place {
             jobs: &rules.document.jobs,
             id: &self.id,
-            message: status::message(rules, offload),
+            message: status::message(rules, queue),
             scheme: self.inbound.scheme,
             host: self.inbound.visitor_host(),
         };

@@ -64,7 +64,7 @@ fn identities(table: &Table<'_>) -> Vec<Identity> {
     values.iter().filter_map(identity).collect()
 }
 
-fn identity(value: &Value<'_>) -> Option<Identity> {
+pub(super) fn identity(value: &Value<'_>) -> Option<Identity> {
     let text = value.text()?;
     let (kind, name) = text.split_once(':').unwrap_or((text, ""));
     let identity = match (kind, name) {

@@ -1,6 +1,6 @@
 //! Checks that need the whole file: names that must exist, be unique, or can't be reached.
 
-use super::tree::Table;
+use super::tree::{Table, Value};
 use crate::cache::AUTHORIZATION;
 use crate::document::{Auth, Document, Identity, KeySource, Match, Route, Versioned};
 use crate::route::Template;
@@ -30,6 +30,21 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
         form_ends_well(route, table);
         claims_are_no_keys(route, table);
         shadowed(&mut seen, route, table);
+    }
+    let Some(queues) = root.table("queue") else { return };
+    for (name, value) in queues.entries() {
+        owner_is_known(document, &name, &value);
+    }
+}
+
+/// Of bare messages: an owner whom no route's check can name is nobody.
+fn owner_is_known(document: &Document, name: &str, value: &Value<'_>) {
+    let owner = document.queues.get(name).and_then(|queue| queue.owner.as_ref());
+    let Some(owner @ Identity::Check(_)) = owner else { return };
+    if document.check_of_owner(name, owner).is_none() {
+        let reason = format!("no route knows its callers by `{owner}`");
+        let remedy = "Name it in auth.identity of a route with auth.check, which is asked then who wants to see such a job.";
+        value.fault("owner-unknown", reason, remedy);
     }
 }
 

@@ -1,7 +1,10 @@
 //! `[queue.NAME]`.
 
-use super::tree::Table;
-use crate::document::{Delivery, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser, WAIT_FOR_APP_DEFAULT_MS};
+use super::auth;
+use super::tree::{Table, Value};
+use crate::document::{
+    Delivery, Identity, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser, WAIT_FOR_APP_DEFAULT_MS,
+};
 
 /// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
@@ -28,6 +31,7 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
             table.fault("bad-url", format!("`{url}` is not a URL"), "Write https://….");
         }
     }
+    let owner = table.value("owner").and_then(|value| owner(&value));
     let queue = Queue {
         method: table.text("method").unwrap_or_else(|| "POST".to_owned()),
         path: table.text("path"),
@@ -40,13 +44,18 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
         notify_private,
         max_attempts: table.number("max_attempts", 1, 1000).unwrap_or(MAX_ATTEMPTS_DEFAULT),
         wait_for_app: table.duration("wait_for_app").unwrap_or(WAIT_FOR_APP_DEFAULT_MS),
-        user: table.table("user").and_then(|user| read_user(&user)),
+        user: user(table, owner.as_ref()),
+        foreign_consumers: table.flag("foreign_consumers"),
         concurrency: table.number("concurrency", 1, 1000).unwrap_or(CONCURRENCY_DEFAULT),
         tenant_concurrency: table.number("tenant_concurrency", 1, 1000),
         result: table
             .choice("result", &[("proxy", Delivery::Proxy), ("redirect", Delivery::Redirect)])
             .unwrap_or(Delivery::Proxy),
+        owner,
     };
+    if queue.owner.is_some() && !table.has("user") {
+        table.missing("user", "where a message names its owner, e.g. \"/user_id\"");
+    }
     if queue.job_timeout > JOB_TIMEOUT_MAX_MS {
         let reason = "SQS keeps a message in flight for 12 hours at most".to_owned();
         table.fault("job-timeout-too-long", reason, "Write job_timeout = \"11h\" or less.");
@@ -72,22 +81,104 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
     queue
 }
 
-/// `user = { header = "X-User-Id", from = "body:/user_id" }`
-fn read_user(table: &Table<'_>) -> Option<QueueUser> {
-    let header = table.required_text("header").to_ascii_lowercase();
-    let value = table.value("from");
-    if value.is_none() {
-        table.missing("from", "where the message names its user, e.g. \"body:/user_id\"");
+/// Only the application can say that somebody is the one whom a message names.
+fn owner(value: &Value<'_>) -> Option<Identity> {
+    let owner = auth::identity(value)?;
+    if !matches!(owner, Identity::Check(_)) {
+        let reason = format!("a message names no {owner} of anybody's");
+        let remedy = "Write check:NAME, as auth.identity of a route has it: the application says who asks for a job.";
+        value.fault("owner-without-check", reason, remedy);
     }
-    table.finish();
-    let value = value?;
-    let pointer = value.text()?.strip_prefix("body:").filter(|pointer| pointer.starts_with('/'));
-    if pointer.is_none() {
+    Some(owner)
+}
+
+/// `user = { header = "X-User-Id", from = "body:/user_id" }`; or `"/user_id"`, and the application is told by
+/// the field by which it names the owner itself.
+fn user(table: &Table<'_>, owner: Option<&Identity>) -> Option<QueueUser> {
+    let value = table.value("user")?;
+    if !value.is_text() {
+        let table = value.table()?;
+        let header = table.required_text("header").to_ascii_lowercase();
+        let from = table.value("from");
+        if from.is_none() {
+            table.missing("from", "where the message names its user, e.g. \"body:/user_id\"");
+        }
+        table.finish();
+        return Some(QueueUser { header, from: pointer(&from?)? });
+    }
+    let from = pointer(&value);
+    if !table.has("owner") {
+        table.missing("owner", "whose field names the user, e.g. \"check:X-User-Id\"");
+    }
+    match owner? {
+        Identity::Check(header) => Some(QueueUser { header: header.clone(), from: from? }),
+        _ => None,
+    }
+}
+
+/// A JSON pointer into the body, with or without `body:` before it.
+fn pointer(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let pointer = text.strip_prefix("body:").unwrap_or(text);
+    if !pointer.starts_with('/') {
         value.fault(
             "bad-source",
             "a message has nothing but its body".to_owned(),
             "Write body:/json/pointer.",
         );
+        return None;
     }
-    Some(QueueUser { header, from: pointer?.to_owned() })
+    Some(pointer.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::document::{Identity, QueueUser};
+    use crate::file::check;
+
+    fn rules(keys: &str) -> String {
+        let route = |name: &str, queue: &str, check: &str| {
+            format!(
+                "[[route]]\nname = '{name}'\nmatch = {{ path = '/{name}', methods = ['GET'] }}\n\
+                 offload = {{ queue = '{queue}', when = 'always', auth = {{ check = '{check}', \
+                 identity = ['cookie:s', 'check:X-User'] }} }}\n"
+            )
+        };
+        let (a, b, c) = (route("a", "p", "/a"), route("b", "q", "/b"), route("c", "q", "/c"));
+        format!("{a}{b}{c}[queue.p]\n[queue.q]\npath = '/r'\n{keys}\n")
+    }
+
+    #[test]
+    fn a_message_names_its_owner_and_the_application_is_told_by_the_same_field() {
+        let owned = rules("owner = 'check:X-User'\nuser = '/user_id'");
+        let document = check(&owned).expect("good rules").document;
+        let queue = &document.queues["q"];
+        let user = QueueUser { header: "x-user".to_owned(), from: "/user_id".to_owned() };
+        assert_eq!(queue.user, Some(user));
+        let owner = Identity::Check("x-user".to_owned());
+        assert_eq!(document.check_of_owner("q", &owner), Some("/b"), "the first of its own");
+        assert_eq!(document.check_of_owner("other", &owner), Some("/a"), "the first of all");
+        let header = rules("user = { header = 'X-For', from = 'body:/u' }\nowner = 'check:X-User'");
+        assert!(check(&header).is_ok());
+    }
+
+    #[test]
+    fn an_owner_is_whom_the_application_can_name() {
+        let fault = |keys: &str| {
+            let faults = check(&rules(keys)).err()?;
+            faults.iter().find(|fault| !fault.is_warning).map(|fault| fault.name)
+        };
+        for (keys, wanted) in [
+            ("user = { header = 'X-For', from = 'body:/u' }", None),
+            ("user = '/u'", Some("missing-key")),
+            ("owner = 'check:X-User'", Some("missing-key")),
+            ("owner = 'cookie:s'\nuser = '/u'", Some("owner-without-check")),
+            ("owner = 'check:X-Other'\nuser = '/u'", Some("owner-unknown")),
+            ("owner = 'X-User'\nuser = '/u'", Some("bad-identity")),
+            ("owner = 'check:X-User'\nuser = 'u'", Some("bad-source")),
+            ("user = { header = 'X-For', from = 'header:X-U' }", Some("bad-source")),
+        ] {
+            assert_eq!(fault(keys), wanted, "{keys}");
+        }
+    }
 }

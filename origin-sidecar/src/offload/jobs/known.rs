@@ -59,15 +59,20 @@ impl Stores {
         let is_known = found.is_some() || accepted.is_some();
         let route = found.and_then(|(lease, _)| lease.route);
         let route = route.or(accepted.map(|(accepted, _)| accepted.route));
+        let route = route.filter(|route| !route.is_empty());
         if is_known {
-            return Ok(about(self.queue_of(route.as_deref()), route));
+            return Ok(about(self.queue_of(id, route.as_deref()), route));
         }
         let has_failed = results.head(&failed_key(id)).await.map_err(text)?.is_some();
         Ok(has_failed.then(About::default))
     }
 
-    fn queue_of(&self, route: Option<&str>) -> Option<String> {
-        let route = self.rules.route_by_name(route?)?;
+    fn queue_of(&self, id: &str, route: Option<&str>) -> Option<String> {
+        let Some(route) = route else {
+            let queues = self.rules.document.queues.keys().map(String::as_str);
+            return id::queue_of(self.secrets.as_ref()?, id, queues).map(str::to_owned);
+        };
+        let route = self.rules.route_by_name(route)?;
         Some(route.offload.as_ref()?.queue.clone())
     }
 

@@ -199,6 +199,7 @@ impl BrokenStore {
         let job = Job {
             id: id.to_owned(),
             route: Some("slow".to_owned()),
+            bare: None,
             method: "POST".to_owned(),
             target: "/slow".to_owned(),
             host: "app".to_owned(),
@@ -210,6 +211,7 @@ impl BrokenStore {
             group: None,
             deadline: None,
             sealed: None,
+            token: None,
         };
         if let Ok(message) = pack(&job, self.inner.as_ref(), usize::MAX).await {
             let _ = self.queue.send(message).await;
