@@ -1,6 +1,6 @@
 //! Settings of one process: flags with environment twins. Rules are not here.
 
-use crate::offload::jobs::Shown;
+use crate::offload::jobs::{End, Shown};
 use crate::secrets::Secrets;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::{Args, Command, Subcommand};
@@ -242,6 +242,8 @@ pub enum JobsCommand {
     Retry { id: String },
     /// End a job that has not ended; a running one's connection is closed
     Cancel { id: String },
+    /// End a job that was worked off elsewhere
+    Done(End),
     /// Bring dead letters back into their queue
     Redrive {
         queue_name: String,

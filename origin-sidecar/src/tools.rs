@@ -106,6 +106,7 @@ pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
             JobsCommand::Show { id } => stores.show(&mut out, id).await,
             JobsCommand::Retry { id } => stores.retry(&mut out, id).await,
             JobsCommand::Cancel { id } => stores.cancel(&mut out, id).await,
+            JobsCommand::Done(end) => stores.done(&mut out, end).await,
             JobsCommand::Redrive { queue_name, limit } => {
                 stores.redrive(&mut out, queue_name, *limit).await
             }

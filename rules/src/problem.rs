@@ -23,6 +23,8 @@ pub enum Problem {
     JobUnknown,
     JobExpired,
     JobUnfinished,
+    JobEnded,
+    JobRunning,
     TooManyWatchers,
     SignatureMissing,
     SignatureInvalid,
@@ -47,7 +49,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -68,6 +70,8 @@ impl Problem {
         Self::JobUnknown,
         Self::JobExpired,
         Self::JobUnfinished,
+        Self::JobEnded,
+        Self::JobRunning,
         Self::TooManyWatchers,
         Self::SignatureMissing,
         Self::SignatureInvalid,
@@ -151,6 +155,8 @@ impl Problem {
             Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),
             Self::TooManyWatchers => ("too-many-watchers", 503, "Too many clients wait for jobs here.", "Ask for the status again after the time in Retry-After, without a stream."),
             Self::JobUnfinished => ("job-unfinished", 409, "The job has no result yet.", "Ask for the job's status first."),
+            Self::JobEnded => ("job-ended", 409, "The job has its end.", "There is nothing left to do: the first end counts. If it was yours, its answer was lost; remove the message."),
+            Self::JobRunning => ("job-running", 409, "The job is being run, or another ends it at this moment.", "Leave it to that one, or try again in a minute. The operator looks for consumers of Spillway's own on a queue that others work off."),
             Self::SignatureMissing => ("signature-missing", 401, "Only requests that the edge has signed are answered here.", "Ask by the public address, which leads through the edge. The operator lets a network in with --unsigned-from, or a route with require_signature = false."),
             Self::SignatureInvalid => ("signature-invalid", 401, "The request's signature is not one of the edge's that is still good.", "The detail names the reason. Compare SPILLWAY_EDGE_KEYS of edge and sidecar, their clocks, and whether anything between them changes host, path or query."),
             Self::SignatureUnchecked => ("signature-unchecked", 503, "Too many requests to tell a copy of one from the first.", "Retry after the time in Retry-After. The operator runs more pods: spillway_signatures_total says how often this happens."),

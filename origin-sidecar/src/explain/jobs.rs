@@ -11,7 +11,10 @@ pub fn jobs(document: &Document) -> Vec<String> {
     offloads
         .map(|(name, rule)| {
             let (owner, travels, logout) = (owner(rule), travels(rule), logout(rule));
-            format!("{name}: its jobs belong to {owner}; {travels}; {logout}")
+            let queue = document.queues.get(&rule.queue);
+            let is_foreign = queue.is_some_and(|queue| queue.foreign_consumers);
+            let readers = if is_foreign { "; whoever reads their queue can end them" } else { "" };
+            format!("{name}: its jobs belong to {owner}; {travels}; {logout}{readers}")
         })
         .collect()
 }
@@ -67,9 +70,10 @@ mod tests {
     use super::*;
 
     fn line(offload: &str) -> String {
+        let queue = if offload.contains("[queue.q]") { "" } else { "[queue.q]\n" };
         let text = format!(
             "[[route]]\nname = 'r'\nmatch = {{ path = '/r', methods = ['GET'] }}\n\
-             [route.offload]\nqueue = 'q'\nwhen = 'always'\n{offload}\n[queue.q]\n"
+             [route.offload]\nqueue = 'q'\nwhen = 'always'\n{offload}\n{queue}"
         );
         let document = rules::file::check(&text).expect("good rules").document;
         jobs(&document).concat()
@@ -94,5 +98,7 @@ mod tests {
         );
         assert!(line("auth = { identity = 'cookie:s' }").contains("hides none from who still has"));
         assert_eq!(line("mode = 'off'\nauth = 'none'"), "");
+        let foreign = line("auth = 'none'\n[queue.q]\nforeign_consumers = true");
+        assert!(foreign.ends_with("; whoever reads their queue can end them"), "{foreign}");
     }
 }

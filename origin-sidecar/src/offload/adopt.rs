@@ -352,7 +352,8 @@ impl Execution {
             condition: Condition::IfAbsent,
             answered,
         };
-        let stored = store::outcome(&self.worker.app, &self.results, &ending, whole).await;
+        let clock = self.worker.app.clock.as_ref();
+        let stored = store::outcome(clock, &self.results, &ending, whole).await;
         if stored.is_none() {
             tracing::error!(job = id, "the outcome of an adopted request was not stored");
         }

@@ -20,7 +20,7 @@ pub(super) const SKEW_MS: u64 = 5_000;
 /// Ends of adopted jobs that are told at once.
 const TELLING_MAX: usize = 64;
 /// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
-const TELL_MS: u64 = 180_000;
+pub(super) const TELL_MS: u64 = 180_000;
 /// How often a store that keeps everything for good is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Objects live so much longer than the longest `result_ttl`: those of a job are not of one age.
@@ -120,10 +120,12 @@ pub async fn reap(worker: Arc<Worker>, results: Arc<dyn Results>) {
     }
 }
 
-/// Whether the rules let executions be adopted.
+/// Whether the rules let executions be adopted, or others end jobs: what of those was not told is told here.
 fn may_adopt(worker: &Worker) -> bool {
     let rules = worker.app.rules();
-    rules.document.routes.iter().filter_map(|route| route.offload.as_ref()).any(offload::may_adopt)
+    let document = &rules.document;
+    document.queues.values().any(|queue| queue.foreign_consumers)
+        || document.routes.iter().filter_map(|it| it.offload.as_ref()).any(offload::may_adopt)
 }
 
 /// An adopted request whose process is gone, and whose end is stored.

@@ -37,7 +37,9 @@ impl Delivery<'_> {
             condition,
             answered: false,
         };
-        match store::outcome(&worker.app, &self.consumer.results, &ending, ended).await {
+        match store::outcome(worker.app.clock.as_ref(), &self.consumer.results, &ending, ended)
+            .await
+        {
             Some(outcome) => Done::Stored(outcome),
             None => Done::NotStored,
         }

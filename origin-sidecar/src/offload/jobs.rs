@@ -1,9 +1,11 @@
 //! `spillway jobs`: look at jobs, end them, run failed ones again, bring dead letters back. It works on
 //! queue and store themselves: no process needs to run, and none is asked.
 
+mod done;
 mod known;
 mod list;
 
+pub use done::End;
 pub use list::Shown;
 
 use super::bare::{self, Of};
@@ -64,7 +66,12 @@ impl Stores {
         add!("deliveries", Deliveries, notified_key(id));
         add!("message", Copy, failed_key(id));
         // What a terminal shows ends in a chat.
-        for (record, at) in [("message", "/attributes/sealed"), ("outcome", "/answer/flash")] {
+        let token = format!("/attributes/{}", envelope::TOKEN);
+        for (record, at) in [
+            ("message", "/attributes/sealed"),
+            ("message", token.as_str()),
+            ("outcome", "/answer/flash"),
+        ] {
             if let Some(secret) = found.get_mut(record).and_then(|it| it.pointer_mut(at)) {
                 *secret = "concealed".into();
             }
@@ -85,7 +92,7 @@ impl Stores {
     pub async fn retry(&self, out: &mut dyn Write, id: &str) -> Done {
         let results = self.results.as_ref();
         let copy = record::read::<Copy>(results, &failed_key(id)).await.map_err(text)?;
-        let Some((copy, _)) = copy else {
+        let Some((copy, _)) = copy.filter(|(copy, _)| !copy.body.is_empty()) else {
             return Err(format!(
                 "{id}: there is no copy of its message. Only a queued job that failed can be retried, until it expires"
             ));

@@ -31,7 +31,7 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// The app's own answer, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Answer>,
+    pub answer: Option<Box<Answer>>,
     /// The client that started it was given this very answer at once. Without an answer, it was too
     /// large to be kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -171,8 +171,9 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
-/// `failed/{id}`: the message of a job that failed, so that it can be run again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `failed/{id}`: the message of a job that failed, so that it can be run again. Empty of one that failed by
+/// another's word: only a message has a body.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
     pub body: String,
     pub attributes: BTreeMap<String, String>,

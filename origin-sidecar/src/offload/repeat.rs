@@ -118,7 +118,7 @@ async fn again(
     outcome: &Outcome,
     method: &Method,
 ) -> Result<Response<Body>, Refused> {
-    let Some(Answer { code, headers, length, object, .. }) = &outcome.answer else {
+    let Some(Answer { code, headers, length, object, .. }) = outcome.answer.as_deref() else {
         let detail = format!("job {id}: it was answered, with more than is kept of an answer");
         return Err((Problem::AlreadyAnswered, detail));
     };

@@ -3,7 +3,7 @@
 use super::accept::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
 use super::envelope::{self, Job};
 use super::intake::NO_MEMORY;
-use super::{replay, tenant, travel};
+use super::{replay, tenant, token, travel};
 use crate::proxy::Worker;
 use crate::results::PutError;
 use crate::room::Held;
@@ -32,7 +32,7 @@ pub(super) async fn send(
         group: tenant::group(offered, tools.secrets),
         deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
         sealed: None,
-        token: None,
+        token: token::of(offered, tools.secrets, id, now),
     };
     if offered.rule.replay_as == ReplayAs::Caller {
         let expiry = job.deadline.unwrap_or_else(|| now.saturating_add(offered.rule.replay_ttl));

@@ -6,7 +6,7 @@ use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
 use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
-use super::{deliver, expire, id, keyed, page, progress, watch};
+use super::{deliver, expire, id, keyed, page, progress, token, watch};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
@@ -47,7 +47,7 @@ impl State {
     /// The app's answer, once there is one.
     pub(super) fn answer(&self) -> Option<&Answer> {
         match self {
-            Self::Ended(outcome) => outcome.answer.as_ref(),
+            Self::Ended(outcome) => outcome.answer.as_deref(),
             Self::Queued | Self::Running { .. } => None,
         }
     }
@@ -125,6 +125,9 @@ async fn of_job(
     }
     if (asked.method, part) == (&Method::PUT, "progress") {
         return progress::report(app, id, asked.headers, body).await;
+    }
+    if (asked.method, part) == (&Method::PUT, "outcome") {
+        return token::end(worker, rules, id, &asked, body).await;
     }
     let Owned { route, queue, at, own_id, reader, cookies, is_open } =
         owned(worker, rules, (results.as_ref(), secrets), &asked, id).await?;

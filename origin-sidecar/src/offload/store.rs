@@ -8,6 +8,7 @@ use super::run::{Ended, Led, UNKNOWN};
 use super::spool::Spooled;
 use crate::app::App;
 use crate::body::{Body, Collected, collect};
+use crate::clock::Clock;
 use crate::results::{Condition, PutError, Results};
 use bytes::Bytes;
 use http::header;
@@ -47,6 +48,22 @@ impl Whole {
         Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
     }
 
+    /// Of an answer without its body, and the body.
+    pub(super) fn of(ended: Ended, body: Bytes) -> Self {
+        Self::with(ended, Content::Memory(body))
+    }
+
+    /// The same of a body that lies in the store.
+    pub(super) fn stored(ended: Ended, length: u64, object: String) -> Self {
+        Self::with(ended, Content::Stored { length, object })
+    }
+
+    fn with(ended: Ended, content: Content) -> Self {
+        let Ended { status, reason, answer } = ended;
+        let answer = answer.map(|answer| (answer.into_parts().0, content));
+        Self { status, reason, answer }
+    }
+
     /// Of an answer that broke off in its body: whether the application has done its work is as
     /// unknown as when the head is missing.
     pub(super) fn broken_off(_: BrokenOff) -> Self {
@@ -78,7 +95,7 @@ pub(super) async fn whole(app: &App, ended: Ended, in_time: Duration) -> Result<
 /// Stores the answer, then the outcome, and gives the one that counts: an outcome that is already
 /// there wins. `None` when the store could not be reached and the job must be tried again later.
 pub(super) async fn outcome(
-    app: &App,
+    clock: &dyn Clock,
     results: &Arc<dyn Results>,
     ending: &Ending<'_>,
     whole: Whole,
@@ -87,7 +104,9 @@ pub(super) async fn outcome(
     let id = ending.id;
     let answer = match answer {
         None => None,
-        Some((parts, content)) => Some(store_answer(results.as_ref(), id, parts, content).await?),
+        Some((parts, content)) => {
+            Some(Box::new(store_answer(results.as_ref(), id, parts, content).await?))
+        }
     };
     let outcome = Outcome {
         id: id.to_owned(),
@@ -99,7 +118,7 @@ pub(super) async fn outcome(
         answer,
         answered: ending.answered,
         attempt: ending.attempt,
-        finished: app.clock.now(),
+        finished: clock.now(),
     };
     write_outcome(results.as_ref(), outcome, ending.condition.clone()).await
 }
@@ -132,6 +151,11 @@ async fn write_outcome(
 enum Content {
     Memory(Bytes),
     Spooled(Spooled),
+    /// It lies in the store already.
+    Stored {
+        length: u64,
+        object: String,
+    },
 }
 
 /// Why there is no body.
@@ -172,6 +196,7 @@ async fn store_answer(
     let headers: Vec<(String, Value)> = headers.collect();
     let (length, object) = match content {
         Content::Memory(bytes) => (bytes.len() as u64, put_bytes(results, id, bytes).await?),
+        Content::Stored { length, object } => (length, object),
         Content::Spooled(spooled) => (spooled.length, put_spooled(results, id, &spooled).await?),
     };
     let leads_to = parts.extensions.remove::<Led>().map(|Led(led)| led);

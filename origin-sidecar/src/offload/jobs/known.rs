@@ -17,6 +17,17 @@ pub(super) struct About {
     pub is_unchecked: bool,
 }
 
+impl About {
+    /// What an operator is told beside what was done.
+    pub(super) fn doubt(&self) -> &'static str {
+        if self.is_unchecked {
+            "; nothing was stored of it, and without --secret-file nobody could say whether its id was ever given out"
+        } else {
+            ""
+        }
+    }
+}
+
 impl Stores {
     /// What is known of a job, from its records; a job that waits for its first attempt has none but, as
     /// a rule, an id that was made here.
@@ -83,12 +94,7 @@ impl Stores {
         let of = (about.queue.as_deref(), about.route.as_deref());
         let status = expire::cancel(self.results.as_ref(), id, of, self.now).await;
         let status = status.map_err(text)?.as_str();
-        let doubt = if about.is_unchecked {
-            "; nothing is stored of it yet, and without --secret-file nobody could say whether its id was ever given out"
-        } else {
-            ""
-        };
-        line(out, &format!("{id} {status}{doubt}"))
+        line(out, &format!("{id} {status}{}", about.doubt()))
     }
 }
 

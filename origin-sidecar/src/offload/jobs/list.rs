@@ -193,7 +193,10 @@ impl Stores {
             }
             let found = record::read::<Adopted>(self.results.as_ref(), &listed.key).await;
             let Some((lease, _)) = found.map_err(text)? else { continue };
-            if lease.until > self.now {
+            let id = listed.key.strip_prefix(ADOPTED).unwrap_or_default();
+            // One that has ended is being told of.
+            let ended = outcome_key(id);
+            if lease.until > self.now && self.results.head(&ended).await.map_err(text)?.is_none() {
                 left -= 1;
                 let row = Row {
                     status: "running",
@@ -201,7 +204,7 @@ impl Stores {
                     attempt: 1,
                     route: Some(&lease.route),
                     reason: None,
-                    id: listed.key.strip_prefix(ADOPTED).unwrap_or_default(),
+                    id,
                 };
                 row.print(out)?;
             }
