@@ -212,6 +212,30 @@ async fn operator(cloud: &Cloud, arguments: &[&str]) -> support::Ended {
 }
 
 #[tokio::test]
+async fn a_result_that_is_put_into_the_store_is_an_end_unless_somebody_of_ours_has_begun() {
+    let (app, cloud) = (app().await, cloud().await);
+    let proxy = Spillway::proxy(RULES, &app).cloud("work", &cloud).start().await;
+    let client = proxy.client().with("x-user", "alice");
+    let (mine, other) = (client.post("/reports", "1").await, client.post("/reports", "2").await);
+    let [mine, other] = [mine, other].map(|accepted| accepted.header("location"));
+    let id = |location: &str| location.rsplit('/').next().expect("an id").to_owned();
+    let put = |location: &str, body: &'static str| {
+        cloud.replace("results", &format!("jobs/results/{}", id(location)), Some(body.into()));
+    };
+    assert_eq!(client.get(&mine).await.json()["status"], "queued");
+    put(&mine, "theirs");
+    assert_eq!(client.get(&mine).await.json()["status"], "succeeded");
+    let result = client.get(&format!("{mine}/result")).await;
+    assert_eq!((result.status, result.text().as_str()), (200, "theirs"));
+    assert_eq!(result.header("content-security-policy"), "sandbox");
+    // An attempt that died may have left a result without an outcome: the next one will write that.
+    let lease = r#"{"holder":"gone","until":0,"attempt":1}"#;
+    cloud.replace("results", &format!("jobs/leases/{}", id(&other)), Some(lease.into()));
+    put(&other, "half of ours");
+    assert_eq!(client.get(&other).await.json()["status"], "queued");
+}
+
+#[tokio::test]
 async fn a_job_that_runs_here_is_not_ended_from_elsewhere() {
     let (app, cloud, gate) = (app().await, cloud().await, Gate::default());
     app.on("/reports", Reply::ok("done").behind(&gate));

@@ -3,7 +3,8 @@
 
 use super::lease::{self, Held, Taken};
 use super::record::{
-    self, Adopted, Copy, End, Outcome, Terminal, adopted_key, failed_key, result_key,
+    self, Adopted, Copy, End, Lease, Outcome, Terminal, adopted_key, failed_key, lease_key,
+    result_key,
 };
 use super::run::Ended;
 use super::status::State;
@@ -102,6 +103,37 @@ pub(super) async fn store(
             let _ = held.lay_down().await;
             Err(why)
         }
+    }
+}
+
+/// Ends a job whose result another's consumer has put at `results/{id}`, and said no more. Objects of a
+/// bucket are whole or not there.
+///
+/// Only of a job that nobody of ours has begun: an attempt has a lease before it has a result, and leaves it
+/// until there is an outcome; an operator's retry leaves the outcome of before.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn by_result(
+    results: &Arc<dyn Results>,
+    clock: &Arc<dyn Clock>,
+    job: &Job<'_>,
+) -> Result<Option<Outcome>, StoreError> {
+    let store_of = results.as_ref();
+    let is_put = store_of.head(&result_key(job.id)).await?.is_some();
+    if !is_put || record::read::<Lease>(store_of, &lease_key(job.id)).await?.is_some() {
+        return Ok(None);
+    }
+    // After the lease: an attempt that has just ended has none any more, and an outcome.
+    let End::Open { condition: Condition::IfAbsent, .. } = record::end(store_of, job.id).await?
+    else {
+        return Ok(None);
+    };
+    let said = Said { code: StatusCode::OK, media_type: None, body: None };
+    match store(results, clock, job, said).await {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(NotStored::Store(error)) => Err(error),
+        Err(NotStored::Ended(_) | NotStored::Running | NotStored::NoResult) => Ok(None),
     }
 }
 

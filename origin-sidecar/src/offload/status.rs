@@ -6,7 +6,7 @@ use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
 use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
-use super::{deliver, expire, id, keyed, page, progress, token, watch};
+use super::{deliver, expire, id, keyed, outside, page, progress, token, watch};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::View;
@@ -138,14 +138,20 @@ async fn of_job(
         own_id,
     };
     let job = Job { app, rules, results, queue, id, about, reader, is_open };
-    let known = current(worker, rules, queue, id, at).await?;
-    let mut response = if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) {
-        job.stream(&asked, &known)?
-    } else {
-        job.respond(&asked, part, known).await?
+    let owner_route = (queue, route.map(|route| route.name.as_str()));
+    let answered = match current(worker, rules, owner_route, id, at).await {
+        Ok(known) if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) => {
+            job.stream(&asked, &known)
+        }
+        Ok(known) => job.respond(&asked, part, known).await,
+        Err(refused) => Err(refused),
     };
-    cookies.give(&mut response);
-    Ok(response)
+    let (in_force, base) = (app.in_force(), &rules.document.jobs.base);
+    match answered {
+        // A browser is told by a page that tries again, and a reader who has lost the job that there is none.
+        Err(refused @ (Problem::OffloadUnavailable | Problem::JobUnknown, _)) => Err(refused),
+        answered => cookies.with(worker, in_force.reserved(), base, answered),
+    }
 }
 
 /// How the job stands.
@@ -153,14 +159,22 @@ async fn of_job(
 /// # Errors
 /// `job-expired` when it is forgotten, and so never ends; `offload-unavailable`.
 pub(super) async fn current(
-    worker: &Worker,
-    rules: &Rules,
-    queue: &str,
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    (queue, route): (&str, Option<&str>),
     id: &str,
     accepted: u64,
 ) -> Result<State, Refused> {
     let Some((results, _)) = bound(worker) else { return Err(unknown()) };
-    let known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
+    let mut known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
+    if matches!(known, State::Queued) && id::Kind::of(id) == id::Kind::Queued {
+        let job = outside::Job { id, queue, route };
+        let found = outside::by_result(results, &worker.app.clock, &job).await;
+        if let Some(outcome) = found.map_err(unavailable)? {
+            token::tell_of_result(worker, rules, &job, &outcome).await;
+            known = State::Ended(outcome);
+        }
+    }
     let queue = rules.document.queues.get(queue);
     let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
     if known.has_expired(accepted, ttl, worker.app.clock.now()) {

@@ -163,9 +163,30 @@ impl How {
     }
 }
 
+/// Of a result that was put into the store by its key: whose it is, its message may have said.
+pub(super) async fn tell_of_result(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    job: &outside::Job<'_>,
+    outcome: &Outcome,
+) {
+    let Some((results, _)) = bound(worker) else { return };
+    let status = outcome.status.as_str();
+    worker.app.metrics.jobs.ended(job.queue, status, "");
+    tracing::info!(
+        queue = job.queue,
+        job = job.id,
+        outcome = status,
+        "a result was found in the store"
+    );
+    let (route, queue) = (job.route.unwrap_or_default().to_owned(), job.queue.to_owned());
+    let about = Adopted { until: 0, route, queue, user: None };
+    tell(worker, rules, results, about, outcome.clone()).await;
+}
+
 /// Beside the answer. What is left when this process dies meanwhile is told by a consumer of ours, if there
 /// is one: as for an adopted job whose process is gone.
-async fn tell(
+pub(super) async fn tell(
     worker: &Arc<Worker>,
     rules: &Arc<Rules>,
     results: &Arc<dyn Results>,

@@ -78,8 +78,9 @@ impl Visit {
             return Err((Problem::JobUnknown, String::new()));
         };
         let owned = ownership::owned(worker, rules, (results.as_ref(), secrets), asked, &self.id);
-        let Owned { queue, at, cookies, is_open, .. } = owned.await?;
-        let state = status::current(worker, rules, queue, &self.id, at).await?;
+        let Owned { route, queue, at, cookies, is_open, .. } = owned.await?;
+        let job = (queue, route.map(|route| route.name.as_str()));
+        let state = status::current(worker, rules, job, &self.id, at).await?;
         let ended = state.answer().cloned();
         let place = Place {
             jobs: &rules.document.jobs,

@@ -5,13 +5,16 @@ use super::inbound::{Inbound, Peer};
 use super::signed::{self, Looked};
 use super::{Worker, hop};
 use crate::fields::{Map, View};
+use crate::offload::visit::Visit;
 use crate::telemetry::Span;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use http1::head::RequestHead;
 use http1::server::Exchange;
 use rules::document::Route;
+use rules::offload::mark;
 use rules::trust::{Removed, Trust};
 use rules::{Rules, hygiene};
+use std::sync::Arc;
 
 /// Who sent a request, and the way back besides the answer.
 pub struct Sender<'a> {
@@ -73,4 +76,19 @@ pub fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut Heade
             removed.with_label_values(&[Removed::SaidByCheck.as_str()]).inc();
         }
     }
+}
+
+/// The visit of a request that names a job, if one of ours may be meant. In a box, as most name none.
+pub fn marked(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    head: &RequestHead,
+    inbound: &mut Inbound,
+) -> Option<Box<Visit>> {
+    let visit = Visit::of(worker, rules, (&head.method, &head.headers), inbound).map(Box::new);
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        // A form on a result's page that names no address: the application knows it by its own.
+        inbound.target = mark::without(&rules.document.jobs, &inbound.target);
+    }
+    visit
 }

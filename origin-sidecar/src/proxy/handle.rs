@@ -1,6 +1,6 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
-use super::arrival::{Arrived, Sender, arrive, remove_claims};
+use super::arrival::{Arrived, Sender, arrive, marked, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
 use super::clean::Clean;
@@ -15,7 +15,7 @@ use crate::fields::{Map, View};
 use crate::in_force::{InForce, Lane};
 use crate::metrics::{Carried, Carrier};
 use crate::offload::accept;
-use crate::offload::visit::{Visit, Visited};
+use crate::offload::visit::Visited;
 use crate::telemetry::{Ended, Span};
 use crate::{offload, reply};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -131,14 +131,8 @@ fn admit<'a>(
 ) -> Result<Step<'a>, Refused> {
     let rules = &in_force.rules;
     let mut arrived = arrive(worker, head, &sender, rules)?;
-    if mark::job(&rules.document.jobs, &arrived.inbound.target).is_none() {
-        return route(worker, (head, body), sender, arrived, (in_force, lane));
-    }
-    let visit = Visit::of(worker, rules, (&head.method, &head.headers), &arrived.inbound);
-    if !matches!(head.method, Method::GET | Method::HEAD) {
-        // A form on a result's page that names no address: the application knows it by its own.
-        arrived.inbound.target = mark::without(&rules.document.jobs, &arrived.inbound.target);
-    }
+    let named = mark::job(&rules.document.jobs, &arrived.inbound.target).map(|_| ());
+    let visit = named.and_then(|()| marked(worker, rules, head, &mut arrived.inbound));
     let step = route(worker, (head, body), sender, arrived, (in_force, lane));
     // What refuses the request refuses the visit, but that no route takes a GET there.
     let (Some(visit), Ok(_) | Err((Problem::NoRoute, _))) = (visit, &step) else { return step };

@@ -139,7 +139,7 @@ impl Cloud {
         self.services.s3.object(bucket, key)
     }
 
-    /// Somebody else removes an object, or damages it.
+    /// Somebody else removes an object, damages it, or puts one.
     pub fn replace(&self, bucket: &str, key: &str, body: Option<Bytes>) {
         self.services.s3.replace(bucket, key, body);
     }
