@@ -4,6 +4,7 @@
 //! least once and its outcome is stored at most once (`If-None-Match: *`).
 
 pub mod accept;
+mod addressee;
 mod adopt;
 mod attempt;
 mod auth;

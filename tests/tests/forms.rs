@@ -348,6 +348,19 @@ async fn a_cookie_that_says_who_the_caller_is_is_never_given_whatever_the_rule_n
 }
 
 #[tokio::test]
+async fn a_login_that_comes_with_the_answer_is_not_given_either() {
+    let world = world().await;
+    world.app.answer("/me", |asked| match asked.header("cookie") {
+        Some("session=a" | "messages=log-in-token") => Reply::ok("").with("x-user-id", "alice"),
+        _ => Reply::status(401),
+    });
+    let (_, end) =
+        world.post("/flash", led(303, "/done").with("set-cookie", "messages=log-in-token")).await;
+    assert_eq!((end.status, end.header("set-cookie").as_str()), (303, ""));
+    world.consumer.until_said("flash-read-by-check").await;
+}
+
+#[tokio::test]
 async fn a_form_of_somebody_who_is_not_logged_in_leads_to_the_login_page() {
     let world = world().await;
     let stranger = world.browser("none");

@@ -86,6 +86,44 @@ async fn whom_a_message_names_reads_status_and_result_and_nobody_else_does() {
 }
 
 #[tokio::test]
+async fn one_job_id_for_two_users_shows_neither_the_others_result() {
+    let (app, cloud) = (app().await, cloud().await);
+    let proxy = Spillway::proxy(RULES, &app).cloud("work", &cloud).start().await;
+    let consumer = Spillway::consume(RULES, &app).cloud("work", &cloud).start().await;
+    cloud.send("work", r#"{"user_id": "alice"}"#, &[("job-id", "daily")]).await;
+    let location = told(&app).await["location"].as_str().expect("an address").to_owned();
+    for other in [r#"{"user_id": "bob"}"#, "{}"] {
+        cloud.send("work", other, &[("job-id", "daily")]).await;
+    }
+    eventually("both are left for the dead letters", || async {
+        let left =
+            r#"spillway_jobs_total{outcome="undecodable",queue="work",reason="undecodable"}"#;
+        (consumer.metric(left).await >= 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(app.count("/reports"), 1);
+    let result = browser(&proxy, "alice").get(&format!("{location}/result")).await;
+    assert_eq!(result.text(), r#"report of {"user_id": "alice"}"#);
+    assert_eq!(browser(&proxy, "bob").get(&location).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_plain_message_does_not_pass_for_a_job_of_a_client() {
+    let (app, cloud) = (app().await, cloud().await);
+    let consumer = Spillway::consume(NOBODYS, &app).cloud("work", &cloud).start().await;
+    for id in ["v1.1.2.3.4", "a1.1.2.3.4", "k1.1.2", "x1.1.2"] {
+        cloud.send("work", "{}", &[("first-id", id)]).await;
+    }
+    eventually("all are left for the dead letters", || async {
+        let left =
+            r#"spillway_jobs_total{outcome="undecodable",queue="work",reason="undecodable"}"#;
+        (consumer.metric(left).await >= 4.0).then_some(())
+    })
+    .await;
+    assert_eq!(app.count("/reports"), 0);
+}
+
+#[tokio::test]
 async fn a_message_without_an_id_of_its_own_is_shown_to_its_owner_by_the_queues() {
     let (app, cloud) = (app().await, cloud().await);
     let proxy = Spillway::proxy(RULES, &app).cloud("work", &cloud).start().await;

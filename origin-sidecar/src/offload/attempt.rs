@@ -1,18 +1,18 @@
 //! One delivery of a message: decode, take the lease, run it or wait for its application.
 
-use super::bare::{self, Of};
+use super::bare::Of;
 use super::consume::{Consumer, PAUSE};
 use super::envelope::{self, Job, NotAJob};
 use super::judge;
 use super::lease::{Held, Lost};
-use super::record::{self, Accepted, End, Outcome, Terminal};
+use super::record::{self, End, Outcome, Terminal};
 use super::run::{self, APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
 use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
 use super::waiting::Waited;
 use crate::app::App;
 use crate::queue::Received;
-use crate::results::{Condition, PutError};
+use crate::results::Condition;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -56,6 +56,9 @@ pub(super) enum Done {
 
 /// Nobody executed the job, until this.
 struct Unexecuted(Until);
+
+/// Why a message with a `job-id` that was used before is no duplicate.
+const OF_ANOTHER: &str = "its job-id is that of another user's message";
 
 /// Why a job has no body.
 enum Unloaded {
@@ -188,27 +191,6 @@ impl Delivery<'_> {
         }
     }
 
-    /// Writes whose the job of a plain producer's message is, before anybody can hear of it. `None` when the
-    /// drain began while the store was in trouble.
-    async fn note_owner(&self, job: &Job) -> Option<()> {
-        let app = &self.consumer.worker.app;
-        let owner = job.bare.as_ref().and_then(|bare| Some((bare, bare::owner(bare, self.queue)?)));
-        let (Some((bare, owner)), Some(secrets)) = (owner, &app.secrets) else { return Some(()) };
-        let (own_id, owner, at) = (bare.own_id.clone(), owner.owner(secrets), app.clock.now());
-        let accepted = Accepted { own_id, owner, at, queued: true, ..Accepted::default() };
-        let (results, key) = (self.consumer.results.as_ref(), record::accepted_key(&job.id));
-        loop {
-            match record::write(results, &key, &accepted, Condition::IfAbsent).await {
-                // Of an earlier delivery, or of the same message sent twice: the first one counts.
-                Ok(_) | Err(PutError::Precondition) => return Some(()),
-                Err(PutError::Failed(error)) => {
-                    tracing::warn!(job = job.id, %error, "its owner is not stored; the job waits");
-                    self.consumer.pause().await?;
-                }
-            }
-        }
-    }
-
     /// How the job ended, if it has. While the store is in trouble the message is kept in hand.
     /// `None` when the drain began.
     pub(super) async fn end(&self, job: &Job) -> Option<End> {
@@ -261,7 +243,13 @@ impl Delivery<'_> {
     async fn execute(&self, job: &Job, about: &About<'_>) -> Result<Done, Unexecuted> {
         let open = match self.end(job).await {
             Some(End::Open { condition, attempts }) => (condition, attempts),
-            Some(End::Is(outcome)) => return Ok(Done::Over(outcome)),
+            Some(End::Is(outcome)) => {
+                return Ok(match self.is_anothers(job).await {
+                    Some(true) => Done::Undecodable(OF_ANOTHER.to_owned()),
+                    Some(false) => Done::Over(outcome),
+                    None => Done::NotBegun,
+                });
+            }
             None => return Ok(Done::NotBegun),
         };
         // Before the body is looked for: a job that has had its chances needs none.
@@ -269,8 +257,16 @@ impl Delivery<'_> {
             return Ok(self.store(job, about.before(), open, Whole::failed(reason)).await);
         }
         match self.load(job.clone()).await {
-            Ok(job) if self.note_owner(&job).await.is_none() => Ok(Done::NotBegun),
-            Ok(job) => self.run(&job, about, open).await,
+            Ok(job) => {
+                if self.note_owner(&job).await.is_none() {
+                    return Ok(Done::NotBegun);
+                }
+                match self.is_anothers(&job).await {
+                    Some(true) => Ok(Done::Undecodable(OF_ANOTHER.to_owned())),
+                    Some(false) => self.run(&job, about, open).await,
+                    None => Ok(Done::NotBegun),
+                }
+            }
             Err(Unloaded::Gone) => {
                 Ok(self.store(job, about.before(), open, Whole::failed("payload-gone")).await)
             }

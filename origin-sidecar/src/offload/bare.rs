@@ -66,10 +66,24 @@ pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>
     };
     // Status and result of a job with an owner are asked for by this id: it must be known as ours.
     if kind == "sent" && of.queue.owner.is_none() {
+        is_a_messages(&own, of)?;
         return Ok((own, None));
     }
     let secrets = of.secrets.ok_or("its id is made with the secret, and none is given")?;
     Ok((id::of_message(secrets, of.name, kind, &own), Some(own)))
+}
+
+/// A redriven message says itself which id it had: SQS's, or ours of a message. Never that of a client's job.
+///
+/// # Errors
+/// When it is another.
+fn is_a_messages(id: &str, of: Of<'_>) -> Result<(), String> {
+    let of_queue = std::iter::once(of.name);
+    let is_ours = of.secrets.is_some_and(|secrets| id::queue_of(secrets, id, of_queue).is_some());
+    if is_ours || !id.contains('.') {
+        return Ok(());
+    }
+    Err("first-id is not the id of a message".to_owned())
 }
 
 /// The job of a bare message. Of a claim check nothing is known but its id until it is loaded.

@@ -6,7 +6,7 @@
 
 use super::auth::question_without;
 use super::caller::Caller;
-use super::permission::{Freshness, ask};
+use super::permission::{Denied, Freshness, ask};
 use super::record::{Answer, flash_key};
 use crate::body::Body;
 use crate::fields::View;
@@ -90,6 +90,9 @@ async fn is_read_by_check(
     else {
         return true;
     };
+    if is_enough(worker, rule, &bare, flashes).await {
+        return true;
+    }
     let with = ask(worker, &with, Freshness::Recent).await;
     let without = ask(worker, &without, Freshness::Now).await;
     match (with, without) {
@@ -98,6 +101,22 @@ async fn is_read_by_check(
             own.is_err() || own != caller(&bare, &without)
         }
         _ => true,
+    }
+}
+
+/// Whether the application knows somebody by the new cookies alone.
+async fn is_enough(worker: &Worker, rule: &Offload, bare: &HeaderMap, flashes: &[Flash]) -> bool {
+    let mut alone = bare.clone();
+    alone.remove(header::COOKIE);
+    alone.remove(header::AUTHORIZATION);
+    let pairs = flashes.iter().map(|flash| flash.line.split(';').next().unwrap_or_default().trim());
+    if let Ok(line) = HeaderValue::from_str(&pairs.collect::<Vec<_>>().join("; ")) {
+        alone.insert(header::COOKIE, line);
+    }
+    let Some(question) = question_without(&rule.auth, &alone) else { return true };
+    match ask(worker, &question, Freshness::Now).await {
+        Ok(said) => Caller::of(&rule.auth, &HeaderMap::new(), Some(&said)).is_ok(),
+        Err(why) => !matches!(why, Denied::No(_)),
     }
 }
 

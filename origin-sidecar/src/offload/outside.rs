@@ -89,6 +89,7 @@ pub(super) async fn store(
         Taken::Others(_) => return Err(NotStored::Running),
         Taken::Unknown(error) => return Err(error.into()),
     };
+    let is_put = said.body.is_none();
     let stored = tokio::time::timeout(STORE_TIMEOUT, under(&held, results, clock, job, said)).await;
     let late =
         || StoreError { name: "timeout", detail: format!("not stored in {STORE_TIMEOUT:?}") };
@@ -96,6 +97,11 @@ pub(super) async fn store(
         Ok(outcome) => {
             held.remove().await;
             Ok(outcome)
+        }
+        // Nothing of ours was written: what lies at the key is theirs, and may yet be an end.
+        Err(why) if is_put && held.attempt == 1 => {
+            held.remove().await;
+            Err(why)
         }
         Err(why) => {
             // Nobody executed it. Without an answer the lease runs out, and an attempt is counted.
@@ -221,12 +227,13 @@ fn answer(said: &Said) -> Response<Body> {
     let headers = answer.headers_mut();
     let sandbox = HeaderValue::from_static("sandbox");
     headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
-    if let Some(media_type) = &said.media_type {
-        headers.insert(header::CONTENT_TYPE, media_type.clone());
-        if may_hold_scripts(media_type) {
-            let attachment = HeaderValue::from_static("attachment");
-            headers.insert(header::CONTENT_DISPOSITION, attachment);
-        }
+    // Of what says no type a browser would guess one, or a bucket name its own.
+    let unknown = HeaderValue::from_static("application/octet-stream");
+    let media_type = said.media_type.as_ref().unwrap_or(&unknown);
+    headers.insert(header::CONTENT_TYPE, media_type.clone());
+    if said.media_type.is_none() || may_hold_scripts(media_type) {
+        let attachment = HeaderValue::from_static("attachment");
+        headers.insert(header::CONTENT_DISPOSITION, attachment);
     }
     answer
 }

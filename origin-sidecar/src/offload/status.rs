@@ -167,7 +167,11 @@ pub(super) async fn current(
 ) -> Result<State, Refused> {
     let Some((results, _)) = bound(worker) else { return Err(unknown()) };
     let mut known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
-    if matches!(known, State::Queued) && id::Kind::of(id) == id::Kind::Queued {
+    let ttl = rules.document.queues.get(queue).map_or(u64::MAX, |queue| queue.result_ttl);
+    let now = worker.app.clock.now();
+    // What was forgotten looks like a result without an outcome, as its objects go one by one.
+    let may_be_put = matches!(known, State::Queued) && !known.has_expired(accepted, ttl, now);
+    if may_be_put && id::Kind::of(id) == id::Kind::Queued {
         let job = outside::Job { id, queue, route };
         let found = outside::by_result(results, &worker.app.clock, &job).await;
         if let Some(outcome) = found.map_err(unavailable)? {
@@ -175,9 +179,7 @@ pub(super) async fn current(
             known = State::Ended(outcome);
         }
     }
-    let queue = rules.document.queues.get(queue);
-    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
-    if known.has_expired(accepted, ttl, worker.app.clock.now()) {
+    if known.has_expired(accepted, ttl, now) {
         return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
     }
     Ok(known)

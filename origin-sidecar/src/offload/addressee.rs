@@ -1,0 +1,57 @@
+//! For whom a plain producer's message is, as the consumer writes it down.
+
+use super::attempt::Delivery;
+use super::bare::{self, Bare};
+use super::envelope::{self, Job};
+use super::record::{self, Accepted};
+use crate::results::{Condition, PutError};
+
+impl Delivery<'_> {
+    /// Writes whose the job of a plain producer's message is, before anybody can hear of it. `None` when the
+    /// drain began while the store was in trouble.
+    pub(super) async fn note_owner(&self, job: &Job) -> Option<()> {
+        let app = &self.consumer.worker.app;
+        let owner = job.bare.as_ref().and_then(|bare| Some((bare, bare::owner(bare, self.queue)?)));
+        let (Some((bare, owner)), Some(secrets)) = (owner, &app.secrets) else { return Some(()) };
+        let (own_id, owner, at) = (bare.own_id.clone(), owner.owner(secrets), app.clock.now());
+        let accepted = Accepted { own_id, owner, at, queued: true, ..Accepted::default() };
+        let (results, key) = (self.consumer.results.as_ref(), record::accepted_key(&job.id));
+        loop {
+            match record::write(results, &key, &accepted, Condition::IfAbsent).await {
+                // Of an earlier delivery, or of the same message sent twice: the first one counts.
+                Ok(_) | Err(PutError::Precondition) => return Some(()),
+                Err(PutError::Failed(error)) => {
+                    tracing::warn!(job = job.id, %error, "its owner is not stored; the job waits");
+                    self.consumer.pause().await?;
+                }
+            }
+        }
+    }
+
+    /// Whether a message of a plain producer has the `job-id` of another user's: it is no duplicate, and its
+    /// result is not that user's to read. `None` when the drain began.
+    pub(super) async fn is_anothers(&self, job: &Job) -> Option<bool> {
+        let consumer = self.consumer;
+        let Some(secrets) = &consumer.worker.app.secrets else { return Some(false) };
+        // Whom a claim check is for is known once it is loaded.
+        let is_told = |bare: &Bare| {
+            bare.user.is_some() || !envelope::is_claim_check(&self.received.attributes)
+        };
+        let bare = job.bare.as_ref().filter(|bare| is_told(bare));
+        let Some(bare) = bare.filter(|_| self.queue.owner.is_some()) else { return Some(false) };
+        let owner = bare::owner(bare, self.queue);
+        loop {
+            let key = record::accepted_key(&job.id);
+            match record::read::<Accepted>(consumer.results.as_ref(), &key).await {
+                Ok(None) => return Some(false),
+                Ok(Some((accepted, _))) => {
+                    return Some(!owner.is_some_and(|own| own.is(secrets, &accepted.owner)));
+                }
+                Err(error) => {
+                    tracing::warn!(job = job.id, %error, "its owner is not read; the job waits");
+                    consumer.pause().await?;
+                }
+            }
+        }
+    }
+}
