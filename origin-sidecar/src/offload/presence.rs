@@ -115,6 +115,9 @@ impl Presence {
             None | Some(State::Unseen | State::Here) => true,
             Some(state @ State::Back { .. }) => {
                 state.begin_trial();
+                drop(states);
+                // Whoever looks at the clock sleeps: a job that is never answered must not be the last.
+                self.changed.notify_waiters();
                 true
             }
             Some(State::Trial { .. }) => is_let_go,
@@ -130,11 +133,16 @@ impl Presence {
             changed.as_mut().enable();
             match self.states().get_mut(name) {
                 None | Some(State::Unseen | State::Here) => return,
-                Some(state @ State::Back { .. }) => return state.begin_trial(),
+                Some(state @ State::Back { .. }) => {
+                    state.begin_trial();
+                    break;
+                }
                 Some(State::Trial { .. } | State::Away { .. }) => {}
             }
             changed.await;
         }
+        // As above.
+        self.changed.notify_waiters();
     }
 
     /// It has answered a job.
