@@ -262,6 +262,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::App;
+    use crate::clock::System;
 
     fn presence() -> Presence {
         Presence::new(Arc::new(Metrics::new().expect("one of each")))
@@ -303,6 +305,20 @@ mod tests {
         sleep(TRIAL).await;
         assert_eq!(presence.look(), (Vec::new(), false));
         assert!(presence.enter("app", false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_job_that_is_never_answered_is_not_the_last() {
+        let app = App::alone("", Arc::new(System));
+        let (worker, presence) = (Worker::new(Arc::new(app)), Arc::new(presence()));
+        back(&presence);
+        let watching = Arc::clone(&presence);
+        let watching = tokio::spawn(async move { watching.watch(&worker).await });
+        // Until it has nothing to look for.
+        sleep(PROBE_INTERVAL * 2).await;
+        assert!(presence.enter("app", false));
+        timeout(TRIAL * 2, presence.opened("app")).await.expect("the next one is let go");
+        watching.abort();
     }
 
     #[test]
