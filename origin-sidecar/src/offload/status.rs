@@ -232,7 +232,7 @@ impl Job<'_> {
             // A page without scripts has forms only.
             "cancel" if asked.method == Method::POST => {
                 self.cancel(state).await?;
-                to_page(rules, id)
+                page::see(&format!("{}/jobs/{id}", rules.document.jobs.base))
             }
             "result" if asked.is_get() => {
                 let queue = rules.document.queues.get(self.queue);
@@ -307,14 +307,6 @@ pub(super) fn unknown() -> Refused {
 
 fn nobody_to_ask() -> Refused {
     (Problem::OffloadUnavailable, "the application can't say now who may see the job".to_owned())
-}
-
-fn to_page(rules: &Rules, id: &str) -> Response<Body> {
-    let mut response = reply::text(303, "");
-    if let Ok(page) = HeaderValue::from_str(&format!("{}/jobs/{id}", rules.document.jobs.base)) {
-        response.headers_mut().insert(header::LOCATION, page);
-    }
-    response
 }
 
 pub(super) fn unavailable(error: StoreError) -> Refused {
