@@ -1,10 +1,9 @@
 //! The commands that run on: settings → rules → bindings → run → exit code.
 
-use crate::admin;
 use crate::admin::Hosts;
 use crate::app::App;
-use crate::depths;
-use crate::fields::{Cidr, TrustedProxies};
+use crate::cidr::Cidr;
+use crate::fields::TrustedProxies;
 use crate::offload::consume::Consumer;
 use crate::offload::expire;
 use crate::offload::presence::Presence;
@@ -17,6 +16,7 @@ use crate::results::Results;
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::soundness::checks;
 use crate::tls::Certificates;
+use crate::{admin, depths};
 use http1::server::Tolerance;
 use std::io::Write;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! The client for addresses outside of the pod: S3 and notifications.
 
-use crate::queue::Boxed;
-use crate::results::ObjectBody;
+use crate::boxed::{Boxed, ObjectBody};
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;

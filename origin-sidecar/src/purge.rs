@@ -2,13 +2,11 @@
 //! URL or with a tag are forgotten, or made stale. Sidecars first, the edge after them: an edge that
 //! was purged first could fetch the old answer again.
 
-use crate::admin;
 use crate::app::App;
 use crate::cache::purge::Target as Purged;
 use crate::cache::store::Purge;
 use crate::https::{self, HttpsClient};
-use crate::reload;
-use crate::settings;
+use crate::{admin, reload, settings};
 use bytes::Bytes;
 use http::request::Builder;
 use http::{Method, Request, header};

@@ -6,14 +6,11 @@ pub(crate) mod local;
 #[cfg(feature = "aws")]
 pub mod sqs;
 
+use crate::boxed::Boxed;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A future behind a trait object.
-pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// SQS allows ten message attributes.
 pub const ATTRIBUTES_MAX: usize = 10;

@@ -7,15 +7,11 @@ mod key;
 #[cfg(feature = "aws")]
 pub mod s3;
 
-use crate::queue::Boxed;
+use crate::boxed::{Boxed, ObjectBody};
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
-
-/// The body of a stored object.
-pub type ObjectBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// When a write may happen; the only means of coordination there is.
 #[derive(Debug, Clone, PartialEq, Eq)]

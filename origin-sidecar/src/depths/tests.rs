@@ -2,8 +2,9 @@
 
 use super::{AGAIN, AGE_MAX, IDLE_INTERVAL, watch};
 use crate::app::App;
+use crate::boxed::Boxed;
 use crate::clock::System;
-use crate::queue::{Boxed, Depth, Message, Queue, QueueError, Received};
+use crate::queue::{Depth, Message, Queue, QueueError, Received};
 use crate::soundness::watched::WatchedQueue;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,6 @@
 
 use super::accept::{Offered, Tools, outgoing, tools};
 use super::id::{self, Kind};
-use super::keyed;
 use super::latency::Executing;
 use super::notify::{self, Notice};
 use super::once::Once;
@@ -11,7 +10,7 @@ use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
 use super::run::Ended;
 use super::store::{self, Ending, Whole};
-use super::synchronous;
+use super::{keyed, synchronous};
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Failure, Outgoing};

@@ -3,7 +3,8 @@
 use super::bare::Bare;
 use super::flash::Flash;
 use super::lines::Value;
-use crate::results::{Condition, ObjectBody, PutError, Results, StoreError};
+use crate::boxed::ObjectBody;
+use crate::results::{Condition, PutError, Results, StoreError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};

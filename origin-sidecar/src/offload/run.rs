@@ -1,12 +1,11 @@
 //! Executing a job: the request is replayed to the unchanged app, its answer is judged.
 
 use super::envelope::Job;
-use super::flash;
 use super::judge::{judge, judge_failure};
 use super::presence::Presence;
-use super::progress;
 use super::record::Terminal;
 use super::replay::{self, NotSent};
+use super::{flash, progress};
 use crate::bindings::APP;
 use crate::body::Body;
 use crate::fields::{Map, View};

@@ -1,9 +1,8 @@
 //! Sending a request on to an upstream and taking its answer.
 
-use super::grpc;
 use super::health::Health;
 use super::upstreams::{Network, Upstreams, Way};
-use super::{Worker, hop, multiplexed};
+use super::{Worker, grpc, hop, multiplexed};
 use crate::bindings::{Protocol, Upstream};
 use crate::body::{Body, Collected, Passed, collect};
 use crate::fields::{AsReceived, Map, View};

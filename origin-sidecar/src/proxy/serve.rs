@@ -3,16 +3,14 @@
 //! One thread per core, each with its own runtime, listener (SO_REUSEPORT) and connections to
 //! the app: measured in docs/decisions/0001-threads.md.
 
-use super::Worker;
 use super::handle::handle;
-use super::http2;
 use super::inbound::Peer;
 use super::upstreams::Upstreams;
+use super::{Worker, http2};
 use crate::app::App;
 use crate::body::Body;
 use crate::fields::TrustedProxies;
-use crate::memory;
-use crate::reply;
+use crate::{memory, reply};
 use http::Response;
 use http1::Refusal;
 use http1::block::Encoded;

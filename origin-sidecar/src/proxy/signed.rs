@@ -3,7 +3,7 @@
 use super::handle::Refused;
 use super::inbound::Inbound;
 use crate::app::App;
-use crate::fields::Cidr;
+use crate::cidr::Cidr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http1::lines;
 use rules::document::Document;

@@ -6,7 +6,7 @@ use super::health::{Health, PAUSE};
 use super::links::Links;
 use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
-use crate::queue::Boxed;
+use crate::boxed::Boxed;
 use http::{Request, Response};
 use http1::client::Connection;
 use http1::head::HeadLimits;

@@ -5,7 +5,8 @@ mod calls;
 mod error;
 
 use super::limits::{RECEIVE_MAX, check, check_visibility};
-use super::{Boxed, Depth, Message, Queue, QueueError, Received};
+use super::{Depth, Message, Queue, QueueError, Received};
+use crate::boxed::Boxed;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;

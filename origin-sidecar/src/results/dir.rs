@@ -7,7 +7,7 @@ mod work;
 
 use super::file_body::file_body;
 use super::{Condition, Listed, Object, PutError, Results, StoreError, key};
-use crate::queue::Boxed;
+use crate::boxed::Boxed;
 use crate::queue::local::group::{Fault, Writer};
 use crate::queue::local::{self, Anchor, error_name};
 use bytes::Bytes;

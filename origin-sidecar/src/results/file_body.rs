@@ -1,6 +1,6 @@
 //! A file, or a part of it, as a body.
 
-use super::ObjectBody;
+use crate::boxed::ObjectBody;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;

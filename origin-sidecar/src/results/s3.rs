@@ -6,9 +6,9 @@ mod call;
 mod credentials;
 mod listing;
 
-use super::{Condition, Listed, Object, ObjectBody, PutError, Results, StoreError, key};
+use super::{Condition, Listed, Object, PutError, Results, StoreError, key};
+use crate::boxed::{Boxed, ObjectBody};
 use crate::https::{HttpsClient, chain, client};
-use crate::queue::Boxed;
 use answer::Refusal;
 use aws_config::SdkConfig;
 use bytes::Bytes;

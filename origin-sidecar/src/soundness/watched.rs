@@ -1,7 +1,8 @@
 //! Queue and results that are listened to: whatever they answer to anybody is known to all.
 
 use super::{Call, Part, Soundness, is_definite};
-use crate::queue::{Boxed, Depth, Message, Queue, QueueError, Received};
+use crate::boxed::Boxed;
+use crate::queue::{Depth, Message, Queue, QueueError, Received};
 use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
 use std::path::Path;

@@ -8,9 +8,10 @@ use aws_config::SdkConfig;
 use aws_sdk_sqs::types::QueueAttributeName;
 use http::Method;
 use http_body_util::BodyExt;
+use spillway::boxed::ObjectBody;
 use spillway::queue::sqs::SqsQueue;
+use spillway::results::Results;
 use spillway::results::s3::S3Results;
-use spillway::results::{ObjectBody, Results};
 use std::sync::Arc;
 use support::Cloud;
 

@@ -1,9 +1,9 @@
 //! `spillway jobs done`: whoever may write to the store ends a job that was worked off elsewhere.
 
-use super::super::outside::{self, BODY_BYTES_MAX, Job, NotStored, Said, is_an_end};
-use super::super::record::{self, Adopted, adopted_key};
 use super::{Done, Stores, line, text};
 use crate::clock::{Clock, System};
+use crate::offload::outside::{self, BODY_BYTES_MAX, Job, NotStored, Said, is_an_end};
+use crate::offload::record::{self, Adopted, adopted_key};
 use crate::results::Condition;
 use bytes::Bytes;
 use clap::Args;

@@ -1,11 +1,11 @@
 //! Which jobs there are, as far as the store and the form of an id can tell; and ending one of them.
 
-use super::super::record::{
+use super::{Done, Stores, line, text};
+use crate::offload::record::{
     self, Accepted, Adopted, Lease, Outcome, accepted_key, adopted_key, failed_key, lease_key,
     outcome_key,
 };
-use super::super::{expire, id, ownership};
-use super::{Done, Stores, line, text};
+use crate::offload::{expire, id, ownership};
 use std::io::Write;
 
 /// What is known of a job.

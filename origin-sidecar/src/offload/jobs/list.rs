@@ -1,9 +1,9 @@
 //! `spillway jobs list`: depths of the queues, then jobs that run, wait for another attempt or have ended.
 
-use super::super::record::{
+use super::{Done, Stores, line, text};
+use crate::offload::record::{
     self, ADOPTED, Adopted, FAILED, Lease, Outcome, Terminal, failed_key, outcome_key,
 };
-use super::{Done, Stores, line, text};
 use crate::results::Listed;
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -1,7 +1,7 @@
-use super::super::caller::Caller;
-use super::super::id::{self, Kind};
-use super::super::record::Again;
 use super::*;
+use crate::offload::caller::Caller;
+use crate::offload::id::{self, Kind};
+use crate::offload::record::Again;
 use crate::results::dir::DirResults;
 
 const RULES: &str = "[[route]]\nname = 'reports'\nmatch = { path = '/r' }\n\

@@ -1,7 +1,5 @@
 //! An application that is away for hours, while nothing else goes wrong.
 
-use super::super::record::Outcome;
-use super::super::waiting::ROUND;
 use super::faults::{Rng, seed_system};
 use super::log::What;
 use super::process::Process;
@@ -10,6 +8,8 @@ use super::variants::Variant;
 use super::world::World;
 use crate::bindings::receives;
 use crate::body::Body;
+use crate::offload::record::Outcome;
+use crate::offload::waiting::ROUND;
 use http::Request;
 use std::sync::Arc;
 use std::time::Duration;

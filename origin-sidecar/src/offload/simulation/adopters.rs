@@ -1,6 +1,5 @@
 //! Proxies that die while they execute adopted requests, while nothing else goes wrong.
 
-use super::super::record::Terminal;
 use super::faults::{Rng, seed_system};
 use super::log::What;
 use super::process::Process;
@@ -8,6 +7,7 @@ use super::schedule::rules_of;
 use super::variants::Variant;
 use super::world::World;
 use crate::body::Body;
+use crate::offload::record::Terminal;
 use http::Request;
 use std::sync::Arc;
 use std::time::Duration;

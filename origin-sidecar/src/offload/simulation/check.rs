@@ -1,8 +1,8 @@
 //! What must always hold, whatever happens. The first thing that does not ends the schedule.
 
-use super::super::record::Terminal;
 use super::client::Plan;
 use super::world::{Execution, Job, State, Taking};
+use crate::offload::record::Terminal;
 use std::collections::BTreeMap;
 
 /// Between what a promise says and what a scheduler of milliseconds does.

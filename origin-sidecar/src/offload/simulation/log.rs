@@ -1,6 +1,6 @@
 //! What happened, in order. Numbers only, so that it costs little; shown when a schedule fails.
 
-use super::super::record::Terminal;
+use crate::offload::record::Terminal;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 

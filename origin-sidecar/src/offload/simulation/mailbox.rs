@@ -4,7 +4,8 @@ use super::check;
 use super::faults::{Rng, Weather};
 use super::log::{Event, NOBODY, What};
 use super::world::{Link, State, To};
-use crate::queue::{Boxed, Depth, Message, Queue, QueueError, Received};
+use crate::boxed::Boxed;
+use crate::queue::{Depth, Message, Queue, QueueError, Received};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The operator: runs failed jobs again, with the command that is shipped.
 
-use super::super::jobs::Stores;
-use super::super::record::Terminal;
 use super::schedule::Stage;
 use super::world::Job;
+use crate::offload::jobs::Stores;
+use crate::offload::record::Terminal;
 use std::time::Duration;
 
 /// How often failed jobs are looked for while faults last.

@@ -1,9 +1,5 @@
 //! Processes: the real sidecar on a handle to the world, to be crashed, drained and started again.
 
-use super::super::consume::Consumer;
-use super::super::presence::Presence;
-use super::super::spool::Spool;
-use super::super::{accept, expire, status};
 use super::application::application;
 use super::log::What;
 use super::mailbox::SimQueue;
@@ -14,6 +10,10 @@ use crate::app::{App, Parts};
 use crate::bindings::{Bindings, Protocol, Upstream};
 use crate::body::Body;
 use crate::fields::View;
+use crate::offload::consume::Consumer;
+use crate::offload::presence::Presence;
+use crate::offload::spool::Spool;
+use crate::offload::{accept, expire, status};
 use crate::proxy::Worker;
 use crate::proxy::clean::Clean;
 use crate::proxy::handle::Refused;

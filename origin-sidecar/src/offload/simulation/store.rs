@@ -1,10 +1,10 @@
 //! The store: objects with etags and conditional writes. What is written about a job is noted.
 
-use super::super::record::{Adopted, Lease, Outcome, Terminal};
 use super::log::{Event, What, hash_text, number};
 use super::world::{Before, Ending, Link, State, Taking, To};
-use crate::queue::Boxed;
-use crate::results::{Condition, Listed, Object, ObjectBody, PutError, Results, StoreError};
+use crate::boxed::{Boxed, ObjectBody};
+use crate::offload::record::{Adopted, Lease, Outcome, Terminal};
+use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use std::collections::BTreeMap;

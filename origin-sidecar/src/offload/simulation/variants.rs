@@ -1,12 +1,13 @@
 //! The code with a fault of design in it. Each is a wrapper around a trait, so that the code that
 //! is shipped carries no switches, and each must be caught.
 
-use super::super::envelope::{Job, pack};
-use super::super::record::ADOPTED;
 use super::mailbox::millis;
 use super::world::Link;
+use crate::boxed::Boxed;
+use crate::offload::envelope::{Job, pack};
 use crate::offload::lines::Lines;
-use crate::queue::{Boxed, Depth, Message, Queue, QueueError, Received};
+use crate::offload::record::ADOPTED;
+use crate::queue::{Depth, Message, Queue, QueueError, Received};
 use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeSet;

@@ -70,7 +70,7 @@ pub(super) struct Job {
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
     pub order: usize,
-    pub outcome: super::super::record::Outcome,
+    pub outcome: crate::offload::record::Outcome,
 }
 
 /// A lease that changed hands.

@@ -1,6 +1,7 @@
 //! What S3 answered: errors by name, bodies that cannot hang.
 
-use crate::results::{ObjectBody, StoreError};
+use crate::boxed::ObjectBody;
+use crate::results::StoreError;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};

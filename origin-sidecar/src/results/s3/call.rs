@@ -1,6 +1,6 @@
 //! One call to S3, and its body.
 
-use crate::results::ObjectBody;
+use crate::boxed::ObjectBody;
 use crate::results::file_body::file_body;
 use bytes::Bytes;
 use http::Method;

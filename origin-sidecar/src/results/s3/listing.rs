@@ -1,6 +1,7 @@
 //! What S3 answers to ListObjectsV2.
 
-use crate::results::{Listed, ObjectBody, StoreError};
+use crate::boxed::ObjectBody;
+use crate::results::{Listed, StoreError};
 use http_body_util::{BodyExt, Limited};
 use rules::shard::{Key, KeyType};
 use rusty_s3::actions::ListObjectsV2;
