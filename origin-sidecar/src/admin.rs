@@ -181,7 +181,7 @@ fn ready(app: &App) -> Response<Body> {
 }
 
 fn metrics(app: &App) -> Response<Body> {
-    app.store.count();
+    app.metrics.cache.show(&app.store);
     metrics_page(app.metrics.render())
 }
 

@@ -94,7 +94,7 @@ impl App {
         let token_key = TokenKey::new(token_key);
         let permissions = Permissions::new().map_err(|error| error.to_string())?;
         let app = Self {
-            store: Store::new(parts.cache_bytes, Arc::clone(&metrics)),
+            store: Store::new(parts.cache_bytes),
             limits,
             in_force: RwLock::new(Arc::new(in_force)),
             bindings: parts.bindings,

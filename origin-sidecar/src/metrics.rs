@@ -6,6 +6,7 @@ mod meters;
 pub use in_flight::{Carried, Carrier, InFlight, Stream, Streams, UNARY_MAX, UnderWay};
 pub use meters::Meters;
 
+use crate::cache::store::Store;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -57,9 +58,9 @@ pub struct Http {
 pub struct Cache {
     pub requests: IntCounterVec,
     pub not_stored: IntCounterVec,
-    pub bytes: IntGauge,
-    pub entries: IntGauge,
-    pub evictions: IntCounter,
+    bytes: IntGauge,
+    entries: IntGauge,
+    evictions: IntCounter,
     /// Answers, by how: `hard` or `soft`.
     pub purged: IntCounterVec,
 }
@@ -123,6 +124,16 @@ impl Cache {
             evictions,
             purged,
         })
+    }
+}
+
+impl Cache {
+    /// What the store takes and has evicted, as it is now: called when metrics are read.
+    pub fn show(&self, store: &Store) {
+        let counts = store.counts();
+        self.bytes.set(counts.bytes());
+        self.entries.set(i64::try_from(store.entries()).unwrap_or(i64::MAX));
+        self.evictions.inc_by(counts.take_evictions());
     }
 }
 

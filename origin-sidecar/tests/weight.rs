@@ -7,7 +7,6 @@ use rules::cache::{Entry, Windows};
 use spillway::cache::store::Store;
 use spillway::cache::stored::Stored;
 use spillway::memory::Allocator;
-use spillway::metrics::Metrics;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -111,14 +110,13 @@ fn stored(store: &Store, key: &str, (body, lines, tags, vary): Kind) -> Stored {
     stored
 }
 
-fn store() -> (Store, Arc<Metrics>) {
-    let metrics = Arc::new(Metrics::new().expect("metrics"));
-    (Store::new(1 << 30, Arc::clone(&metrics)), metrics)
+fn store() -> Store {
+    Store::new(1 << 30)
 }
 
 #[test]
 fn an_answer_weighs_what_the_allocator_gave_for_it() {
-    let (store, _) = store();
+    let store = store();
     for kind in KINDS {
         let before = TAKEN.get();
         let answer = Arc::new(stored(&store, "http://shop.example/", kind));
@@ -130,7 +128,7 @@ fn an_answer_weighs_what_the_allocator_gave_for_it() {
 fn a_store_counts_what_it_takes_with_all_of_its_keys_and_tables() {
     for (kind, count) in KINDS.into_iter().zip([30_000, 20_000, 9_000, 7_000, 5_000, 999, 500, 99])
     {
-        let (store, metrics) = store();
+        let store = store();
         let before = TAKEN.get();
         for number in 0..count {
             let key = format!("http://shop.example/products/{number}?currency=eur");
@@ -138,7 +136,7 @@ fn a_store_counts_what_it_takes_with_all_of_its_keys_and_tables() {
             store.insert(&key, answer, store.mark()).expect("room");
         }
         let taken = (TAKEN.get() - before) as f64;
-        let counted = metrics.cache.bytes.get() as f64;
+        let counted = store.counts().bytes() as f64;
         assert!(counted > 0.99 * taken && counted < 1.06 * taken, "{kind:?}: {counted} of {taken}");
     }
 }

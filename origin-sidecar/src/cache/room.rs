@@ -1,6 +1,6 @@
 //! Memory that answers hold outside the store.
 
-use crate::metrics::Metrics;
+use super::counts::Counts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Room {
     bytes: usize,
     filling: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
 }
 
 impl Room {
-    pub(super) fn new(filling: Arc<AtomicUsize>, metrics: Arc<Metrics>) -> Self {
-        Self { bytes: 0, filling, metrics }
+    pub(super) fn new(filling: Arc<AtomicUsize>, counts: Arc<Counts>) -> Self {
+        Self { bytes: 0, filling, counts }
     }
 
     pub fn bytes(&self) -> usize {
@@ -26,7 +26,7 @@ impl Room {
         // Modulo 2^64, as these operations are: the difference may be negative.
         let more = bytes.wrapping_sub(self.bytes);
         self.filling.fetch_add(more, Ordering::Relaxed);
-        self.metrics.cache.bytes.add(more as i64);
+        self.counts.add_bytes(more as i64);
         self.bytes = bytes;
     }
 }

@@ -3,6 +3,7 @@
 //! The budget is divided over shards with a lock each, so that threads rarely meet; no lock is
 //! held across an await. All answers of a URL are in one shard: a purge of it takes one lock.
 
+use super::counts::Counts;
 use super::fill::UNKNOWN_BYTES_MIN;
 use super::purge::{Log, Mark, Target};
 use super::room::Room;
@@ -10,7 +11,6 @@ use super::segmented::{Segmented, Slot};
 use super::stored::Stored;
 use super::uncacheable::{Shown, Uncacheable};
 use super::weight;
-use crate::metrics::Metrics;
 use foldhash::quality::RandomState;
 use rules::cache::{NotStored, Plan, as_meant, fits};
 use rules::{Head, cache::status::Miss};
@@ -137,7 +137,7 @@ pub struct Store {
     /// Bytes of answers that are still coming in.
     filling: Arc<AtomicUsize>,
     purges: Log,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
 }
 
 /// What a look-up found.
@@ -157,7 +157,7 @@ pub enum Purge {
 }
 
 impl Store {
-    pub fn new(budget_bytes: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(budget_bytes: usize) -> Self {
         let shard_budget = budget_bytes / SHARDS;
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(shard_budget))).collect(),
@@ -165,7 +165,7 @@ impl Store {
             shard_budget,
             filling: Arc::default(),
             purges: Log::default(),
-            metrics,
+            counts: Arc::default(),
         }
     }
 
@@ -202,7 +202,7 @@ impl Store {
 
     /// None yet, for an answer that begins to come in.
     pub fn room(&self) -> Room {
-        Room::new(Arc::clone(&self.filling), Arc::clone(&self.metrics))
+        Room::new(Arc::clone(&self.filling), Arc::clone(&self.counts))
     }
 
     /// For an answer of this length, or else `too-large` or `no-room`; what has no length may grow.
@@ -223,7 +223,7 @@ impl Store {
             room.set(before);
             return false;
         }
-        if self.metrics.cache.bytes.get() > self.budget() as i64 {
+        if self.counts.bytes() > self.budget() as i64 {
             for shard in &self.shards {
                 let mut shard = lock(shard);
                 let before = shard.bytes();
@@ -315,14 +315,14 @@ impl Store {
             if let Some(url) = kept.variants.first().map(|stored| stored.url) {
                 shard.forget(url, hash);
             }
-            self.metrics.cache.evictions.inc();
+            self.counts.evicted();
             let_go.push(kept);
         }
         let_go
     }
 
     fn account(&self, shard: &Shard, before: usize) {
-        self.metrics.cache.bytes.add(shard.bytes() as i64 - before as i64);
+        self.counts.add_bytes(shard.bytes() as i64 - before as i64);
     }
 
     /// Purges; how many answers. Fills in flight of what is purged are not stored.
@@ -384,10 +384,14 @@ impl Store {
         self.shard(self.url_of(plan)).uncacheable.get(key, now)
     }
 
-    /// Sets the gauge of entries; called when metrics are read.
-    pub fn count(&self) {
-        let entries: usize = self.shards.iter().map(|shard| lock(shard).entries.count()).sum();
-        self.metrics.cache.entries.set(entries as i64);
+    /// Keys with answers. Takes each shard's lock for a moment.
+    pub fn entries(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).entries.count()).sum()
+    }
+
+    /// What it takes now and has evicted.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 }
 

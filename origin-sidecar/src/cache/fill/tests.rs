@@ -1,5 +1,4 @@
 use super::*;
-use crate::metrics::Metrics;
 use http::{HeaderMap, StatusCode};
 use http1::block::Block;
 use rules::cache::{Entry, Windows};
@@ -8,13 +7,11 @@ const MIB: usize = 1024 * 1024;
 
 struct World {
     store: Store,
-    metrics: Arc<Metrics>,
 }
 
 impl World {
     fn new(budget: usize) -> Self {
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
-        Self { store: Store::new(budget, Arc::clone(&metrics)), metrics }
+        Self { store: Store::new(budget) }
     }
 
     /// An answer without a length begins to come in.
@@ -44,7 +41,7 @@ impl World {
 
     /// Bytes of all that is counted.
     fn counted(&self) -> usize {
-        usize::try_from(self.metrics.cache.bytes.get()).expect("not negative")
+        usize::try_from(self.store.counts().bytes()).expect("not negative")
     }
 }
 

@@ -19,7 +19,7 @@ struct World {
 }
 
 fn world(budget: usize) -> World {
-    let store = Store::new(budget, Arc::new(Metrics::new().expect("metrics")));
+    let store = Store::new(budget);
     World { store, rules: Rules::from_toml(RULES).expect("good rules") }
 }
 
@@ -87,7 +87,7 @@ impl World {
     }
 
     fn bytes(&self) -> i64 {
-        self.store.metrics.cache.bytes.get()
+        self.store.counts().bytes()
     }
 }
 

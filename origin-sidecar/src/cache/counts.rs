@@ -1,0 +1,31 @@
+//! What the store counts. Whoever shows it reads it here: the store knows no metrics.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Of stored answers with their metadata, and of those that are still coming in. For a moment below
+    /// zero while two threads change it.
+    bytes: AtomicI64,
+    evictions: AtomicU64,
+}
+
+impl Counts {
+    /// Bytes of answers, metadata included.
+    pub fn bytes(&self) -> i64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keys that were evicted for want of space since this was last asked.
+    pub fn take_evictions(&self) -> u64 {
+        self.evictions.swap(0, Ordering::Relaxed)
+    }
+
+    pub(super) fn add_bytes(&self, more: i64) {
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn evicted(&self) {
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+    }
+}
