@@ -2,8 +2,8 @@
 //! Zipf trace through which scans pass. Same keys, same capacity, same process.
 
 use lru::LruCache;
+use memory_cache::segmented::{Segmented, Slot};
 use quick_cache::unsync::Cache;
-use spillway::cache::segmented::{Segmented, Slot};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::num::NonZeroUsize;

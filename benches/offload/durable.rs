@@ -2,12 +2,12 @@
 //! whatever waits, which is as fast as SQLite goes for 64 clients.
 
 use rusqlite::{Connection, params};
-use spillway::queue::file::FileQueue;
-use spillway::queue::{Message, Queue};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
+use stores::queue::file::FileQueue;
+use stores::queue::{Message, Queue};
 
 const CLIENTS: usize = 64;
 const TIME: Duration = Duration::from_secs(3);

@@ -2,9 +2,6 @@
 
 use crate::bindings::Bindings;
 use crate::bound::Bound;
-use crate::cache::flights::Flights;
-use crate::cache::store::Store;
-use crate::cache::varies::Varies;
 use crate::clock::Clock;
 use crate::in_force::InForce;
 use crate::memory;
@@ -15,9 +12,12 @@ use crate::offload::permission::Permissions;
 use crate::offload::spool::Spool;
 use crate::offload::watch::WATCHERS_MAX;
 use crate::overload::Limits;
+use crate::proxy::flights::Flights;
 use crate::proxy::signed::Signatures;
 use crate::secrets::{self, Secrets};
 use crate::telemetry::Telemetry;
+use memory_cache::store::Store;
+use memory_cache::varies::Varies;
 use rules::Rules;
 use rules::cache::TokenKey;
 use std::sync::atomic::{AtomicBool, Ordering};

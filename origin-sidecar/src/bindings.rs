@@ -1,15 +1,13 @@
 //! Names of the rules file bound to addresses of this process. An unbound name is a fault.
 
 use crate::offload::waiting::ROUND;
-use crate::queue::Queue;
-use crate::results::Results;
 use crate::settings::{Common, pairs};
 use crate::soundness::Soundness;
 use crate::soundness::watched::{WatchedQueue, WatchedResults};
-use crate::tls::Authorities;
 use http::Uri;
 use http::uri::Authority;
 use http1::head::HeadLimits;
+use net::tls::Authorities;
 use rules::Rules;
 use rules::document::{self, Delivery, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS};
 use std::collections::BTreeMap;
@@ -17,6 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::Queue;
+use stores::results::Results;
 use tokio_rustls::rustls::ClientConfig;
 
 /// The name of the application beside this process.
@@ -240,7 +240,7 @@ pub(crate) fn receives(rule: Option<&document::Queue>) -> u64 {
 /// `file:DIR` or `sqs:URL`.
 pub(crate) async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
-        let queue = crate::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
+        let queue = stores::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
         return Ok(Arc::new(queue));
     }
     let Some(url) = text.strip_prefix("sqs:") else {
@@ -252,7 +252,7 @@ pub(crate) async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn 
 /// `file:DIR` or `s3://BUCKET[/PREFIX]`.
 pub(crate) async fn open_results(text: &str) -> Result<Arc<dyn Results>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
-        return Ok(Arc::new(crate::results::dir::DirResults::open(Path::new(dir))?));
+        return Ok(Arc::new(stores::results::dir::DirResults::open(Path::new(dir))?));
     }
     let Some(place) = text.strip_prefix("s3://") else {
         return Err(format!("--results {text}: write file:DIR or s3://BUCKET/PREFIX"));
@@ -263,15 +263,15 @@ pub(crate) async fn open_results(text: &str) -> Result<Arc<dyn Results>, String>
 
 #[cfg(feature = "aws")]
 async fn connect_sqs(url: &str) -> Result<Arc<dyn Queue>, String> {
-    let config = crate::queue::sqs::aws_config().await;
-    Ok(Arc::new(crate::queue::sqs::SqsQueue::connect(&config, url.to_owned()).await?))
+    let config = stores::queue::sqs::aws_config().await;
+    Ok(Arc::new(stores::queue::sqs::SqsQueue::connect(&config, url.to_owned()).await?))
 }
 
 #[cfg(feature = "aws")]
 async fn connect_s3(bucket: &str, prefix: &str) -> Result<Arc<dyn Results>, String> {
-    let config = crate::queue::sqs::aws_config().await;
+    let config = stores::queue::sqs::aws_config().await;
     let results =
-        crate::results::s3::S3Results::connect(&config, bucket.to_owned(), prefix.to_owned());
+        stores::results::s3::S3Results::connect(&config, bucket.to_owned(), prefix.to_owned());
     Ok(Arc::new(results.await?))
 }
 

@@ -3,7 +3,6 @@
 mod ending;
 mod paced;
 
-use crate::cache::stored::Stored;
 use crate::metrics::{Carried, InFlight, Stream, UnderWay};
 use crate::overload::Place;
 use crate::proxy::multiplexed::Answered;
@@ -19,6 +18,7 @@ use http1::block::{Block, Encoded};
 use http1::slow::SlowPeer;
 use http1::stream::Upgraded;
 use hyper::body::Incoming;
+use memory_cache::stored::Stored;
 use paced::Paced;
 use prometheus::IntCounter;
 use rules::cache::{CacheStatus, Tier};

@@ -2,7 +2,6 @@
 
 use crate::admin::Hosts;
 use crate::app::App;
-use crate::cidr::Cidr;
 use crate::fields::TrustedProxies;
 use crate::offload::consume::Consumer;
 use crate::offload::expire;
@@ -12,17 +11,18 @@ use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::proxy::signed::Signatures;
 use crate::reload::{self, RulesFile};
-use crate::results::Results;
 use crate::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::soundness::checks;
-use crate::tls::Certificates;
 use crate::{admin, depths};
 use http1::server::Tolerance;
+use net::cidr::Cidr;
+use net::tls::Certificates;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::Results;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;

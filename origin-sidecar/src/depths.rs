@@ -2,10 +2,10 @@
 //! minute: what can't be read any more is taken away.
 
 use crate::app::App;
-use crate::queue::{Depth, Queue};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::{Depth, Queue};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How often metrics are set, and a queue of this node is read, which costs nothing.

@@ -1,10 +1,10 @@
 //! Our header map as `rules` reads and changes it.
 
-use crate::cidr::Cidr;
-use crate::https::is_public;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http1::lines;
 use http1::received::Received;
+use net::cidr::Cidr;
+use net::https::is_public;
 use rules::Edit;
 use rules::hygiene::{FieldsMut, Rebuilt};
 use rules::trust::Trust;

@@ -6,7 +6,7 @@ mod meters;
 pub use in_flight::{Carried, Carrier, InFlight, Stream, Streams, UNARY_MAX, UnderWay};
 pub use meters::Meters;
 
-use crate::cache::store::Store;
+use memory_cache::store::Store;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,

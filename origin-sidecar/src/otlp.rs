@@ -3,11 +3,11 @@
 //! Never in the way: a full queue and a collector that does not answer lose spans, and count them.
 
 use crate::body::Body;
-use crate::https::{self, HttpsClient};
 use crate::proxy::forward::Failure;
 use crate::telemetry::{Ended, Span};
 use http::{Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
+use net::https::{self, HttpsClient};
 use prometheus::IntCounterVec;
 use serde_json::{Value, json};
 use std::time::Duration;

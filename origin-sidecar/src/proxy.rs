@@ -9,6 +9,7 @@ pub mod destination;
 mod dial;
 mod fetched;
 mod filling;
+pub mod flights;
 pub mod forward;
 pub mod grpc;
 pub mod handle;

@@ -3,15 +3,15 @@
 //! was purged first could fetch the old answer again.
 
 use crate::app::App;
-use crate::cache::purge::Target as Purged;
-use crate::cache::store::Purge;
-use crate::https::{self, HttpsClient};
 use crate::{admin, reload, settings};
 use bytes::Bytes;
 use http::request::Builder;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use http1::target::Target;
+use memory_cache::purge::Target as Purged;
+use memory_cache::store::Purge;
+use net::https::{self, HttpsClient};
 use rules::cache::{url_tag, urls};
 use rules::{Rules, path};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::bound::Bound;
 use crate::metrics::Metrics;
-use crate::tls::Certificates;
+use net::tls::Certificates;
 use rules::Rules;
 use rules::fallback::{Unreadable, Wish, choose};
 use std::io;

@@ -2,25 +2,25 @@
 //! by the server that gets it, over an hour of a clock that the test steps.
 #![cfg(feature = "aws")]
 
-use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+use net::tls::Authorities;
 use rules::Rules;
 use spillway::app::{App, Parts};
 use spillway::bindings::{Bindings, Upstream};
 use spillway::clock::Clock;
 use spillway::commands::{start_consumers, start_watches};
 use spillway::offload::spool::Spool;
-use spillway::queue::sqs::{SqsQueue, aws_loader};
-use spillway::results::Results;
-use spillway::results::s3::S3Results;
 use spillway::soundness::Soundness;
 use spillway::soundness::watched::{WatchedQueue, WatchedResults};
 use spillway::telemetry::Telemetry;
-use spillway::tls::Authorities;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::aws_config::{Region, SdkConfig};
+use stores::aws_credential_types::Credentials;
+use stores::aws_credential_types::provider::SharedCredentialsProvider;
+use stores::queue::sqs::{SqsQueue, aws_loader};
+use stores::results::Results;
+use stores::results::s3::S3Results;
 use support::{App as Application, Cloud};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance};

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http1::block::Block;
+use memory_cache::store::Store;
+use memory_cache::stored::Stored;
 use rules::cache::{Entry, Windows};
-use spillway::cache::store::Store;
-use spillway::cache::stored::Stored;
 use spillway::memory::Allocator;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;

@@ -2,13 +2,13 @@
 
 use super::{AGAIN, AGE_MAX, IDLE_INTERVAL, watch};
 use crate::app::App;
-use crate::boxed::Boxed;
 use crate::clock::System;
-use crate::queue::{Depth, Message, Queue, QueueError, Received};
 use crate::soundness::watched::WatchedQueue;
+use net::boxed::Boxed;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use stores::queue::{Depth, Message, Queue, QueueError, Received};
 use tokio::time::{Instant, sleep};
 
 const NAME: &str = "work";

@@ -17,8 +17,6 @@ use crate::proxy::clean::Clean;
 use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Outgoing};
 use crate::proxy::handle::{self, Refused};
-use crate::queue::Queue;
-use crate::results::{Condition, Results, StoreError};
 use crate::secrets::Secrets;
 use crate::soundness::is_definite;
 use http::{HeaderValue, Response, header};
@@ -29,6 +27,8 @@ use rules::shard::Resolved;
 use rules::{Head, Problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stores::queue::Queue;
+use stores::results::{Condition, Results, StoreError};
 
 /// From the whole request to a durable message; after that the client is told to retry.
 pub(super) const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);

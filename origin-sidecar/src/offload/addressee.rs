@@ -4,7 +4,7 @@ use super::attempt::Delivery;
 use super::bare::{self, Bare};
 use super::envelope::{self, Job};
 use super::record::{self, Accepted};
-use crate::results::{Condition, PutError};
+use stores::results::{Condition, PutError};
 
 impl Delivery<'_> {
     /// Writes whose the job of a plain producer's message is, before anybody can hear of it. `None` when the

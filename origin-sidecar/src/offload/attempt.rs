@@ -11,11 +11,11 @@ use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
 use super::waiting::Waited;
 use crate::app::App;
-use crate::queue::Received;
-use crate::results::Condition;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
+use stores::queue::Received;
+use stores::results::Condition;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The lease and the visibility are renewed after a third of their time.

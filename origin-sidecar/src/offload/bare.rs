@@ -5,12 +5,12 @@ use super::caller::{CALLER_BYTES_MAX, Caller};
 use super::envelope::{DEADLINE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::id;
 use super::lines::Lines;
-use crate::queue::Received;
 use crate::secrets::Secrets;
 use bytes::Bytes;
 use http::HeaderValue;
 use rules::document::{Queue, QueueUser};
 use serde::{Deserialize, Serialize};
+use stores::queue::Received;
 
 /// Attributes of our own messages beside the id. One of them makes a message one of ours.
 const OURS: [&str; 9] =

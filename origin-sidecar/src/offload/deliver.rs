@@ -9,13 +9,13 @@ use crate::fields::View;
 use crate::proxy::clean::Clean;
 use crate::proxy::handle::Refused;
 use crate::reply;
-use crate::results::{Results, StoreError};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{Entry, Windows};
 use rules::document::Delivery;
 use std::time::Duration;
+use stores::results::{Results, StoreError};
 
 /// How long a signed address of a result is good for: time to follow it, not to pass it on.
 const REDIRECT_LIFE: Duration = Duration::from_secs(300);

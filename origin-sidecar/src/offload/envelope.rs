@@ -11,11 +11,11 @@ use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
 use crate::app::App;
 use crate::body::Body;
-use crate::queue::{Message, Received, is_legal_body};
-use crate::results::{Condition, PutError, Results, StoreError};
 use bytes::Bytes;
 use rules::document;
 use std::collections::BTreeMap;
+use stores::queue::{Message, Received, is_legal_body};
+use stores::results::{Condition, PutError, Results, StoreError};
 
 /// Marks a body that was empty: SQS wants one character at least.
 const EMPTY: &str = "empty";

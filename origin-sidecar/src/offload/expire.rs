@@ -8,10 +8,10 @@ use super::record::{
 use super::{adopt, keyed};
 use crate::app::App;
 use crate::proxy::Worker;
-use crate::results::{Condition, PutError, Results, StoreError};
 use rules::offload;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, PutError, Results, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -281,8 +281,8 @@ fn is_needed(end: &End, before: u64) -> bool {
 mod tests {
     use super::*;
     use crate::clock::{Clock, System};
-    use crate::results::dir::DirResults;
     use bytes::Bytes;
+    use stores::results::dir::DirResults;
 
     const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
 

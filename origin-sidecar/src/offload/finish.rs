@@ -10,9 +10,9 @@ use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
 use super::run;
 use super::store::{self, Whole};
 use crate::app::App;
-use crate::results::Condition;
 use crate::telemetry;
 use std::time::Duration;
+use stores::results::Condition;
 use tokio::sync::OwnedSemaphorePermit;
 
 impl Delivery<'_> {

@@ -11,12 +11,12 @@ use super::record::{Answer, flash_key};
 use crate::body::Body;
 use crate::fields::View;
 use crate::proxy::Worker;
-use crate::results::{Condition, Results};
 use crate::secrets::{Purpose, Secrets};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::document::Offload;
 use serde::{Deserialize, Serialize};
+use stores::results::{Condition, Results};
 
 /// One cookie as it waits for its page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,14 +14,14 @@ use super::record::{
     self, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal, accepted_key,
     adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
 };
-use crate::queue::{Message, Queue, Received};
-use crate::results::{Condition, PutError, Results};
 use crate::secrets::Secrets;
 use rules::Rules;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::{Message, Queue, Received};
+use stores::results::{Condition, PutError, Results};
 
 /// How long a redrive waits for the next dead letter before it is done.
 const REDRIVE_WAIT: Duration = Duration::from_secs(2);

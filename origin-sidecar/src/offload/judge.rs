@@ -77,10 +77,10 @@ pub(super) fn backoff(turn: &Turn<'_>) -> Duration {
 mod tests {
     use super::super::presence::Presence;
     use super::*;
-    use crate::queue::Received;
     use http::HeaderValue;
     use rules::Problem;
     use std::sync::Arc;
+    use stores::queue::Received;
 
     fn received() -> Received {
         Received {

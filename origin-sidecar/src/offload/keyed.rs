@@ -11,12 +11,12 @@ use super::status::State;
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
-use crate::results::{Condition, PutError, Results, StoreError};
 use http::{HeaderValue, Response};
 use rules::Problem;
 use rules::document::hex;
 use sha2::{Digest, Sha256};
 use std::io;
+use stores::results::{Condition, PutError, Results, StoreError};
 
 /// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
 const KEY_CHARS_MAX: usize = 255;

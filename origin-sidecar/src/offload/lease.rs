@@ -3,9 +3,9 @@
 
 use super::record::{self, Again, Lease, lease_key};
 use crate::clock::Clock;
-use crate::results::{Condition, PutError, Results, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, PutError, Results, StoreError};
 
 /// One attempt's hold on a job.
 pub(super) struct Held {
@@ -184,7 +184,7 @@ impl Held {
 mod tests {
     use super::*;
     use crate::clock::System;
-    use crate::results::dir::DirResults;
+    use stores::results::dir::DirResults;
 
     const TIME: Duration = Duration::from_secs(60);
 

@@ -4,9 +4,9 @@
 use super::adopt::LEASE_MS;
 use super::expire::SKEW_MS;
 use super::record::ADOPTED;
-use crate::results::{Listed, Results, StoreError};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use stores::results::{Listed, Results, StoreError};
 use tokio::time::Instant;
 
 /// Between two listings of a store of this node, which cost nothing.

@@ -2,10 +2,8 @@
 
 use super::record::{self, Deliveries, Delivery, Outcome, notified_key};
 use crate::body::Body;
-use crate::https::{self, Public};
 use crate::proxy::Worker;
 use crate::proxy::forward::{self, Outgoing};
-use crate::results::{Condition, Results};
 use crate::secrets::{Purpose, Secrets, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,8 +12,10 @@ use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use http1::received::Received;
+use net::https::{self, Public};
 use rules::document;
 use std::time::Duration;
+use stores::results::{Condition, Results};
 
 /// One attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,13 +8,13 @@ use super::{adopt, id, repeat};
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
-use crate::results::{Condition, PutError, Results};
 use http::{HeaderValue, Response};
 use rules::Problem;
 use rules::document::Fallback;
 use rules::shard::Resolved;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, PutError, Results};
 use tokio::time::{sleep, timeout};
 
 /// Writing the accept record, which the execution waits for.

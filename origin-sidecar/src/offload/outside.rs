@@ -12,12 +12,12 @@ use super::store::{self, Ending, Whole};
 use super::{expire, id, keyed};
 use crate::body::Body;
 use crate::clock::Clock;
-use crate::results::{Condition, Results, StoreError};
 use crate::secrets::random_hex;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, Results, StoreError};
 
 /// A result that is sent to us. A larger one is put into the store by whoever has it.
 pub(super) const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -249,7 +249,7 @@ fn may_hold_scripts(media_type: &HeaderValue) -> bool {
 mod tests {
     use super::*;
     use crate::clock::System;
-    use crate::results::dir::DirResults;
+    use stores::results::dir::DirResults;
 
     fn said(code: u16, body: Option<&'static str>) -> Said {
         let media_type = Some(HeaderValue::from_static("text/csv"));

@@ -8,12 +8,12 @@ use super::record::{self, Accepted};
 use super::status::{Asked, unavailable, unknown};
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
-use crate::results::Results;
 use crate::secrets::Secrets;
 use rules::document::{Auth, Login, Route};
 use rules::{Problem, Rules};
 use std::borrow::Cow;
 use std::sync::Arc;
+use stores::results::Results;
 
 /// A job, with what is known of the one who asks.
 pub(super) struct Owned<'r> {

@@ -2,13 +2,13 @@
 
 use super::spool::Spooled;
 use crate::body::Body;
-use crate::results::file_body::file_body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use stores::results::file_body::file_body;
 
 /// Bytes that are read of a file at once.
 const CHUNK_BYTES: usize = 128 << 10;

@@ -7,10 +7,10 @@ use crate::body::{Body, Collected, collect};
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
 use crate::reply;
-use crate::results::{Condition, PutError};
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::{Problem, Rules};
+use stores::results::{Condition, PutError};
 
 /// A number and a sentence.
 const BODY_BYTES_MAX: usize = 4096;

@@ -3,12 +3,12 @@
 use super::bare::Bare;
 use super::flash::Flash;
 use super::lines::Value;
-use crate::boxed::ObjectBody;
-use crate::results::{Condition, PutError, Results, StoreError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use net::boxed::ObjectBody;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use stores::results::{Condition, PutError, Results, StoreError};
 
 /// A record larger than this is not one of ours. The largest is the copy of a failed job's message:
 /// 1 MiB, and up to twice that as JSON.

@@ -11,12 +11,12 @@ use super::synchronous;
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
-use crate::results::{Condition, PutError, Results, StoreError};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::offload::{Reason, Wait};
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, PutError, Results, StoreError};
 use tokio::time::timeout;
 
 /// What the store is asked before the answer.

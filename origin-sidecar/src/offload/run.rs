@@ -12,7 +12,6 @@ use crate::fields::{Map, View};
 use crate::proxy::Worker;
 use crate::proxy::destination::{destination, direct};
 use crate::proxy::forward::{self, Failure, Outgoing};
-use crate::queue::Received;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use rules::document::{self, Offload, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
@@ -22,6 +21,7 @@ use rules::sidecar::{self, Action};
 use rules::{Head, Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::Received;
 
 /// Why a job failed that may have been executed or not.
 pub(super) const UNKNOWN: &str = "unknown";

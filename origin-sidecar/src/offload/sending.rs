@@ -5,9 +5,9 @@ use super::envelope::{self, Job};
 use super::intake::NO_MEMORY;
 use super::{replay, tenant, token, travel};
 use crate::proxy::Worker;
-use crate::results::PutError;
 use crate::room::Held;
 use rules::document::ReplayAs;
+use stores::results::PutError;
 
 /// Makes the message durable.
 ///

@@ -15,12 +15,12 @@ use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
 use crate::proxy::inbound::Inbound;
 use crate::reply;
-use crate::results::{Results, StoreError};
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use rules::document::Delivery;
 use rules::{Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Results, StoreError};
 
 pub struct Asked<'a> {
     pub method: &'a Method,

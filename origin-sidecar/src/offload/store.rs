@@ -9,12 +9,12 @@ use super::spool::Spooled;
 use crate::app::App;
 use crate::body::{Body, Collected, collect};
 use crate::clock::Clock;
-use crate::results::{Condition, PutError, Results};
 use bytes::Bytes;
 use http::header;
 use http::response::Parts;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, PutError, Results};
 
 /// Results up to this are kept in memory until they are stored; larger ones are spooled.
 const MEMORY_BYTES_MAX: usize = 1024 * 1024;

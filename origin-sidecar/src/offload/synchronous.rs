@@ -6,13 +6,13 @@ use super::{deliver, watch};
 use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
-use crate::results::Results;
 use http::{HeaderValue, Response};
 use rules::Problem;
 use rules::document::{Offload, WaitEnds};
 use rules::offload::Wait;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::Results;
 
 /// The app's own answer, when the job ends with one within the time that the client waits; `None` where
 /// it gets the 202.

@@ -12,11 +12,11 @@ use crate::body::Body;
 use crate::proxy::Worker;
 use crate::proxy::handle::Refused;
 use crate::reply;
-use crate::results::{Condition, Results};
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, Response, StatusCode, header};
 use rules::{Problem, Rules};
 use std::sync::Arc;
+use stores::results::{Condition, Results};
 
 /// The token of a job whose queue others read: good until the job expires, and it names for whom the job is,
 /// so that the notification can.

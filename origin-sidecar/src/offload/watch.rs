@@ -6,13 +6,13 @@ use super::record::{self, End};
 use super::status::{self, State};
 use crate::app::App;
 use crate::body::Body;
-use crate::results::Results;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::Results;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 

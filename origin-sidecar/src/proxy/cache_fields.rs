@@ -2,11 +2,11 @@
 
 use super::hop;
 use super::inbound::Inbound;
-use crate::cache::stored::Stored;
 use crate::fields::{Map, View, edit};
 use crate::in_force::Lane;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
+use memory_cache::stored::Stored;
 use rules::ResponseHead;
 use rules::cache::{Confirmed, Cookies, Judgement, Plan, USER_AGENT};
 use rules::hygiene::{FieldsMut, Rebuilt};

@@ -3,10 +3,10 @@
 use super::Worker;
 use super::inbound::Inbound;
 use crate::body::Body;
-use crate::cache::purge::Target;
-use crate::cache::store::Purge;
 use crate::reply;
 use http::{Response, header};
+use memory_cache::purge::Target;
+use memory_cache::store::Purge;
 use rules::Rules;
 
 /// An unsafe request that succeeded makes stored answers of its target obsolete, and of what it says

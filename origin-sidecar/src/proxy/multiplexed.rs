@@ -112,7 +112,7 @@ fn lost(upload: &Upload, mut error: TrySendError<Request<Body>>) -> Lost {
     let is_unprocessed = is_unsent || is_unprocessed(&error);
     let failure = Failure {
         problem: Problem::UpstreamUnreachable,
-        detail: crate::https::chain(&error),
+        detail: net::https::chain(&error),
         is_unsent: is_unprocessed,
     };
     if is_unprocessed { Lost::Unprocessed(failure) } else { Lost::Broken(failure) }

@@ -3,9 +3,9 @@
 
 use super::fetched::{Job, send, send_with};
 use crate::body::Body;
-use crate::cache::uncacheable::Shown;
 use crate::fields::View;
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use memory_cache::uncacheable::Shown;
 use rules::ResponseHead;
 use std::sync::Arc;
 

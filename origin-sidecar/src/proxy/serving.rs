@@ -3,14 +3,14 @@
 use super::Worker;
 use super::clean::Clean;
 use crate::body::{Body, Served, added_lines, added_status};
-use crate::cache::fill::Reader;
-use crate::cache::stored::Stored;
 use crate::in_force::Lane;
 use crate::reply;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use http1::block::Encoded;
+use memory_cache::fill::Reader;
+use memory_cache::stored::Stored;
 use rules::cache::conditional::{Selected, is_not_modified, select};
 use rules::cache::{CacheStatus, NotStored, Tier};
 use std::io;

@@ -3,9 +3,9 @@
 use super::handle::Refused;
 use super::inbound::Inbound;
 use crate::app::App;
-use crate::cidr::Cidr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http1::lines;
+use net::cidr::Cidr;
 use rules::document::Document;
 use rules::signature::{Invalid, Keys, Member, Nonces, part, verify};
 use rules::visitor::{self, Visitor};

@@ -2,11 +2,11 @@
 
 use super::{Call, FOLDER_MISSING, Part, Refusal, Soundness};
 use crate::app::App;
-use crate::results::{Condition, Results};
 use bytes::Bytes;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::results::{Condition, Results};
 use tokio::time::{Instant, timeout};
 
 /// Between two looks at folders of this node.

@@ -1,13 +1,13 @@
 //! Queue and results that are listened to: whatever they answer to anybody is known to all.
 
 use super::{Call, Part, Soundness, is_definite};
-use crate::boxed::Boxed;
-use crate::queue::{Depth, Message, Queue, QueueError, Received};
-use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
+use net::boxed::Boxed;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::{Depth, Message, Queue, QueueError, Received};
+use stores::results::{Condition, Listed, Object, PutError, Results, StoreError};
 
 /// Listens to the answers of one part.
 struct Ear {

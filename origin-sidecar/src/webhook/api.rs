@@ -5,8 +5,6 @@
 
 use super::certificates::{Disagreement, agreed};
 use crate::clock::{Clock, System};
-use crate::https::chain;
-use crate::tls::Authorities;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,6 +12,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use net::https::chain;
+use net::tls::Authorities;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -5,7 +5,7 @@
 //! not know: the next CA is published beside the present one; after a while the next leaf is served;
 //! the old CA stays published until the rotation after that.
 
-use crate::tls::Validity;
+use net::tls::Validity;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, Error, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose,

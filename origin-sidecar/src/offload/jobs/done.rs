@@ -4,13 +4,13 @@ use super::{Done, Stores, line, text};
 use crate::clock::{Clock, System};
 use crate::offload::outside::{self, BODY_BYTES_MAX, Job, NotStored, Said, is_an_end};
 use crate::offload::record::{self, Adopted, adopted_key};
-use crate::results::Condition;
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, StatusCode};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use stores::results::Condition;
 
 /// How a job ended that was worked off elsewhere.
 #[derive(Debug, Clone, Args)]

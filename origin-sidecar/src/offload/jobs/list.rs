@@ -4,9 +4,9 @@ use super::{Done, Stores, line, text};
 use crate::offload::record::{
     self, ADOPTED, Adopted, FAILED, Lease, Outcome, Terminal, failed_key, outcome_key,
 };
-use crate::results::Listed;
 use std::collections::BTreeSet;
 use std::io::Write;
+use stores::results::Listed;
 
 /// The newest keys, of which those are shown that are asked for.
 const KEYS_MAX: usize = 10_000;

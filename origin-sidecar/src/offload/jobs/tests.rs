@@ -2,7 +2,7 @@ use super::*;
 use crate::offload::caller::Caller;
 use crate::offload::id::{self, Kind};
 use crate::offload::record::Again;
-use crate::results::dir::DirResults;
+use stores::results::dir::DirResults;
 
 const RULES: &str = "[[route]]\nname = 'reports'\nmatch = { path = '/r' }\n\
     offload = { queue = 'work', when = 'always', auth = 'none' }\n[queue.work]\n";

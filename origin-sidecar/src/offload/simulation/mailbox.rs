@@ -4,10 +4,10 @@ use super::check;
 use super::faults::{Rng, Weather};
 use super::log::{Event, NOBODY, What};
 use super::world::{Link, State, To};
-use crate::boxed::Boxed;
-use crate::queue::{Depth, Message, Queue, QueueError, Received};
+use net::boxed::Boxed;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::{Depth, Message, Queue, QueueError, Received};
 
 /// Small, so that ordinary bodies need a claim check.
 const MESSAGE_BYTES_MAX: usize = 1_024;

@@ -19,8 +19,6 @@ use crate::proxy::clean::Clean;
 use crate::proxy::handle::Refused;
 use crate::proxy::inbound::{Inbound, Peer};
 use crate::proxy::upstreams::Upstreams;
-use crate::queue::Queue;
-use crate::results::Results;
 use crate::secrets::Secrets;
 use crate::telemetry::Telemetry;
 use http::uri::Authority;
@@ -33,6 +31,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use stores::queue::Queue;
+use stores::results::Results;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 

@@ -2,14 +2,14 @@
 
 use super::log::{Event, What, hash_text, number};
 use super::world::{Before, Ending, Link, State, Taking, To};
-use crate::boxed::{Boxed, ObjectBody};
 use crate::offload::record::{Adopted, Lease, Outcome, Terminal};
-use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use net::boxed::{Boxed, ObjectBody};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use stores::results::{Condition, Listed, Object, PutError, Results, StoreError};
 
 #[derive(Default)]
 pub(super) struct Objects {

@@ -3,17 +3,17 @@
 
 use super::mailbox::millis;
 use super::world::Link;
-use crate::boxed::Boxed;
 use crate::offload::envelope::{Job, pack};
 use crate::offload::lines::Lines;
 use crate::offload::record::ADOPTED;
-use crate::queue::{Depth, Message, Queue, QueueError, Received};
-use crate::results::{Condition, Listed, Object, PutError, Results, StoreError};
 use bytes::Bytes;
+use net::boxed::Boxed;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use stores::queue::{Depth, Message, Queue, QueueError, Received};
+use stores::results::{Condition, Listed, Object, PutError, Results, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variant {

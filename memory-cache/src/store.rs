@@ -1,0 +1,404 @@
+//! Answers in memory under a byte budget.
+//!
+//! The budget is divided over shards with a lock each, so that threads rarely meet; no lock is
+//! held across an await. All answers of a URL are in one shard: a purge of it takes one lock.
+
+use crate::counts::Counts;
+use crate::fill::UNKNOWN_BYTES_MIN;
+use crate::purge::{Log, Mark, Target};
+use crate::room::Room;
+use crate::segmented::{Segmented, Slot};
+use crate::stored::Stored;
+use crate::uncacheable::{Shown, Uncacheable};
+use crate::weight;
+use foldhash::quality::RandomState;
+use rules::cache::{NotStored, Plan, as_meant, fits};
+use rules::{Head, cache::status::Miss};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Power of two; enough that 16 threads seldom wait for each other.
+const SHARDS: usize = 16;
+/// A body larger than this would evict too much of the rest.
+const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Answers per key that differ by Vary; the oldest makes room.
+const VARIANTS_MAX: usize = 16;
+/// Keys per URL, which differ by listed headers and cookies, shard or rules; the oldest makes room.
+const KEYS_PER_URL_MAX: usize = 1024;
+/// Of the budget, answers that are still coming in may take one part in so many.
+const FILLING_PART: usize = 2;
+
+/// The answers of a key.
+struct Kept {
+    /// Compared on each use: hashes are keyed and 64 bits long, but not unique.
+    key: Box<str>,
+    variants: Vec<Arc<Stored>>,
+}
+
+struct Shard {
+    /// By hash of the key.
+    entries: Segmented<Kept>,
+    /// The same hashes, by URL and in the order in which they came. A tree: it grows by and by, where
+    /// a table would take twice its memory at once.
+    keys: BTreeMap<(u64, u64), u64>,
+    /// Keys that have come.
+    came: u64,
+    /// Bytes of the tables.
+    tables: usize,
+    uncacheable: Uncacheable,
+}
+
+impl Shard {
+    fn new(budget: usize) -> Self {
+        Self {
+            entries: Segmented::new(budget),
+            keys: BTreeMap::new(),
+            came: 0,
+            tables: 0,
+            uncacheable: Uncacheable::default(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.bytes() + self.tables
+    }
+
+    fn keys_of(&self, url: u64) -> impl DoubleEndedIterator<Item = (&(u64, u64), &u64)> {
+        self.keys.range((url, 0)..=(url, u64::MAX))
+    }
+
+    /// Keeps an answer under a new key; the oldest of too many makes room, and one of the same hash.
+    fn put(&mut self, key: &str, hash: u64, stored: Arc<Stored>) {
+        let url = stored.url;
+        self.remove(hash);
+        let kept = Kept { key: key.into(), variants: vec![stored] };
+        self.entries.put(hash, Slot { bytes: weigh(&kept.key, &kept.variants), value: kept });
+        // With this key there may be one too many.
+        let oldest = self.keys_of(url).nth_back(KEYS_PER_URL_MAX - 1);
+        if let Some(place) = oldest.map(|(place, _)| *place)
+            && let Some(hash) = self.keys.remove(&place)
+        {
+            self.entries.remove(hash);
+        }
+        self.keys.insert((url, self.came), hash);
+        self.came += 1;
+    }
+
+    fn remove(&mut self, hash: u64) {
+        let removed = self.entries.remove(hash);
+        if let Some(stored) = removed.as_ref().and_then(|kept| kept.variants.first()) {
+            self.forget(stored.url, hash);
+        }
+    }
+
+    /// Forgets a key that is no more among the entries.
+    fn forget(&mut self, url: u64, hash: u64) {
+        let found = self.keys_of(url).find(|(_, own)| **own == hash).map(|(place, _)| *place);
+        if let Some(place) = found {
+            self.keys.remove(&place);
+        }
+    }
+
+    /// Gives back what an empty shard still takes.
+    fn shrink(&mut self, budget: usize) {
+        if self.entries.count() == 0 {
+            self.entries = Segmented::new(budget);
+            self.tables = 0;
+        }
+    }
+
+    /// All of a URL, or all that there are.
+    fn keys(&self, target: &Target) -> Vec<u64> {
+        match target {
+            Target::Url(url) => self.keys_of(*url).map(|(_, hash)| *hash).collect(),
+            Target::Tag(_) | Target::All => self.entries.keys().collect(),
+        }
+    }
+}
+
+/// What a key and its answers take, its place among the keys of its URL included.
+fn weigh(key: &str, variants: &Vec<Arc<Stored>>) -> usize {
+    let blocks = Segmented::<Kept>::key_bytes()
+        + weight::block(key.len())
+        + weight::tree_entry::<(u64, u64), u64>()
+        + weight::list(variants)
+        + variants.iter().map(|stored| stored.blocks()).sum::<usize>();
+    let mapped: usize = variants.iter().map(|stored| stored.mapped()).sum();
+    weight::in_pages(blocks) + mapped
+}
+
+pub struct Store {
+    shards: Vec<Mutex<Shard>>,
+    /// Drawn anew for each process. Who finds two keys of one hash pushes out his own answers.
+    hasher: RandomState,
+    shard_budget: usize,
+    /// Bytes of answers that are still coming in.
+    filling: Arc<AtomicUsize>,
+    purges: Log,
+    counts: Arc<Counts>,
+}
+
+/// What a look-up found.
+pub enum Found {
+    Answer(Arc<Stored>),
+    Miss(Miss),
+}
+
+/// How answers are purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    /// Their memory is given back.
+    Hard,
+    /// They are stale from now (milliseconds since 1970) on: good for revalidation and for the stale
+    /// windows.
+    Soft { now: u64 },
+}
+
+impl Store {
+    pub fn new(budget_bytes: usize) -> Self {
+        let shard_budget = budget_bytes / SHARDS;
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(shard_budget))).collect(),
+            hasher: RandomState::default(),
+            shard_budget,
+            filling: Arc::default(),
+            purges: Log::default(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// The hash of a URL (`Plan::url`), by which its answers are found together.
+    pub fn url(&self, url: &str) -> u64 {
+        self.hasher.hash_one(&*as_meant(url))
+    }
+
+    /// The same, of the URL that a plan is for.
+    pub fn url_of(&self, plan: &Plan<'_>) -> u64 {
+        self.hasher.hash_one(&*plan.url_as_meant())
+    }
+
+    fn shard(&self, url: u64) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[url as usize & (SHARDS - 1)])
+    }
+
+    /// Bytes a body may have to be stored: a shard holds several.
+    pub fn entry_bytes_max(&self) -> usize {
+        ENTRY_BYTES_MAX.min(self.shard_budget / 2)
+    }
+
+    /// The variant that fits the request.
+    pub fn look_up(&self, plan: &Plan<'_>, head: &Head<'_>) -> Found {
+        let hash = self.hasher.hash_one(plan.key.as_str());
+        let mut shard = self.shard(self.url_of(plan));
+        let kept = shard.entries.get(hash).filter(|kept| *kept.key == *plan.key);
+        let Some(kept) = kept else { return Found::Miss(Miss::Uri) };
+        match kept.variants.iter().find(|stored| fits(&stored.entry, head)) {
+            Some(stored) => Found::Answer(Arc::clone(stored)),
+            None => Found::Miss(Miss::Vary),
+        }
+    }
+
+    /// None yet, for an answer that begins to come in.
+    pub fn room(&self) -> Room {
+        Room::new(Arc::clone(&self.filling), Arc::clone(&self.counts))
+    }
+
+    /// For an answer of this length, or else `too-large` or `no-room`; what has no length may grow.
+    pub fn room_for(&self, length: Option<u64>) -> Result<Room, NotStored> {
+        let bytes = length.unwrap_or(UNKNOWN_BYTES_MIN as u64) as usize;
+        let mut room = self.room();
+        if bytes > self.entry_bytes_max() {
+            return Err(NotStored::TooLarge);
+        }
+        if self.grow(&mut room, bytes) { Ok(room) } else { Err(NotStored::NoRoom) }
+    }
+
+    /// Makes it so many bytes, at the expense of what is stored; whether that was possible.
+    pub fn grow(&self, room: &mut Room, bytes: usize) -> bool {
+        let before = room.bytes();
+        room.set(bytes.max(before));
+        if self.filling.load(Ordering::Relaxed) > self.budget() / FILLING_PART {
+            room.set(before);
+            return false;
+        }
+        if self.counts.bytes() > self.budget() as i64 {
+            for shard in &self.shards {
+                let mut shard = lock(shard);
+                let before = shard.bytes();
+                let let_go = self.make_room(&mut shard);
+                self.account(&shard, before);
+                drop(shard);
+                drop(let_go);
+            }
+        }
+        true
+    }
+
+    fn budget(&self) -> usize {
+        self.shard_budget * SHARDS
+    }
+
+    /// Whether what began to come in at the mark was purged since.
+    pub fn has_purged(&self, stored: &Stored, since: Mark) -> bool {
+        self.purges.has_purged(stored, since)
+    }
+
+    /// To be read before a fetch and given to [`Store::insert`] after it.
+    pub fn mark(&self) -> Mark {
+        self.purges.mark()
+    }
+
+    /// Stores an answer.
+    ///
+    /// # Errors
+    /// `superseded` when it was purged since the mark, `too-large` when it does not fit a shard.
+    pub fn insert(&self, key: &str, stored: Arc<Stored>, since: Mark) -> Result<(), NotStored> {
+        if weigh(key, &vec![Arc::clone(&stored)]) > self.shard_budget {
+            return Err(NotStored::TooLarge);
+        }
+        let mut shard = self.shard(stored.url);
+        let before = shard.bytes();
+        // Under the lock that a purge takes after it is noted: one of the two sees the other.
+        if self.purges.has_purged(&stored, since) {
+            return Err(NotStored::Superseded);
+        }
+        let hash = self.hasher.hash_one(key);
+        for by_token in [false, true] {
+            shard.uncacheable.forget(self.uncacheable(key, by_token));
+        }
+        if shard.entries.peek(hash).is_some_and(|kept| *kept.key == *key) {
+            shard.entries.change(hash, |slot| {
+                let variants = &mut slot.value.variants;
+                variants.retain(|own| own.entry.vary != stored.entry.vary);
+                variants.insert(0, stored);
+                variants.truncate(VARIANTS_MAX);
+                slot.bytes = weigh(key, variants);
+            });
+        } else {
+            shard.put(key, hash, stored);
+        }
+        let let_go = self.make_room(&mut shard);
+        self.account(&shard, before);
+        drop(shard);
+        // Not under the lock: large bodies go back to the system.
+        drop(let_go);
+        Ok(())
+    }
+
+    /// Lets go of one stored answer of a key: the origin does not have it kept any more.
+    pub fn forget(&self, key: &str, stored: &Arc<Stored>) {
+        let mut shard = self.shard(stored.url);
+        let before = shard.bytes();
+        let hash = self.hasher.hash_one(key);
+        let is_emptied = shard.entries.change(hash, |slot| {
+            let Kept { key, variants } = &mut slot.value;
+            variants.retain(|own| !Arc::ptr_eq(own, stored));
+            slot.bytes = weigh(key, variants);
+            variants.is_empty()
+        });
+        if is_emptied == Some(true) {
+            shard.entries.remove(hash);
+            shard.forget(stored.url, hash);
+        }
+        self.account(&shard, before);
+    }
+
+    /// Takes out what is over the budget, of which the tables take a part, and what is still coming in.
+    fn make_room(&self, shard: &mut Shard) -> Vec<Kept> {
+        let mut let_go = Vec::new();
+        shard.tables = shard.entries.table_bytes();
+        let filling = self.filling.load(Ordering::Relaxed) / SHARDS;
+        shard.entries.set_budget(self.shard_budget.saturating_sub(shard.tables + filling));
+        while let Some((hash, kept)) = shard.entries.evict() {
+            if let Some(url) = kept.variants.first().map(|stored| stored.url) {
+                shard.forget(url, hash);
+            }
+            self.counts.evicted();
+            let_go.push(kept);
+        }
+        let_go
+    }
+
+    fn account(&self, shard: &Shard, before: usize) {
+        self.counts.add_bytes(shard.bytes() as i64 - before as i64);
+    }
+
+    /// Purges; how many answers. Fills in flight of what is purged are not stored.
+    pub fn purge(&self, target: &Target, how: Purge) -> usize {
+        self.purges.note(target.clone());
+        match target {
+            Target::Url(url) => self.purge_in(&mut self.shard(*url), target, how),
+            Target::Tag(_) | Target::All => {
+                self.shards.iter().map(|shard| self.purge_in(&mut lock(shard), target, how)).sum()
+            }
+        }
+    }
+
+    fn purge_in(&self, shard: &mut Shard, target: &Target, how: Purge) -> usize {
+        let before = shard.bytes();
+        let mut count = 0;
+        for hash in shard.keys(target) {
+            let purged = shard.entries.change(hash, |slot| {
+                let Kept { key, variants } = &mut slot.value;
+                let first = variants.first().map(|stored| stored.url);
+                let found = variants.iter().filter(|stored| target.is(stored)).count();
+                match how {
+                    Purge::Hard => variants.retain(|stored| !target.is(stored)),
+                    Purge::Soft { now } => {
+                        for stored in variants.iter_mut().filter(|stored| target.is(stored)) {
+                            Arc::make_mut(stored).entry.expire(now);
+                        }
+                    }
+                }
+                slot.bytes = weigh(key, variants);
+                (found, first.filter(|_| variants.is_empty()))
+            });
+            let Some((found, emptied)) = purged else { continue };
+            count += found;
+            if let Some(url) = emptied {
+                shard.entries.remove(hash);
+                shard.forget(url, hash);
+            }
+        }
+        shard.shrink(self.shard_budget);
+        self.account(shard, before);
+        count
+    }
+
+    /// Apart for requests with and without `Authorization`: what one is given says nothing of the other.
+    fn uncacheable(&self, key: &str, has_authorization: bool) -> u64 {
+        self.hasher.hash_one((key, has_authorization))
+    }
+
+    /// Remembers that answers of this key can't be stored.
+    pub fn note_uncacheable(&self, plan: &Plan<'_>, shown: Shown, now: u64) {
+        let key = self.uncacheable(&plan.key, plan.has_authorization);
+        self.shard(self.url_of(plan)).uncacheable.note(key, shown, now);
+    }
+
+    /// What the app is shown of requests of this key, where its answers can't be stored.
+    pub fn shown_uncached(&self, plan: &Plan<'_>, now: u64) -> Option<Shown> {
+        let key = self.uncacheable(&plan.key, plan.has_authorization);
+        self.shard(self.url_of(plan)).uncacheable.get(key, now)
+    }
+
+    /// Keys with answers. Takes each shard's lock for a moment.
+    pub fn entries(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).entries.count()).sum()
+    }
+
+    /// What it takes now and has evicted.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // A poisoned lock means a panic, and a panic ends this program.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! What the writer thread does for the queue.
+
+use super::store::{self, Receipt, Wanted};
+use crate::local::{group, now};
+use crate::queue::Received;
+use rusqlite::{Connection, Result};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    Send { body: String, attributes: String, group: String },
+    Receive { max: usize, visibility: u64, dead: bool },
+    Delete(Receipt),
+    SetVisibility { receipt: Receipt, visibility: u64 },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Sent(String),
+    Received(Vec<Received>),
+    Done,
+    Stale,
+}
+
+pub(super) struct Work {
+    max_receives: u64,
+    /// Tells long polls of this process that messages may have become visible.
+    arrived: Arc<Notify>,
+    /// Receives that nobody waited for any more.
+    put_back: Vec<Receipt>,
+    /// The time of the transaction, and whether it may have made messages visible.
+    now: u64,
+    shows: bool,
+    /// The tenant whose message was handed out last.
+    last: String,
+}
+
+impl Work {
+    pub(super) fn new(max_receives: u64, arrived: Arc<Notify>) -> Self {
+        Self {
+            max_receives,
+            arrived,
+            put_back: Vec::new(),
+            now: 0,
+            shows: false,
+            last: String::new(),
+        }
+    }
+}
+
+impl group::Work for Work {
+    type Order = Order;
+    type Outcome = Outcome;
+
+    /// Empty long polls ask again and again: they shall not take the lock from other processes.
+    fn without_writing<'a>(
+        &mut self,
+        db: &Connection,
+        orders: impl Iterator<Item = &'a Order>,
+    ) -> Result<Option<Vec<Outcome>>> {
+        if !self.put_back.is_empty() {
+            return Ok(None);
+        }
+        let mut outcomes = Vec::new();
+        for order in orders {
+            let Order::Receive { dead, .. } = order else { return Ok(None) };
+            if store::any_visible(db, *dead, now())? {
+                return Ok(None);
+            }
+            outcomes.push(Outcome::Received(Vec::new()));
+        }
+        Ok(Some(outcomes))
+    }
+
+    fn begin(&mut self, db: &Connection) -> Result<()> {
+        // Read with the lock held: waiting for it must not use up a visibility.
+        self.now = now();
+        self.shows = !self.put_back.is_empty();
+        self.put_back.iter().try_for_each(|receipt| store::put_back(db, receipt, self.now))
+    }
+
+    fn execute(&mut self, db: &Connection, order: &Order) -> Result<Outcome> {
+        let until = |visibility: u64| self.now.saturating_add(visibility);
+        self.shows |=
+            matches!(order, Order::Send { .. } | Order::SetVisibility { visibility: 0, .. });
+        Ok(match order {
+            Order::Send { body, attributes, group } => {
+                Outcome::Sent(store::send(db, body, attributes, group, self.now)?)
+            }
+            Order::Receive { max, visibility, dead } => {
+                let mut wanted = Wanted {
+                    max: *max,
+                    max_receives: self.max_receives,
+                    dead: *dead,
+                    now: self.now,
+                    until: until(*visibility),
+                    last: &mut self.last,
+                };
+                Outcome::Received(store::receive(db, &mut wanted)?)
+            }
+            Order::Delete(receipt) => fresh(store::delete(db, receipt)?),
+            Order::SetVisibility { receipt, visibility } => {
+                fresh(store::set_visible_at(db, receipt, until(*visibility))?)
+            }
+        })
+    }
+
+    fn end(&mut self, committed: bool) {
+        // What could not be put back reappears by itself when its visibility runs out.
+        self.put_back.clear();
+        if committed && self.shows {
+            self.arrived.notify_waiters();
+        }
+    }
+
+    fn undelivered(&mut self, outcome: Outcome) {
+        if let Outcome::Received(messages) = outcome {
+            self.put_back.extend(messages.iter().filter_map(|it| Receipt::parse(&it.receipt)));
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        !self.put_back.is_empty()
+    }
+
+    /// Whoever stopped waiting for a send was told a failure: the job must not run after that.
+    fn outlives_caller(order: &Order) -> bool {
+        matches!(order, Order::Delete(_) | Order::SetVisibility { .. })
+    }
+}
+
+fn fresh(fresh: bool) -> Outcome {
+    if fresh { Outcome::Done } else { Outcome::Stale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::group::Work as _;
+
+    #[test]
+    fn what_nobody_took_is_visible_in_the_next_transaction() {
+        let db = Connection::open_in_memory().expect("in memory");
+        db.execute_batch(store::FORMAT.schema).expect("schema");
+        let mut work = Work::new(1, Arc::new(Notify::new()));
+        store::send(&db, "a", "{}", "", 1).expect("sent");
+        let (until, last) = (u64::MAX >> 1, &mut String::new());
+        let mut wanted = Wanted { max: 1, max_receives: 1, dead: false, now: 1, until, last };
+        let messages = store::receive(&db, &mut wanted).expect("received");
+        assert!(!work.is_due());
+        work.undelivered(Outcome::Received(messages.clone()));
+        assert!(work.is_due(), "nobody else may come to start a transaction");
+        work.begin(&db).expect("begun");
+        let again = Order::Receive { max: 1, visibility: 60_000, dead: false };
+        let outcome = work.execute(&db, &again).expect("executed");
+        assert!(matches!(outcome, Outcome::Received(found) if found == messages));
+        work.end(true);
+        assert!(!work.is_due());
+    }
+}
