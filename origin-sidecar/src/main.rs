@@ -3,11 +3,12 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use spillway::memory::Allocator;
-use spillway::settings::{
+use spillway::command::settings::{
     Consume, Drain, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge, without_empty_variables,
 };
-use spillway::{commands, inject, logging, tools, webhook};
+use spillway::command::{inject, run, tools, webhook};
+use spillway::logging;
+use spillway::memory::Allocator;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -83,15 +84,15 @@ fn main() -> ExitCode {
     };
     logging::start();
     let done = match arguments.command {
-        Command::Proxy(settings) => commands::proxy(&settings),
-        Command::Consume(settings) => commands::consume(&settings),
+        Command::Proxy(settings) => run::proxy(&settings),
+        Command::Consume(settings) => run::consume(&settings),
         Command::Drain(settings) => tools::drain(&settings),
         Command::Jobs(settings) => tools::jobs(&settings),
         Command::Purge(settings) => tools::purge(&settings),
         Command::Check { file, json } => tools::check(&file, json),
         Command::Explain { method, url, header, body, answer, routes } => {
-            spillway::explain::Request::new(&method, &url, &header, body)
-                .map_err(|fault| commands::Stop { code: EXIT_CONFIG, reason: fault })
+            spillway::command::explain::Request::new(&method, &url, &header, body)
+                .map_err(|fault| run::Stop { code: EXIT_CONFIG, reason: fault })
                 .and_then(|request| tools::explain(&routes, &request, answer.as_deref()))
         }
         Command::Inject(command) => inject::inject(&command),

@@ -156,7 +156,7 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
 /// When the system has none to give.
 pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     #[cfg(test)]
-    if let Some(drawn) = crate::offload::simulation::random_hex(bytes) {
+    if let Some(drawn) = crate::jobs::simulation::random_hex(bytes) {
         return Ok(drawn);
     }
     Ok(rules::document::hex(&random(bytes)?))

@@ -4,7 +4,7 @@
 pub mod checks;
 pub mod watched;
 
-use crate::metrics::Metrics;
+use crate::telemetry::metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

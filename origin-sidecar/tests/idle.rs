@@ -4,14 +4,14 @@
 
 use net::tls::Authorities;
 use rules::Rules;
-use spillway::app::{App, Parts};
-use spillway::bindings::{Bindings, Upstream};
 use spillway::clock::Clock;
-use spillway::commands::{start_consumers, start_watches};
-use spillway::offload::spool::Spool;
+use spillway::command::app::{App, Parts};
+use spillway::command::bindings::{Bindings, Upstream};
+use spillway::command::run::{start_consumers, start_watches};
+use spillway::jobs::spool::Spool;
 use spillway::soundness::Soundness;
 use spillway::soundness::watched::{WatchedQueue, WatchedResults};
-use spillway::telemetry::Telemetry;
+use spillway::telemetry::spans::Telemetry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

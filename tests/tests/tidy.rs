@@ -267,7 +267,8 @@ fn quoted_after<'t>(text: &'t str, mark: &str) -> impl Iterator<Item = &'t str> 
 
 #[test]
 fn every_setting_is_in_the_operating_guide() {
-    let (settings, guide) = (page("origin-sidecar/src/settings.rs"), page("docs/operating.md"));
+    let (settings, guide) =
+        (page("origin-sidecar/src/command/settings.rs"), page("docs/operating.md"));
     let names: Vec<&str> = quoted_after(&settings, "env = \"").collect();
     assert!(names.len() > 10, "only {} settings were found", names.len());
     for name in names {
@@ -277,7 +278,7 @@ fn every_setting_is_in_the_operating_guide() {
 
 /// Every metric of the program.
 fn metrics() -> BTreeSet<String> {
-    let metrics = page("origin-sidecar/src/metrics.rs");
+    let metrics = page("origin-sidecar/src/telemetry/metrics.rs");
     let mut names = BTreeSet::new();
     for call in ["counters(", "gauges(", "gauge(", "histograms(", "opts("] {
         for rest in metrics.split(call).skip(1) {

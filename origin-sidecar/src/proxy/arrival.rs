@@ -1,12 +1,13 @@
 //! A request as it comes: who sent it, which of its fields are believed.
 
+use super::Worker;
 use super::handle::Refused;
-use super::inbound::{Inbound, Peer};
-use super::signed::{self, Looked};
-use super::{Worker, hop};
-use crate::fields::{Map, View};
-use crate::offload::visit::Visit;
-use crate::telemetry::Span;
+use crate::jobs::visit::Visit;
+use crate::message::fields::{Map, View};
+use crate::request::inbound::{Inbound, Peer};
+use crate::request::signed::{self, Looked};
+use crate::telemetry::spans::Span;
+use crate::upstream::hop;
 use http::{HeaderMap, Method};
 use http1::head::RequestHead;
 use http1::server::Exchange;

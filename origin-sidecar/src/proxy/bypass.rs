@@ -1,12 +1,12 @@
 //! A request that goes on past the cache.
 
 use super::cached::Way;
-use super::clean::Clean;
-use super::forward::{self, Outgoing};
 use super::handle::{Refused, shard_failed};
 use super::{Worker, cache_fields, invalidate};
-use crate::body::Body;
-use crate::reply;
+use crate::message::body::Body;
+use crate::message::reply;
+use crate::request::clean::Clean;
+use crate::upstream::forward::{self, Outgoing};
 use http::{Method, Response};
 use rules::cache::{Bypass, CacheStatus, Tier};
 use std::sync::Arc;

@@ -1,18 +1,18 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
-use super::clean::Clean;
 use super::fetched::{Fetched, Job, fetch_and_land};
-use super::forward::{self, Outgoing};
+use super::flights::{self, Flight, Landing, Part};
 use super::handle::{Refused, shard_failed};
 use super::serving::{count, serve, serve_coming, serve_stale};
 use super::step::Step;
 use super::{Worker, cache_fields};
-use crate::bindings::Upstream;
-use crate::body::Body;
-use crate::in_force::Lane;
-use crate::proxy::flights::{self, Flight, Landing, Part};
-use crate::reply;
-use crate::telemetry::Span;
+use crate::command::bindings::Upstream;
+use crate::message::body::Body;
+use crate::message::reply;
+use crate::request::clean::Clean;
+use crate::request::in_force::Lane;
+use crate::telemetry::spans::Span;
+use crate::upstream::forward::{self, Outgoing};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http1::received::Received;
 use memory_cache::fill::{Fill, Reader};

@@ -1,15 +1,16 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
 use super::filling::{self, Coming};
-use super::forward::{self, Failure, Outgoing, Slow};
-use super::inbound::Inbound;
+use super::flights::{Flight, Landing};
 use super::redirected::{self, Whole};
-use super::{Worker, cache_fields, hop};
-use crate::bindings::Upstream;
-use crate::body::Body;
-use crate::fields::View;
-use crate::in_force::Lane;
-use crate::proxy::flights::{Flight, Landing};
+use super::{Worker, cache_fields};
+use crate::command::bindings::Upstream;
+use crate::message::body::Body;
+use crate::message::fields::View;
+use crate::request::in_force::Lane;
+use crate::request::inbound::Inbound;
+use crate::upstream::forward::{self, Failure, Outgoing, Slow};
+use crate::upstream::hop;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;

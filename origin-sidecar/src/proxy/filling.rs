@@ -1,10 +1,10 @@
 //! Bringing in an answer that is read and stored at the same time.
 
 use super::fetched::{Fetched, Job, keep};
-use super::forward::Failure;
+use super::flights::{Flight, Landing};
 use super::serving::count_not_stored;
-use crate::body::Body;
-use crate::proxy::flights::{Flight, Landing};
+use crate::message::body::Body;
+use crate::upstream::forward::Failure;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame};

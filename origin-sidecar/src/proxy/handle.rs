@@ -3,21 +3,24 @@
 use super::arrival::{Arrived, Sender, arrive, marked, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
-use super::clean::Clean;
-use super::destination::direct;
-use super::forward::{self, Failure, Outgoing};
-use super::inbound::{Inbound, Peer};
-use super::signed::Looked;
 use super::step::{Step, Total};
-use super::{Worker, cached, grpc, hop, in_body, signed, upgrade};
-use crate::body::Body;
-use crate::fields::{Map, View};
-use crate::in_force::{InForce, Lane};
-use crate::metrics::{Carried, Carrier};
-use crate::offload::accept;
-use crate::offload::visit::Visited;
-use crate::telemetry::{Ended, Span};
-use crate::{offload, reply};
+use super::{Worker, cached, in_body};
+use crate::jobs;
+use crate::jobs::accept;
+use crate::jobs::visit::Visited;
+use crate::message::body::Body;
+use crate::message::fields::{Map, View};
+use crate::message::{grpc, reply};
+use crate::request::clean::Clean;
+use crate::request::destination::direct;
+use crate::request::in_force::{InForce, Lane};
+use crate::request::inbound::{Inbound, Peer};
+use crate::request::signed;
+use crate::request::signed::Looked;
+use crate::telemetry::metrics::{Carried, Carrier};
+use crate::telemetry::spans::{Ended, Span};
+use crate::upstream::forward::{self, Failure, Outgoing};
+use crate::upstream::{hop, upgrade};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
 use http1::lines;
@@ -262,13 +265,9 @@ async fn reserved(
     }
     match rest.strip_prefix("jobs/") {
         Some(job) => {
-            let asked = offload::status::Asked {
-                method: &head.method,
-                headers: &head.headers,
-                inbound,
-                job,
-            };
-            offload::status::answer(worker, rules, asked, body).await
+            let asked =
+                jobs::status::Asked { method: &head.method, headers: &head.headers, inbound, job };
+            jobs::status::answer(worker, rules, asked, body).await
         }
         None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
     }

@@ -1,11 +1,11 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
 use super::handle::{IdleTimeout, handle};
-use super::readers::Readers;
 use super::serve::Front;
-use crate::app::App;
-use crate::body::Body;
-use crate::metrics::{Carried, Carrier};
+use crate::command::app::App;
+use crate::message::body::Body;
+use crate::message::readers::Readers;
+use crate::telemetry::metrics::{Carried, Carrier};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http1::head::RequestHead;

@@ -1,11 +1,11 @@
 //! A request whose shard's key lies in its body.
 
 use super::Worker;
-use super::clean::Clean;
 use super::handle::{Refused, route_on};
-use crate::body::Body;
-use crate::offload::intake::NotRead;
-use crate::telemetry::Span;
+use crate::jobs::intake::NotRead;
+use crate::message::body::Body;
+use crate::request::clean::Clean;
+use crate::telemetry::spans::Span;
 use http::Response;
 use rules::document::Route;
 use rules::shard::{self, Resolved};

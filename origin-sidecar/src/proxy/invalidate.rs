@@ -1,9 +1,9 @@
 //! Stored answers that an unsafe request makes obsolete.
 
 use super::Worker;
-use super::inbound::Inbound;
-use crate::body::Body;
-use crate::reply;
+use crate::message::body::Body;
+use crate::message::reply;
+use crate::request::inbound::Inbound;
 use http::{Response, header};
 use memory_cache::purge::Target;
 use memory_cache::store::Purge;

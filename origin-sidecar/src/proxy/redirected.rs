@@ -2,8 +2,8 @@
 //! (`rules::cache`, `Plan::leads_back`).
 
 use super::fetched::{Job, send, send_with};
-use crate::body::Body;
-use crate::fields::View;
+use crate::message::body::Body;
+use crate::message::fields::View;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use memory_cache::uncacheable::Shown;
 use rules::ResponseHead;

@@ -4,13 +4,14 @@
 //! the app: measured in docs/decisions/0001-threads.md.
 
 use super::handle::handle;
-use super::inbound::Peer;
-use super::upstreams::Upstreams;
 use super::{Worker, http2};
-use crate::app::App;
-use crate::body::Body;
-use crate::fields::TrustedProxies;
-use crate::{memory, reply};
+use crate::command::app::App;
+use crate::memory;
+use crate::message::body::Body;
+use crate::message::fields::TrustedProxies;
+use crate::message::reply;
+use crate::request::inbound::Peer;
+use crate::upstream::network::Upstreams;
 use http::Response;
 use http1::Refusal;
 use http1::block::Encoded;

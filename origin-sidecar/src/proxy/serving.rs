@@ -1,10 +1,10 @@
 //! Answers from the cache: of what is stored, and of what is still coming in.
 
 use super::Worker;
-use super::clean::Clean;
-use crate::body::{Body, Served, added_lines, added_status};
-use crate::in_force::Lane;
-use crate::reply;
+use crate::message::body::{Body, Served, added_lines, added_status};
+use crate::message::reply;
+use crate::request::clean::Clean;
+use crate::request::in_force::Lane;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};

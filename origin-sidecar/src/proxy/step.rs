@@ -2,8 +2,8 @@
 
 use super::Worker;
 use super::handle::Refused;
-use crate::body::Body;
-use crate::telemetry::Span;
+use crate::message::body::Body;
+use crate::telemetry::spans::Span;
 use http::Response;
 use prometheus::IntCounter;
 use rules::Problem;

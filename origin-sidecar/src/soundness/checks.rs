@@ -1,7 +1,7 @@
 //! Questions that nobody else asks: is the bucket there before the first job is, and the folder still?
 
 use super::{Call, FOLDER_MISSING, Part, Refusal, Soundness};
-use crate::app::App;
+use crate::command::app::App;
 use bytes::Bytes;
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,0 +1,12 @@
+//! The commands of the program, their settings, and the wiring of what they run.
+
+pub mod app;
+pub mod bindings;
+pub mod explain;
+pub mod hook;
+pub mod inject;
+mod opening;
+pub mod run;
+pub mod settings;
+pub mod tools;
+pub mod webhook;

@@ -1,0 +1,286 @@
+//! Names of the rules file bound to addresses of this process. An unbound name is a fault.
+
+use super::settings::{Common, pairs};
+use crate::jobs::waiting::ROUND;
+use crate::soundness::Soundness;
+use crate::soundness::watched::{WatchedQueue, WatchedResults};
+use http::Uri;
+use http::uri::Authority;
+use http1::head::HeadLimits;
+use net::tls::Authorities;
+use rules::Rules;
+use rules::document::{self, Delivery, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::queue::Queue;
+use stores::results::Results;
+use tokio_rustls::rustls::ClientConfig;
+
+/// The name of the application beside this process.
+pub const APP: &str = "app";
+
+/// A server that requests are sent on to.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    pub authority: Authority,
+}
+
+/// What is spoken with an upstream.
+#[derive(Debug, Clone)]
+pub enum Protocol {
+    Http1,
+    /// Over TLS, with the authorities that are believed.
+    Tls(Arc<ClientConfig>),
+    /// With prior knowledge, in the clear.
+    Http2,
+}
+
+impl Protocol {
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Http1 | Self::Http2 => 80,
+            Self::Tls(_) => 443,
+        }
+    }
+}
+
+impl Upstream {
+    /// # Errors
+    /// Names what is wrong with the URL.
+    pub fn parse(name: &str, url: &str, tls: &Arc<ClientConfig>) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
+        let is_plain = uri.path() == "/" && uri.query().is_none();
+        let protocol = match uri.scheme_str() {
+            Some("http") => Some(Protocol::Http1),
+            Some("https") => Some(Protocol::Tls(Arc::clone(tls))),
+            Some("h2c") => Some(Protocol::Http2),
+            _ => None,
+        };
+        match (protocol, uri.authority()) {
+            (Some(protocol), Some(authority)) if is_plain && !authority.as_str().contains('@') => {
+                Ok(Self { name: name.into(), protocol, authority: authority.clone() })
+            }
+            _ => Err(format!(
+                "{name}={url}: write http://host:port, https://host or h2c://host:port (HTTP/2 in the clear), without a path"
+            )),
+        }
+    }
+}
+
+impl Upstream {
+    /// Whether whoever listens there is this upstream: as far as that can be told without asking.
+    pub fn is_at(&self, listen: SocketAddr) -> bool {
+        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_here = match host.parse::<IpAddr>() {
+            Ok(host) if listen.ip().is_unspecified() => host.is_loopback() || host == listen.ip(),
+            Ok(host) => host == listen.ip(),
+            Err(_) => {
+                host.eq_ignore_ascii_case("localhost")
+                    && (listen.ip().is_loopback() || listen.ip().is_unspecified())
+            }
+        };
+        let usual = if matches!(self.protocol, Protocol::Tls(_)) { 443 } else { 80 };
+        is_here && self.authority.port_u16().unwrap_or(usual) == listen.port()
+    }
+}
+
+pub struct Bindings {
+    pub app: Arc<Upstream>,
+    pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    pub queues: BTreeMap<String, Arc<dyn Queue>>,
+    pub results: Option<Arc<dyn Results>>,
+    /// What these refuse.
+    pub soundness: Arc<Soundness>,
+    /// How long a connection to an upstream is tried for.
+    pub connect_timeout: Duration,
+    /// How large heads of answers may be.
+    pub head: HeadLimits,
+}
+
+impl Bindings {
+    /// Opens everything that is named. Without rules a queue has as many attempts as by default.
+    ///
+    /// # Errors
+    /// All that is wrong, one a line.
+    pub async fn open(common: &Common, rules: Option<&Rules>) -> Result<Self, Vec<String>> {
+        let mut faults = Vec::new();
+        let mut note = |fault: String| faults.push(fault);
+        let roots = common
+            .upstream_ca
+            .as_deref()
+            .map_or_else(|| Ok(Authorities::public()), Authorities::of);
+        let roots = roots.map_err(&mut note).unwrap_or_else(|()| Authorities::none());
+        let tls = roots.client().map(Arc::new).map_err(|fault| vec![fault])?;
+        let app = Upstream::parse(APP, &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
+        let mut upstreams = BTreeMap::new();
+        for (name, url) in
+            pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
+        {
+            if let Ok(upstream) = Upstream::parse(&name, &url, &tls).map_err(&mut note) {
+                upstreams.insert(name, Arc::new(upstream));
+            }
+        }
+        let soundness = Arc::new(Soundness::default());
+        let results = match &common.results {
+            Some(results) => open_results(results).await.map_err(&mut note).ok(),
+            None => None,
+        };
+        let results = results.map(|results| -> Arc<dyn Results> {
+            Arc::new(WatchedResults::new(results, &soundness))
+        });
+        let mut queues: BTreeMap<String, Arc<dyn Queue>> = BTreeMap::new();
+        for (name, queue) in pairs("queue", &common.queue).map_err(&mut note).unwrap_or_default() {
+            let kinds = (queue.starts_with("sqs:"), common.results.as_deref());
+            match kinds {
+                (true, Some(to)) if to.starts_with("file:") => note(format!(
+                    "--queue {name}=sqs:… with --results file:…: other pods could not read the results; use s3://"
+                )),
+                (false, Some(to)) if to.starts_with("s3:") => note(format!(
+                    "--queue {name}=file:… with --results s3://…: jobs would be less durable than their results; use sqs: or file:"
+                )),
+                _ => {}
+            }
+            let rule = rules.and_then(|rules| rules.document.queues.get(&name));
+            if let Ok(queue) = open_queue(&queue, receives(rule)).await.map_err(&mut note) {
+                let queue = WatchedQueue::new(&name, queue, &soundness);
+                queues.insert(name, Arc::new(queue));
+            }
+        }
+        match app {
+            Some(app) if faults.is_empty() => {
+                let connect_timeout = Duration::from_secs(common.connect_timeout);
+                let head = common.head_limits();
+                Ok(Self { app, upstreams, queues, results, soundness, connect_timeout, head })
+            }
+            _ => Err(faults),
+        }
+    }
+
+    /// Names of the rules file that nothing is bound to; `own` is the shard served here.
+    pub fn unbound(&self, rules: &Rules, own: Option<&str>) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut need = |name: &str, of: &str| {
+            if !self.upstreams.contains_key(name) && name != APP {
+                faults.push(format!(
+                    "upstream `{name}` of {of} is not bound: add --upstream {name}=http://host:port"
+                ));
+            }
+        };
+        for (map, document) in &rules.document.shard_maps {
+            for (shard, document) in &document.shards {
+                if let Some(upstream) = &document.upstream
+                    && own != Some(shard)
+                {
+                    need(upstream, &format!("shard {map}.{shard}"));
+                }
+            }
+        }
+        for route in &rules.document.routes {
+            if let Some(upstream) = &route.upstream {
+                need(upstream, &format!("route {}", route.name));
+            }
+        }
+        let offloads = rules.document.routes.iter().filter_map(|route| route.offload.as_ref());
+        let mut queues: Vec<&str> = offloads.map(|offload| offload.queue.as_str()).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in &queues {
+            if !self.queues.contains_key(*queue) {
+                faults.push(format!("queue `{queue}` is not bound: add --queue {queue}=file:DIR or --queue {queue}=sqs:URL"));
+            }
+        }
+        let is_folder = self.results.as_ref().is_some_and(|results| results.keeps_for_good());
+        for name in self.queues.keys() {
+            let rule = rules.document.queues.get(name);
+            if rule.is_some_and(|rule| rule.result == Delivery::Redirect) && is_folder {
+                faults.push(format!(
+                    "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
+                ));
+            }
+        }
+        if !queues.is_empty() && self.results.is_none() {
+            faults.push(
+                "results are not bound: add --results file:DIR or --results s3://BUCKET".to_owned(),
+            );
+        }
+        faults
+    }
+
+    /// Queues that are bound and that the rules do not know.
+    pub fn without_rules<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a str> {
+        let names = self.queues.keys().map(String::as_str);
+        names.filter(|name| !rules.document.queues.contains_key(*name))
+    }
+
+    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        if name == APP { Some(&self.app) } else { self.upstreams.get(name) }
+    }
+}
+
+/// Deliveries of the embedded queue that are no attempts: it found the lease taken, its consumer
+/// was drained, or a consumer says that no attempt is left. Only a message that never becomes one
+/// goes to the dead letters without a word.
+pub(crate) const SPARE_RECEIVES: u64 = 20;
+
+/// How often a message of the queue may have to be received before its job has ended: for each attempt,
+/// and for each round of waiting for an application that is away.
+pub(crate) fn receives(rule: Option<&document::Queue>) -> u64 {
+    let (attempts, wait) = rule.map_or((MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS), |rule| {
+        (rule.max_attempts, rule.wait_for_app)
+    });
+    let rounds = u128::from(wait).div_ceil(ROUND.as_millis());
+    attempts + SPARE_RECEIVES + u64::try_from(rounds).unwrap_or(u64::MAX)
+}
+
+/// `file:DIR` or `sqs:URL`.
+pub(crate) async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
+    if let Some(dir) = text.strip_prefix("file:") {
+        let queue = stores::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
+        return Ok(Arc::new(queue));
+    }
+    let Some(url) = text.strip_prefix("sqs:") else {
+        return Err(format!("--queue {text}: write file:DIR or sqs:URL"));
+    };
+    connect_sqs(url).await
+}
+
+/// `file:DIR` or `s3://BUCKET[/PREFIX]`.
+pub(crate) async fn open_results(text: &str) -> Result<Arc<dyn Results>, String> {
+    if let Some(dir) = text.strip_prefix("file:") {
+        return Ok(Arc::new(stores::results::dir::DirResults::open(Path::new(dir))?));
+    }
+    let Some(place) = text.strip_prefix("s3://") else {
+        return Err(format!("--results {text}: write file:DIR or s3://BUCKET/PREFIX"));
+    };
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    connect_s3(bucket, prefix).await
+}
+
+#[cfg(feature = "aws")]
+async fn connect_sqs(url: &str) -> Result<Arc<dyn Queue>, String> {
+    let config = stores::queue::sqs::aws_config().await;
+    Ok(Arc::new(stores::queue::sqs::SqsQueue::connect(&config, url.to_owned()).await?))
+}
+
+#[cfg(feature = "aws")]
+async fn connect_s3(bucket: &str, prefix: &str) -> Result<Arc<dyn Results>, String> {
+    let config = stores::queue::sqs::aws_config().await;
+    let results =
+        stores::results::s3::S3Results::connect(&config, bucket.to_owned(), prefix.to_owned());
+    Ok(Arc::new(results.await?))
+}
+
+#[cfg(not(feature = "aws"))]
+async fn connect_sqs(_: &str) -> Result<Arc<dyn Queue>, String> {
+    Err("this program was built without the feature `aws`".to_owned())
+}
+
+#[cfg(not(feature = "aws"))]
+async fn connect_s3(_: &str, _: &str) -> Result<Arc<dyn Results>, String> {
+    Err("this program was built without the feature `aws`".to_owned())
+}

@@ -1,0 +1,286 @@
+//! The commands that run on: settings → rules → bindings → run → exit code.
+
+use super::app::App;
+use super::opening::{OfProxy, open};
+use super::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use crate::jobs::consume::Consumer;
+use crate::jobs::expire;
+use crate::jobs::presence::Presence;
+use crate::message::fields::TrustedProxies;
+use crate::operate::admin::Hosts;
+use crate::operate::reload::{self, RulesFile};
+use crate::operate::{admin, depths};
+use crate::proxy::Worker;
+use crate::proxy::serve::{self, Options};
+use crate::request::signed::Signatures;
+use crate::soundness::checks;
+use http1::server::Tolerance;
+use net::cidr::Cidr;
+use net::tls::Certificates;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::Results;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub struct Stop {
+    pub code: u8,
+    pub reason: String,
+}
+
+impl Stop {
+    pub fn config(reason: impl Into<String>) -> Self {
+        Self { code: EXIT_CONFIG, reason: reason.into() }
+    }
+
+    pub fn run(reason: impl ToString) -> Self {
+        Self { code: EXIT_RUNTIME, reason: reason.to_string() }
+    }
+
+    /// Prints the reason and gives the code.
+    pub fn exit(self) -> ExitCode {
+        if !self.reason.is_empty() {
+            // Nothing is left to do when stderr is gone.
+            let _ = writeln!(std::io::stderr(), "spillway: {}", self.reason);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// Runs the sidecar until SIGTERM and the drain.
+///
+/// # Errors
+/// Code 78 when settings or rules are wrong, 1 when running fails.
+pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
+    let trusted = TrustedProxies::parse(&settings.trusted_proxy, settings.forwarded_field)
+        .map_err(|fault| Stop::config(format!("--trusted-proxy: {fault}")))?;
+    let hosts = hosts(&settings.common)?;
+    let keys = settings::edge_keys(settings.edge_keys_file.as_deref()).map_err(Stop::config)?;
+    let signatures = Signatures::new(keys, blocks(&settings.unsigned_from)?);
+    let main = runtime()?;
+    let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
+    let has_named_proxy = trusted.has_named();
+    let own = OfProxy { signatures, cache_bytes, has_named_proxy, wish: settings.fallback };
+    let (app, file) = main.block_on(open(&settings.common, Some(own)))?;
+    let admin = serve::listen(settings.common.admin)
+        .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
+    let listeners = listeners(settings)?;
+    let certificates = Arc::new(Certificates::default());
+    let tls = match &settings.tls_dir {
+        Some(folder) => Some(acceptor(&certificates, folder)?),
+        None => None,
+    };
+    let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
+    if bound.is_some_and(|bound| app.bindings.app.is_at(bound)) {
+        let why = "is where this process listens: it would ask itself for ever";
+        return Err(Stop::config(format!("--app {}: {why}", settings.common.app)));
+    }
+    let options = Options {
+        trusted: trusted.into(),
+        head: settings.common.head_limits(),
+        grace: Duration::from_secs(settings.common.grace),
+        tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX * listeners.len())),
+        tls,
+    };
+    announce("proxy", &app, bound, &admin);
+    let threads: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| {
+            let (app, options) = (Arc::clone(&app), options.clone());
+            std::thread::spawn(move || -> Result<(), Stop> {
+                runtime()?.block_on(serve::run(app, listener, options)).map_err(Stop::run)
+            })
+        })
+        .collect();
+    main.block_on(async {
+        let delay = Duration::from_secs(settings.drain_delay);
+        if let Some(folder) = settings.tls_dir.clone() {
+            let metrics = Arc::clone(&app.metrics);
+            tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
+        }
+        let port = Port { listener: admin, hosts, drain_delay: delay };
+        attend(&app, file, port).await;
+        // The admin port is served by this runtime, also while requests finish.
+        let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
+        for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
+            ended.map_err(|_| Stop::run("a serving thread died"))??;
+        }
+        app.telemetry.flush().await;
+        Ok(())
+    })?;
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// A certificate that can't be served is found before a port says that it is ready.
+fn acceptor(certificates: &Arc<Certificates>, folder: &Path) -> Result<TlsAcceptor, Stop> {
+    certificates
+        .serve_folder(folder)
+        .map_err(|error| Stop::config(format!("--tls-dir: {error}")))?;
+    let config = Arc::clone(certificates).server(&serve::ALPN).map_err(Stop::run)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Runs queued jobs until SIGTERM and the drain, or until there is none.
+///
+/// # Errors
+/// Code 78 when settings or rules are wrong, 1 when running fails.
+pub fn consume(settings: &Consume) -> Result<(), Stop> {
+    let (settings, is_until_empty) = (&settings.common, settings.until_empty);
+    let hosts = hosts(settings)?;
+    let runtime = runtime()?;
+    let (app, file) = runtime.block_on(open(settings, None))?;
+    let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
+    else {
+        return Err(Stop::config("nothing to consume: give --queue NAME=… and --results …"));
+    };
+    let admin = serve::listen(settings.admin)
+        .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.admin)))?;
+    announce("consume", &app, None, &admin);
+    let grace = Duration::from_secs(settings.grace);
+    runtime.block_on(async {
+        let mut consumers = start_consumers(&app, results, grace, is_until_empty)?;
+        let port = Port { listener: admin, hosts, drain_delay: Duration::ZERO };
+        let attended = attend(&app, file, port);
+        let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
+        tokio::select! {
+            () = attended => ended.await,
+            refusal = checks::start_refused(&app.bindings.soundness) => {
+                return Err(Stop::config(refusal.to_string()));
+            }
+            // Only by themselves when they found their queues empty.
+            () = &mut ended => {}
+        }
+        app.telemetry.flush().await;
+        tracing::info!("drained");
+        Ok(())
+    })
+}
+
+/// Consumers of all bound queues, and what else a consumer does, in tasks of its own.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub fn start_consumers(
+    app: &Arc<App>,
+    results: Arc<dyn Results>,
+    grace: Duration,
+    is_until_empty: bool,
+) -> Result<JoinSet<()>, Stop> {
+    let worker = Arc::new(Worker::new(Arc::clone(app)));
+    let presence = Arc::new(Presence::new(Arc::clone(&app.metrics)));
+    let mut consumers = JoinSet::new();
+    for (name, queue) in &app.bindings.queues {
+        let (worker, presence) = (Arc::clone(&worker), Arc::clone(&presence));
+        let (queue, results) = (Arc::clone(queue), Arc::clone(&results));
+        let consumer = Consumer::new(worker, name, queue, results, presence);
+        let mut consumer = consumer.map_err(Stop::run)?;
+        consumer.is_until_empty = is_until_empty;
+        consumers.spawn(Arc::new(consumer).run(grace));
+    }
+    let seeker = Arc::clone(&worker);
+    tokio::spawn(async move { presence.watch(&seeker).await });
+    tokio::spawn(expire::reap(worker, Arc::clone(&results)));
+    if results.keeps_for_good() {
+        tokio::spawn(expire::sweep(Arc::clone(app), results));
+    }
+    Ok(consumers)
+}
+
+/// What every process asks its queues and results beside its work, in tasks of their own.
+pub fn start_watches(app: &Arc<App>) {
+    tokio::spawn(depths::watch(Arc::clone(app)));
+    tokio::spawn(checks::watch(Arc::clone(app)));
+}
+
+fn hosts(common: &Common) -> Result<Hosts, Stop> {
+    Hosts::new(&common.admin_host).map_err(Stop::config)
+}
+
+/// Blocks of addresses; `none` stands for none.
+fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
+    let named = texts.iter().filter(|text| !matches!(text.as_str(), "" | "none"));
+    named.map(|text| Cidr::parse(text)).collect::<Result<_, _>>().map_err(Stop::config)
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Stop::run)
+}
+
+fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if settings.threads == 0 { cores } else { settings.threads };
+    let failed =
+        |error: std::io::Error| Stop::run(format!("--listen {}: {error}", settings.listen));
+    // Sharing is for our own threads: a second process on this port is a mistake to be told.
+    drop(serve::listen(settings.listen).map_err(failed)?);
+    let first = serve::listen_shared(settings.listen).map_err(failed)?;
+    // With port 0 the others must share the port that the first was given.
+    let address = first.local_addr().map_err(failed)?;
+    let mut listeners = vec![first];
+    for _ in 1..threads {
+        listeners.push(serve::listen_shared(address).map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+/// One line with every bound address, for people and for tests.
+fn announce(
+    command: &str,
+    app: &App,
+    listen: Option<std::net::SocketAddr>,
+    admin: &std::net::TcpListener,
+) {
+    app.set_ready();
+    let listen = listen.map(|address| address.to_string()).unwrap_or_default();
+    let admin = admin.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(
+        command,
+        listen,
+        admin,
+        config_hash = app.rules().hash,
+        shard = app.shard,
+        "listening"
+    );
+}
+
+/// The admin port, not yet served.
+struct Port {
+    listener: std::net::TcpListener,
+    hosts: Hosts,
+    drain_delay: Duration,
+}
+
+/// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
+async fn attend(app: &Arc<App>, file: RulesFile, port: Port) {
+    tokio::spawn(admin::run(Arc::clone(app), port.listener, port.drain_delay, port.hosts));
+    tokio::spawn(file.watch(Arc::clone(app)));
+    start_watches(app);
+    tokio::select! {
+        () = terminated() => tracing::info!("draining"),
+        () = admin::drain::abandoned(app) => {
+            tracing::warn!("no SIGTERM came after the drain, and nothing is in flight");
+        }
+    }
+    app.end();
+}
+
+/// Until SIGTERM or SIGINT.
+pub(crate) async fn terminated() {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => tracing::error!("signals can't be handled"),
+    }
+}

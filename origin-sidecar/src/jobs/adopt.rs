@@ -1,0 +1,397 @@
+//! `when = "slow"`: the request is executed at once, and when that takes too long the client gets
+//! its 202 while **the same execution** goes on. Nothing is ever run twice.
+
+use super::accept::{Offered, Tools, outgoing, tools};
+use super::id::{self, Kind};
+use super::latency::Executing;
+use super::notify::{self, Notice};
+use super::once::Once;
+use super::receipt::Receipt;
+use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
+use super::run::Ended;
+use super::store::{self, Ending, Whole};
+use super::{keyed, synchronous};
+use crate::message::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::{Refused, shard_failed};
+use crate::upstream::forward::{self, Failure, Outgoing};
+use http::Response;
+use rules::offload::learned::Sample;
+use rules::offload::{Reason, Wait};
+use rules::shard::Resolved;
+use rules::{Problem, Rules};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use stores::results::{Condition, Results};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
+/// crash shows within this and 10 s.
+pub(super) const LEASE_MS: u64 = 20_000;
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+/// Writing the lease must not keep the client waiting for long.
+const LEASE_BUDGET: Duration = Duration::from_secs(3);
+
+/// How a request is to be adopted.
+pub(super) struct Wanted {
+    pub reason: Reason,
+    /// How long the client waits for the head of the answer.
+    pub after: Duration,
+    /// Whether it may be queued instead, if an earlier request with its key was to be.
+    pub may_queue: bool,
+    /// For that.
+    pub wait: Wait,
+    /// Requests of one class are alike in how long they take.
+    pub class: String,
+}
+
+/// Who answers the client: settled once, under the lock.
+enum Side {
+    Undecided,
+    /// The answer came first, and is being sent.
+    Answered,
+    /// … and nothing more is done with it; or the job has its outcome.
+    Over,
+    /// The client has its 202; the answer goes to the store.
+    Adopted(String),
+}
+
+/// A lease that is renewed.
+struct Leased {
+    ended: oneshot::Sender<()>,
+    renewing: JoinHandle<()>,
+}
+
+impl Leased {
+    /// Ends with no write under way: one that arrived later would be a lease that nobody removes.
+    async fn end(self) {
+        drop(self.ended);
+        // It can't panic; and if it did, it would write no more.
+        let _ = self.renewing.await;
+    }
+}
+
+pub(super) struct Execution {
+    pub worker: Arc<Worker>,
+    side: Mutex<Side>,
+    pub results: Arc<dyn Results>,
+    rules: Arc<Rules>,
+    /// What the lease says, and the notification is made from.
+    pub about: Adopted,
+    /// Path and query.
+    target: String,
+    /// Of a request with a key.
+    once: Option<Once>,
+    /// Whether there may be a lease.
+    pub is_leased: AtomicBool,
+    class: String,
+    pub began: Instant,
+    /// How long it had taken when it was recorded as a slow one.
+    sample: Mutex<Option<Sample>>,
+}
+
+pub(super) async fn run(
+    worker: &Arc<Worker>,
+    offered: Offered<'_>,
+    resolved: Option<&Resolved>,
+    wanted: Wanted,
+    once: Option<Once>,
+) -> Result<Response<Body>, Refused> {
+    let Wanted { reason, after, class, wait, .. } = wanted;
+    let is_failure = synchronous::is_failure(offered.rule, wait);
+    let Tools { results, secrets, .. } = tools(worker, offered.rule)?;
+    let (results, secrets) = (Arc::clone(results), secrets.clone());
+    let (route, rule) = (offered.route, offered.rule);
+    let rules = Arc::clone(offered.clean.rules);
+    let job_timeout = rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
+    let caller = offered.allowed.caller.clone();
+    let receipt = Receipt::of(&offered.clean, rule);
+    let about = offered.about();
+    let mut outgoing = outgoing(worker, offered, resolved)?;
+    outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
+    let execution = Arc::new(Execution {
+        worker: Arc::clone(worker),
+        side: Mutex::new(Side::Undecided),
+        results: Arc::clone(&results),
+        rules,
+        about,
+        target: outgoing.target.clone(),
+        once,
+        is_leased: AtomicBool::new(false),
+        class,
+        began: Instant::now(),
+        sample: Mutex::new(None),
+    });
+    let (answer, mut answered) = oneshot::channel();
+    // Counted from here on: the next request of a burst looks before this one is run.
+    let executing = worker.app.latencies.begin(&route.name);
+    tokio::spawn(Arc::clone(&execution).run(outgoing, answer, executing));
+    let metrics = &worker.app.metrics.jobs;
+    tokio::select! {
+        biased;
+        sent = &mut answered => {
+            metrics.offered(&route.name, "inline", reason);
+            return finish(sent, resolved);
+        }
+        () = tokio::time::sleep(after) => {}
+    }
+    execution.note_slow();
+    let now = worker.app.clock.now();
+    let id = match &execution.once {
+        Some(once) => Ok(once.id.clone()),
+        None => id::fresh(&secrets, Kind::Adopted, &route.name, &caller, now),
+    };
+    if let Ok(id) = id {
+        // Apart from the client, who may leave between the lease and the 202.
+        let adopting = tokio::spawn(Arc::clone(&execution).become_job(id.clone()));
+        tokio::select! {
+            biased;
+            Ok(true) = adopting => {
+                metrics.offered(&route.name, "adopted", reason);
+                let (route, reason_name) = (&route.name, reason.as_str());
+                tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
+                if is_failure {
+                    return Err(synchronous::over(&execution.rules.document.jobs.base, &id));
+                }
+                let key = execution.once.as_ref().map(|once| &once.key);
+                return Ok(keyed::marked(receipt.answer(&id, "running", reason), key));
+            }
+            sent = &mut answered => {
+                metrics.offered(&route.name, "inline", reason);
+                return finish(sent, resolved);
+            }
+        }
+    }
+    metrics.offered(&route.name, "inline", reason);
+    finish(answered.await, resolved)
+}
+
+type Sent = Result<Result<Response<Body>, Failure>, oneshot::error::RecvError>;
+
+fn finish(sent: Sent, resolved: Option<&Resolved>) -> Result<Response<Body>, Refused> {
+    match sent {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(failure)) => Err(shard_failed(failure, resolved.is_some())),
+        Err(_) => Err((Problem::Internal, "the execution was lost".to_owned())),
+    }
+}
+
+impl Execution {
+    /// Runs to the end whatever becomes of the client.
+    async fn run(
+        self: Arc<Self>,
+        mut outgoing: Outgoing,
+        answer: oneshot::Sender<Result<Response<Body>, Failure>>,
+        _executing: Executing,
+    ) {
+        // In flight until its end, so that a drain waits for it.
+        let _in_flight = self.worker.app.metrics.in_flight();
+        let leased = Arc::clone(&self).keep_leased();
+        let ended = forward::send(&self.worker, &mut outgoing).await;
+        self.note_end(&ended);
+        let adopted = {
+            let mut side = self.lock();
+            match std::mem::replace(&mut *side, Side::Answered) {
+                Side::Adopted(id) => Some(id),
+                Side::Undecided | Side::Answered | Side::Over => None,
+            }
+        };
+        let stored = match (adopted, &self.once) {
+            (Some(id), _) => self.store(&id, ended).await.then_some(id),
+            (None, Some(once)) => self.keep(once, answer, ended).await.then(|| once.id.clone()),
+            (None, None) => {
+                // A client that left gets nothing; the app has done its work all the same.
+                let _ = answer.send(ended);
+                None
+            }
+        };
+        *self.lock() = Side::Over;
+        leased.end().await;
+        // Without an outcome the lease runs out, and the job has failed for an unknown reason.
+        if let Some(id) = stored.filter(|_| self.is_leased.load(Ordering::Acquire)) {
+            self.remove_lease(&id).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Side> {
+        self.side.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renews the lease until that is ended: beside everything else, as a store that hangs must not
+    /// keep the answer from its client.
+    fn keep_leased(self: Arc<Self>) -> Leased {
+        let (ended, mut is_ended) = oneshot::channel();
+        let renewing = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut is_ended => return,
+                    () = tokio::time::sleep(RENEW) => self.renew().await,
+                }
+            }
+        });
+        Leased { ended, renewing }
+    }
+
+    /// Tries until there is a lease: no lease, no 202, and the client goes on waiting. False when
+    /// the answer came first.
+    async fn become_job(self: Arc<Self>, id: String) -> bool {
+        loop {
+            if self.lease(&id).await && self.adopt(&id) {
+                return true;
+            }
+            let is_over = match &*self.lock() {
+                Side::Undecided | Side::Adopted(_) => None,
+                // Whoever keeps the answer needs the lease, and removes it.
+                Side::Answered => Some(false),
+                Side::Over => Some(true),
+            };
+            match is_over {
+                None => tokio::time::sleep(RENEW).await,
+                Some(is_over) => {
+                    if is_over {
+                        self.remove_lease(&id).await;
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    async fn remove_lease(&self, id: &str) {
+        if let Err(error) = self.results.delete(&adopted_key(id)).await {
+            tracing::debug!(job = id, %error, "lease not removed");
+        }
+    }
+
+    /// True once the client's answer is the 202.
+    fn adopt(&self, id: &str) -> bool {
+        let mut side = self.lock();
+        if matches!(*side, Side::Answered | Side::Over) {
+            return false;
+        }
+        *side = Side::Adopted(id.to_owned());
+        true
+    }
+
+    async fn lease(&self, id: &str) -> bool {
+        self.is_leased.store(true, Ordering::Release);
+        let until = self.worker.app.clock.now() + LEASE_MS;
+        let lease = Adopted { until, ..self.about.clone() };
+        let key = adopted_key(id);
+        let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always);
+        matches!(tokio::time::timeout(LEASE_BUDGET, written).await, Ok(Ok(_)))
+    }
+
+    async fn renew(&self) {
+        let adopted = match &*self.lock() {
+            Side::Adopted(id) => Some(id.clone()),
+            Side::Undecided | Side::Answered | Side::Over => None,
+        };
+        // A retry with its key may be promised the end of one that is not adopted, too.
+        if let Some(id) = adopted.or_else(|| self.once.as_ref().map(|once| once.id.clone())) {
+            self.lease(&id).await;
+        }
+    }
+
+    /// The next requests of the class must not wait for this one's end to be known as slow.
+    fn note_slow(&self) {
+        let app = &self.worker.app;
+        let took = millis(self.began.elapsed());
+        let sample = app.latencies.record(&self.about.route, &self.class, app.clock.now(), took);
+        *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
+    }
+
+    fn note_end(&self, ended: &Result<Response<Body>, Failure>) {
+        let (app, route, class) = (&self.worker.app, &self.about.route, &self.class);
+        let took = millis(self.began.elapsed());
+        let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (sample, ended) {
+            (Some(sample), _) => {
+                app.latencies.settle(route, class, app.clock.now(), sample, took);
+            }
+            (None, Ok(_)) => drop(app.latencies.record(route, class, app.clock.now(), took)),
+            // An app that is down answers quickly; that says nothing of its work.
+            (None, Err(_)) => {}
+        }
+    }
+
+    /// What the application's code says of it.
+    pub(super) fn judged(&self, response: Response<Body>) -> Ended {
+        let route = self.rules.route_by_name(&self.about.route);
+        let rule = route.and_then(|route| route.offload.as_ref());
+        Ended::by_code(response, rule, &self.target)
+    }
+
+    /// Stores the outcome and tells the receivers; false when it could not be stored.
+    async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
+        let ended = match ended {
+            Ok(response) => self.judged(response),
+            Err(failure) => Ended::lost(&failure),
+        };
+        let whole = store::whole(&self.worker.app, ended, self.job_timeout()).await;
+        let whole = whole.unwrap_or_else(Whole::broken_off);
+        let Some(outcome) = self.outcome(id, whole, false).await else { return false };
+        self.told(&outcome).await;
+        true
+    }
+
+    /// Stores the outcome; none when it could not be stored.
+    pub(super) async fn outcome(&self, id: &str, whole: Whole, answered: bool) -> Option<Outcome> {
+        let ending = Ending {
+            id,
+            queue: &self.about.queue,
+            route: Some(&self.about.route),
+            bare: None,
+            attempt: 1,
+            condition: Condition::IfAbsent,
+            answered,
+        };
+        let clock = self.worker.app.clock.as_ref();
+        let stored = store::outcome(clock, &self.results, &ending, whole).await;
+        if stored.is_none() {
+            tracing::error!(job = id, "the outcome of an adopted request was not stored");
+        }
+        stored
+    }
+
+    pub(super) fn job_timeout(&self) -> Duration {
+        let queue = self.rules.document.queues.get(&self.about.queue);
+        Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout))
+    }
+
+    /// Counts the end of a job, and tells the receivers.
+    pub(super) async fn told(&self, outcome: &Outcome) {
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        let status = outcome.status.as_str();
+        self.worker.app.metrics.jobs.ended(&self.about.queue, status, reason);
+        tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, outcome).await;
+    }
+}
+
+/// Tells the receivers how an adopted request ended.
+pub(super) async fn tell(
+    worker: &Worker,
+    results: &dyn Results,
+    rules: &Rules,
+    about: &Adopted,
+    outcome: &Outcome,
+) {
+    let document = &rules.document;
+    let Some(queue) = document.queues.get(&about.queue) else { return };
+    if outcome.status == Terminal::Cancelled {
+        return;
+    }
+    let (user, base) = (about.user.clone(), &document.jobs.base);
+    let name = &about.queue;
+    let notice = Notice { queue_name: name, queue, outcome, user, is_readable: true, base };
+    notify::send(worker, results, &notice).await;
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,357 @@
+//! One delivery of a message: decode, take the lease, run it or wait for its application.
+
+use super::bare::Of;
+use super::consume::{Consumer, PAUSE};
+use super::envelope::{self, Job, NotAJob};
+use super::judge;
+use super::lease::{Held, Lost};
+use super::record::{self, End, Outcome, Terminal};
+use super::run::{self, APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
+use super::store::{self, BrokenOff, Whole};
+use super::turn::Slot;
+use super::waiting::Waited;
+use crate::command::app::App;
+use rules::{Rules, document};
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+use stores::queue::Received;
+use stores::results::Condition;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The lease and the visibility are renewed after a third of their time.
+pub(super) const HEARTBEAT_PART: u32 = 3;
+/// How soon a cancellation closes the connection to the app: one look at the store each time.
+const CANCEL_POLL: Duration = Duration::from_secs(2);
+
+/// What becomes of the message.
+pub(super) enum After {
+    /// The job has ended: its lease goes with the message, and what nobody needs in the store.
+    Close(Held, Vec<String>),
+    GiveBack(Duration),
+    /// Not ours any more, or for the dead letters.
+    Leave,
+}
+
+/// The drain: whatever has not begun is for others.
+pub(super) const DRAINED: After = After::GiveBack(Duration::ZERO);
+
+/// What came of running the job.
+pub(super) enum Done {
+    Stored(Outcome),
+    /// A duplicate of a finished job, or its message outlived its consumer.
+    Over(Outcome),
+    Undecodable(String),
+    /// After so long, for this reason.
+    Retry(Duration, String),
+    NotStored,
+    /// Somebody else wrote an outcome: the caller cancelled it, as a rule.
+    Overtaken,
+    /// Another attempt has the lease.
+    Lost,
+    /// The drain began before it was executed.
+    NotBegun,
+    /// The grace period ended.
+    GivenUp,
+}
+
+/// Nobody executed the job, until this.
+struct Unexecuted(Until);
+
+/// Why a message with a `job-id` that was used before is no duplicate.
+const OF_ANOTHER: &str = "its job-id is that of another user's message";
+
+/// Why a job has no body.
+enum Unloaded {
+    Undecodable(String),
+    Gone,
+    /// The drain began while the store was in trouble.
+    Drained,
+}
+
+/// How an outcome is to be written, and how many executions there were before an operator's retry.
+pub(super) type Open = (Condition, u64);
+
+/// One attempt.
+struct About<'a> {
+    /// Its number, from 1.
+    attempt: u64,
+    /// Since when the job has been waiting for its application, in milliseconds since 1970.
+    waiting: Option<u64>,
+    /// The upstream that it has waited for, and may try.
+    let_go: Option<&'a str>,
+}
+
+impl About<'_> {
+    /// Executions before this one.
+    fn before(&self) -> u64 {
+        self.attempt.saturating_sub(1)
+    }
+}
+
+/// One message in hand, and what it is run by.
+pub(super) struct Delivery<'a> {
+    pub consumer: &'a Consumer,
+    pub rules: &'a Rules,
+    pub queue: &'a document::Queue,
+    pub received: &'a Received,
+    pub visibility: Duration,
+}
+
+/// `place` is what the message takes up of those in hand.
+pub(super) async fn work(
+    consumer: &Consumer,
+    received: Received,
+    slot: Slot,
+    place: OwnedSemaphorePermit,
+) {
+    let rules = consumer.rules();
+    let Some(queue) = rules.document.queues.get(&consumer.name) else {
+        // A reload took the rules away while it was on its way: for a consumer that has some.
+        consumer.count("given-back", "rules-missing");
+        return consumer.give_back(&received, Duration::ZERO).await;
+    };
+    let visibility = Duration::from_millis(queue.visibility);
+    let delivery = Delivery { consumer, rules: &rules, queue, received: &received, visibility };
+    delivery.note_receives();
+    // Beside everything else: a store that hangs must not cost us the message.
+    let after = tokio::select! {
+        biased;
+        after = delivery.process(slot, place) => after,
+        never = delivery.keep() => match never {},
+    };
+    match after {
+        After::Close(held, parts) => {
+            // The message first: without it nobody needs the rest.
+            consumer.delete(&received).await;
+            held.remove().await;
+            for key in parts {
+                if let Err(error) = consumer.results.delete(&key).await {
+                    tracing::debug!(key, %error, "not removed; it expires");
+                }
+            }
+        }
+        After::GiveBack(delay) => consumer.give_back(&received, delay).await,
+        After::Leave => {}
+    }
+}
+
+impl Delivery<'_> {
+    /// Keeps the message out of sight of others.
+    async fn keep(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(self.visibility / HEARTBEAT_PART).await;
+            self.consumer.give_back(self.received, self.visibility).await;
+        }
+    }
+
+    async fn process(&self, mut slot: Slot, place: OwnedSemaphorePermit) -> After {
+        let (name, secrets) = (&self.consumer.name, self.consumer.worker.app.secrets.as_ref());
+        let job = match envelope::unpack(self.received, Of { name, queue: self.queue, secrets }) {
+            Ok(job) => job,
+            Err(why) => return self.undecodable(&why),
+        };
+        let (mut waiting_since, mut let_go) = (None, None);
+        loop {
+            let Some((places, mut held)) = self.begin(&job, slot.take()).await else {
+                return DRAINED;
+            };
+            let done = self.run_with_heartbeat(&job, &mut held, let_go.as_deref()).await;
+            drop(places);
+            let until = match done {
+                Ok(done) => return self.finish(&job, held, done, place).await,
+                Err(Unexecuted(until)) => until,
+            };
+            let began = *waiting_since.get_or_insert_with(tokio::time::Instant::now);
+            let_go = match self.wait(&job, &mut held, &until, began).await {
+                Waited::Again(let_go) => let_go,
+                Waited::GiveBack(delay) => return After::GiveBack(delay),
+                Waited::Drained => return DRAINED,
+                Waited::Lost => return self.lost(),
+            };
+        }
+    }
+
+    /// The job with its body.
+    async fn load(&self, job: Job) -> Result<Job, Unloaded> {
+        let (app, results) = (&self.consumer.worker.app, self.consumer.results.as_ref());
+        loop {
+            match envelope::load(app, job.clone(), self.received, self.queue, results).await {
+                Ok(job) => return Ok(job),
+                Err(NotAJob::Undecodable(why)) => return Err(Unloaded::Undecodable(why)),
+                // Somebody else's claim check is left for the dead letters, like all that is not ours.
+                Err(NotAJob::Gone) if job.route.is_none() => {
+                    return Err(Unloaded::Undecodable("the claim check's body is gone".to_owned()));
+                }
+                Err(NotAJob::Gone) => return Err(Unloaded::Gone),
+                Err(NotAJob::Store(error)) => {
+                    tracing::warn!(job = job.id, %error, "claim check not read; the job waits");
+                    self.consumer.pause().await.ok_or(Unloaded::Drained)?;
+                }
+            }
+        }
+    }
+
+    /// How the job ended, if it has. While the store is in trouble the message is kept in hand.
+    /// `None` when the drain began.
+    pub(super) async fn end(&self, job: &Job) -> Option<End> {
+        loop {
+            match record::end(self.consumer.results.as_ref(), &job.id).await {
+                Ok(end) => return Some(end),
+                Err(error) => {
+                    tracing::warn!(job = job.id, %error, "the result store does not answer; the job waits");
+                    self.consumer.pause().await?;
+                }
+            }
+        }
+    }
+
+    /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
+    /// meanwhile (a cancellation), the connection to the app is closed.
+    async fn run_with_heartbeat(
+        &self,
+        job: &Job,
+        held: &mut Held,
+        let_go: Option<&str>,
+    ) -> Result<Done, Unexecuted> {
+        let started = Instant::now();
+        let mut giving_up = self.consumer.giving_up.subscribe();
+        let about = About { attempt: held.attempt, waiting: held.waiting, let_go };
+        let done = tokio::select! {
+            biased;
+            done = self.execute(job, &about) => done,
+            () = App::begun(&mut giving_up) => Ok(Done::GivenUp),
+            Lost = self.renew(held) => Ok(Done::Lost),
+            () = self.overtaken(job) => Ok(Done::Overtaken),
+        };
+        if !matches!(done, Ok(Done::Over(_) | Done::NotBegun) | Err(_)) {
+            let seconds = &self.consumer.worker.app.metrics.jobs.run_seconds;
+            let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
+            seconds.observe(started.elapsed().as_secs_f64());
+        }
+        done
+    }
+
+    /// How long the job waited for its first run.
+    fn note_wait(&self, waited: u64) {
+        let seconds = &self.consumer.worker.app.metrics.jobs.wait_seconds;
+        let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
+        seconds.observe(waited as f64 / 1000.0);
+    }
+
+    /// Runs the job unless it has ended. The end is looked for with the lease in hand: whoever had
+    /// it before may have stored one until then.
+    async fn execute(&self, job: &Job, about: &About<'_>) -> Result<Done, Unexecuted> {
+        let open = match self.end(job).await {
+            Some(End::Open { condition, attempts }) => (condition, attempts),
+            Some(End::Is(outcome)) => {
+                return Ok(match self.is_anothers(job).await {
+                    Some(true) => Done::Undecodable(OF_ANOTHER.to_owned()),
+                    Some(false) => Done::Over(outcome),
+                    None => Done::NotBegun,
+                });
+            }
+            None => return Ok(Done::NotBegun),
+        };
+        // Before the body is looked for: a job that has had its chances needs none.
+        if let Some(reason) = self.too_late(job, about) {
+            return Ok(self.store(job, about.before(), open, Whole::failed(reason)).await);
+        }
+        match self.load(job.clone()).await {
+            Ok(job) => {
+                if self.note_owner(&job).await.is_none() {
+                    return Ok(Done::NotBegun);
+                }
+                match self.is_anothers(&job).await {
+                    Some(true) => Ok(Done::Undecodable(OF_ANOTHER.to_owned())),
+                    Some(false) => self.run(&job, about, open).await,
+                    None => Ok(Done::NotBegun),
+                }
+            }
+            Err(Unloaded::Gone) => {
+                Ok(self.store(job, about.before(), open, Whole::failed("payload-gone")).await)
+            }
+            Err(Unloaded::Undecodable(why)) => Ok(Done::Undecodable(why)),
+            Err(Unloaded::Drained) => Ok(Done::NotBegun),
+        }
+    }
+
+    /// Why the job is not to be run any more.
+    fn too_late(&self, job: &Job, about: &About<'_>) -> Option<&'static str> {
+        if about.attempt > self.queue.max_attempts {
+            // Every attempt took its consumer with it: say so before the queue buries the job.
+            return Some("attempts-exhausted");
+        }
+        let now = self.consumer.worker.app.clock.now();
+        let reason = if about.waiting.is_some() { APP_UNAVAILABLE } else { "deadline" };
+        job.deadline.is_some_and(|deadline| deadline < now).then_some(reason)
+    }
+
+    /// Keeps the lease until another attempt has it.
+    async fn renew(&self, held: &mut Held) -> Lost {
+        let mut pause = self.visibility / HEARTBEAT_PART;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = match held.renew(self.visibility).await {
+                Ok(true) => self.visibility / HEARTBEAT_PART,
+                Ok(false) => PAUSE,
+                Err(lost) => return lost,
+            };
+        }
+    }
+
+    /// Resolves when the job is cancelled.
+    async fn overtaken(&self, job: &Job) {
+        loop {
+            tokio::time::sleep(CANCEL_POLL).await;
+            let end = record::end(self.consumer.results.as_ref(), &job.id).await;
+            if matches!(end, Ok(End::Is(outcome)) if outcome.status == Terminal::Cancelled) {
+                return;
+            }
+        }
+    }
+
+    /// Runs the job and stores its outcome.
+    async fn run(&self, job: &Job, about: &About<'_>, open: Open) -> Result<Done, Unexecuted> {
+        let (worker, number) = (&self.consumer.worker, about.attempt);
+        let turn = Turn {
+            attempt: open.1 + number,
+            number,
+            received: self.received,
+            queue_name: &self.consumer.name,
+            presence: &self.consumer.presence,
+            let_go: about.let_go,
+        };
+        let waited = worker.app.clock.now().saturating_sub(self.received.sent);
+        let Executed { verdict, is_repeatable } =
+            run::execute(worker, self.rules, job, self.queue, &turn).await;
+        if number == 1 && !matches!(verdict, Verdict::Later { .. }) {
+            self.note_wait(waited);
+        }
+        let is_last = number >= self.queue.max_attempts;
+        let (ended, executions) = match verdict {
+            Verdict::Later { until, .. } if !self.has_waited(job, about, &until) => {
+                return Err(Unexecuted(until));
+            }
+            Verdict::Retry { delay, last } if !is_last => {
+                return Ok(Done::Retry(delay, last.reason.unwrap_or_default()));
+            }
+            Verdict::Later { last, .. } => (last, about.before()),
+            Verdict::Retry { last, .. } | Verdict::Ended(last) => (last, number),
+        };
+        let in_time = Duration::from_millis(self.queue.job_timeout);
+        let whole = match store::whole(&worker.app, ended, in_time).await {
+            Ok(whole) => whole,
+            Err(BrokenOff) if is_repeatable && !is_last => {
+                return Ok(Done::Retry(judge::backoff(&turn), UNKNOWN.to_owned()));
+            }
+            Err(broken_off) => Whole::broken_off(broken_off),
+        };
+        Ok(self.store(job, executions, open, whole).await)
+    }
+
+    /// Whether the job has waited for its application for as long as it may.
+    fn has_waited(&self, job: &Job, about: &About<'_>, until: &Until) -> bool {
+        let since = about.waiting.unwrap_or_else(|| self.waiting_since(until));
+        self.wait_end(job, since) <= self.consumer.worker.app.clock.now()
+    }
+}

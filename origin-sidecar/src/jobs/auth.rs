@@ -1,0 +1,200 @@
+//! Who may start a job, and who may look at one.
+
+use super::caller::Caller;
+use super::permission::{Freshness, Question, ask};
+use super::status;
+use crate::message::body::Body;
+use crate::message::fields::Map;
+use crate::message::reply;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::request::clean::Clean;
+use crate::request::in_force::Lane;
+use crate::request::inbound::Inbound;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use rules::Problem;
+use rules::document::Auth;
+use rules::hygiene;
+use std::sync::Arc;
+
+/// Who the caller is, and what the application says besides.
+pub struct Allowed {
+    pub caller: Caller,
+    /// Fields of the application's answer that travel with the job.
+    pub keep: Vec<(HeaderName, HeaderValue)>,
+    pub cookies: Cookies,
+}
+
+/// What the application set with its permission: a session that it renews by being asked lives on only
+/// if the browser hears of it.
+#[derive(Default)]
+pub struct Cookies(Vec<HeaderValue>);
+
+impl Cookies {
+    fn of(said: &HeaderMap) -> Self {
+        Self(said.get_all(header::SET_COOKIE).iter().cloned().collect())
+    }
+
+    /// Adds them to an answer, but those that the answer sets itself: it is the newer one.
+    pub fn give<B>(self, response: &mut Response<B>) {
+        let name = |line: &HeaderValue| {
+            line.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec()
+        };
+        let headers = response.headers_mut();
+        let own: Vec<Vec<u8>> = headers.get_all(header::SET_COOKIE).iter().map(name).collect();
+        for line in self.0.into_iter().filter(|line| !own.contains(&name(line))) {
+            headers.append(header::SET_COOKIE, line);
+        }
+    }
+}
+
+impl Cookies {
+    /// The same with a refusal, which becomes an answer for that: counted and logged all the same.
+    pub fn with(
+        self,
+        worker: &Worker,
+        lane: &Lane,
+        base: &str,
+        answered: Result<Response<Body>, Refused>,
+    ) -> Result<Response<Body>, Refused> {
+        let mut response = match answered {
+            Err((problem, detail)) if !self.0.is_empty() => {
+                status::note_instead(worker, lane, problem, &detail);
+                reply::problem(base, problem, &detail)
+            }
+            answered => answered?,
+        };
+        self.give(&mut response);
+        Ok(response)
+    }
+}
+
+/// Lets a request in that is to become a job: the application is asked in any case.
+///
+/// # Errors
+/// `offload-unauthorized` when there is no caller or the app says no.
+pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Allowed, Refused> {
+    let Auth::Caller { keep, .. } = auth else {
+        return Ok(Allowed {
+            caller: Caller::Anyone,
+            keep: Vec::new(),
+            cookies: Cookies::default(),
+        });
+    };
+    // A request that names nobody need not be asked about.
+    if !Caller::needs_check(auth, clean.headers) {
+        Caller::of(auth, clean.headers, None).map_err(|why| refused(why.as_str()))?;
+    }
+    let said = match Question::new(auth, clean.headers) {
+        Some(question) => Some(ask(worker, &question, Freshness::Now).await?),
+        None => None,
+    };
+    let said = said.as_deref();
+    let caller = named(auth, clean.headers, said)?;
+    let kept = |name: &String| {
+        let name = HeaderName::try_from(name.as_str()).ok()?;
+        let values = said?.get_all(&name).iter().cloned().map(move |it| (name.clone(), it));
+        Some(values.collect::<Vec<_>>())
+    };
+    let cookies = said.map(Cookies::of).unwrap_or_default();
+    Ok(Allowed { caller, keep: keep.iter().filter_map(kept).flatten().collect(), cookies })
+}
+
+fn refused(detail: &str) -> Refused {
+    (Problem::OffloadUnauthorized, detail.to_owned())
+}
+
+fn named(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Caller, Refused> {
+    Caller::of(auth, asked, said).map_err(|why| {
+        if said.is_some() {
+            let reason = why.as_str();
+            tracing::warn!(reason, "the application says yes, but not to whom (auth.identity)");
+        }
+        refused(why.as_str())
+    })
+}
+
+/// The question about a client whose fields these are, without those that only the application may say.
+pub fn question_without(auth: &Auth, headers: &HeaderMap) -> Option<Question> {
+    let Auth::Caller { keep, .. } = auth else { return None };
+    let mut asked = headers.clone();
+    for name in keep.iter().map(String::as_str).chain(auth.said_by_check()) {
+        asked.remove(name);
+    }
+    Question::new(auth, &asked)
+}
+
+/// Somebody who looks at a job.
+#[derive(Clone)]
+pub struct Visitor {
+    worker: Arc<Worker>,
+    auth: Auth,
+    /// As the application would be sent them.
+    headers: HeaderMap,
+}
+
+/// Whether somebody who watches a job may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Still {
+    Allowed,
+    /// The application says no, or names somebody else.
+    Refused,
+    /// The application can't be asked now.
+    Unknown,
+}
+
+/// A visitor who was found to own the job.
+#[derive(Clone)]
+pub struct Reader {
+    visitor: Visitor,
+    caller: Caller,
+}
+
+impl Visitor {
+    pub fn new(worker: &Arc<Worker>, auth: &Auth, headers: &HeaderMap, inbound: &Inbound) -> Self {
+        let mut headers = headers.clone();
+        hygiene::before_sending(&mut Map(&mut headers), &inbound.sender());
+        Self::rebuilt(worker, auth, headers)
+    }
+
+    /// Of fields that are already as they are sent on.
+    pub fn rebuilt(worker: &Arc<Worker>, auth: &Auth, mut headers: HeaderMap) -> Self {
+        for name in auth.said_by_check() {
+            headers.remove(name);
+        }
+        Self { worker: Arc::clone(worker), auth: auth.clone(), headers }
+    }
+
+    /// The application is asked only where nothing else says who it is.
+    ///
+    /// # Errors
+    /// `offload-unauthorized` and `offload-unavailable`, as [`ask`] has them.
+    pub async fn caller(&self, freshness: Freshness) -> Result<(Caller, Cookies), Refused> {
+        if !Caller::needs_check(&self.auth, &self.headers) {
+            return Ok((named(&self.auth, &self.headers, None)?, Cookies::default()));
+        }
+        let Some(question) = Question::new(&self.auth, &self.headers) else {
+            return Err((Problem::Internal, "no check to ask".to_owned()));
+        };
+        let said = ask(&self.worker, &question, freshness).await?;
+        Ok((named(&self.auth, &self.headers, Some(&said))?, Cookies::of(&said)))
+    }
+
+    pub fn known_as(self, caller: Caller) -> Reader {
+        Reader { visitor: self, caller }
+    }
+}
+
+impl Reader {
+    /// Asks again whether it is still the same caller.
+    pub async fn still(&self) -> Still {
+        if !self.caller.is_said_by_check() {
+            return Still::Allowed;
+        }
+        match self.visitor.caller(Freshness::Recent).await {
+            Ok((now, _)) if now == self.caller => Still::Allowed,
+            Ok(_) | Err((Problem::OffloadUnauthorized, _)) => Still::Refused,
+            Err(_) => Still::Unknown,
+        }
+    }
+}

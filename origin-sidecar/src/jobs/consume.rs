@@ -1,0 +1,337 @@
+//! The worker's loop: receive what can be started, and nothing else.
+
+use super::attempt;
+use super::destinations::destinations;
+use super::limits::Limits;
+use super::presence::{Presence, Room};
+use super::waiting::ROUND;
+use crate::command::app::App;
+use crate::command::bindings::receives;
+use crate::proxy::Worker;
+use crate::secrets::random_hex;
+use rules::{Rules, document};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::queue::{Queue, Received};
+use stores::results::Results;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// One long poll. A poll under way is awaited at the drain (an aborted one would hide its
+/// messages for a whole visibility time-out), so it is shorter than SQS's 20 s.
+const LONG_POLL: Duration = Duration::from_secs(5);
+/// One of a billed queue that has been [`Quiet`]: the longest of SQS, a quarter of the cost.
+const LONG_POLL_IDLE: Duration = Duration::from_secs(20);
+/// So long nothing came and nothing ran before polls are that long.
+const IDLE_AFTER: Duration = Duration::from_secs(60);
+/// Before the next receive after the queue failed, and the next look at a store that failed.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+/// Messages taken at once, the limit of SQS.
+const RECEIVE_MAX: usize = 10;
+/// Messages in hand for each that runs: one more may wait for its route or its tenant.
+const IN_HAND_PER_SLOT: usize = 2;
+/// Messages in hand besides: those of one busy route must not keep the others' from being received.
+/// Each takes its body, 1 MiB at most, and is kept from consumers that may be idle.
+const IN_HAND_MORE: usize = 32;
+/// Jobs that have ended and whose receivers are being told. A receiver that hangs is given up after
+/// two minutes or so; what has ended beyond these waits in its place in hand.
+const TELLING_MAX: usize = 256;
+/// What giving back needs of the grace period: one call to the queue and one to the store.
+const GIVE_BACK: Duration = Duration::from_secs(3);
+/// Visibility where the rules no longer know the queue.
+const VISIBILITY_UNKNOWN: Duration = Duration::from_secs(60);
+
+/// While no job can be executed, those that have waited for too long have their end all the same: the
+/// queue is looked through once in a while.
+struct Looks {
+    next: Instant,
+    is_looking: bool,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self { next: Instant::now() + ROUND, is_looking: false }
+    }
+
+    fn put_off(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Whether messages are received now: until none comes.
+    fn is_due(&mut self) -> bool {
+        if self.next <= Instant::now() {
+            *self = Self { is_looking: true, ..Self::new() };
+        }
+        self.is_looking
+    }
+}
+
+/// Since when nothing has come, and nothing runs.
+struct Quiet(Option<Instant>);
+
+impl Quiet {
+    fn note(&mut self, is_quiet: bool) {
+        self.0 = is_quiet.then(|| self.0.unwrap_or_else(Instant::now));
+    }
+
+    /// How long the next poll may take. As nothing runs during a long one, a drain that begins
+    /// meanwhile has the whole grace period for it: it takes no longer than with jobs that run.
+    fn wait(&self, is_billed: bool, grace: Duration) -> Duration {
+        match self.0 {
+            Some(since) if is_billed && since.elapsed() >= IDLE_AFTER => {
+                LONG_POLL_IDLE.min(grace).max(LONG_POLL)
+            }
+            _ => LONG_POLL,
+        }
+    }
+}
+
+/// One queue's consumer.
+pub struct Consumer {
+    pub worker: Arc<Worker>,
+    pub name: String,
+    pub queue: Arc<dyn Queue>,
+    pub results: Arc<dyn Results>,
+    /// Of the upstreams that jobs go to.
+    pub(super) presence: Arc<Presence>,
+    /// Names this process in leases.
+    pub holder: String,
+    pub(super) limits: Limits,
+    /// Ends when a receive finds nothing and no job runs.
+    pub is_until_empty: bool,
+    /// Jobs that may run at once.
+    pub(super) slots: Arc<Semaphore>,
+    /// Jobs whose receivers may be told at once.
+    pub(super) telling: Semaphore,
+    /// Turns true at the end of the grace period: give back what still runs.
+    pub(super) giving_up: watch::Sender<bool>,
+}
+
+impl Consumer {
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new(
+        worker: Arc<Worker>,
+        name: &str,
+        queue: Arc<dyn Queue>,
+        results: Arc<dyn Results>,
+        presence: Arc<Presence>,
+    ) -> std::io::Result<Self> {
+        let concurrency =
+            worker.app.rules().document.queues.get(name).map_or(1, |queue| queue.concurrency);
+        Ok(Self {
+            worker,
+            name: name.to_owned(),
+            queue,
+            results,
+            presence,
+            holder: random_hex(8)?,
+            limits: Limits::default(),
+            is_until_empty: false,
+            slots: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1))),
+            telling: Semaphore::new(TELLING_MAX),
+            giving_up: watch::channel(false).0,
+        })
+    }
+
+    /// Consumes until the drain, or until the queue is empty; then lets running jobs finish, gives
+    /// them the grace period once the process is to end, and gives the rest back.
+    pub async fn run(self: Arc<Self>, grace: Duration) {
+        self.check_receives();
+        let mut draining = self.worker.app.draining();
+        let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
+        let in_hand = Arc::new(Semaphore::new(in_hand));
+        let mut running = JoinSet::new();
+        let (mut looks, mut quiet) = (Looks::new(), Quiet(None));
+        while !*draining.borrow() {
+            let free = tokio::select! {
+                biased;
+                free = self.free(&in_hand, &mut looks) => free,
+                () = App::begun(&mut draining) => break,
+            };
+            while running.try_join_next().is_some() {}
+            quiet.note(running.is_empty());
+            let wait = quiet.wait(self.queue.is_billed(), grace);
+            // A queue that can't be asked is not an empty one.
+            let Some(received) = self.receive(free, wait).await else { continue };
+            let is_empty = received.is_empty();
+            quiet.note(is_empty);
+            looks.is_looking &= !is_empty;
+            for received in received {
+                if *draining.borrow() || self.is_stopped() {
+                    // Came with the last poll: the app may be gone before it would be done, or its
+                    // outcome could not be stored.
+                    self.give_back(&received, Duration::ZERO).await;
+                    continue;
+                }
+                // Free, as nobody else takes any; never closed.
+                let place = Arc::clone(&in_hand).acquire_owned().await;
+                // A job in hand may have come to its turn meanwhile and taken it.
+                let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+                let this = Arc::clone(&self);
+                running.spawn(async move {
+                    // Never closed, so there is one.
+                    if let Ok(place) = place {
+                        attempt::work(&this, received, slot, place).await;
+                    }
+                });
+            }
+            while running.try_join_next().is_some() {}
+            if self.is_until_empty && is_empty && running.is_empty() {
+                break;
+            }
+        }
+        let mut ending = self.worker.app.ending();
+        let over = async {
+            App::begun(&mut ending).await;
+            tokio::time::sleep(grace.saturating_sub(GIVE_BACK)).await;
+        };
+        let is_finished = tokio::select! {
+            biased;
+            () = async { while running.join_next().await.is_some() {} } => true,
+            () = over => false,
+        };
+        if is_finished {
+            return;
+        }
+        tracing::warn!(
+            queue = self.name,
+            "jobs still run at the end of the grace period; given back"
+        );
+        self.giving_up.send_replace(true);
+        let given_back = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(GIVE_BACK, given_back).await.is_err() {
+            tracing::warn!(
+                queue = self.name,
+                "not all were given back; they come when their visibility ends"
+            );
+        }
+    }
+
+    /// A queue that buries messages sooner than a job may take.
+    fn check_receives(&self) {
+        let (queue, needed) = (&self.name, receives(self.document().as_ref()));
+        let Some(max) = self.queue.receives_max().filter(|max| *max < needed) else { return };
+        tracing::warn!(
+            queue,
+            max,
+            needed,
+            reason = "receives-too-few",
+            "the queue gives a message up before its job may have ended: raise its maxReceiveCount"
+        );
+    }
+
+    /// Whether nothing is to be received, as outcomes could not be stored or there are no rules.
+    fn is_stopped(&self) -> bool {
+        self.worker.app.bindings.soundness.of_receiving(&self.name).is_some()
+    }
+
+    /// Waits until a job can be started; how many. What can't be started would run out in a buffer.
+    async fn free(&self, in_hand: &Arc<Semaphore>, looks: &mut Looks) -> usize {
+        loop {
+            // Permits that are given back at once: waiting is all that is wanted.
+            let _ = in_hand.acquire().await;
+            let _ = self.slots.acquire().await;
+            let free = self.slots.available_permits().min(in_hand.available_permits());
+            let rules = self.rules();
+            if self.is_stopped() {
+                // It is logged there, and asked again.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            match self.presence.room(destinations(&self.worker.app, &rules, &self.name)) {
+                Room::Many => {
+                    looks.put_off();
+                    return free.clamp(1, RECEIVE_MAX);
+                }
+                Room::One => return 1,
+                Room::None if looks.is_due() => return free.clamp(1, RECEIVE_MAX),
+                Room::None => self.presence.news().await,
+            }
+        }
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.worker.app.rules()
+    }
+
+    pub(super) fn document(&self) -> Option<document::Queue> {
+        self.rules().document.queues.get(&self.name).cloned()
+    }
+
+    async fn receive(&self, max: usize, wait: Duration) -> Option<Vec<Received>> {
+        let visibility = self
+            .document()
+            .map_or(VISIBILITY_UNKNOWN, |queue| Duration::from_millis(queue.visibility));
+        match self.queue.receive(max, wait, visibility).await {
+            Ok(received) => {
+                self.note_age(&received);
+                Some(received)
+            }
+            Err(error) => {
+                tracing::warn!(queue = self.name, %error, "receive failed");
+                tokio::time::sleep(PAUSE).await;
+                None
+            }
+        }
+    }
+
+    /// SQS does not tell how old its oldest message is; what comes first is old.
+    fn note_age(&self, received: &[Received]) {
+        let now = self.worker.app.clock.now();
+        let oldest = received.iter().filter(|it| it.receives == 1).map(|it| it.sent).min();
+        let age = oldest.map_or(0, |sent| now.saturating_sub(sent) / 1000);
+        let gauge = &self.worker.app.metrics.jobs.received_age_seconds;
+        let gauge = gauge.with_label_values(&[self.name.as_str()]);
+        gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn count(&self, outcome: &str, reason: &str) {
+        self.worker.app.metrics.jobs.ended(&self.name, outcome, reason);
+    }
+
+    /// Before the store is asked again; `None` when the drain began.
+    pub(super) async fn pause(&self) -> Option<()> {
+        if *self.worker.app.draining().borrow() {
+            return None;
+        }
+        tokio::time::sleep(PAUSE).await;
+        Some(())
+    }
+
+    pub(super) async fn give_back(&self, received: &Received, delay: Duration) {
+        if let Err(error) = self.queue.set_visibility(&received.receipt, delay).await {
+            tracing::debug!(message = received.id, %error, "message not given back; it will come by itself");
+        }
+    }
+
+    pub(super) async fn delete(&self, received: &Received) {
+        if let Err(error) = self.queue.delete(&received.receipt).await {
+            tracing::warn!(message = received.id, %error, "message not deleted; its duplicate will be");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_is_long_after_a_quiet_minute_and_no_longer_than_a_drain_may_take() {
+        const CHART: Duration = Duration::from_secs(285);
+        let mut quiet = Quiet(None);
+        quiet.note(true);
+        tokio::time::advance(IDLE_AFTER - Duration::from_millis(1)).await;
+        assert_eq!(quiet.wait(true, CHART), LONG_POLL);
+        quiet.note(true);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(quiet.wait(true, CHART), LONG_POLL_IDLE);
+        assert_eq!(quiet.wait(true, Duration::from_secs(12)), Duration::from_secs(12));
+        assert_eq!(quiet.wait(true, Duration::ZERO), LONG_POLL);
+        assert_eq!(quiet.wait(false, CHART), LONG_POLL, "a folder costs nothing");
+        quiet.note(false);
+        quiet.note(true);
+        assert_eq!(quiet.wait(true, CHART), LONG_POLL, "a job has come, or runs");
+    }
+}

@@ -1,0 +1,145 @@
+//! The result of a job: the app's own status, headers and body.
+
+use super::lines::{Lines, Value};
+use super::record::{Answer, Outcome};
+use super::status::{self, Asked, State, unavailable};
+use crate::command::app::App;
+use crate::message::body::Body;
+use crate::message::fields::View;
+use crate::message::reply;
+use crate::proxy::handle::Refused;
+use crate::request::clean::Clean;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use rules::Problem;
+use rules::cache::conditional::{Selected, select};
+use rules::cache::{Entry, Windows};
+use rules::document::Delivery;
+use std::time::Duration;
+use stores::results::{Results, StoreError};
+
+/// How long a signed address of a result is good for: time to follow it, not to pass it on.
+const REDIRECT_LIFE: Duration = Duration::from_secs(300);
+/// Fields of the app's answer that S3 can be told to send.
+const PASSED_BY_STORE: [&str; 4] =
+    ["content-type", "content-disposition", "content-encoding", "content-language"];
+
+/// The app's own status, headers and body. `is_open` where the job has no owner.
+pub(super) async fn result(
+    results: &dyn Results,
+    id: &str,
+    state: State,
+    asked: &Asked<'_>,
+    (delivery, is_open): (Delivery, bool),
+) -> Result<Response<Body>, Refused> {
+    if let State::Ended(Outcome { answer: None, answered: true, .. }) = &state {
+        let detail = "its client was given the answer, which is more than is kept of one";
+        return Err((Problem::AlreadyAnswered, detail.to_owned()));
+    }
+    let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
+        return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
+    };
+    if delivery == Delivery::Redirect
+        && answer.code == 200
+        && let Some(url) = address(results, &answer).await.map_err(unavailable)?
+    {
+        return Ok(redirect(&url, id));
+    }
+    let etag = results.head(&answer.object).await.map_err(unavailable)?.map(|(etag, _)| etag);
+    let Some(etag) = etag else {
+        return Err((Problem::JobExpired, "the result is gone".to_owned()));
+    };
+    let entry = Entry {
+        received: 0,
+        age_at_receipt: 0,
+        windows: Windows::fresh_only(0),
+        etag: Some(etag.clone()),
+        last_modified: None,
+        vary: Vec::new(),
+        is_shared: false,
+        language: None,
+    };
+    let selected = {
+        let view = View::of(asked.headers);
+        let head = asked.inbound.head(asked.method, &view);
+        if answer.code == 200 { select(&head, &entry, answer.length) } else { Selected::Full }
+    };
+    let (code, range) = match selected {
+        Selected::Full => (answer.code, None),
+        Selected::NotModified => (304, None),
+        Selected::Part { from, to } => (206, Some((from, to))),
+        Selected::Unsatisfiable => (416, None),
+    };
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
+    result_headers(response.headers_mut(), &answer.headers, id, &etag);
+    if is_open {
+        // Whoever knows the address may be sent to it, with whatever its starter had the app reflect.
+        let sandbox = HeaderValue::from_static("sandbox");
+        response.headers_mut().append(header::CONTENT_SECURITY_POLICY, sandbox);
+    }
+    if let Some((from, to)) = range {
+        let value = format!("bytes {from}-{to}/{}", answer.length);
+        insert(response.headers_mut(), "content-range", &value);
+    }
+    if matches!(selected, Selected::Unsatisfiable) {
+        let value = format!("bytes */{}", answer.length);
+        insert(response.headers_mut(), "content-range", &value);
+    }
+    let has_body = matches!(selected, Selected::Full | Selected::Part { .. });
+    if has_body && asked.method == Method::GET && answer.length > 0 {
+        let object = results.get(&answer.object, range).await.map_err(unavailable)?;
+        let length = range.map_or(answer.length, |(from, to)| to - from + 1);
+        insert(response.headers_mut(), "content-length", &length.to_string());
+        *response.body_mut() = object.map_or(Body::Empty, |object| Body::boxed(object.body));
+    }
+    Ok(response)
+}
+
+/// A signed address of the store, with the type and the name that the app gave.
+async fn address(results: &dyn Results, answer: &Answer) -> Result<Option<String>, StoreError> {
+    let is_passed = |name: &str| PASSED_BY_STORE.contains(&name);
+    let passed = answer.headers.iter().filter(|(name, _)| is_passed(name));
+    let passed =
+        passed.filter_map(|(name, value)| Some((name.clone(), value.as_text()?.to_owned())));
+    let headers: Vec<(String, String)> = passed.collect();
+    results.signed_url(&answer.object, REDIRECT_LIFE, &headers).await
+}
+
+fn redirect(url: &str, id: &str) -> Response<Body> {
+    let mut response = reply::text(303, "");
+    insert(response.headers_mut(), "location", url);
+    insert(response.headers_mut(), "x-job-id", id);
+    response
+}
+
+fn result_headers(headers: &mut HeaderMap, stored: &[(String, Value)], id: &str, etag: &str) {
+    Lines(stored.to_vec()).put_into(headers);
+    insert(headers, "cache-control", "no-store");
+    insert(headers, "x-content-type-options", "nosniff");
+    // The address names the job; an application that says even less is right.
+    if headers.get(header::REFERRER_POLICY).is_none_or(|policy| policy != "no-referrer") {
+        insert(headers, "referrer-policy", "same-origin");
+    }
+    insert(headers, "etag", etag);
+    insert(headers, "accept-ranges", "bytes");
+    insert(headers, "x-job-id", id);
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The app's own answer for a client that waited, if the job has ended with one.
+pub(super) async fn finished(
+    app: &App,
+    results: &dyn Results,
+    id: &str,
+    clean: &Clean<'_>,
+) -> Option<Response<Body>> {
+    let state = status::state(app, results, id).await.ok()?;
+    let (method, headers) = (&Method::GET, &HeaderMap::new());
+    let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
+    result(results, id, state, &asked, (Delivery::Proxy, false)).await.ok()
+}

@@ -1,0 +1,278 @@
+//! A request as a queue message, and back.
+//!
+//! The body **is** the request's body where SQS allows it, so that a plain consumer does
+//! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
+//! to the result store in the format of the SQS Extended Client.
+
+use super::bare::{self, Bare};
+use super::intake::NotRead;
+use super::lines::Lines;
+use super::payload::Payload;
+use super::record::{payload_key, sealed_key, whole};
+use crate::command::app::App;
+use crate::message::body::Body;
+use bytes::Bytes;
+use rules::document;
+use std::collections::BTreeMap;
+use stores::queue::{Message, Received, is_legal_body};
+use stores::results::{Condition, PutError, Results, StoreError};
+
+/// Marks a body that was empty: SQS wants one character at least.
+const EMPTY: &str = "empty";
+/// Attribute and first element of a claim check (Amazon SQS Extended Client Library).
+const EXTENDED_SIZE: &str = "ExtendedPayloadSize";
+/// The same in its versions before 2.
+const EXTENDED_SIZE_OLD: &str = "SQSLargePayloadSize";
+const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
+/// When the job stops being worth starting, in milliseconds since 1970.
+pub(super) const DEADLINE: &str = "deadline";
+/// A redriven message keeps the id that it had first: its job has no other.
+pub(super) const FIRST_ID: &str = "first-id";
+/// With which another's consumer ends the job.
+pub(super) const TOKEN: &str = "outcome-token";
+/// The client's own fields, sealed.
+pub(super) const SEALED: &str = "sealed";
+/// Stands for a seal that lies in the store.
+const IN_STORE: &str = "store";
+/// Bytes of a seal that travels in the message, so that a client's cookies leave room for a body.
+const SEALED_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a seal in the store: a request's head has 1 MiB at most, and half as much again as base64.
+const STORED_SEAL_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Bytes of an attribute's type name, `String`: SQS counts it with name and value.
+const ATTRIBUTE_TYPE_BYTES: usize = 6;
+
+/// A job as a consumer runs it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub id: String,
+    /// `None` for a plain producer's message.
+    pub route: Option<String>,
+    /// Of such a message.
+    pub bare: Option<Bare>,
+    pub method: String,
+    pub target: String,
+    pub host: String,
+    pub headers: Lines,
+    pub body: Payload,
+    /// Whose it is, for the queue's fairness: a name that tells nothing of the tenant.
+    pub group: Option<String>,
+    /// Not worth starting after this (milliseconds since 1970).
+    pub deadline: Option<u64>,
+    /// The client's own fields, sealed: [`super::sealed`].
+    pub sealed: Option<String>,
+    /// With which another's consumer may end it: [`super::outside`].
+    pub token: Option<String>,
+}
+
+/// Why a message is no job, or not yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAJob {
+    /// It stays in the queue for the dead letters, byte for byte.
+    Undecodable(String),
+    /// Its body lay in the store, and is there no more.
+    Gone,
+    /// The store does not give its body now.
+    Store(StoreError),
+}
+
+use NotAJob::Undecodable;
+
+/// Makes the message; a body that does not fit is stored under `payload/{id}` first.
+///
+/// # Errors
+/// When that store fails.
+pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<Message, PutError> {
+    let mut attributes = BTreeMap::from([
+        ("job-id".to_owned(), job.id.clone()),
+        ("method".to_owned(), job.method.clone()),
+        ("path".to_owned(), job.target.clone()),
+        ("host".to_owned(), job.host.clone()),
+        ("headers".to_owned(), job.headers.to_json()),
+    ]);
+    if let Some(route) = &job.route {
+        attributes.insert("route".to_owned(), route.clone());
+    }
+    if let Some(deadline) = job.deadline {
+        attributes.insert(DEADLINE.to_owned(), deadline.to_string());
+    }
+    if let Some(token) = &job.token {
+        attributes.insert(TOKEN.to_owned(), token.clone());
+    }
+    if let Some(sealed) = &job.sealed {
+        let attribute = if sealed.len() > SEALED_BYTES_MAX {
+            let bytes = Bytes::from(sealed.clone());
+            results.put(&sealed_key(&job.id), bytes, Condition::Always).await?;
+            IN_STORE
+        } else {
+            sealed
+        };
+        attributes.insert(SEALED.to_owned(), attribute.to_owned());
+    }
+    let group = job.group.clone();
+    if job.body.is_empty() {
+        attributes.insert("body".to_owned(), EMPTY.to_owned());
+        return Ok(Message { body: " ".to_owned(), attributes, group });
+    }
+    let around: usize = attributes
+        .iter()
+        .map(|(name, value)| name.len() + ATTRIBUTE_TYPE_BYTES + value.len())
+        .sum();
+    if let Some(body) = text(&job.body, bytes_max.saturating_sub(around)).await? {
+        return Ok(Message { body, attributes, group });
+    }
+    let key = payload_key(&job.id);
+    match &job.body {
+        Payload::Memory(bytes) => results.put(&key, bytes.clone(), Condition::Always).await?,
+        Payload::Spooled(file) => results.put_file(&key, &file.path, Condition::Always).await?,
+    };
+    attributes.insert(EXTENDED_SIZE.to_owned(), job.body.length().to_string());
+    let pointer = serde_json::json!([POINTER, { "s3BucketName": results.bucket(), "s3Key": format!("{}{key}", results.prefix()) }]);
+    Ok(Message { body: pointer.to_string(), attributes, group })
+}
+
+/// The body as a message has it, if SQS takes it so.
+async fn text(body: &Payload, bytes_max: usize) -> Result<Option<String>, PutError> {
+    if body.length() > bytes_max as u64 {
+        return Ok(None);
+    }
+    let bytes = body.bytes().await.map_err(|error| {
+        PutError::Failed(StoreError { name: "spool-failed", detail: error.to_string() })
+    })?;
+    let text = std::str::from_utf8(&bytes).ok().filter(|text| is_legal_body(text));
+    Ok(text.map(str::to_owned))
+}
+
+/// Reads a message, ours or a plain producer's bare one, but for the body.
+///
+/// # Errors
+/// Why it can't be a job: it is left for the dead letters.
+pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, String> {
+    let attribute = |name: &str| received.attributes.get(name).cloned();
+    if attribute(FIRST_ID).is_some_and(|id| !super::id::is_plausible(&id)) {
+        return Err("the first id is not an id".to_owned());
+    }
+    if bare::is_bare(received)? {
+        return bare::unpack(received, of);
+    }
+    let id = attribute("job-id").unwrap_or_default();
+    if !super::id::is_plausible(&id) {
+        return Err("the job id is not an id".to_owned());
+    }
+    let need = |name: &str| attribute(name).ok_or_else(|| format!("no attribute {name}"));
+    let headers =
+        Lines::from_json(&need("headers")?).map_err(|error| format!("headers: {error}"))?;
+    Ok(Job {
+        id,
+        route: attribute("route"),
+        bare: None,
+        method: need("method")?,
+        // As it could be asked for: another producer may have written letters that no URI has.
+        target: rules::path::legal(&need("path")?).into_owned(),
+        host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
+        headers,
+        body: Bytes::new().into(),
+        group: received.group.clone(),
+        deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
+        sealed: attribute(SEALED),
+        token: attribute(TOKEN),
+    })
+}
+
+/// Completes the job with its body, and a bare message's with the user whom it names.
+///
+/// # Errors
+/// When a claim check leads nowhere, or the store does not give it now.
+pub async fn load(
+    app: &App,
+    mut job: Job,
+    received: &Received,
+    queue: &document::Queue,
+    results: &dyn Results,
+) -> Result<Job, NotAJob> {
+    job.body = body(app, received, results).await?;
+    if job.sealed.as_deref() == Some(IN_STORE) {
+        job.sealed = Some(stored_seal(&job.id, results).await?);
+    }
+    if job.bare.is_some() && is_claim_check(&received.attributes) {
+        let (bytes, _room) = app.intake.open(&job.body).await.map_err(not_read)?;
+        bare::name_user(&mut job, queue.user.as_ref(), &bytes);
+    }
+    Ok(job)
+}
+
+/// A plain producer's message that is sent again is another message: its job keeps the id it has.
+pub(super) fn keep_id(attributes: &mut BTreeMap<String, String>, message: &str) {
+    if !attributes.contains_key("job-id") {
+        attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| message.to_owned());
+    }
+}
+
+/// Whether the body lies in the store.
+pub(super) fn is_claim_check(attributes: &BTreeMap<String, String>) -> bool {
+    [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| attributes.contains_key(*name))
+}
+
+async fn body(app: &App, received: &Received, results: &dyn Results) -> Result<Payload, NotAJob> {
+    if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
+        return Ok(Bytes::new().into());
+    }
+    if !is_claim_check(&received.attributes) {
+        return Ok(Bytes::copy_from_slice(received.body.as_bytes()).into());
+    }
+    let key = claimed_key(&received.body, results).map_err(Undecodable)?;
+    // Asking again would not make a legal key of it.
+    let failed = |error: StoreError| match error.name {
+        "key-illegal" => Undecodable(format!("claim check: {error}")),
+        _ => NotAJob::Store(error),
+    };
+    let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
+    // However large it was when it was accepted, or is if another producer put it there.
+    app.intake.read(&app.spool, Body::boxed(object.body), u64::MAX).await.map_err(not_read)
+}
+
+async fn stored_seal(id: &str, results: &dyn Results) -> Result<String, NotAJob> {
+    let object = results.get(&sealed_key(id), None).await.map_err(NotAJob::Store)?;
+    let object = object.ok_or(NotAJob::Gone)?;
+    // Ours has the fields of one request's head. Another's is no reason to read it.
+    if object.length > STORED_SEAL_BYTES_MAX {
+        return Ok(String::new());
+    }
+    let bytes = whole(object.body).await.map_err(|error| not_read(NotRead::Broken(error)))?;
+    Ok(String::from_utf8(bytes.into()).unwrap_or_default())
+}
+
+/// Keys of the store with parts of a message that nobody needs without it.
+pub(super) fn parts_in_store(attributes: &BTreeMap<String, String>, id: &str) -> Vec<String> {
+    let payload = is_claim_check(attributes).then(|| payload_key(id));
+    let is_sealed = attributes.get(SEALED).is_some_and(|sealed| sealed == IN_STORE);
+    payload.into_iter().chain(is_sealed.then(|| sealed_key(id))).collect()
+}
+
+/// It is looked for again: others give room back, and the store may be whole again.
+fn not_read(why: NotRead) -> NotAJob {
+    let (name, detail) = match why {
+        NotRead::NoRoom(name) => (name, "no room for the body".to_owned()),
+        NotRead::Broken(error) => ("broken", error.to_string()),
+        NotRead::TooLarge => ("broken", "longer than any body".to_owned()),
+    };
+    NotAJob::Store(StoreError { name, detail })
+}
+
+/// Where the body of a claim check lies, as a key of our store.
+///
+/// # Errors
+/// Why the message's body is no pointer to it.
+pub(super) fn claimed_key(body: &str, results: &dyn Results) -> Result<String, String> {
+    let pointer: serde_json::Value =
+        serde_json::from_str(body).map_err(|error| format!("claim check: {error}"))?;
+    let text =
+        |name: &str| pointer.get(1).and_then(|at| at.get(name)).and_then(|text| text.as_str());
+    // Only our own bucket: a pointer is data from outside.
+    if pointer.get(0).and_then(|class| class.as_str()) != Some(POINTER)
+        || text("s3BucketName") != Some(results.bucket())
+    {
+        return Err("the claim check points elsewhere".to_owned());
+    }
+    let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix()));
+    key.map(str::to_owned).ok_or_else(|| "the claim check points elsewhere".to_owned())
+}

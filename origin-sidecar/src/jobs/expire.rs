@@ -1,0 +1,341 @@
+//! Ends that nobody who runs the job writes: a cancellation, an adopted execution whose process
+//! died; and objects that have outlived their job.
+
+use super::leases::{AGAIN, Leases};
+use super::record::{
+    self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
+};
+use super::{adopt, keyed};
+use crate::command::app::App;
+use crate::proxy::Worker;
+use rules::offload;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::{Condition, PutError, Results, StoreError};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
+pub(super) const SKEW_MS: u64 = 5_000;
+/// Ends of adopted jobs that are told at once.
+const TELLING_MAX: usize = 64;
+/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
+pub(super) const TELL_MS: u64 = 180_000;
+/// How often a store that keeps everything for good is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// Objects live so much longer than the longest `result_ttl`: those of a job are not of one age.
+const SWEEP_MARGIN_MS: u64 = 24 * 3_600_000;
+/// Keys in one listing.
+const PAGE: usize = 500;
+
+/// Who wrote the end that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Others,
+}
+
+/// Ends a job from outside, unless it has ended: the end that counts.
+async fn end_from_outside(
+    results: &dyn Results,
+    mut outcome: Outcome,
+) -> Result<(Outcome, Whose), StoreError> {
+    loop {
+        let condition = match record::end(results, &outcome.id).await? {
+            End::Is(outcome) => return Ok((outcome, Whose::Others)),
+            End::Open { condition, attempts } => {
+                outcome.attempt = attempts;
+                condition
+            }
+        };
+        match record::write(results, &outcome_key(&outcome.id), &outcome, condition).await {
+            Ok(_) => return Ok((outcome, Whose::Ours)),
+            // Somebody was first: see who.
+            Err(PutError::Precondition) => {}
+            Err(PutError::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+/// The caller wants it no more. What is known of its queue and its route is kept.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn cancel(
+    results: &dyn Results,
+    id: &str,
+    (queue, route): (Option<&str>, Option<&str>),
+    now: u64,
+) -> Result<Terminal, StoreError> {
+    let mut outcome = Outcome::without_answer(id, Terminal::Cancelled, "caller", now);
+    (outcome.queue, outcome.route) = (queue.map(str::to_owned), route.map(str::to_owned));
+    let ended = end_from_outside(results, outcome).await;
+    ended.map(|(outcome, _)| outcome.status)
+}
+
+/// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
+pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {
+    is_over(lease.until, now)
+}
+
+/// The same of a lease until then.
+pub(super) fn is_over(until: u64, now: u64) -> bool {
+    until.saturating_add(SKEW_MS) <= now
+}
+
+/// Nobody will ever know how an adopted request ended.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Outcome, StoreError> {
+    let outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
+    let ended = end_from_outside(results, outcome).await;
+    ended.map(|(outcome, _)| outcome)
+}
+
+/// Ends the adopted jobs whose process died, whether somebody asks for them or not. Never returns.
+pub async fn reap(worker: Arc<Worker>, results: Arc<dyn Results>) {
+    let places = Arc::new(Semaphore::new(TELLING_MAX));
+    // Dropped, and so ended, with this.
+    let mut telling = JoinSet::new();
+    let mut leases = Leases::new(results.is_billed());
+    loop {
+        if leases.is_list_due(may_adopt(&worker)) {
+            let listed = leases.list(results.as_ref(), worker.app.clock.now()).await;
+            if let Err(error) = listed {
+                tracing::warn!(%error, "leases of adopted requests not looked through");
+            }
+        }
+        for end in ends(&worker, results.as_ref(), &mut leases).await {
+            // What finds no place is found again by the next look.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
+            let (worker, results) = (Arc::clone(&worker), Arc::clone(&results));
+            telling.spawn(async move {
+                end.tell(&worker, results.as_ref()).await;
+                drop(place);
+            });
+        }
+        while telling.try_join_next().is_some() {}
+        tokio::time::sleep_until(leases.next()).await;
+    }
+}
+
+/// Whether the rules let executions be adopted, or others end jobs: what of those was not told is told here.
+fn may_adopt(worker: &Worker) -> bool {
+    let rules = worker.app.rules();
+    let document = &rules.document;
+    document.queues.values().any(|queue| queue.foreign_consumers)
+        || document.routes.iter().filter_map(|it| it.offload.as_ref()).any(offload::may_adopt)
+}
+
+/// An adopted request whose process is gone, and whose end is stored.
+struct Orphan {
+    key: String,
+    etag: String,
+    lease: Adopted,
+    outcome: Outcome,
+}
+
+/// What a look at a lease has shown.
+enum Look {
+    /// It is over, and the end of its job is stored.
+    Over(Box<Orphan>),
+    /// It is not over before so long.
+    Good(Duration),
+    Gone,
+}
+
+/// Stores the ends of all, before anybody is told of one: receivers may be slow. A damaged record
+/// costs its own job only.
+async fn ends(worker: &Worker, results: &dyn Results, leases: &mut Leases) -> Vec<Orphan> {
+    let mut ends = Vec::new();
+    for key in leases.due() {
+        match end_if_lost(worker, results, &key, worker.app.clock.now()).await {
+            Ok(Look::Over(end)) => {
+                leases.put_off(&key, AGAIN);
+                ends.push(*end);
+            }
+            Ok(Look::Good(rest)) => leases.put_off(&key, rest),
+            Ok(Look::Gone) => leases.forget(&key),
+            Err(error) => {
+                leases.put_off(&key, AGAIN);
+                tracing::warn!(key, %error, "adopted request not ended");
+            }
+        }
+    }
+    ends
+}
+
+async fn end_if_lost(
+    worker: &Worker,
+    results: &dyn Results,
+    key: &str,
+    now: u64,
+) -> Result<Look, StoreError> {
+    let Some((lease, etag)) = record::read::<Adopted>(results, key).await? else {
+        return Ok(Look::Gone);
+    };
+    if !is_lost(&lease, now) {
+        let rest = lease.until.saturating_add(SKEW_MS).saturating_sub(now);
+        return Ok(Look::Good(Duration::from_millis(rest)));
+    }
+    let id = key.strip_prefix(ADOPTED).unwrap_or(key);
+    let mut outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
+    (outcome.queue, outcome.route) = (Some(lease.queue.clone()), Some(lease.route.clone()));
+    let (outcome, whose) = end_from_outside(results, outcome).await?;
+    if whose == Whose::Ours {
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        tracing::warn!(
+            job = id,
+            route = lease.route,
+            reason,
+            "an adopted request's process is gone"
+        );
+        worker.app.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
+    }
+    let orphan = Orphan { key: key.to_owned(), etag, lease, outcome };
+    Ok(Look::Over(Box::new(orphan)))
+}
+
+impl Orphan {
+    /// One of all consumers tells: the one that gets the lease. If it dies too, the lease runs out
+    /// again.
+    async fn tell(self, worker: &Worker, results: &dyn Results) {
+        let Self { key, etag, lease, outcome } = self;
+        let until = worker.app.clock.now().saturating_add(TELL_MS);
+        let ours = Adopted { until, ..lease.clone() };
+        let taken = record::write(results, &key, &ours, Condition::IfMatch(etag)).await;
+        if taken.is_err() {
+            return;
+        }
+        // One that its client was answered at once is nobody's affair, unless another was promised it.
+        let id = outcome.id.as_str();
+        if !outcome.answered || keyed::is_promised(results, id).await {
+            let rules = worker.app.rules();
+            adopt::tell(worker, results, &rules, &lease, &outcome).await;
+        }
+        if let Err(error) = results.delete(&key).await {
+            tracing::debug!(key, %error, "lease not removed; its end is told again");
+        }
+    }
+}
+
+/// Removes what has expired from a store that would keep it for good. Never returns.
+pub async fn sweep(app: Arc<App>, results: Arc<dyn Results>) {
+    loop {
+        match sweep_once(&app, results.as_ref()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "expired objects removed"),
+            Err(error) => tracing::warn!(%error, "expired objects not removed"),
+        }
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// How many were removed.
+async fn sweep_once(app: &App, results: &dyn Results) -> Result<u64, StoreError> {
+    let rules = app.rules();
+    let Some(ttl) = rules.document.queues.values().map(|queue| queue.result_ttl).max() else {
+        return Ok(0);
+    };
+    let before = app.clock.now().saturating_sub(ttl.saturating_add(SWEEP_MARGIN_MS));
+    let mut count = 0;
+    for prefix in EXPIRING {
+        let mut after = String::new();
+        loop {
+            let page = results.list(prefix, &after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.key);
+            for object in page.iter().filter(|object| object.written < before) {
+                match remove(results, &object.key, before).await {
+                    Ok(is_gone) => count += u64::from(is_gone),
+                    Err(error) => tracing::warn!(object.key, %error, "not removed"),
+                }
+            }
+        }
+    }
+    Ok(count)
+}
+
+async fn remove(results: &dyn Results, key: &str, before: u64) -> Result<bool, StoreError> {
+    let may_go = match key.strip_prefix(PAYLOAD) {
+        Some(id) => !is_needed(&record::end(results, id).await?, before),
+        None => true,
+    };
+    if may_go {
+        results.delete(key).await?;
+    }
+    Ok(may_go)
+}
+
+/// The body of a job that still waits is needed, however old it is; and that of one that failed, as
+/// long as it can be run again.
+fn is_needed(end: &End, before: u64) -> bool {
+    match end {
+        End::Open { .. } => true,
+        End::Is(outcome) => outcome.status == Terminal::Failed && outcome.finished >= before,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, System};
+    use bytes::Bytes;
+    use stores::results::dir::DirResults;
+
+    const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
+
+    const DAY_MS: u64 = 86_400_000;
+
+    /// So many milliseconds from now.
+    struct Later(u64);
+
+    impl Clock for Later {
+        fn now(&self) -> u64 {
+            System.now() + self.0
+        }
+    }
+
+    fn app(clock: Later) -> App {
+        App::alone(RULES, Arc::new(clock))
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_is_removed_and_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("spillway-expire-{}", std::process::id()));
+        let results = DirResults::open(&dir).expect("a store");
+        for number in 0..PAGE + 1 {
+            let key = format!("results/{number}");
+            results.put(&key, Bytes::new(), Condition::Always).await.expect("stored");
+        }
+        let others = [
+            "jobs/a",
+            "adopted/a",
+            "shards/market_data",
+            "payload/failed",
+            "payload/failed-late",
+            "payload/waits",
+        ];
+        for key in others {
+            results.put(key, Bytes::new(), Condition::Always).await.expect("stored");
+        }
+        lost(&results, "failed", 1).await.expect("an outcome");
+        lost(&results, "failed-late", Later(2 * DAY_MS).now()).await.expect("an outcome");
+        results.put("payload/damaged", Bytes::new(), Condition::Always).await.expect("stored");
+        results.put("outcome/damaged", Bytes::new(), Condition::Always).await.expect("stored");
+        let longest = app(Later(3 * DAY_MS - 60_000));
+        assert_eq!(sweep_once(&longest, &results).await, Ok(0), "the longest TTL and a day");
+        let after = app(Later(3 * DAY_MS + 60_000));
+        assert_eq!(sweep_once(&after, &results).await, Ok(PAGE as u64 + 6));
+        let kept = [
+            ("shards/market_data", "no job's"),
+            ("payload/waits", "still needed"),
+            ("payload/failed-late", "needed for a retry"),
+        ];
+        for (key, why) in kept {
+            assert!(results.head(key).await.expect("an answer").is_some(), "{key} is {why}");
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}

@@ -1,0 +1,181 @@
+//! What becomes of a delivery: the outcome is stored and told, then the message is deleted; or it is
+//! given back.
+
+use super::attempt::{After, DRAINED, Delivery, Done, Open};
+use super::consume::PAUSE;
+use super::envelope::{self, Job};
+use super::lease::Held;
+use super::notify::{self, Notice};
+use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
+use super::run;
+use super::store::{self, Whole};
+use crate::command::app::App;
+use crate::telemetry::spans;
+use std::time::Duration;
+use stores::results::Condition;
+use tokio::sync::OwnedSemaphorePermit;
+
+impl Delivery<'_> {
+    /// Stores the end of a job that was executed so often.
+    pub(super) async fn store(
+        &self,
+        job: &Job,
+        attempt: u64,
+        (condition, before): Open,
+        ended: Whole,
+    ) -> Done {
+        let worker = &self.consumer.worker;
+        if ended.status == Terminal::Failed {
+            self.keep_copy(job).await;
+        }
+        let ending = store::Ending {
+            id: &job.id,
+            queue: &self.consumer.name,
+            route: job.route.as_deref(),
+            bare: job.bare.as_ref(),
+            attempt: before + attempt,
+            condition,
+            answered: false,
+        };
+        match store::outcome(worker.app.clock.as_ref(), &self.consumer.results, &ending, ended)
+            .await
+        {
+            Some(outcome) => Done::Stored(outcome),
+            None => Done::NotStored,
+        }
+    }
+
+    /// What a retry by hand is made from. Without it the job can't be retried, no more.
+    async fn keep_copy(&self, job: &Job) {
+        let mut attributes = self.received.attributes.clone();
+        envelope::keep_id(&mut attributes, &self.received.id);
+        let copy = Copy {
+            body: self.received.body.clone(),
+            attributes,
+            group: self.received.group.clone(),
+        };
+        let key = failed_key(&job.id);
+        let results = self.consumer.results.as_ref();
+        if let Err(error) = record::write(results, &key, &copy, Condition::Always).await {
+            tracing::warn!(job = job.id, ?error, "a failed job can't be retried by hand");
+        }
+    }
+
+    pub(super) fn undecodable(&self, why: &str) -> After {
+        let (queue, message) = (&self.consumer.name, &self.received.id);
+        self.consumer.count("undecodable", "undecodable");
+        tracing::warn!(queue, message, why, "message left for the dead letters");
+        After::Leave
+    }
+
+    pub(super) async fn finish(
+        &self,
+        job: &Job,
+        mut held: Held,
+        done: Done,
+        place: OwnedSemaphorePermit,
+    ) -> After {
+        let consumer = self.consumer;
+        match done {
+            Done::Stored(outcome) => {
+                let reason = outcome.reason.as_deref().unwrap_or_default();
+                consumer.count(outcome.status.as_str(), reason);
+                self.close(job, held, &outcome, place).await
+            }
+            Done::Over(outcome) => self.close(job, held, &outcome, place).await,
+            Done::Undecodable(why) => {
+                held.release().await;
+                self.undecodable(&why)
+            }
+            Done::Overtaken => match self.end(job).await {
+                Some(End::Is(outcome)) => {
+                    consumer.count(outcome.status.as_str(), "overtaken");
+                    self.close(job, held, &outcome, place).await
+                }
+                _ => DRAINED,
+            },
+            Done::Retry(delay, reason) => {
+                held.note_again(&reason, delay);
+                held.release().await;
+                consumer.count("retried", "retried");
+                After::GiveBack(delay)
+            }
+            Done::NotStored => {
+                held.note_again("not-stored", PAUSE);
+                held.release().await;
+                consumer.count("not-stored", "not-stored");
+                After::GiveBack(PAUSE)
+            }
+            Done::GivenUp => {
+                held.note_again("drain", Duration::ZERO);
+                held.release().await;
+                consumer.count("given-back", "drain");
+                DRAINED
+            }
+            Done::NotBegun => {
+                held.take_back_attempt();
+                // Without an answer it runs out, and the attempt is counted.
+                let _ = held.lay_down().await;
+                DRAINED
+            }
+            Done::Lost => self.lost(),
+        }
+    }
+
+    /// Another attempt has the lease: the message is its.
+    pub(super) fn lost(&self) -> After {
+        self.consumer.count("duplicate", "lease-lost");
+        After::Leave
+    }
+
+    /// The job has ended: tell, then nothing is left to do but remove what it needed.
+    async fn close(
+        &self,
+        job: &Job,
+        held: Held,
+        outcome: &Outcome,
+        place: OwnedSemaphorePermit,
+    ) -> After {
+        let consumer = self.consumer;
+        if outcome.status != Terminal::Cancelled && !self.tell(job, outcome, place).await {
+            // The next delivery goes on telling.
+            return DRAINED;
+        }
+        let (queue, job_id, end) = (&consumer.name, &job.id, outcome.status.as_str());
+        let reason = outcome.reason.as_deref();
+        let trace = spans::trace_of(&job.headers);
+        tracing::info!(queue, job = job_id, outcome = end, reason, trace, "job finished");
+        // Of a failed job they are needed to run it again.
+        let is_needed = outcome.status == Terminal::Failed;
+        let parts = envelope::parts_in_store(&self.received.attributes, &job.id);
+        After::Close(held, if is_needed { Vec::new() } else { parts })
+    }
+
+    /// Tells the receivers; `false` when the grace period ended first. Receivers that hang must not
+    /// keep other jobs from being received: the place in hand is left as soon as this may begin.
+    async fn tell(&self, job: &Job, outcome: &Outcome, place: OwnedSemaphorePermit) -> bool {
+        let consumer = self.consumer;
+        // The outcome knows it of a message whose body lies in the store.
+        let bare = outcome.bare.as_deref().or(job.bare.as_ref());
+        let named = bare.and_then(|bare| bare.user.clone());
+        let user = named.or_else(|| run::user(job, self.rules));
+        let notice = Notice {
+            queue_name: &consumer.name,
+            queue: self.queue,
+            outcome,
+            is_readable: job.bare.is_none() || self.queue.owner.is_some() && user.is_some(),
+            user,
+            base: &self.rules.document.jobs.base,
+        };
+        let mut giving_up = consumer.giving_up.subscribe();
+        tokio::select! {
+            biased;
+            () = async {
+                let _telling = consumer.telling.acquire().await;
+                drop(place);
+                notify::send(&consumer.worker, consumer.results.as_ref(), &notice).await;
+            } => true,
+            () = App::begun(&mut giving_up) => false,
+        }
+    }
+}

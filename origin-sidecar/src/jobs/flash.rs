@@ -1,0 +1,197 @@
+//! Cookies that an application sets for the next page only ("flash"), of an answer that ends a job.
+//!
+//! A job's answer is made from the cookies of its acceptance. Given to a browser later, its `Set-Cookie`
+//! would log a user in who has logged out, or roll a cart back. So only cookies that the rule names are
+//! given, once, to the owner, and only where the browser's cookie is still the one that was sent.
+
+use super::auth::question_without;
+use super::caller::Caller;
+use super::permission::{Denied, Freshness, ask};
+use super::record::{Answer, flash_key};
+use crate::message::body::Body;
+use crate::message::fields::View;
+use crate::proxy::Worker;
+use crate::secrets::{Purpose, Secrets};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use rules::document::Offload;
+use serde::{Deserialize, Serialize};
+use stores::results::{Condition, Results};
+
+/// One cookie as it waits for its page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flash {
+    name: String,
+    /// The application's `Set-Cookie`.
+    line: String,
+    /// A MAC of the value that was sent with the job; none where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<String>,
+}
+
+/// Those of an answer, as an extension of it.
+#[derive(Debug, Clone)]
+pub(super) struct Flashes(pub Vec<Flash>);
+
+/// Looks for them in the answer to a job that was sent with these fields. None that the application knows
+/// the caller by is kept: it is asked who that is without them.
+pub(super) async fn keep(
+    worker: &Worker,
+    (rule, id): (&Offload, &str),
+    sent: &HeaderMap,
+    response: &mut Response<Body>,
+) {
+    let Some(secrets) = worker.app.secrets.as_ref().filter(|_| !rule.flash.is_empty()) else {
+        return;
+    };
+    let lines = response.headers().get_all(header::SET_COOKIE).iter();
+    let found = lines.filter_map(|line| {
+        let line = line.to_str().ok()?;
+        let name = line.split_once('=')?.0.trim();
+        rule.flash.iter().any(|own| own == name).then(|| Flash {
+            name: name.to_owned(),
+            line: line.to_owned(),
+            was: mac(secrets, id, name, sent),
+        })
+    });
+    let found: Vec<Flash> = found.collect();
+    if found.is_empty() {
+        return;
+    }
+    if is_read_by_check(worker, rule, sent, &found).await {
+        tracing::warn!(
+            job = id,
+            reason = "flash-read-by-check",
+            "the application knows its callers by a cookie that `flash` names; it is not given"
+        );
+        return;
+    }
+    response.extensions_mut().insert(Flashes(found));
+}
+
+/// Whether the application says somebody else, nobody or nothing without the cookies.
+async fn is_read_by_check(
+    worker: &Worker,
+    rule: &Offload,
+    sent: &HeaderMap,
+    flashes: &[Flash],
+) -> bool {
+    let names: Vec<&str> = flashes.iter().map(|flash| flash.name.as_str()).collect();
+    // What a job's request has besides is of no concern to the check.
+    let ours: Vec<HeaderName> =
+        sent.keys().filter(|name| name.as_str().starts_with("x-job-")).cloned().collect();
+    let mut sent = sent.clone();
+    ours.iter().for_each(|name| drop(sent.remove(name)));
+    let (sent, bare) = (&sent, without_cookies(&sent, &names));
+    let caller =
+        |headers: &HeaderMap, said: &HeaderMap| Caller::of(&rule.auth, headers, Some(said));
+    let Some((with, without)) =
+        question_without(&rule.auth, sent).zip(question_without(&rule.auth, &bare))
+    else {
+        return true;
+    };
+    if is_enough(worker, rule, &bare, flashes).await {
+        return true;
+    }
+    let with = ask(worker, &with, Freshness::Recent).await;
+    let without = ask(worker, &without, Freshness::Now).await;
+    match (with, without) {
+        (Ok(with), Ok(without)) => {
+            let own = caller(sent, &with);
+            own.is_err() || own != caller(&bare, &without)
+        }
+        _ => true,
+    }
+}
+
+/// Whether the application knows somebody by the new cookies alone.
+async fn is_enough(worker: &Worker, rule: &Offload, bare: &HeaderMap, flashes: &[Flash]) -> bool {
+    let mut alone = bare.clone();
+    alone.remove(header::COOKIE);
+    alone.remove(header::AUTHORIZATION);
+    let pairs = flashes.iter().map(|flash| flash.line.split(';').next().unwrap_or_default().trim());
+    if let Ok(line) = HeaderValue::from_str(&pairs.collect::<Vec<_>>().join("; ")) {
+        alone.insert(header::COOKIE, line);
+    }
+    let Some(question) = question_without(&rule.auth, &alone) else { return true };
+    match ask(worker, &question, Freshness::Now).await {
+        Ok(said) => Caller::of(&rule.auth, &HeaderMap::new(), Some(&said)).is_ok(),
+        Err(why) => !matches!(why, Denied::No(_)),
+    }
+}
+
+/// The fields without these cookies, every other one as it was.
+fn without_cookies(headers: &HeaderMap, names: &[&str]) -> HeaderMap {
+    let mut bare = headers.clone();
+    bare.remove(header::COOKIE);
+    for line in headers.get_all(header::COOKIE) {
+        let kept: Vec<&[u8]> = line
+            .as_bytes()
+            .split(|byte| *byte == b';')
+            .filter(|pair| {
+                let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+                !names.iter().any(|own| own.as_bytes() == name.trim_ascii())
+            })
+            .collect();
+        if let Ok(line) = HeaderValue::from_bytes(kept.join(&b';').trim_ascii())
+            && !line.is_empty()
+        {
+            bare.append(header::COOKIE, line);
+        }
+    }
+    bare
+}
+
+fn mac(secrets: &Secrets, id: &str, name: &str, headers: &HeaderMap) -> Option<String> {
+    let value = rules::head::cookie(&View::of(headers), name)?;
+    Some(secrets.sign(Purpose::Flash, &[id.as_bytes(), name.as_bytes(), &value]))
+}
+
+/// Adds them to the answer that ends the page of the job, if nobody was given them before and the browser
+/// has got no other cookie since.
+pub(super) async fn give(
+    worker: &Worker,
+    results: &dyn Results,
+    (id, answer): (&str, &Answer),
+    asked: &HeaderMap,
+    response: &mut Response<Body>,
+) {
+    let Some(secrets) = worker.app.secrets.as_ref() else { return };
+    let is_still = |flash: &&Flash| {
+        let value = rules::head::cookie(&View::of(asked), &flash.name);
+        match (&flash.was, value) {
+            (None, None) => true,
+            (Some(was), Some(value)) => {
+                let parts = [id.as_bytes(), flash.name.as_bytes(), &value];
+                secrets.verify(Purpose::Flash, &parts, was)
+            }
+            _ => false,
+        }
+    };
+    let given: Vec<&Flash> = answer.flash.iter().filter(is_still).collect();
+    if given.is_empty() {
+        return;
+    }
+    // Once: whoever writes the mark gives them.
+    if results.put(&flash_key(id), Bytes::new(), Condition::IfAbsent).await.is_err() {
+        return;
+    }
+    for line in given.iter().filter_map(|flash| HeaderValue::from_str(&flash.line).ok()) {
+        response.headers_mut().append(header::SET_COOKIE, line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_taken_off_and_every_other_one_stays_as_it_was() {
+        let mut headers = HeaderMap::new();
+        for line in ["a=1; messages=\"x y\"; b=2", "messages=2"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(line));
+        }
+        let bare = without_cookies(&headers, &["messages"]);
+        assert_eq!(bare.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+}

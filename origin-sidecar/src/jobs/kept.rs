@@ -1,0 +1,191 @@
+//! The answer to a request with a key: its client gets it as it comes, and meanwhile it is kept for a
+//! retry.
+
+use super::adopt::Execution;
+use super::intake::Intake;
+use super::keyed;
+use super::once::{Freed, Once};
+use super::run::{Ended, UNKNOWN};
+use super::store::{self, Whole};
+use crate::message::body::Body;
+use crate::room::Held;
+use crate::upstream::forward::Failure;
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use http_body_util::channel::{Channel, Sender};
+use std::io;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// An answer that is larger is not kept.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Pieces that were read and that the client has not taken yet.
+const PIECES_AHEAD: usize = 1;
+
+/// What there is of an answer when it has come to its end.
+enum Kept {
+    Whole(Bytes),
+    /// More than is kept, or than there is room for.
+    TooLarge,
+    /// The application broke it off, or was too slow for a client that has left.
+    Broken,
+}
+
+type Answer = oneshot::Sender<Result<Response<Body>, Failure>>;
+
+impl Execution {
+    /// Gives the client its answer, and keeps that as the job's outcome. False when it could not be
+    /// stored.
+    pub(super) async fn keep(
+        &self,
+        once: &Once,
+        answer: Answer,
+        ended: Result<Response<Body>, Failure>,
+    ) -> bool {
+        let results = self.results.as_ref();
+        let is_undone = match &ended {
+            Ok(response) => is_undone(response.status()),
+            Err(failure) => failure.is_unsent,
+        };
+        // Before the answer: whoever gets it may try again at once.
+        let freed = if is_undone { once.release(results).await } else { Freed::No };
+        if freed == Freed::Yes {
+            let _ = answer.send(ended);
+            return true;
+        }
+        let (ended, answered) = match ended {
+            Ok(response) => self.pass_on(once, answer, response).await,
+            Err(failure) => {
+                let ended = Ended::lost(&failure);
+                let _ = answer.send(Err(failure));
+                (ended, false)
+            }
+        };
+        if freed == Freed::Unknown {
+            match once.settle(results).await {
+                Freed::Yes => return true,
+                Freed::No => {}
+                Freed::Unknown => return false,
+            }
+        }
+        let whole = store::whole(&self.worker.app, ended, self.job_timeout()).await;
+        let whole = whole.unwrap_or_else(Whole::broken_off);
+        let Some(outcome) = self.outcome(&once.id, whole, answered).await else { return false };
+        if keyed::is_promised(results, &once.id).await {
+            self.is_leased.store(true, Ordering::Release);
+            self.told(&outcome).await;
+        }
+        true
+    }
+
+    /// How it ended, and whether the client was given all of that.
+    async fn pass_on(
+        &self,
+        once: &Once,
+        answer: Answer,
+        response: Response<Body>,
+    ) -> (Ended, bool) {
+        let (parts, body) = response.into_parts();
+        let mut copy = Response::new(Body::Empty);
+        *copy.status_mut() = parts.status;
+        *copy.headers_mut() = parts.headers.clone();
+        let (client, channel) = channel();
+        let sent = if body.is_end_stream() { Body::Empty } else { channel };
+        let response = keyed::marked(Response::from_parts(parts, sent), Some(&once.key));
+        // A client that has left may come again: the answer is read all the same.
+        let _ = answer.send(Ok(response));
+        let until = self.began + self.job_timeout();
+        match pass(&self.worker.app.intake, body, client, until).await {
+            Kept::Whole(bytes) => (self.judged(copy.map(|_| Body::full(bytes))), true),
+            Kept::TooLarge => (Ended { answer: None, ..self.judged(copy) }, true),
+            Kept::Broken => (Ended::failed(UNKNOWN), false),
+        }
+    }
+}
+
+/// Whether an answer says that nothing was done and that the client may come again: 408, 425, 429, 503
+/// (RFC 9110 section 15, RFC 8470, RFC 6585).
+fn is_undone(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 503)
+}
+
+/// A body, and where its pieces are put.
+fn channel() -> (Sender<Bytes, io::Error>, Body) {
+    let (sender, channel) = Channel::new(PIECES_AHEAD);
+    (sender, Body::boxed(channel.boxed_unsync()))
+}
+
+/// Passes the body on to its client. When the client leaves, the rest is read all the same, until then.
+async fn pass(
+    intake: &Intake,
+    mut body: Body,
+    client: Sender<Bytes, io::Error>,
+    until: Instant,
+) -> Kept {
+    let mut client = Some(client);
+    let mut copy = Some(Copy::default());
+    loop {
+        if client.is_none() && copy.is_none() {
+            return Kept::TooLarge;
+        }
+        let frame = match &client {
+            Some(_) => body.frame().await,
+            None => match timeout_at(until, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => return Kept::Broken,
+            },
+        };
+        let frame = match frame {
+            None => break,
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                if let Some(client) = client {
+                    client.abort(error);
+                }
+                return Kept::Broken;
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            copy = copy.and_then(|copy| copy.with(intake, data));
+        }
+        let is_sent = match &mut client {
+            Some(client) => client.send(frame).await.is_ok(),
+            None => false,
+        };
+        client = client.filter(|_| is_sent);
+    }
+    copy.map_or(Kept::TooLarge, |copy| Kept::Whole(copy.bytes()))
+}
+
+/// What was read so far, and the room that it takes.
+#[derive(Default)]
+struct Copy {
+    bytes: BytesMut,
+    held: Option<Held>,
+}
+
+impl Copy {
+    fn with(mut self, intake: &Intake, data: &[u8]) -> Option<Self> {
+        if self.bytes.len() + data.len() > ANSWER_BYTES_MAX {
+            return None;
+        }
+        let more = intake.try_hold(data.len() as u64)?;
+        match &mut self.held {
+            Some(held) => held.add(more),
+            none => *none = Some(more),
+        }
+        self.bytes.extend_from_slice(data);
+        Some(self)
+    }
+
+    fn bytes(self) -> Bytes {
+        let bytes = self.bytes.freeze();
+        match self.held {
+            Some(held) => held.around(bytes),
+            None => bytes,
+        }
+    }
+}

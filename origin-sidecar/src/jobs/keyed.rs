@@ -1,0 +1,225 @@
+//! Requests with an `Idempotency-Key`: the same request becomes the same job, whoever crashed when.
+
+use super::accept::{NotQueued, Offered, Tools, store_failed};
+use super::adopt::LEASE_MS;
+use super::caller::Caller;
+use super::expire;
+use super::intake::SPOOL_FAILED;
+use super::record::{self, Accepted, Adopted, accepted_key, adopted_key};
+use super::sending::send;
+use super::status::State;
+use crate::message::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use http::{HeaderValue, Response};
+use rules::Problem;
+use rules::document::hex;
+use sha2::{Digest, Sha256};
+use std::io;
+use stores::results::{Condition, PutError, Results, StoreError};
+
+/// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
+const KEY_CHARS_MAX: usize = 255;
+
+/// How often a record is looked at again that others change meanwhile.
+const TRIES: usize = 3;
+
+/// What is to become of a request with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Queue,
+    /// Executed at once, in this process.
+    Execute,
+}
+
+/// An accept record as it is in the store.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub accepted: Accepted,
+    pub etag: String,
+}
+
+/// What an earlier request with the key has left to do.
+pub(super) enum Claim {
+    /// There was none, or it came to nothing: this one is the first.
+    Ours(Record),
+    /// Somebody died, or is at it, between record and message.
+    Unsent(Record),
+    /// There is a job, or an answer.
+    Known(Record),
+}
+
+/// Writes the accept record, unless there is one.
+pub(super) async fn claim(
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+    id: &str,
+    own: Accepted,
+) -> Result<Claim, NotQueued> {
+    let (results, key) = (tools.results.as_ref(), accepted_key(id));
+    let mut condition = Condition::IfAbsent;
+    for _ in 0..TRIES {
+        match record::write(results, &key, &own, condition).await {
+            Ok(etag) => return Ok(Claim::Ours(Record { accepted: own, etag })),
+            Err(PutError::Failed(error)) => return Err(store_failed(error)),
+            Err(PutError::Precondition) => {}
+        }
+        let found = record::read::<Accepted>(results, &key).await.map_err(store_failed)?;
+        let Some((accepted, etag)) = found else {
+            condition = Condition::IfAbsent;
+            continue;
+        };
+        if accepted.released {
+            condition = Condition::IfMatch(etag);
+            continue;
+        }
+        return known(offered, &own, Record { accepted, etag });
+    }
+    Err(NotQueued::Unavailable("store-race", "try again".to_owned()))
+}
+
+/// The record of a request.
+pub(super) async fn record(
+    worker: &Worker,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+    way: Way,
+) -> Result<Accepted, NotQueued> {
+    let executed = way == Way::Execute;
+    let holder =
+        if executed { crate::secrets::random_hex(HOLDER_BYTES) } else { Ok(String::new()) };
+    let no_random = |error: io::Error| NotQueued::Unavailable("no-random", error.to_string());
+    Ok(Accepted {
+        route: offered.route.name.clone(),
+        owner: offered.allowed.caller.owner(tools.secrets),
+        own_id: None,
+        fingerprint: fingerprint(offered).await?,
+        at: worker.app.clock.now(),
+        // A process that knows nothing of executions with a key must not queue it besides.
+        queued: executed,
+        executed,
+        holder: holder.map_err(no_random)?,
+        promised: false,
+        released: false,
+    })
+}
+
+/// Enough to tell two requests of one key apart.
+const HOLDER_BYTES: usize = 8;
+
+fn known(offered: &Offered<'_>, own: &Accepted, found: Record) -> Result<Claim, NotQueued> {
+    let queue = offered.clean.rules.document.queues.get(&offered.rule.queue);
+    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
+    let accepted = &found.accepted;
+    if accepted.fingerprint != own.fingerprint {
+        let problem = Problem::IdempotencyMismatch;
+        return Err(NotQueued::Refused((problem, problem.title().to_owned())));
+    }
+    // Its job may have run and be forgotten: neither its end nor another run is right.
+    if accepted.at.saturating_add(ttl) < own.at {
+        let detail = "the job of this Idempotency-Key has expired: send another key";
+        return Err(NotQueued::Refused((Problem::JobExpired, detail.to_owned())));
+    }
+    Ok(if accepted.queued { Claim::Known(found) } else { Claim::Unsent(found) })
+}
+
+/// Accept record, message, mark: a retry at any point between ends in the same job. What an earlier
+/// request has left, if nothing is to be sent.
+pub(super) async fn put(
+    worker: &Worker,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+    id: &str,
+) -> Result<Option<Record>, NotQueued> {
+    let own = record(worker, offered, tools, Way::Queue).await?;
+    let Record { accepted, etag } = match claim(offered, tools, id, own).await? {
+        Claim::Known(found) => return Ok(Some(found)),
+        Claim::Ours(record) | Claim::Unsent(record) => record,
+    };
+    send(worker, offered, tools, id).await?;
+    let queued = Accepted { queued: true, ..accepted };
+    let (results, key) = (tools.results.as_ref(), accepted_key(id));
+    // The message is durable; the record only saves a retry from sending it again.
+    if let Err(error) = record::write(results, &key, &queued, Condition::IfMatch(etag)).await {
+        tracing::debug!(job = id, ?error, "accept record not updated");
+    }
+    Ok(None)
+}
+
+/// The state of a request with a key that has not ended; `None` of one that is queued.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn running(
+    results: &dyn Results,
+    id: &str,
+    now: u64,
+) -> Result<Option<State>, StoreError> {
+    let accepted = record::read::<Accepted>(results, &accepted_key(id)).await?;
+    let executed = accepted.filter(|(accepted, _)| accepted.executed && !accepted.released);
+    let Some((accepted, _)) = executed else { return Ok(None) };
+    let lease = record::read::<Adopted>(results, &adopted_key(id)).await?;
+    // Until the first lease is written, the record is one.
+    let until = lease.map_or(accepted.at + LEASE_MS, |(lease, _)| lease.until);
+    Ok(Some(if expire::is_over(until, now) {
+        State::Ended(expire::lost(results, id, now).await?)
+    } else {
+        State::Running { attempt: 1, progress: None }
+    }))
+}
+
+/// Whether somebody was answered 202 for a request that was executed at once.
+pub(super) async fn is_promised(results: &dyn Results, id: &str) -> bool {
+    match record::read::<Accepted>(results, &accepted_key(id)).await {
+        Ok(found) => found.is_some_and(|(accepted, _)| accepted.promised),
+        // To tell an end that nobody waits for does no harm.
+        Err(_) => true,
+    }
+}
+
+/// The same answer, which says that its key counts.
+pub(super) fn marked(mut response: Response<Body>, key: Option<&HeaderValue>) -> Response<Body> {
+    if let Some(key) = key {
+        response.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
+    }
+    response
+}
+
+/// The key as it was checked.
+pub(super) fn text(key: &HeaderValue) -> String {
+    key.to_str().unwrap_or_default().to_owned()
+}
+
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The `Idempotency-Key` that counts. A key needs a caller: without one, two strangers could meet in one job.
+pub(super) fn of(offered: &Offered<'_>) -> Result<Option<HeaderValue>, Refused> {
+    if offered.allowed.caller == Caller::Anyone {
+        return Ok(None);
+    }
+    let mut keys = offered.clean.headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err((Problem::BadRequest, "there are several Idempotency-Keys".to_owned()));
+    }
+    match key.to_str() {
+        Ok(text) if !text.is_empty() && text.len() <= KEY_CHARS_MAX => Ok(Some(key.clone())),
+        _ => Err((
+            Problem::BadRequest,
+            format!("Idempotency-Key is not text of up to {KEY_CHARS_MAX} characters"),
+        )),
+    }
+}
+
+async fn fingerprint(offered: &Offered<'_>) -> Result<String, NotQueued> {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(offered.clean.method.as_str().as_bytes());
+    part(offered.target.as_bytes());
+    let unreadable = |error: io::Error| NotQueued::Unavailable(SPOOL_FAILED, error.to_string());
+    part(&offered.body.sha256().await.map_err(unreadable)?);
+    Ok(hex(&hash.finalize()))
+}

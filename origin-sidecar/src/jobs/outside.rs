@@ -1,0 +1,310 @@
+//! Ends that others bring: another's consumer, or an operator. They are stored like any other, under a lease of
+//! their own, so that none is stored beside an attempt that runs.
+
+use super::lease::{self, Held, Taken};
+use super::record::{
+    self, Adopted, Copy, End, Lease, Outcome, Terminal, adopted_key, failed_key, lease_key,
+    result_key,
+};
+use super::run::Ended;
+use super::status::State;
+use super::store::{self, Ending, Whole};
+use super::{expire, id, keyed};
+use crate::clock::Clock;
+use crate::message::body::Body;
+use crate::secrets::random_hex;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::{Condition, Results, StoreError};
+
+/// A result that is sent to us. A larger one is put into the store by whoever has it.
+pub(super) const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// For so long nobody else runs or ends the job: longer than the result takes to be stored.
+const LEASE: Duration = Duration::from_secs(60);
+/// How long storing may take before whoever waits is told to try again.
+const STORE_TIMEOUT: Duration = Duration::from_secs(20);
+const HOLDER_BYTES: usize = 8;
+
+/// What is said of a job's end.
+pub(super) struct Said {
+    /// As the application would have answered: what it says of the job is what it would have said then.
+    pub code: StatusCode,
+    pub media_type: Option<HeaderValue>,
+    /// `None` of one that lies at `results/{id}` already.
+    pub body: Option<Bytes>,
+}
+
+/// A job whose end is brought.
+pub(super) struct Job<'a> {
+    pub id: &'a str,
+    pub queue: &'a str,
+    pub route: Option<&'a str>,
+}
+
+/// Why it was not stored.
+#[derive(Debug)]
+pub(super) enum NotStored {
+    /// The job has another end.
+    Ended(Terminal),
+    /// An attempt runs, or somebody else brings its end.
+    Running,
+    /// There is nothing at `results/{id}`.
+    NoResult,
+    Store(StoreError),
+}
+
+impl From<StoreError> for NotStored {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Whether an application's answer of that code can be the end of a job: it has a body, and leads nowhere.
+pub(super) fn is_an_end(code: u16) -> bool {
+    matches!(code, 200..=203 | 206..=299 | 400..=599)
+}
+
+/// Stores result and outcome.
+///
+/// # Errors
+/// When the job has ended, is being run, or the store fails: nothing is stored then.
+pub(super) async fn store(
+    results: &Arc<dyn Results>,
+    clock: &Arc<dyn Clock>,
+    job: &Job<'_>,
+    said: Said,
+) -> Result<Outcome, NotStored> {
+    // Before a lease is written: a job that has ended needs none.
+    if let End::Is(outcome) = record::end(results.as_ref(), job.id).await? {
+        return Err(NotStored::Ended(outcome.status));
+    }
+    let no_random =
+        |error: std::io::Error| StoreError { name: "no-random", detail: error.to_string() };
+    let holder = format!("outside-{}", random_hex(HOLDER_BYTES).map_err(no_random)?);
+    not_executed_elsewhere(results.as_ref(), job.id, clock.now()).await?;
+    let mut held = match lease::take(results, clock, (job.id, job.route), holder, LEASE).await {
+        Taken::Ours(held) => held,
+        Taken::Others(_) => return Err(NotStored::Running),
+        Taken::Unknown(error) => return Err(error.into()),
+    };
+    let is_put = said.body.is_none();
+    let stored = tokio::time::timeout(STORE_TIMEOUT, under(&held, results, clock, job, said)).await;
+    let late =
+        || StoreError { name: "timeout", detail: format!("not stored in {STORE_TIMEOUT:?}") };
+    match stored.unwrap_or_else(|_| Err(late().into())) {
+        Ok(outcome) => {
+            held.remove().await;
+            Ok(outcome)
+        }
+        // Nothing of ours was written: what lies at the key is theirs, and may yet be an end.
+        Err(why) if is_put && held.attempt == 1 => {
+            held.remove().await;
+            Err(why)
+        }
+        Err(why) => {
+            // Nobody executed it. Without an answer the lease runs out, and an attempt is counted.
+            held.take_back_attempt();
+            let _ = held.lay_down().await;
+            Err(why)
+        }
+    }
+}
+
+/// Ends a job whose result another's consumer has put at `results/{id}`, and said no more. Objects of a
+/// bucket are whole or not there.
+///
+/// Only of a job that nobody of ours has begun: an attempt has a lease before it has a result, and leaves it
+/// until there is an outcome; an operator's retry leaves the outcome of before.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn by_result(
+    results: &Arc<dyn Results>,
+    clock: &Arc<dyn Clock>,
+    job: &Job<'_>,
+) -> Result<Option<Outcome>, StoreError> {
+    let store_of = results.as_ref();
+    let is_put = store_of.head(&result_key(job.id)).await?.is_some();
+    if !is_put || record::read::<Lease>(store_of, &lease_key(job.id)).await?.is_some() {
+        return Ok(None);
+    }
+    // After the lease: an attempt that has just ended has none any more, and an outcome.
+    let End::Open { condition: Condition::IfAbsent, .. } = record::end(store_of, job.id).await?
+    else {
+        return Ok(None);
+    };
+    let said = Said { code: StatusCode::OK, media_type: None, body: None };
+    match store(results, clock, job, said).await {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(NotStored::Store(error)) => Err(error),
+        Err(NotStored::Ended(_) | NotStored::Running | NotStored::NoResult) => Ok(None),
+    }
+}
+
+/// A proxy that adopted it, or that executes it at once for an `Idempotency-Key`, has another lease.
+///
+/// # Errors
+/// When one has, or did until it died.
+async fn not_executed_elsewhere(
+    results: &dyn Results,
+    id: &str,
+    now: u64,
+) -> Result<(), NotStored> {
+    let adopted = record::read::<Adopted>(results, &adopted_key(id)).await?;
+    if adopted.is_some_and(|(lease, _)| !expire::is_lost(&lease, now)) {
+        return Err(NotStored::Running);
+    }
+    if !id::is_keyed(id) {
+        return Ok(());
+    }
+    match keyed::running(results, id, now).await? {
+        Some(State::Ended(outcome)) => Err(NotStored::Ended(outcome.status)),
+        Some(_) => Err(NotStored::Running),
+        None => Ok(()),
+    }
+}
+
+/// The same with the lease in hand.
+async fn under(
+    held: &Held,
+    results: &Arc<dyn Results>,
+    clock: &Arc<dyn Clock>,
+    job: &Job<'_>,
+    said: Said,
+) -> Result<Outcome, NotStored> {
+    let (condition, before) = match record::end(results.as_ref(), job.id).await? {
+        End::Open { condition, attempts } => (condition, attempts),
+        End::Is(outcome) => return Err(NotStored::Ended(outcome.status)),
+    };
+    let ended = Ended::by_code(answer(&said), None, "");
+    let whole = match said.body {
+        Some(body) => Whole::of(ended, body),
+        None => {
+            let key = result_key(job.id);
+            let (_, length) = results.head(&key).await?.ok_or(NotStored::NoResult)?;
+            Whole::stored(ended, length, key)
+        }
+    };
+    if whole.status == Terminal::Failed {
+        note_failed(results.as_ref(), job.id).await;
+    }
+    let attempt = before + held.attempt;
+    let ending = Ending {
+        id: job.id,
+        queue: job.queue,
+        route: job.route,
+        bare: None,
+        attempt,
+        condition,
+        answered: false,
+    };
+    let stored = store::outcome(clock.as_ref(), results, &ending, whole).await;
+    let gave_up = || StoreError { name: "timeout", detail: "the outcome was not stored".into() };
+    let outcome = stored.ok_or_else(gave_up)?;
+    // A cancellation has no attempt; and none but ours may have this number while the lease is ours.
+    if outcome.attempt == attempt && outcome.status != Terminal::Cancelled {
+        Ok(outcome)
+    } else {
+        Err(NotStored::Ended(outcome.status))
+    }
+}
+
+/// `spillway jobs list` finds failed jobs by the copies of their messages. This one's message is somebody
+/// else's, so there is nothing in the copy, and it can't be retried.
+async fn note_failed(results: &dyn Results, id: &str) {
+    let (key, copy) = (failed_key(id), Copy::default());
+    if let Err(error) = record::write(results, &key, &copy, Condition::IfAbsent).await {
+        tracing::debug!(job = id, ?error, "not listed among those that failed");
+    }
+}
+
+/// Whoever may bring a result is not the application: what it brings runs nothing in its name.
+fn answer(said: &Said) -> Response<Body> {
+    let mut answer = Response::new(Body::Empty);
+    *answer.status_mut() = said.code;
+    let headers = answer.headers_mut();
+    let sandbox = HeaderValue::from_static("sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
+    // Of what says no type a browser would guess one, or a bucket name its own.
+    let unknown = HeaderValue::from_static("application/octet-stream");
+    let media_type = said.media_type.as_ref().unwrap_or(&unknown);
+    headers.insert(header::CONTENT_TYPE, media_type.clone());
+    if said.media_type.is_none() || may_hold_scripts(media_type) {
+        let attachment = HeaderValue::from_static("attachment");
+        headers.insert(header::CONTENT_DISPOSITION, attachment);
+    }
+    answer
+}
+
+/// HTML, SVG, XML, and what may hold one of them.
+fn may_hold_scripts(media_type: &HeaderValue) -> bool {
+    let Ok(text) = media_type.to_str() else { return true };
+    let text = text.to_ascii_lowercase();
+    ["html", "xml", "svg", "xsl", "multipart"].iter().any(|kind| text.contains(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::System;
+    use stores::results::dir::DirResults;
+
+    fn said(code: u16, body: Option<&'static str>) -> Said {
+        let media_type = Some(HeaderValue::from_static("text/csv"));
+        let code = StatusCode::from_u16(code).expect("a code");
+        Said { code, media_type, body: body.map(|body| Bytes::from_static(body.as_bytes())) }
+    }
+
+    #[tokio::test]
+    async fn an_end_is_stored_once_and_never_while_an_attempt_runs() {
+        let dir = std::env::temp_dir().join(format!("spillway-outside-{}", std::process::id()));
+        let results: Arc<dyn Results> = Arc::new(DirResults::open(&dir).expect("a store"));
+        let clock: Arc<dyn Clock> = Arc::new(System);
+        let job = Job { id: "v1.a", queue: "work", route: Some("reports") };
+        let end = async |code, body| store(&results, &clock, &job, said(code, body)).await;
+        let taken = lease::take(&results, &clock, ("v1.a", None), "c".to_owned(), LEASE).await;
+        let Taken::Ours(running) = taken else { panic!("nobody has it") };
+        assert!(matches!(end(200, Some("a")).await, Err(NotStored::Running)));
+        running.release().await;
+        let adopted = |until| Adopted { until, route: "r".into(), queue: "q".into(), user: None };
+        for (until, is_running) in [(u64::MAX, true), (0, false)] {
+            let (key, adopted) = (adopted_key("v1.a"), adopted(until));
+            let put = record::write(results.as_ref(), &key, &adopted, Condition::Always).await;
+            put.expect("room");
+            let is_refused = matches!(end(200, None).await, Err(NotStored::Running));
+            assert_eq!(is_refused, is_running, "until {until}");
+        }
+        assert!(matches!(end(200, None).await, Err(NotStored::NoResult)));
+        results.put(&result_key("v1.a"), "theirs".into(), Condition::Always).await.expect("room");
+        let outcome = end(200, None).await.expect("stored");
+        let answer = outcome.answer.expect("an answer");
+        assert_eq!((answer.length, answer.object.as_str()), (6, "results/v1.a"));
+        assert_eq!(
+            (outcome.status, outcome.attempt),
+            (Terminal::Succeeded, 2),
+            "refusals are none"
+        );
+        let again = end(500, Some("b")).await;
+        assert!(matches!(again, Err(NotStored::Ended(Terminal::Succeeded))));
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    #[test]
+    fn a_result_of_others_runs_no_script() {
+        let scripts = |text| may_hold_scripts(&HeaderValue::from_static(text));
+        for text in ["text/html; charset=utf-8", "image/svg+xml", "APPLICATION/XML", "text/xsl"] {
+            assert!(scripts(text), "{text}");
+        }
+        for text in ["text/csv", "application/json", "image/png"] {
+            assert!(!scripts(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_end_has_a_body_and_leads_nowhere() {
+        assert!([200, 201, 299, 400, 422, 500].into_iter().all(is_an_end));
+        assert!(![100, 204, 205, 302, 304, 600].into_iter().any(is_an_end));
+    }
+}

@@ -1,0 +1,237 @@
+//! Asking the application whether a request may: a GET of `auth.check` with the client's own fields.
+
+use crate::message::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::secrets::{hmac, random};
+use crate::upstream::forward::{self, Outgoing};
+use http::{HeaderMap, HeaderName, Method};
+use http1::received::Received;
+use rules::Problem;
+use rules::document::Auth;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+/// The check is in every offloaded request's way, before its 202.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Checks that the application is asked at once by one process: polls of many jobs must not take the
+/// application's workers from its own requests.
+const CHECKS_MAX: usize = 100;
+/// How long a check waits for a place among those. The client has its answer within this and
+/// [`CHECK_TIMEOUT`].
+const CHECK_WAIT: Duration = Duration::from_secs(2);
+/// How long a yes is good for the next look at the same job: half a dozen polls of a page.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+/// Permissions that are remembered at once; some hundred bytes each.
+const KEPT_MAX: usize = 10_000;
+/// Bytes of a key of the hash by which permissions are found, as many as the hash has.
+const KEY_BYTES: usize = 32;
+
+/// Fields of a request that say nothing of who sends it. The application is not sent them: a body that
+/// does not come, conditions that a check has no use for, what is new in every look at a job.
+const NOT_SENT: [&str; 16] = [
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-event-id",
+    "prefer",
+    "range",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+];
+
+/// What was asked of the application and is remembered, in one process.
+pub struct Permissions {
+    places: Semaphore,
+    key: Vec<u8>,
+    kept: Mutex<HashMap<Vec<u8>, Kept>>,
+}
+
+struct Kept {
+    until: Instant,
+    answer: Arc<HeaderMap>,
+}
+
+/// How new a yes must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Asked for this request: one that begins or ends something.
+    Now,
+    /// Of the last five seconds.
+    Recent,
+}
+
+/// A request for permission, as the application gets it.
+#[derive(Clone)]
+pub(super) struct Question {
+    path: String,
+    headers: HeaderMap,
+    /// The fields of the answer that name the caller.
+    named_by: Vec<HeaderName>,
+}
+
+impl Question {
+    /// `headers` are those that the application would be sent of the client's request. `None` where the
+    /// rule has no check.
+    pub(super) fn new(auth: &Auth, headers: &HeaderMap) -> Option<Self> {
+        let Auth::Caller { check: Some(path), .. } = auth else { return None };
+        let mut headers = headers.clone();
+        for name in NOT_SENT {
+            headers.remove(name);
+        }
+        let named_by =
+            auth.said_by_check().filter_map(|name| HeaderName::try_from(name).ok()).collect();
+        Some(Self { path: path.clone(), headers, named_by })
+    }
+
+    /// Nothing of the text remains in memory: it may hold a password.
+    fn fingerprint(&self, key: &[u8]) -> Vec<u8> {
+        let mut lines: Vec<(&[u8], &[u8])> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+            .collect();
+        // Lines of one name stay in their order, which means something.
+        lines.sort_by_key(|(name, _)| *name);
+        let mut message = Vec::new();
+        let parts = [self.path.as_bytes()].into_iter();
+        for part in parts.chain(lines.into_iter().flat_map(|(name, value)| [name, value])) {
+            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            message.extend_from_slice(part);
+        }
+        hmac(key, &message)
+    }
+}
+
+impl Permissions {
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new() -> std::io::Result<Self> {
+        let places = Semaphore::new(CHECKS_MAX);
+        Ok(Self { places, key: random(KEY_BYTES)?, kept: Mutex::default() })
+    }
+
+    fn recent(&self, fingerprint: &[u8]) -> Option<Arc<HeaderMap>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.get(fingerprint).filter(|kept| kept.until > Instant::now());
+        found.map(|kept| Arc::clone(&kept.answer))
+    }
+
+    /// `asked` is when the question was: a logout may have come before the answer.
+    fn keep(&self, fingerprint: Vec<u8>, answer: Arc<HeaderMap>, asked: Instant) {
+        let now = Instant::now();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX {
+            kept.retain(|_, kept| kept.until > now);
+        }
+        if kept.len() < KEPT_MAX {
+            kept.insert(fingerprint, Kept { until: asked + KEPT_FOR, answer });
+        }
+    }
+
+    fn forget(&self, fingerprint: &[u8]) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(fingerprint);
+    }
+}
+
+/// Why the application did not say yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// It says no.
+    No(String),
+    /// It takes no connection.
+    Away(String),
+    /// It can't say (5xx, 429, no answer in time), or too many are asking.
+    Unable(String),
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::No(detail) => (Problem::OffloadUnauthorized, detail),
+            Denied::Away(detail) | Denied::Unable(detail) => (Problem::OffloadUnavailable, detail),
+        }
+    }
+}
+
+/// The fields of the application's yes: all of them when it was asked now, and of one that was
+/// remembered those that name the caller.
+///
+/// # Errors
+/// A no, which is never remembered, or that the application could not be asked.
+pub(super) async fn ask(
+    worker: &Worker,
+    question: &Question,
+    freshness: Freshness,
+) -> Result<Arc<HeaderMap>, Denied> {
+    let permissions = &worker.app.permissions;
+    let count = |result: &str| worker.app.metrics.jobs.checks.with_label_values(&[result]).inc();
+    let fingerprint = question.fingerprint(&permissions.key);
+    if freshness == Freshness::Recent
+        && let Some(answer) = permissions.recent(&fingerprint)
+    {
+        count("remembered");
+        return Ok(answer);
+    }
+    let Ok(Ok(_place)) = timeout(CHECK_WAIT, permissions.places.acquire()).await else {
+        count("busy");
+        return Err(Denied::Unable(format!("{CHECKS_MAX} checks are under way")));
+    };
+    let asked = Instant::now();
+    let response = forward::send(worker, &mut outgoing(worker, question)).await;
+    let response = response.map_err(|failure| {
+        count("unavailable");
+        let detail = format!("{} was not answered: {}", question.path, failure.problem.name());
+        // One caller's slow check says nothing about the application.
+        let is_away = failure.is_unsent && failure.problem == Problem::UpstreamUnreachable;
+        if is_away { Denied::Away(detail) } else { Denied::Unable(detail) }
+    })?;
+    let (path, status) = (&question.path, response.status());
+    if status.is_server_error() || status == http::StatusCode::TOO_MANY_REQUESTS {
+        count("unavailable");
+        return Err(Denied::Unable(format!("{path} answered {status}; nobody can be let in")));
+    }
+    if !status.is_success() {
+        count("no");
+        permissions.forget(&fingerprint);
+        return Err(Denied::No(format!("{path} answered {status}")));
+    }
+    count("yes");
+    let answer = response.into_parts().0.headers;
+    let mut named = HeaderMap::new();
+    for name in &question.named_by {
+        for value in answer.get_all(name) {
+            named.append(name, value.clone());
+        }
+    }
+    permissions.keep(fingerprint, Arc::new(named), asked);
+    Ok(Arc::new(answer))
+}
+
+fn outgoing(worker: &Worker, question: &Question) -> Outgoing {
+    Outgoing {
+        upstream: worker.app.bindings.app.clone(),
+        method: Method::GET,
+        target: question.path.clone(),
+        headers: question.headers.clone(),
+        came: Received::default(),
+        added: String::new(),
+        body: Body::Empty,
+        timeout: CHECK_TIMEOUT,
+        exchange: None,
+        may_pass: false,
+        lane: None,
+        slow: None,
+    }
+}

@@ -1,0 +1,339 @@
+//! Whether the upstreams that jobs go to take connections. Of one that does not nothing is asked but a
+//! connection a second; when it takes one, it gets one job first, then as many as before.
+
+use crate::command::bindings::{APP, Upstream};
+use crate::proxy::Worker;
+use crate::telemetry::metrics::Metrics;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Between two connections to an upstream that is away.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the first job may take before the others follow: a report of an hour must not hold up
+/// those behind it.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// What is known of one upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nobody has looked yet.
+    Unseen,
+    Here,
+    Away {
+        since: Instant,
+    },
+    /// It takes connections again, and has not been sent a job yet.
+    Back {
+        since: Instant,
+    },
+    /// One job was let go to it.
+    Trial {
+        since: Instant,
+        begun: Instant,
+    },
+}
+
+/// How many jobs may be received for some upstreams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Room {
+    None,
+    /// One of them is back: see what it makes of a job.
+    One,
+    Many,
+}
+
+/// The upstreams of one process.
+pub struct Presence {
+    states: Mutex<BTreeMap<Arc<str>, State>>,
+    /// In the order in which they wait: a schedule of the simulation is the same each time.
+    changed: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Presence {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { states: Mutex::default(), changed: Notify::new(), metrics }
+    }
+
+    fn states(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many jobs may be received that go to one of these: as many as the application beside us may
+    /// get, if it is one of them; else as many as any of them. Those that nobody has looked at yet are
+    /// looked at.
+    pub(super) fn room<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Room {
+        let (mut room, mut of_app, mut is_new) = (Room::None, None, false);
+        let mut states = self.states();
+        for name in names {
+            let state = states.entry(name.into()).or_insert_with(|| {
+                is_new = true;
+                State::Unseen
+            });
+            let own = match state {
+                State::Here => Room::Many,
+                State::Back { .. } => Room::One,
+                State::Unseen | State::Away { .. } | State::Trial { .. } => Room::None,
+            };
+            room = room.max(own);
+            if name == APP {
+                of_app = Some(own);
+            }
+        }
+        drop(states);
+        if is_new {
+            self.changed.notify_waiters();
+        }
+        of_app.unwrap_or(room)
+    }
+
+    /// Resolves when something is known that was not, or after a second.
+    pub(super) async fn news(&self) {
+        // Either way the next look tells.
+        let _ = timeout(PROBE_INTERVAL, self.changed.notified()).await;
+    }
+
+    /// For how long it has been away.
+    pub(super) fn away_for(&self, name: &str) -> Duration {
+        match self.states().get(name) {
+            Some(State::Away { since } | State::Back { since } | State::Trial { since, .. }) => {
+                since.elapsed()
+            }
+            None | Some(State::Unseen | State::Here) => Duration::ZERO,
+        }
+    }
+
+    /// Whether a job may be sent there now. One that [`Self::opened`] has let go may.
+    pub(super) fn enter(&self, name: &str, is_let_go: bool) -> bool {
+        let mut states = self.states();
+        match states.get_mut(name) {
+            None | Some(State::Unseen | State::Here) => true,
+            Some(state @ State::Back { .. }) => {
+                state.begin_trial();
+                drop(states);
+                // Whoever looks at the clock sleeps: a job that is never answered must not be the last.
+                self.changed.notify_waiters();
+                true
+            }
+            Some(State::Trial { .. }) => is_let_go,
+            Some(State::Away { .. }) => false,
+        }
+    }
+
+    /// Resolves when a job may be sent there that has waited for it: one of them at first.
+    pub(super) async fn opened(&self, name: &str) {
+        loop {
+            // Listens before it looks.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            match self.states().get_mut(name) {
+                None | Some(State::Unseen | State::Here) => return,
+                Some(state @ State::Back { .. }) => {
+                    state.begin_trial();
+                    break;
+                }
+                Some(State::Trial { .. } | State::Away { .. }) => {}
+            }
+            changed.await;
+        }
+        // As above.
+        self.changed.notify_waiters();
+    }
+
+    /// It has answered a job.
+    pub(super) fn answered(&self, name: &str) {
+        let is_tried =
+            matches!(self.states().get(name), Some(State::Back { .. } | State::Trial { .. }));
+        if is_tried {
+            self.set_here(name);
+        }
+    }
+
+    /// It took no connection.
+    pub(super) fn away(&self, name: &str, detail: &str) {
+        let mut states = self.states();
+        let state = states.entry(name.into()).or_insert(State::Unseen);
+        let since = match *state {
+            State::Away { .. } => return,
+            State::Back { since } | State::Trial { since, .. } => since,
+            State::Unseen | State::Here => {
+                tracing::warn!(
+                    upstream = name,
+                    reason = "app-away",
+                    detail,
+                    "the application takes no connections; its jobs wait for it"
+                );
+                Instant::now()
+            }
+        };
+        *state = State::Away { since };
+        drop(states);
+        self.metrics.jobs.app_up.with_label_values(&[name]).set(0);
+        self.changed.notify_waiters();
+    }
+
+    /// A connection to it was lost before it said anything: was that the one, or does it take none?
+    pub(super) async fn doubt(&self, worker: &Worker, upstream: &Upstream) {
+        if let Err(detail) = worker.upstreams.probe(upstream).await {
+            self.away(&upstream.name, &detail);
+        }
+    }
+
+    fn set_here(&self, name: &str) {
+        let before = self.states().insert(name.into(), State::Here);
+        if let Some(State::Away { since } | State::Back { since } | State::Trial { since, .. }) =
+            before
+        {
+            let seconds = since.elapsed().as_secs();
+            tracing::info!(upstream = name, seconds, "the application is back");
+        }
+        self.metrics.jobs.app_up.with_label_values(&[name]).set(1);
+        self.changed.notify_waiters();
+    }
+
+    /// Looks for those that are away. Never returns.
+    pub async fn watch(&self, worker: &Worker) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let (sought, is_tried) = self.look();
+            if sought.is_empty() && !is_tried {
+                changed.await;
+                continue;
+            }
+            let probes = sought.iter().map(|name| self.probe(worker, name));
+            join_all(probes).await;
+            sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    /// Who is to be looked for, and whether one is being tried. A trial that takes long has succeeded.
+    fn look(&self) -> (Vec<Arc<str>>, bool) {
+        let (mut sought, mut over, mut is_tried) = (Vec::new(), Vec::new(), false);
+        for (name, state) in &*self.states() {
+            match state {
+                State::Unseen | State::Away { .. } => sought.push(Arc::clone(name)),
+                State::Trial { begun, .. } if begun.elapsed() >= TRIAL => {
+                    over.push(Arc::clone(name));
+                }
+                State::Trial { .. } => is_tried = true,
+                State::Here | State::Back { .. } => {}
+            }
+        }
+        over.iter().for_each(|name| self.set_here(name));
+        (sought, is_tried)
+    }
+
+    async fn probe(&self, worker: &Worker, name: &str) {
+        // A name that is not bound: the job itself fails by that.
+        let Some(upstream) = worker.app.bindings.upstream(name) else {
+            return self.set_here(name);
+        };
+        match worker.upstreams.probe(upstream).await {
+            Err(detail) => self.away(name, &detail),
+            Ok(()) => {
+                let state = self.states().get(name).copied();
+                match state {
+                    Some(State::Away { since }) => {
+                        self.states().insert(name.into(), State::Back { since });
+                        self.changed.notify_waiters();
+                    }
+                    Some(State::Unseen) => self.set_here(name),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn begin_trial(&mut self) {
+        if let Self::Back { since } = *self {
+            *self = Self::Trial { since, begun: Instant::now() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::System;
+    use crate::command::app::App;
+
+    fn presence() -> Presence {
+        Presence::new(Arc::new(Metrics::new().expect("one of each")))
+    }
+
+    fn back(presence: &Presence) {
+        let since = Instant::now();
+        presence.states().insert("app".into(), State::Back { since });
+        presence.changed.notify_waiters();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_those_that_wait_one_is_let_go_first_and_the_others_after_its_answer() {
+        let presence = Arc::new(presence());
+        presence.away("app", "refused");
+        assert!(!presence.enter("app", false));
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let presence = Arc::clone(&presence);
+                tokio::spawn(async move { presence.opened("app").await })
+            })
+            .collect();
+        let let_go = || waiting.iter().filter(|waiting| waiting.is_finished()).count();
+        back(&presence);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(let_go(), 1);
+        assert!(presence.enter("app", true) && !presence.enter("app", false));
+        presence.answered("app");
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(let_go(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_job_that_takes_long_holds_up_nobody_for_long() {
+        let presence = presence();
+        presence.away("app", "refused");
+        back(&presence);
+        assert!(presence.enter("app", false) && !presence.enter("app", false));
+        sleep(TRIAL).await;
+        assert_eq!(presence.look(), (Vec::new(), false));
+        assert!(presence.enter("app", false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_job_that_is_never_answered_is_not_the_last() {
+        let app = App::alone("", Arc::new(System));
+        let (worker, presence) = (Worker::new(Arc::new(app)), Arc::new(presence()));
+        back(&presence);
+        let watching = Arc::clone(&presence);
+        let watching = tokio::spawn(async move { watching.watch(&worker).await });
+        // Until it has nothing to look for.
+        sleep(PROBE_INTERVAL * 2).await;
+        assert!(presence.enter("app", false));
+        timeout(TRIAL * 2, presence.opened("app")).await.expect("the next one is let go");
+        watching.abort();
+    }
+
+    #[test]
+    fn jobs_are_received_while_the_application_is_there_or_else_one_of_their_upstreams() {
+        let presence = presence();
+        assert_eq!(presence.room(["one", "two"]), Room::None, "nobody has looked yet");
+        presence.set_here("one");
+        presence.away("two", "refused");
+        assert_eq!(presence.room(["one", "two"]), Room::Many);
+        presence.away("app", "refused");
+        assert_eq!(presence.room(["app", "one"]), Room::None, "its own jobs would be in its hands");
+        assert_eq!(presence.room(["app"]), Room::None);
+        back(&presence);
+        assert_eq!(presence.room(["app"]), Room::One);
+        presence.away("app", "refused again");
+        assert_eq!(presence.room(["app"]), Room::None);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the app says of a job while it runs: an optional call to any sidecar, with a token that came
+//! with the request.
+
+use super::record::{self, Progress, progress_key};
+use crate::command::app::App;
+use crate::message::body::{Body, Collected, collect};
+use crate::message::reply;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::secrets::{Purpose, Secrets};
+use http::{HeaderMap, HeaderValue, Response, header};
+use rules::{Problem, Rules};
+use stores::results::{Condition, PutError};
+
+/// A number and a sentence.
+const BODY_BYTES_MAX: usize = 4096;
+/// A message is shown to a person.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// Tells the app where it may report, and with which token.
+pub(super) fn invite(worker: &Worker, rules: &Rules, id: &str, headers: &mut HeaderMap) {
+    let Some(secrets) = &worker.app.secrets else { return };
+    let path = format!("{}/jobs/{id}/progress", rules.document.jobs.base);
+    let token = format!("Bearer {}", token(secrets, id));
+    for (name, value) in [("x-job-progress", path), ("x-job-token", token)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn token(secrets: &Secrets, id: &str) -> String {
+    secrets.sign(Purpose::Progress, &[id.as_bytes()])
+}
+
+/// `PUT /_spillway/jobs/{id}/progress` with `{"percent": 40, "message": "reading"}`.
+///
+/// # Errors
+/// `job-unknown` for whoever has no token of this job.
+pub(super) async fn report(
+    app: &App,
+    id: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|given| given.strip_prefix("Bearer ")).unwrap_or_default();
+    let (Some(results), Some(secrets)) = (&app.bindings.results, &app.secrets) else {
+        return Err(unknown());
+    };
+    if !secrets.verify(Purpose::Progress, &[id.as_bytes()], given) {
+        return Err(unknown());
+    }
+    let progress = read(body).await.map_err(|why| (Problem::BadRequest, why))?;
+    let key = progress_key(id);
+    match record::write(results.as_ref(), &key, &progress, Condition::Always).await {
+        Ok(_) | Err(PutError::Precondition) => Ok(reply::text(204, "")),
+        Err(PutError::Failed(error)) => Err((Problem::OffloadUnavailable, error.to_string())),
+    }
+}
+
+fn unknown() -> Refused {
+    (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
+}
+
+async fn read(body: Body) -> Result<Progress, String> {
+    let Ok(Collected::Whole(bytes)) = collect(body, BODY_BYTES_MAX).await else {
+        return Err(format!("a report has up to {BODY_BYTES_MAX} bytes"));
+    };
+    let mut progress: Progress = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("write {{\"percent\": 40, \"message\": \"…\"}}: {error}"))?;
+    if !(0.0..=100.0).contains(&progress.percent) {
+        return Err("percent is a number from 0 to 100".to_owned());
+    }
+    progress.message =
+        progress.message.map(|message| message.chars().take(MESSAGE_CHARS_MAX).collect());
+    Ok(progress)
+}

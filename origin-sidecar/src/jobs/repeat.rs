@@ -1,0 +1,135 @@
+//! Another request with an `Idempotency-Key` that has been used: what there is of the first one.
+
+use super::accept::{Offered, Tools};
+use super::adopt::LEASE_MS;
+use super::keyed::Record;
+use super::lines::Lines;
+use super::receipt::Receipt;
+use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};
+use super::status::{self, State, unavailable};
+use super::synchronous;
+use crate::message::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use rules::Problem;
+use rules::offload::{Reason, Wait};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::{Condition, PutError, Results, StoreError};
+use tokio::time::timeout;
+
+/// What the store is asked before the answer.
+const BUDGET: Duration = Duration::from_secs(3);
+
+/// What is known of the key.
+pub(super) struct Known<'a> {
+    pub id: &'a str,
+    pub found: Record,
+    pub reason: Reason,
+    pub wait: Wait,
+}
+
+/// The answer that the first client was given; or 202, if it was none or is none yet.
+pub(super) async fn answer(
+    worker: &Arc<Worker>,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+    known: Known<'_>,
+) -> Result<Response<Body>, Refused> {
+    let Known { id, found, reason, wait } = known;
+    let result = if found.accepted.executed { "adopted" } else { "queued" };
+    worker.app.metrics.jobs.offered(&offered.route.name, result, reason);
+    let late = |_| (Problem::OffloadUnavailable, "timeout".to_owned());
+    let state = timeout(BUDGET, state(worker, offered, tools, id, found)).await.map_err(late)?;
+    let state = state.map_err(unavailable)?;
+    if let State::Ended(outcome) = &state
+        && outcome.answered
+    {
+        return again(tools.results.as_ref(), id, outcome, &offered.clean.method).await;
+    }
+    if let Some(answer) = synchronous::outcome(worker, tools.results, offered, id, wait).await {
+        return answer;
+    }
+    Ok(Receipt::of(&offered.clean, offered.rule).answer(id, state.name(), reason))
+}
+
+/// What has become of it. Of one that is being executed this client is promised the end, so that is
+/// written first.
+async fn state(
+    worker: &Arc<Worker>,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+    id: &str,
+    found: Record,
+) -> Result<State, StoreError> {
+    let (app, results) = (&worker.app, tools.results.as_ref());
+    let state = status::state(app, results, id).await?;
+    match state {
+        // It is no job of a queue: its key was given free at this moment.
+        State::Queued if found.accepted.executed => return Err(race()),
+        State::Running { .. } if found.accepted.executed => {}
+        state => return Ok(state),
+    }
+    let until = found.accepted.at + LEASE_MS;
+    promise(results, id, found).await?;
+    // Whoever looks for executions whose process is gone looks at leases.
+    let lease = Adopted { until, ..offered.about() };
+    let key = adopted_key(id);
+    let is_new = match record::write(results, &key, &lease, Condition::IfAbsent).await {
+        Ok(_) => true,
+        Err(PutError::Precondition) => false,
+        Err(PutError::Failed(error)) => return Err(error),
+    };
+    let state = status::state(app, results, id).await?;
+    if is_new && matches!(state, State::Ended(_)) {
+        // It ended before, and its lease was removed before: nobody needs this one.
+        results.delete(&key).await?;
+    }
+    Ok(state)
+}
+
+fn race() -> StoreError {
+    StoreError { name: "store-race", detail: "try again".to_owned() }
+}
+
+async fn promise(results: &dyn Results, id: &str, found: Record) -> Result<(), StoreError> {
+    let Record { accepted, etag } = found;
+    if accepted.promised {
+        return Ok(());
+    }
+    let promised = Accepted { promised: true, ..accepted };
+    match record::write(results, &accepted_key(id), &promised, Condition::IfMatch(etag)).await {
+        Ok(_) => Ok(()),
+        // Another retry has promised it, or the key was given free at this moment.
+        Err(PutError::Precondition) => {
+            let found = record::read::<Accepted>(results, &accepted_key(id)).await?;
+            let is_promised = found.is_some_and(|(accepted, _)| accepted.promised);
+            if is_promised { Ok(()) } else { Err(race()) }
+        }
+        Err(PutError::Failed(error)) => Err(error),
+    }
+}
+
+/// The same answer as the first client was given.
+async fn again(
+    results: &dyn Results,
+    id: &str,
+    outcome: &Outcome,
+    method: &Method,
+) -> Result<Response<Body>, Refused> {
+    let Some(Answer { code, headers, length, object, .. }) = outcome.answer.as_deref() else {
+        let detail = format!("job {id}: it was answered, with more than is kept of an answer");
+        return Err((Problem::AlreadyAnswered, detail));
+    };
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::from_u16(*code).unwrap_or(StatusCode::OK);
+    Lines(headers.clone()).put_into(response.headers_mut());
+    if *length > 0 && method != Method::HEAD {
+        let object = results.get(object, None).await.map_err(unavailable)?;
+        let gone = || (Problem::JobExpired, "the answer is gone".to_owned());
+        *response.body_mut() = Body::boxed(object.ok_or_else(gone)?.body);
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(*length));
+    }
+    Ok(response)
+}

@@ -1,0 +1,330 @@
+//! Executing a job: the request is replayed to the unchanged app, its answer is judged.
+
+use super::envelope::Job;
+use super::judge::{judge, judge_failure};
+use super::presence::Presence;
+use super::record::Terminal;
+use super::replay::{self, NotSent};
+use super::{flash, progress};
+use crate::command::bindings::APP;
+use crate::message::body::Body;
+use crate::message::fields::{Map, View};
+use crate::proxy::Worker;
+use crate::request::destination::{destination, direct};
+use crate::upstream::forward::{self, Failure, Outgoing};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use rules::document::{self, Offload, Retry, Route, UNMATCHED};
+use rules::hygiene::remove_hop_by_hop;
+use rules::offload::landing;
+use rules::shard::{Resolved, Step};
+use rules::sidecar::{self, Action};
+use rules::{Head, Problem, Rules};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::queue::Received;
+
+/// Why a job failed that may have been executed or not.
+pub(super) const UNKNOWN: &str = "unknown";
+/// Why a job failed that nobody executed within the time that it may wait.
+pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
+
+/// When an application is asked again that could not say whether a job's caller may.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Where an answer leads (its `Location`, resolved), as an extension of it.
+#[derive(Debug, Clone)]
+pub(super) struct Led(pub String);
+
+/// How an execution ended.
+pub(super) struct Ended {
+    pub status: Terminal,
+    pub reason: Option<String>,
+    pub answer: Option<Response<Body>>,
+}
+
+impl Ended {
+    fn answered(status: Terminal, reason: Option<String>, answer: Response<Body>) -> Self {
+        Self { status, reason, answer: Some(answer) }
+    }
+
+    /// What the application's code says of an execution that is not repeated. `rule` and `target` are
+    /// those of the request.
+    pub(super) fn by_code(
+        mut answer: Response<Body>,
+        rule: Option<&Offload>,
+        target: &str,
+    ) -> Self {
+        let code = answer.status().as_u16();
+        match code {
+            200..=299 => Self::answered(Terminal::Succeeded, None, answer),
+            300..=399 => {
+                let led = answer.headers().get(header::LOCATION);
+                let led = led.and_then(|led| {
+                    landing::resolved(str::from_utf8(led.as_bytes()).ok()?, target)
+                });
+                let is_success =
+                    rule.is_some_and(|rule| landing::is_success(rule, code, led.as_deref()));
+                if let Some(led) = led.filter(|_| is_success) {
+                    answer.extensions_mut().insert(Led(led));
+                    return Self::answered(Terminal::Succeeded, None, answer);
+                }
+                Self::answered(Terminal::Failed, Some("redirected".to_owned()), answer)
+            }
+            _ => Self::answered(Terminal::Failed, Some(format!("http-{code}")), answer),
+        }
+    }
+
+    pub(super) fn failed(reason: &str) -> Self {
+        Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
+    }
+
+    /// Of an execution that is not repeated, and may have happened.
+    pub(super) fn lost(failure: &Failure) -> Self {
+        Self::failed(if failure.is_unsent { failure.problem.name() } else { UNKNOWN })
+    }
+}
+
+/// What becomes of a job after an execution.
+pub(super) enum Verdict {
+    Ended(Ended),
+    /// Try again after this delay; `last` is what to store when no attempt is left.
+    Retry {
+        delay: Duration,
+        last: Ended,
+    },
+    /// Nobody executed it: this was no attempt. `last` is what to store when it has waited too long.
+    Later {
+        until: Until,
+        last: Ended,
+    },
+}
+
+/// What a job waits for that nobody executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Until {
+    /// This upstream takes connections.
+    Back(Arc<str>),
+    /// The time that the application named in a 503.
+    After(Duration),
+    /// There is room for its body.
+    Room,
+}
+
+impl Until {
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Back(_) => "app-away",
+            Self::After(_) => "app-busy",
+            Self::Room => "no-room",
+        }
+    }
+}
+
+/// Which execution of a job this is.
+pub(super) struct Turn<'a> {
+    /// Counted over everything the job has been through.
+    pub attempt: u64,
+    /// The same without what was before an operator's retry.
+    pub number: u64,
+    pub received: &'a Received,
+    pub queue_name: &'a str,
+    pub presence: &'a Presence,
+    /// The upstream that this job has waited for, and may try.
+    pub let_go: Option<&'a str>,
+}
+
+/// What came of an execution, and whether a second one does no harm.
+pub(super) struct Executed {
+    pub verdict: Verdict,
+    pub is_repeatable: bool,
+}
+
+impl From<Verdict> for Executed {
+    /// Of a request that was not sent.
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_repeatable: true }
+    }
+}
+
+/// Replays the job and judges the answer.
+pub(super) async fn execute(
+    worker: &Worker,
+    rules: &Rules,
+    job: &Job,
+    queue: &document::Queue,
+    turn: &Turn<'_>,
+) -> Executed {
+    let mut headers = match replay::fields(worker, rules, job, turn.queue_name).await {
+        Ok(fields) => with_attempt(fields, job, turn.attempt),
+        Err(why) => return not_sent(job, turn, why).into(),
+    };
+    let (route, resolved) = match resolve(worker, rules, job, &headers).await {
+        Ok(found) => found,
+        Err(Problem::NoRoom) => return no_room().into(),
+        Err(problem) => return Verdict::Ended(Ended::failed(problem.name())).into(),
+    };
+    let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
+        return Verdict::Ended(Ended::failed("bad-method")).into();
+    };
+    let name = destination(&worker.app, route, resolved.as_ref());
+    if !turn.presence.enter(name, turn.let_go == Some(name)) {
+        return unsent(name).into();
+    }
+    let telemetry = &worker.app.telemetry;
+    let span = telemetry.enter(&headers, &method, worker.app.clock.now());
+    span.pass_on(&mut headers);
+    progress::invite(worker, rules, &job.id, &mut headers);
+    let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
+        Ok(upstream) => upstream,
+        Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())).into(),
+    };
+    let Ok(body) = job.body.body() else { return no_room().into() };
+    let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
+    let timeout = Duration::from_millis(queue.job_timeout);
+    let mut outgoing = Outgoing {
+        upstream: Arc::clone(upstream),
+        method,
+        target: job.target.clone(),
+        headers,
+        came: http1::received::Received::default(),
+        added: String::new(),
+        body,
+        timeout,
+        exchange: None,
+        may_pass: false,
+        lane: None,
+        slow: None,
+    };
+    let rule = route.and_then(|route| route.offload.as_ref());
+    // What a cookie of the answer is compared with.
+    let own = rule.filter(|rule| !rule.flash.is_empty() && job.sealed.is_some());
+    let own = own.map(|rule| (rule, outgoing.headers.clone()));
+    let mut sent = forward::send(worker, &mut outgoing).await;
+    if let (Some((rule, headers)), Ok(response)) = (&own, &mut sent) {
+        flash::keep(worker, (rule, &job.id), headers, response).await;
+    }
+    telemetry.executed(&span, route.map_or(UNMATCHED, |route| &route.name), &sent);
+    let verdict = match sent {
+        Ok(response) => {
+            turn.presence.answered(name);
+            judge(response, (rule, &job.target), turn, worker.app.clock.now())
+        }
+        Err(failure) if failure.is_unsent && failure.problem == Problem::UpstreamUnreachable => {
+            turn.presence.away(name, &failure.detail);
+            unsent(name)
+        }
+        Err(failure) => {
+            if failure.problem == Problem::UpstreamUnreachable {
+                turn.presence.doubt(worker, upstream).await;
+            }
+            judge_failure(&failure, is_repeatable, turn)
+        }
+    };
+    Executed { verdict, is_repeatable }
+}
+
+/// Of a job whose credentials are not used.
+fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
+    match why {
+        NotSent::Failed(reason) => Verdict::Ended(Ended::failed(reason)),
+        NotSent::Away(detail) => {
+            turn.presence.away(APP, &detail);
+            unsent(APP)
+        }
+        NotSent::Unable(detail) => {
+            tracing::warn!(job = job.id, detail, "nobody can say who may; the job waits");
+            unable()
+        }
+        NotSent::NoRoom => no_room(),
+    }
+}
+
+fn unsent(upstream: &str) -> Verdict {
+    Verdict::Later { until: Until::Back(upstream.into()), last: Ended::failed(APP_UNAVAILABLE) }
+}
+
+/// The application takes connections, and can't say whether the caller may.
+fn unable() -> Verdict {
+    let until = Until::After(ASK_AGAIN);
+    Verdict::Later { until, last: Ended::failed(APP_UNAVAILABLE) }
+}
+
+/// The body can't be read here and now.
+fn no_room() -> Verdict {
+    Verdict::Later { until: Until::Room, last: Ended::failed(Problem::NoRoom.name()) }
+}
+
+fn is_safe_to_retry(route: Option<&Route>) -> bool {
+    route
+        .and_then(|route| route.offload.as_ref())
+        .is_some_and(|offload| offload.retry == Retry::Safe)
+}
+
+/// The shard is looked up again: the map may have changed while the job waited.
+async fn resolve<'r>(
+    worker: &Worker,
+    rules: &'r Rules,
+    job: &Job,
+    headers: &HeaderMap,
+) -> Result<(Option<&'r Route>, Option<Resolved>), Problem> {
+    let decision = {
+        let view = View::of(headers);
+        let head = Head {
+            method: &job.method,
+            scheme: "http",
+            host: &job.host,
+            target: &job.target,
+            fields: &view,
+        };
+        sidecar::decide(rules, &head)
+    };
+    let proceed = match decision.action {
+        Action::Refuse(problem) => return Err(problem),
+        Action::Reserved { .. } | Action::Preflight { .. } => return Err(Problem::NoRoute),
+        Action::Proceed(proceed) => proceed,
+    };
+    let resolved = match proceed.shard {
+        Step::None => None,
+        Step::Resolved(resolved) => Some(*resolved),
+        Step::NeedsBody { .. } => {
+            let rule = decision.route.and_then(|route| route.shard.as_ref());
+            let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
+            match (rule, map) {
+                (Some(rule), Some(map)) => {
+                    let opened = worker.app.intake.open(&job.body).await;
+                    let (bytes, _room) = opened.map_err(|_| Problem::NoRoom)?;
+                    Some(rules::shard::in_body(rule, map, &bytes)?)
+                }
+                _ => return Err(Problem::Internal),
+            }
+        }
+    };
+    Ok((decision.route, resolved))
+}
+
+/// With what belongs to this attempt. The application knows a repetition by the key: the client's own, or
+/// the job's id.
+fn with_attempt(mut headers: HeaderMap, job: &Job, attempt: u64) -> HeaderMap {
+    let is_keyed = headers.contains_key("idempotency-key");
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    if !is_keyed {
+        set("idempotency-key", &job.id);
+    }
+    set("x-job-id", &job.id);
+    set("x-job-attempt", &attempt.to_string());
+    set("content-length", &job.body.length().to_string());
+    remove_hop_by_hop(&mut Map(&mut headers));
+    headers
+}
+
+/// The headers of a check that were kept with the job, for the notification.
+pub(super) fn user(job: &Job, rules: &Rules) -> Option<String> {
+    let route = rules.route_by_name(job.route.as_deref()?)?;
+    let document::Auth::Caller { keep, .. } = &route.offload.as_ref()?.auth else { return None };
+    let name = keep.first()?;
+    rules::head::first(&job.headers, name)
+}

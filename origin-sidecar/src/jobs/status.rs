@@ -1,0 +1,388 @@
+//! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
+//! Any pod answers; everything is derived from what is in the store.
+
+use super::auth::{Reader, Still};
+use super::ownership::{Owned, bound, login, owned};
+use super::page::Shown;
+use super::receipt::is_page;
+use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
+use super::{deliver, expire, id, keyed, outside, page, progress, token, watch};
+use crate::command::app::App;
+use crate::message::body::Body;
+use crate::message::fields::View;
+use crate::message::reply;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::request::in_force::Lane;
+use crate::request::inbound::Inbound;
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use rules::document::Delivery;
+use rules::{Problem, Rules};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::{Results, StoreError};
+
+pub struct Asked<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    pub inbound: &'a Inbound,
+    /// What follows `/jobs/`: an id, or an id and `/result`.
+    pub job: &'a str,
+}
+
+impl Asked<'_> {
+    pub(super) fn is_get(&self) -> bool {
+        matches!(*self.method, Method::GET | Method::HEAD)
+    }
+}
+
+/// What is known of a job.
+pub(super) enum State {
+    Queued,
+    Running { attempt: u64, progress: Option<Progress> },
+    Ended(Outcome),
+}
+
+impl State {
+    /// The app's answer, once there is one.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Ended(outcome) => outcome.answer.as_deref(),
+            Self::Queued | Self::Running { .. } => None,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running { .. } => "running",
+            Self::Ended(outcome) => outcome.status.as_str(),
+        }
+    }
+}
+
+impl State {
+    /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
+    /// ended, nobody can tell whether it still waits or was forgotten.
+    fn has_expired(&self, accepted: u64, ttl: u64, now: u64) -> bool {
+        let from = match self {
+            Self::Queued => accepted,
+            Self::Running { .. } => return false,
+            Self::Ended(outcome) => outcome.finished.max(accepted),
+        };
+        now > from.saturating_add(ttl)
+    }
+}
+
+/// # Errors
+/// `job-unknown` for whoever the job does not belong to; `offload-unavailable` while store or app can't
+/// say, which a browser is told by a page that tries again.
+pub async fn answer(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    asked: Asked<'_>,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let is_page = asked.is_get() && is_page(asked.headers);
+    match of_job(worker, rules, asked, body).await {
+        Err((Problem::OffloadUnavailable, detail)) if is_page => {
+            note_unavailable(worker, &detail);
+            Ok(page::try_again(&rules.document.jobs.page))
+        }
+        Err((Problem::JobUnknown, detail)) if is_page => match login(rules) {
+            // The same for a job of somebody else and for none.
+            Some(login) => Ok(page::see(login)),
+            None => Err((Problem::JobUnknown, detail)),
+        },
+        answered => answered,
+    }
+}
+
+/// A person is shown a page that tries again.
+pub(super) fn note_unavailable(worker: &Worker, detail: &str) {
+    let in_force = worker.app.in_force();
+    note_instead(worker, in_force.reserved(), Problem::OffloadUnavailable, detail);
+}
+
+/// A person is shown a page instead of the refusal, which is counted and logged all the same.
+pub(super) fn note_instead(worker: &Worker, lane: &Lane, problem: Problem, detail: &str) {
+    let (route, problem) = (&*lane.name, problem.name());
+    worker.app.metrics.http.problems.with_label_values(&[route, problem]).inc();
+    tracing::info!(route, problem, detail, "refused, by an answer with more to it");
+}
+
+async fn of_job(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    asked: Asked<'_>,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let app = &worker.app;
+    let (id, part) = asked.job.split_once('/').unwrap_or((asked.job, ""));
+    let Some((results, secrets)) = bound(worker) else { return Err(unknown()) };
+    if !id::is_plausible(id) {
+        return Err(unknown());
+    }
+    if (asked.method, part) == (&Method::PUT, "progress") {
+        return progress::report(app, id, asked.headers, body).await;
+    }
+    if (asked.method, part) == (&Method::PUT, "outcome") {
+        return token::end(worker, rules, id, &asked, body).await;
+    }
+    let Owned { route, queue, at, own_id, reader, cookies, is_open } =
+        owned(worker, rules, (results.as_ref(), secrets), &asked, id).await?;
+    let about = About {
+        base: rules.document.jobs.base.clone(),
+        route: route.map(|route| route.name.clone()),
+        id: id.to_owned(),
+        own_id,
+    };
+    let job = Job { app, rules, results, queue, id, about, reader, is_open };
+    let owner_route = (queue, route.map(|route| route.name.as_str()));
+    let answered = match current(worker, rules, owner_route, id, at).await {
+        Ok(known) if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) => {
+            job.stream(&asked, &known)
+        }
+        Ok(known) => job.respond(&asked, part, known).await,
+        Err(refused) => Err(refused),
+    };
+    let (in_force, base) = (app.in_force(), &rules.document.jobs.base);
+    match answered {
+        // A browser is told by a page that tries again, and a reader who has lost the job that there is none.
+        Err(refused @ (Problem::OffloadUnavailable | Problem::JobUnknown, _)) => Err(refused),
+        answered => cookies.with(worker, in_force.reserved(), base, answered),
+    }
+}
+
+/// How the job stands.
+///
+/// # Errors
+/// `job-expired` when it is forgotten, and so never ends; `offload-unavailable`.
+pub(super) async fn current(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    (queue, route): (&str, Option<&str>),
+    id: &str,
+    accepted: u64,
+) -> Result<State, Refused> {
+    let Some((results, _)) = bound(worker) else { return Err(unknown()) };
+    let mut known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
+    let ttl = rules.document.queues.get(queue).map_or(u64::MAX, |queue| queue.result_ttl);
+    let now = worker.app.clock.now();
+    // What was forgotten looks like a result without an outcome, as its objects go one by one.
+    let may_be_put = matches!(known, State::Queued) && !known.has_expired(accepted, ttl, now);
+    if may_be_put && id::Kind::of(id) == id::Kind::Queued {
+        let job = outside::Job { id, queue, route };
+        let found = outside::by_result(results, &worker.app.clock, &job).await;
+        if let Some(outcome) = found.map_err(unavailable)? {
+            token::tell_of_result(worker, rules, &job, &outcome).await;
+            known = State::Ended(outcome);
+        }
+    }
+    if known.has_expired(accepted, ttl, now) {
+        return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
+    }
+    Ok(known)
+}
+
+/// What is said of a job that waits.
+pub(super) fn message<'r>(rules: &'r Rules, queue: &str) -> &'r str {
+    rules.document.queues.get(queue).map_or("accepted", |queue| &queue.message)
+}
+
+/// A job of the one who asks.
+struct Job<'a> {
+    app: &'a Arc<App>,
+    rules: &'a Arc<Rules>,
+    results: &'a Arc<dyn Results>,
+    queue: &'a str,
+    id: &'a str,
+    about: About,
+    reader: Reader,
+    is_open: bool,
+}
+
+impl Job<'_> {
+    /// The answer to all but a stream of events.
+    async fn respond(
+        &self,
+        asked: &Asked<'_>,
+        part: &str,
+        mut known: State,
+    ) -> Result<Response<Body>, Refused> {
+        let (rules, id, results) = (self.rules, self.id, self.results.as_ref());
+        let waited = self.wait(asked).await?;
+        if waited.is_some() {
+            known = state(self.app, results, id).await.map_err(unavailable)?;
+        }
+        let state = known;
+        let mut response = match part {
+            "" if asked.is_get() && is_page(asked.headers) => {
+                let (jobs, message) = (&rules.document.jobs, message(rules, self.queue));
+                let (scheme, host) = (asked.inbound.scheme, asked.inbound.visitor_host());
+                let place = page::Place { jobs, id, message, scheme, host };
+                match place.shown(&state) {
+                    Shown::Page => place.page(&state),
+                    Shown::Landing(target) => page::see(&target),
+                    Shown::Answer => page::see(&format!("{}/jobs/{id}/result", jobs.base)),
+                }
+            }
+            "" if asked.is_get() => self.answer(&state),
+            "" if asked.method == Method::DELETE => self.cancel(state).await?,
+            // A page without scripts has forms only.
+            "cancel" if asked.method == Method::POST => {
+                self.cancel(state).await?;
+                page::see(&format!("{}/jobs/{id}", rules.document.jobs.base))
+            }
+            "result" if asked.is_get() => {
+                let queue = rules.document.queues.get(self.queue);
+                let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
+                deliver::result(results, id, state, asked, (delivery, self.is_open)).await?
+            }
+            _ => return Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
+        };
+        if let Some(applied) = waited {
+            response.headers_mut().insert("preference-applied", applied);
+        }
+        Ok(response)
+    }
+
+    /// `Prefer: wait=N`, and that it was heard.
+    ///
+    /// # Errors
+    /// When the caller may not see the job any more, or the app can't say whether it may.
+    async fn wait(&self, asked: &Asked<'_>) -> Result<Option<HeaderValue>, Refused> {
+        let view = View::of(asked.headers);
+        let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
+        let Some(seconds) = preference.wait else { return Ok(None) };
+        let limit = Duration::from_secs(seconds);
+        let results = self.results.as_ref();
+        let is_waited = watch::end(self.app, results, self.id, limit, Some(&self.reader)).await;
+        // The job may have ended long after the last question.
+        match self.reader.still().await {
+            Still::Allowed => {}
+            Still::Refused => return Err(unknown()),
+            Still::Unknown => return Err(nobody_to_ask()),
+        }
+        Ok(HeaderValue::from_str(&format!("wait={seconds}")).ok().filter(|_| is_waited))
+    }
+
+    fn answer(&self, state: &State) -> Response<Body> {
+        let mut response = reply::json(200, &self.about.report(state));
+        if !matches!(state, State::Ended(_)) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    /// A queued job is dropped when it is received; a running one's connection is closed.
+    async fn cancel(&self, state: State) -> Result<Response<Body>, Refused> {
+        let (id, results, now) = (self.id, self.results.as_ref(), self.app.clock.now());
+        let of = (Some(self.queue), self.about.route.as_deref());
+        let status = match state {
+            State::Ended(outcome) => outcome.status,
+            _ => expire::cancel(results, id, of, now).await.map_err(unavailable)?,
+        };
+        Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
+    }
+
+    fn stream(&self, asked: &Asked<'_>, state: &State) -> Result<Response<Body>, Refused> {
+        let (app, results) = (self.app, self.results);
+        let last = asked.headers.get("last-event-id").and_then(|last| last.to_str().ok());
+        // The browser comes again after each end of a stream; 204 tells it not to.
+        if matches!(state, State::Ended(_)) && last == Some(state.name()) {
+            return Ok(reply::text(204, ""));
+        }
+        let about = self.about.clone();
+        let report = move |state: &State| about.report(state);
+        let response = watch::stream(app, results, self.id, self.reader.clone(), report);
+        response
+            .ok_or_else(|| (Problem::TooManyWatchers, Problem::TooManyWatchers.title().to_owned()))
+    }
+}
+
+pub(super) fn unknown() -> Refused {
+    (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
+}
+
+fn nobody_to_ask() -> Refused {
+    (Problem::OffloadUnavailable, "the application can't say now who may see the job".to_owned())
+}
+
+pub(super) fn unavailable(error: StoreError) -> Refused {
+    // What the store said is for the log: it may name accounts and addresses.
+    tracing::warn!(%error, "the result store failed");
+    (Problem::OffloadUnavailable, error.name.to_owned())
+}
+
+pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<State, StoreError> {
+    if let End::Is(outcome) = record::end(results, id).await? {
+        return Ok(State::Ended(outcome));
+    }
+    let now = app.clock.now();
+    if id::Kind::of(id) == id::Kind::Adopted {
+        return match record::read::<Adopted>(results, &adopted_key(id)).await? {
+            Some((lease, _)) if !expire::is_lost(&lease, now) => {
+                Ok(State::Running { attempt: 1, progress: None })
+            }
+            // The process that executed the request is gone: nobody will ever know how it ended.
+            _ => expire::lost(results, id, now).await.map(State::Ended),
+        };
+    }
+    if id::is_keyed(id)
+        && let Some(state) = keyed::running(results, id, now).await?
+    {
+        return Ok(state);
+    }
+    match record::read::<Lease>(results, &lease_key(id)).await? {
+        Some((lease, _)) if lease.until > now => {
+            let progress = record::read::<Progress>(results, &record::progress_key(id)).await?;
+            let progress = progress.map(|(progress, _)| progress);
+            Ok(State::Running { attempt: lease.attempt, progress })
+        }
+        _ => Ok(State::Queued),
+    }
+}
+
+/// What a job is known by.
+#[derive(Clone)]
+struct About {
+    base: String,
+    route: Option<String>,
+    id: String,
+    own_id: Option<String>,
+}
+
+impl About {
+    /// What a GET of the job answers.
+    fn report(&self, state: &State) -> serde_json::Value {
+        let Self { base, route, id, own_id } = self;
+        let location = format!("{base}/jobs/{id}");
+        let mut body = serde_json::json!({
+            "id": id, "route": route, "location": location, "status": state.name(),
+        });
+        if let Some(own_id) = own_id {
+            body["own_id"] = own_id.clone().into();
+        }
+        match state {
+            State::Queued => {}
+            State::Running { attempt, progress } => {
+                body["attempt"] = (*attempt).into();
+                if let Some(progress) = progress {
+                    body["progress"] = serde_json::json!(progress);
+                }
+            }
+            State::Ended(outcome) => {
+                body["attempt"] = outcome.attempt.into();
+                if let Some(reason) = &outcome.reason {
+                    body["reason"] = reason.clone().into();
+                }
+                if let Some(answer) = &outcome.answer {
+                    let result = || format!("{location}/result");
+                    body["result"] = answer.leads_to.clone().unwrap_or_else(result).into();
+                }
+            }
+        }
+        body
+    }
+}

@@ -1,0 +1,263 @@
+//! How a job's end is stored: the app's answer first, then one outcome.
+
+use super::bare::Bare;
+use super::flash::Flashes;
+use super::lines::Value;
+use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
+use super::run::{Ended, Led, UNKNOWN};
+use super::spool::Spooled;
+use crate::clock::Clock;
+use crate::command::app::App;
+use crate::message::body::{Body, Collected, collect};
+use bytes::Bytes;
+use http::header;
+use http::response::Parts;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::{Condition, PutError, Results};
+
+/// Results up to this are kept in memory until they are stored; larger ones are spooled.
+const MEMORY_BYTES_MAX: usize = 1024 * 1024;
+/// How often storing is tried, some ten minutes in all, before the message is given back: an
+/// execution that is not recorded is an execution that is repeated.
+const STORE_ATTEMPTS: u32 = 66;
+const STORE_PAUSE_MAX_MS: u64 = 10_000;
+
+/// Where an outcome is written, and of what.
+pub(super) struct Ending<'a> {
+    pub id: &'a str,
+    pub queue: &'a str,
+    pub route: Option<&'a str>,
+    /// Of a plain producer's message.
+    pub bare: Option<&'a Bare>,
+    pub attempt: u64,
+    pub condition: Condition,
+    /// Whether the client that started it has had this very answer.
+    pub answered: bool,
+}
+
+/// An end with all of its answer.
+pub(super) struct Whole {
+    pub status: Terminal,
+    pub reason: Option<String>,
+    answer: Option<(Parts, Content)>,
+}
+
+impl Whole {
+    pub(super) fn failed(reason: &str) -> Self {
+        Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
+    }
+
+    /// Of an answer without its body, and the body.
+    pub(super) fn of(ended: Ended, body: Bytes) -> Self {
+        Self::with(ended, Content::Memory(body))
+    }
+
+    /// The same of a body that lies in the store.
+    pub(super) fn stored(ended: Ended, length: u64, object: String) -> Self {
+        Self::with(ended, Content::Stored { length, object })
+    }
+
+    fn with(ended: Ended, content: Content) -> Self {
+        let Ended { status, reason, answer } = ended;
+        let answer = answer.map(|answer| (answer.into_parts().0, content));
+        Self { status, reason, answer }
+    }
+
+    /// Of an answer that broke off in its body: whether the application has done its work is as
+    /// unknown as when the head is missing.
+    pub(super) fn broken_off(_: BrokenOff) -> Self {
+        Self::failed(UNKNOWN)
+    }
+}
+
+/// The answer of an application that had not refused broke off in its body, or took too long.
+#[derive(Debug)]
+pub(super) struct BrokenOff;
+
+/// Reads the answer's body, which may take so long.
+///
+/// # Errors
+/// When the answer breaks off that would have been a success.
+pub(super) async fn whole(app: &App, ended: Ended, in_time: Duration) -> Result<Whole, BrokenOff> {
+    let Ended { status, reason, answer } = ended;
+    let Some(answer) = answer else { return Ok(Whole { status, reason, answer: None }) };
+    let (parts, body) = answer.into_parts();
+    match content(app, body, in_time).await {
+        Ok(content) => Ok(Whole { status, reason, answer: Some((parts, content)) }),
+        Err(Unread::Lost) if status == Terminal::Succeeded => Err(BrokenOff),
+        // It has failed by its head, whatever else it says.
+        Err(Unread::Lost) => Ok(Whole { status, reason, answer: None }),
+        Err(Unread::Unkept(reason)) => Ok(Whole::failed(reason)),
+    }
+}
+
+/// Stores the answer, then the outcome, and gives the one that counts: an outcome that is already
+/// there wins. `None` when the store could not be reached and the job must be tried again later.
+pub(super) async fn outcome(
+    clock: &dyn Clock,
+    results: &Arc<dyn Results>,
+    ending: &Ending<'_>,
+    whole: Whole,
+) -> Option<Outcome> {
+    let Whole { status, reason, answer } = whole;
+    let id = ending.id;
+    let answer = match answer {
+        None => None,
+        Some((parts, content)) => {
+            Some(Box::new(store_answer(results.as_ref(), id, parts, content).await?))
+        }
+    };
+    let outcome = Outcome {
+        id: id.to_owned(),
+        status,
+        queue: Some(ending.queue.to_owned()),
+        route: ending.route.map(str::to_owned),
+        bare: ending.bare.cloned().map(Box::new),
+        reason,
+        answer,
+        answered: ending.answered,
+        attempt: ending.attempt,
+        finished: clock.now(),
+    };
+    write_outcome(results.as_ref(), outcome, ending.condition.clone()).await
+}
+
+async fn write_outcome(
+    results: &dyn Results,
+    outcome: Outcome,
+    mut condition: Condition,
+) -> Option<Outcome> {
+    let id = &outcome.id;
+    for attempt in 0..STORE_ATTEMPTS {
+        match record::write(results, &outcome_key(id), &outcome, condition.clone()).await {
+            Ok(_) => return Some(outcome),
+            // Somebody's, or our own whose answer was lost.
+            Err(PutError::Precondition) => match record::end(results, id).await {
+                Ok(End::Is(other)) => return Some(other),
+                Ok(End::Open { condition: now, .. }) => condition = now,
+                Err(error) => tracing::warn!(job = id, %error, "outcome not read"),
+            },
+            Err(PutError::Failed(error)) => {
+                tracing::warn!(job = id, %error, "outcome not stored");
+            }
+        }
+        tokio::time::sleep(pause(attempt)).await;
+    }
+    None
+}
+
+/// The body of an answer, all of it.
+enum Content {
+    Memory(Bytes),
+    Spooled(Spooled),
+    /// It lies in the store already.
+    Stored {
+        length: u64,
+        object: String,
+    },
+}
+
+/// Why there is no body.
+enum Unread {
+    Lost,
+    /// There is no room for it; by the name of what the job fails for.
+    Unkept(&'static str),
+}
+
+/// Reads the body. One that stalls must not hold a worker for longer than the job may take.
+async fn content(app: &App, body: Body, in_time: Duration) -> Result<Content, Unread> {
+    let read = async {
+        match collect(body, MEMORY_BYTES_MAX).await.map_err(|_| Unread::Lost)? {
+            Collected::Whole(bytes) => Ok(Content::Memory(bytes)),
+            Collected::TooLarge(body) => {
+                app.spool.write(body).await.map(Content::Spooled).map_err(|reason| match reason {
+                    "upstream-invalid" => Unread::Lost,
+                    reason => Unread::Unkept(reason),
+                })
+            }
+        }
+    };
+    tokio::time::timeout(in_time, read).await.unwrap_or(Err(Unread::Lost))
+}
+
+/// Stores the body; `None` when the store could not be reached.
+async fn store_answer(
+    results: &dyn Results,
+    id: &str,
+    mut parts: Parts,
+    content: Content,
+) -> Option<Answer> {
+    for name in [header::SET_COOKIE, header::CONTENT_LENGTH, header::DATE] {
+        parts.headers.remove(name);
+    }
+    let headers =
+        parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.into()));
+    let headers: Vec<(String, Value)> = headers.collect();
+    let (length, object) = match content {
+        Content::Memory(bytes) => (bytes.len() as u64, put_bytes(results, id, bytes).await?),
+        Content::Stored { length, object } => (length, object),
+        Content::Spooled(spooled) => (spooled.length, put_spooled(results, id, &spooled).await?),
+    };
+    let leads_to = parts.extensions.remove::<Led>().map(|Led(led)| led);
+    let flash = parts.extensions.remove::<Flashes>().map_or(Vec::new(), |Flashes(found)| found);
+    Some(Answer { code: parts.status.as_u16(), headers, length, leads_to, flash, object })
+}
+
+/// Tried as long as a small result is: an execution that is not recorded is repeated. Which name is free is
+/// asked first, as a file is moved away by the write, whatever comes of it.
+async fn put_spooled(results: &dyn Results, id: &str, spooled: &Spooled) -> Option<String> {
+    for attempt in 0..STORE_ATTEMPTS {
+        let stored = match results.head(&result_key(id)).await {
+            Ok(None) => put_file(results, result_key(id), spooled, Condition::IfAbsent).await,
+            Ok(Some(_)) => put_file(results, other_key(id)?, spooled, Condition::Always).await,
+            Err(error) => Err(PutError::Failed(error)),
+        };
+        match stored {
+            Ok(object) => return Some(object),
+            Err(error) => tracing::warn!(job = id, ?error, "result not stored"),
+        }
+        // A directory that failed late has moved it away.
+        if !tokio::fs::try_exists(&spooled.path).await.unwrap_or(false) {
+            break;
+        }
+        tokio::time::sleep(pause(attempt)).await;
+    }
+    None
+}
+
+async fn put_file(
+    results: &dyn Results,
+    object: String,
+    spooled: &Spooled,
+    condition: Condition,
+) -> Result<String, PutError> {
+    results.put_file(&object, &spooled.path, condition).await?;
+    Ok(object)
+}
+
+/// `results/{id}`, or a name beside it when another attempt has that one.
+async fn put_bytes(results: &dyn Results, id: &str, bytes: Bytes) -> Option<String> {
+    let mut key = result_key(id);
+    for attempt in 0..STORE_ATTEMPTS {
+        match results.put(&key, bytes.clone(), Condition::IfAbsent).await {
+            Ok(_) => return Some(key),
+            Err(PutError::Precondition) => key = other_key(id)?,
+            Err(PutError::Failed(error)) => {
+                tracing::warn!(job = id, %error, "result not stored");
+                tokio::time::sleep(pause(attempt)).await;
+            }
+        }
+    }
+    None
+}
+
+fn other_key(id: &str) -> Option<String> {
+    let random = crate::secrets::random_hex(4).ok()?;
+    Some(format!("{}.{random}", result_key(id)))
+}
+
+/// Between two tries of the store.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_millis((200_u64 << attempt.min(6)).min(STORE_PAUSE_MAX_MS))
+}

@@ -1,0 +1,60 @@
+//! A client that waits for the outcome of the job that its request became.
+
+use super::accept::Offered;
+use super::auth::{Still, Visitor};
+use super::{deliver, watch};
+use crate::message::body::Body;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use http::{HeaderValue, Response};
+use rules::Problem;
+use rules::document::{Offload, WaitEnds};
+use rules::offload::Wait;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::Results;
+
+/// The app's own answer, when the job ends with one within the time that the client waits; `None` where
+/// it gets the 202.
+pub(super) async fn outcome(
+    worker: &Arc<Worker>,
+    results: &Arc<dyn Results>,
+    offered: &Offered<'_>,
+    id: &str,
+    wait: Wait,
+) -> Option<Result<Response<Body>, Refused>> {
+    let limit = match wait {
+        Wait::No => return None,
+        Wait::Asked(seconds) => Duration::from_secs(seconds),
+        Wait::ByRule(ms) => Duration::from_millis(ms),
+    };
+    let (app, results) = (&worker.app, results.as_ref());
+    let clean = &offered.clean;
+    let visitor = Visitor::rebuilt(worker, &offered.rule.auth, clean.headers.clone());
+    let reader = visitor.known_as(offered.allowed.caller.clone());
+    let is_waited = watch::end(app, results, id, limit, Some(&reader)).await;
+    // Who may not see it any more, or of whom nobody can say it, gets the job and asks again.
+    let is_allowed = reader.still().await == Still::Allowed;
+    let answer = deliver::finished(app, results, id, clean).await;
+    if let Some(mut response) = answer.filter(|_| is_allowed) {
+        if let Wait::Asked(seconds) = wait
+            && is_waited
+            && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}"))
+        {
+            response.headers_mut().insert("preference-applied", applied);
+        }
+        return Some(Ok(response));
+    }
+    // Who found no place to wait, or waits at the drain, has not waited for as long as the rule says.
+    let is_over = is_waited && !*app.draining().borrow() && is_failure(offered.rule, wait);
+    is_over.then(|| Err(over(&offered.clean.rules.document.jobs.base, id)))
+}
+
+/// Whether a client that has waited in vain gets a refusal instead of the job.
+pub(super) fn is_failure(rule: &Offload, wait: Wait) -> bool {
+    matches!(wait, Wait::ByRule(_)) && rule.wait_ends == WaitEnds::GatewayTimeout
+}
+
+pub(super) fn over(base: &str, id: &str) -> Refused {
+    (Problem::WaitOver, format!("the job goes on: {base}/jobs/{id}"))
+}

@@ -1,0 +1,233 @@
+//! `PUT {base}/jobs/{id}/outcome`: another's consumer ends a job, with a token that came in its message.
+
+use super::accept::Offered;
+use super::adopt;
+use super::expire::TELL_MS;
+use super::intake::NotRead;
+use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
+use super::ownership::{bound, route_of};
+use super::record::{self, Adopted, Outcome, adopted_key};
+use super::status::{Asked, unavailable, unknown};
+use crate::message::body::Body;
+use crate::message::reply;
+use crate::proxy::Worker;
+use crate::proxy::handle::Refused;
+use crate::secrets::{Purpose, Secrets};
+use http::{HeaderMap, Response, StatusCode, header};
+use rules::{Problem, Rules};
+use std::sync::Arc;
+use stores::results::{Condition, Results};
+
+/// The token of a job whose queue others read: good until the job expires, and it names for whom the job is,
+/// so that the notification can.
+pub(super) fn of(offered: &Offered<'_>, secrets: &Secrets, id: &str, now: u64) -> Option<String> {
+    let queue = offered.clean.rules.document.queues.get(&offered.rule.queue)?;
+    let claim = Claim {
+        expiry: now.saturating_add(queue.result_ttl),
+        user: offered.about().user.unwrap_or_default(),
+    };
+    queue.foreign_consumers.then(|| claim.sign(secrets, id, &offered.route.name))
+}
+
+/// What a token says.
+#[derive(Debug, PartialEq, Eq)]
+struct Claim {
+    /// Milliseconds since 1970.
+    expiry: u64,
+    /// Empty where nobody is named.
+    user: String,
+}
+
+impl Claim {
+    /// `<expiry, hex>.<user, hex>.<mac over id, route, expiry and user>`
+    fn sign(&self, secrets: &Secrets, id: &str, route: &str) -> String {
+        let begin = format!("{:x}.{}", self.expiry, rules::document::hex(self.user.as_bytes()));
+        let mac =
+            secrets.sign(Purpose::Outcome, &[id.as_bytes(), route.as_bytes(), begin.as_bytes()]);
+        format!("{begin}.{mac}")
+    }
+
+    /// `None` of what was not signed for this job.
+    fn verified(secrets: &Secrets, id: &str, route: &str, token: &str) -> Option<Self> {
+        let (begin, mac) = token.rsplit_once('.')?;
+        let parts = [id.as_bytes(), route.as_bytes(), begin.as_bytes()];
+        if !secrets.verify(Purpose::Outcome, &parts, mac) {
+            return None;
+        }
+        let (expiry, user) = begin.split_once('.')?;
+        let expiry = u64::from_str_radix(expiry, 16).ok()?;
+        Some(Self { expiry, user: String::from_utf8(bytes_of(user)?).ok()? })
+    }
+}
+
+fn bytes_of(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes().chunks(2);
+    digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Stores what is brought as the job's end, and tells its receivers.
+///
+/// # Errors
+/// `job-unknown` for whoever has no token of this job, `job-expired` when it is over, `job-ended` and
+/// `job-running` when there is nothing to end.
+pub(super) async fn end(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    id: &str,
+    asked: &Asked<'_>,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let (results, secrets) = bound(worker).ok_or_else(unknown)?;
+    let route = route_of(rules, secrets, id).ok_or_else(unknown)?;
+    let queue = &route.offload.as_ref().ok_or_else(unknown)?.queue;
+    // Rules that have taken it back have taken it back from tokens that are under way.
+    let is_foreign = rules.document.queues.get(queue).is_some_and(|queue| queue.foreign_consumers);
+    let token = bearer(asked.headers).filter(|_| is_foreign).ok_or_else(unknown)?;
+    let claim = Claim::verified(secrets, id, &route.name, token).ok_or_else(unknown)?;
+    if claim.expiry <= worker.app.clock.now() {
+        return Err((Problem::JobExpired, "the token was good as long as the job".to_owned()));
+    }
+    let how = How::read(&asked.inbound.target, asked.headers)?;
+    let too_large = "larger results are put at results/{id}, and named by stored=true";
+    let read = worker.app.intake.read(&worker.app.spool, body, BODY_BYTES_MAX).await;
+    let refused = |why: NotRead| why.refused(too_large, BODY_BYTES_MAX);
+    let body = read.map_err(refused)?;
+    if how.is_stored && !body.is_empty() {
+        return Err(bad("with stored=true the result is what lies at results/{id}: send no body"));
+    }
+    let (bytes, _room) = worker.app.intake.open(&body).await.map_err(refused)?;
+    let said = Said {
+        code: how.code,
+        media_type: asked.headers.get(header::CONTENT_TYPE).cloned(),
+        body: (!how.is_stored).then_some(bytes),
+    };
+    let job = outside::Job { id, queue, route: Some(&route.name) };
+    let stored = outside::store(results, &worker.app.clock, &job, said).await;
+    let outcome = stored.map_err(not_stored)?;
+    let status = outcome.status.as_str();
+    worker.app.metrics.jobs.ended(queue, status, outcome.reason.as_deref().unwrap_or_default());
+    tracing::info!(queue, job = id, outcome = status, "another's consumer ended the job");
+    let user = Some(claim.user).filter(|user| !user.is_empty());
+    let about = Adopted { until: 0, route: route.name.clone(), queue: queue.clone(), user };
+    tell(worker, rules, results, about, outcome).await;
+    Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status })))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn bad(why: &str) -> Refused {
+    (Problem::BadRequest, why.to_owned())
+}
+
+fn not_stored(why: NotStored) -> Refused {
+    match why {
+        NotStored::Ended(status) => (Problem::JobEnded, format!("it has {}", status.as_str())),
+        NotStored::Running => (Problem::JobRunning, Problem::JobRunning.title().to_owned()),
+        NotStored::NoResult => bad("there is nothing at results/{id}: put the result there first"),
+        NotStored::Store(error) => unavailable(error),
+    }
+}
+
+/// How the end is said.
+struct How {
+    code: StatusCode,
+    is_stored: bool,
+}
+
+impl How {
+    /// From `?code=422&stored=true`; without any it is 200, and the body is the result.
+    fn read(target: &str, headers: &HeaderMap) -> Result<Self, Refused> {
+        let mut how = Self { code: StatusCode::OK, is_stored: false };
+        if headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(bad(
+                "a result is kept as it is sent, without its Content-Encoding: send it plain",
+            ));
+        }
+        let query = target.split_once('?').map_or("", |(_, query)| query);
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            match part.split_once('=') {
+                Some(("code", code)) => {
+                    let code = code.parse().ok().filter(|code| is_an_end(*code));
+                    let code = code.and_then(|code| StatusCode::from_u16(code).ok());
+                    how.code = code.ok_or_else(|| {
+                        bad("code is what the application would have answered: 200 to 299 but 204 and 205, or 400 to 599")
+                    })?;
+                }
+                Some(("stored", "true")) => how.is_stored = true,
+                _ => return Err(bad("write code=NNN, stored=true, or both")),
+            }
+        }
+        Ok(how)
+    }
+}
+
+/// Of a result that was put into the store by its key: whose it is, its message may have said.
+pub(super) async fn tell_of_result(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    job: &outside::Job<'_>,
+    outcome: &Outcome,
+) {
+    let Some((results, _)) = bound(worker) else { return };
+    let status = outcome.status.as_str();
+    worker.app.metrics.jobs.ended(job.queue, status, "");
+    tracing::info!(
+        queue = job.queue,
+        job = job.id,
+        outcome = status,
+        "a result was found in the store"
+    );
+    let (route, queue) = (job.route.unwrap_or_default().to_owned(), job.queue.to_owned());
+    let about = Adopted { until: 0, route, queue, user: None };
+    tell(worker, rules, results, about, outcome.clone()).await;
+}
+
+/// Beside the answer. What is left when this process dies meanwhile is told by a consumer of ours, if there
+/// is one: as for an adopted job whose process is gone.
+pub(super) async fn tell(
+    worker: &Arc<Worker>,
+    rules: &Arc<Rules>,
+    results: &Arc<dyn Results>,
+    about: Adopted,
+    outcome: Outcome,
+) {
+    let key = adopted_key(&outcome.id);
+    let about = Adopted { until: worker.app.clock.now().saturating_add(TELL_MS), ..about };
+    if let Err(error) = record::write(results.as_ref(), &key, &about, Condition::Always).await {
+        tracing::warn!(
+            job = outcome.id,
+            ?error,
+            "its receivers are told by this process or not at all"
+        );
+    }
+    let (worker, rules, results) = (Arc::clone(worker), Arc::clone(rules), Arc::clone(results));
+    tokio::spawn(async move {
+        adopt::tell(&worker, results.as_ref(), &rules, &about, &outcome).await;
+        if let Err(error) = results.delete(&key).await {
+            tracing::debug!(key, %error, "not removed; its end is told again");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_of_one_job_and_one_purpose() {
+        let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
+        let claim = || Claim { expiry: 7, user: "żółw.1".to_owned() };
+        let token = claim().sign(&secrets, "v1.a", "reports");
+        let of = |id, route, token: &str| Claim::verified(&secrets, id, route, token);
+        assert_eq!(of("v1.a", "reports", &token), Some(claim()));
+        assert_eq!(of("v1.b", "reports", &token), None);
+        assert_eq!(of("v1.a", "other", &token), None);
+        assert_eq!(of("v1.a", "reports", &token.replacen('7', "8", 1)), None);
+        let progress = secrets.sign(Purpose::Progress, &[b"v1.a"]);
+        assert_eq!(of("v1.a", "reports", &progress), None);
+        let nobody = Claim { expiry: 7, user: String::new() };
+        assert_eq!(of("v1.a", "reports", &nobody.sign(&secrets, "v1.a", "reports")), Some(nobody));
+    }
+}

@@ -1,0 +1,140 @@
+//! A job that nobody executed: its application takes no connections, or says when to come back. That
+//! uses up no attempt. The message stays in hand for some minutes, so that a deployment is no news to
+//! the queue, and is given back for some more.
+
+use super::attempt::Delivery;
+use super::envelope::Job;
+use super::lease::{Held, Lost};
+use super::run::Until;
+use crate::command::app::App;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// How long a message is kept in hand whose job nobody executes. Longer than an application takes to
+/// be replaced.
+const KEEP: Duration = Duration::from_secs(600);
+/// A message is received once in so long at most while its job can't be executed: queues count what
+/// they give out, and bury a message that they have given out too often.
+pub(crate) const ROUND: Duration = Duration::from_secs(900);
+/// An application that says "come back at once" is believed, but not ten thousand times a second.
+const AFTER_MIN: Duration = Duration::from_secs(1);
+/// Before it is tried again to read a job's body.
+const ROOM_PAUSE: Duration = Duration::from_secs(5);
+/// So many deliveries before the queue buries a message, the log says so.
+const RECEIVES_LEFT: u64 = 2;
+
+/// What comes after a wait.
+pub(super) enum Waited {
+    /// Try again; the upstream that lets this job go, if it is one that was away.
+    Again(Option<Arc<str>>),
+    /// The message is given back for so long.
+    GiveBack(Duration),
+    /// The drain began: the message is for others.
+    Drained,
+    /// Another attempt has the lease.
+    Lost,
+}
+
+impl Delivery<'_> {
+    /// Since when a job waits that was not known to wait, in milliseconds since 1970. It waited in the
+    /// queue already if its application was away then.
+    pub(super) fn waiting_since(&self, until: &Until) -> u64 {
+        let now = self.consumer.worker.app.clock.now();
+        let Until::Back(name) = until else { return now };
+        let away = u64::try_from(self.consumer.presence.away_for(name).as_millis());
+        now.saturating_sub(away.unwrap_or(0)).max(self.received.sent).min(now)
+    }
+
+    /// When a job has waited for its application for as long as it may, in milliseconds since 1970.
+    pub(super) fn wait_end(&self, job: &Job, since: u64) -> u64 {
+        job.deadline.unwrap_or_else(|| since.saturating_add(self.queue.wait_for_app))
+    }
+
+    /// Lays the lease down and waits with the message in hand. `began` is when this delivery's first
+    /// such wait did.
+    pub(super) async fn wait(
+        &self,
+        job: &Job,
+        held: &mut Held,
+        until: &Until,
+        began: Instant,
+    ) -> Waited {
+        let consumer = self.consumer;
+        consumer.count("waiting", until.reason());
+        let since = *held.waiting.get_or_insert_with(|| self.waiting_since(until));
+        held.take_back_attempt();
+        let after = match until {
+            Until::Back(_) => Duration::ZERO,
+            Until::After(after) => (*after).max(AFTER_MIN),
+            Until::Room => ROOM_PAUSE,
+        };
+        held.note_again(until.reason(), after);
+        loop {
+            match held.lay_down().await {
+                Ok(true) => break,
+                Err(Lost) => return Waited::Lost,
+                Ok(false) if consumer.pause().await.is_none() => return Waited::Drained,
+                Ok(false) => {}
+            }
+        }
+        let left = self.wait_end(job, since).saturating_sub(consumer.worker.app.clock.now());
+        let end = Instant::now() + Duration::from_millis(left);
+        let kept_until = began + KEEP;
+        if Instant::now() + after > kept_until && end > kept_until {
+            return self.give_back_for(job, since, began, after);
+        }
+        let again = async {
+            match until {
+                Until::Back(name) => {
+                    consumer.presence.opened(name).await;
+                    Some(Arc::clone(name))
+                }
+                Until::After(_) | Until::Room => {
+                    tokio::time::sleep(after).await;
+                    None
+                }
+            }
+        };
+        let mut draining = consumer.worker.app.draining();
+        tokio::select! {
+            biased;
+            () = App::begun(&mut draining) => Waited::Drained,
+            // One look more, which ends it.
+            () = sleep_until(end) => Waited::Again(None),
+            let_go = again => Waited::Again(let_go),
+            () = sleep_until(kept_until) => self.give_back_for(job, since, began, after),
+        }
+    }
+
+    fn give_back_for(&self, job: &Job, since: u64, began: Instant, after: Duration) -> Waited {
+        let consumer = self.consumer;
+        let delay = ROUND.saturating_sub(began.elapsed()).max(after).min(ROUND);
+        consumer.count("given-back", "app-unavailable");
+        tracing::warn!(
+            queue = consumer.name,
+            job = job.id,
+            since,
+            seconds = delay.as_secs(),
+            receives = self.received.receives,
+            "nobody executes this job yet; given back for a while"
+        );
+        Waited::GiveBack(delay)
+    }
+
+    /// Says it before the queue gives the message up: it counts deliveries, whatever came of them.
+    pub(super) fn note_receives(&self) {
+        let receives = self.received.receives;
+        let Some(max) = self.consumer.queue.receives_max() else { return };
+        if receives.saturating_add(RECEIVES_LEFT) >= max {
+            tracing::warn!(
+                queue = self.consumer.name,
+                message = self.received.id,
+                reason = "receives-exhausted",
+                receives,
+                max,
+                "the queue has given this message out almost as often as it does"
+            );
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Waiting for a job: `Prefer: wait=N` and a stream of events (HTML standard, server-sent events).
+//! Both look at the store, soon at first and then less and less often.
+
+use super::auth::{Reader, Still};
+use super::record::{self, End};
+use super::status::{self, State};
+use crate::command::app::App;
+use crate::message::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body_util::BodyExt;
+use http_body_util::channel::{Channel, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::results::Results;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// Clients that wait at the same time; each costs a look at the store every second. Beyond them a
+/// `Prefer: wait` is answered at once, and a stream refused.
+pub const WATCHERS_MAX: usize = 1_000;
+
+/// The first look, and the longest pause between two.
+const POLL_MIN: Duration = Duration::from_millis(100);
+const POLL_MAX: Duration = Duration::from_secs(1);
+/// A comment line that often keeps proxies from closing a silent stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A stream ends then, and the browser comes again by itself: no connection is for ever.
+const STREAM_MAX: Duration = Duration::from_secs(10 * 60);
+/// How often the app is asked whether who watches may go on.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// How soon it comes again, in milliseconds.
+const RECONNECT_MS: u32 = 1_000;
+
+/// When to look next.
+struct Pace(Duration);
+
+impl Pace {
+    fn new() -> Self {
+        Self(POLL_MIN)
+    }
+
+    async fn pause(&mut self, until: Instant) {
+        tokio::time::sleep_until(until.min(Instant::now() + self.0)).await;
+        self.0 = (self.0 * 3 / 2).min(POLL_MAX);
+    }
+}
+
+/// Waits until the job has ended, or for so long, or until `reader` may not see it any more. False, at
+/// once, when too many wait.
+pub(super) async fn end(
+    app: &App,
+    results: &dyn Results,
+    id: &str,
+    limit: Duration,
+    reader: Option<&Reader>,
+) -> bool {
+    let Ok(_place) = app.watchers.try_acquire() else { return false };
+    let until = Instant::now() + limit;
+    let mut pace = Pace::new();
+    let mut asked = Instant::now();
+    let draining = app.draining();
+    // A process that is to stop lets nobody wait.
+    while Instant::now() < until && !*draining.borrow() {
+        if let Some(reader) = reader.filter(|_| asked.elapsed() >= ASK_AGAIN) {
+            asked = Instant::now();
+            if reader.still().await == Still::Refused {
+                return true;
+            }
+        }
+        let looked = tokio::time::timeout_at(until, record::end(results, id)).await;
+        if matches!(looked, Ok(Ok(End::Is(_)))) {
+            return true;
+        }
+        pace.pause(until).await;
+    }
+    true
+}
+
+/// Whether the client wants a stream of events.
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// Every change of the job's status as an event `status`, whose data is what a GET answers.
+/// `None` when too many watch.
+pub(super) fn stream(
+    app: &Arc<App>,
+    results: &Arc<dyn Results>,
+    id: &str,
+    reader: Reader,
+    report: impl Fn(&State) -> serde_json::Value + Send + 'static,
+) -> Option<Response<Body>> {
+    let place = Arc::clone(&app.watchers).try_acquire_owned().ok()?;
+    let (sender, body) = Channel::new(2);
+    let events = Events {
+        app: Arc::clone(app),
+        results: Arc::clone(results),
+        id: id.to_owned(),
+        reader,
+        sender,
+        _place: place,
+    };
+    tokio::spawn(events.run(report));
+    let body = body.map_err(|never: std::convert::Infallible| match never {});
+    let mut response = Response::new(Body::boxed(body.boxed_unsync()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would keep the events back otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Some(response)
+}
+
+struct Events {
+    app: Arc<App>,
+    results: Arc<dyn Results>,
+    id: String,
+    reader: Reader,
+    sender: Sender<Bytes, std::convert::Infallible>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Events {
+    async fn run(mut self, report: impl Fn(&State) -> serde_json::Value) {
+        let until = Instant::now() + STREAM_MAX;
+        let mut draining = self.app.draining();
+        let mut silent_since = Instant::now();
+        let mut last = String::new();
+        let mut pace = Pace::new();
+        let mut text = format!("retry: {RECONNECT_MS}\n\n");
+        let mut asked = Instant::now();
+        loop {
+            let mut still = Still::Allowed;
+            if asked.elapsed() >= ASK_AGAIN {
+                still = self.reader.still().await;
+            }
+            let state = match still {
+                Still::Refused => return,
+                // Nothing is said to who may have lost the right; it is asked again at the next look.
+                Still::Unknown => None,
+                Still::Allowed => {
+                    if asked.elapsed() >= ASK_AGAIN {
+                        asked = Instant::now();
+                    }
+                    status::state(&self.app, self.results.as_ref(), &self.id).await.ok()
+                }
+            };
+            if let Some(state) = &state {
+                let data = report(state).to_string();
+                if data != last {
+                    let id = state.name();
+                    text.push_str(&format!("event: status\nid: {id}\ndata: {data}\n\n"));
+                    last = data;
+                }
+            }
+            if text.is_empty() && silent_since.elapsed() >= KEEP_ALIVE {
+                text.push_str(": waiting\n\n");
+            }
+            if !text.is_empty() {
+                silent_since = Instant::now();
+                // The client has left.
+                if self.sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() {
+                    return;
+                }
+            }
+            let has_ended = matches!(state, Some(State::Ended(_)));
+            if has_ended || Instant::now() >= until || *draining.borrow() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = App::begun(&mut draining) => return,
+                () = pace.pause(until) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The admin port: probes and metrics for everyone, the rest for loopback or a bearer token, and
+//! changes in a form that no page and no application is made to send by chance (`guard`).
+
+mod connections;
+pub mod drain;
+mod guard;
+
+pub use guard::{FIELD, FIELD_VALUE, Hosts};
+
+use super::purge::{self, Order};
+use crate::command::app::App;
+use crate::message::body::{Body, Collected, collect};
+use crate::message::reply;
+use connections::Connections;
+use drain::Waiters;
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rules::fallback::{Fallback, Unreadable};
+use rules::shard::Key;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// Thirty URLs of 8 KiB.
+const PURGE_BYTES_MAX: usize = 256 * 1024;
+/// Prometheus and the kubelet don't need longer.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Paths that are answered whatever else happens, and whoever asks.
+const PROBES: [&str; 4] = ["/startup", "/ready", "/live", "/metrics"];
+
+/// What the port of a `proxy` or `consume` process answers from.
+struct Port {
+    app: Arc<App>,
+    drain_delay: Duration,
+    hosts: Hosts,
+    waiters: Waiters,
+}
+
+/// Serves until the process ends: probes must be answered during the drain too.
+pub async fn run(
+    app: Arc<App>,
+    listener: std::net::TcpListener,
+    drain_delay: Duration,
+    hosts: Hosts,
+) -> std::io::Result<()> {
+    let port = Arc::new(Port { app, drain_delay, hosts, waiters: Waiters::default() });
+    let answer = move |request: Request<Incoming>, peer| {
+        let port = Arc::clone(&port);
+        async move { port.answer(request, peer).await.unwrap_or_else(refused) }
+    };
+    serve(TcpListener::from_std(listener)?, answer).await
+}
+
+fn refused((status, why): guard::Refusal) -> Response<Body> {
+    reply::text(status, why)
+}
+
+/// The same with other answers.
+pub(crate) async fn serve<F, A>(listener: TcpListener, answer: F) -> std::io::Result<()>
+where
+    F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<Body>> + Send,
+{
+    let connections = Arc::new(Connections::default());
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "admin accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Some((seat, needed)) = connections.sit() else {
+            tracing::debug!(%peer, "every admin connection is busy");
+            continue;
+        };
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let is_first =
+                    guard::is_loopback(peer.ip()) || PROBES.contains(&request.uri().path());
+                let (seat, answer) = (&seat, &answer);
+                async move {
+                    let _busy = seat.busy();
+                    if seat.is_among_the_last() && !is_first {
+                        return Ok::<_, Infallible>(reply::text(503, "too many connections\n"));
+                    }
+                    Ok(answer(request, peer).await)
+                }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_READ_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "admin connection ended");
+                },
+                _ = needed => tracing::debug!(%peer, "an admin connection gave way to another"),
+            }
+        });
+    }
+}
+
+impl Port {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, guard::Refusal> {
+        let app = &self.app;
+        match request.uri().path() {
+            "/startup" => return Ok(probe(app.is_started(), "starting")),
+            // Never asks the app, the queue or the store: their trouble must not take this pod out.
+            "/ready" => return Ok(ready(app)),
+            "/live" => return Ok(probe(true, "")),
+            "/metrics" => return Ok(metrics(app)),
+            // A kubelet asks, which can carry no secret: it waits, and changes nothing.
+            "/drained" if request.method() == Method::GET => {
+                return Ok(self.waiters.drained(app).await);
+            }
+            "/drained" => return Err((405, "GET only\n")),
+            _ => guard::foreign(&request, &self.hosts)?,
+        }
+        if request.uri().path() == "/drain" {
+            if !guard::is_loopback(peer.ip()) {
+                return Err((403, "only from within the pod: spillway drain\n"));
+            }
+            guard::change(&request)?;
+            return Ok(drain::drain(app, self.drain_delay).await);
+        }
+        guard::known(&request, peer, app.admin_token.as_deref())?;
+        match request.uri().path() {
+            "/purge" => {
+                guard::change(&request)?;
+                Ok(purged(app, request.into_body()).await)
+            }
+            _ if request.method() != Method::GET => Err((405, "GET only\n")),
+            "/routes" => Ok(routes(app)),
+            "/shards/map" => Ok(shard_maps(app)),
+            "/shards/lookup" => Ok(lookup(app, request.uri().query().unwrap_or_default())),
+            _ => Err((
+                404,
+                "/startup /ready /live /metrics /drained /drain /purge /routes /shards/map /shards/lookup\n",
+            )),
+        }
+    }
+}
+
+async fn purged(app: &App, body: Incoming) -> Response<Body> {
+    let read = match collect(Body::Incoming(body), PURGE_BYTES_MAX).await {
+        Ok(Collected::Whole(bytes)) => bytes,
+        Ok(Collected::TooLarge(_)) => return reply::text(413, "too long\n"),
+        Err(error) => return reply::text(400, format!("{error}\n")),
+    };
+    let order = serde_json::from_slice::<Order>(&read).map_err(|error| error.to_string());
+    match order.and_then(|order| purge::here(app, &order)) {
+        Ok(count) => reply::json(200, &serde_json::json!({ "purged": count })),
+        Err(why) => reply::text(400, format!("{why}\n")),
+    }
+}
+
+pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
+    if is_good { reply::text(200, "ok\n") } else { reply::text(503, format!("{why}\n")) }
+}
+
+/// A kubelet shows the body of what is not ready as an event of the pod: there somebody looks for why.
+fn ready(app: &App) -> Response<Body> {
+    match &app.rules().unreadable {
+        Some(Unreadable { fallback: Fallback::Refuse, reason }) => {
+            reply::text(503, format!("rules-unreadable: {reason}\n"))
+        }
+        _ => probe(app.is_ready(), "draining or starting"),
+    }
+}
+
+fn metrics(app: &App) -> Response<Body> {
+    app.metrics.cache.show(&app.store);
+    metrics_page(app.metrics.render())
+}
+
+/// Prometheus' text format.
+pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
+    let mut response = reply::text(200, text);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn routes(app: &App) -> Response<Body> {
+    let rules = app.rules();
+    let document = serde_json::to_value(&rules.document).unwrap_or_default();
+    reply::json(200, &serde_json::json!({ "config_hash": rules.hash, "rules": document }))
+}
+
+fn shard_maps(app: &App) -> Response<Body> {
+    let rules = app.rules();
+    let maps = rules.shard_maps.iter().map(|(name, map)| {
+        let document = rules.document.shard_maps.get(name);
+        (name.clone(), serde_json::json!({ "epoch": map.epoch, "map": document }))
+    });
+    let maps: serde_json::Map<String, serde_json::Value> = maps.collect();
+    reply::json(200, &maps.into())
+}
+
+/// `?map=market_data&key=15000`
+fn lookup(app: &App, query: &str) -> Response<Body> {
+    let value = |name: &str| rules::path::query_values(query, name).next().unwrap_or_default();
+    let rules = app.rules();
+    let name = value("map");
+    let Some(map) = rules.shard_maps.get(&name) else {
+        return reply::text(404, format!("there is no shard map `{name}`\n"));
+    };
+    let found = Key::parse(map.key_type(), &value("key")).ok_or(rules::Problem::KeyInvalid);
+    match found.and_then(|key| map.lookup(&name, &key)) {
+        Ok(found) => reply::json(
+            200,
+            &serde_json::json!({
+                "map": found.map, "key": found.key, "shard": found.shard, "epoch": found.epoch,
+                "range": found.range, "upstream": found.upstream,
+            }),
+        ),
+        Err(problem) => reply::problem(&rules.document.jobs.base, problem, problem.title()),
+    }
+}

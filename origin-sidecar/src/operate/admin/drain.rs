@@ -1,0 +1,195 @@
+//! How a pod ends: `POST /drain`, which the sidecar's own preStop hook sends, and `GET /drained`, for
+//! which the application's hook waits.
+//!
+//! Kubernetes runs the preStop hooks and takes the pod out of its Services at the same time, and the
+//! nodes learn of the latter by and by. Until they have, connections still come, and refusing them
+//! would fail requests: they are answered, and told to come back on another connection.
+//!
+//! The application's hook also runs when its container alone is restarted. Then nothing drains, and it
+//! must change nothing.
+
+use crate::command::app::App;
+use crate::command::bindings::Upstream;
+use crate::message::body::Body;
+use crate::message::reply;
+use http::Response;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// Longest that a preStop hook blocks, the delay included; a pod's grace period is 30 s by default.
+pub const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// How long the application's hook waits for a drain to begin. Both hooks run at the same moment, but
+/// the sidecar's is a program that is started: on a full node that takes seconds.
+const BEGIN_MAX: Duration = Duration::from_secs(5);
+/// Callers of `/drained` at once; a pod has one for each of its containers.
+const WAITERS_MAX: usize = 128;
+/// How often it is looked whether everything is done.
+const POLL: Duration = Duration::from_millis(20);
+/// How often it is looked whether the application is gone, how soon after it refused a connection once, and
+/// how long one is waited for.
+const GONE_POLL: Duration = Duration::from_millis(500);
+const GONE_AGAIN: Duration = Duration::from_millis(100);
+const GONE_TIMEOUT: Duration = Duration::from_millis(500);
+/// A process that was drained and not ended stays for so long: longer than most pods' grace period.
+const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+
+/// Takes no new work from now on; what blocks until the rest is done, or time is up, comes after.
+pub(super) async fn drain(app: &Arc<App>, delay: Duration) -> Response<Body> {
+    let until = Instant::now() + DRAIN_MAX;
+    if app.leave() {
+        let app = Arc::clone(app);
+        // Whoever asked may be gone by then.
+        tokio::spawn(async move {
+            tokio::select! {
+                () = sleep(delay) => app.drain(),
+                () = gone(&app.bindings.app) => app.drain(),
+                () = async { App::begun(&mut app.draining()).await } => {}
+            }
+        });
+    }
+    until_idle(app, until).await
+}
+
+/// Resolves when the application listens no more: it refused a connection twice. In a pod that ends it
+/// lives until its hook returns, so this is a Job that has done its work, and nobody is to wait.
+async fn gone(app: &Upstream) {
+    let (host, port) = (app.authority.host(), app.authority.port_u16());
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = (host, port.unwrap_or_else(|| app.protocol.port()));
+    let mut was_refused = false;
+    loop {
+        let connected = timeout(GONE_TIMEOUT, TcpStream::connect(address)).await;
+        let is_refused =
+            matches!(connected, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused);
+        if is_refused && was_refused {
+            return;
+        }
+        was_refused = is_refused;
+        sleep(if is_refused { GONE_AGAIN } else { GONE_POLL }).await;
+    }
+}
+
+/// Of one admin port.
+pub(super) struct Waiters(Semaphore);
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self(Semaphore::new(WAITERS_MAX))
+    }
+}
+
+impl Waiters {
+    /// Blocks while a drain goes on, and begins none.
+    pub async fn drained(&self, app: &App) -> Response<Body> {
+        let Ok(_place) = self.0.try_acquire() else {
+            return reply::text(503, "too many wait already\n");
+        };
+        let until = Instant::now() + DRAIN_MAX;
+        if timeout(BEGIN_MAX, App::begun(&mut app.leaving())).await.is_err() {
+            return reply::text(200, "there is no drain\n");
+        }
+        until_idle(app, until).await
+    }
+}
+
+async fn until_idle(app: &App, until: Instant) -> Response<Body> {
+    let idle = timeout_at(until, async {
+        App::begun(&mut app.draining()).await;
+        while !is_idle(app) {
+            sleep(POLL).await;
+        }
+    });
+    match idle.await {
+        Ok(()) => reply::text(200, "drained\n"),
+        Err(_) => reply::text(503, "still busy\n"),
+    }
+}
+
+/// Whether requests and jobs are done. Upgraded connections, event streams and gRPC streams last until
+/// the application ends them, which it does when its own end comes: after its hook.
+fn is_idle(app: &App) -> bool {
+    // An answer whose body is under way still has its connection.
+    app.metrics.is_idle() && app.metrics.http.plain_connections() <= 0 && running(app) == 0
+}
+
+fn running(app: &App) -> i64 {
+    let queues = app.bindings.queues.keys();
+    queues.map(|name| app.metrics.jobs.running.with_label_values(&[name.as_str()]).get()).sum()
+}
+
+/// Resolves when a drain was begun long ago, nothing is left of what was in flight, streams included,
+/// and nobody has ended the process.
+pub async fn abandoned(app: &App) {
+    App::begun(&mut app.draining()).await;
+    sleep(ABANDONED_AFTER).await;
+    while !is_idle(app) || app.metrics.has_streams() {
+        sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::telemetry::metrics::Stream;
+
+    /// With an application that listens, and hears nothing.
+    fn alone() -> (App, std::net::TcpListener) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound port").to_string();
+        let mut app = App::alone("", Arc::new(clock::System));
+        let authority = address.parse().expect("an authority");
+        app.bindings.app = Upstream { authority, ..(*app.bindings.app).clone() }.into();
+        (app, listener)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_that_nothing_follows_ends_the_process_when_all_streams_have_ended() {
+        let (app, _listener) = alone();
+        let app = Arc::new(app);
+        let stream = app.metrics.stream(Stream::Upgrade);
+        let draining = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { drain(&app, Duration::from_secs(5)).await }
+        });
+        let (began, end) = (Instant::now(), abandoned(&app));
+        tokio::pin!(end);
+        assert!(timeout(ABANDONED_AFTER * 3, end.as_mut()).await.is_err(), "a stream is open");
+        assert_eq!(draining.await.expect("an answer").status(), 200);
+        drop(stream);
+        end.await;
+        assert!(began.elapsed() >= ABANDONED_AFTER * 3);
+        // Never before its time.
+        let ((app, _listener), began) = (alone(), Instant::now());
+        app.drain();
+        abandoned(&app).await;
+        assert!(began.elapsed() >= ABANDONED_AFTER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_applications_hook_waits_for_a_drain_to_begin_but_not_for_long() {
+        let (app, _listener) = alone();
+        let (waiters, app) = (Waiters::default(), Arc::new(app));
+        let began = Instant::now();
+        assert_eq!(waiters.drained(&app).await.status(), 200);
+        assert_eq!(began.elapsed(), BEGIN_MAX);
+        let late = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move {
+                sleep(Duration::from_secs(4)).await;
+                drain(&app, Duration::from_secs(5)).await
+            }
+        });
+        let began = Instant::now();
+        assert_eq!(waiters.drained(&app).await.status(), 200);
+        assert!(began.elapsed() >= Duration::from_secs(9), "the delay is waited for");
+        late.await.expect("drained");
+        let busy = app.metrics.in_flight();
+        assert_eq!(waiters.drained(&app).await.status(), 503);
+        drop(busy);
+    }
+}

@@ -1,0 +1,132 @@
+//! How full the queues are, as metrics, and what was learned of slow routes. No number is older than a
+//! minute: what can't be read any more is taken away.
+
+use crate::command::app::App;
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::queue::{Depth, Queue};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How often metrics are set, and a queue of this node is read, which costs nothing.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Between two questions to a queue that is billed, while this process sends or receives messages.
+const BUSY_INTERVAL: Duration = Duration::from_secs(15);
+/// … and while it does not. One question is two requests where there are dead letters: 0.04 $ a month.
+/// Each process asks for itself, or nobody would know of a queue whose consumers are all gone.
+const IDLE_INTERVAL: Duration = Duration::from_secs(55);
+/// … and after one that was not answered.
+const AGAIN: Duration = Duration::from_secs(10);
+/// A number is shown for so long.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+const STATES: [&str; 3] = ["visible", "in-flight", "dead"];
+
+/// Sets them as long as the process runs. Never returns.
+pub async fn watch(app: Arc<App>) {
+    let queues = app.bindings.queues.iter();
+    let queues = queues.map(|(name, queue)| watch_queue(&app, name, queue.as_ref()));
+    tokio::join!(join_all(queues), watch_learned(&app));
+}
+
+/// What is known of one queue.
+#[derive(Default)]
+struct Known {
+    /// When it was asked last.
+    asked: Option<Instant>,
+    is_refused: bool,
+    /// When it was asked what it answered, and that.
+    depth: Option<(Instant, Depth)>,
+}
+
+impl Known {
+    /// How long until it is asked again.
+    fn until_due(&self, pause: Duration) -> Duration {
+        let pause = if self.is_refused { AGAIN.min(pause) } else { pause };
+        self.asked.map_or(Duration::ZERO, |asked| pause.saturating_sub(asked.elapsed()))
+    }
+
+    /// How long the number may still be shown.
+    fn rest(&self) -> Duration {
+        self.depth.map_or(AGE_MAX, |(asked, _)| AGE_MAX.saturating_sub(asked.elapsed()))
+    }
+
+    async fn ask(&mut self, name: &str, queue: &dyn Queue) {
+        let now = Instant::now();
+        self.asked = Some(now);
+        // No answer waits for one that would come too late.
+        let answer = timeout(self.rest(), queue.depth()).await;
+        let error = match answer {
+            Ok(Ok(depth)) => {
+                (self.depth, self.is_refused) = (Some((now, depth)), false);
+                return;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !std::mem::replace(&mut self.is_refused, true) {
+            tracing::warn!(queue = name, error, "the queue's depth can't be read; asked again");
+        }
+    }
+}
+
+async fn watch_queue(app: &App, name: &str, queue: &dyn Queue) {
+    let mut known = Known::default();
+    loop {
+        let pause = match queue.is_billed() {
+            false => INTERVAL,
+            true if app.bindings.soundness.has_traffic() => BUSY_INTERVAL,
+            true => IDLE_INTERVAL,
+        };
+        if known.until_due(pause).is_zero() {
+            known.ask(name, queue).await;
+        }
+        if known.rest().is_zero() {
+            known.depth = None;
+            hide(app, name);
+        }
+        if let Some((_, depth)) = known.depth {
+            show(app, name, depth);
+        }
+        // Traffic may begin at any time.
+        sleep(known.rest().min(known.until_due(pause)).min(INTERVAL)).await;
+    }
+}
+
+fn show(app: &App, name: &str, depth: Depth) {
+    let jobs = &app.metrics.jobs;
+    let counts = [depth.visible, depth.in_flight, depth.dead];
+    for (state, count) in STATES.into_iter().zip(counts) {
+        let gauge = jobs.messages.with_label_values(&[name, state]);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    // A queue that can't tell: the consumer does, by what it receives.
+    let age = match depth.oldest {
+        Some(oldest) => i64::try_from(app.clock.now().saturating_sub(oldest) / 1000),
+        None if depth.visible + depth.in_flight == 0 => Ok(0),
+        None => Ok(jobs.received_age_seconds.with_label_values(&[name]).get()),
+    };
+    jobs.oldest_seconds.with_label_values(&[name]).set(age.unwrap_or(i64::MAX));
+}
+
+fn hide(app: &App, name: &str) {
+    let jobs = &app.metrics.jobs;
+    // One that is not there is as it should be.
+    for state in STATES {
+        let _ = jobs.messages.remove_label_values(&[name, state]);
+    }
+    let _ = jobs.oldest_seconds.remove_label_values(&[name]);
+}
+
+async fn watch_learned(app: &App) {
+    loop {
+        for (route, p95) in app.latencies.slowest(app.clock.now()) {
+            let learned = app.metrics.jobs.learned_seconds.with_label_values(&[route.as_str()]);
+            learned.set(p95 as f64 / 1000.0);
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

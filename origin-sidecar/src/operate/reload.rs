@@ -1,0 +1,192 @@
+//! The rules file and the certificate are watched; good changes take effect without dropping a
+//! connection.
+
+use super::bound::Bound;
+use crate::command::app::App;
+use crate::telemetry::metrics::Metrics;
+use net::tls::Certificates;
+use rules::Rules;
+use rules::fallback::{Unreadable, Wish, choose};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the file is read. A ConfigMap mount swaps a symlink, which file watchers miss; the
+/// file is small, and reading it once a second costs nothing.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the log says that there are no rules.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Reads a rules file.
+///
+/// # Errors
+/// All its faults as text, ready to print.
+pub fn load(path: &Path) -> Result<Rules, String> {
+    parse(path, std::fs::read(path))
+}
+
+fn parse(path: &Path, read: io::Result<Vec<u8>>) -> Result<Rules, String> {
+    let text = read.map_err(|error| error.to_string()).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|error| format!("this is no text: {}", error.utf8_error()))
+    });
+    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    Rules::from_toml(&text).map_err(|faults| {
+        let faults = faults.iter().map(|fault| format!("{}:{fault}", path.display()));
+        faults.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// The rules file of a process that runs on.
+pub struct RulesFile {
+    path: PathBuf,
+    /// What is to happen while there were never rules that can be read.
+    wish: Wish,
+    /// As it was read last.
+    text: Option<Vec<u8>>,
+}
+
+impl RulesFile {
+    pub fn new(path: &Path, wish: Wish) -> Self {
+        Self { path: path.to_owned(), wish, text: None }
+    }
+
+    /// # Errors
+    /// All that is wrong, ready to print.
+    pub fn read(&mut self) -> Result<Rules, String> {
+        let read = std::fs::read(&self.path);
+        self.text = read.as_ref().ok().cloned();
+        parse(&self.path, read)
+    }
+
+    /// What stands in for rules that can't be read, and why they can't; none where nothing may.
+    pub fn stand_in(&self, bound: &Bound<'_>, why: &str) -> Option<Rules> {
+        let fallback = choose(self.wish, bound.protects(), self.text.as_deref())?;
+        Some(Rules::unreadable(fallback, why.to_owned()))
+    }
+
+    /// Watches until the process ends. A bad file is refused and the old rules go on.
+    pub async fn watch(mut self, app: Arc<App>) {
+        let mut told = None::<Instant>;
+        loop {
+            if told.is_none_or(|told| told.elapsed() >= REMINDER) {
+                remind(&app);
+                told = Some(Instant::now());
+            }
+            tokio::time::sleep(INTERVAL).await;
+            let read = std::fs::read(&self.path);
+            let is_same = read.as_ref().ok() == self.text.as_ref();
+            let has_rules = app.rules().unreadable.is_none();
+            if is_same || (has_rules && read.is_err()) {
+                continue;
+            }
+            self.text = read.as_ref().ok().cloned();
+            let result = match take(&app, self.path.clone(), read).await {
+                Ok(()) => "taken",
+                Err(faults) if has_rules => {
+                    let path = self.path.display();
+                    app.metrics.last_reload.set(0);
+                    tracing::error!(%path, faults, "changed rules refused; the old ones go on");
+                    "refused"
+                }
+                Err(faults) => {
+                    if let Some(rules) = self.stand_in(&app.bound(), &faults) {
+                        app.set_rules(Arc::new(rules));
+                    }
+                    told = None;
+                    "refused"
+                }
+            };
+            app.metrics.reloads.with_label_values(&[result]).inc();
+        }
+    }
+}
+
+/// Says what stands in for the rules, while something does.
+fn remind(app: &App) {
+    if let Some(Unreadable { fallback, reason }) = &app.rules().unreadable {
+        let fallback = fallback.as_str();
+        tracing::error!(fallback, reason, "the rules can't be read, and there were none before");
+    }
+}
+
+/// Watches until the process ends. Files that do not belong together, as in the middle of a change,
+/// are refused and the certificate served before goes on.
+pub async fn watch_certificate(
+    metrics: Arc<Metrics>,
+    certificates: Arc<Certificates>,
+    folder: PathBuf,
+) {
+    let mut refused = String::new();
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let result = match certificates.serve_folder(&folder) {
+            Ok(false) => continue,
+            Ok(true) => {
+                refused.clear();
+                "taken"
+            }
+            // Told once, not every second.
+            Err(error) if error == refused => continue,
+            Err(error) => {
+                tracing::error!(error, "changed certificate refused; the old one goes on");
+                refused = error;
+                "refused"
+            }
+        };
+        metrics.certificate_reloads.with_label_values(&[result]).inc();
+    }
+}
+
+async fn take(app: &App, path: PathBuf, read: io::Result<Vec<u8>>) -> Result<(), String> {
+    // On a thread of its own: probes are answered meanwhile, however large the file is.
+    let parsed = tokio::task::spawn_blocking(move || parse(&path, read)).await;
+    let new = app.bound().fit(parsed.map_err(|error| error.to_string())??)?;
+    let old = app.rules();
+    // Two sidecars with different maps would each be right for themselves.
+    if old.unreadable.is_none() && new.document.shard_maps != old.document.shard_maps {
+        return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());
+    }
+    tracing::info!(config_hash = new.hash, "rules changed");
+    for name in app.bindings.queues.keys() {
+        let has_rules = new.document.queues.contains_key(name);
+        app.bindings.soundness.has_rules(name, has_rules);
+    }
+    app.set_rules(Arc::new(new));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use std::fmt::Write;
+
+    #[tokio::test]
+    async fn a_large_file_is_read_beside_the_thread_that_answers_probes() {
+        let mut text = String::new();
+        for number in 0..2000 {
+            let _ = writeln!(
+                text,
+                "[[route]]\nname = \"r{number}\"\nmatch = {{ path = \"/r{number}\" }}"
+            );
+        }
+        let path = std::env::temp_dir().join(format!("spillway-reload-{}", std::process::id()));
+        std::fs::write(&path, text).expect("written");
+        let app = Arc::new(App::alone("", Arc::new(clock::System)));
+        let (taking, file, read) = (Arc::clone(&app), path.clone(), std::fs::read(&path));
+        let taking = tokio::spawn(async move { take(&taking, file, read).await });
+        let mut turns = 0;
+        while !taking.is_finished() {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(taking.await.expect("no panic"), Ok(()));
+        assert_eq!(app.rules().document.routes.len(), 2000);
+        // One on this thread would have let nobody else have a turn.
+        assert!(turns > 2, "only {turns} turns");
+        std::fs::remove_file(&path).expect("removed");
+    }
+}

@@ -1,0 +1,140 @@
+//! The rules in force as this process runs them.
+
+use crate::telemetry::metrics::{Meters, Metrics};
+use crate::upstream::limits::{Limits, Places};
+use rules::Rules;
+use rules::assets::Assets;
+use rules::document::{Limit, Route, UNMATCHED};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Metric label of jobs, results and problem pages.
+const RESERVED: &str = "reserved";
+
+/// The rules, and beside them what would have to be looked up for each request otherwise.
+pub struct InForce {
+    pub rules: Arc<Rules>,
+    /// As the rules' routes.
+    lanes: Vec<Arc<Lane>>,
+    unmatched: Arc<Lane>,
+    reserved: Arc<Lane>,
+}
+
+/// A route as this process runs it.
+pub struct Lane {
+    /// Metric label.
+    pub name: Arc<str>,
+    /// How much its upstream is sent at once.
+    pub limit: Limit,
+    /// None where the route has no limit of its own.
+    pub places: Option<Places>,
+    /// How long a client may pause, where the route says so.
+    pub idle_timeout: Option<Duration>,
+    /// Where it has such.
+    pub assets: Option<Assets>,
+    pub meters: Meters,
+}
+
+impl InForce {
+    pub fn new(rules: Arc<Rules>, metrics: &Arc<Metrics>, limits: &Limits) -> Self {
+        let lane = |name: &str, route: Option<&Route>| {
+            let concurrency = route.and_then(|route| route.concurrency);
+            let idle = route.and_then(|route| route.idle_timeout);
+            Arc::new(Lane {
+                name: name.into(),
+                limit: rules.document.overload.concurrency,
+                places: concurrency.map(|most| limits.places(name, most)),
+                idle_timeout: idle.map(Duration::from_millis),
+                assets: route.and_then(Assets::of),
+                meters: Meters::new(name, Arc::clone(metrics)),
+            })
+        };
+        let routes = rules.document.routes.iter();
+        Self {
+            lanes: routes.map(|route| lane(&route.name, Some(route))).collect(),
+            unmatched: lane(UNMATCHED, None),
+            reserved: lane(RESERVED, None),
+            rules,
+        }
+    }
+
+    /// That of a request which matches the route, or none.
+    pub fn lane(&self, route: Option<&Route>) -> &Arc<Lane> {
+        let index = route.and_then(|route| self.rules.index_of(route));
+        index.and_then(|index| self.lanes.get(index)).unwrap_or(&self.unmatched)
+    }
+
+    /// That of jobs, results and problem pages.
+    pub fn reserved(&self) -> &Arc<Lane> {
+        &self.reserved
+    }
+
+    pub fn is_reserved(&self, lane: &Arc<Lane>) -> bool {
+        Arc::ptr_eq(lane, &self.reserved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::bindings::{Bindings, Protocol, Upstream};
+    use http::uri::Authority;
+    use rules::Problem;
+
+    fn rules(concurrency: u64) -> Arc<Rules> {
+        let text = format!(
+            "[[route]]\nname = \"a\"\nmatch = {{ path = \"/a\" }}\n\
+             concurrency = {concurrency}\n[[route]]\nname = \"b\"\nmatch = {{ path = \"/b\" }}\n"
+        );
+        Arc::new(Rules::from_toml(&text).expect("good rules"))
+    }
+
+    #[test]
+    fn places_and_counts_of_a_route_outlive_a_change_of_the_rules() {
+        let metrics = Arc::new(Metrics::new().expect("one of each"));
+        let app = Upstream {
+            name: "app".into(),
+            protocol: Protocol::Http1,
+            authority: Authority::from_static("127.0.0.1:1"),
+        };
+        let (upstreams, queues) = Default::default();
+        let limits = Limits::new(
+            &Bindings {
+                app: app.into(),
+                upstreams,
+                queues,
+                results: None,
+                soundness: Default::default(),
+                connect_timeout: Duration::ZERO,
+                head: Default::default(),
+            },
+            Arc::clone(&metrics),
+        );
+        let place = |in_force: &InForce| {
+            let lane = in_force.lane(in_force.rules.route_by_name("a"));
+            lane.meters.answered(200, Duration::ZERO);
+            lane.meters.cached("hit");
+            lane.meters.cached("revalidated");
+            lane.places.as_ref().expect("a limit").take()
+        };
+        let before = InForce::new(rules(1), &metrics, &limits);
+        let first = place(&before).expect("free");
+        assert_eq!(place(&before).err(), Some(Problem::RouteBusy));
+        let after = InForce::new(rules(2), &metrics, &limits);
+        let second = place(&after).expect("one more");
+        assert_eq!(place(&after).err(), Some(Problem::RouteBusy));
+        drop((first, second));
+        assert!(place(&before).is_ok());
+        assert!(after.lane(after.rules.route_by_name("b")).places.is_none());
+        let shown = String::from_utf8(metrics.render()).expect("text");
+        for line in [
+            "spillway_http_requests_total{code=\"2xx\",route=\"a\"} 5",
+            "spillway_http_request_duration_seconds_count{route=\"a\"} 5",
+            "spillway_cache_requests_total{result=\"hit\",route=\"a\"} 5",
+            "spillway_cache_requests_total{result=\"revalidated\",route=\"a\"} 5",
+        ] {
+            assert!(shown.contains(line), "{line} is not in\n{shown}");
+        }
+        assert!(!shown.contains("code=\"5xx\"") && !shown.contains("route=\"b\""), "{shown}");
+    }
+}

@@ -1,0 +1,190 @@
+//! The edge's signature: taken off every request, and looked at before anything is answered.
+
+use super::inbound::Inbound;
+use crate::command::app::App;
+use crate::proxy::handle::Refused;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http1::lines;
+use net::cidr::Cidr;
+use rules::document::Document;
+use rules::signature::{Invalid, Keys, Member, Nonces, part, verify};
+use rules::visitor::{self, Visitor};
+use rules::{Fields, Head, Rules};
+use std::sync::{Mutex, PoisonError};
+
+static INPUT: HeaderName = HeaderName::from_static("signature-input");
+static SIGNATURE: HeaderName = HeaderName::from_static("signature");
+static HOST: HeaderName = HeaderName::from_static(visitor::HOST);
+static SCHEME: HeaderName = HeaderName::from_static(visitor::SCHEME);
+
+/// What a proxy needs to know its edge.
+#[derive(Default)]
+pub struct Signatures {
+    keys: Option<Keys>,
+    /// Peers that need no signature.
+    unsigned_from: Vec<Cidr>,
+    /// Shared by all threads: a copy may come in on another one.
+    seen: Mutex<Nonces>,
+}
+
+impl Signatures {
+    pub fn new(keys: Option<Keys>, unsigned_from: Vec<Cidr>) -> Self {
+        Self { keys, unsigned_from, seen: Mutex::default() }
+    }
+
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// What is missing for these rules.
+    pub fn unbound(&self, rules: &Rules) -> Option<String> {
+        let is_missing = self.keys.is_none() && requires_any(&rules.document);
+        is_missing.then(|| {
+            "require_signature without keys: set --edge-keys-file FILE or SPILLWAY_EDGE_KEYS (NAME=SECRET, the same as at the edge)".to_owned()
+        })
+    }
+
+    fn verify(&self, keys: &Keys, head: &Head<'_>, own: &Member, now: u64) -> Result<(), Invalid> {
+        let id = verify(keys, head, own, now)?;
+        if head.is_safe() {
+            return Ok(());
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remember(id, now)
+    }
+}
+
+fn requires_any(document: &Document) -> bool {
+    document.edge.require_signature
+        || document.routes.iter().any(|route| document.requires_signature(Some(route)))
+}
+
+/// What a request says of where it comes from, taken off so that neither key nor app ever sees it.
+pub struct Marks {
+    own: Member,
+    /// Lines of the fields that name the visitor's host.
+    visitor: Vec<(String, String)>,
+}
+
+/// Takes our signature off, and what may be signed of the visitor; signatures of others stay. Without a
+/// signature what is said of the visitor stays for [`rules::hygiene`] to remove, and count.
+pub fn take(headers: &mut HeaderMap) -> Marks {
+    let own =
+        Member { input: take_from(headers, &INPUT), signature: take_from(headers, &SIGNATURE) };
+    let mut visitor = Vec::new();
+    if own.input.is_some() {
+        for name in [&HOST, &SCHEME] {
+            let lines = lines::of(headers, name).filter_map(|line| line.to_str().ok());
+            visitor.extend(lines.map(|line| (name.as_str().to_owned(), line.to_owned())));
+            headers.remove(name);
+        }
+    }
+    Marks { own, visitor }
+}
+
+fn take_from(headers: &mut HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut own = None;
+    let mut others = Vec::new();
+    for line in lines::of(headers, name) {
+        let Ok(text) = line.to_str() else {
+            others.push(line.clone());
+            continue;
+        };
+        let (mine, rest) = part(text);
+        own = mine.map(str::to_owned).or(own);
+        others.extend(HeaderValue::try_from(rest).ok().filter(|rest| !rest.is_empty()));
+    }
+    if own.is_some() {
+        headers.remove(name);
+        for line in others {
+            headers.append(name.clone(), line);
+        }
+    }
+    own
+}
+
+/// What a request's signature is worth.
+pub struct Looked {
+    /// Metric label and detail of a refusal.
+    result: &'static str,
+    verdict: Result<(), Invalid>,
+    /// Whose host is to be restored.
+    pub visitor: Option<Visitor>,
+}
+
+/// The request's fields with those that were taken off.
+struct AsSigned<'a> {
+    fields: &'a dyn Fields,
+    visitor: &'a [(String, String)],
+}
+
+impl Fields for AsSigned<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.fields.each(name, visit);
+        self.visitor.each(name, visit);
+    }
+}
+
+/// Looks at the signature of a request as it came in, before anything else does. What it was worth is counted
+/// in any case, so that one sees whether it may be required.
+pub fn look(
+    app: &App,
+    rules: &Rules,
+    (inbound, head): (&Inbound, &Head<'_>),
+    marks: &Marks,
+    is_forwarded: bool,
+) -> Option<Looked> {
+    let signatures = app.signatures.as_ref()?;
+    let keys = signatures.keys.as_ref()?;
+    let peer = inbound.peer.address;
+    let as_signed = AsSigned { fields: head.fields, visitor: &marks.visitor };
+    let looked = |result, verdict| Looked { result, verdict, visitor: None };
+    let looked = if is_forwarded {
+        looked("forwarded", Ok(()))
+    } else if signatures.unsigned_from.iter().any(|block| block.contains(peer)) {
+        looked("exempt", Ok(()))
+    } else {
+        let head = Head { fields: &as_signed, ..*head };
+        match signatures.verify(keys, &head, &marks.own, app.clock.now()) {
+            Ok(()) => {
+                let visitor = Visitor::said(&rules.document.edge, &as_signed);
+                Looked { visitor, ..looked("valid", Ok(())) }
+            }
+            Err(why) => looked(why.as_str(), Err(why)),
+        }
+    };
+    app.metrics.http.signatures.with_label_values(&[looked.result]).inc();
+    Some(looked)
+}
+
+/// Whether a request goes on: as the edge's, from a peer that needs no signature, or on a route that asks for
+/// none.
+///
+/// # Errors
+/// The problem and the reason.
+pub fn admit(looked: Option<&Looked>, is_required: bool) -> Result<(), Refused> {
+    match looked {
+        Some(Looked { verdict: Err(why), result, .. }) if is_required => {
+            Err((why.problem(), format!("signature: {result}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_is_taken_from_any_line_and_the_last_one_counts() {
+        let mut headers = HeaderMap::new();
+        for line in ["spillway=:1:, sig1=:2:", "keyId=\"k\",signature=\"x\"", "spillway=:3:"] {
+            headers.append("signature", HeaderValue::from_static(line));
+        }
+        headers.append("signature-input", HeaderValue::from_static("sig1=(\"date\")"));
+        let own = take(&mut headers).own;
+        assert_eq!((own.input, own.signature.as_deref()), (None, Some("spillway=:3:")));
+        let lines: Vec<_> = headers.get_all("signature").iter().collect();
+        assert_eq!(lines, ["sig1=:2:", "keyId=\"k\",signature=\"x\""]);
+        assert_eq!(headers["signature-input"], "sig1=(\"date\")");
+    }
+}

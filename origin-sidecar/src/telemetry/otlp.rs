@@ -1,0 +1,203 @@
+//! Spans to an OpenTelemetry collector: OTLP over HTTP as JSON, by our own client.
+//!
+//! Never in the way: a full queue and a collector that does not answer lose spans, and count them.
+
+use super::spans::{Ended, Span};
+use crate::message::body::Body;
+use crate::upstream::forward::Failure;
+use http::{Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use net::https::{self, HttpsClient};
+use prometheus::IntCounterVec;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Spans that wait; at 1 KB each some 2 MB.
+const QUEUE_MAX: usize = 2_048;
+/// Spans of one request, as in the OpenTelemetry SDKs.
+const BATCH_MAX: usize = 512;
+/// A batch that is not full waits so long.
+const BATCH_WAIT: Duration = Duration::from_secs(5);
+/// A collector is near; the queue holds what comes meanwhile.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which side of an operation a span is (the protocol's numbers).
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Server = 2,
+    Consumer = 5,
+}
+
+enum Order {
+    Span(Value),
+    /// Send what there is, then say so.
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way to the collector.
+pub struct Exporter {
+    orders: mpsc::Sender<Order>,
+    spans: IntCounterVec,
+}
+
+struct Sender {
+    client: HttpsClient,
+    uri: Uri,
+    service: String,
+    spans: IntCounterVec,
+}
+
+impl Exporter {
+    /// By the environment that all OpenTelemetry programs have; `None` when it names no collector.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn from_environment(spans: &IntCounterVec) -> Result<Option<Self>, String> {
+        const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let Ok(endpoint) = std::env::var(ENDPOINT) else { return Ok(None) };
+        let service = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "spillway".to_owned());
+        let uri: Result<Uri, _> = format!("{}/v1/traces", endpoint.trim_end_matches('/')).parse();
+        let uri = uri.ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+        let uri = uri.ok_or_else(|| format!("{ENDPOINT}={endpoint}: write http://host:4318"))?;
+        let (orders, waiting) = mpsc::channel(QUEUE_MAX);
+        let sender = Sender { client: https::client(), uri, service, spans: spans.clone() };
+        tokio::spawn(sender.run(waiting));
+        Ok(Some(Self { orders, spans: spans.clone() }))
+    }
+
+    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
+        self.enqueue(encoded(span, ended, Kind::Server));
+    }
+
+    pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
+        let (status, refusal) = match sent {
+            Ok(response) => (response.status().as_u16(), None),
+            Err(failure) => {
+                (failure.problem.status(), Some((failure.problem, failure.detail.clone())))
+            }
+        };
+        let response = sent.as_ref().ok();
+        let ended = Ended { route, status, response, refusal: refusal.as_ref() };
+        self.enqueue(encoded(span, &ended, Kind::Consumer));
+    }
+
+    fn enqueue(&self, span: Value) {
+        if self.orders.try_send(Order::Span(span)).is_err() {
+            self.spans.with_label_values(&["queue-full"]).inc();
+        }
+    }
+
+    /// Waits until what came before is sent, or lost.
+    pub async fn flush(&self) {
+        let (done, sent) = oneshot::channel();
+        if self.orders.send(Order::Flush(done)).await.is_ok() {
+            // Only when the sender is gone, and the spans with it.
+            let _ = sent.await;
+        }
+    }
+}
+
+impl Sender {
+    async fn run(self, mut waiting: mpsc::Receiver<Order>) {
+        // The first of a batch opens it; a flush or the end of its time closes it.
+        while let Some(first) = waiting.recv().await {
+            let mut batch = Vec::new();
+            let flushed = self.collect(first, &mut batch, &mut waiting).await;
+            self.send(batch).await;
+            if let Some(done) = flushed {
+                // Whoever asked may have given up.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn collect(
+        &self,
+        first: Order,
+        batch: &mut Vec<Value>,
+        waiting: &mut mpsc::Receiver<Order>,
+    ) -> Option<oneshot::Sender<()>> {
+        let until = tokio::time::Instant::now() + BATCH_WAIT;
+        let mut order = first;
+        loop {
+            match order {
+                Order::Flush(done) => return Some(done),
+                Order::Span(span) => batch.push(span),
+            }
+            if batch.len() >= BATCH_MAX {
+                return None;
+            }
+            order = match tokio::time::timeout_at(until, waiting.recv()).await {
+                Ok(Some(next)) => next,
+                Ok(None) | Err(_) => return None,
+            };
+        }
+    }
+
+    async fn send(&self, batch: Vec<Value>) {
+        let count = batch.len() as u64;
+        if count == 0 {
+            return;
+        }
+        let result = match tokio::time::timeout(SEND_TIMEOUT, self.post(batch)).await {
+            Ok(Ok(())) => "sent",
+            Ok(Err(error)) => {
+                tracing::warn!(error, spans = count, "spans not taken by the collector");
+                "failed"
+            }
+            Err(_) => "timeout",
+        };
+        self.spans.with_label_values(&[result]).inc_by(count);
+    }
+
+    async fn post(&self, batch: Vec<Value>) -> Result<(), String> {
+        let version = env!("CARGO_PKG_VERSION");
+        let body = json!({ "resourceSpans": [{
+            "resource": { "attributes": [text("service.name", &self.service)] },
+            "scopeSpans": [{ "scope": { "name": "spillway", "version": version }, "spans": batch }],
+        }] });
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.uri.clone())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body.to_string()).map_err(|never| match never {}).boxed_unsync())
+            .map_err(|error| error.to_string())?;
+        let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+    }
+}
+
+fn encoded(span: &Span, ended: &Ended<'_>, kind: Kind) -> Value {
+    let start = u128::from(span.at) * 1_000_000;
+    let end = start + span.took().as_nanos();
+    let mut attributes = vec![
+        text("http.request.method", span.method.as_str()),
+        text("http.route", ended.route),
+        // 64-bit numbers are strings in the protocol's JSON.
+        json!({ "key": "http.response.status_code", "value": { "intValue": ended.status.to_string() } }),
+    ];
+    attributes.extend(ended.cache().map(|cache| text("spillway.cache", cache)));
+    attributes.extend(ended.refusal.map(|(problem, _)| text("spillway.problem", problem.name())));
+    let status = if ended.status >= 500 { json!({ "code": 2 }) } else { json!({}) };
+    json!({
+        "traceId": span.id(),
+        "spanId": id(span.place().own.span),
+        "parentSpanId": span.place().parent.map_or(String::new(), id),
+        "name": format!("{} {}", span.method, ended.route),
+        "kind": kind as u8,
+        "startTimeUnixNano": start.to_string(),
+        "endTimeUnixNano": end.to_string(),
+        "attributes": attributes,
+        "status": status,
+    })
+}
+
+fn id(span: u64) -> String {
+    format!("{span:016x}")
+}
+
+fn text(key: &str, value: &str) -> Value {
+    json!({ "key": key, "value": { "stringValue": value } })
+}

@@ -1,0 +1,296 @@
+//! Traces that go on (W3C Trace Context), and a line for each request in the log.
+
+use crate::command::settings::Common;
+use crate::message::body::Body;
+use crate::message::fields::push_line;
+use crate::upstream::forward::Failure;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http1::lines;
+use rules::Problem;
+use rules::trace::Context;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// What is told of requests and executions, and to whom.
+#[derive(Default)]
+pub struct Telemetry {
+    /// Part of the requests that get a line although nothing is wrong with them.
+    log_share: f64,
+    /// Part of the traces that begin here that are marked as recorded.
+    trace_share: f64,
+    #[cfg(feature = "otlp")]
+    exporter: Option<super::otlp::Exporter>,
+}
+
+/// A request that is answered, or a job that is executed, as an operation of a trace.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// The caller's `traceparent`, if it is one line.
+    caller: Option<HeaderValue>,
+    /// Known once somebody asks: of most requests that the cache answers nobody does.
+    place: OnceLock<Place>,
+    trace_share: f64,
+    pub method: Method,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    started: Instant,
+}
+
+/// Where in its trace an operation is.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub own: Context,
+    /// The operation that asked for it.
+    pub parent: Option<u64>,
+}
+
+/// How an operation ended.
+pub struct Ended<'a> {
+    pub route: &'a str,
+    pub status: u16,
+    pub response: Option<&'a Response<Body>>,
+    pub refusal: Option<&'a (Problem, String)>,
+}
+
+impl Telemetry {
+    /// # Errors
+    /// Names the setting that is no part of a whole.
+    pub fn new(common: &Common) -> Result<Self, String> {
+        let share = |flag: &str, share: f64| {
+            let is_share = (0.0..=1.0).contains(&share);
+            is_share.then_some(share).ok_or_else(|| format!("--{flag} {share}: write 0 to 1"))
+        };
+        Ok(Self {
+            log_share: share("log-sample", common.log_sample)?,
+            trace_share: share("trace-sample", common.trace_sample)?,
+            #[cfg(feature = "otlp")]
+            exporter: None,
+        })
+    }
+
+    /// Exports to a collector from now on.
+    #[cfg(feature = "otlp")]
+    pub fn export(&mut self, exporter: super::otlp::Exporter) {
+        self.exporter = Some(exporter);
+    }
+
+    /// Sends what is still here, before the process ends.
+    pub async fn flush(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = &self.exporter {
+            exporter.flush().await;
+        }
+    }
+
+    /// Goes on with the trace that the fields name, or begins one.
+    pub fn enter(&self, headers: &HeaderMap, method: &Method, now: u64) -> Span {
+        let mut lines = lines::of(headers, &TRACEPARENT);
+        let caller = match (lines.next(), lines.next()) {
+            (Some(line), None) => Some(line.clone()),
+            _ => None,
+        };
+        Span {
+            caller,
+            place: OnceLock::new(),
+            trace_share: self.trace_share,
+            method: method.clone(),
+            at: now,
+            started: Instant::now(),
+        }
+    }
+
+    /// A line, where one is due, and the span for the collector. What the request asked for is not
+    /// told: paths and queries hold secrets.
+    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
+        let is_wrong = ended.status >= 500 || ended.refusal.is_some();
+        if is_wrong || is_drawn(self.log_share) {
+            line(span, ended);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
+            exporter.answered(span, ended);
+        }
+    }
+
+    /// The same of a job's execution, whose line is that of the job's end.
+    pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
+            exporter.executed(span, route, sent);
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = (span, route, sent);
+    }
+}
+
+impl Span {
+    pub fn place(&self) -> Place {
+        *self.place.get_or_init(|| {
+            let caller = self.caller.as_ref().and_then(|line| Context::parse(line.to_str().ok()?));
+            let own = match caller {
+                Some(caller) => Context { span: random(), ..caller },
+                None => begin(self.trace_share),
+            };
+            Place { own, parent: caller.map(|caller| caller.span) }
+        })
+    }
+
+    /// Makes the fields name this operation, as the parent of whatever is asked of the app.
+    pub fn pass_on(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.relay(headers).value()) {
+            headers.insert(TRACEPARENT.clone(), value);
+        }
+    }
+
+    /// The same by a line beside the fields.
+    pub fn pass_on_as_line(&self, headers: &mut HeaderMap, added: &mut String) {
+        let value = self.relay(headers).value();
+        push_line(added, TRACEPARENT.as_str(), str::from_utf8(&value).unwrap_or_default());
+    }
+
+    /// Takes out what the caller said of the trace, but for the state of one that goes on.
+    fn relay(&self, headers: &mut HeaderMap) -> Context {
+        let Place { own, parent } = self.place();
+        lines::take(headers, &TRACEPARENT);
+        if parent.is_none() {
+            // Of a trace that was not understood, nothing is known.
+            lines::take(headers, &TRACESTATE);
+        }
+        own
+    }
+
+    #[cfg(feature = "otlp")]
+    fn is_sampled(&self) -> bool {
+        self.place().own.is_sampled
+    }
+
+    /// As traces are looked for.
+    pub fn id(&self) -> String {
+        format!("{:032x}", self.place().own.trace)
+    }
+
+    pub fn took(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Ended<'_> {
+    /// What the cache did: `hit; ttl=3`.
+    pub fn cache(&self) -> Option<&str> {
+        let response = self.response?;
+        let last = match response.body() {
+            Body::Served(own) => own.status()?,
+            Body::Coming(own) if own.encoded().is_some() => own.status()?,
+            _ => {
+                let lines = response.headers().get_all("cache-status");
+                lines.iter().next_back()?.to_str().ok()?
+            }
+        };
+        last.strip_prefix("spillway-sidecar; ")
+    }
+}
+
+fn begin(share: f64) -> Context {
+    let first = random();
+    let second = after(first);
+    let trace = (u128::from(first) << 64) | u128::from(second);
+    Context { trace, span: after(second), is_sampled: is_drawn(share) }
+}
+
+/// A number that looks as if it had nothing to do with the one it is made of, and is another for each
+/// (the mixing of SplitMix64: Steele, Lea and Flood, OOPSLA 2014). Never 0.
+fn after(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)).max(1)
+}
+
+fn line(span: &Span, ended: &Ended<'_>) {
+    let (route, status, cache) = (ended.route, ended.status, ended.cache());
+    let problem = ended.refusal.map(|(problem, _)| problem.name());
+    let detail = ended.refusal.map(|(_, detail)| detail.as_str());
+    let (method, trace) = (span.method.as_str(), span.id());
+    let ms = span.took().as_secs_f64() * 1000.0;
+    if status >= 500 {
+        tracing::warn!(method, route, status, cache, problem, detail, ms, trace, "answered");
+    } else {
+        tracing::info!(method, route, status, cache, problem, detail, ms, trace, "answered");
+    }
+}
+
+/// The trace that stored fields of a job belong to.
+pub fn trace_of(fields: &dyn rules::Fields) -> Option<String> {
+    let context = Context::parse(&rules::head::first(fields, "traceparent")?)?;
+    Some(format!("{:032x}", context.trace))
+}
+
+/// One of so many, at random.
+fn is_drawn(share: f64) -> bool {
+    share > 0.0 && is_in(share, random())
+}
+
+fn is_in(share: f64, number: u64) -> bool {
+    (number as f64) < share * u64::MAX as f64 || share >= 1.0
+}
+
+/// Unique, not secret. The standard library draws the keys of hash maps from the system once per
+/// thread, and makes each map's different: a number for nothing, where a system call per request
+/// costs a microsecond. Never 0, which is no id.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn entered(lines: &[&'static str]) -> (Span, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("traceparent", HeaderValue::from_static(line));
+        }
+        headers.insert("tracestate", HeaderValue::from_static("vendor=1"));
+        let span = Telemetry::default().enter(&headers, &Method::GET, 0);
+        span.pass_on(&mut headers);
+        (span, headers)
+    }
+
+    #[test]
+    fn a_callers_trace_goes_on_under_a_span_of_our_own() {
+        let (span, headers) = entered(&[CALLER]);
+        let caller = Context::parse(CALLER).expect("a context");
+        let Place { own, parent } = span.place();
+        assert_eq!((own.trace, parent), (caller.trace, Some(caller.span)));
+        assert!(own.span != caller.span && own.is_sampled);
+        assert_eq!(headers["traceparent"], own.to_string());
+        assert_eq!(headers["tracestate"], "vendor=1");
+    }
+
+    #[test]
+    fn what_is_no_trace_is_replaced_with_its_state() {
+        for lines in [&[] as &[&'static str], &["00-zz"], &[CALLER, CALLER]] {
+            let (span, headers) = entered(lines);
+            assert_eq!(headers.get_all("traceparent").iter().count(), 1);
+            assert_eq!(headers["traceparent"], span.place().own.to_string());
+            assert!(span.place().parent.is_none() && !headers.contains_key("tracestate"));
+        }
+    }
+
+    #[test]
+    fn ids_do_not_repeat_and_shares_are_kept() {
+        let ids: BTreeSet<u64> = (0..10_000).map(|_| random()).collect();
+        assert_eq!(ids.len(), 10_000);
+        let share = |share| ids.iter().filter(|id| is_in(share, **id)).count();
+        assert_eq!((share(0.0), share(1.0)), (0, 10_000));
+        assert!((800..1200).contains(&share(0.1)), "{}", share(0.1));
+    }
+}

@@ -1,0 +1,12 @@
+//! Requests on their way to a server behind us: connections, limits, retries, and the answer's way back.
+
+mod dial;
+pub mod forward;
+mod health;
+pub mod hop;
+pub mod limits;
+mod links;
+pub mod multiplexed;
+pub mod network;
+pub mod upgrade;
+mod upload;

@@ -1,0 +1,150 @@
+//! What upstreams are sent at once: the limits of the rules file, kept.
+
+use crate::command::bindings::Bindings;
+use crate::telemetry::metrics::Metrics;
+use rules::Problem;
+use rules::document::Limit;
+use rules::overload::Adaptive;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Of this process, over all of its threads.
+pub struct Limits {
+    upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// Requests of a route whose answers have not ended, for routes with a limit.
+    routes: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+    metrics: Arc<Metrics>,
+    started: Instant,
+}
+
+struct Upstream {
+    /// Requests whose answers have not begun.
+    waiting: AtomicU64,
+    /// What [`Adaptive`] said last, for a look without the lock.
+    limit: AtomicU64,
+    learned: Mutex<Adaptive>,
+}
+
+impl Limits {
+    /// For all upstreams that are bound.
+    pub fn new(bindings: &Bindings, metrics: Arc<Metrics>) -> Self {
+        let names =
+            bindings.upstreams.values().chain([&bindings.app]).map(|upstream| &upstream.name);
+        let upstream = |name: &Arc<str>| {
+            let learned = Adaptive::default();
+            let limit = AtomicU64::new(learned.limit());
+            (
+                Arc::clone(name),
+                Upstream { waiting: AtomicU64::new(0), limit, learned: Mutex::new(learned) },
+            )
+        };
+        Self {
+            upstreams: names.map(upstream).collect(),
+            routes: Mutex::default(),
+            metrics,
+            started: Instant::now(),
+        }
+    }
+
+    /// Lets a request through to its upstream; to be held until its answer begins.
+    ///
+    /// # Errors
+    /// `overloaded` when as many wait for the upstream as may.
+    pub fn enter<'a>(&'a self, limit: Limit, name: &str) -> Result<Option<Waiting<'a>>, Problem> {
+        let upstream = if limit == Limit::None { None } else { self.upstreams.get(name) };
+        let Some(upstream) = upstream else { return Ok(None) };
+        let at_once = upstream.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        let waiting = Waiting {
+            limits: self,
+            upstream,
+            at_once,
+            since: Instant::now(),
+            is_learning: limit == Limit::Adaptive,
+        };
+        if at_once > upstream.most(limit) { Err(Problem::Overloaded) } else { Ok(Some(waiting)) }
+    }
+
+    /// Whether a request that would be sent now would be refused.
+    pub fn is_full(&self, limit: Limit, name: &str) -> bool {
+        let Some(upstream) = self.upstreams.get(name) else { return false };
+        limit != Limit::None && upstream.waiting.load(Ordering::Relaxed) >= upstream.most(limit)
+    }
+
+    /// The places of a route with a limit. Those that are taken stay so when the rules change.
+    pub fn places(&self, route: &str, most: u64) -> Places {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        Places { taken: Arc::clone(routes.entry(route.to_owned()).or_default()), most }
+    }
+}
+
+/// As many requests of a route as may be under way; see [`Limits::places`].
+pub struct Places {
+    taken: Arc<AtomicU64>,
+    most: u64,
+}
+
+impl Places {
+    /// A place for a request; to be held until the answer has ended.
+    ///
+    /// # Errors
+    /// `route-busy` when all are taken.
+    pub fn take(&self) -> Result<Place, Problem> {
+        let place = Place(Arc::clone(&self.taken));
+        let at_once = place.0.fetch_add(1, Ordering::Relaxed) + 1;
+        if at_once > self.most { Err(Problem::RouteBusy) } else { Ok(place) }
+    }
+}
+
+impl Upstream {
+    fn most(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::None => u64::MAX,
+            Limit::Fixed(most) => most,
+            Limit::Adaptive => self.limit.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A request whose answer has not begun.
+pub struct Waiting<'a> {
+    limits: &'a Limits,
+    upstream: &'a Upstream,
+    at_once: u64,
+    since: Instant,
+    is_learning: bool,
+}
+
+impl Waiting<'_> {
+    /// The answer began, or did not come in time: how long it took is learned from.
+    pub fn answered(self, upstream: &str, route: &str) {
+        if !self.is_learning {
+            return;
+        }
+        let took = self.since.elapsed().as_secs_f64() * 1000.0;
+        let now = u64::try_from(self.limits.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut learned = self.upstream.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.answered(route, took, self.at_once, now);
+        let limit = learned.limit();
+        drop(learned);
+        if self.upstream.limit.swap(limit, Ordering::Relaxed) != limit {
+            self.limits.metrics.limited(upstream, limit);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.upstream.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One of a route's places; see [`Places::take`].
+pub struct Place(Arc<AtomicU64>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,188 @@
+//! Sending a request over HTTP/2, on connections that carry many.
+//!
+//! A call that the upstream says it did not process (RFC 9113 section 8.7) is sent again over another
+//! connection, whatever its method: without that every connection that ends in good order, as those of
+//! gRPC servers with a `max_connection_age` do, would cost the calls that were on their way to it.
+
+use super::forward::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
+use super::health::Health;
+use super::links::{Link, Links, Place};
+use super::network::Network;
+use super::upload::Upload;
+use crate::message::body::Body;
+use crate::message::grpc::{self, is_grpc};
+use crate::proxy::Worker;
+use bytes::Bytes;
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use rules::Problem;
+use std::error::Error;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::time::{Instant, timeout_at};
+
+/// How often a call is sent again that the upstream did not process; more is an upstream that processes
+/// nothing.
+const REFUSALS_MAX: u32 = 8;
+
+/// The way to one upstream.
+pub(super) struct Way<'a> {
+    pub network: &'a Network,
+    pub links: &'a Links,
+    pub health: &'a Health,
+}
+
+/// Why an attempt has no answer.
+enum Lost {
+    /// Nothing was sent, or the upstream says that it has processed nothing.
+    Unprocessed(Failure),
+    Broken(Failure),
+}
+
+/// # Errors
+/// When the upstream can't be reached, or does not answer in time or as it should.
+pub(super) async fn send(
+    worker: &Worker,
+    way: &Way<'_>,
+    outgoing: &mut Outgoing,
+) -> Result<Response<Body>, Failure> {
+    let began = Instant::now();
+    let mut request = request(outgoing)?;
+    as_http2(&mut request);
+    let is_grpc = is_grpc(request.headers());
+    let (parts, body) = request.into_parts();
+    let mut upload = Upload::new(body);
+    let mut refused: Vec<Arc<Link>> = Vec::new();
+    for _ in 0..=REFUSALS_MAX {
+        let to = (&*outgoing.upstream, way.health);
+        let place = way.links.place(way.network, to, &refused);
+        let place = in_time(outgoing, began, noticed(outgoing, place)).await?;
+        let place = Arc::new(place.map_err(|error| unreachable(&outgoing.upstream, &error))?);
+        let request = Request::from_parts(parts.clone(), upload.body(&place));
+        match attempt(outgoing, &upload, &place, request).await {
+            Ok(answer) => {
+                upload.answered();
+                let answered = |body| Answered { body, is_grpc, is_over: false, _place: place };
+                return Ok(answer.map(|body| Body::Multiplexed(Box::new(answered(body)))));
+            }
+            Err(Lost::Broken(failure)) => return Err(failure),
+            Err(Lost::Unprocessed(failure)) if !upload.rewind() => return Err(failure),
+            Err(Lost::Unprocessed(_)) => refused.push(Arc::clone(place.link())),
+        }
+        worker.app.metrics.http.retries.with_label_values(&[&*outgoing.upstream.name]).inc();
+    }
+    Err(Failure {
+        problem: Problem::UpstreamUnreachable,
+        detail: format!("{} refused the call {REFUSALS_MAX} times", outgoing.upstream.authority),
+        is_unsent: true,
+    })
+}
+
+async fn attempt(
+    outgoing: &Outgoing,
+    upload: &Upload,
+    place: &Place,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Lost> {
+    let mut sender = place.sender();
+    let mut answer = pin!(sender.try_send_request(request));
+    loop {
+        let end = upload.end(outgoing.timeout);
+        if let Ok(answer) = timeout_at(end, answer.as_mut()).await {
+            return answer.map_err(|error| lost(upload, error));
+        }
+        // Meanwhile it may have taken more of the body.
+        if upload.end(outgoing.timeout) <= Instant::now() {
+            return Err(Lost::Broken(late(outgoing)));
+        }
+    }
+}
+
+fn lost(upload: &Upload, mut error: TrySendError<Request<Body>>) -> Lost {
+    if let Some(failure) = upload.broken() {
+        return Lost::Broken(failure);
+    }
+    let is_unsent = error.take_message().is_some();
+    let error = error.into_error();
+    let is_unprocessed = is_unsent || is_unprocessed(&error);
+    let failure = Failure {
+        problem: Problem::UpstreamUnreachable,
+        detail: net::https::chain(&error),
+        is_unsent: is_unprocessed,
+    };
+    if is_unprocessed { Lost::Unprocessed(failure) } else { Lost::Broken(failure) }
+}
+
+/// Whether the upstream says so: its stream comes after the last one that GOAWAY names, or was refused
+/// (RFC 9113 section 8.7). Streams that GOAWAY leaves alive and that end with the connection have another
+/// error.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let is_refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (error.is_go_away() || is_refused);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An answer's body. The call keeps its place on the connection until it has ended.
+pub struct Answered {
+    body: Incoming,
+    is_grpc: bool,
+    is_over: bool,
+    _place: Arc<Place>,
+}
+
+impl Answered {
+    pub fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(match frame {
+            // A client of gRPC is told in its own words; what it has so far is no whole answer either way.
+            Some(Err(error)) if self.is_grpc => {
+                self.is_over = true;
+                tracing::debug!(%error, "a call's answer broke off");
+                Some(Ok(Frame::trailers(grpc::trailers(Problem::UpstreamUnreachable))))
+            }
+            frame => frame.map(|frame| frame.map_err(io::Error::other)),
+        })
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.is_over || self.body.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What HTTP/2 says in other ways: the host is the authority, and a client of gRPC must say that
+/// it takes trailers, which is a field of one connection elsewhere.
+fn as_http2(request: &mut Request<Body>) {
+    if is_grpc(request.headers()) {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let host = request.headers_mut().remove(header::HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(authority) = authority {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = Some(authority);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+}

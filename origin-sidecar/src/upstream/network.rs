@@ -1,0 +1,209 @@
+//! The way to the upstreams: one thread's own connections to each of them.
+
+use super::dial::{dial, host};
+use super::forward::Failure;
+use super::health::{Health, PAUSE};
+use super::links::Links;
+use crate::command::bindings::{Bindings, Protocol, Upstream};
+use crate::message::body::Body;
+use http::{Request, Response};
+use http1::client::Connection;
+use http1::head::HeadLimits;
+use http1::pool::Pool;
+use http1::stream::Stream;
+use net::boxed::Boxed;
+use rules::Problem;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+/// Shorter than the keep-alive of common app servers, so that a request seldom meets a closing
+/// connection. Node.js says that it keeps them for 5 s, and is believed; gunicorn does not say its 2 s:
+/// sending again covers those requests that may be repeated, and the others take no connection that may
+/// be about to close ([`http1::pool::For`]).
+const IDLE_MAX: Duration = Duration::from_secs(15);
+/// Idle connections to one upstream, per thread: as many as Envoy has of all by default. Fewer than are
+/// busy at once, and each burst opens and closes the rest of them.
+const IDLE_CONNECTIONS_MAX: usize = 1024;
+/// How often idle connections are looked through for old ones.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// What accepts connections for an application that is not there closes them at once.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
+/// Where requests go.
+pub enum Upstreams {
+    Network(Network),
+    /// Answered in this process: by the application of a simulation.
+    Local(Local),
+}
+
+/// What answers instead of the network.
+pub type Local =
+    Arc<dyn Fn(Request<Body>) -> Boxed<'static, Result<Response<Body>, Failure>> + Send + Sync>;
+
+impl Upstreams {
+    /// Whether the upstream takes connections, by one that carries no request.
+    ///
+    /// # Errors
+    /// When nobody listens there, or does not answer in time, or is not who it should be, or closes the
+    /// connection at once.
+    pub async fn probe(&self, upstream: &Upstream) -> Result<(), String> {
+        match self {
+            Self::Network(network) => network.probe(upstream).await.map_err(|it| it.to_string()),
+            Self::Local(answer) => match answer(Request::new(Body::Empty)).await {
+                Err(failure) if failure.is_unsent => Err(failure.detail),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// One thread's connections.
+pub struct Network {
+    ways: BTreeMap<Arc<str>, Way>,
+    connect_timeout: Duration,
+    /// How large heads of answers may be.
+    head: HeadLimits,
+}
+
+/// Connections to one upstream.
+pub enum Way {
+    /// One request each at a time.
+    Http1 { pool: Arc<Pool>, health: Health },
+    /// As many at once as the upstream takes.
+    Http2 { links: Links, health: Health },
+}
+
+impl Network {
+    pub fn new(bindings: &Bindings) -> Self {
+        let named = bindings.upstreams.values().chain([&bindings.app]);
+        let way = |upstream: &Upstream| match upstream.protocol {
+            Protocol::Http1 | Protocol::Tls(_) => {
+                let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
+                Way::Http1 { pool, health: Health::default() }
+            }
+            Protocol::Http2 => Way::Http2 { links: Links::default(), health: Health::default() },
+        };
+        let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
+        Self { ways, connect_timeout: bindings.connect_timeout, head: bindings.head }
+    }
+
+    /// # Errors
+    /// When the upstream is none that this process started with.
+    pub fn way(&self, upstream: &Upstream) -> Result<&Way, Failure> {
+        self.ways.get(&upstream.name).ok_or_else(|| Failure {
+            problem: Problem::Internal,
+            detail: format!("upstream {} is not bound", upstream.name),
+            is_unsent: true,
+        })
+    }
+
+    /// Closes idle connections that have become old, for as long as the thread runs.
+    pub async fn sweep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_INTERVAL).await;
+            for way in self.ways.values() {
+                match way {
+                    Way::Http1 { pool, .. } => pool.sweep(),
+                    Way::Http2 { links, .. } => links.sweep(),
+                }
+            }
+        }
+    }
+}
+
+impl Network {
+    async fn probe(&self, upstream: &Upstream) -> io::Result<()> {
+        let probing = async {
+            if matches!(upstream.protocol, Protocol::Tls(_)) {
+                return connect(upstream, None).await.map(drop);
+            }
+            let stream = dial(upstream, None).await?;
+            match timeout(CLOSED_WITHIN, stream.peek(&mut [0])).await {
+                Ok(Ok(0)) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed at once")),
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(_)) | Err(_) => Ok(()),
+            }
+        };
+        let probed = timeout(self.connect_timeout, probing).await;
+        probed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// A new connection for one request at a time.
+    ///
+    /// # Errors
+    /// When nobody listens there, or does not answer in time, or is not who it should be; and for
+    /// a moment after several such failures.
+    pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
+        let connected = self.connected(health, |good| connect(upstream, good)).await;
+        connected.map(|connection| connection.limited(self.head))
+    }
+
+    /// A connection, made by what is given with the address that was good last. One that is refused is
+    /// tried once more after a moment: an application that restarts is back by then.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    pub(super) async fn connected<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
+        &self,
+        health: &Health,
+        connect: impl Fn(Option<IpAddr>) -> F,
+    ) -> io::Result<T> {
+        match self.tried(health, connect(health.good())).await {
+            Err(error) if is_of_a_restart(&error) => {
+                tokio::time::sleep(PAUSE).await;
+                self.tried(health, connect(health.good())).await
+            }
+            tried => tried,
+        }
+    }
+
+    async fn tried<T>(
+        &self,
+        health: &Health,
+        connecting: impl Future<Output = io::Result<(T, Option<IpAddr>)>>,
+    ) -> io::Result<T> {
+        let leave = health.leave().await?;
+        let connected = timeout(self.connect_timeout, connecting).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((connection, address)) => {
+                leave.connected(address);
+                Ok(connection)
+            }
+            Err(error) => {
+                leave.failed();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Nobody listens, or who did has just gone.
+fn is_of_a_restart(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
+}
+
+async fn connect(
+    upstream: &Upstream,
+    good: Option<IpAddr>,
+) -> io::Result<(Connection, Option<IpAddr>)> {
+    let stream = dial(upstream, good).await?;
+    let address = address(&stream);
+    let Protocol::Tls(config) = &upstream.protocol else {
+        return Ok((Connection::new(stream), address));
+    };
+    let name = ServerName::try_from(host(upstream).to_owned()).map_err(io::Error::other)?;
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+    Ok((Connection::new(Stream::other(stream)), address))
+}
+
+/// Whom it leads to.
+pub(super) fn address(stream: &TcpStream) -> Option<IpAddr> {
+    stream.peer_addr().ok().map(|address| address.ip())
+}

@@ -1,0 +1,147 @@
+//! The body of a call on its way over HTTP/2, of which the beginning is kept: the call may have to be sent
+//! again.
+
+use super::forward::{Failure, of_body};
+use super::links::Place;
+use crate::message::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes that are kept until the answer begins, as gRPC's own transparent retry has it.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+pub(super) struct Upload(Arc<Mutex<State>>);
+
+struct State {
+    body: Body,
+    /// What was sent of it; none once that is too much, or there is an answer.
+    kept: Option<BytesMut>,
+    /// Why it broke off: hyper only says that the stream was reset.
+    broken: Option<Failure>,
+    /// When the upstream took the last of it.
+    since: Instant,
+    /// It is the sender of the body that is waited for.
+    is_awaited: bool,
+    /// Of the attempt that may read it.
+    attempt: u32,
+}
+
+/// The body as one attempt sends it.
+struct Attempt {
+    state: Arc<Mutex<State>>,
+    attempt: u32,
+    /// What earlier attempts have sent.
+    again: Bytes,
+    _place: Arc<Place>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Upload {
+    pub fn new(body: Body) -> Self {
+        let state = State {
+            body,
+            kept: Some(BytesMut::new()),
+            broken: None,
+            since: Instant::now(),
+            is_awaited: false,
+            attempt: 0,
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// For the next attempt.
+    pub fn body(&mut self, place: &Arc<Place>) -> Body {
+        let state = lock(&self.0);
+        if let Some(body) = state.body.again() {
+            return body;
+        }
+        let again = state.kept.as_ref().map_or_else(Bytes::new, |kept| kept.clone().freeze());
+        let (own, attempt) = (Arc::clone(&self.0), state.attempt);
+        drop(state);
+        let body = Attempt { state: own, attempt, again, _place: Arc::clone(place) };
+        Body::boxed(body.boxed_unsync())
+    }
+
+    /// Takes the body back from the attempt that has it; whether it can be sent again from its beginning.
+    pub fn rewind(&mut self) -> bool {
+        let mut state = lock(&self.0);
+        state.attempt += 1;
+        state.broken.is_none() && state.kept.is_some()
+    }
+
+    /// There is an answer: nothing is sent again.
+    pub fn answered(&self) {
+        lock(&self.0).kept = None;
+    }
+
+    /// Why it broke off, if it did.
+    pub fn broken(&self) -> Option<Failure> {
+        lock(&self.0).broken.take()
+    }
+
+    /// Until when the upstream is waited for, as far as can be told now.
+    pub fn end(&self, timeout: Duration) -> Instant {
+        let state = lock(&self.0);
+        let since = if state.is_awaited { Instant::now() } else { state.since };
+        since + timeout
+    }
+}
+
+impl HttpBody for Attempt {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if !self.again.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.again)))));
+        }
+        let state = &mut *lock(&self.state);
+        if state.attempt != self.attempt {
+            return Poll::Ready(Some(Err(io::Error::other("sent again elsewhere"))));
+        }
+        let frame = Pin::new(&mut state.body).poll_frame(context);
+        state.is_awaited = frame.is_pending();
+        let frame = ready!(frame);
+        state.since = Instant::now();
+        match &frame {
+            Some(Ok(frame)) => state.keep(frame),
+            Some(Err(error)) => state.broken = Some(of_body(error)),
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.again.is_empty() && lock(&self.state).body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let again = self.again.len() as u64;
+        let rest = lock(&self.state).body.size_hint();
+        rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(again + rest))
+    }
+}
+
+impl State {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(kept) = &mut self.kept else { return };
+        match frame.data_ref() {
+            Some(data) if kept.len() + data.len() <= KEPT_BYTES_MAX => kept.extend_from_slice(data),
+            // Nor are trailers kept: a request seldom has any.
+            _ => self.kept = None,
+        }
+    }
+}
