@@ -39,6 +39,7 @@ mod pointer;
 pub mod presence;
 mod progress;
 mod receipt;
+pub mod receives;
 mod record;
 mod refused;
 mod repeat;

@@ -1,7 +1,11 @@
 //! Parts of a message: its body, its fields, and the answers that Spillway writes itself.
 
+pub mod answered;
 pub mod body;
+pub mod coming;
 pub mod fields;
 pub mod grpc;
+pub mod place;
 pub mod readers;
+pub mod refused;
 pub mod reply;

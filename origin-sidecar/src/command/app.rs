@@ -233,7 +233,7 @@ impl App {
     /// With these rules, and nothing that is bound.
     #[cfg(test)]
     pub fn alone(rules: &str, clock: Arc<dyn Clock>) -> Self {
-        use super::bindings::{Protocol, Upstream};
+        use crate::upstream::server::{Protocol, Upstream};
         let upstream = Upstream {
             name: "app".into(),
             protocol: Protocol::Http1,

@@ -1,93 +1,20 @@
 //! Names of the rules file bound to addresses of this process. An unbound name is a fault.
 
 use super::settings::{Common, pairs};
-use crate::jobs::waiting::ROUND;
+use crate::jobs::receives::receives;
 use crate::soundness::Soundness;
 use crate::soundness::watched::{WatchedQueue, WatchedResults};
-use http::Uri;
-use http::uri::Authority;
+use crate::upstream::server::{APP, Upstream};
 use http1::head::HeadLimits;
 use net::tls::Authorities;
 use rules::Rules;
-use rules::document::{self, Delivery, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS};
+use rules::document::Delivery;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::queue::Queue;
 use stores::results::Results;
-use tokio_rustls::rustls::ClientConfig;
-
-/// The name of the application beside this process.
-pub const APP: &str = "app";
-
-/// A server that requests are sent on to.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    pub name: Arc<str>,
-    pub protocol: Protocol,
-    pub authority: Authority,
-}
-
-/// What is spoken with an upstream.
-#[derive(Debug, Clone)]
-pub enum Protocol {
-    Http1,
-    /// Over TLS, with the authorities that are believed.
-    Tls(Arc<ClientConfig>),
-    /// With prior knowledge, in the clear.
-    Http2,
-}
-
-impl Protocol {
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::Http1 | Self::Http2 => 80,
-            Self::Tls(_) => 443,
-        }
-    }
-}
-
-impl Upstream {
-    /// # Errors
-    /// Names what is wrong with the URL.
-    pub fn parse(name: &str, url: &str, tls: &Arc<ClientConfig>) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
-        let is_plain = uri.path() == "/" && uri.query().is_none();
-        let protocol = match uri.scheme_str() {
-            Some("http") => Some(Protocol::Http1),
-            Some("https") => Some(Protocol::Tls(Arc::clone(tls))),
-            Some("h2c") => Some(Protocol::Http2),
-            _ => None,
-        };
-        match (protocol, uri.authority()) {
-            (Some(protocol), Some(authority)) if is_plain && !authority.as_str().contains('@') => {
-                Ok(Self { name: name.into(), protocol, authority: authority.clone() })
-            }
-            _ => Err(format!(
-                "{name}={url}: write http://host:port, https://host or h2c://host:port (HTTP/2 in the clear), without a path"
-            )),
-        }
-    }
-}
-
-impl Upstream {
-    /// Whether whoever listens there is this upstream: as far as that can be told without asking.
-    pub fn is_at(&self, listen: SocketAddr) -> bool {
-        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        let is_here = match host.parse::<IpAddr>() {
-            Ok(host) if listen.ip().is_unspecified() => host.is_loopback() || host == listen.ip(),
-            Ok(host) => host == listen.ip(),
-            Err(_) => {
-                host.eq_ignore_ascii_case("localhost")
-                    && (listen.ip().is_loopback() || listen.ip().is_unspecified())
-            }
-        };
-        let usual = if matches!(self.protocol, Protocol::Tls(_)) { 443 } else { 80 };
-        is_here && self.authority.port_u16().unwrap_or(usual) == listen.port()
-    }
-}
 
 pub struct Bindings {
     pub app: Arc<Upstream>,
@@ -220,21 +147,6 @@ impl Bindings {
     pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
         if name == APP { Some(&self.app) } else { self.upstreams.get(name) }
     }
-}
-
-/// Deliveries of the embedded queue that are no attempts: it found the lease taken, its consumer
-/// was drained, or a consumer says that no attempt is left. Only a message that never becomes one
-/// goes to the dead letters without a word.
-pub(crate) const SPARE_RECEIVES: u64 = 20;
-
-/// How often a message of the queue may have to be received before its job has ended: for each attempt,
-/// and for each round of waiting for an application that is away.
-pub(crate) fn receives(rule: Option<&document::Queue>) -> u64 {
-    let (attempts, wait) = rule.map_or((MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS), |rule| {
-        (rule.max_attempts, rule.wait_for_app)
-    });
-    let rounds = u128::from(wait).div_ceil(ROUND.as_millis());
-    attempts + SPARE_RECEIVES + u64::try_from(rounds).unwrap_or(u64::MAX)
 }
 
 /// `file:DIR` or `sqs:URL`.

@@ -1,12 +1,13 @@
 //! The commands that answer and end: `check`, `explain`, `drain`, `jobs`, `purge`.
 
-use super::bindings::{open_queue, open_results, receives};
+use super::bindings::{open_queue, open_results};
 use super::explain as explaining;
 use super::explain::answer::Answer;
 use super::run::{Stop, runtime};
 use super::settings::{self, Drain, Jobs, JobsCommand, Purge, pairs};
 use crate::clock::{self, Clock};
 use crate::jobs::operator::Stores;
+use crate::jobs::receives::receives;
 use crate::operate::reload;
 use crate::secrets::{Purpose, Secrets};
 use base64::Engine as _;

@@ -1,7 +1,7 @@
 //! The upstreams that jobs of a queue go to.
 
 use crate::command::app::App;
-use crate::command::bindings::APP;
+use crate::upstream::server::APP;
 use rules::document::{ReplayAs, Route};
 use rules::{Head, Rules, sidecar};
 use std::collections::BTreeSet;

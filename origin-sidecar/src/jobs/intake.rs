@@ -5,7 +5,7 @@ use super::payload::Payload;
 use super::spool::{Spool, Spooled, Spooling};
 use crate::cgroup;
 use crate::message::body::Body;
-use crate::proxy::handle::Refused;
+use crate::message::refused::Refused;
 use crate::room::{Held, Room};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;

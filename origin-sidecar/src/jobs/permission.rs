@@ -1,8 +1,8 @@
 //! Asking the application whether a request may: a GET of `auth.check` with the client's own fields.
 
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::proxy::Worker;
-use crate::proxy::handle::Refused;
 use crate::secrets::{hmac, random};
 use crate::upstream::forward::{self, Outgoing};
 use http::{HeaderMap, HeaderName, Method};

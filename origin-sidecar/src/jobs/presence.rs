@@ -1,9 +1,9 @@
 //! Whether the upstreams that jobs go to take connections. Of one that does not nothing is asked but a
 //! connection a second; when it takes one, it gets one job first, then as many as before.
 
-use crate::command::bindings::{APP, Upstream};
 use crate::proxy::Worker;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::server::{APP, Upstream};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -4,9 +4,9 @@
 use super::record::{self, Progress, progress_key};
 use crate::command::app::App;
 use crate::message::body::{Body, Collected, collect};
+use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::proxy::Worker;
-use crate::proxy::handle::Refused;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::{Problem, Rules};

@@ -3,8 +3,8 @@
 use super::accept::{Offered, inline};
 use super::keyed;
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::proxy::Worker;
-use crate::proxy::handle::Refused;
 use crate::soundness::Refusal;
 use http::Response;
 use rules::Problem;

@@ -9,8 +9,8 @@ use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adop
 use super::status::{self, State, unavailable};
 use super::synchronous;
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::proxy::Worker;
-use crate::proxy::handle::Refused;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::offload::{Reason, Wait};

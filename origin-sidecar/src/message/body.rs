@@ -3,11 +3,11 @@
 mod ending;
 mod paced;
 
+use super::answered::Answered;
+use super::coming::Coming;
+use super::place::Place;
 use super::readers::{Read, Reader};
-use crate::proxy::serving::Coming;
 use crate::telemetry::metrics::{Carried, InFlight, Stream, UnderWay};
-use crate::upstream::limits::Place;
-use crate::upstream::multiplexed::Answered;
 use bytes::Bytes;
 use ending::Ending;
 use http::{HeaderMap, HeaderValue, header};

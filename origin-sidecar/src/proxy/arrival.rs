@@ -1,9 +1,9 @@
 //! A request as it comes: who sent it, which of its fields are believed.
 
 use super::Worker;
-use super::handle::Refused;
 use crate::jobs::visit::Visit;
 use crate::message::fields::{Map, View};
+use crate::message::refused::Refused;
 use crate::request::inbound::{Inbound, Peer};
 use crate::request::signed::{self, Looked};
 use crate::telemetry::spans::Span;

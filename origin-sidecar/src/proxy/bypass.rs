@@ -1,9 +1,10 @@
 //! A request that goes on past the cache.
 
 use super::cached::Way;
-use super::handle::{Refused, shard_failed};
+use super::handle::shard_failed;
 use super::{Worker, cache_fields, invalidate};
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::request::clean::Clean;
 use crate::upstream::forward::{self, Outgoing};

@@ -1,9 +1,9 @@
 //! Header fields on the way into the cache and past it.
 
 use crate::message::fields::{Map, View, edit};
-use crate::request::in_force::Lane;
 use crate::request::inbound::Inbound;
 use crate::upstream::hop;
+use crate::upstream::lane::Lane;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
 use memory_cache::stored::Stored;

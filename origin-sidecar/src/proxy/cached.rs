@@ -2,17 +2,18 @@
 
 use super::fetched::{Fetched, Job, fetch_and_land};
 use super::flights::{self, Flight, Landing, Part};
-use super::handle::{Refused, shard_failed};
+use super::handle::shard_failed;
 use super::serving::{count, serve, serve_coming, serve_stale};
 use super::step::Step;
 use super::{Worker, cache_fields};
-use crate::command::bindings::Upstream;
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::request::clean::Clean;
-use crate::request::in_force::Lane;
 use crate::telemetry::spans::Span;
 use crate::upstream::forward::{self, Outgoing};
+use crate::upstream::lane::Lane;
+use crate::upstream::server::Upstream;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http1::received::Received;
 use memory_cache::fill::{Fill, Reader};

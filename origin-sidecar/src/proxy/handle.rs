@@ -10,16 +10,18 @@ use crate::jobs::accept;
 use crate::jobs::visit::Visited;
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
+use crate::message::refused::Refused;
 use crate::message::{grpc, reply};
 use crate::request::clean::Clean;
 use crate::request::destination::direct;
-use crate::request::in_force::{InForce, Lane};
+use crate::request::in_force::InForce;
 use crate::request::inbound::{Inbound, Peer};
 use crate::request::signed;
 use crate::request::signed::Looked;
 use crate::telemetry::metrics::{Carried, Carrier};
 use crate::telemetry::spans::{Ended, Span};
 use crate::upstream::forward::{self, Failure, Outgoing};
+use crate::upstream::lane::Lane;
 use crate::upstream::{hop, upgrade};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
@@ -34,9 +36,6 @@ use rules::sidecar::{self, Action, Proceed};
 use rules::{Problem, Rules, cors};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A refusal with what was wrong this time.
-pub type Refused = (Problem, String);
 
 /// Answers one request. Never fails: what goes wrong becomes a problem answer.
 pub async fn handle(

@@ -1,9 +1,10 @@
 //! A request whose shard's key lies in its body.
 
 use super::Worker;
-use super::handle::{Refused, route_on};
+use super::handle::route_on;
 use crate::jobs::intake::NotRead;
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::request::clean::Clean;
 use crate::telemetry::spans::Span;
 use http::Response;

@@ -1,55 +1,18 @@
 //! Answers from the cache: of what is stored, and of what is still coming in.
 
 use super::Worker;
-use crate::message::body::{Body, Served, added_lines, added_status};
+use crate::message::body::{Body, Served, added_lines};
+use crate::message::coming::Coming;
 use crate::message::reply;
 use crate::request::clean::Clean;
-use crate::request::in_force::Lane;
+use crate::upstream::lane::Lane;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body::{Frame, SizeHint};
-use http1::block::Encoded;
 use memory_cache::fill::Reader;
 use memory_cache::stored::Stored;
 use rules::cache::conditional::{Selected, is_not_modified, select};
 use rules::cache::{CacheStatus, NotStored, Tier};
-use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-/// A body that is read while it comes in for the cache.
-pub struct Coming {
-    reader: Reader,
-    /// The head that goes before it, and the lines that are added to that, where it is sent encoded.
-    encoded: Option<(Arc<Stored>, String)>,
-}
-
-impl Coming {
-    pub fn encoded(&self) -> Option<Encoded<'_>> {
-        let (head, added) = self.encoded.as_ref()?;
-        Some(Encoded { block: &head.fields, added })
-    }
-
-    /// The value of `Cache-Status`, where it is encoded.
-    pub fn status(&self) -> Option<&str> {
-        added_status(&self.encoded.as_ref()?.1)
-    }
-
-    pub fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.reader.poll_read(context).map(|read| read.map(|read| read.map(Frame::data)))
-    }
-
-    pub fn is_end_stream(&self) -> bool {
-        self.reader.left() == Some(0)
-    }
-
-    pub fn size_hint(&self) -> SizeHint {
-        self.reader.left().map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
 
 /// In the place of an answer of this status, or of none.
 pub(super) fn serve_stale(

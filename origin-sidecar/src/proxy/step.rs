@@ -1,8 +1,8 @@
 //! How far a request gets before something has to be waited for.
 
 use super::Worker;
-use super::handle::Refused;
 use crate::message::body::Body;
+use crate::message::refused::Refused;
 use crate::telemetry::spans::Span;
 use http::Response;
 use prometheus::IntCounter;

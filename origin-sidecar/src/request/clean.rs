@@ -1,9 +1,9 @@
 //! A request that may be answered.
 
-use super::in_force::Lane;
 use super::inbound::Inbound;
 use crate::message::body::Body;
 use crate::message::fields::{Map, Sent, View};
+use crate::upstream::lane::Lane;
 use http::{HeaderMap, Method};
 use http1::received::Received;
 use http1::server::Exchange;

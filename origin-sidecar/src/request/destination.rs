@@ -1,10 +1,10 @@
 //! Where a request goes: the route's upstream, or the shard's.
 
 use crate::command::app::App;
-use crate::command::bindings::{APP, Upstream};
+use crate::message::refused::Refused;
 use crate::proxy::Worker;
-use crate::proxy::handle::Refused;
 use crate::upstream::hop;
+use crate::upstream::server::{APP, Upstream};
 use http::HeaderMap;
 use rules::Problem;
 use rules::document::Route;

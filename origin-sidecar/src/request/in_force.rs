@@ -1,10 +1,11 @@
 //! The rules in force as this process runs them.
 
 use crate::telemetry::metrics::{Meters, Metrics};
-use crate::upstream::limits::{Limits, Places};
+use crate::upstream::lane::Lane;
+use crate::upstream::limits::Limits;
 use rules::Rules;
 use rules::assets::Assets;
-use rules::document::{Limit, Route, UNMATCHED};
+use rules::document::{Route, UNMATCHED};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,21 +19,6 @@ pub struct InForce {
     lanes: Vec<Arc<Lane>>,
     unmatched: Arc<Lane>,
     reserved: Arc<Lane>,
-}
-
-/// A route as this process runs it.
-pub struct Lane {
-    /// Metric label.
-    pub name: Arc<str>,
-    /// How much its upstream is sent at once.
-    pub limit: Limit,
-    /// None where the route has no limit of its own.
-    pub places: Option<Places>,
-    /// How long a client may pause, where the route says so.
-    pub idle_timeout: Option<Duration>,
-    /// Where it has such.
-    pub assets: Option<Assets>,
-    pub meters: Meters,
 }
 
 impl InForce {
@@ -77,7 +63,8 @@ impl InForce {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::bindings::{Bindings, Protocol, Upstream};
+    use crate::command::bindings::Bindings;
+    use crate::upstream::server::{Protocol, Upstream};
     use http::uri::Authority;
     use rules::Problem;
 

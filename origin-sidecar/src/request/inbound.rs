@@ -1,7 +1,7 @@
 //! A request as it came in: who asks, for which host, and whether it may be believed.
 
 use crate::message::fields::View;
-use crate::proxy::handle::Refused;
+use crate::message::refused::Refused;
 use http::{HeaderMap, HeaderValue, Version, header};
 use http1::head::RequestHead;
 use http1::lines;

@@ -2,7 +2,7 @@
 
 use super::inbound::Inbound;
 use crate::command::app::App;
-use crate::proxy::handle::Refused;
+use crate::message::refused::Refused;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http1::lines;
 use net::cidr::Cidr;

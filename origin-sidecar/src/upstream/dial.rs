@@ -1,6 +1,6 @@
 //! Connecting to an upstream by whichever of its addresses answers first (RFC 8305).
 
-use crate::command::bindings::Upstream;
+use super::server::Upstream;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};

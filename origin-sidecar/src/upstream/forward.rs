@@ -1,15 +1,15 @@
 //! Sending a request on to an upstream and taking its answer.
 
 use super::health::Health;
+use super::lane::Lane;
 use super::limits::Places;
 use super::network::{Network, Upstreams, Way};
+use super::server::{Protocol, Upstream};
 use super::{hop, multiplexed};
-use crate::command::bindings::{Protocol, Upstream};
 use crate::message::body::{Body, Collected, Passed, collect};
 use crate::message::fields::{AsReceived, Map, View};
 use crate::message::grpc;
 use crate::proxy::Worker;
-use crate::request::in_force::Lane;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };

@@ -4,7 +4,7 @@
 //! otherwise send it round until a timeout. The marker also proves that `X-Shard*` come from a
 //! sidecar of ours.
 
-use crate::command::bindings::{APP, Upstream};
+use super::server::{APP, Upstream};
 use crate::message::fields::View;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderName, HeaderValue};

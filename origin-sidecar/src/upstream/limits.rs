@@ -1,6 +1,7 @@
 //! What upstreams are sent at once: the limits of the rules file, kept.
 
 use crate::command::bindings::Bindings;
+use crate::message::place::Place;
 use crate::telemetry::metrics::Metrics;
 use rules::Problem;
 use rules::document::Limit;
@@ -91,8 +92,7 @@ impl Places {
     /// # Errors
     /// `route-busy` when all are taken.
     pub fn take(&self) -> Result<Place, Problem> {
-        let place = Place(Arc::clone(&self.taken));
-        let at_once = place.0.fetch_add(1, Ordering::Relaxed) + 1;
+        let (place, at_once) = Place::take(&self.taken);
         if at_once > self.most { Err(Problem::RouteBusy) } else { Ok(place) }
     }
 }
@@ -137,14 +137,5 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.upstream.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// One of a route's places; see [`Places::take`].
-pub struct Place(Arc<AtomicU64>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

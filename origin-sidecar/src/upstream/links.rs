@@ -6,7 +6,7 @@
 use super::dial::{KEEPALIVE, dial};
 use super::health::Health;
 use super::network::{Network, address};
-use crate::command::bindings::Upstream;
+use super::server::Upstream;
 use crate::message::body::Body;
 use futures_util::task::AtomicWaker;
 use hyper::client::conn::http2::{self, SendRequest};

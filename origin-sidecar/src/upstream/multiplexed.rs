@@ -9,21 +9,18 @@ use super::health::Health;
 use super::links::{Link, Links, Place};
 use super::network::Network;
 use super::upload::Upload;
+use crate::message::answered::Answered;
 use crate::message::body::Body;
-use crate::message::grpc::{self, is_grpc};
+use crate::message::grpc::is_grpc;
 use crate::proxy::Worker;
-use bytes::Bytes;
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, Uri, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use rules::Problem;
 use std::error::Error;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, timeout_at};
 
 /// How often a call is sent again that the upstream did not process; more is an upstream that processes
@@ -67,7 +64,7 @@ pub(super) async fn send(
         match attempt(outgoing, &upload, &place, request).await {
             Ok(answer) => {
                 upload.answered();
-                let answered = |body| Answered { body, is_grpc, is_over: false, _place: place };
+                let answered = |body| Answered::new(body, is_grpc, place);
                 return Ok(answer.map(|body| Body::Multiplexed(Box::new(answered(body)))));
             }
             Err(Lost::Broken(failure)) => return Err(failure),
@@ -131,43 +128,6 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// An answer's body. The call keeps its place on the connection until it has ended.
-pub struct Answered {
-    body: Incoming,
-    is_grpc: bool,
-    is_over: bool,
-    _place: Arc<Place>,
-}
-
-impl Answered {
-    pub fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        Poll::Ready(match frame {
-            // A client of gRPC is told in its own words; what it has so far is no whole answer either way.
-            Some(Err(error)) if self.is_grpc => {
-                self.is_over = true;
-                tracing::debug!(%error, "a call's answer broke off");
-                Some(Ok(Frame::trailers(grpc::trailers(Problem::UpstreamUnreachable))))
-            }
-            frame => frame.map(|frame| frame.map_err(io::Error::other)),
-        })
-    }
-
-    pub fn is_end_stream(&self) -> bool {
-        self.is_over || self.body.is_end_stream()
-    }
-
-    pub fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// What HTTP/2 says in other ways: the host is the authority, and a client of gRPC must say that

@@ -6,7 +6,7 @@ use super::process::Process;
 use super::schedule::rules_of;
 use super::variants::Variant;
 use super::world::World;
-use crate::command::bindings::receives;
+use crate::jobs::receives::receives;
 use crate::jobs::record::Outcome;
 use crate::jobs::waiting::ROUND;
 use crate::message::body::Body;

@@ -6,7 +6,7 @@ use super::process::Process;
 use super::variants::Variant;
 use super::world::World;
 use super::{chaos, check, log, operator};
-use crate::command::bindings::receives;
+use crate::jobs::receives::receives;
 use rules::Rules;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;

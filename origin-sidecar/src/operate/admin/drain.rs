@@ -9,9 +9,9 @@
 //! must change nothing.
 
 use crate::command::app::App;
-use crate::command::bindings::Upstream;
 use crate::message::body::Body;
 use crate::message::reply;
+use crate::upstream::server::Upstream;
 use http::Response;
 use std::io::ErrorKind;
 use std::sync::Arc;

@@ -1,0 +1,77 @@
+//! A server that requests are sent on to, and what is spoken with it.
+
+use http::Uri;
+use http::uri::Authority;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio_rustls::rustls::ClientConfig;
+
+/// The name of the application beside this process.
+pub const APP: &str = "app";
+
+/// A server that requests are sent on to.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub protocol: Protocol,
+    pub authority: Authority,
+}
+
+/// What is spoken with an upstream.
+#[derive(Debug, Clone)]
+pub enum Protocol {
+    Http1,
+    /// Over TLS, with the authorities that are believed.
+    Tls(Arc<ClientConfig>),
+    /// With prior knowledge, in the clear.
+    Http2,
+}
+
+impl Protocol {
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Http1 | Self::Http2 => 80,
+            Self::Tls(_) => 443,
+        }
+    }
+}
+
+impl Upstream {
+    /// # Errors
+    /// Names what is wrong with the URL.
+    pub fn parse(name: &str, url: &str, tls: &Arc<ClientConfig>) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
+        let is_plain = uri.path() == "/" && uri.query().is_none();
+        let protocol = match uri.scheme_str() {
+            Some("http") => Some(Protocol::Http1),
+            Some("https") => Some(Protocol::Tls(Arc::clone(tls))),
+            Some("h2c") => Some(Protocol::Http2),
+            _ => None,
+        };
+        match (protocol, uri.authority()) {
+            (Some(protocol), Some(authority)) if is_plain && !authority.as_str().contains('@') => {
+                Ok(Self { name: name.into(), protocol, authority: authority.clone() })
+            }
+            _ => Err(format!(
+                "{name}={url}: write http://host:port, https://host or h2c://host:port (HTTP/2 in the clear), without a path"
+            )),
+        }
+    }
+}
+
+impl Upstream {
+    /// Whether whoever listens there is this upstream: as far as that can be told without asking.
+    pub fn is_at(&self, listen: SocketAddr) -> bool {
+        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_here = match host.parse::<IpAddr>() {
+            Ok(host) if listen.ip().is_unspecified() => host.is_loopback() || host == listen.ip(),
+            Ok(host) => host == listen.ip(),
+            Err(_) => {
+                host.eq_ignore_ascii_case("localhost")
+                    && (listen.ip().is_loopback() || listen.ip().is_unspecified())
+            }
+        };
+        let usual = if matches!(self.protocol, Protocol::Tls(_)) { 443 } else { 80 };
+        is_here && self.authority.port_u16().unwrap_or(usual) == listen.port()
+    }
+}
