@@ -27,3 +27,10 @@ pub fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
 pub fn take(headers: &mut HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     if has(headers, name) { headers.remove(name) } else { None }
 }
+
+/// Adds a line with its end. The value must come from one of a field, or be made of such: no line may end in it.
+pub fn push(lines: &mut String, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        lines.push_str(part);
+    }
+}

@@ -7,13 +7,15 @@ use clap::Parser;
 use http1::head::HeadLimits;
 use http1::server::Tolerance;
 use spillway::clock::System;
-use spillway::command::app::{App, Parts};
 use spillway::command::bindings::Bindings;
 use spillway::command::settings::Common;
 use spillway::jobs::spool::Spool;
 use spillway::memory::Allocator;
+use spillway::operate::bound::Bound;
+use spillway::operate::process::{Parts, Process};
 use spillway::operate::reload;
 use spillway::proxy::serve::{self, Options};
+use spillway::telemetry::metrics::Metrics;
 use spillway::telemetry::spans::Telemetry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,19 +41,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Builder::new_current_thread().enable_all().build()?;
     let bindings = start.block_on(Bindings::open(&settings.common, Some(&rules)));
     let bindings = bindings.map_err(|faults| faults.join("\n"))?;
-    let app = Arc::new(App::new(Parts {
-        rules: Arc::new(rules),
-        bindings,
-        clock: Arc::new(System),
-        secrets: None,
+    let bound = Bound {
+        servers: Arc::new(bindings.servers),
+        backends: bindings.backends,
         signatures: None,
-        telemetry: Telemetry::default(),
         shard: None,
         has_named_proxy: true,
+    };
+    let process = Process::new(Parts {
+        rules: Arc::new(rules),
+        bound,
+        metrics: Arc::new(Metrics::new()?),
+        clock: Arc::new(System),
+        secrets: None,
+        telemetry: Telemetry::default(),
         spool: Spool::new("/tmp".into(), None),
         admin_token: None,
         cache_bytes: CACHE_BYTES,
-    })?);
+    })?;
+    let (proxy, jobs) = (process.proxy, process.jobs);
     let options = Options {
         trusted: Arc::default(),
         grace: Duration::from_secs(1),
@@ -64,18 +72,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let runtime =
             Builder::new_multi_thread().worker_threads(settings.threads).enable_all().build()?;
         // Spawned, so that the accept loop runs on a worker too.
-        let served = runtime.spawn(serve::run(app, listener, options));
+        let served = runtime.spawn(serve::run(proxy, jobs, listener, options));
         return Ok(runtime.block_on(served)??);
     }
     let mut threads = Vec::new();
     for _ in 0..settings.threads {
-        let (app, options, listener) =
-            (Arc::clone(&app), options.clone(), serve::listen_shared(settings.listen)?);
+        let (proxy, jobs) = (Arc::clone(&proxy), Arc::clone(&jobs));
+        let (options, listener) = (options.clone(), serve::listen_shared(settings.listen)?);
         threads.push(std::thread::spawn(move || -> std::io::Result<()> {
             Builder::new_current_thread()
                 .enable_all()
                 .build()?
-                .block_on(serve::run(app, listener, options))
+                .block_on(serve::run(proxy, jobs, listener, options))
         }));
     }
     drop(listener);

@@ -1,11 +1,11 @@
 //! The commands of the program, their settings, and the wiring of what they run.
 
-pub mod app;
 pub mod bindings;
 pub mod explain;
 pub mod hook;
 pub mod inject;
 mod opening;
+pub mod purge;
 pub mod run;
 pub mod settings;
 pub mod tools;

@@ -16,6 +16,7 @@
 mod cgroup;
 pub mod clock;
 pub mod command;
+pub mod drain;
 pub mod jobs;
 pub mod logging;
 pub mod memory;

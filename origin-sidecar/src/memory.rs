@@ -8,7 +8,7 @@ use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 /// Blocks of this size and more begin at a multiple of it (`MI_MAX_ALIGN_SIZE`), smaller ones at a
@@ -88,6 +88,31 @@ unsafe impl GlobalAlloc for Allocator {
 /// Gives back what this thread has freed, and what others have of which nothing is in use.
 pub fn give_back() {
     ffi::mi_collect(true);
+}
+
+/// Has every thread give memory back when one of them has freed much.
+pub struct Freed(watch::Sender<()>);
+
+impl Default for Freed {
+    fn default() -> Self {
+        Self(watch::channel(()).0)
+    }
+}
+
+impl Freed {
+    /// Gives memory back that was freed here, and has the other threads do so.
+    pub fn give_back(&self) {
+        give_back();
+        self.0.send_replace(());
+    }
+
+    /// Gives memory back whenever much was freed, on the thread that this runs on.
+    pub async fn keep_giving_back(&self) {
+        let mut freed = self.0.subscribe();
+        while freed.changed().await.is_ok() {
+            give_back();
+        }
+    }
 }
 
 /// Gives back what connections of this thread have let go of, each time that they have, once there is

@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod bound;
 pub mod depths;
+pub mod process;
 pub mod purge;
 pub mod reload;

@@ -4,6 +4,7 @@ mod arrival;
 mod bypass;
 mod cache_fields;
 pub mod cached;
+pub mod context;
 mod fetched;
 mod filling;
 pub mod flights;
@@ -15,23 +16,3 @@ mod redirected;
 pub mod serve;
 pub mod serving;
 pub mod step;
-
-use crate::command::app::App;
-use crate::upstream::network::{Network, Upstreams};
-use std::sync::Arc;
-use tokio::sync::Notify;
-
-/// One thread's share: its own connections to the upstreams, everything else in common.
-pub struct Worker {
-    pub app: Arc<App>,
-    pub upstreams: Upstreams,
-    /// Connections have let go of memory.
-    pub let_go: Notify,
-}
-
-impl Worker {
-    pub fn new(app: Arc<App>) -> Self {
-        let upstreams = Upstreams::Network(Network::new(&app.bindings));
-        Self { app, upstreams, let_go: Notify::new() }
-    }
-}

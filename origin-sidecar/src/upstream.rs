@@ -1,5 +1,6 @@
 //! Requests on their way to a server behind us: connections, limits, retries, and the answer's way back.
 
+pub mod client;
 mod dial;
 pub mod forward;
 mod health;
@@ -10,5 +11,6 @@ mod links;
 pub mod multiplexed;
 pub mod network;
 pub mod server;
+pub mod servers;
 pub mod upgrade;
 mod upload;

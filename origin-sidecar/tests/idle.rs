@@ -5,14 +5,16 @@
 use net::tls::Authorities;
 use rules::Rules;
 use spillway::clock::Clock;
-use spillway::command::app::{App, Parts};
-use spillway::command::bindings::Bindings;
 use spillway::command::run::{start_consumers, start_watches};
+use spillway::jobs::backends::Backends;
+use spillway::jobs::context::{JobContext, Parts};
 use spillway::jobs::spool::Spool;
 use spillway::soundness::Soundness;
 use spillway::soundness::watched::{WatchedQueue, WatchedResults};
+use spillway::telemetry::metrics::Metrics;
 use spillway::telemetry::spans::Telemetry;
 use spillway::upstream::server::Upstream;
+use spillway::upstream::servers::Servers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +91,7 @@ impl World {
     }
 
     /// One process, as far as queue and results are concerned.
-    async fn process(&self) -> (Arc<App>, Arc<dyn Results>) {
+    async fn process(&self) -> (Arc<JobContext>, Arc<dyn Results>) {
         let soundness = Arc::new(Soundness::default());
         let url = self.cloud.queue_url("work");
         let queue = SqsQueue::connect(&self.config, url).await.expect("the queue");
@@ -99,29 +101,25 @@ impl World {
         let results: Arc<dyn Results> = Arc::new(WatchedResults::new(results, &soundness));
         let tls = Arc::new(Authorities::none().client().expect("a client"));
         let app = Upstream::parse("app", &self.application.url(), &tls).expect("an upstream");
-        let bindings = Bindings {
+        let servers = Servers {
             app: Arc::new(app),
-            upstreams: BTreeMap::new(),
-            queues: BTreeMap::from([("work".to_owned(), Arc::new(queue) as _)]),
-            results: Some(Arc::clone(&results)),
-            soundness,
+            named: BTreeMap::new(),
             connect_timeout: Duration::from_secs(5),
             head: Default::default(),
         };
+        let queues = BTreeMap::from([("work".to_owned(), Arc::new(queue) as _)]);
         let parts = Parts {
             rules: Arc::clone(&self.rules),
-            bindings,
+            servers: servers.into(),
+            backends: Backends { queues, results: Some(Arc::clone(&results)), soundness },
+            metrics: Arc::new(Metrics::new().expect("one of each")),
             clock: Arc::new(Stepped { began: self.began }),
             secrets: None,
-            signatures: None,
             telemetry: Telemetry::default(),
             shard: None,
-            has_named_proxy: true,
             spool: Spool::new(std::env::temp_dir(), None),
-            admin_token: None,
-            cache_bytes: 0,
         };
-        (Arc::new(App::new(parts).expect("an app")), results)
+        (Arc::new(JobContext::new(parts).expect("random bytes")), results)
     }
 
     /// All calls so far, by operation.

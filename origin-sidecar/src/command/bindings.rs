@@ -1,14 +1,14 @@
 //! Names of the rules file bound to addresses of this process. An unbound name is a fault.
 
 use super::settings::{Common, pairs};
+use crate::jobs::backends::Backends;
 use crate::jobs::receives::receives;
 use crate::soundness::Soundness;
 use crate::soundness::watched::{WatchedQueue, WatchedResults};
 use crate::upstream::server::{APP, Upstream};
-use http1::head::HeadLimits;
+use crate::upstream::servers::Servers;
 use net::tls::Authorities;
 use rules::Rules;
-use rules::document::Delivery;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,17 +16,10 @@ use std::time::Duration;
 use stores::queue::Queue;
 use stores::results::Results;
 
+/// What the settings bind.
 pub struct Bindings {
-    pub app: Arc<Upstream>,
-    pub upstreams: BTreeMap<String, Arc<Upstream>>,
-    pub queues: BTreeMap<String, Arc<dyn Queue>>,
-    pub results: Option<Arc<dyn Results>>,
-    /// What these refuse.
-    pub soundness: Arc<Soundness>,
-    /// How long a connection to an upstream is tried for.
-    pub connect_timeout: Duration,
-    /// How large heads of answers may be.
-    pub head: HeadLimits,
+    pub servers: Servers,
+    pub backends: Backends,
 }
 
 impl Bindings {
@@ -82,70 +75,11 @@ impl Bindings {
             Some(app) if faults.is_empty() => {
                 let connect_timeout = Duration::from_secs(common.connect_timeout);
                 let head = common.head_limits();
-                Ok(Self { app, upstreams, queues, results, soundness, connect_timeout, head })
+                let servers = Servers { app, named: upstreams, connect_timeout, head };
+                Ok(Self { servers, backends: Backends { queues, results, soundness } })
             }
             _ => Err(faults),
         }
-    }
-
-    /// Names of the rules file that nothing is bound to; `own` is the shard served here.
-    pub fn unbound(&self, rules: &Rules, own: Option<&str>) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut need = |name: &str, of: &str| {
-            if !self.upstreams.contains_key(name) && name != APP {
-                faults.push(format!(
-                    "upstream `{name}` of {of} is not bound: add --upstream {name}=http://host:port"
-                ));
-            }
-        };
-        for (map, document) in &rules.document.shard_maps {
-            for (shard, document) in &document.shards {
-                if let Some(upstream) = &document.upstream
-                    && own != Some(shard)
-                {
-                    need(upstream, &format!("shard {map}.{shard}"));
-                }
-            }
-        }
-        for route in &rules.document.routes {
-            if let Some(upstream) = &route.upstream {
-                need(upstream, &format!("route {}", route.name));
-            }
-        }
-        let offloads = rules.document.routes.iter().filter_map(|route| route.offload.as_ref());
-        let mut queues: Vec<&str> = offloads.map(|offload| offload.queue.as_str()).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        for queue in &queues {
-            if !self.queues.contains_key(*queue) {
-                faults.push(format!("queue `{queue}` is not bound: add --queue {queue}=file:DIR or --queue {queue}=sqs:URL"));
-            }
-        }
-        let is_folder = self.results.as_ref().is_some_and(|results| results.keeps_for_good());
-        for name in self.queues.keys() {
-            let rule = rules.document.queues.get(name);
-            if rule.is_some_and(|rule| rule.result == Delivery::Redirect) && is_folder {
-                faults.push(format!(
-                    "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
-                ));
-            }
-        }
-        if !queues.is_empty() && self.results.is_none() {
-            faults.push(
-                "results are not bound: add --results file:DIR or --results s3://BUCKET".to_owned(),
-            );
-        }
-        faults
-    }
-
-    /// Queues that are bound and that the rules do not know.
-    pub fn without_rules<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a str> {
-        let names = self.queues.keys().map(String::as_str);
-        names.filter(|name| !rules.document.queues.contains_key(*name))
-    }
-
-    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
-        if name == APP { Some(&self.app) } else { self.upstreams.get(name) }
     }
 }
 

@@ -1,15 +1,16 @@
 //! From settings and rules to a process that can run: everything that can be wrong is found before a
 //! port is opened.
 
-use super::app::{App, Parts};
 use super::bindings::Bindings;
 use super::run::Stop;
 use super::settings::{self, Common};
 use crate::clock;
 use crate::jobs::spool::Spool;
 use crate::operate::bound::Bound;
+use crate::operate::process::{Parts, Process};
 use crate::operate::reload::RulesFile;
 use crate::request::signed::Signatures;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::Telemetry;
 use rules::fallback::Wish;
 use std::sync::Arc;
@@ -30,11 +31,11 @@ pub(crate) struct OfProxy {
 pub(crate) async fn open(
     common: &Common,
     own: Option<OfProxy>,
-) -> Result<(Arc<App>, RulesFile), Stop> {
+) -> Result<(Process, RulesFile), Stop> {
     let wish = own.as_ref().map_or(Wish::None, |own| own.wish);
     let has_named_proxy = own.as_ref().is_none_or(|own| own.has_named_proxy);
     let (signatures, cache_bytes) =
-        own.map_or((None, 0), |own| (Some(own.signatures), own.cache_bytes));
+        own.map_or((None, 0), |own| (Some(Arc::new(own.signatures)), own.cache_bytes));
     let mut file = RulesFile::new(&common.routes, wish);
     let read = match (file.read(), wish) {
         (Err(why), Wish::None) => return Err(Stop::config(why)),
@@ -44,17 +45,22 @@ pub(crate) async fn open(
     let bindings = Bindings::open(common, read.as_ref().ok()).await;
     let bindings = bindings.map_err(|faults| Stop::config(faults.join("\n")))?;
     let mut faults = Vec::new();
-    let needs_secret = !bindings.queues.is_empty() || !bindings.upstreams.is_empty();
+    let needs_secret = !bindings.backends.queues.is_empty() || !bindings.servers.named.is_empty();
     if needs_secret && secrets.is_none() {
         faults.push("no secret: set --secret-file FILE or SPILLWAY_SECRET (32 characters or more, the same for all pods; `openssl rand -hex 32`)".to_owned());
     }
     if let Err(error) = std::fs::create_dir_all(&common.spool) {
         faults.push(format!("--spool {}: {error}", common.spool.display()));
     }
-    let telemetry = Telemetry::new(common).map_err(|fault| faults.push(fault)).unwrap_or_default();
-    let (of_signatures, of_shard) = (signatures.as_ref(), common.shard.as_deref());
-    let bound =
-        Bound { bindings: &bindings, signatures: of_signatures, shard: of_shard, has_named_proxy };
+    let telemetry = telemetry(common).map_err(|fault| faults.push(fault));
+    let mut telemetry = telemetry.unwrap_or_default();
+    let bound = Bound {
+        servers: Arc::new(bindings.servers),
+        backends: bindings.backends,
+        signatures,
+        shard: common.shard.as_deref().map(Into::into),
+        has_named_proxy,
+    };
     let rules = match read.and_then(|rules| bound.fit_start(rules)) {
         Ok(rules) => Some(rules),
         Err(why) => file.stand_in(&bound, &why).or_else(|| {
@@ -69,37 +75,46 @@ pub(crate) async fn open(
     if let Err(error) = spool.sweep(std::time::SystemTime::now()) {
         tracing::warn!(%error, folder = %common.spool.display(), "not looked through for old files");
     }
-    let parts = Parts {
+    let metrics = Metrics::new().map_err(|error| Stop::run(error.to_string()))?;
+    export(&mut telemetry, &metrics)?;
+    let process = Process::new(Parts {
         rules: Arc::new(rules),
-        bindings,
+        bound,
+        metrics: Arc::new(metrics),
         clock: Arc::new(clock::System),
         secrets,
-        signatures,
         telemetry,
-        shard: common.shard.clone(),
-        has_named_proxy,
         spool,
         admin_token: common.admin_token.clone(),
         cache_bytes,
+    });
+    Ok((process.map_err(Stop::run)?, file))
+}
+
+/// # Errors
+/// Names the setting that is no part of a whole.
+fn telemetry(common: &Common) -> Result<Telemetry, String> {
+    let share = |flag: &str, share: f64| {
+        let is_share = (0.0..=1.0).contains(&share);
+        is_share.then_some(share).ok_or_else(|| format!("--{flag} {share}: write 0 to 1"))
     };
-    let mut app = App::new(parts).map_err(Stop::run)?;
-    export(&mut app)?;
-    Ok((Arc::new(app), file))
+    let log_share = share("log-sample", common.log_sample)?;
+    Ok(Telemetry::new(log_share, share("trace-sample", common.trace_sample)?))
 }
 
 /// Sends spans to the collector that the environment names.
 #[cfg(feature = "otlp")]
-fn export(app: &mut App) -> Result<(), Stop> {
-    let exporter = crate::telemetry::otlp::Exporter::from_environment(&app.metrics.http.spans);
+fn export(telemetry: &mut Telemetry, metrics: &Metrics) -> Result<(), Stop> {
+    let exporter = crate::telemetry::otlp::Exporter::from_environment(&metrics.http.spans);
     if let Some(exporter) = exporter.map_err(Stop::config)? {
-        app.telemetry.export(exporter);
+        telemetry.export(exporter);
     }
     Ok(())
 }
 
 /// Says that nothing is sent: the variable may be there for all pods of a cluster.
 #[cfg(not(feature = "otlp"))]
-fn export(_: &mut App) -> Result<(), Stop> {
+fn export(_: &mut Telemetry, _: &Metrics) -> Result<(), Stop> {
     if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
         tracing::warn!(
             "OTEL_EXPORTER_OTLP_ENDPOINT: this program was built without the feature `otlp`"

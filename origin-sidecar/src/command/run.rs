@@ -1,19 +1,19 @@
 //! The commands that run on: settings → rules → bindings → run → exit code.
 
-use super::app::App;
 use super::opening::{OfProxy, open};
 use super::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
 use crate::jobs::consume::Consumer;
+use crate::jobs::context::{JobContext, JobWorker};
 use crate::jobs::expire;
 use crate::jobs::presence::Presence;
 use crate::message::fields::TrustedProxies;
 use crate::operate::admin::Hosts;
+use crate::operate::process::Process;
 use crate::operate::reload::{self, RulesFile};
 use crate::operate::{admin, depths};
-use crate::proxy::Worker;
 use crate::proxy::serve::{self, Options};
 use crate::request::signed::Signatures;
-use crate::soundness::checks;
+use crate::soundness::checks::{self, Parts as Watched};
 use http1::server::Tolerance;
 use net::cidr::Cidr;
 use net::tls::Certificates;
@@ -67,7 +67,8 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     let cache_bytes = usize::try_from(settings.cache_mib).unwrap_or(0) * 1024 * 1024;
     let has_named_proxy = trusted.has_named();
     let own = OfProxy { signatures, cache_bytes, has_named_proxy, wish: settings.fallback };
-    let (app, file) = main.block_on(open(&settings.common, Some(own)))?;
+    let (process, file) = main.block_on(open(&settings.common, Some(own)))?;
+    let process = Arc::new(process);
     let admin = serve::listen(settings.common.admin)
         .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.common.admin)))?;
     let listeners = listeners(settings)?;
@@ -77,7 +78,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         None => None,
     };
     let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
-    if bound.is_some_and(|bound| app.bindings.app.is_at(bound)) {
+    if bound.is_some_and(|bound| process.jobs.servers.app.is_at(bound)) {
         let why = "is where this process listens: it would ask itself for ever";
         return Err(Stop::config(format!("--app {}: {why}", settings.common.app)));
     }
@@ -88,30 +89,31 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         tolerance: Arc::new(Tolerance::new(serve::CONNECTIONS_MAX * listeners.len())),
         tls,
     };
-    announce("proxy", &app, bound, &admin);
+    announce("proxy", &process, bound, &admin);
     let threads: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let (app, options) = (Arc::clone(&app), options.clone());
+            let (proxy, jobs) = (Arc::clone(&process.proxy), Arc::clone(&process.jobs));
+            let options = options.clone();
             std::thread::spawn(move || -> Result<(), Stop> {
-                runtime()?.block_on(serve::run(app, listener, options)).map_err(Stop::run)
+                runtime()?.block_on(serve::run(proxy, jobs, listener, options)).map_err(Stop::run)
             })
         })
         .collect();
     main.block_on(async {
         let delay = Duration::from_secs(settings.drain_delay);
         if let Some(folder) = settings.tls_dir.clone() {
-            let metrics = Arc::clone(&app.metrics);
+            let metrics = Arc::clone(&process.jobs.metrics);
             tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
         }
         let port = Port { listener: admin, hosts, drain_delay: delay };
-        attend(&app, file, port).await;
+        attend(&process, file, port).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
             ended.map_err(|_| Stop::run("a serving thread died"))??;
         }
-        app.telemetry.flush().await;
+        process.jobs.telemetry.flush().await;
         Ok(())
     })?;
     tracing::info!("drained");
@@ -135,29 +137,31 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let (settings, is_until_empty) = (&settings.common, settings.until_empty);
     let hosts = hosts(settings)?;
     let runtime = runtime()?;
-    let (app, file) = runtime.block_on(open(settings, None))?;
-    let Some(results) = app.bindings.results.clone().filter(|_| !app.bindings.queues.is_empty())
+    let (process, file) = runtime.block_on(open(settings, None))?;
+    let process = Arc::new(process);
+    let Some(results) =
+        process.jobs.backends.results.clone().filter(|_| !process.jobs.backends.queues.is_empty())
     else {
         return Err(Stop::config("nothing to consume: give --queue NAME=… and --results …"));
     };
     let admin = serve::listen(settings.admin)
         .map_err(|error| Stop::run(format!("--admin {}: {error}", settings.admin)))?;
-    announce("consume", &app, None, &admin);
+    announce("consume", &process, None, &admin);
     let grace = Duration::from_secs(settings.grace);
     runtime.block_on(async {
-        let mut consumers = start_consumers(&app, results, grace, is_until_empty)?;
+        let mut consumers = start_consumers(&process.jobs, results, grace, is_until_empty)?;
         let port = Port { listener: admin, hosts, drain_delay: Duration::ZERO };
-        let attended = attend(&app, file, port);
+        let attended = attend(&process, file, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
             () = attended => ended.await,
-            refusal = checks::start_refused(&app.bindings.soundness) => {
+            refusal = checks::start_refused(&process.jobs.backends.soundness) => {
                 return Err(Stop::config(refusal.to_string()));
             }
             // Only by themselves when they found their queues empty.
             () = &mut ended => {}
         }
-        app.telemetry.flush().await;
+        process.jobs.telemetry.flush().await;
         tracing::info!("drained");
         Ok(())
     })
@@ -168,15 +172,15 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
 /// # Errors
 /// When the system gives no random bytes.
 pub fn start_consumers(
-    app: &Arc<App>,
+    jobs: &Arc<JobContext>,
     results: Arc<dyn Results>,
     grace: Duration,
     is_until_empty: bool,
 ) -> Result<JoinSet<()>, Stop> {
-    let worker = Arc::new(Worker::new(Arc::clone(app)));
-    let presence = Arc::new(Presence::new(Arc::clone(&app.metrics)));
+    let worker = Arc::new(JobWorker::new(Arc::clone(jobs)));
+    let presence = Arc::new(Presence::new(Arc::clone(&jobs.metrics)));
     let mut consumers = JoinSet::new();
-    for (name, queue) in &app.bindings.queues {
+    for (name, queue) in &jobs.backends.queues {
         let (worker, presence) = (Arc::clone(&worker), Arc::clone(&presence));
         let (queue, results) = (Arc::clone(queue), Arc::clone(&results));
         let consumer = Consumer::new(worker, name, queue, results, presence);
@@ -188,15 +192,21 @@ pub fn start_consumers(
     tokio::spawn(async move { presence.watch(&seeker).await });
     tokio::spawn(expire::reap(worker, Arc::clone(&results)));
     if results.keeps_for_good() {
-        tokio::spawn(expire::sweep(Arc::clone(app), results));
+        tokio::spawn(expire::sweep(Arc::clone(jobs), results));
     }
     Ok(consumers)
 }
 
 /// What every process asks its queues and results beside its work, in tasks of their own.
-pub fn start_watches(app: &Arc<App>) {
-    tokio::spawn(depths::watch(Arc::clone(app)));
-    tokio::spawn(checks::watch(Arc::clone(app)));
+pub fn start_watches(jobs: &Arc<JobContext>) {
+    tokio::spawn(depths::watch(Arc::clone(jobs)));
+    tokio::spawn(checks::watch(Watched {
+        soundness: Arc::clone(&jobs.backends.soundness),
+        queues: jobs.backends.queues.clone(),
+        results: jobs.backends.results.clone(),
+        spool: jobs.spool.folder().to_owned(),
+        metrics: Arc::clone(&jobs.metrics),
+    }));
 }
 
 fn hosts(common: &Common) -> Result<Hosts, Stop> {
@@ -233,19 +243,19 @@ fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
 /// One line with every bound address, for people and for tests.
 fn announce(
     command: &str,
-    app: &App,
+    process: &Process,
     listen: Option<std::net::SocketAddr>,
     admin: &std::net::TcpListener,
 ) {
-    app.set_ready();
+    process.jobs.drain.set_ready();
     let listen = listen.map(|address| address.to_string()).unwrap_or_default();
     let admin = admin.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(
         command,
         listen,
         admin,
-        config_hash = app.rules().hash,
-        shard = app.shard,
+        config_hash = process.jobs.active.rules().hash,
+        shard = process.bound.shard.as_deref(),
         "listening"
     );
 }
@@ -258,17 +268,17 @@ struct Port {
 }
 
 /// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
-async fn attend(app: &Arc<App>, file: RulesFile, port: Port) {
-    tokio::spawn(admin::run(Arc::clone(app), port.listener, port.drain_delay, port.hosts));
-    tokio::spawn(file.watch(Arc::clone(app)));
-    start_watches(app);
+async fn attend(process: &Arc<Process>, file: RulesFile, port: Port) {
+    tokio::spawn(admin::run(Arc::clone(process), port.listener, port.drain_delay, port.hosts));
+    tokio::spawn(file.watch(Arc::clone(process)));
+    start_watches(&process.jobs);
     tokio::select! {
         () = terminated() => tracing::info!("draining"),
-        () = admin::drain::abandoned(app) => {
+        () = admin::drain::abandoned(process) => {
             tracing::warn!("no SIGTERM came after the drain, and nothing is in flight");
         }
     }
-    app.end();
+    process.jobs.drain.end();
 }
 
 /// Until SIGTERM or SIGINT.

@@ -132,7 +132,7 @@ pub fn drain(settings: &Drain) -> Result<(), Stop> {
 /// Code 1 when one of them could not be purged.
 pub fn purge(settings: &Purge) -> Result<(), Stop> {
     let mut out = std::io::stdout().lock();
-    runtime()?.block_on(crate::operate::purge::everywhere(settings, &mut out)).map_err(Stop::run)
+    runtime()?.block_on(super::purge::everywhere(settings, &mut out)).map_err(Stop::run)
 }
 
 async fn open(settings: &Jobs, secrets: Option<Secrets>) -> Result<Stores, String> {
@@ -148,5 +148,6 @@ async fn open(settings: &Jobs, secrets: Option<Secrets>) -> Result<Stores, Strin
         })?;
         queues.insert(name, open_queue(&queue, receives(Some(rule))).await?);
     }
+    let secrets = secrets.map(Arc::new);
     Ok(Stores { queues, results, rules: Arc::new(rules), secrets, now: clock::System.now() })
 }

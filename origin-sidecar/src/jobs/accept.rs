@@ -9,13 +9,12 @@ use super::receipt::{Receipt, is_page};
 use super::record::{self, Adopted, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::sending::send;
 use super::{adopt, keyed, once, page, refused, repeat, status, synchronous};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::proxy::handle;
 use crate::request::clean::Clean;
-use crate::request::destination::{destination, direct};
 use crate::secrets::Secrets;
 use crate::soundness::is_definite;
 use crate::upstream::forward::{self, Outgoing};
@@ -43,9 +42,9 @@ pub(super) struct Tools<'a> {
 
 /// # Errors
 /// `internal` when start-up let an unbound name pass.
-pub(super) fn tools<'a>(worker: &'a Worker, rule: &Offload) -> Result<Tools<'a>, Refused> {
-    let app = &worker.app;
-    match (app.bindings.queues.get(&rule.queue), &app.bindings.results, &app.secrets) {
+pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Tools<'a>, Refused> {
+    let context = &worker.context;
+    match (context.backends.queues.get(&rule.queue), &context.backends.results, &context.secrets) {
         (Some(queue), Some(results), Some(secrets)) => Ok(Tools { queue, results, secrets }),
         _ => Err((Problem::Internal, format!("queue {} is not bound", rule.queue))),
     }
@@ -64,7 +63,7 @@ pub(super) struct Offered<'a> {
 }
 
 pub async fn accept(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     clean: Clean<'_>,
     route: &Route,
     target: String,
@@ -105,7 +104,7 @@ struct Asked<'a> {
 }
 
 async fn allowed_in(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     mut clean: Clean<'_>,
     asked: Asked<'_>,
     resolved: Option<&Resolved>,
@@ -115,17 +114,17 @@ async fn allowed_in(
     let body = std::mem::replace(&mut clean.body, Body::Empty);
     let (body, pointed) = read(worker, body, rule).await.map_err(|why| {
         if let (NotRead::NoRoom(name), Some(reason)) = (&why, decision.reason()) {
-            worker.app.metrics.jobs.offered(&route.name, name, reason);
+            worker.context.metrics.jobs.offered(&route.name, name, reason);
         }
         why.refused("offload.max_body", rule.max_body)
     })?;
     let offered = Offered { clean, body, pointed, route, rule, target, allowed };
     let class = offered.class();
-    let app = &worker.app;
-    let mut load = app.latencies.load(&route.name, &class, app.clock.now(), rule.after);
+    let context = &worker.context;
+    let mut load = context.latencies.load(&route.name, &class, context.clock.now(), rule.after);
     let limit = offered.clean.rules.document.overload.concurrency;
     load.is_cross_site = is_cross_site;
-    load.is_full = app.limits.is_full(limit, destination(app, Some(route), resolved));
+    load.is_full = context.limits.is_full(limit, context.destinations.name(Some(route), resolved));
     match offload::under_load(decision, rule, load) {
         Decision::Adopt { reason, after, wait } => {
             let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
@@ -141,7 +140,7 @@ async fn allowed_in(
 
 /// A person is sent where the application sends whom it does not know.
 fn to_login(
-    worker: &Worker,
+    worker: &JobWorker,
     lane: &Lane,
     auth: &Auth,
     detail: String,
@@ -184,24 +183,28 @@ impl Offered<'_> {
 }
 
 /// The body, and what the rule's sources find in it.
-async fn read(worker: &Worker, body: Body, rule: &Offload) -> Result<(Payload, Pointed), NotRead> {
-    let (intake, spool) = (&worker.app.intake, &worker.app.spool);
+async fn read(
+    worker: &JobWorker,
+    body: Body,
+    rule: &Offload,
+) -> Result<(Payload, Pointed), NotRead> {
+    let (intake, spool) = (&worker.context.intake, &worker.context.spool);
     let body = intake.read(spool, body, rule.max_body).await?;
     let pointed = pointer::pointed(intake, &body, [&rule.class, &rule.tenant]).await?;
     Ok((body, pointed))
 }
 
 pub(super) async fn enqueue(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
     reason: Reason,
     wait: Wait,
 ) -> Result<Response<Body>, Refused> {
-    let metrics = &worker.app.metrics.jobs;
+    let metrics = &worker.context.metrics.jobs;
     let (route, queue) = (offered.route.name.clone(), offered.rule.queue.clone());
     let tools = tools(worker, offered.rule)?;
-    if let Some(refusal) = worker.app.bindings.soundness.of_new_jobs(&queue) {
+    if let Some(refusal) = worker.context.backends.soundness.of_new_jobs(&queue) {
         return refused::without_queue(worker, offered, resolved, reason, &refusal).await;
     }
     let started = Instant::now();
@@ -271,7 +274,7 @@ impl NotQueued {
 
 /// The id of the job to be, and the `Idempotency-Key` from which it comes.
 fn choose_id(
-    worker: &Worker,
+    worker: &JobWorker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
 ) -> Result<(String, Option<HeaderValue>), Refused> {
@@ -279,7 +282,7 @@ fn choose_id(
     if let Some(key) = keyed::of(offered)? {
         return Ok((id::keyed(tools.secrets, route, caller, &keyed::text(&key)), Some(key)));
     }
-    let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.app.clock.now());
+    let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.context.clock.now());
     Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, None))
 }
 
@@ -289,11 +292,11 @@ const MAY_BE_STARTED: &str = "the job may be run all the same; retry with the sa
 /// A request whose send failed may be in the queue after all. The job is cancelled, so that a
 /// message that arrives late is not run besides the client's retry, or the execution inline. The
 /// lease comes first: a message that arrived early is being run.
-async fn withdrawn(worker: &Worker, tools: &Tools<'_>, id: &str) -> bool {
+async fn withdrawn(worker: &JobWorker, tools: &Tools<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
     /// Longer than the budget and the difference of two clocks.
     const LEASE_MS: u64 = 15_000;
-    let (now, results) = (worker.app.clock.now(), tools.results.as_ref());
+    let (now, results) = (worker.context.clock.now(), tools.results.as_ref());
     let until = now.saturating_add(LEASE_MS);
     let lease = Lease { holder: "withdrawn".to_owned(), until, ..Lease::default() };
     let outcome = Outcome::without_answer(id, Terminal::Cancelled, "withdrawn", now);
@@ -310,23 +313,27 @@ pub(super) fn store_failed(error: StoreError) -> NotQueued {
 
 /// `fallback = "inline"`: the queue is down, so the client waits for the app.
 pub(super) async fn inline(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
 ) -> Result<Response<Body>, Refused> {
     let mut outgoing = outgoing(worker, offered, resolved)?;
-    forward::send(worker, &mut outgoing).await.map_err(handle::failed)
+    forward::send(&worker.client, &mut outgoing).await.map_err(handle::failed)
 }
 
 /// The request as it would have gone on.
 pub(super) fn outgoing(
-    worker: &Worker,
+    worker: &JobWorker,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
 ) -> Result<Outgoing, Refused> {
     let mut headers = std::mem::take(offered.clean.headers);
-    let upstream =
-        direct(worker, &mut headers, Some(offered.route), resolved, offered.clean.is_forwarded)?;
+    let upstream = worker.context.destinations.direct(
+        &mut headers,
+        Some(offered.route),
+        resolved,
+        offered.clean.is_forwarded,
+    )?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.length()));
     let body = offered.body.body().map_err(|error| NotRead::unreadable(&error).refused("", 0))?;
     let timeout = forward::timeout(Some(offered.route));

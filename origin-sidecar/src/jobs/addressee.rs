@@ -10,10 +10,12 @@ impl Delivery<'_> {
     /// Writes whose the job of a plain producer's message is, before anybody can hear of it. `None` when the
     /// drain began while the store was in trouble.
     pub(super) async fn note_owner(&self, job: &Job) -> Option<()> {
-        let app = &self.consumer.worker.app;
+        let context = &self.consumer.worker.context;
         let owner = job.bare.as_ref().and_then(|bare| Some((bare, bare::owner(bare, self.queue)?)));
-        let (Some((bare, owner)), Some(secrets)) = (owner, &app.secrets) else { return Some(()) };
-        let (own_id, owner, at) = (bare.own_id.clone(), owner.owner(secrets), app.clock.now());
+        let (Some((bare, owner)), Some(secrets)) = (owner, &context.secrets) else {
+            return Some(());
+        };
+        let (own_id, owner, at) = (bare.own_id.clone(), owner.owner(secrets), context.clock.now());
         let accepted = Accepted { own_id, owner, at, queued: true, ..Accepted::default() };
         let (results, key) = (self.consumer.results.as_ref(), record::accepted_key(&job.id));
         loop {
@@ -32,7 +34,7 @@ impl Delivery<'_> {
     /// result is not that user's to read. `None` when the drain began.
     pub(super) async fn is_anothers(&self, job: &Job) -> Option<bool> {
         let consumer = self.consumer;
-        let Some(secrets) = &consumer.worker.app.secrets else { return Some(false) };
+        let Some(secrets) = &consumer.worker.context.secrets else { return Some(false) };
         // Whom a claim check is for is known once it is loaded.
         let is_told = |bare: &Bare| {
             bare.user.is_some() || !envelope::is_claim_check(&self.received.attributes)

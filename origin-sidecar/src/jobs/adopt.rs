@@ -11,9 +11,9 @@ use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
 use super::run::Ended;
 use super::store::{self, Ending, Whole};
 use super::{keyed, synchronous};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::proxy::handle::shard_failed;
 use crate::upstream::forward::{self, Failure, Outgoing};
 use http::Response;
@@ -77,7 +77,7 @@ impl Leased {
 }
 
 pub(super) struct Execution {
-    pub worker: Arc<Worker>,
+    pub worker: Arc<JobWorker>,
     side: Mutex<Side>,
     pub results: Arc<dyn Results>,
     rules: Arc<Rules>,
@@ -96,7 +96,7 @@ pub(super) struct Execution {
 }
 
 pub(super) async fn run(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
     wanted: Wanted,
@@ -129,9 +129,9 @@ pub(super) async fn run(
     });
     let (answer, mut answered) = oneshot::channel();
     // Counted from here on: the next request of a burst looks before this one is run.
-    let executing = worker.app.latencies.begin(&route.name);
+    let executing = worker.context.latencies.begin(&route.name);
     tokio::spawn(Arc::clone(&execution).run(outgoing, answer, executing));
-    let metrics = &worker.app.metrics.jobs;
+    let metrics = &worker.context.metrics.jobs;
     tokio::select! {
         biased;
         sent = &mut answered => {
@@ -141,7 +141,7 @@ pub(super) async fn run(
         () = tokio::time::sleep(after) => {}
     }
     execution.note_slow();
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     let id = match &execution.once {
         Some(once) => Ok(once.id.clone()),
         None => id::fresh(&secrets, Kind::Adopted, &route.name, &caller, now),
@@ -190,9 +190,9 @@ impl Execution {
         _executing: Executing,
     ) {
         // In flight until its end, so that a drain waits for it.
-        let _in_flight = self.worker.app.metrics.in_flight();
+        let _in_flight = self.worker.context.metrics.in_flight();
         let leased = Arc::clone(&self).keep_leased();
-        let ended = forward::send(&self.worker, &mut outgoing).await;
+        let ended = forward::send(&self.worker.client, &mut outgoing).await;
         self.note_end(&ended);
         let adopted = {
             let mut side = self.lock();
@@ -281,7 +281,7 @@ impl Execution {
 
     async fn lease(&self, id: &str) -> bool {
         self.is_leased.store(true, Ordering::Release);
-        let until = self.worker.app.clock.now() + LEASE_MS;
+        let until = self.worker.context.clock.now() + LEASE_MS;
         let lease = Adopted { until, ..self.about.clone() };
         let key = adopted_key(id);
         let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always);
@@ -301,21 +301,23 @@ impl Execution {
 
     /// The next requests of the class must not wait for this one's end to be known as slow.
     fn note_slow(&self) {
-        let app = &self.worker.app;
+        let context = &self.worker.context;
         let took = millis(self.began.elapsed());
-        let sample = app.latencies.record(&self.about.route, &self.class, app.clock.now(), took);
+        let sample =
+            context.latencies.record(&self.about.route, &self.class, context.clock.now(), took);
         *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
     }
 
     fn note_end(&self, ended: &Result<Response<Body>, Failure>) {
-        let (app, route, class) = (&self.worker.app, &self.about.route, &self.class);
+        let (route, class) = (&self.about.route, &self.class);
+        let (latencies, now) = (&self.worker.context.latencies, self.worker.context.clock.now());
         let took = millis(self.began.elapsed());
         let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (sample, ended) {
-            (Some(sample), _) => {
-                app.latencies.settle(route, class, app.clock.now(), sample, took);
+            (Some(sample), _) => latencies.settle(route, class, now, sample, took),
+            (None, Ok(_)) => {
+                let _sample = latencies.record(route, class, now, took);
             }
-            (None, Ok(_)) => drop(app.latencies.record(route, class, app.clock.now(), took)),
             // An app that is down answers quickly; that says nothing of its work.
             (None, Err(_)) => {}
         }
@@ -334,7 +336,7 @@ impl Execution {
             Ok(response) => self.judged(response),
             Err(failure) => Ended::lost(&failure),
         };
-        let whole = store::whole(&self.worker.app, ended, self.job_timeout()).await;
+        let whole = store::whole(&self.worker.context, ended, self.job_timeout()).await;
         let whole = whole.unwrap_or_else(Whole::broken_off);
         let Some(outcome) = self.outcome(id, whole, false).await else { return false };
         self.told(&outcome).await;
@@ -352,7 +354,7 @@ impl Execution {
             condition: Condition::IfAbsent,
             answered,
         };
-        let clock = self.worker.app.clock.as_ref();
+        let clock = self.worker.context.clock.as_ref();
         let stored = store::outcome(clock, &self.results, &ending, whole).await;
         if stored.is_none() {
             tracing::error!(job = id, "the outcome of an adopted request was not stored");
@@ -369,14 +371,14 @@ impl Execution {
     pub(super) async fn told(&self, outcome: &Outcome) {
         let reason = outcome.reason.as_deref().unwrap_or_default();
         let status = outcome.status.as_str();
-        self.worker.app.metrics.jobs.ended(&self.about.queue, status, reason);
+        self.worker.context.metrics.jobs.ended(&self.about.queue, status, reason);
         tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, outcome).await;
     }
 }
 
 /// Tells the receivers how an adopted request ended.
 pub(super) async fn tell(
-    worker: &Worker,
+    worker: &JobWorker,
     results: &dyn Results,
     rules: &Rules,
     about: &Adopted,

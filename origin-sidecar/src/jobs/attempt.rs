@@ -10,7 +10,7 @@ use super::run::{self, APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict}
 use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
 use super::waiting::Waited;
-use crate::command::app::App;
+use crate::drain::Drain;
 use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -145,7 +145,8 @@ impl Delivery<'_> {
     }
 
     async fn process(&self, mut slot: Slot, place: OwnedSemaphorePermit) -> After {
-        let (name, secrets) = (&self.consumer.name, self.consumer.worker.app.secrets.as_ref());
+        let (name, secrets) =
+            (&self.consumer.name, self.consumer.worker.context.secrets.as_deref());
         let job = match envelope::unpack(self.received, Of { name, queue: self.queue, secrets }) {
             Ok(job) => job,
             Err(why) => return self.undecodable(&why),
@@ -173,9 +174,9 @@ impl Delivery<'_> {
 
     /// The job with its body.
     async fn load(&self, job: Job) -> Result<Job, Unloaded> {
-        let (app, results) = (&self.consumer.worker.app, self.consumer.results.as_ref());
+        let (context, results) = (&self.consumer.worker.context, self.consumer.results.as_ref());
         loop {
-            match envelope::load(app, job.clone(), self.received, self.queue, results).await {
+            match envelope::load(context, job.clone(), self.received, self.queue, results).await {
                 Ok(job) => return Ok(job),
                 Err(NotAJob::Undecodable(why)) => return Err(Unloaded::Undecodable(why)),
                 // Somebody else's claim check is left for the dead letters, like all that is not ours.
@@ -219,12 +220,12 @@ impl Delivery<'_> {
         let done = tokio::select! {
             biased;
             done = self.execute(job, &about) => done,
-            () = App::begun(&mut giving_up) => Ok(Done::GivenUp),
+            () = Drain::begun(&mut giving_up) => Ok(Done::GivenUp),
             Lost = self.renew(held) => Ok(Done::Lost),
             () = self.overtaken(job) => Ok(Done::Overtaken),
         };
         if !matches!(done, Ok(Done::Over(_) | Done::NotBegun) | Err(_)) {
-            let seconds = &self.consumer.worker.app.metrics.jobs.run_seconds;
+            let seconds = &self.consumer.worker.context.metrics.jobs.run_seconds;
             let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
             seconds.observe(started.elapsed().as_secs_f64());
         }
@@ -233,7 +234,7 @@ impl Delivery<'_> {
 
     /// How long the job waited for its first run.
     fn note_wait(&self, waited: u64) {
-        let seconds = &self.consumer.worker.app.metrics.jobs.wait_seconds;
+        let seconds = &self.consumer.worker.context.metrics.jobs.wait_seconds;
         let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
         seconds.observe(waited as f64 / 1000.0);
     }
@@ -281,7 +282,7 @@ impl Delivery<'_> {
             // Every attempt took its consumer with it: say so before the queue buries the job.
             return Some("attempts-exhausted");
         }
-        let now = self.consumer.worker.app.clock.now();
+        let now = self.consumer.worker.context.clock.now();
         let reason = if about.waiting.is_some() { APP_UNAVAILABLE } else { "deadline" };
         job.deadline.is_some_and(|deadline| deadline < now).then_some(reason)
     }
@@ -321,7 +322,7 @@ impl Delivery<'_> {
             presence: &self.consumer.presence,
             let_go: about.let_go,
         };
-        let waited = worker.app.clock.now().saturating_sub(self.received.sent);
+        let waited = worker.context.clock.now().saturating_sub(self.received.sent);
         let Executed { verdict, is_repeatable } =
             run::execute(worker, self.rules, job, self.queue, &turn).await;
         if number == 1 && !matches!(verdict, Verdict::Later { .. }) {
@@ -339,7 +340,7 @@ impl Delivery<'_> {
             Verdict::Retry { last, .. } | Verdict::Ended(last) => (last, number),
         };
         let in_time = Duration::from_millis(self.queue.job_timeout);
-        let whole = match store::whole(&worker.app, ended, in_time).await {
+        let whole = match store::whole(&worker.context, ended, in_time).await {
             Ok(whole) => whole,
             Err(BrokenOff) if is_repeatable && !is_last => {
                 return Ok(Done::Retry(judge::backoff(&turn), UNKNOWN.to_owned()));
@@ -352,6 +353,6 @@ impl Delivery<'_> {
     /// Whether the job has waited for its application for as long as it may.
     fn has_waited(&self, job: &Job, about: &About<'_>, until: &Until) -> bool {
         let since = about.waiting.unwrap_or_else(|| self.waiting_since(until));
-        self.wait_end(job, since) <= self.consumer.worker.app.clock.now()
+        self.wait_end(job, since) <= self.consumer.worker.context.clock.now()
     }
 }

@@ -3,11 +3,11 @@
 use super::caller::Caller;
 use super::permission::{Freshness, Question, ask};
 use super::status;
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::Map;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::proxy::Worker;
 use crate::request::clean::Clean;
 use crate::request::inbound::Inbound;
 use crate::upstream::lane::Lane;
@@ -52,7 +52,7 @@ impl Cookies {
     /// The same with a refusal, which becomes an answer for that: counted and logged all the same.
     pub fn with(
         self,
-        worker: &Worker,
+        worker: &JobWorker,
         lane: &Lane,
         base: &str,
         answered: Result<Response<Body>, Refused>,
@@ -73,7 +73,7 @@ impl Cookies {
 ///
 /// # Errors
 /// `offload-unauthorized` when there is no caller or the app says no.
-pub async fn check(worker: &Worker, clean: &Clean<'_>, auth: &Auth) -> Result<Allowed, Refused> {
+pub async fn check(worker: &JobWorker, clean: &Clean<'_>, auth: &Auth) -> Result<Allowed, Refused> {
     let Auth::Caller { keep, .. } = auth else {
         return Ok(Allowed {
             caller: Caller::Anyone,
@@ -127,7 +127,7 @@ pub fn question_without(auth: &Auth, headers: &HeaderMap) -> Option<Question> {
 /// Somebody who looks at a job.
 #[derive(Clone)]
 pub struct Visitor {
-    worker: Arc<Worker>,
+    worker: Arc<JobWorker>,
     auth: Auth,
     /// As the application would be sent them.
     headers: HeaderMap,
@@ -151,14 +151,19 @@ pub struct Reader {
 }
 
 impl Visitor {
-    pub fn new(worker: &Arc<Worker>, auth: &Auth, headers: &HeaderMap, inbound: &Inbound) -> Self {
+    pub fn new(
+        worker: &Arc<JobWorker>,
+        auth: &Auth,
+        headers: &HeaderMap,
+        inbound: &Inbound,
+    ) -> Self {
         let mut headers = headers.clone();
         hygiene::before_sending(&mut Map(&mut headers), &inbound.sender());
         Self::rebuilt(worker, auth, headers)
     }
 
     /// Of fields that are already as they are sent on.
-    pub fn rebuilt(worker: &Arc<Worker>, auth: &Auth, mut headers: HeaderMap) -> Self {
+    pub fn rebuilt(worker: &Arc<JobWorker>, auth: &Auth, mut headers: HeaderMap) -> Self {
         for name in auth.said_by_check() {
             headers.remove(name);
         }

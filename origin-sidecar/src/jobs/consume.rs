@@ -6,8 +6,8 @@ use super::limits::Limits;
 use super::presence::{Presence, Room};
 use super::receives::receives;
 use super::waiting::ROUND;
-use crate::command::app::App;
-use crate::proxy::Worker;
+use crate::drain::Drain;
+use crate::jobs::context::JobWorker;
 use crate::secrets::random_hex;
 use rules::{Rules, document};
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl Quiet {
 
 /// One queue's consumer.
 pub struct Consumer {
-    pub worker: Arc<Worker>,
+    pub worker: Arc<JobWorker>,
     pub name: String,
     pub queue: Arc<dyn Queue>,
     pub results: Arc<dyn Results>,
@@ -112,14 +112,20 @@ impl Consumer {
     /// # Errors
     /// When the system gives no random bytes.
     pub fn new(
-        worker: Arc<Worker>,
+        worker: Arc<JobWorker>,
         name: &str,
         queue: Arc<dyn Queue>,
         results: Arc<dyn Results>,
         presence: Arc<Presence>,
     ) -> std::io::Result<Self> {
-        let concurrency =
-            worker.app.rules().document.queues.get(name).map_or(1, |queue| queue.concurrency);
+        let concurrency = worker
+            .context
+            .active
+            .rules()
+            .document
+            .queues
+            .get(name)
+            .map_or(1, |queue| queue.concurrency);
         Ok(Self {
             worker,
             name: name.to_owned(),
@@ -139,7 +145,7 @@ impl Consumer {
     /// them the grace period once the process is to end, and gives the rest back.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         self.check_receives();
-        let mut draining = self.worker.app.draining();
+        let mut draining = self.worker.context.drain.draining();
         let in_hand = self.slots.available_permits() * IN_HAND_PER_SLOT + IN_HAND_MORE;
         let in_hand = Arc::new(Semaphore::new(in_hand));
         let mut running = JoinSet::new();
@@ -148,7 +154,7 @@ impl Consumer {
             let free = tokio::select! {
                 biased;
                 free = self.free(&in_hand, &mut looks) => free,
-                () = App::begun(&mut draining) => break,
+                () = Drain::begun(&mut draining) => break,
             };
             while running.try_join_next().is_some() {}
             quiet.note(running.is_empty());
@@ -182,9 +188,9 @@ impl Consumer {
                 break;
             }
         }
-        let mut ending = self.worker.app.ending();
+        let mut ending = self.worker.context.drain.ending();
         let over = async {
-            App::begun(&mut ending).await;
+            Drain::begun(&mut ending).await;
             tokio::time::sleep(grace.saturating_sub(GIVE_BACK)).await;
         };
         let is_finished = tokio::select! {
@@ -224,7 +230,7 @@ impl Consumer {
 
     /// Whether nothing is to be received, as outcomes could not be stored or there are no rules.
     fn is_stopped(&self) -> bool {
-        self.worker.app.bindings.soundness.of_receiving(&self.name).is_some()
+        self.worker.context.backends.soundness.of_receiving(&self.name).is_some()
     }
 
     /// Waits until a job can be started; how many. What can't be started would run out in a buffer.
@@ -240,7 +246,7 @@ impl Consumer {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            match self.presence.room(destinations(&self.worker.app, &rules, &self.name)) {
+            match self.presence.room(destinations(&self.worker.context, &rules, &self.name)) {
                 Room::Many => {
                     looks.put_off();
                     return free.clamp(1, RECEIVE_MAX);
@@ -253,7 +259,7 @@ impl Consumer {
     }
 
     pub(super) fn rules(&self) -> Arc<Rules> {
-        self.worker.app.rules()
+        self.worker.context.active.rules()
     }
 
     pub(super) fn document(&self) -> Option<document::Queue> {
@@ -279,21 +285,21 @@ impl Consumer {
 
     /// SQS does not tell how old its oldest message is; what comes first is old.
     fn note_age(&self, received: &[Received]) {
-        let now = self.worker.app.clock.now();
+        let now = self.worker.context.clock.now();
         let oldest = received.iter().filter(|it| it.receives == 1).map(|it| it.sent).min();
         let age = oldest.map_or(0, |sent| now.saturating_sub(sent) / 1000);
-        let gauge = &self.worker.app.metrics.jobs.received_age_seconds;
+        let gauge = &self.worker.context.metrics.jobs.received_age_seconds;
         let gauge = gauge.with_label_values(&[self.name.as_str()]);
         gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
     }
 
     pub(super) fn count(&self, outcome: &str, reason: &str) {
-        self.worker.app.metrics.jobs.ended(&self.name, outcome, reason);
+        self.worker.context.metrics.jobs.ended(&self.name, outcome, reason);
     }
 
     /// Before the store is asked again; `None` when the drain began.
     pub(super) async fn pause(&self) -> Option<()> {
-        if *self.worker.app.draining().borrow() {
+        if *self.worker.context.drain.draining().borrow() {
             return None;
         }
         tokio::time::sleep(PAUSE).await;

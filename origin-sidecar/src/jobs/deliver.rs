@@ -3,7 +3,7 @@
 use super::lines::{Lines, Value};
 use super::record::{Answer, Outcome};
 use super::status::{self, Asked, State, unavailable};
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -133,12 +133,12 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 /// The app's own answer for a client that waited, if the job has ended with one.
 pub(super) async fn finished(
-    app: &App,
+    context: &JobContext,
     results: &dyn Results,
     id: &str,
     clean: &Clean<'_>,
 ) -> Option<Response<Body>> {
-    let state = status::state(app, results, id).await.ok()?;
+    let state = status::state(context, results, id).await.ok()?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());
     let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
     result(results, id, state, &asked, (Delivery::Proxy, false)).await.ok()

@@ -1,6 +1,6 @@
 //! The upstreams that jobs of a queue go to.
 
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
 use crate::upstream::server::APP;
 use rules::document::{ReplayAs, Route};
 use rules::{Head, Rules, sidecar};
@@ -8,12 +8,16 @@ use std::collections::BTreeSet;
 
 /// Those of the routes that offload to the queue, and of its bare messages. The app, where there are
 /// none: a message says itself where it goes.
-pub(super) fn destinations<'r>(app: &App, rules: &'r Rules, queue: &str) -> BTreeSet<&'r str> {
+pub(super) fn destinations<'r>(
+    context: &JobContext,
+    rules: &'r Rules,
+    queue: &str,
+) -> BTreeSet<&'r str> {
     let mut names = BTreeSet::new();
     for route in &rules.document.routes {
         let rule = route.offload.as_ref().filter(|offload| offload.queue == queue);
         if let Some(rule) = rule {
-            of_route(app, rules, Some(route), &mut names);
+            of_route(context, rules, Some(route), &mut names);
             if rule.replay_as == ReplayAs::Caller {
                 // It is asked before each run whether the caller still may.
                 names.insert(APP);
@@ -24,7 +28,7 @@ pub(super) fn destinations<'r>(app: &App, rules: &'r Rules, queue: &str) -> BTre
     if let Some((rule, path)) = rule.and_then(|rule| Some((rule, rule.path.as_deref()?))) {
         let (method, fields) = (rule.method.as_str(), Vec::<(String, String)>::new());
         let head = Head { method, scheme: "http", host: "", target: path, fields: &fields };
-        of_route(app, rules, sidecar::decide(rules, &head).route, &mut names);
+        of_route(context, rules, sidecar::decide(rules, &head).route, &mut names);
     }
     if names.is_empty() {
         names.insert(APP);
@@ -33,7 +37,7 @@ pub(super) fn destinations<'r>(app: &App, rules: &'r Rules, queue: &str) -> BTre
 }
 
 fn of_route<'r>(
-    app: &App,
+    context: &JobContext,
     rules: &'r Rules,
     route: Option<&'r Route>,
     names: &mut BTreeSet<&'r str>,
@@ -44,7 +48,7 @@ fn of_route<'r>(
         return;
     };
     for (name, shard) in &map.shards {
-        let is_own = app.shard.as_deref() == Some(name.as_str());
+        let is_own = context.destinations.shard.as_deref() == Some(name.as_str());
         names.insert(shard.upstream.as_deref().filter(|_| !is_own).unwrap_or(APP));
     }
 }

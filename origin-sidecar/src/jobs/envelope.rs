@@ -9,7 +9,7 @@ use super::intake::NotRead;
 use super::lines::Lines;
 use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use bytes::Bytes;
 use rules::document;
@@ -183,18 +183,18 @@ pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, String> {
 /// # Errors
 /// When a claim check leads nowhere, or the store does not give it now.
 pub async fn load(
-    app: &App,
+    context: &JobContext,
     mut job: Job,
     received: &Received,
     queue: &document::Queue,
     results: &dyn Results,
 ) -> Result<Job, NotAJob> {
-    job.body = body(app, received, results).await?;
+    job.body = body(context, received, results).await?;
     if job.sealed.as_deref() == Some(IN_STORE) {
         job.sealed = Some(stored_seal(&job.id, results).await?);
     }
     if job.bare.is_some() && is_claim_check(&received.attributes) {
-        let (bytes, _room) = app.intake.open(&job.body).await.map_err(not_read)?;
+        let (bytes, _room) = context.intake.open(&job.body).await.map_err(not_read)?;
         bare::name_user(&mut job, queue.user.as_ref(), &bytes);
     }
     Ok(job)
@@ -212,7 +212,11 @@ pub(super) fn is_claim_check(attributes: &BTreeMap<String, String>) -> bool {
     [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| attributes.contains_key(*name))
 }
 
-async fn body(app: &App, received: &Received, results: &dyn Results) -> Result<Payload, NotAJob> {
+async fn body(
+    context: &JobContext,
+    received: &Received,
+    results: &dyn Results,
+) -> Result<Payload, NotAJob> {
     if received.attributes.get("body").is_some_and(|body| body == EMPTY) {
         return Ok(Bytes::new().into());
     }
@@ -227,7 +231,7 @@ async fn body(app: &App, received: &Received, results: &dyn Results) -> Result<P
     };
     let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
     // However large it was when it was accepted, or is if another producer put it there.
-    app.intake.read(&app.spool, Body::boxed(object.body), u64::MAX).await.map_err(not_read)
+    context.intake.read(&context.spool, Body::boxed(object.body), u64::MAX).await.map_err(not_read)
 }
 
 async fn stored_seal(id: &str, results: &dyn Results) -> Result<String, NotAJob> {

@@ -6,8 +6,8 @@ use super::record::{
     self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
 };
 use super::{adopt, keyed};
-use crate::command::app::App;
-use crate::proxy::Worker;
+use crate::jobs::context::JobContext;
+use crate::jobs::context::JobWorker;
 use rules::offload;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,14 +94,14 @@ pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Ou
 }
 
 /// Ends the adopted jobs whose process died, whether somebody asks for them or not. Never returns.
-pub async fn reap(worker: Arc<Worker>, results: Arc<dyn Results>) {
+pub async fn reap(worker: Arc<JobWorker>, results: Arc<dyn Results>) {
     let places = Arc::new(Semaphore::new(TELLING_MAX));
     // Dropped, and so ended, with this.
     let mut telling = JoinSet::new();
     let mut leases = Leases::new(results.is_billed());
     loop {
         if leases.is_list_due(may_adopt(&worker)) {
-            let listed = leases.list(results.as_ref(), worker.app.clock.now()).await;
+            let listed = leases.list(results.as_ref(), worker.context.clock.now()).await;
             if let Err(error) = listed {
                 tracing::warn!(%error, "leases of adopted requests not looked through");
             }
@@ -121,8 +121,8 @@ pub async fn reap(worker: Arc<Worker>, results: Arc<dyn Results>) {
 }
 
 /// Whether the rules let executions be adopted, or others end jobs: what of those was not told is told here.
-fn may_adopt(worker: &Worker) -> bool {
-    let rules = worker.app.rules();
+fn may_adopt(worker: &JobWorker) -> bool {
+    let rules = worker.context.active.rules();
     let document = &rules.document;
     document.queues.values().any(|queue| queue.foreign_consumers)
         || document.routes.iter().filter_map(|it| it.offload.as_ref()).any(offload::may_adopt)
@@ -147,10 +147,10 @@ enum Look {
 
 /// Stores the ends of all, before anybody is told of one: receivers may be slow. A damaged record
 /// costs its own job only.
-async fn ends(worker: &Worker, results: &dyn Results, leases: &mut Leases) -> Vec<Orphan> {
+async fn ends(worker: &JobWorker, results: &dyn Results, leases: &mut Leases) -> Vec<Orphan> {
     let mut ends = Vec::new();
     for key in leases.due() {
-        match end_if_lost(worker, results, &key, worker.app.clock.now()).await {
+        match end_if_lost(worker, results, &key, worker.context.clock.now()).await {
             Ok(Look::Over(end)) => {
                 leases.put_off(&key, AGAIN);
                 ends.push(*end);
@@ -167,7 +167,7 @@ async fn ends(worker: &Worker, results: &dyn Results, leases: &mut Leases) -> Ve
 }
 
 async fn end_if_lost(
-    worker: &Worker,
+    worker: &JobWorker,
     results: &dyn Results,
     key: &str,
     now: u64,
@@ -191,7 +191,7 @@ async fn end_if_lost(
             reason,
             "an adopted request's process is gone"
         );
-        worker.app.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
+        worker.context.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
     }
     let orphan = Orphan { key: key.to_owned(), etag, lease, outcome };
     Ok(Look::Over(Box::new(orphan)))
@@ -200,9 +200,9 @@ async fn end_if_lost(
 impl Orphan {
     /// One of all consumers tells: the one that gets the lease. If it dies too, the lease runs out
     /// again.
-    async fn tell(self, worker: &Worker, results: &dyn Results) {
+    async fn tell(self, worker: &JobWorker, results: &dyn Results) {
         let Self { key, etag, lease, outcome } = self;
-        let until = worker.app.clock.now().saturating_add(TELL_MS);
+        let until = worker.context.clock.now().saturating_add(TELL_MS);
         let ours = Adopted { until, ..lease.clone() };
         let taken = record::write(results, &key, &ours, Condition::IfMatch(etag)).await;
         if taken.is_err() {
@@ -211,7 +211,7 @@ impl Orphan {
         // One that its client was answered at once is nobody's affair, unless another was promised it.
         let id = outcome.id.as_str();
         if !outcome.answered || keyed::is_promised(results, id).await {
-            let rules = worker.app.rules();
+            let rules = worker.context.active.rules();
             adopt::tell(worker, results, &rules, &lease, &outcome).await;
         }
         if let Err(error) = results.delete(&key).await {
@@ -221,9 +221,9 @@ impl Orphan {
 }
 
 /// Removes what has expired from a store that would keep it for good. Never returns.
-pub async fn sweep(app: Arc<App>, results: Arc<dyn Results>) {
+pub async fn sweep(context: Arc<JobContext>, results: Arc<dyn Results>) {
     loop {
-        match sweep_once(&app, results.as_ref()).await {
+        match sweep_once(&context, results.as_ref()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "expired objects removed"),
             Err(error) => tracing::warn!(%error, "expired objects not removed"),
@@ -233,12 +233,12 @@ pub async fn sweep(app: Arc<App>, results: Arc<dyn Results>) {
 }
 
 /// How many were removed.
-async fn sweep_once(app: &App, results: &dyn Results) -> Result<u64, StoreError> {
-    let rules = app.rules();
+async fn sweep_once(context: &JobContext, results: &dyn Results) -> Result<u64, StoreError> {
+    let rules = context.active.rules();
     let Some(ttl) = rules.document.queues.values().map(|queue| queue.result_ttl).max() else {
         return Ok(0);
     };
-    let before = app.clock.now().saturating_sub(ttl.saturating_add(SWEEP_MARGIN_MS));
+    let before = context.clock.now().saturating_sub(ttl.saturating_add(SWEEP_MARGIN_MS));
     let mut count = 0;
     for prefix in EXPIRING {
         let mut after = String::new();
@@ -297,8 +297,8 @@ mod tests {
         }
     }
 
-    fn app(clock: Later) -> App {
-        App::alone(RULES, Arc::new(clock))
+    fn app(clock: Later) -> JobContext {
+        JobContext::alone(RULES, Arc::new(clock))
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use super::notify::{self, Notice};
 use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
 use super::run;
 use super::store::{self, Whole};
-use crate::command::app::App;
+use crate::drain::Drain;
 use crate::telemetry::spans;
 use std::time::Duration;
 use stores::results::Condition;
@@ -37,7 +37,7 @@ impl Delivery<'_> {
             condition,
             answered: false,
         };
-        match store::outcome(worker.app.clock.as_ref(), &self.consumer.results, &ending, ended)
+        match store::outcome(worker.context.clock.as_ref(), &self.consumer.results, &ending, ended)
             .await
         {
             Some(outcome) => Done::Stored(outcome),
@@ -175,7 +175,7 @@ impl Delivery<'_> {
                 drop(place);
                 notify::send(&consumer.worker, consumer.results.as_ref(), &notice).await;
             } => true,
-            () = App::begun(&mut giving_up) => false,
+            () = Drain::begun(&mut giving_up) => false,
         }
     }
 }

@@ -8,9 +8,9 @@ use super::auth::question_without;
 use super::caller::Caller;
 use super::permission::{Denied, Freshness, ask};
 use super::record::{Answer, flash_key};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::View;
-use crate::proxy::Worker;
 use crate::secrets::{Purpose, Secrets};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -36,12 +36,12 @@ pub(super) struct Flashes(pub Vec<Flash>);
 /// Looks for them in the answer to a job that was sent with these fields. None that the application knows
 /// the caller by is kept: it is asked who that is without them.
 pub(super) async fn keep(
-    worker: &Worker,
+    worker: &JobWorker,
     (rule, id): (&Offload, &str),
     sent: &HeaderMap,
     response: &mut Response<Body>,
 ) {
-    let Some(secrets) = worker.app.secrets.as_ref().filter(|_| !rule.flash.is_empty()) else {
+    let Some(secrets) = worker.context.secrets.as_deref().filter(|_| !rule.flash.is_empty()) else {
         return;
     };
     let lines = response.headers().get_all(header::SET_COOKIE).iter();
@@ -71,7 +71,7 @@ pub(super) async fn keep(
 
 /// Whether the application says somebody else, nobody or nothing without the cookies.
 async fn is_read_by_check(
-    worker: &Worker,
+    worker: &JobWorker,
     rule: &Offload,
     sent: &HeaderMap,
     flashes: &[Flash],
@@ -105,7 +105,12 @@ async fn is_read_by_check(
 }
 
 /// Whether the application knows somebody by the new cookies alone.
-async fn is_enough(worker: &Worker, rule: &Offload, bare: &HeaderMap, flashes: &[Flash]) -> bool {
+async fn is_enough(
+    worker: &JobWorker,
+    rule: &Offload,
+    bare: &HeaderMap,
+    flashes: &[Flash],
+) -> bool {
     let mut alone = bare.clone();
     alone.remove(header::COOKIE);
     alone.remove(header::AUTHORIZATION);
@@ -150,13 +155,13 @@ fn mac(secrets: &Secrets, id: &str, name: &str, headers: &HeaderMap) -> Option<S
 /// Adds them to the answer that ends the page of the job, if nobody was given them before and the browser
 /// has got no other cookie since.
 pub(super) async fn give(
-    worker: &Worker,
+    worker: &JobWorker,
     results: &dyn Results,
     (id, answer): (&str, &Answer),
     asked: &HeaderMap,
     response: &mut Response<Body>,
 ) {
-    let Some(secrets) = worker.app.secrets.as_ref() else { return };
+    let Some(secrets) = worker.context.secrets.as_deref() else { return };
     let is_still = |flash: &&Flash| {
         let value = rules::head::cookie(&View::of(asked), &flash.name);
         match (&flash.was, value) {

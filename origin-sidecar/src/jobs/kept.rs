@@ -71,7 +71,7 @@ impl Execution {
                 Freed::Unknown => return false,
             }
         }
-        let whole = store::whole(&self.worker.app, ended, self.job_timeout()).await;
+        let whole = store::whole(&self.worker.context, ended, self.job_timeout()).await;
         let whole = whole.unwrap_or_else(Whole::broken_off);
         let Some(outcome) = self.outcome(&once.id, whole, answered).await else { return false };
         if keyed::is_promised(results, &once.id).await {
@@ -98,7 +98,7 @@ impl Execution {
         // A client that has left may come again: the answer is read all the same.
         let _ = answer.send(Ok(response));
         let until = self.began + self.job_timeout();
-        match pass(&self.worker.app.intake, body, client, until).await {
+        match pass(&self.worker.context.intake, body, client, until).await {
             Kept::Whole(bytes) => (self.judged(copy.map(|_| Body::full(bytes))), true),
             Kept::TooLarge => (Ended { answer: None, ..self.judged(copy) }, true),
             Kept::Broken => (Ended::failed(UNKNOWN), false),

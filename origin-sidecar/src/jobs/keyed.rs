@@ -8,9 +8,9 @@ use super::intake::SPOOL_FAILED;
 use super::record::{self, Accepted, Adopted, accepted_key, adopted_key};
 use super::sending::send;
 use super::status::State;
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use http::{HeaderValue, Response};
 use rules::Problem;
 use rules::document::hex;
@@ -80,7 +80,7 @@ pub(super) async fn claim(
 
 /// The record of a request.
 pub(super) async fn record(
-    worker: &Worker,
+    worker: &JobWorker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     way: Way,
@@ -94,7 +94,7 @@ pub(super) async fn record(
         owner: offered.allowed.caller.owner(tools.secrets),
         own_id: None,
         fingerprint: fingerprint(offered).await?,
-        at: worker.app.clock.now(),
+        at: worker.context.clock.now(),
         // A process that knows nothing of executions with a key must not queue it besides.
         queued: executed,
         executed,
@@ -126,7 +126,7 @@ fn known(offered: &Offered<'_>, own: &Accepted, found: Record) -> Result<Claim, 
 /// Accept record, message, mark: a retry at any point between ends in the same job. What an earlier
 /// request has left, if nothing is to be sent.
 pub(super) async fn put(
-    worker: &Worker,
+    worker: &JobWorker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     id: &str,

@@ -1,8 +1,8 @@
 //! Telling somebody that a job is finished: a CloudEvent, signed as Standard Webhooks says.
 
 use super::record::{self, Deliveries, Delivery, Outcome, notified_key};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
-use crate::proxy::Worker;
 use crate::secrets::{Purpose, Secrets, hmac};
 use crate::upstream::forward::{self, Outgoing};
 use base64::Engine as _;
@@ -38,7 +38,7 @@ pub(super) struct Notice<'a> {
 
 /// Sends the notification to each receiver, all at the same time. A log in the store keeps a
 /// redelivered message from repeating it, and says how it went.
-pub(super) async fn send(worker: &Worker, results: &dyn Results, notice: &Notice<'_>) {
+pub(super) async fn send(worker: &JobWorker, results: &dyn Results, notice: &Notice<'_>) {
     let (queue, id) = (notice.queue, &notice.outcome.id);
     if queue.notify_app.is_none() && queue.notify_urls.is_empty() {
         return;
@@ -96,8 +96,8 @@ fn event(notice: &Notice<'_>) -> serde_json::Value {
     })
 }
 
-fn headers(worker: &Worker, id: &str, body: &[u8]) -> HeaderMap {
-    let timestamp = (worker.app.clock.now() / 1000).to_string();
+fn headers(worker: &JobWorker, id: &str, body: &[u8]) -> HeaderMap {
+    let timestamp = (worker.context.clock.now() / 1000).to_string();
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -107,7 +107,7 @@ fn headers(worker: &Worker, id: &str, body: &[u8]) -> HeaderMap {
     set("content-type", "application/cloudevents+json");
     set("webhook-id", id);
     set("webhook-timestamp", &timestamp);
-    if let Some(secrets) = &worker.app.secrets {
+    if let Some(secrets) = &worker.context.secrets {
         set("webhook-signature", &signature(secrets, id, &timestamp, body));
     }
     headers
@@ -121,14 +121,14 @@ fn signature(secrets: &Secrets, id: &str, timestamp: &str, body: &[u8]) -> Strin
 }
 
 async fn to_app(
-    worker: &Worker,
+    worker: &JobWorker,
     path: &str,
     mut headers: HeaderMap,
     body: &Bytes,
 ) -> Result<u16, String> {
     headers.insert("content-length", HeaderValue::from(body.len()));
     let mut outgoing = Outgoing {
-        upstream: worker.app.bindings.app.clone(),
+        upstream: worker.context.servers.app.clone(),
         method: Method::POST,
         target: path.to_owned(),
         headers,
@@ -141,7 +141,7 @@ async fn to_app(
         lane: None,
         slow: None,
     };
-    let answered = forward::send(worker, &mut outgoing).await;
+    let answered = forward::send(&worker.client, &mut outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)
 }
 
@@ -182,14 +182,14 @@ fn shown(to: &str) -> String {
 /// Tries until the receiver takes it (2xx), says it never will (410), or attempts run out.
 async fn until_taken<F>(
     notice: &Notice<'_>,
-    worker: &Worker,
+    worker: &JobWorker,
     to: &str,
     mut attempt: impl FnMut() -> F,
 ) -> Vec<Delivery>
 where
     F: Future<Output = Result<u16, String>>,
 {
-    let notifications = &worker.app.metrics.jobs.notifications;
+    let notifications = &worker.context.metrics.jobs.notifications;
     let count = |result: &str| {
         notifications.with_label_values(&[notice.queue_name, result]).inc();
     };
@@ -201,7 +201,7 @@ where
         }
         let answered = attempt().await;
         let mut note = |result: String| {
-            log.push(Delivery { at: worker.app.clock.now(), to: to.clone(), result });
+            log.push(Delivery { at: worker.context.clock.now(), to: to.clone(), result });
         };
         match answered {
             Ok(200..=299) => {

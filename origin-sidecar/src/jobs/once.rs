@@ -5,9 +5,9 @@ use super::accept::{self, NotQueued, Offered, tools};
 use super::keyed::{self, Claim, Record, Way};
 use super::record::{self, Accepted, accepted_key};
 use super::{adopt, id, repeat};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use http::{HeaderValue, Response};
 use rules::Problem;
 use rules::document::Fallback;
@@ -34,7 +34,7 @@ pub(super) struct Once {
 
 /// Executes the request, unless an earlier one with its key was.
 pub(super) async fn run(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
     wanted: adopt::Wanted,
@@ -70,7 +70,7 @@ pub(super) async fn run(
         }
         Err(NotQueued::Refused(refused)) => Err(refused),
         Err(NotQueued::Unavailable(name, detail)) => {
-            worker.app.metrics.jobs.offered(route, name, reason);
+            worker.context.metrics.jobs.offered(route, name, reason);
             tracing::warn!(route, reason = name, detail, "accept record not written");
             if offered.rule.fallback == Fallback::Inline {
                 // Whatever became of the record: with it the job is `unknown`, and not run again.

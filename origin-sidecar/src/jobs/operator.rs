@@ -34,7 +34,7 @@ pub struct Stores {
     pub results: Arc<dyn Results>,
     pub rules: Arc<Rules>,
     /// Knows the ids that were made here from others, if it is given.
-    pub secrets: Option<Secrets>,
+    pub secrets: Option<Arc<Secrets>>,
     /// Milliseconds since 1970.
     pub now: u64,
 }
@@ -240,7 +240,7 @@ impl Stores {
             return Ok(id.filter(|id| super::id::is_plausible(id)));
         }
         let Some(queue) = self.rules.document.queues.get(name) else { return Ok(None) };
-        let of = Of { name, queue, secrets: self.secrets.as_ref() };
+        let of = Of { name, queue, secrets: self.secrets.as_deref() };
         let id = bare::job_id(letter, of).map_err(|why| {
             format!("message {}: {why}: add --secret-file FILE or SPILLWAY_SECRET", letter.id)
         });

@@ -6,8 +6,8 @@ use super::id;
 use super::permission::Freshness;
 use super::record::{self, Accepted};
 use super::status::{Asked, unavailable, unknown};
+use crate::jobs::context::JobWorker;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::secrets::Secrets;
 use rules::document::{Auth, Login, Route};
 use rules::{Problem, Rules};
@@ -63,7 +63,7 @@ pub(super) fn route_of<'r>(rules: &'r Rules, secrets: &Secrets, id: &str) -> Opt
 /// The job, if it belongs to the one who asks. Another caller's job looks exactly like none, and of an
 /// id that was not made here the app is asked nothing.
 pub(super) async fn owned<'r>(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &'r Rules,
     (results, secrets): (&dyn Results, &Secrets),
     asked: &Asked<'_>,
@@ -105,6 +105,6 @@ pub(super) fn login(rules: &Rules) -> Option<&str> {
 }
 
 /// Store and secret, where both are bound.
-pub(super) fn bound(worker: &Worker) -> Option<(&Arc<dyn Results>, &Secrets)> {
-    worker.app.bindings.results.as_ref().zip(worker.app.secrets.as_ref())
+pub(super) fn bound(worker: &JobWorker) -> Option<(&Arc<dyn Results>, &Secrets)> {
+    worker.context.backends.results.as_ref().zip(worker.context.secrets.as_deref())
 }

@@ -1,8 +1,8 @@
 //! Asking the application whether a request may: a GET of `auth.check` with the client's own fields.
 
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::secrets::{hmac, random};
 use crate::upstream::forward::{self, Outgoing};
 use http::{HeaderMap, HeaderName, Method};
@@ -171,12 +171,13 @@ impl From<Denied> for Refused {
 /// # Errors
 /// A no, which is never remembered, or that the application could not be asked.
 pub(super) async fn ask(
-    worker: &Worker,
+    worker: &JobWorker,
     question: &Question,
     freshness: Freshness,
 ) -> Result<Arc<HeaderMap>, Denied> {
-    let permissions = &worker.app.permissions;
-    let count = |result: &str| worker.app.metrics.jobs.checks.with_label_values(&[result]).inc();
+    let permissions = &worker.context.permissions;
+    let count =
+        |result: &str| worker.context.metrics.jobs.checks.with_label_values(&[result]).inc();
     let fingerprint = question.fingerprint(&permissions.key);
     if freshness == Freshness::Recent
         && let Some(answer) = permissions.recent(&fingerprint)
@@ -189,7 +190,7 @@ pub(super) async fn ask(
         return Err(Denied::Unable(format!("{CHECKS_MAX} checks are under way")));
     };
     let asked = Instant::now();
-    let response = forward::send(worker, &mut outgoing(worker, question)).await;
+    let response = forward::send(&worker.client, &mut outgoing(worker, question)).await;
     let response = response.map_err(|failure| {
         count("unavailable");
         let detail = format!("{} was not answered: {}", question.path, failure.problem.name());
@@ -219,9 +220,9 @@ pub(super) async fn ask(
     Ok(Arc::new(answer))
 }
 
-fn outgoing(worker: &Worker, question: &Question) -> Outgoing {
+fn outgoing(worker: &JobWorker, question: &Question) -> Outgoing {
     Outgoing {
-        upstream: worker.app.bindings.app.clone(),
+        upstream: worker.context.servers.app.clone(),
         method: Method::GET,
         target: question.path.clone(),
         headers: question.headers.clone(),

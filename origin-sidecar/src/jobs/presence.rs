@@ -1,7 +1,7 @@
 //! Whether the upstreams that jobs go to take connections. Of one that does not nothing is asked but a
 //! connection a second; when it takes one, it gets one job first, then as many as before.
 
-use crate::proxy::Worker;
+use crate::jobs::context::JobWorker;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::server::{APP, Upstream};
 use futures_util::future::join_all;
@@ -178,8 +178,8 @@ impl Presence {
     }
 
     /// A connection to it was lost before it said anything: was that the one, or does it take none?
-    pub(super) async fn doubt(&self, worker: &Worker, upstream: &Upstream) {
-        if let Err(detail) = worker.upstreams.probe(upstream).await {
+    pub(super) async fn doubt(&self, worker: &JobWorker, upstream: &Upstream) {
+        if let Err(detail) = worker.client.upstreams.probe(upstream).await {
             self.away(&upstream.name, &detail);
         }
     }
@@ -197,7 +197,7 @@ impl Presence {
     }
 
     /// Looks for those that are away. Never returns.
-    pub async fn watch(&self, worker: &Worker) {
+    pub async fn watch(&self, worker: &JobWorker) {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -229,12 +229,12 @@ impl Presence {
         (sought, is_tried)
     }
 
-    async fn probe(&self, worker: &Worker, name: &str) {
+    async fn probe(&self, worker: &JobWorker, name: &str) {
         // A name that is not bound: the job itself fails by that.
-        let Some(upstream) = worker.app.bindings.upstream(name) else {
+        let Some(upstream) = worker.context.servers.by_name(name) else {
             return self.set_here(name);
         };
-        match worker.upstreams.probe(upstream).await {
+        match worker.client.upstreams.probe(upstream).await {
             Err(detail) => self.away(name, &detail),
             Ok(()) => {
                 let state = self.states().get(name).copied();
@@ -263,7 +263,7 @@ impl State {
 mod tests {
     use super::*;
     use crate::clock::System;
-    use crate::command::app::App;
+    use crate::jobs::context::JobContext;
 
     fn presence() -> Presence {
         Presence::new(Arc::new(Metrics::new().expect("one of each")))
@@ -309,8 +309,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_first_job_that_is_never_answered_is_not_the_last() {
-        let app = App::alone("", Arc::new(System));
-        let (worker, presence) = (Worker::new(Arc::new(app)), Arc::new(presence()));
+        let app = JobContext::alone("", Arc::new(System));
+        let (worker, presence) = (JobWorker::new(Arc::new(app)), Arc::new(presence()));
         back(&presence);
         let watching = Arc::clone(&presence);
         let watching = tokio::spawn(async move { watching.watch(&worker).await });

@@ -2,11 +2,11 @@
 //! with the request.
 
 use super::record::{self, Progress, progress_key};
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
+use crate::jobs::context::JobWorker;
 use crate::message::body::{Body, Collected, collect};
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::proxy::Worker;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::{Problem, Rules};
@@ -18,8 +18,8 @@ const BODY_BYTES_MAX: usize = 4096;
 const MESSAGE_CHARS_MAX: usize = 200;
 
 /// Tells the app where it may report, and with which token.
-pub(super) fn invite(worker: &Worker, rules: &Rules, id: &str, headers: &mut HeaderMap) {
-    let Some(secrets) = &worker.app.secrets else { return };
+pub(super) fn invite(worker: &JobWorker, rules: &Rules, id: &str, headers: &mut HeaderMap) {
+    let Some(secrets) = &worker.context.secrets else { return };
     let path = format!("{}/jobs/{id}/progress", rules.document.jobs.base);
     let token = format!("Bearer {}", token(secrets, id));
     for (name, value) in [("x-job-progress", path), ("x-job-token", token)] {
@@ -38,14 +38,14 @@ fn token(secrets: &Secrets, id: &str) -> String {
 /// # Errors
 /// `job-unknown` for whoever has no token of this job.
 pub(super) async fn report(
-    app: &App,
+    context: &JobContext,
     id: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|given| given.strip_prefix("Bearer ")).unwrap_or_default();
-    let (Some(results), Some(secrets)) = (&app.bindings.results, &app.secrets) else {
+    let (Some(results), Some(secrets)) = (&context.backends.results, &context.secrets) else {
         return Err(unknown());
     };
     if !secrets.verify(Purpose::Progress, &[id.as_bytes()], given) {

@@ -2,9 +2,9 @@
 
 use super::accept::{Offered, inline};
 use super::keyed;
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::soundness::Refusal;
 use http::Response;
 use rules::Problem;
@@ -21,14 +21,14 @@ pub(super) fn may_be_inline(rule: &Offload, is_refused: bool) -> bool {
 
 /// It is known that there can't be a job: none is begun.
 pub(super) async fn without_queue(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: Offered<'_>,
     resolved: Option<&Resolved>,
     reason: Reason,
     refusal: &Refusal,
 ) -> Result<Response<Body>, Refused> {
     let (route, name) = (&offered.route.name, refusal.reason);
-    worker.app.metrics.jobs.offered(route, name, reason);
+    worker.context.metrics.jobs.offered(route, name, reason);
     // With a key it may be a job already.
     if keyed::of(&offered)?.is_none() && may_be_inline(offered.rule, true) {
         return inline(worker, offered, resolved).await;

@@ -8,9 +8,9 @@ use super::receipt::Receipt;
 use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};
 use super::status::{self, State, unavailable};
 use super::synchronous;
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::offload::{Reason, Wait};
@@ -32,14 +32,14 @@ pub(super) struct Known<'a> {
 
 /// The answer that the first client was given; or 202, if it was none or is none yet.
 pub(super) async fn answer(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     known: Known<'_>,
 ) -> Result<Response<Body>, Refused> {
     let Known { id, found, reason, wait } = known;
     let result = if found.accepted.executed { "adopted" } else { "queued" };
-    worker.app.metrics.jobs.offered(&offered.route.name, result, reason);
+    worker.context.metrics.jobs.offered(&offered.route.name, result, reason);
     let late = |_| (Problem::OffloadUnavailable, "timeout".to_owned());
     let state = timeout(BUDGET, state(worker, offered, tools, id, found)).await.map_err(late)?;
     let state = state.map_err(unavailable)?;
@@ -57,14 +57,14 @@ pub(super) async fn answer(
 /// What has become of it. Of one that is being executed this client is promised the end, so that is
 /// written first.
 async fn state(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     id: &str,
     found: Record,
 ) -> Result<State, StoreError> {
-    let (app, results) = (&worker.app, tools.results.as_ref());
-    let state = status::state(app, results, id).await?;
+    let (context, results) = (&worker.context, tools.results.as_ref());
+    let state = status::state(context, results, id).await?;
     match state {
         // It is no job of a queue: its key was given free at this moment.
         State::Queued if found.accepted.executed => return Err(race()),
@@ -81,7 +81,7 @@ async fn state(
         Err(PutError::Precondition) => false,
         Err(PutError::Failed(error)) => return Err(error),
     };
-    let state = status::state(app, results, id).await?;
+    let state = status::state(context, results, id).await?;
     if is_new && matches!(state, State::Ended(_)) {
         // It ended before, and its lease was removed before: nobody needs this one.
         results.delete(&key).await?;

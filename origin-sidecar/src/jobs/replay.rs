@@ -7,7 +7,7 @@ use super::envelope::Job;
 use super::lines::Lines;
 use super::permission::{Denied, Freshness, ask};
 use super::sealed::{self, Bound};
-use crate::proxy::Worker;
+use crate::jobs::context::JobWorker;
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rules::Rules;
@@ -70,7 +70,7 @@ fn bound<'a>(job: &'a Job, queue: &'a str, body: &'a [u8; 32]) -> Bound<'a> {
 /// # Errors
 /// See [`NotSent`].
 pub(super) async fn fields(
-    worker: &Worker,
+    worker: &JobWorker,
     rules: &Rules,
     job: &Job,
     queue: &str,
@@ -101,15 +101,15 @@ fn must_be_sealed(rules: &Rules, job: &Job) -> bool {
 }
 
 async fn opened(
-    worker: &Worker,
+    worker: &JobWorker,
     job: &Job,
     queue: &str,
     sealed: &str,
 ) -> Result<Credentials, NotSent> {
     let broken = || NotSent::Failed("seal-broken");
-    let secrets = worker.app.secrets.as_ref().ok_or_else(broken)?;
+    let secrets = worker.context.secrets.as_deref().ok_or_else(broken)?;
     let body = job.body.sha256().await.map_err(|_| NotSent::NoRoom)?;
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     let plain = sealed::open(secrets, &bound(job, queue, &body), sealed, now);
     let plain = plain.map_err(|why| NotSent::Failed(why.as_str()))?;
     serde_json::from_slice(&plain).map_err(|_| broken())
@@ -117,7 +117,7 @@ async fn opened(
 
 /// Asks the application once more, and takes its word of now in place of that of the acceptance.
 async fn still_allowed(
-    worker: &Worker,
+    worker: &JobWorker,
     rules: &Rules,
     job: &Job,
     caller: &Caller,

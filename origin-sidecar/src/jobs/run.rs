@@ -6,10 +6,11 @@ use super::presence::Presence;
 use super::record::Terminal;
 use super::replay::{self, NotSent};
 use super::{flash, progress};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
-use crate::proxy::Worker;
-use crate::request::destination::{destination, direct};
+use crate::message::reply;
+use crate::telemetry::spans;
 use crate::upstream::forward::{self, Failure, Outgoing};
 use crate::upstream::server::APP;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
@@ -148,7 +149,7 @@ impl From<Verdict> for Executed {
 
 /// Replays the job and judges the answer.
 pub(super) async fn execute(
-    worker: &Worker,
+    worker: &JobWorker,
     rules: &Rules,
     job: &Job,
     queue: &document::Queue,
@@ -166,18 +167,19 @@ pub(super) async fn execute(
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
         return Verdict::Ended(Ended::failed("bad-method")).into();
     };
-    let name = destination(&worker.app, route, resolved.as_ref());
+    let name = worker.context.destinations.name(route, resolved.as_ref());
     if !turn.presence.enter(name, turn.let_go == Some(name)) {
         return unsent(name).into();
     }
-    let telemetry = &worker.app.telemetry;
-    let span = telemetry.enter(&headers, &method, worker.app.clock.now());
+    let telemetry = &worker.context.telemetry;
+    let span = telemetry.enter(&headers, &method, worker.context.clock.now());
     span.pass_on(&mut headers);
     progress::invite(worker, rules, &job.id, &mut headers);
-    let upstream = match direct(worker, &mut headers, route, resolved.as_ref(), false) {
-        Ok(upstream) => upstream,
-        Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())).into(),
-    };
+    let upstream =
+        match worker.context.destinations.direct(&mut headers, route, resolved.as_ref(), false) {
+            Ok(upstream) => upstream,
+            Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())).into(),
+        };
     let Ok(body) = job.body.body() else { return no_room().into() };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
@@ -199,15 +201,24 @@ pub(super) async fn execute(
     // What a cookie of the answer is compared with.
     let own = rule.filter(|rule| !rule.flash.is_empty() && job.sealed.is_some());
     let own = own.map(|rule| (rule, outgoing.headers.clone()));
-    let mut sent = forward::send(worker, &mut outgoing).await;
+    let mut sent = forward::send(&worker.client, &mut outgoing).await;
     if let (Some((rule, headers)), Ok(response)) = (&own, &mut sent) {
         flash::keep(worker, (rule, &job.id), headers, response).await;
     }
-    telemetry.executed(&span, route.map_or(UNMATCHED, |route| &route.name), &sent);
+    let refusal = sent.as_ref().err();
+    telemetry.executed(
+        &span,
+        &spans::Ended {
+            route: route.map_or(UNMATCHED, |route| &route.name),
+            status: sent.as_ref().map_or_else(|it| it.problem.status(), |it| it.status().as_u16()),
+            cache: &|| sent.as_ref().ok().and_then(reply::cache_result),
+            refusal: refusal.map(|failure| (failure.problem, failure.detail.as_str())),
+        },
+    );
     let verdict = match sent {
         Ok(response) => {
             turn.presence.answered(name);
-            judge(response, (rule, &job.target), turn, worker.app.clock.now())
+            judge(response, (rule, &job.target), turn, worker.context.clock.now())
         }
         Err(failure) if failure.is_unsent && failure.problem == Problem::UpstreamUnreachable => {
             turn.presence.away(name, &failure.detail);
@@ -262,7 +273,7 @@ fn is_safe_to_retry(route: Option<&Route>) -> bool {
 
 /// The shard is looked up again: the map may have changed while the job waited.
 async fn resolve<'r>(
-    worker: &Worker,
+    worker: &JobWorker,
     rules: &'r Rules,
     job: &Job,
     headers: &HeaderMap,
@@ -291,7 +302,7 @@ async fn resolve<'r>(
             let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
             match (rule, map) {
                 (Some(rule), Some(map)) => {
-                    let opened = worker.app.intake.open(&job.body).await;
+                    let opened = worker.context.intake.open(&job.body).await;
                     let (bytes, _room) = opened.map_err(|_| Problem::NoRoom)?;
                     Some(rules::shard::in_body(rule, map, &bytes)?)
                 }

@@ -4,7 +4,7 @@ use super::accept::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
 use super::envelope::{self, Job};
 use super::intake::NO_MEMORY;
 use super::{replay, tenant, token, travel};
-use crate::proxy::Worker;
+use crate::jobs::context::JobWorker;
 use crate::room::Held;
 use rules::document::ReplayAs;
 use stores::results::PutError;
@@ -14,12 +14,12 @@ use stores::results::PutError;
 /// # Errors
 /// What of queue and store did not take it.
 pub(super) async fn send(
-    worker: &Worker,
+    worker: &JobWorker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
     id: &str,
 ) -> Result<(), NotQueued> {
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     let mut job = Job {
         id: id.to_owned(),
         route: Some(offered.route.name.clone()),
@@ -62,7 +62,7 @@ fn host(named: &str) -> String {
 
 /// Room for what is copied of the body until its message is sent.
 async fn copies(
-    worker: &Worker,
+    worker: &JobWorker,
     offered: &Offered<'_>,
     tools: &Tools<'_>,
 ) -> Result<Option<Held>, NotQueued> {
@@ -71,7 +71,7 @@ async fn copies(
     if length > tools.queue.message_bytes_max() as u64 {
         return Ok(None);
     }
-    let held = worker.app.intake.copying(length * COPIES, ENQUEUE_BUDGET).await;
+    let held = worker.context.intake.copying(length * COPIES, ENQUEUE_BUDGET).await;
     let no_memory = || NotQueued::Unavailable(NO_MEMORY, "no room for its message".to_owned());
     held.ok_or_else(no_memory).map(Some)
 }

@@ -7,12 +7,12 @@ use super::page::Shown;
 use super::receipt::is_page;
 use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
 use super::{deliver, expire, id, keyed, outside, page, progress, token, watch};
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::proxy::Worker;
 use crate::request::inbound::Inbound;
 use crate::upstream::lane::Lane;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
@@ -78,7 +78,7 @@ impl State {
 /// `job-unknown` for whoever the job does not belong to; `offload-unavailable` while store or app can't
 /// say, which a browser is told by a page that tries again.
 pub async fn answer(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     asked: Asked<'_>,
     body: Body,
@@ -99,32 +99,32 @@ pub async fn answer(
 }
 
 /// A person is shown a page that tries again.
-pub(super) fn note_unavailable(worker: &Worker, detail: &str) {
-    let in_force = worker.app.in_force();
+pub(super) fn note_unavailable(worker: &JobWorker, detail: &str) {
+    let in_force = worker.context.active.in_force();
     note_instead(worker, in_force.reserved(), Problem::OffloadUnavailable, detail);
 }
 
 /// A person is shown a page instead of the refusal, which is counted and logged all the same.
-pub(super) fn note_instead(worker: &Worker, lane: &Lane, problem: Problem, detail: &str) {
+pub(super) fn note_instead(worker: &JobWorker, lane: &Lane, problem: Problem, detail: &str) {
     let (route, problem) = (&*lane.name, problem.name());
-    worker.app.metrics.http.problems.with_label_values(&[route, problem]).inc();
+    worker.context.metrics.http.problems.with_label_values(&[route, problem]).inc();
     tracing::info!(route, problem, detail, "refused, by an answer with more to it");
 }
 
 async fn of_job(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     asked: Asked<'_>,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
-    let app = &worker.app;
+    let context = &worker.context;
     let (id, part) = asked.job.split_once('/').unwrap_or((asked.job, ""));
     let Some((results, secrets)) = bound(worker) else { return Err(unknown()) };
     if !id::is_plausible(id) {
         return Err(unknown());
     }
     if (asked.method, part) == (&Method::PUT, "progress") {
-        return progress::report(app, id, asked.headers, body).await;
+        return progress::report(context, id, asked.headers, body).await;
     }
     if (asked.method, part) == (&Method::PUT, "outcome") {
         return token::end(worker, rules, id, &asked, body).await;
@@ -137,7 +137,7 @@ async fn of_job(
         id: id.to_owned(),
         own_id,
     };
-    let job = Job { app, rules, results, queue, id, about, reader, is_open };
+    let job = Job { context, rules, results, queue, id, about, reader, is_open };
     let owner_route = (queue, route.map(|route| route.name.as_str()));
     let answered = match current(worker, rules, owner_route, id, at).await {
         Ok(known) if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) => {
@@ -146,7 +146,7 @@ async fn of_job(
         Ok(known) => job.respond(&asked, part, known).await,
         Err(refused) => Err(refused),
     };
-    let (in_force, base) = (app.in_force(), &rules.document.jobs.base);
+    let (in_force, base) = (context.active.in_force(), &rules.document.jobs.base);
     match answered {
         // A browser is told by a page that tries again, and a reader who has lost the job that there is none.
         Err(refused @ (Problem::OffloadUnavailable | Problem::JobUnknown, _)) => Err(refused),
@@ -159,21 +159,21 @@ async fn of_job(
 /// # Errors
 /// `job-expired` when it is forgotten, and so never ends; `offload-unavailable`.
 pub(super) async fn current(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     (queue, route): (&str, Option<&str>),
     id: &str,
     accepted: u64,
 ) -> Result<State, Refused> {
     let Some((results, _)) = bound(worker) else { return Err(unknown()) };
-    let mut known = state(&worker.app, results.as_ref(), id).await.map_err(unavailable)?;
+    let mut known = state(&worker.context, results.as_ref(), id).await.map_err(unavailable)?;
     let ttl = rules.document.queues.get(queue).map_or(u64::MAX, |queue| queue.result_ttl);
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     // What was forgotten looks like a result without an outcome, as its objects go one by one.
     let may_be_put = matches!(known, State::Queued) && !known.has_expired(accepted, ttl, now);
     if may_be_put && id::Kind::of(id) == id::Kind::Queued {
         let job = outside::Job { id, queue, route };
-        let found = outside::by_result(results, &worker.app.clock, &job).await;
+        let found = outside::by_result(results, &worker.context.clock, &job).await;
         if let Some(outcome) = found.map_err(unavailable)? {
             token::tell_of_result(worker, rules, &job, &outcome).await;
             known = State::Ended(outcome);
@@ -192,7 +192,7 @@ pub(super) fn message<'r>(rules: &'r Rules, queue: &str) -> &'r str {
 
 /// A job of the one who asks.
 struct Job<'a> {
-    app: &'a Arc<App>,
+    context: &'a Arc<JobContext>,
     rules: &'a Arc<Rules>,
     results: &'a Arc<dyn Results>,
     queue: &'a str,
@@ -213,7 +213,7 @@ impl Job<'_> {
         let (rules, id, results) = (self.rules, self.id, self.results.as_ref());
         let waited = self.wait(asked).await?;
         if waited.is_some() {
-            known = state(self.app, results, id).await.map_err(unavailable)?;
+            known = state(self.context, results, id).await.map_err(unavailable)?;
         }
         let state = known;
         let mut response = match part {
@@ -257,7 +257,7 @@ impl Job<'_> {
         let Some(seconds) = preference.wait else { return Ok(None) };
         let limit = Duration::from_secs(seconds);
         let results = self.results.as_ref();
-        let is_waited = watch::end(self.app, results, self.id, limit, Some(&self.reader)).await;
+        let is_waited = watch::end(self.context, results, self.id, limit, Some(&self.reader)).await;
         // The job may have ended long after the last question.
         match self.reader.still().await {
             Still::Allowed => {}
@@ -277,7 +277,7 @@ impl Job<'_> {
 
     /// A queued job is dropped when it is received; a running one's connection is closed.
     async fn cancel(&self, state: State) -> Result<Response<Body>, Refused> {
-        let (id, results, now) = (self.id, self.results.as_ref(), self.app.clock.now());
+        let (id, results, now) = (self.id, self.results.as_ref(), self.context.clock.now());
         let of = (Some(self.queue), self.about.route.as_deref());
         let status = match state {
             State::Ended(outcome) => outcome.status,
@@ -287,7 +287,7 @@ impl Job<'_> {
     }
 
     fn stream(&self, asked: &Asked<'_>, state: &State) -> Result<Response<Body>, Refused> {
-        let (app, results) = (self.app, self.results);
+        let (context, results) = (self.context, self.results);
         let last = asked.headers.get("last-event-id").and_then(|last| last.to_str().ok());
         // The browser comes again after each end of a stream; 204 tells it not to.
         if matches!(state, State::Ended(_)) && last == Some(state.name()) {
@@ -295,7 +295,7 @@ impl Job<'_> {
         }
         let about = self.about.clone();
         let report = move |state: &State| about.report(state);
-        let response = watch::stream(app, results, self.id, self.reader.clone(), report);
+        let response = watch::stream(context, results, self.id, self.reader.clone(), report);
         response
             .ok_or_else(|| (Problem::TooManyWatchers, Problem::TooManyWatchers.title().to_owned()))
     }
@@ -315,11 +315,15 @@ pub(super) fn unavailable(error: StoreError) -> Refused {
     (Problem::OffloadUnavailable, error.name.to_owned())
 }
 
-pub(super) async fn state(app: &App, results: &dyn Results, id: &str) -> Result<State, StoreError> {
+pub(super) async fn state(
+    context: &JobContext,
+    results: &dyn Results,
+    id: &str,
+) -> Result<State, StoreError> {
     if let End::Is(outcome) = record::end(results, id).await? {
         return Ok(State::Ended(outcome));
     }
-    let now = app.clock.now();
+    let now = context.clock.now();
     if id::Kind::of(id) == id::Kind::Adopted {
         return match record::read::<Adopted>(results, &adopted_key(id)).await? {
             Some((lease, _)) if !expire::is_lost(&lease, now) => {

@@ -7,7 +7,7 @@ use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_ke
 use super::run::{Ended, Led, UNKNOWN};
 use super::spool::Spooled;
 use crate::clock::Clock;
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
 use crate::message::body::{Body, Collected, collect};
 use bytes::Bytes;
 use http::header;
@@ -79,11 +79,15 @@ pub(super) struct BrokenOff;
 ///
 /// # Errors
 /// When the answer breaks off that would have been a success.
-pub(super) async fn whole(app: &App, ended: Ended, in_time: Duration) -> Result<Whole, BrokenOff> {
+pub(super) async fn whole(
+    context: &JobContext,
+    ended: Ended,
+    in_time: Duration,
+) -> Result<Whole, BrokenOff> {
     let Ended { status, reason, answer } = ended;
     let Some(answer) = answer else { return Ok(Whole { status, reason, answer: None }) };
     let (parts, body) = answer.into_parts();
-    match content(app, body, in_time).await {
+    match content(context, body, in_time).await {
         Ok(content) => Ok(Whole { status, reason, answer: Some((parts, content)) }),
         Err(Unread::Lost) if status == Terminal::Succeeded => Err(BrokenOff),
         // It has failed by its head, whatever else it says.
@@ -166,12 +170,13 @@ enum Unread {
 }
 
 /// Reads the body. One that stalls must not hold a worker for longer than the job may take.
-async fn content(app: &App, body: Body, in_time: Duration) -> Result<Content, Unread> {
+async fn content(context: &JobContext, body: Body, in_time: Duration) -> Result<Content, Unread> {
     let read = async {
         match collect(body, MEMORY_BYTES_MAX).await.map_err(|_| Unread::Lost)? {
             Collected::Whole(bytes) => Ok(Content::Memory(bytes)),
             Collected::TooLarge(body) => {
-                app.spool.write(body).await.map(Content::Spooled).map_err(|reason| match reason {
+                context.spool.write(body).await.map(Content::Spooled).map_err(|reason| match reason
+                {
                     "upstream-invalid" => Unread::Lost,
                     reason => Unread::Unkept(reason),
                 })

@@ -3,9 +3,9 @@
 use super::accept::Offered;
 use super::auth::{Still, Visitor};
 use super::{deliver, watch};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use http::{HeaderValue, Response};
 use rules::Problem;
 use rules::document::{Offload, WaitEnds};
@@ -17,7 +17,7 @@ use stores::results::Results;
 /// The app's own answer, when the job ends with one within the time that the client waits; `None` where
 /// it gets the 202.
 pub(super) async fn outcome(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     results: &Arc<dyn Results>,
     offered: &Offered<'_>,
     id: &str,
@@ -28,14 +28,14 @@ pub(super) async fn outcome(
         Wait::Asked(seconds) => Duration::from_secs(seconds),
         Wait::ByRule(ms) => Duration::from_millis(ms),
     };
-    let (app, results) = (&worker.app, results.as_ref());
+    let (context, results) = (&worker.context, results.as_ref());
     let clean = &offered.clean;
     let visitor = Visitor::rebuilt(worker, &offered.rule.auth, clean.headers.clone());
     let reader = visitor.known_as(offered.allowed.caller.clone());
-    let is_waited = watch::end(app, results, id, limit, Some(&reader)).await;
+    let is_waited = watch::end(context, results, id, limit, Some(&reader)).await;
     // Who may not see it any more, or of whom nobody can say it, gets the job and asks again.
     let is_allowed = reader.still().await == Still::Allowed;
-    let answer = deliver::finished(app, results, id, clean).await;
+    let answer = deliver::finished(context, results, id, clean).await;
     if let Some(mut response) = answer.filter(|_| is_allowed) {
         if let Wait::Asked(seconds) = wait
             && is_waited
@@ -46,7 +46,8 @@ pub(super) async fn outcome(
         return Some(Ok(response));
     }
     // Who found no place to wait, or waits at the drain, has not waited for as long as the rule says.
-    let is_over = is_waited && !*app.draining().borrow() && is_failure(offered.rule, wait);
+    let is_over =
+        is_waited && !*context.drain.draining().borrow() && is_failure(offered.rule, wait);
     is_over.then(|| Err(over(&offered.clean.rules.document.jobs.base, id)))
 }
 

@@ -8,10 +8,10 @@ use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
 use super::ownership::{bound, route_of};
 use super::record::{self, Adopted, Outcome, adopted_key};
 use super::status::{Asked, unavailable, unknown};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::proxy::Worker;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, Response, StatusCode, header};
 use rules::{Problem, Rules};
@@ -71,7 +71,7 @@ fn bytes_of(hex: &str) -> Option<Vec<u8>> {
 /// `job-unknown` for whoever has no token of this job, `job-expired` when it is over, `job-ended` and
 /// `job-running` when there is nothing to end.
 pub(super) async fn end(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     id: &str,
     asked: &Asked<'_>,
@@ -84,28 +84,28 @@ pub(super) async fn end(
     let is_foreign = rules.document.queues.get(queue).is_some_and(|queue| queue.foreign_consumers);
     let token = bearer(asked.headers).filter(|_| is_foreign).ok_or_else(unknown)?;
     let claim = Claim::verified(secrets, id, &route.name, token).ok_or_else(unknown)?;
-    if claim.expiry <= worker.app.clock.now() {
+    if claim.expiry <= worker.context.clock.now() {
         return Err((Problem::JobExpired, "the token was good as long as the job".to_owned()));
     }
     let how = How::read(&asked.inbound.target, asked.headers)?;
     let too_large = "larger results are put at results/{id}, and named by stored=true";
-    let read = worker.app.intake.read(&worker.app.spool, body, BODY_BYTES_MAX).await;
+    let read = worker.context.intake.read(&worker.context.spool, body, BODY_BYTES_MAX).await;
     let refused = |why: NotRead| why.refused(too_large, BODY_BYTES_MAX);
     let body = read.map_err(refused)?;
     if how.is_stored && !body.is_empty() {
         return Err(bad("with stored=true the result is what lies at results/{id}: send no body"));
     }
-    let (bytes, _room) = worker.app.intake.open(&body).await.map_err(refused)?;
+    let (bytes, _room) = worker.context.intake.open(&body).await.map_err(refused)?;
     let said = Said {
         code: how.code,
         media_type: asked.headers.get(header::CONTENT_TYPE).cloned(),
         body: (!how.is_stored).then_some(bytes),
     };
     let job = outside::Job { id, queue, route: Some(&route.name) };
-    let stored = outside::store(results, &worker.app.clock, &job, said).await;
+    let stored = outside::store(results, &worker.context.clock, &job, said).await;
     let outcome = stored.map_err(not_stored)?;
     let status = outcome.status.as_str();
-    worker.app.metrics.jobs.ended(queue, status, outcome.reason.as_deref().unwrap_or_default());
+    worker.context.metrics.jobs.ended(queue, status, outcome.reason.as_deref().unwrap_or_default());
     tracing::info!(queue, job = id, outcome = status, "another's consumer ended the job");
     let user = Some(claim.user).filter(|user| !user.is_empty());
     let about = Adopted { until: 0, route: route.name.clone(), queue: queue.clone(), user };
@@ -165,14 +165,14 @@ impl How {
 
 /// Of a result that was put into the store by its key: whose it is, its message may have said.
 pub(super) async fn tell_of_result(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     job: &outside::Job<'_>,
     outcome: &Outcome,
 ) {
     let Some((results, _)) = bound(worker) else { return };
     let status = outcome.status.as_str();
-    worker.app.metrics.jobs.ended(job.queue, status, "");
+    worker.context.metrics.jobs.ended(job.queue, status, "");
     tracing::info!(
         queue = job.queue,
         job = job.id,
@@ -187,14 +187,14 @@ pub(super) async fn tell_of_result(
 /// Beside the answer. What is left when this process dies meanwhile is told by a consumer of ours, if there
 /// is one: as for an adopted job whose process is gone.
 pub(super) async fn tell(
-    worker: &Arc<Worker>,
+    worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     results: &Arc<dyn Results>,
     about: Adopted,
     outcome: Outcome,
 ) {
     let key = adopted_key(&outcome.id);
-    let about = Adopted { until: worker.app.clock.now().saturating_add(TELL_MS), ..about };
+    let about = Adopted { until: worker.context.clock.now().saturating_add(TELL_MS), ..about };
     if let Err(error) = record::write(results.as_ref(), &key, &about, Condition::Always).await {
         tracing::warn!(
             job = outcome.id,

@@ -5,7 +5,7 @@ use super::consume::Consumer;
 use super::envelope::Job;
 use super::lease::{self, Held, Taken};
 use super::limits::Shares;
-use crate::command::app::App;
+use crate::drain::Drain;
 use crate::telemetry::metrics::Running;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,8 @@ impl Delivery<'_> {
             let places = self.in_turn(job, slot.take()).await?;
             match self.lease(job).await? {
                 Taken::Ours(held) => {
-                    let running = self.consumer.worker.app.metrics.jobs.run(&self.consumer.name);
+                    let running =
+                        self.consumer.worker.context.metrics.jobs.run(&self.consumer.name);
                     return Some(((places, running), held));
                 }
                 Taken::Unknown(_) => return None,
@@ -50,10 +51,10 @@ impl Delivery<'_> {
 
     /// `None` when the drain began.
     async fn stand_by(&self, rest: Duration) -> Option<()> {
-        let mut draining = self.consumer.worker.app.draining();
+        let mut draining = self.consumer.worker.context.drain.draining();
         tokio::select! {
             biased;
-            () = App::begun(&mut draining) => None,
+            () = Drain::begun(&mut draining) => None,
             () = tokio::time::sleep(rest.min(self.visibility / HEARTBEAT_PART)) => Some(()),
         }
     }
@@ -87,11 +88,11 @@ impl Delivery<'_> {
             let slot = Arc::clone(&consumer.slots).acquire_owned().await.ok();
             Places { _shares: shares, _slot: slot }
         };
-        let mut draining = consumer.worker.app.draining();
+        let mut draining = consumer.worker.context.drain.draining();
         tokio::select! {
             biased;
             places = turn => Some(places),
-            () = App::begun(&mut draining) => None,
+            () = Drain::begun(&mut draining) => None,
         }
     }
 
@@ -100,7 +101,8 @@ impl Delivery<'_> {
         let holder = format!("{holder}.{}.{}", self.received.id, self.received.receives);
         loop {
             let (holder, about) = (holder.clone(), (job.id.as_str(), job.route.as_deref()));
-            match lease::take(results, &worker.app.clock, about, holder, self.visibility).await {
+            match lease::take(results, &worker.context.clock, about, holder, self.visibility).await
+            {
                 Taken::Unknown(error) => {
                     self.consumer.count("waiting", error.name);
                     tracing::warn!(job = job.id, %error, "lease not taken; the job waits");

@@ -5,9 +5,9 @@ use super::ownership::{self, Owned};
 use super::page::{Place, Shown, see, try_again};
 use super::status::{self, Asked};
 use super::{deliver, flash, id};
+use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::request::inbound::Inbound;
 use http::{HeaderMap, Method, Response};
 use rules::document::Delivery;
@@ -22,7 +22,7 @@ pub struct Visited;
 
 /// A request that names a job of ours. Whether it may see it is not known yet.
 pub struct Visit {
-    worker: Arc<Worker>,
+    worker: Arc<JobWorker>,
     rules: Arc<Rules>,
     id: String,
     method: Method,
@@ -33,13 +33,13 @@ pub struct Visit {
 impl Visit {
     /// `None` for all that names no job that was accepted here: it passes as it came.
     pub fn of(
-        worker: &Arc<Worker>,
+        worker: &Arc<JobWorker>,
         rules: &Arc<Rules>,
         (method, headers): (&Method, &HeaderMap),
         inbound: &Inbound,
     ) -> Option<Self> {
         let id = mark::job(&rules.document.jobs, &inbound.target)?;
-        let secrets = worker.app.secrets.as_ref()?;
+        let secrets = worker.context.secrets.as_deref()?;
         if !matches!(*method, Method::GET | Method::HEAD) || !id::is_plausible(id) {
             return None;
         }

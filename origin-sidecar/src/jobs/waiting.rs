@@ -6,7 +6,7 @@ use super::attempt::Delivery;
 use super::envelope::Job;
 use super::lease::{Held, Lost};
 use super::run::Until;
-use crate::command::app::App;
+use crate::drain::Drain;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -40,7 +40,7 @@ impl Delivery<'_> {
     /// Since when a job waits that was not known to wait, in milliseconds since 1970. It waited in the
     /// queue already if its application was away then.
     pub(super) fn waiting_since(&self, until: &Until) -> u64 {
-        let now = self.consumer.worker.app.clock.now();
+        let now = self.consumer.worker.context.clock.now();
         let Until::Back(name) = until else { return now };
         let away = u64::try_from(self.consumer.presence.away_for(name).as_millis());
         now.saturating_sub(away.unwrap_or(0)).max(self.received.sent).min(now)
@@ -78,7 +78,7 @@ impl Delivery<'_> {
                 Ok(false) => {}
             }
         }
-        let left = self.wait_end(job, since).saturating_sub(consumer.worker.app.clock.now());
+        let left = self.wait_end(job, since).saturating_sub(consumer.worker.context.clock.now());
         let end = Instant::now() + Duration::from_millis(left);
         let kept_until = began + KEEP;
         if Instant::now() + after > kept_until && end > kept_until {
@@ -96,10 +96,10 @@ impl Delivery<'_> {
                 }
             }
         };
-        let mut draining = consumer.worker.app.draining();
+        let mut draining = consumer.worker.context.drain.draining();
         tokio::select! {
             biased;
-            () = App::begun(&mut draining) => Waited::Drained,
+            () = Drain::begun(&mut draining) => Waited::Drained,
             // One look more, which ends it.
             () = sleep_until(end) => Waited::Again(None),
             let_go = again => Waited::Again(let_go),

@@ -4,7 +4,8 @@
 use super::auth::{Reader, Still};
 use super::record::{self, End};
 use super::status::{self, State};
-use crate::command::app::App;
+use crate::drain::Drain;
+use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -49,17 +50,17 @@ impl Pace {
 /// Waits until the job has ended, or for so long, or until `reader` may not see it any more. False, at
 /// once, when too many wait.
 pub(super) async fn end(
-    app: &App,
+    context: &JobContext,
     results: &dyn Results,
     id: &str,
     limit: Duration,
     reader: Option<&Reader>,
 ) -> bool {
-    let Ok(_place) = app.watchers.try_acquire() else { return false };
+    let Ok(_place) = context.watchers.try_acquire() else { return false };
     let until = Instant::now() + limit;
     let mut pace = Pace::new();
     let mut asked = Instant::now();
-    let draining = app.draining();
+    let draining = context.drain.draining();
     // A process that is to stop lets nobody wait.
     while Instant::now() < until && !*draining.borrow() {
         if let Some(reader) = reader.filter(|_| asked.elapsed() >= ASK_AGAIN) {
@@ -86,16 +87,16 @@ pub(super) fn is_stream(headers: &HeaderMap) -> bool {
 /// Every change of the job's status as an event `status`, whose data is what a GET answers.
 /// `None` when too many watch.
 pub(super) fn stream(
-    app: &Arc<App>,
+    context: &Arc<JobContext>,
     results: &Arc<dyn Results>,
     id: &str,
     reader: Reader,
     report: impl Fn(&State) -> serde_json::Value + Send + 'static,
 ) -> Option<Response<Body>> {
-    let place = Arc::clone(&app.watchers).try_acquire_owned().ok()?;
+    let place = Arc::clone(&context.watchers).try_acquire_owned().ok()?;
     let (sender, body) = Channel::new(2);
     let events = Events {
-        app: Arc::clone(app),
+        context: Arc::clone(context),
         results: Arc::clone(results),
         id: id.to_owned(),
         reader,
@@ -114,7 +115,7 @@ pub(super) fn stream(
 }
 
 struct Events {
-    app: Arc<App>,
+    context: Arc<JobContext>,
     results: Arc<dyn Results>,
     id: String,
     reader: Reader,
@@ -125,7 +126,7 @@ struct Events {
 impl Events {
     async fn run(mut self, report: impl Fn(&State) -> serde_json::Value) {
         let until = Instant::now() + STREAM_MAX;
-        let mut draining = self.app.draining();
+        let mut draining = self.context.drain.draining();
         let mut silent_since = Instant::now();
         let mut last = String::new();
         let mut pace = Pace::new();
@@ -144,7 +145,7 @@ impl Events {
                     if asked.elapsed() >= ASK_AGAIN {
                         asked = Instant::now();
                     }
-                    status::state(&self.app, self.results.as_ref(), &self.id).await.ok()
+                    status::state(&self.context, self.results.as_ref(), &self.id).await.ok()
                 }
             };
             if let Some(state) = &state {
@@ -171,7 +172,7 @@ impl Events {
             }
             tokio::select! {
                 biased;
-                () = App::begun(&mut draining) => return,
+                () = Drain::begun(&mut draining) => return,
                 () = pace.pause(until) => {}
             }
         }

@@ -140,14 +140,7 @@ impl FieldsMut for Sent<'_> {
 
     fn set(&mut self, field: Rebuilt, value: &str) {
         lines::take(self.headers, name_of(field));
-        push_line(self.added, field.spelled(), value);
-    }
-}
-
-/// The value must come from one of a field, or be made of such: no line may end in it.
-pub fn push_line(lines: &mut String, name: &str, value: &str) {
-    for part in [name, ": ", value, "\r\n"] {
-        lines.push_str(part);
+        lines::push(self.added, field.spelled(), value);
     }
 }
 

@@ -36,6 +36,19 @@ pub fn first<'a>(response: &'a Response<Body>, name: &'a HeaderName) -> Option<&
     own.or_else(|| response.body().encoded()?.block.values(name).next())
 }
 
+/// What the cache did for an answer: the last member of its `Cache-Status` without our name, `hit; ttl=3`.
+pub fn cache_result(response: &Response<Body>) -> Option<&str> {
+    let last = match response.body() {
+        Body::Served(own) => own.status()?,
+        Body::Coming(own) if own.encoded().is_some() => own.status()?,
+        _ => {
+            let lines = response.headers().get_all(CACHE_STATUS);
+            lines.iter().next_back()?.to_str().ok()?
+        }
+    };
+    last.strip_prefix("spillway-sidecar; ")
+}
+
 /// Never stored by anyone.
 pub fn json(status: u16, body: &serde_json::Value) -> Response<Body> {
     let mut text = body.to_string();

@@ -7,10 +7,11 @@ mod guard;
 
 pub use guard::{FIELD, FIELD_VALUE, Hosts};
 
+use super::process::Process;
 use super::purge::{self, Order};
-use crate::command::app::App;
 use crate::message::body::{Body, Collected, collect};
 use crate::message::reply;
+use crate::proxy::context::ProxyContext;
 use connections::Connections;
 use drain::Waiters;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -35,7 +36,7 @@ const PROBES: [&str; 4] = ["/startup", "/ready", "/live", "/metrics"];
 
 /// What the port of a `proxy` or `consume` process answers from.
 struct Port {
-    app: Arc<App>,
+    process: Arc<Process>,
     drain_delay: Duration,
     hosts: Hosts,
     waiters: Waiters,
@@ -43,12 +44,12 @@ struct Port {
 
 /// Serves until the process ends: probes must be answered during the drain too.
 pub async fn run(
-    app: Arc<App>,
+    process: Arc<Process>,
     listener: std::net::TcpListener,
     drain_delay: Duration,
     hosts: Hosts,
 ) -> std::io::Result<()> {
-    let port = Arc::new(Port { app, drain_delay, hosts, waiters: Waiters::default() });
+    let port = Arc::new(Port { process, drain_delay, hosts, waiters: Waiters::default() });
     let answer = move |request: Request<Incoming>, peer| {
         let port = Arc::clone(&port);
         async move { port.answer(request, peer).await.unwrap_or_else(refused) }
@@ -114,16 +115,16 @@ impl Port {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, guard::Refusal> {
-        let app = &self.app;
+        let (process, proxy) = (&self.process, &self.process.proxy);
         match request.uri().path() {
-            "/startup" => return Ok(probe(app.is_started(), "starting")),
+            "/startup" => return Ok(probe(proxy.drain.is_started(), "starting")),
             // Never asks the app, the queue or the store: their trouble must not take this pod out.
-            "/ready" => return Ok(ready(app)),
+            "/ready" => return Ok(ready(proxy)),
             "/live" => return Ok(probe(true, "")),
-            "/metrics" => return Ok(metrics(app)),
+            "/metrics" => return Ok(metrics(proxy)),
             // A kubelet asks, which can carry no secret: it waits, and changes nothing.
             "/drained" if request.method() == Method::GET => {
-                return Ok(self.waiters.drained(app).await);
+                return Ok(self.waiters.drained(process).await);
             }
             "/drained" => return Err((405, "GET only\n")),
             _ => guard::foreign(&request, &self.hosts)?,
@@ -133,18 +134,18 @@ impl Port {
                 return Err((403, "only from within the pod: spillway drain\n"));
             }
             guard::change(&request)?;
-            return Ok(drain::drain(app, self.drain_delay).await);
+            return Ok(drain::drain(process, self.drain_delay).await);
         }
-        guard::known(&request, peer, app.admin_token.as_deref())?;
+        guard::known(&request, peer, process.admin_token.as_deref())?;
         match request.uri().path() {
             "/purge" => {
                 guard::change(&request)?;
-                Ok(purged(app, request.into_body()).await)
+                Ok(purged(proxy, request.into_body()).await)
             }
             _ if request.method() != Method::GET => Err((405, "GET only\n")),
-            "/routes" => Ok(routes(app)),
-            "/shards/map" => Ok(shard_maps(app)),
-            "/shards/lookup" => Ok(lookup(app, request.uri().query().unwrap_or_default())),
+            "/routes" => Ok(routes(proxy)),
+            "/shards/map" => Ok(shard_maps(proxy)),
+            "/shards/lookup" => Ok(lookup(proxy, request.uri().query().unwrap_or_default())),
             _ => Err((
                 404,
                 "/startup /ready /live /metrics /drained /drain /purge /routes /shards/map /shards/lookup\n",
@@ -153,14 +154,14 @@ impl Port {
     }
 }
 
-async fn purged(app: &App, body: Incoming) -> Response<Body> {
+async fn purged(proxy: &ProxyContext, body: Incoming) -> Response<Body> {
     let read = match collect(Body::Incoming(body), PURGE_BYTES_MAX).await {
         Ok(Collected::Whole(bytes)) => bytes,
         Ok(Collected::TooLarge(_)) => return reply::text(413, "too long\n"),
         Err(error) => return reply::text(400, format!("{error}\n")),
     };
     let order = serde_json::from_slice::<Order>(&read).map_err(|error| error.to_string());
-    match order.and_then(|order| purge::here(app, &order)) {
+    match order.and_then(|order| purge::here(proxy, &order)) {
         Ok(count) => reply::json(200, &serde_json::json!({ "purged": count })),
         Err(why) => reply::text(400, format!("{why}\n")),
     }
@@ -171,18 +172,18 @@ pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
 }
 
 /// A kubelet shows the body of what is not ready as an event of the pod: there somebody looks for why.
-fn ready(app: &App) -> Response<Body> {
-    match &app.rules().unreadable {
+fn ready(proxy: &ProxyContext) -> Response<Body> {
+    match &proxy.active.rules().unreadable {
         Some(Unreadable { fallback: Fallback::Refuse, reason }) => {
             reply::text(503, format!("rules-unreadable: {reason}\n"))
         }
-        _ => probe(app.is_ready(), "draining or starting"),
+        _ => probe(proxy.drain.is_ready(), "draining or starting"),
     }
 }
 
-fn metrics(app: &App) -> Response<Body> {
-    app.metrics.cache.show(&app.store);
-    metrics_page(app.metrics.render())
+fn metrics(proxy: &ProxyContext) -> Response<Body> {
+    proxy.metrics.cache.show(&proxy.store);
+    metrics_page(proxy.metrics.render())
 }
 
 /// Prometheus' text format.
@@ -193,14 +194,14 @@ pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn routes(app: &App) -> Response<Body> {
-    let rules = app.rules();
+fn routes(proxy: &ProxyContext) -> Response<Body> {
+    let rules = proxy.active.rules();
     let document = serde_json::to_value(&rules.document).unwrap_or_default();
     reply::json(200, &serde_json::json!({ "config_hash": rules.hash, "rules": document }))
 }
 
-fn shard_maps(app: &App) -> Response<Body> {
-    let rules = app.rules();
+fn shard_maps(proxy: &ProxyContext) -> Response<Body> {
+    let rules = proxy.active.rules();
     let maps = rules.shard_maps.iter().map(|(name, map)| {
         let document = rules.document.shard_maps.get(name);
         (name.clone(), serde_json::json!({ "epoch": map.epoch, "map": document }))
@@ -210,9 +211,9 @@ fn shard_maps(app: &App) -> Response<Body> {
 }
 
 /// `?map=market_data&key=15000`
-fn lookup(app: &App, query: &str) -> Response<Body> {
+fn lookup(proxy: &ProxyContext, query: &str) -> Response<Body> {
     let value = |name: &str| rules::path::query_values(query, name).next().unwrap_or_default();
-    let rules = app.rules();
+    let rules = proxy.active.rules();
     let name = value("map");
     let Some(map) = rules.shard_maps.get(&name) else {
         return reply::text(404, format!("there is no shard map `{name}`\n"));

@@ -1,26 +1,31 @@
 //! What a process has that its rules may need.
 
-use crate::command::bindings::Bindings;
+use crate::jobs::backends::Backends;
 use crate::request::signed::Signatures;
+use crate::upstream::server::APP;
+use crate::upstream::servers::Servers;
 use rules::Rules;
+use rules::document::Delivery;
+use std::sync::Arc;
 
-pub struct Bound<'a> {
-    pub bindings: &'a Bindings,
-    pub signatures: Option<&'a Signatures>,
+pub struct Bound {
+    pub servers: Arc<Servers>,
+    pub backends: Backends,
+    pub signatures: Option<Arc<Signatures>>,
     /// The shard whose data the app beside us holds.
-    pub shard: Option<&'a str>,
+    pub shard: Option<Arc<str>>,
     /// Whether a proxy is named that is believed in who its clients are; true where nobody is listened to.
     pub has_named_proxy: bool,
 }
 
-impl Bound<'_> {
+impl Bound {
     /// The same rules, if everything that they name is there and a queue that is bound has some: what
     /// a process may start with.
     ///
     /// # Errors
     /// All that is missing, one a line.
     pub fn fit_start(&self, rules: Rules) -> Result<Rules, String> {
-        let without: Vec<_> = self.bindings.without_rules(&rules).collect();
+        let without: Vec<_> = self.without_rules(&rules).collect();
         let fault = |name| format!("--queue {name}: there is no [queue.{name}] in the rules file");
         let mut faults: Vec<String> = without.into_iter().map(fault).collect();
         match self.fit(rules) {
@@ -37,8 +42,8 @@ impl Bound<'_> {
     /// # Errors
     /// All that is missing, one a line.
     pub fn fit(&self, rules: Rules) -> Result<Rules, String> {
-        let mut faults = self.bindings.unbound(&rules, self.shard);
-        faults.extend(self.signatures.and_then(|own| own.unbound(&rules)));
+        let mut faults = self.unbound(&rules);
+        faults.extend(self.signatures.as_ref().and_then(|own| own.unbound(&rules)));
         let nobodys = rules.document.routes_with_callers_of_proxies();
         faults.extend(nobodys.filter(|_| !self.has_named_proxy).map(|route| {
             format!(
@@ -49,7 +54,7 @@ impl Bound<'_> {
         let is_known = |shard: &str| {
             rules.shard_maps.values().any(|map| map.shard_names().any(|name| name == shard))
         };
-        if let Some(shard) = self.shard.filter(|shard| !is_known(shard)) {
+        if let Some(shard) = self.shard.as_deref().filter(|shard| !is_known(shard)) {
             faults.push(format!("--shard {shard}: no shard map has a shard of that name"));
         }
         if faults.is_empty() { Ok(rules) } else { Err(faults.join("\n")) }
@@ -58,8 +63,65 @@ impl Bound<'_> {
     /// Whether something is bound that only rules need which protect or divide something.
     pub fn protects(&self) -> bool {
         self.shard.is_some()
-            || !self.bindings.upstreams.is_empty()
-            || !self.bindings.queues.is_empty()
-            || self.signatures.is_some_and(Signatures::has_keys)
+            || !self.servers.named.is_empty()
+            || !self.backends.queues.is_empty()
+            || self.signatures.as_ref().is_some_and(|own| own.has_keys())
+    }
+
+    /// Names of the rules file that nothing is bound to.
+    fn unbound(&self, rules: &Rules) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut need = |name: &str, of: &str| {
+            if !self.servers.named.contains_key(name) && name != APP {
+                faults.push(format!(
+                    "upstream `{name}` of {of} is not bound: add --upstream {name}=http://host:port"
+                ));
+            }
+        };
+        for (map, document) in &rules.document.shard_maps {
+            for (shard, document) in &document.shards {
+                if let Some(upstream) = &document.upstream
+                    && self.shard.as_deref() != Some(shard)
+                {
+                    need(upstream, &format!("shard {map}.{shard}"));
+                }
+            }
+        }
+        for route in &rules.document.routes {
+            if let Some(upstream) = &route.upstream {
+                need(upstream, &format!("route {}", route.name));
+            }
+        }
+        let offloads = rules.document.routes.iter().filter_map(|route| route.offload.as_ref());
+        let mut queues: Vec<&str> = offloads.map(|offload| offload.queue.as_str()).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in &queues {
+            if !self.backends.queues.contains_key(*queue) {
+                faults.push(format!("queue `{queue}` is not bound: add --queue {queue}=file:DIR or --queue {queue}=sqs:URL"));
+            }
+        }
+        let is_folder =
+            self.backends.results.as_ref().is_some_and(|results| results.keeps_for_good());
+        for name in self.backends.queues.keys() {
+            let rule = rules.document.queues.get(name);
+            if rule.is_some_and(|rule| rule.result == Delivery::Redirect) && is_folder {
+                faults.push(format!(
+                    "queue {name}: result = \"redirect\" with --results file:…, which has no addresses; use s3:// or result = \"proxy\""
+                ));
+            }
+        }
+        if !queues.is_empty() && self.backends.results.is_none() {
+            faults.push(
+                "results are not bound: add --results file:DIR or --results s3://BUCKET".to_owned(),
+            );
+        }
+        faults
+    }
+
+    /// Queues that are bound and that the rules do not know.
+    fn without_rules<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a str> {
+        let names = self.backends.queues.keys().map(String::as_str);
+        names.filter(|name| !rules.document.queues.contains_key(*name))
     }
 }

@@ -1,7 +1,7 @@
 //! How full the queues are, as metrics, and what was learned of slow routes. No number is older than a
 //! minute: what can't be read any more is taken away.
 
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 const STATES: [&str; 3] = ["visible", "in-flight", "dead"];
 
 /// Sets them as long as the process runs. Never returns.
-pub async fn watch(app: Arc<App>) {
-    let queues = app.bindings.queues.iter();
-    let queues = queues.map(|(name, queue)| watch_queue(&app, name, queue.as_ref()));
-    tokio::join!(join_all(queues), watch_learned(&app));
+pub async fn watch(context: Arc<JobContext>) {
+    let queues = context.backends.queues.iter();
+    let queues = queues.map(|(name, queue)| watch_queue(&context, name, queue.as_ref()));
+    tokio::join!(join_all(queues), watch_learned(&context));
 }
 
 /// What is known of one queue.
@@ -70,12 +70,12 @@ impl Known {
     }
 }
 
-async fn watch_queue(app: &App, name: &str, queue: &dyn Queue) {
+async fn watch_queue(context: &JobContext, name: &str, queue: &dyn Queue) {
     let mut known = Known::default();
     loop {
         let pause = match queue.is_billed() {
             false => INTERVAL,
-            true if app.bindings.soundness.has_traffic() => BUSY_INTERVAL,
+            true if context.backends.soundness.has_traffic() => BUSY_INTERVAL,
             true => IDLE_INTERVAL,
         };
         if known.until_due(pause).is_zero() {
@@ -83,18 +83,18 @@ async fn watch_queue(app: &App, name: &str, queue: &dyn Queue) {
         }
         if known.rest().is_zero() {
             known.depth = None;
-            hide(app, name);
+            hide(context, name);
         }
         if let Some((_, depth)) = known.depth {
-            show(app, name, depth);
+            show(context, name, depth);
         }
         // Traffic may begin at any time.
         sleep(known.rest().min(known.until_due(pause)).min(INTERVAL)).await;
     }
 }
 
-fn show(app: &App, name: &str, depth: Depth) {
-    let jobs = &app.metrics.jobs;
+fn show(context: &JobContext, name: &str, depth: Depth) {
+    let jobs = &context.metrics.jobs;
     let counts = [depth.visible, depth.in_flight, depth.dead];
     for (state, count) in STATES.into_iter().zip(counts) {
         let gauge = jobs.messages.with_label_values(&[name, state]);
@@ -102,15 +102,15 @@ fn show(app: &App, name: &str, depth: Depth) {
     }
     // A queue that can't tell: the consumer does, by what it receives.
     let age = match depth.oldest {
-        Some(oldest) => i64::try_from(app.clock.now().saturating_sub(oldest) / 1000),
+        Some(oldest) => i64::try_from(context.clock.now().saturating_sub(oldest) / 1000),
         None if depth.visible + depth.in_flight == 0 => Ok(0),
         None => Ok(jobs.received_age_seconds.with_label_values(&[name]).get()),
     };
     jobs.oldest_seconds.with_label_values(&[name]).set(age.unwrap_or(i64::MAX));
 }
 
-fn hide(app: &App, name: &str) {
-    let jobs = &app.metrics.jobs;
+fn hide(context: &JobContext, name: &str) {
+    let jobs = &context.metrics.jobs;
     // One that is not there is as it should be.
     for state in STATES {
         let _ = jobs.messages.remove_label_values(&[name, state]);
@@ -118,10 +118,10 @@ fn hide(app: &App, name: &str) {
     let _ = jobs.oldest_seconds.remove_label_values(&[name]);
 }
 
-async fn watch_learned(app: &App) {
+async fn watch_learned(context: &JobContext) {
     loop {
-        for (route, p95) in app.latencies.slowest(app.clock.now()) {
-            let learned = app.metrics.jobs.learned_seconds.with_label_values(&[route.as_str()]);
+        for (route, p95) in context.latencies.slowest(context.clock.now()) {
+            let learned = context.metrics.jobs.learned_seconds.with_label_values(&[route.as_str()]);
             learned.set(p95 as f64 / 1000.0);
         }
         sleep(INTERVAL).await;

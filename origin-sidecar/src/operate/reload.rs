@@ -2,7 +2,7 @@
 //! connection.
 
 use super::bound::Bound;
-use crate::command::app::App;
+use super::process::Process;
 use crate::telemetry::metrics::Metrics;
 use net::tls::Certificates;
 use rules::Rules;
@@ -62,51 +62,51 @@ impl RulesFile {
     }
 
     /// What stands in for rules that can't be read, and why they can't; none where nothing may.
-    pub fn stand_in(&self, bound: &Bound<'_>, why: &str) -> Option<Rules> {
+    pub fn stand_in(&self, bound: &Bound, why: &str) -> Option<Rules> {
         let fallback = choose(self.wish, bound.protects(), self.text.as_deref())?;
         Some(Rules::unreadable(fallback, why.to_owned()))
     }
 
     /// Watches until the process ends. A bad file is refused and the old rules go on.
-    pub async fn watch(mut self, app: Arc<App>) {
+    pub async fn watch(mut self, process: Arc<Process>) {
         let mut told = None::<Instant>;
         loop {
             if told.is_none_or(|told| told.elapsed() >= REMINDER) {
-                remind(&app);
+                remind(&process.jobs.active.rules());
                 told = Some(Instant::now());
             }
             tokio::time::sleep(INTERVAL).await;
             let read = std::fs::read(&self.path);
             let is_same = read.as_ref().ok() == self.text.as_ref();
-            let has_rules = app.rules().unreadable.is_none();
+            let has_rules = process.jobs.active.rules().unreadable.is_none();
             if is_same || (has_rules && read.is_err()) {
                 continue;
             }
             self.text = read.as_ref().ok().cloned();
-            let result = match take(&app, self.path.clone(), read).await {
+            let result = match take(&process, self.path.clone(), read).await {
                 Ok(()) => "taken",
                 Err(faults) if has_rules => {
                     let path = self.path.display();
-                    app.metrics.last_reload.set(0);
+                    process.jobs.metrics.last_reload.set(0);
                     tracing::error!(%path, faults, "changed rules refused; the old ones go on");
                     "refused"
                 }
                 Err(faults) => {
-                    if let Some(rules) = self.stand_in(&app.bound(), &faults) {
-                        app.set_rules(Arc::new(rules));
+                    if let Some(rules) = self.stand_in(&process.bound, &faults) {
+                        process.jobs.active.set(Arc::new(rules));
                     }
                     told = None;
                     "refused"
                 }
             };
-            app.metrics.reloads.with_label_values(&[result]).inc();
+            process.jobs.metrics.reloads.with_label_values(&[result]).inc();
         }
     }
 }
 
 /// Says what stands in for the rules, while something does.
-fn remind(app: &App) {
-    if let Some(Unreadable { fallback, reason }) = &app.rules().unreadable {
+fn remind(rules: &Rules) {
+    if let Some(Unreadable { fallback, reason }) = &rules.unreadable {
         let fallback = fallback.as_str();
         tracing::error!(fallback, reason, "the rules can't be read, and there were none before");
     }
@@ -140,28 +140,28 @@ pub async fn watch_certificate(
     }
 }
 
-async fn take(app: &App, path: PathBuf, read: io::Result<Vec<u8>>) -> Result<(), String> {
+async fn take(process: &Process, path: PathBuf, read: io::Result<Vec<u8>>) -> Result<(), String> {
     // On a thread of its own: probes are answered meanwhile, however large the file is.
     let parsed = tokio::task::spawn_blocking(move || parse(&path, read)).await;
-    let new = app.bound().fit(parsed.map_err(|error| error.to_string())??)?;
-    let old = app.rules();
+    let new = process.bound.fit(parsed.map_err(|error| error.to_string())??)?;
+    let old = process.jobs.active.rules();
     // Two sidecars with different maps would each be right for themselves.
     if old.unreadable.is_none() && new.document.shard_maps != old.document.shard_maps {
         return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());
     }
     tracing::info!(config_hash = new.hash, "rules changed");
-    for name in app.bindings.queues.keys() {
+    for name in process.bound.backends.queues.keys() {
         let has_rules = new.document.queues.contains_key(name);
-        app.bindings.soundness.has_rules(name, has_rules);
+        process.bound.backends.soundness.has_rules(name, has_rules);
     }
-    app.set_rules(Arc::new(new));
+    process.jobs.active.set(Arc::new(new));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::upstream::servers::Servers;
     use std::fmt::Write;
 
     #[tokio::test]
@@ -175,8 +175,8 @@ mod tests {
         }
         let path = std::env::temp_dir().join(format!("spillway-reload-{}", std::process::id()));
         std::fs::write(&path, text).expect("written");
-        let app = Arc::new(App::alone("", Arc::new(clock::System)));
-        let (taking, file, read) = (Arc::clone(&app), path.clone(), std::fs::read(&path));
+        let process = Arc::new(Process::alone("", Servers::alone("127.0.0.1:1")));
+        let (taking, file, read) = (Arc::clone(&process), path.clone(), std::fs::read(&path));
         let taking = tokio::spawn(async move { take(&taking, file, read).await });
         let mut turns = 0;
         while !taking.is_finished() {
@@ -184,7 +184,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(taking.await.expect("no panic"), Ok(()));
-        assert_eq!(app.rules().document.routes.len(), 2000);
+        assert_eq!(process.jobs.active.rules().document.routes.len(), 2000);
         // One on this thread would have let nobody else have a turn.
         assert!(turns > 2, "only {turns} turns");
         std::fs::remove_file(&path).expect("removed");

@@ -1,6 +1,6 @@
 //! A request as it comes: who sent it, which of its fields are believed.
 
-use super::Worker;
+use super::context::Worker;
 use crate::jobs::visit::Visit;
 use crate::message::fields::{Map, View};
 use crate::message::refused::Refused;
@@ -45,22 +45,28 @@ pub fn arrive(
     rules: &Rules,
 ) -> Result<Arrived, Refused> {
     let Sender { peer, span, .. } = sender;
-    let is_forwarded = hop::take(&mut head.headers, worker.app.secrets.as_ref(), span.at);
+    let is_forwarded = hop::take(&mut head.headers, worker.context.secrets.as_deref(), span.at);
     let marks = signed::take(&mut head.headers);
     // Another sidecar of ours says truly for whom it forwards.
     let trust = if is_forwarded { Trust::Named { by_forwarded: false } } else { peer.trust };
-    let removed = &worker.app.metrics.http.removed;
+    let removed = &worker.context.metrics.http.removed;
     let is_upgrade =
         hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers), trust, &|why| {
             removed.with_label_values(&[why.as_str()]).inc()
         });
     let mut inbound = Inbound::read(head, Peer { trust, ..(*peer).clone() })?;
     // Without keys there is nothing to look at, and no view of the fields to make.
-    let looked = worker.app.signatures.as_ref().filter(|it| it.has_keys()).and_then(|_| {
+    let signatures = worker.context.signatures.as_ref().filter(|own| own.has_keys());
+    let looked = signatures.and_then(|signatures| {
         let view = View::of(&head.headers);
         let as_came = (&inbound, &inbound.head(&head.method, &view));
-        signed::look(&worker.app, rules, as_came, &marks, is_forwarded)
+        let now = worker.context.clock.now();
+        signatures.look(rules, as_came, &marks, is_forwarded, now)
     });
+    // What it was worth is counted in any case, so that one sees whether it may be required.
+    if let Some(looked) = &looked {
+        worker.context.metrics.http.signatures.with_label_values(&[looked.result()]).inc();
+    }
     if let Some(visitor) = looked.as_ref().and_then(|looked| looked.visitor.as_ref()) {
         inbound.restore(visitor, &mut head.headers);
     }
@@ -73,7 +79,7 @@ pub fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut Heade
     let Some(offload) = route.and_then(|route| route.offload.as_ref()) else { return };
     for name in offload.auth.said_by_check() {
         if headers.remove(name).is_some() {
-            let removed = &worker.app.metrics.http.removed;
+            let removed = &worker.context.metrics.http.removed;
             removed.with_label_values(&[Removed::SaidByCheck.as_str()]).inc();
         }
     }
@@ -86,7 +92,8 @@ pub fn marked(
     head: &RequestHead,
     inbound: &mut Inbound,
 ) -> Option<Box<Visit>> {
-    let visit = Visit::of(worker, rules, (&head.method, &head.headers), inbound).map(Box::new);
+    let visit =
+        Visit::of(&worker.jobs, rules, (&head.method, &head.headers), inbound).map(Box::new);
     if !matches!(head.method, Method::GET | Method::HEAD) {
         // A form on a result's page that names no address: the application knows it by its own.
         inbound.target = mark::without(&rules.document.jobs, &inbound.target);

@@ -1,8 +1,9 @@
 //! A request that goes on past the cache.
 
 use super::cached::Way;
+use super::context::Worker;
 use super::handle::shard_failed;
-use super::{Worker, cache_fields, invalidate};
+use super::{cache_fields, invalidate};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
@@ -46,7 +47,7 @@ pub(super) async fn past_the_cache(
         lane: Some(Arc::clone(way.lane)),
         slow: None,
     };
-    let sent = forward::send(worker, &mut outgoing).await;
+    let sent = forward::send(worker.client(), &mut outgoing).await;
     // The connection's next request is read into the same memory.
     *clean.headers = outgoing.headers;
     *clean.came = outgoing.came;

@@ -1,11 +1,12 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
+use super::cache_fields;
+use super::context::Worker;
 use super::fetched::{Fetched, Job, fetch_and_land};
 use super::flights::{self, Flight, Landing, Part};
 use super::handle::shard_failed;
 use super::serving::{count, serve, serve_coming, serve_stale};
 use super::step::Step;
-use super::{Worker, cache_fields};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
@@ -58,7 +59,7 @@ pub fn answer<'a>(
             return Ok(Step::Answered(hit));
         }
         (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
-            if let Part::Leader(flight) = worker.app.flights.join(&plan.key) {
+            if let Part::Leader(flight) = worker.context.flights.join(&plan.key) {
                 clean.rebuild();
                 way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
@@ -89,9 +90,9 @@ async fn miss(
     stored: Option<Arc<Stored>>,
     reason: Miss,
 ) -> Result<Response<Body>, Refused> {
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     if stored.is_none()
-        && let Some(shown) = worker.app.store.shown_uncached(&plan, now)
+        && let Some(shown) = worker.context.store.shown_uncached(&plan, now)
     {
         let status = CacheStatus::Bypass(Bypass::Uncacheable);
         return pass(worker, clean, plan, way, (status, shown)).await;
@@ -101,11 +102,17 @@ async fn miss(
     let flight = match join(worker, &clean, &plan, (now, stale)).await {
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
-            return Ok(serve(worker, &clean, way.lane, &fresh, (status, worker.app.clock.now())));
+            return Ok(serve(
+                worker,
+                &clean,
+                way.lane,
+                &fresh,
+                (status, worker.context.clock.now()),
+            ));
         }
         Turn::Joined(reader) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
-            let now = worker.app.clock.now();
+            let now = worker.context.clock.now();
             return Ok(serve_coming(worker, &clean, way.lane, reader, (status, now)));
         }
         Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.lane, &stale, None)),
@@ -188,7 +195,7 @@ async fn join(
     if plan.has_authorization && !plan.is_sealed {
         return Turn::Fetch(Flight::alone());
     }
-    let mut part = worker.app.flights.join(&plan.key);
+    let mut part = worker.context.flights.join(&plan.key);
     for _ in 0..FLIGHTS_MAX {
         let mut waiters = match part {
             Part::Leader(flight) => {
@@ -205,14 +212,14 @@ async fn join(
         };
         let Some(progress) = flights::follow(&mut waiters, stale.is_some()).await else { break };
         part = match (progress.landing, progress.fill, stale) {
-            (Some(Landing::Failed), ..) => worker.app.flights.join(&plan.key),
+            (Some(Landing::Failed), ..) => worker.context.flights.join(&plan.key),
             (Some(Landing::Stored), ..) => {
                 return usable(worker, clean, plan, now)
                     .map_or_else(|| Turn::Fetch(Flight::alone()), Turn::Served);
             }
             (None, Some(fill), _) => match look_at(worker, clean, &fill) {
                 Fit::Joined(reader) => return Turn::Joined(reader),
-                Fit::Outdated => worker.app.flights.join_other(&plan.key, &waiters),
+                Fit::Outdated => worker.context.flights.join_other(&plan.key, &waiters),
                 Fit::Other => break,
             },
             (None, None, Some(stale)) => return Turn::Stale(Arc::clone(stale)),
@@ -236,8 +243,8 @@ fn look_at(worker: &Worker, clean: &Clean<'_>, fill: &Arc<Fill>) -> Fit {
         return Fit::Other;
     }
     let is_of_these_rules = *fill.config == *clean.rules.hash.as_str();
-    let is_purged = worker.app.store.has_purged(&fill.head, fill.mark);
-    if !is_of_these_rules || is_purged || !is_usable(worker.app.clock.now()) {
+    let is_purged = worker.context.store.has_purged(&fill.head, fill.mark);
+    if !is_of_these_rules || is_purged || !is_usable(worker.context.clock.now()) {
         return Fit::Outdated;
     }
     fill.join().map_or(Fit::Other, Fit::Joined)
@@ -258,7 +265,7 @@ async fn pass(
     way: Way<'_>,
     (status, shown): (CacheStatus, Shown),
 ) -> Result<Response<Body>, Refused> {
-    plan.learned = worker.app.varies.of(&way.lane.name);
+    plan.learned = worker.context.varies.of(&way.lane.name);
     let is_sharded = clean.headers.contains_key("x-shard");
     let may_pass = clean.may_pass() && way.lane.assets.is_none();
     let mut outgoing = Outgoing {
@@ -278,7 +285,7 @@ async fn pass(
         lane: Some(Arc::clone(way.lane)),
         slow: None,
     };
-    let sent = forward::send(worker, &mut outgoing).await;
+    let sent = forward::send(worker.client(), &mut outgoing).await;
     let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
     let (code, headers) = (response.status(), response.headers_mut());
     cache_fields::edited(way.lane, plan.target(), code, headers);
@@ -288,7 +295,7 @@ async fn pass(
 }
 
 fn look_up(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
-    match clean.decide(|head| worker.app.store.look_up(plan, head)) {
+    match clean.decide(|head| worker.context.store.look_up(plan, head)) {
         Found::Answer(stored) => (Some(stored), Miss::Stale),
         Found::Miss(reason) => (None, reason),
     }
@@ -309,7 +316,7 @@ fn finish(
     fetched: Fetched,
     miss: Miss,
 ) -> Result<Response<Body>, Refused> {
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     let usable =
         |how: OriginFailure| stale.clone().filter(|stored| stored.entry.serves_on_error(how, now));
     let usable = match &fetched {

@@ -1,9 +1,10 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
+use super::cache_fields;
+use super::context::Worker;
 use super::filling::{self, Coming};
 use super::flights::{Flight, Landing};
 use super::redirected::{self, Whole};
-use super::{Worker, cache_fields};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::request::inbound::Inbound;
@@ -97,7 +98,7 @@ enum Begun {
 
 /// The origin's answer to the request with all that it depends on.
 async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
-    let varies = &job.worker.app.varies;
+    let varies = &job.worker.context.varies;
     job.plan.learned = varies.of(&job.lane.name);
     let response = send(job, stored).await?;
     let kept_back = {
@@ -141,7 +142,7 @@ pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<
         lane: Some(Arc::clone(&job.lane)),
         slow: job.slow.clone(),
     };
-    forward::send(&job.worker, &mut outgoing).await
+    forward::send(job.worker.client(), &mut outgoing).await
 }
 
 /// The answer that is judged; or else the one for the client, which is not.
@@ -162,7 +163,7 @@ async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Respons
 /// A token that the app does not take any more reads no stored answer either.
 fn forget_refused(job: &Job, code: u16, stored: Option<&Arc<Stored>>) {
     if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, code, stored) {
-        job.worker.app.store.forget(&job.plan.key, stored);
+        job.worker.context.store.forget(&job.plan.key, stored);
     }
 }
 
@@ -175,12 +176,12 @@ fn shown_after(why: NotStored) -> Shown {
 }
 
 async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
-    let mark = job.worker.app.store.mark();
+    let mark = job.worker.context.store.mark();
     let response = match answered(job, stored.as_ref()).await {
         Ok(response) => response,
         Err(fetched) => return Begun::Fetched(fetched),
     };
-    let app = &job.worker.app;
+    let app = &job.worker.context;
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
     forget_refused(job, code, stored.as_ref());
@@ -247,8 +248,8 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
 /// # Errors
 /// `superseded` when it was fetched under other rules, or before a purge, and what the store says.
 pub(super) fn keep(job: &Job, stored: &Arc<Stored>, mark: Mark) -> Result<(), NotStored> {
-    let app = &job.worker.app;
-    if *app.rules().hash != *job.config {
+    let app = &job.worker.context;
+    if *app.active.rules().hash != *job.config {
         return Err(NotStored::Superseded);
     }
     app.store.insert(&job.plan.key, Arc::clone(stored), mark)

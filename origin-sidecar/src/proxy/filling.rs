@@ -58,7 +58,7 @@ pub(super) async fn run(
     let asked = asked.map(|asked| (asked, reader));
     let mut announced = Announced { asked, flight: Some(flight), is_told: false };
     let mut unread = None;
-    let store = &job.worker.app.store;
+    let store = &job.worker.context.store;
     loop {
         let came = poll_fn(|context| {
             let came = poll_came(context, (&filler, &mut body), (&mut unread, job.unread_timeout));
@@ -82,7 +82,7 @@ pub(super) async fn run(
         }
         if let Some(why) = filler.refused().filter(|_| announced.flight.is_some()) {
             if why.is_of_the_answer() {
-                store.note_uncacheable(&job.plan, Shown::Planned, job.worker.app.clock.now());
+                store.note_uncacheable(&job.plan, Shown::Planned, job.worker.context.clock.now());
             }
             // Whoever is told now counts it; who was told before, or left, does not.
             if announced.is_told || announced.asked.is_none() {

@@ -3,8 +3,9 @@
 use super::arrival::{Arrived, Sender, arrive, marked, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
+use super::context::Worker;
 use super::step::{Step, Total};
-use super::{Worker, cached, in_body};
+use super::{cached, in_body};
 use crate::jobs;
 use crate::jobs::accept;
 use crate::jobs::visit::Visited;
@@ -13,7 +14,6 @@ use crate::message::fields::{Map, View};
 use crate::message::refused::Refused;
 use crate::message::{grpc, reply};
 use crate::request::clean::Clean;
-use crate::request::destination::direct;
 use crate::request::in_force::InForce;
 use crate::request::inbound::{Inbound, Peer};
 use crate::request::signed;
@@ -45,10 +45,10 @@ pub async fn handle(
     peer: &Peer,
     exchange: Option<Exchange>,
 ) -> Response<Body> {
-    let (metrics, telemetry) = (&worker.app.metrics, &worker.app.telemetry);
-    let span = telemetry.enter(&head.headers, &head.method, worker.app.clock.now());
+    let (metrics, telemetry) = (&worker.context.metrics, &worker.context.telemetry);
+    let span = telemetry.enter(&head.headers, &head.method, worker.context.clock.now());
     let mut in_flight = metrics.in_flight();
-    let in_force = worker.app.in_force();
+    let in_force = worker.context.active.in_force();
     // The one place that says what was asked for, and only to who wants to see everything.
     tracing::debug!(trace = span.id(), method = %span.method, path = head.target.path(), "asked");
     let mut lane = in_force.lane(None);
@@ -73,7 +73,7 @@ pub async fn handle(
     if let Some(origin) = &origin {
         share(&in_force, lane, origin, &mut response);
     }
-    if worker.app.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if worker.context.drain.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The next request of this client is for another pod.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -83,8 +83,9 @@ pub async fn handle(
     let status =
         refusal.as_ref().map_or(response.status().as_u16(), |(problem, _)| problem.status());
     lane.meters.answered(status, span.took());
-    let (route, refusal) = (&*lane.name, refusal.as_ref());
-    telemetry.answered(&span, &Ended { route, status, response: Some(&response), refusal });
+    let refusal = refusal.as_ref().map(|(problem, detail)| (*problem, detail.as_str()));
+    let cache = || reply::cache_result(&response);
+    telemetry.answered(&span, &Ended { route: &lane.name, status, cache: &cache, refusal });
     let (head, mut body) = response.into_parts();
     body.count(&head.headers, &in_flight);
     if is_alone {
@@ -179,7 +180,7 @@ fn route<'a>(
         let outgoing = joined(worker, (head, span), (matched, lane), proceed, is_forwarded)?;
         let exchange = exchange.clone();
         return Ok(Step::Later(Box::pin(async move {
-            upgrade::pass(worker, outgoing, &exchange).await.map_err(failed)
+            upgrade::pass(worker.client(), outgoing, &exchange).await.map_err(failed)
         })));
     }
     let mut body = limited(body, matched)?;
@@ -231,7 +232,7 @@ fn decide<'r>(
     signed::admit(looked, is_required)?;
     for (rule, outcome) in &decision.observed {
         let labels = [&*lane.name, rule, outcome];
-        worker.app.metrics.http.observed.with_label_values(&labels).inc();
+        worker.context.metrics.http.observed.with_label_values(&labels).inc();
     }
     Ok(decision)
 }
@@ -266,7 +267,7 @@ async fn reserved(
         Some(job) => {
             let asked =
                 jobs::status::Asked { method: &head.method, headers: &head.headers, inbound, job };
-            jobs::status::answer(worker, rules, asked, body).await
+            jobs::status::answer(&worker.jobs, rules, asked, body).await
         }
         None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
     }
@@ -286,7 +287,12 @@ fn joined(
     }
     let mut headers = std::mem::take(&mut head.headers);
     span.pass_on(&mut headers);
-    let upstream = direct(worker, &mut headers, route, proceed.shard.resolved(), is_forwarded)?;
+    let upstream = worker.jobs.context.destinations.direct(
+        &mut headers,
+        route,
+        proceed.shard.resolved(),
+        is_forwarded,
+    )?;
     Ok(Outgoing {
         upstream: Arc::clone(upstream),
         method: head.method.clone(),
@@ -337,11 +343,16 @@ pub(super) fn route_on<'a>(
         let (target, offload) = (proceed.take_target(), proceed.offload);
         return Ok(Step::Later(Box::pin(async move {
             let resolved = proceed.shard.resolved();
-            accept::accept(worker, *clean, route, target, resolved, offload).await
+            accept::accept(&worker.jobs, *clean, route, target, resolved, offload).await
         })));
     }
     let resolved = proceed.shard.resolved();
-    let upstream = direct(worker, clean.headers, route, resolved, clean.is_forwarded)?;
+    let upstream = worker.jobs.context.destinations.direct(
+        clean.headers,
+        route,
+        resolved,
+        clean.is_forwarded,
+    )?;
     let timeout = if forward::is_call(upstream, clean.headers) {
         // A call may be silent for minutes, on either side: what bounds it is that both answer pings.
         clean.body = std::mem::replace(&mut clean.body, Body::Empty).unpaced();
@@ -355,7 +366,7 @@ pub(super) fn route_on<'a>(
     match proceed {
         Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded && !is_far => {
             if plan.has_token() {
-                clean.decide(|head| plan.seal(&worker.app.token_key, head));
+                clean.decide(|head| plan.seal(&worker.context.token_key, head));
             }
             cached::answer(worker, clean, plan, way)
         }

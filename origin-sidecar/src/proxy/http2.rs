@@ -2,9 +2,10 @@
 
 use super::handle::{IdleTimeout, handle};
 use super::serve::Front;
-use crate::command::app::App;
+use crate::drain::Drain;
 use crate::message::body::Body;
 use crate::message::readers::Readers;
+use crate::proxy::context::ProxyContext;
 use crate::telemetry::metrics::{Carried, Carrier};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -42,9 +43,9 @@ pub async fn serve<S>(stream: S, front: Arc<Front>) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let goodbye = Goodbye::of(&front.worker.app);
+    let goodbye = Goodbye::of(&front.worker.context);
     let first = Arc::clone(&goodbye.first);
-    let carrier = Arc::new(Carrier::new(&front.worker.app.metrics));
+    let carrier = Arc::new(Carrier::new(&front.worker.context.metrics));
     let (peer, slow) = (front.peer.address, front.slow_peer());
     let head_bytes = front.head.bytes;
     let readers = Arc::new(Readers::default());
@@ -98,19 +99,23 @@ struct Goodbye {
 }
 
 impl Goodbye {
-    fn of(app: &App) -> Self {
-        Self { leaving: app.leaving(), draining: app.draining(), first: Arc::default() }
+    fn of(context: &ProxyContext) -> Self {
+        Self {
+            leaving: context.drain.leaving(),
+            draining: context.drain.draining(),
+            first: Arc::default(),
+        }
     }
 
     /// As soon as the process leaves. Who came only then knows of no other pod yet: he is told after
     /// his first request, else he would come again and again.
     async fn due(mut self) {
         if !*self.leaving.borrow() {
-            return App::begun(&mut self.leaving).await;
+            return Drain::begun(&mut self.leaving).await;
         }
         tokio::select! {
             () = self.first.notified() => {}
-            () = App::begun(&mut self.draining) => {}
+            () = Drain::begun(&mut self.draining) => {}
         }
     }
 }

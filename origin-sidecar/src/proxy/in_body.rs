@@ -1,6 +1,6 @@
 //! A request whose shard's key lies in its body.
 
-use super::Worker;
+use super::context::Worker;
 use super::handle::route_on;
 use crate::jobs::intake::NotRead;
 use crate::message::body::Body;
@@ -40,9 +40,9 @@ async fn find(
     else {
         return Err((Problem::Internal, "shard rule without a map".to_owned()));
     };
-    let intake = &worker.app.intake;
+    let intake = &worker.jobs.context.intake;
     let refused = |why: NotRead| why.refused("shard.body_limit", *limit);
-    let read = intake.read(&worker.app.spool, body, *limit).await.map_err(refused)?;
+    let read = intake.read(&worker.jobs.context.spool, body, *limit).await.map_err(refused)?;
     let resolved = {
         let (bytes, _room) = intake.open(&read).await.map_err(refused)?;
         shard::in_body(rule, map, &bytes)

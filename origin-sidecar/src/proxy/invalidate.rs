@@ -1,6 +1,6 @@
 //! Stored answers that an unsafe request makes obsolete.
 
-use super::Worker;
+use super::context::Worker;
 use crate::message::body::Body;
 use crate::message::reply;
 use crate::request::inbound::Inbound;
@@ -32,7 +32,7 @@ pub(super) fn stored(worker: &Worker, rules: &Rules, inbound: &Inbound, response
 fn purge(worker: &Worker, rules: &Rules, host: &str, target: &str) {
     let Ok(target) = rules::path::normalize(target) else { return };
     let caching = rules.document.routes.iter().filter_map(|route| route.cache.as_ref());
-    let store = &worker.app.store;
+    let store = &worker.context.store;
     for url in rules::cache::urls(caching, host, &target) {
         store.purge(&Target::Url(store.url(&url)), Purge::Hard);
     }

@@ -69,7 +69,7 @@ fn led(response: &Response<Body>) -> Led {
 /// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
 /// the route. If none does, the key passes uncached for a while.
 async fn find_out(mut job: Job, led: Led) {
-    let app = Arc::clone(&job.worker.app);
+    let app = Arc::clone(&job.worker.context);
     let Some(_trial) = app.varies.try_out(&job.lane.name) else { return };
     let known = app.varies.of(&job.lane.name);
     if known.iter().any(|name| !job.plan.learned.contains(name)) {

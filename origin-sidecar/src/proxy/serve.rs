@@ -3,13 +3,16 @@
 //! One thread per core, each with its own runtime, listener (SO_REUSEPORT) and connections to
 //! the app: measured in docs/decisions/0001-threads.md.
 
+use super::context::Worker;
 use super::handle::handle;
-use super::{Worker, http2};
-use crate::command::app::App;
+use super::http2;
+use crate::drain::Drain;
+use crate::jobs::context::JobContext;
 use crate::memory;
 use crate::message::body::Body;
 use crate::message::fields::TrustedProxies;
 use crate::message::reply;
+use crate::proxy::context::ProxyContext;
 use crate::request::inbound::Peer;
 use crate::upstream::network::Upstreams;
 use http::Response;
@@ -49,7 +52,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Why a connection ended early.
 type Ended = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a serving thread needs to know besides the app.
+/// What a serving thread needs to know besides the context.
 #[derive(Clone)]
 pub struct Options {
     pub trusted: Arc<TrustedProxies>,
@@ -95,23 +98,24 @@ fn open(address: SocketAddr, is_shared: bool) -> std::io::Result<std::net::TcpLi
 
 /// Runs one thread's accept loop until the drain, then lets its requests finish.
 pub async fn run(
-    app: Arc<App>,
+    context: Arc<ProxyContext>,
+    jobs: Arc<JobContext>,
     listener: std::net::TcpListener,
     options: Options,
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let worker = Arc::new(Worker::new(Arc::clone(&app)));
+    let worker = Arc::new(Worker::new(Arc::clone(&context), jobs));
     let swept = Arc::clone(&worker);
     tokio::spawn(async move {
-        if let Upstreams::Network(network) = &swept.upstreams {
+        if let Upstreams::Network(network) = &swept.client().upstreams {
             network.sweep().await;
         }
     });
-    let freeing = Arc::clone(&app);
-    tokio::spawn(async move { freeing.keep_giving_back().await });
+    let freeing = Arc::clone(&context);
+    tokio::spawn(async move { freeing.freed.keep_giving_back().await });
     let idle = Arc::clone(&worker);
     tokio::spawn(async move { memory::give_back_when_idle(&idle.let_go).await });
-    let mut draining = app.draining();
+    let mut draining = context.drain.draining();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     // Every connection holds a sender; when the last is gone, `recv` ends.
     let (open, mut closed) = mpsc::channel::<Infallible>(1);
@@ -126,7 +130,7 @@ pub async fn run(
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
         tokio::select! {
             biased;
-            () = App::begun(&mut draining) => break,
+            () = Drain::begun(&mut draining) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(stream, peer, Some(slot)),
                 Err(error) => {
@@ -148,13 +152,13 @@ pub async fn run(
     let finished = async {
         closed.recv().await;
         // Adopted executions outlive their connections, and need this thread's runtime.
-        while !app.metrics.is_idle() {
+        while !context.metrics.is_idle() {
             tokio::time::sleep(IDLE_POLL).await;
         }
     };
-    let mut ending = app.ending();
+    let mut ending = context.drain.ending();
     let grace = async {
-        App::begun(&mut ending).await;
+        Drain::begun(&mut ending).await;
         tokio::time::sleep(options.grace).await;
     };
     tokio::select! {
@@ -169,7 +173,7 @@ pub async fn run(
 async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, options: Options) {
     // A head and a small body go out in one write; waiting for more would only add latency.
     let _ = stream.set_nodelay(true);
-    let metrics = Arc::clone(&worker.app.metrics);
+    let metrics = Arc::clone(&worker.context.metrics);
     metrics.http.connections.inc();
     let address = peer.ip();
     let peer = Peer::new(address, options.trusted.trust(address), options.tls.is_some());
@@ -198,8 +202,8 @@ async fn secure(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>) -> 
 
 /// HTTP/1.1, or HTTP/2 if the client begins with it.
 async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
-    let mut draining = front.worker.app.draining();
-    let drained = async move { App::begun(&mut draining).await };
+    let mut draining = front.worker.context.drain.draining();
+    let drained = async move { Drain::begun(&mut draining).await };
     match server::serve(stream, front.as_ref(), drained).await? {
         Served::Closed => Ok(()),
         Served::Http2(stream) => Ok(Box::pin(http2::serve(stream, front)).await?),
@@ -245,19 +249,23 @@ impl server::Service for Front {
             Refusal::Version => Problem::VersionUnsupported,
             _ => Problem::BadRequest,
         };
-        let metrics = &self.worker.app.metrics;
+        let metrics = &self.worker.context.metrics;
         metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
         self.body_refused(refusal);
         tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
-        reply::problem(&self.worker.app.rules().document.jobs.base, problem, &refusal.to_string())
+        reply::problem(
+            &self.worker.context.active.rules().document.jobs.base,
+            problem,
+            &refusal.to_string(),
+        )
     }
 
     fn broken(&self, error: &std::io::Error) -> Response<Body> {
         let problem = Problem::UpstreamInvalid;
-        let metrics = &self.worker.app.metrics;
+        let metrics = &self.worker.context.metrics;
         metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
         tracing::debug!(peer = %self.peer.address, problem = problem.name(), %error, "broke off before it began");
-        let base = &self.worker.app.rules().document.jobs.base;
+        let base = &self.worker.context.active.rules().document.jobs.base;
         reply::problem(base, problem, &format!("the answer broke off: {error}"))
     }
 
@@ -278,6 +286,6 @@ impl server::Service for Front {
     }
 
     fn body_refused(&self, refusal: Refusal) {
-        self.worker.app.metrics.http.refused.with_label_values(&[refusal.name()]).inc();
+        self.worker.context.metrics.http.refused.with_label_values(&[refusal.name()]).inc();
     }
 }

@@ -1,6 +1,6 @@
 //! Answers from the cache: of what is stored, and of what is still coming in.
 
-use super::Worker;
+use super::context::Worker;
 use crate::message::body::{Body, Served, added_lines};
 use crate::message::coming::Coming;
 use crate::message::reply;
@@ -22,7 +22,7 @@ pub(super) fn serve_stale(
     stored: &Arc<Stored>,
     status: Option<u16>,
 ) -> Response<Body> {
-    let now = worker.app.clock.now();
+    let now = worker.context.clock.now();
     let status = CacheStatus::StaleOnError { ttl: past(stored, now), status };
     serve(worker, clean, lane, stored, (status, now))
 }
@@ -41,7 +41,7 @@ pub(super) fn count(worker: &Worker, lane: &Lane, status: CacheStatus) {
 
 pub(super) fn count_not_stored(worker: &Worker, lane: &Lane, reason: NotStored) {
     let labels = [&*lane.name, reason.as_str()];
-    worker.app.metrics.cache.not_stored.with_label_values(&labels).inc();
+    worker.context.metrics.cache.not_stored.with_label_values(&labels).inc();
 }
 
 /// Answers from a stored answer: in full, a part, or that nothing changed.

@@ -1,6 +1,6 @@
 //! How far a request gets before something has to be waited for.
 
-use super::Worker;
+use super::context::Worker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::telemetry::spans::Span;
@@ -36,7 +36,7 @@ impl Total {
         let labels = [&*route.name, Problem::TotalTimeout.name()];
         Some(Self {
             left: Duration::from_millis(total).saturating_sub(span.took()),
-            cut: worker.app.metrics.http.problems.with_label_values(&labels),
+            cut: worker.context.metrics.http.problems.with_label_values(&labels),
         })
     }
 }

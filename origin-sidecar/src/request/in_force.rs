@@ -6,7 +6,7 @@ use crate::upstream::limits::Limits;
 use rules::Rules;
 use rules::assets::Assets;
 use rules::document::{Route, UNMATCHED};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Metric label of jobs, results and problem pages.
@@ -60,12 +60,56 @@ impl InForce {
     }
 }
 
+/// The rules of this process, which a reload replaces. A request keeps those it started with.
+pub struct ActiveRules {
+    in_force: RwLock<Arc<InForce>>,
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+}
+
+impl ActiveRules {
+    pub fn new(rules: Arc<Rules>, metrics: Arc<Metrics>, limits: Arc<Limits>) -> Self {
+        publish(&rules, &metrics);
+        let in_force = InForce::new(rules, &metrics, &limits);
+        Self { in_force: RwLock::new(Arc::new(in_force)), metrics, limits }
+    }
+
+    pub fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The rules alone.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.in_force().rules)
+    }
+
+    pub fn set(&self, rules: Arc<Rules>) {
+        publish(&rules, &self.metrics);
+        let in_force = Arc::new(InForce::new(rules, &self.metrics, &self.limits));
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+    }
+}
+
+/// Shows which rules are in force.
+fn publish(rules: &Rules, metrics: &Metrics) {
+    metrics.rules_info.reset();
+    metrics.rules_info.with_label_values(&[rules.hash.as_str()]).set(1);
+    metrics.last_reload.set(rules.unreadable.is_none().into());
+    metrics.rules_fallback.reset();
+    if let Some(unreadable) = &rules.unreadable {
+        let mode = unreadable.fallback.as_str();
+        metrics.rules_fallback.with_label_values(&[mode]).set(1);
+    }
+    for (name, map) in &rules.shard_maps {
+        let epoch = i64::try_from(map.epoch).unwrap_or(i64::MAX);
+        metrics.shard_epoch.with_label_values(&[name.as_str()]).set(epoch);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::bindings::Bindings;
-    use crate::upstream::server::{Protocol, Upstream};
-    use http::uri::Authority;
+    use crate::upstream::servers::Servers;
     use rules::Problem;
 
     fn rules(concurrency: u64) -> Arc<Rules> {
@@ -79,24 +123,7 @@ mod tests {
     #[test]
     fn places_and_counts_of_a_route_outlive_a_change_of_the_rules() {
         let metrics = Arc::new(Metrics::new().expect("one of each"));
-        let app = Upstream {
-            name: "app".into(),
-            protocol: Protocol::Http1,
-            authority: Authority::from_static("127.0.0.1:1"),
-        };
-        let (upstreams, queues) = Default::default();
-        let limits = Limits::new(
-            &Bindings {
-                app: app.into(),
-                upstreams,
-                queues,
-                results: None,
-                soundness: Default::default(),
-                connect_timeout: Duration::ZERO,
-                head: Default::default(),
-            },
-            Arc::clone(&metrics),
-        );
+        let limits = Limits::new(&Servers::alone("127.0.0.1:1"), Arc::clone(&metrics));
         let place = |in_force: &InForce| {
             let lane = in_force.lane(in_force.rules.route_by_name("a"));
             lane.meters.answered(200, Duration::ZERO);

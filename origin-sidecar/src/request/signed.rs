@@ -1,7 +1,6 @@
 //! The edge's signature: taken off every request, and looked at before anything is answered.
 
 use super::inbound::Inbound;
-use crate::command::app::App;
 use crate::message::refused::Refused;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http1::lines;
@@ -124,36 +123,43 @@ impl Fields for AsSigned<'_> {
     }
 }
 
-/// Looks at the signature of a request as it came in, before anything else does. What it was worth is counted
-/// in any case, so that one sees whether it may be required.
-pub fn look(
-    app: &App,
-    rules: &Rules,
-    (inbound, head): (&Inbound, &Head<'_>),
-    marks: &Marks,
-    is_forwarded: bool,
-) -> Option<Looked> {
-    let signatures = app.signatures.as_ref()?;
-    let keys = signatures.keys.as_ref()?;
-    let peer = inbound.peer.address;
-    let as_signed = AsSigned { fields: head.fields, visitor: &marks.visitor };
-    let looked = |result, verdict| Looked { result, verdict, visitor: None };
-    let looked = if is_forwarded {
-        looked("forwarded", Ok(()))
-    } else if signatures.unsigned_from.iter().any(|block| block.contains(peer)) {
-        looked("exempt", Ok(()))
-    } else {
-        let head = Head { fields: &as_signed, ..*head };
-        match signatures.verify(keys, &head, &marks.own, app.clock.now()) {
-            Ok(()) => {
-                let visitor = Visitor::said(&rules.document.edge, &as_signed);
-                Looked { visitor, ..looked("valid", Ok(())) }
+impl Looked {
+    /// Metric label.
+    pub fn result(&self) -> &'static str {
+        self.result
+    }
+}
+
+impl Signatures {
+    /// Looks at the signature of a request as it came in, before anything else does; at a moment in
+    /// milliseconds since 1970. None without keys.
+    pub fn look(
+        &self,
+        rules: &Rules,
+        (inbound, head): (&Inbound, &Head<'_>),
+        marks: &Marks,
+        is_forwarded: bool,
+        now: u64,
+    ) -> Option<Looked> {
+        let keys = self.keys.as_ref()?;
+        let peer = inbound.peer.address;
+        let as_signed = AsSigned { fields: head.fields, visitor: &marks.visitor };
+        let looked = |result, verdict| Looked { result, verdict, visitor: None };
+        Some(if is_forwarded {
+            looked("forwarded", Ok(()))
+        } else if self.unsigned_from.iter().any(|block| block.contains(peer)) {
+            looked("exempt", Ok(()))
+        } else {
+            let head = Head { fields: &as_signed, ..*head };
+            match self.verify(keys, &head, &marks.own, now) {
+                Ok(()) => {
+                    let visitor = Visitor::said(&rules.document.edge, &as_signed);
+                    Looked { visitor, ..looked("valid", Ok(())) }
+                }
+                Err(why) => looked(why.as_str(), Err(why)),
             }
-            Err(why) => looked(why.as_str(), Err(why)),
-        }
-    };
-    app.metrics.http.signatures.with_label_values(&[looked.result]).inc();
-    Some(looked)
+        })
+    }
 }
 
 /// Whether a request goes on: as the edge's, from a peer that needs no signature, or on a route that asks for

@@ -1,11 +1,14 @@
 //! Questions that nobody else asks: is the bucket there before the first job is, and the folder still?
 
 use super::{Call, FOLDER_MISSING, Part, Refusal, Soundness};
-use crate::command::app::App;
+use crate::telemetry::metrics::Metrics;
 use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use stores::queue::Queue;
 use stores::results::{Condition, Results};
 use tokio::time::{Instant, timeout};
 
@@ -28,10 +31,21 @@ const PROBE: &str = "probe/written";
 /// One that there never is.
 const PROBE_ABSENT: &str = "probe/absent";
 
+/// What is looked after.
+pub struct Parts {
+    pub soundness: Arc<Soundness>,
+    /// By name.
+    pub queues: BTreeMap<String, Arc<dyn Queue>>,
+    pub results: Option<Arc<dyn Results>>,
+    /// The folder of `--spool`.
+    pub spool: PathBuf,
+    pub metrics: Arc<Metrics>,
+}
+
 /// Asks as long as the process runs. Never returns.
-pub async fn watch(app: Arc<App>) {
-    let soundness = &app.bindings.soundness;
-    let results = app.bindings.results.as_deref().filter(|results| !results.keeps_for_good());
+pub async fn watch(parts: Parts) {
+    let soundness = &parts.soundness;
+    let results = parts.results.as_deref().filter(|results| !results.keeps_for_good());
     let mut asked = Asked::default();
     // What nobody was asked yet is asked whole.
     let mut lists = true;
@@ -42,7 +56,7 @@ pub async fn watch(app: Arc<App>) {
             true => (READ_INTERVAL, WRITE_INTERVAL),
             false => (READ_IDLE, WRITE_IDLE),
         };
-        look(&app).await;
+        look(&parts).await;
         if let Some(results) = results {
             if is_due(&mut asked.written, write) {
                 ask_all(results, lists || has_faults).await;
@@ -60,7 +74,7 @@ pub async fn watch(app: Arc<App>) {
         }
         let mut changed = pin!(soundness.changed.notified());
         changed.as_mut().enable();
-        soundness.publish(&app.metrics);
+        soundness.publish(&parts.metrics);
         let _ = timeout(LOOK_INTERVAL, changed).await;
     }
 }
@@ -99,22 +113,22 @@ async fn ask_all(results: &dyn Results, lists: bool) {
 }
 
 /// Looks whether folders are where they were. A spool can be made again: what it held is gone either way.
-async fn look(app: &App) {
-    let soundness = &app.bindings.soundness;
+async fn look(parts: &Parts) {
+    let soundness = &parts.soundness;
     let note = |part: Part, stands: Result<(), String>| match stands {
         Ok(()) => soundness.works(&part, Call::Stand),
         Err(detail) => soundness.refuses(&part, Call::Stand, FOLDER_MISSING, &detail),
     };
     let gone = || "its files are not where they were".to_owned();
-    for (name, queue) in &app.bindings.queues {
+    for (name, queue) in &parts.queues {
         if !queue.stands() {
             note(Part::Queue(name.clone()), Err(gone()));
         }
     }
-    if let Some(results) = app.bindings.results.as_deref().filter(|it| it.keeps_for_good()) {
+    if let Some(results) = parts.results.as_deref().filter(|it| it.keeps_for_good()) {
         note(Part::Results, if results.stands() { Ok(()) } else { Err(gone()) });
     }
-    let folder = app.spool.folder();
+    let folder = parts.spool.as_path();
     if !tokio::fs::try_exists(folder).await.unwrap_or(false) {
         let made = tokio::fs::create_dir_all(folder).await;
         if made.is_ok() {

@@ -3,8 +3,6 @@
 //! Never in the way: a full queue and a collector that does not answer lose spans, and count them.
 
 use super::spans::{Ended, Span};
-use crate::message::body::Body;
-use crate::upstream::forward::Failure;
 use http::{Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use net::https::{self, HttpsClient};
@@ -70,16 +68,8 @@ impl Exporter {
         self.enqueue(encoded(span, ended, Kind::Server));
     }
 
-    pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
-        let (status, refusal) = match sent {
-            Ok(response) => (response.status().as_u16(), None),
-            Err(failure) => {
-                (failure.problem.status(), Some((failure.problem, failure.detail.clone())))
-            }
-        };
-        let response = sent.as_ref().ok();
-        let ended = Ended { route, status, response, refusal: refusal.as_ref() };
-        self.enqueue(encoded(span, &ended, Kind::Consumer));
+    pub fn executed(&self, span: &Span, ended: &Ended<'_>) {
+        self.enqueue(encoded(span, ended, Kind::Consumer));
     }
 
     fn enqueue(&self, span: Value) {
@@ -178,7 +168,7 @@ fn encoded(span: &Span, ended: &Ended<'_>, kind: Kind) -> Value {
         // 64-bit numbers are strings in the protocol's JSON.
         json!({ "key": "http.response.status_code", "value": { "intValue": ended.status.to_string() } }),
     ];
-    attributes.extend(ended.cache().map(|cache| text("spillway.cache", cache)));
+    attributes.extend((ended.cache)().map(|cache| text("spillway.cache", cache)));
     attributes.extend(ended.refusal.map(|(problem, _)| text("spillway.problem", problem.name())));
     let status = if ended.status >= 500 { json!({ "code": 2 }) } else { json!({}) };
     json!({

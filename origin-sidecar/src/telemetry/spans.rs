@@ -1,10 +1,6 @@
 //! Traces that go on (W3C Trace Context), and a line for each request in the log.
 
-use crate::command::settings::Common;
-use crate::message::body::Body;
-use crate::message::fields::push_line;
-use crate::upstream::forward::Failure;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http1::lines;
 use rules::Problem;
 use rules::trace::Context;
@@ -53,24 +49,22 @@ pub struct Place {
 pub struct Ended<'a> {
     pub route: &'a str,
     pub status: u16,
-    pub response: Option<&'a Response<Body>>,
-    pub refusal: Option<&'a (Problem, String)>,
+    /// What the cache did, looked up where it is told: `hit; ttl=3`.
+    pub cache: &'a (dyn Fn() -> Option<&'a str> + 'a),
+    /// Why Spillway itself answered, and the detail.
+    pub refusal: Option<(Problem, &'a str)>,
 }
 
 impl Telemetry {
-    /// # Errors
-    /// Names the setting that is no part of a whole.
-    pub fn new(common: &Common) -> Result<Self, String> {
-        let share = |flag: &str, share: f64| {
-            let is_share = (0.0..=1.0).contains(&share);
-            is_share.then_some(share).ok_or_else(|| format!("--{flag} {share}: write 0 to 1"))
-        };
-        Ok(Self {
-            log_share: share("log-sample", common.log_sample)?,
-            trace_share: share("trace-sample", common.trace_sample)?,
+    /// With these parts of the requests, 0 to 1, that get a line of the log, and of the traces begun here
+    /// that are marked as recorded.
+    pub fn new(log_share: f64, trace_share: f64) -> Self {
+        Self {
+            log_share,
+            trace_share,
             #[cfg(feature = "otlp")]
             exporter: None,
-        })
+        }
     }
 
     /// Exports to a collector from now on.
@@ -118,13 +112,13 @@ impl Telemetry {
     }
 
     /// The same of a job's execution, whose line is that of the job's end.
-    pub fn executed(&self, span: &Span, route: &str, sent: &Result<Response<Body>, Failure>) {
+    pub fn executed(&self, span: &Span, ended: &Ended<'_>) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
-            exporter.executed(span, route, sent);
+            exporter.executed(span, ended);
         }
         #[cfg(not(feature = "otlp"))]
-        let _ = (span, route, sent);
+        let _ = (span, ended);
     }
 }
 
@@ -150,7 +144,7 @@ impl Span {
     /// The same by a line beside the fields.
     pub fn pass_on_as_line(&self, headers: &mut HeaderMap, added: &mut String) {
         let value = self.relay(headers).value();
-        push_line(added, TRACEPARENT.as_str(), str::from_utf8(&value).unwrap_or_default());
+        lines::push(added, TRACEPARENT.as_str(), str::from_utf8(&value).unwrap_or_default());
     }
 
     /// Takes out what the caller said of the trace, but for the state of one that goes on.
@@ -179,22 +173,6 @@ impl Span {
     }
 }
 
-impl Ended<'_> {
-    /// What the cache did: `hit; ttl=3`.
-    pub fn cache(&self) -> Option<&str> {
-        let response = self.response?;
-        let last = match response.body() {
-            Body::Served(own) => own.status()?,
-            Body::Coming(own) if own.encoded().is_some() => own.status()?,
-            _ => {
-                let lines = response.headers().get_all("cache-status");
-                lines.iter().next_back()?.to_str().ok()?
-            }
-        };
-        last.strip_prefix("spillway-sidecar; ")
-    }
-}
-
 fn begin(share: f64) -> Context {
     let first = random();
     let second = after(first);
@@ -212,9 +190,9 @@ fn after(number: u64) -> u64 {
 }
 
 fn line(span: &Span, ended: &Ended<'_>) {
-    let (route, status, cache) = (ended.route, ended.status, ended.cache());
+    let (route, status, cache) = (ended.route, ended.status, (ended.cache)());
     let problem = ended.refusal.map(|(problem, _)| problem.name());
-    let detail = ended.refusal.map(|(_, detail)| detail.as_str());
+    let detail = ended.refusal.map(|(_, detail)| detail);
     let (method, trace) = (span.method.as_str(), span.id());
     let ms = span.took().as_secs_f64() * 1000.0;
     if status >= 500 {

@@ -1,5 +1,6 @@
 //! Sending a request on to an upstream and taking its answer.
 
+use super::client::Client;
 use super::health::Health;
 use super::lane::Lane;
 use super::limits::Places;
@@ -9,7 +10,6 @@ use super::{hop, multiplexed};
 use crate::message::body::{Body, Collected, Passed, collect};
 use crate::message::fields::{AsReceived, Map, View};
 use crate::message::grpc;
-use crate::proxy::Worker;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
@@ -115,13 +115,13 @@ pub struct Failure {
 /// # Errors
 /// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
 /// not HTTP.
-pub async fn send(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
-    let Some(lane) = outgoing.lane.take() else { return unlimited(worker, outgoing).await };
+pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
+    let Some(lane) = outgoing.lane.take() else { return unlimited(client, outgoing).await };
     let refused =
         |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
     let place = lane.places.as_ref().map(Places::take).transpose().map_err(refused)?;
-    let waiting = worker.app.limits.enter(lane.limit, &outgoing.upstream.name).map_err(refused)?;
-    let sent = unlimited(worker, outgoing).await;
+    let waiting = client.limits.enter(lane.limit, &outgoing.upstream.name).map_err(refused)?;
+    let sent = unlimited(client, outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
         // Not one that was refused or broken off: that says nothing of how long it takes.
@@ -133,12 +133,12 @@ pub async fn send(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<B
     Ok(sent?.map(|body| body.placed(place)))
 }
 
-async fn unlimited(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
+async fn unlimited(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let may_switch = lines::has(&outgoing.headers, &header::UPGRADE);
     hop::pass_on(&outgoing.upstream, &mut outgoing.added);
     // The client's `Expect` is answered when its body is first read.
     lines::take(&mut outgoing.headers, &header::EXPECT);
-    let failure = match call(worker, outgoing).await {
+    let failure = match call(client, outgoing).await {
         // What follows is no answer, and the client would take it for one.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
             Failure {
@@ -158,13 +158,13 @@ async fn unlimited(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<
     if matches!(failure.problem, Problem::BodyTooLarge | Problem::BadRequest) {
         return Err(failure);
     }
-    let (metrics, name) = (&worker.app.metrics, &*outgoing.upstream.name);
+    let (metrics, name) = (&client.metrics, &*outgoing.upstream.name);
     metrics.http.upstream_errors.with_label_values(&[name, failure.problem.name()]).inc();
     Err(failure)
 }
 
-async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
-    let network = match &worker.upstreams {
+async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
+    let network = match &client.upstreams {
         Upstreams::Network(network) => network,
         Upstreams::Local(answer) => {
             let answered = answer(request(outgoing)?);
@@ -179,12 +179,12 @@ async fn call(worker: &Worker, outgoing: &mut Outgoing) -> Result<Response<Body>
     match network.way(&outgoing.upstream)? {
         Way::Http1 { pool, health } => {
             health.sent();
-            one_at_a_time(worker, outgoing, &Http1 { network, pool, health }).await
+            one_at_a_time(client, outgoing, &Http1 { network, pool, health }).await
         }
         // In a box, as all that is seldom: what every request holds is as large as the largest way.
         Way::Http2 { links, health } => {
             let way = multiplexed::Way { network, links, health };
-            Box::pin(multiplexed::send(worker, &way, outgoing)).await
+            Box::pin(multiplexed::send(client, &way, outgoing)).await
         }
     }
 }
@@ -197,7 +197,7 @@ struct Http1<'a> {
 }
 
 async fn one_at_a_time(
-    worker: &Worker,
+    client: &Client,
     outgoing: &mut Outgoing,
     way: &Http1<'_>,
 ) -> Result<Response<Body>, Failure> {
@@ -215,7 +215,7 @@ async fn one_at_a_time(
         match (unless_unsent(sent, outgoing, way, began).await?, spare) {
             (Err(unanswered), Some(spare)) if unanswered.is_silent && way.health.may_retry() => {
                 let name = &*outgoing.upstream.name;
-                worker.app.metrics.http.retries.with_label_values(&[name]).inc();
+                client.metrics.http.retries.with_label_values(&[name]).inc();
                 outgoing.body = spare;
             }
             (answered, _) => return answered.map_err(|it| explain(outgoing, &it)),

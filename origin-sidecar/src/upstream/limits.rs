@@ -1,6 +1,6 @@
 //! What upstreams are sent at once: the limits of the rules file, kept.
 
-use crate::command::bindings::Bindings;
+use super::servers::Servers;
 use crate::message::place::Place;
 use crate::telemetry::metrics::Metrics;
 use rules::Problem;
@@ -29,10 +29,9 @@ struct Upstream {
 }
 
 impl Limits {
-    /// For all upstreams that are bound.
-    pub fn new(bindings: &Bindings, metrics: Arc<Metrics>) -> Self {
-        let names =
-            bindings.upstreams.values().chain([&bindings.app]).map(|upstream| &upstream.name);
+    /// For all servers that there are.
+    pub fn new(servers: &Servers, metrics: Arc<Metrics>) -> Self {
+        let names = servers.all().map(|server| &server.name);
         let upstream = |name: &Arc<str>| {
             let learned = Adaptive::default();
             let limit = AtomicU64::new(learned.limit());

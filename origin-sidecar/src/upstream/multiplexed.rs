@@ -4,6 +4,7 @@
 //! connection, whatever its method: without that every connection that ends in good order, as those of
 //! gRPC servers with a `max_connection_age` do, would cost the calls that were on their way to it.
 
+use super::client::Client;
 use super::forward::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::health::Health;
 use super::links::{Link, Links, Place};
@@ -12,7 +13,6 @@ use super::upload::Upload;
 use crate::message::answered::Answered;
 use crate::message::body::Body;
 use crate::message::grpc::is_grpc;
-use crate::proxy::Worker;
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
@@ -44,7 +44,7 @@ enum Lost {
 /// # Errors
 /// When the upstream can't be reached, or does not answer in time or as it should.
 pub(super) async fn send(
-    worker: &Worker,
+    client: &Client,
     way: &Way<'_>,
     outgoing: &mut Outgoing,
 ) -> Result<Response<Body>, Failure> {
@@ -71,7 +71,7 @@ pub(super) async fn send(
             Err(Lost::Unprocessed(failure)) if !upload.rewind() => return Err(failure),
             Err(Lost::Unprocessed(_)) => refused.push(Arc::clone(place.link())),
         }
-        worker.app.metrics.http.retries.with_label_values(&[&*outgoing.upstream.name]).inc();
+        client.metrics.http.retries.with_label_values(&[&*outgoing.upstream.name]).inc();
     }
     Err(Failure {
         problem: Problem::UpstreamUnreachable,

@@ -5,7 +5,7 @@ use super::forward::Failure;
 use super::health::{Health, PAUSE};
 use super::links::Links;
 use super::server::{Protocol, Upstream};
-use crate::command::bindings::Bindings;
+use super::servers::Servers;
 use crate::message::body::Body;
 use http::{Request, Response};
 use http1::client::Connection;
@@ -81,8 +81,7 @@ pub enum Way {
 }
 
 impl Network {
-    pub fn new(bindings: &Bindings) -> Self {
-        let named = bindings.upstreams.values().chain([&bindings.app]);
+    pub fn new(servers: &Servers) -> Self {
         let way = |upstream: &Upstream| match upstream.protocol {
             Protocol::Http1 | Protocol::Tls(_) => {
                 let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
@@ -90,8 +89,8 @@ impl Network {
             }
             Protocol::Http2 => Way::Http2 { links: Links::default(), health: Health::default() },
         };
-        let ways = named.map(|it| (Arc::clone(&it.name), way(it))).collect();
-        Self { ways, connect_timeout: bindings.connect_timeout, head: bindings.head }
+        let ways = servers.all().map(|it| (Arc::clone(&it.name), way(it))).collect();
+        Self { ways, connect_timeout: servers.connect_timeout, head: servers.head }
     }
 
     /// # Errors

@@ -1,27 +1,27 @@
 //! WebSocket: two byte streams joined.
 
+use super::client::Client;
 use super::forward::{self, Failure, Outgoing};
 use crate::message::body::Body;
-use crate::proxy::Worker;
 use crate::telemetry::metrics::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http1::server::Exchange;
 
 /// Sends the request on with its `Upgrade` and, when the upstream agrees, joins both ends.
 pub(crate) async fn pass(
-    worker: &Worker,
+    client: &Client,
     mut outgoing: Outgoing,
     exchange: &Exchange,
 ) -> Result<Response<Body>, Failure> {
     outgoing.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     outgoing.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let response = forward::send(worker, &mut outgoing).await?;
+    let response = forward::send(client, &mut outgoing).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
     if let Some((mut server, place)) = body.into_upgraded() {
-        let open = worker.app.metrics.stream(Stream::Upgrade);
+        let open = client.metrics.stream(Stream::Upgrade);
         exchange.upgrade(|mut client| async move {
             let _until_its_end = (place, open);
             if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {

@@ -81,7 +81,7 @@ impl Stores {
     fn queue_of(&self, id: &str, route: Option<&str>) -> Option<String> {
         let Some(route) = route else {
             let queues = self.rules.document.queues.keys().map(String::as_str);
-            return id::queue_of(self.secrets.as_ref()?, id, queues).map(str::to_owned);
+            return id::queue_of(self.secrets.as_deref()?, id, queues).map(str::to_owned);
         };
         let route = self.rules.route_by_name(route)?;
         Some(route.offload.as_ref()?.queue.clone())

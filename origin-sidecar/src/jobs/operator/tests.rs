@@ -20,7 +20,13 @@ impl World {
         let results: Arc<dyn Results> = Arc::new(DirResults::open(&folder).expect("a store"));
         let document = rules::file::check(RULES).expect("good rules").document;
         let rules = Arc::new(Rules::new(document).expect("good rules"));
-        let stores = Stores { queues: BTreeMap::new(), results, rules, secrets, now: 1_000 };
+        let stores = Stores {
+            queues: BTreeMap::new(),
+            results,
+            rules,
+            secrets: secrets.map(Arc::new),
+            now: 1_000,
+        };
         Self { folder, stores }
     }
 

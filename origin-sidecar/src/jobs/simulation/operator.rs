@@ -48,9 +48,9 @@ pub(super) async fn finish(stage: &Stage) {
 /// `spillway jobs retry`; a job that has ended by now needs none.
 async fn retry(stage: &Stage, job: usize) -> bool {
     let process = stage.producer().await;
-    let app = &process.worker.app;
-    let Some(results) = app.bindings.results.clone() else { return true };
-    let (queues, now) = (app.bindings.queues.clone(), app.clock.now());
+    let app = &process.worker.context;
+    let Some(results) = app.backends.results.clone() else { return true };
+    let (queues, now) = (app.backends.queues.clone(), app.clock.now());
     let id = {
         let state = stage.world.state();
         if state.jobs[job].outcome.as_ref().is_some_and(|end| {
@@ -60,7 +60,7 @@ async fn retry(stage: &Stage, job: usize) -> bool {
         }
         state.jobs[job].id.clone()
     };
-    let (rules, secrets) = (app.rules(), app.secrets.clone());
+    let (rules, secrets) = (app.active.rules(), app.secrets.clone());
     let stores = Stores { queues, results, rules, secrets, now };
     let mut out = Vec::new();
     tokio::select! {

@@ -6,23 +6,24 @@ use super::mailbox::SimQueue;
 use super::store::SimStore;
 use super::variants::Variant;
 use super::world::{Link, Vitals, Watch, World};
-use crate::command::app::{App, Parts};
-use crate::command::bindings::Bindings;
+use crate::jobs::backends::Backends;
 use crate::jobs::consume::Consumer;
+use crate::jobs::context::JobWorker;
+use crate::jobs::context::{JobContext, Parts};
 use crate::jobs::presence::Presence;
 use crate::jobs::spool::Spool;
 use crate::jobs::{accept, expire, status};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
-use crate::proxy::Worker;
 use crate::request::clean::Clean;
 use crate::request::inbound::{Inbound, Peer};
 use crate::secrets::Secrets;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::Telemetry;
+use crate::upstream::client::Client;
 use crate::upstream::network::Upstreams;
-use crate::upstream::server::{Protocol, Upstream};
-use http::uri::Authority;
+use crate::upstream::servers::Servers;
 use http::{Request, Response};
 use http1::head::RequestHead;
 use rules::sidecar::{self, Action};
@@ -45,7 +46,7 @@ const DRAIN_POLL: Duration = Duration::from_millis(200);
 
 pub(super) struct Process {
     pub link: Link,
-    pub worker: Arc<Worker>,
+    pub worker: Arc<JobWorker>,
     pub is_producer: bool,
     fell: Notify,
     consuming: Mutex<Option<JoinHandle<()>>>,
@@ -57,32 +58,17 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
     let queue: Arc<dyn Queue> = Arc::new(SimQueue(link.clone()));
     let results: Arc<dyn Results> = Arc::new(SimStore(link.clone()));
     let (queue, results) = variant.wrap(link, queue, results);
-    let app = Upstream {
-        name: "app".into(),
-        protocol: Protocol::Http1,
-        authority: Authority::from_static("app:80"),
-    };
-    let bindings = Bindings {
-        app: app.into(),
-        upstreams: BTreeMap::new(),
-        queues: BTreeMap::from([(QUEUE.to_owned(), queue)]),
-        results: Some(results),
-        soundness: Default::default(),
-        connect_timeout: Duration::ZERO,
-        head: Default::default(),
-    };
+    let queues = BTreeMap::from([(QUEUE.to_owned(), queue)]);
     Parts {
         rules: Arc::clone(rules),
-        bindings,
+        servers: Servers::alone("app:80").into(),
+        backends: Backends { queues, results: Some(results), ..Backends::default() },
+        metrics: Arc::new(Metrics::new().expect("one of each")),
         clock: Arc::new(Watch(link.clone())),
         secrets: Secrets::parse(&"s".repeat(32)).ok(),
-        signatures: None,
         telemetry: Telemetry::default(),
         shard: None,
-        has_named_proxy: true,
         spool: Spool::new("/nonexistent".into(), None),
-        admin_token: None,
-        cache_bytes: 0,
     }
 }
 
@@ -103,9 +89,13 @@ impl Process {
         };
         let link = Link { world: Arc::clone(world), process };
         world.note(process, What::Started { is_producer });
-        let app = Arc::new(App::new(parts(&link, rules, variant)).expect("an app"));
-        let upstreams = Upstreams::Local(application(link.clone()));
-        let worker = Arc::new(Worker { app, upstreams, let_go: Notify::new() });
+        let context = Arc::new(JobContext::new(parts(&link, rules, variant)).expect("a process"));
+        let client = Client {
+            upstreams: Upstreams::Local(application(link.clone())),
+            limits: Arc::clone(&context.limits),
+            metrics: Arc::clone(&context.metrics),
+        };
+        let worker = Arc::new(JobWorker { context, client });
         let (consuming, besides) = (!is_producer).then(|| consume(&worker, grace)).unzip();
         let besides = besides.unwrap_or_default();
         let (fell, consuming) = (Notify::new(), Mutex::new(consuming));
@@ -117,7 +107,7 @@ impl Process {
     }
 
     pub(super) fn takes_requests(&self) -> bool {
-        self.is_producer && self.is_alive() && !*self.worker.app.draining().borrow()
+        self.is_producer && self.is_alive() && !*self.worker.context.drain.draining().borrow()
     }
 
     /// From one moment to the next, whatever it is at.
@@ -144,7 +134,7 @@ impl Process {
         let ms = super::mailbox::millis(grace);
         self.link.world.note(self.link.process, What::Draining { grace: ms });
         self.link.world.state().processes[self.link.process].is_draining = true;
-        self.worker.app.end();
+        self.worker.context.drain.end();
         let consuming = self.consuming().take();
         if let Some(mut consuming) = consuming {
             tokio::select! {
@@ -154,7 +144,7 @@ impl Process {
             }
         } else {
             let idle = async {
-                while !self.worker.app.metrics.is_idle() {
+                while !self.worker.context.metrics.is_idle() {
                     tokio::time::sleep(DRAIN_POLL).await;
                 }
             };
@@ -174,9 +164,9 @@ impl Process {
 
     /// A request from its hygiene on (`proxy::handle`).
     pub(super) async fn serve(&self, request: Request<Body>) -> Result<Response<Body>, Refused> {
-        let app = &self.worker.app;
-        let _in_flight = app.metrics.in_flight();
-        let in_force = app.in_force();
+        let context = &self.worker.context;
+        let _in_flight = context.metrics.in_flight();
+        let in_force = context.active.in_force();
         let rules = &in_force.rules;
         let (parts, body) = request.into_parts();
         let http::request::Parts { method, uri, version, headers, .. } = parts;
@@ -220,12 +210,12 @@ impl Process {
 }
 
 /// What `commands::consume` starts.
-fn consume(worker: &Arc<Worker>, grace: Duration) -> (JoinHandle<()>, Vec<JoinHandle<()>>) {
-    let bindings = &worker.app.bindings;
-    let (Some(queue), Some(results)) = (bindings.queues.get(QUEUE), &bindings.results) else {
+fn consume(worker: &Arc<JobWorker>, grace: Duration) -> (JoinHandle<()>, Vec<JoinHandle<()>>) {
+    let backends = &worker.context.backends;
+    let (Some(queue), Some(results)) = (backends.queues.get(QUEUE), &backends.results) else {
         unreachable!("a process of a schedule has a queue and results");
     };
-    let presence = Arc::new(Presence::new(Arc::clone(&worker.app.metrics)));
+    let presence = Arc::new(Presence::new(Arc::clone(&worker.context.metrics)));
     let (own, queue, results) = (Arc::clone(worker), Arc::clone(queue), Arc::clone(results));
     let consumer = Consumer::new(own, QUEUE, queue, Arc::clone(&results), Arc::clone(&presence));
     let consuming = tokio::spawn(Arc::new(consumer.expect("random bytes")).run(grace));

@@ -117,7 +117,7 @@ impl Stage {
     }
 
     fn is_at_rest(&self) -> bool {
-        let is_idle = |process: Arc<Process>| process.worker.app.metrics.is_idle();
+        let is_idle = |process: Arc<Process>| process.worker.context.metrics.is_idle();
         let state = self.world.state();
         let is_empty = state.mailbox.is_empty();
         let runs =

@@ -8,9 +8,11 @@
 //! The application's hook also runs when its container alone is restarted. Then nothing drains, and it
 //! must change nothing.
 
-use crate::command::app::App;
+use crate::drain::Drain;
+use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use crate::message::reply;
+use crate::operate::process::Process;
 use crate::upstream::server::Upstream;
 use http::Response;
 use std::io::ErrorKind;
@@ -38,20 +40,20 @@ const GONE_TIMEOUT: Duration = Duration::from_millis(500);
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
 /// Takes no new work from now on; what blocks until the rest is done, or time is up, comes after.
-pub(super) async fn drain(app: &Arc<App>, delay: Duration) -> Response<Body> {
+pub(super) async fn drain(process: &Arc<Process>, delay: Duration) -> Response<Body> {
     let until = Instant::now() + DRAIN_MAX;
-    if app.leave() {
-        let app = Arc::clone(app);
+    if process.jobs.drain.leave() {
+        let jobs = Arc::clone(&process.jobs);
         // Whoever asked may be gone by then.
         tokio::spawn(async move {
             tokio::select! {
-                () = sleep(delay) => app.drain(),
-                () = gone(&app.bindings.app) => app.drain(),
-                () = async { App::begun(&mut app.draining()).await } => {}
+                () = sleep(delay) => jobs.drain.drain(),
+                () = gone(&jobs.servers.app) => jobs.drain.drain(),
+                () = async { Drain::begun(&mut jobs.drain.draining()).await } => {}
             }
         });
     }
-    until_idle(app, until).await
+    until_idle(process, until).await
 }
 
 /// Resolves when the application listens no more: it refused a connection twice. In a pod that ends it
@@ -84,22 +86,22 @@ impl Default for Waiters {
 
 impl Waiters {
     /// Blocks while a drain goes on, and begins none.
-    pub async fn drained(&self, app: &App) -> Response<Body> {
+    pub async fn drained(&self, process: &Process) -> Response<Body> {
         let Ok(_place) = self.0.try_acquire() else {
             return reply::text(503, "too many wait already\n");
         };
         let until = Instant::now() + DRAIN_MAX;
-        if timeout(BEGIN_MAX, App::begun(&mut app.leaving())).await.is_err() {
+        if timeout(BEGIN_MAX, Drain::begun(&mut process.jobs.drain.leaving())).await.is_err() {
             return reply::text(200, "there is no drain\n");
         }
-        until_idle(app, until).await
+        until_idle(process, until).await
     }
 }
 
-async fn until_idle(app: &App, until: Instant) -> Response<Body> {
+async fn until_idle(process: &Process, until: Instant) -> Response<Body> {
     let idle = timeout_at(until, async {
-        App::begun(&mut app.draining()).await;
-        while !is_idle(app) {
+        Drain::begun(&mut process.jobs.drain.draining()).await;
+        while !is_idle(process) {
             sleep(POLL).await;
         }
     });
@@ -111,22 +113,23 @@ async fn until_idle(app: &App, until: Instant) -> Response<Body> {
 
 /// Whether requests and jobs are done. Upgraded connections, event streams and gRPC streams last until
 /// the application ends them, which it does when its own end comes: after its hook.
-fn is_idle(app: &App) -> bool {
+fn is_idle(process: &Process) -> bool {
     // An answer whose body is under way still has its connection.
-    app.metrics.is_idle() && app.metrics.http.plain_connections() <= 0 && running(app) == 0
+    let metrics = &process.jobs.metrics;
+    metrics.is_idle() && metrics.http.plain_connections() <= 0 && running(&process.jobs) == 0
 }
 
-fn running(app: &App) -> i64 {
-    let queues = app.bindings.queues.keys();
-    queues.map(|name| app.metrics.jobs.running.with_label_values(&[name.as_str()]).get()).sum()
+fn running(jobs: &JobContext) -> i64 {
+    let queues = jobs.backends.queues.keys();
+    queues.map(|name| jobs.metrics.jobs.running.with_label_values(&[name.as_str()]).get()).sum()
 }
 
 /// Resolves when a drain was begun long ago, nothing is left of what was in flight, streams included,
 /// and nobody has ended the process.
-pub async fn abandoned(app: &App) {
-    App::begun(&mut app.draining()).await;
+pub async fn abandoned(process: &Process) {
+    Drain::begun(&mut process.jobs.drain.draining()).await;
     sleep(ABANDONED_AFTER).await;
-    while !is_idle(app) || app.metrics.has_streams() {
+    while !is_idle(process) || process.jobs.metrics.has_streams() {
         sleep(POLL).await;
     }
 }
@@ -134,29 +137,27 @@ pub async fn abandoned(app: &App) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use crate::telemetry::metrics::Stream;
+    use crate::upstream::servers::Servers;
 
     /// With an application that listens, and hears nothing.
-    fn alone() -> (App, std::net::TcpListener) {
+    /// And the port at which its application listens.
+    fn alone() -> (Process, std::net::TcpListener) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound port").to_string();
-        let mut app = App::alone("", Arc::new(clock::System));
-        let authority = address.parse().expect("an authority");
-        app.bindings.app = Upstream { authority, ..(*app.bindings.app).clone() }.into();
-        (app, listener)
+        (Process::alone("", Servers::alone(&address)), listener)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_that_nothing_follows_ends_the_process_when_all_streams_have_ended() {
-        let (app, _listener) = alone();
-        let app = Arc::new(app);
-        let stream = app.metrics.stream(Stream::Upgrade);
+        let (process, _listener) = alone();
+        let process = Arc::new(process);
+        let stream = process.jobs.metrics.stream(Stream::Upgrade);
         let draining = tokio::spawn({
-            let app = Arc::clone(&app);
-            async move { drain(&app, Duration::from_secs(5)).await }
+            let process = Arc::clone(&process);
+            async move { drain(&process, Duration::from_secs(5)).await }
         });
-        let (began, end) = (Instant::now(), abandoned(&app));
+        let (began, end) = (Instant::now(), abandoned(&process));
         tokio::pin!(end);
         assert!(timeout(ABANDONED_AFTER * 3, end.as_mut()).await.is_err(), "a stream is open");
         assert_eq!(draining.await.expect("an answer").status(), 200);
@@ -164,32 +165,32 @@ mod tests {
         end.await;
         assert!(began.elapsed() >= ABANDONED_AFTER * 3);
         // Never before its time.
-        let ((app, _listener), began) = (alone(), Instant::now());
-        app.drain();
-        abandoned(&app).await;
+        let ((process, _listener), began) = (alone(), Instant::now());
+        process.jobs.drain.drain();
+        abandoned(&process).await;
         assert!(began.elapsed() >= ABANDONED_AFTER);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_applications_hook_waits_for_a_drain_to_begin_but_not_for_long() {
-        let (app, _listener) = alone();
-        let (waiters, app) = (Waiters::default(), Arc::new(app));
+        let (process, _listener) = alone();
+        let (waiters, process) = (Waiters::default(), Arc::new(process));
         let began = Instant::now();
-        assert_eq!(waiters.drained(&app).await.status(), 200);
+        assert_eq!(waiters.drained(&process).await.status(), 200);
         assert_eq!(began.elapsed(), BEGIN_MAX);
         let late = tokio::spawn({
-            let app = Arc::clone(&app);
+            let process = Arc::clone(&process);
             async move {
                 sleep(Duration::from_secs(4)).await;
-                drain(&app, Duration::from_secs(5)).await
+                drain(&process, Duration::from_secs(5)).await
             }
         });
         let began = Instant::now();
-        assert_eq!(waiters.drained(&app).await.status(), 200);
+        assert_eq!(waiters.drained(&process).await.status(), 200);
         assert!(began.elapsed() >= Duration::from_secs(9), "the delay is waited for");
         late.await.expect("drained");
-        let busy = app.metrics.in_flight();
-        assert_eq!(waiters.drained(&app).await.status(), 503);
+        let busy = process.jobs.metrics.in_flight();
+        assert_eq!(waiters.drained(&process).await.status(), 503);
         drop(busy);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{AGAIN, AGE_MAX, IDLE_INTERVAL, watch};
 use crate::clock::System;
-use crate::command::app::App;
+use crate::jobs::context::JobContext;
 use crate::soundness::watched::WatchedQueue;
 use net::boxed::Boxed;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -114,32 +114,33 @@ impl Queue for Sqs {
     }
 }
 
-fn app(queue: &Arc<Dated>) -> Arc<App> {
-    let mut app = App::alone("", Arc::new(System));
-    let queue = WatchedQueue::new(NAME, Arc::new(Sqs(Arc::clone(queue))), &app.bindings.soundness);
-    app.bindings.queues.insert(NAME.to_owned(), Arc::new(queue));
-    Arc::new(app)
+fn app(queue: &Arc<Dated>) -> Arc<JobContext> {
+    let mut context = JobContext::alone("", Arc::new(System));
+    let queue =
+        WatchedQueue::new(NAME, Arc::new(Sqs(Arc::clone(queue))), &context.backends.soundness);
+    context.backends.queues.insert(NAME.to_owned(), Arc::new(queue));
+    Arc::new(context)
 }
 
-fn page(app: &App) -> String {
-    String::from_utf8(app.metrics.render()).expect("text")
+fn page(context: &JobContext) -> String {
+    String::from_utf8(context.metrics.render()).expect("text")
 }
 
 /// What the admin port shows of one state.
-fn shown(app: &App, state: &str) -> Option<u64> {
+fn shown(context: &JobContext, state: &str) -> Option<u64> {
     let label = format!("spillway_queue_messages{{queue=\"{NAME}\",state=\"{state}\"}} ");
-    let text = page(app);
+    let text = page(context);
     let value = text.lines().find_map(|line| line.strip_prefix(&label))?;
     Some(value.trim().parse().expect("a number"))
 }
 
 /// Looks every second for so long, and how often there was a number.
-async fn watched(app: &App, queue: &Dated, seconds: u64) -> u64 {
+async fn watched(context: &JobContext, queue: &Dated, seconds: u64) -> u64 {
     let mut count = 0;
     for _ in 0..seconds {
         sleep(Duration::from_secs(1)).await;
         for state in ["visible", "dead"] {
-            let Some(read) = shown(app, state) else { continue };
+            let Some(read) = shown(context, state) else { continue };
             let age = queue.seconds().saturating_sub(read);
             assert!(age <= AGE_MAX.as_secs(), "{state} is {age} s old");
             count += u64::from(state == "dead");
@@ -152,19 +153,19 @@ async fn watched(app: &App, queue: &Dated, seconds: u64) -> u64 {
 async fn the_depth_is_never_older_than_a_minute_with_traffic_or_without() {
     for is_full in [false, true] {
         let queue = Dated::new(is_full);
-        let app = app(&queue);
-        let watching = tokio::spawn(watch(Arc::clone(&app)));
+        let context = app(&queue);
+        let watching = tokio::spawn(watch(Arc::clone(&context)));
         let receiving = tokio::spawn({
-            let app = Arc::clone(&app);
+            let context = Arc::clone(&context);
             async move {
                 loop {
-                    let own = &app.bindings.queues[NAME];
+                    let own = &context.backends.queues[NAME];
                     own.receive(1, Duration::ZERO, Duration::ZERO).await.expect("received");
                     sleep(Duration::from_secs(20)).await;
                 }
             }
         });
-        assert_eq!(watched(&app, &queue, HOUR).await, HOUR, "there is one at any time");
+        assert_eq!(watched(&context, &queue, HOUR).await, HOUR, "there is one at any time");
         let asked = queue.asked.load(Relaxed);
         let idle = HOUR / IDLE_INTERVAL.as_secs() + 1;
         assert!(if is_full { asked > 3 * idle } else { asked <= idle }, "asked {asked} times");
@@ -176,24 +177,24 @@ async fn the_depth_is_never_older_than_a_minute_with_traffic_or_without() {
 #[tokio::test(start_paused = true)]
 async fn a_depth_that_can_not_be_read_is_taken_away_after_a_minute_and_comes_back() {
     let queue = Dated::new(false);
-    let app = app(&queue);
-    let watching = tokio::spawn(watch(Arc::clone(&app)));
+    let context = app(&queue);
+    let watching = tokio::spawn(watch(Arc::clone(&context)));
     for how in [How::Late, How::Refuses, How::Hangs] {
         queue.set(How::Well);
-        watched(&app, &queue, 2 * AGE_MAX.as_secs()).await;
-        assert!(shown(&app, "visible").is_some(), "before {how:?}");
+        watched(&context, &queue, 2 * AGE_MAX.as_secs()).await;
+        assert!(shown(&context, "visible").is_some(), "before {how:?}");
         queue.set(how);
-        let count = watched(&app, &queue, HOUR).await;
+        let count = watched(&context, &queue, HOUR).await;
         if how == How::Late {
             assert_eq!(count, HOUR, "it is there at any time");
         } else {
             assert!(count <= AGE_MAX.as_secs(), "{how:?}: {count}");
-            assert_eq!(page(&app).matches("spillway_queue_oldest_message").count(), 0);
+            assert_eq!(page(&context).matches("spillway_queue_oldest_message").count(), 0);
         }
     }
     queue.set(How::Well);
     let most = AGE_MAX + AGAIN;
     sleep(most + Duration::from_secs(5)).await;
-    assert!(shown(&app, "visible").is_some(), "it is asked again");
+    assert!(shown(&context, "visible").is_some(), "it is asked again");
     watching.abort();
 }

@@ -1,0 +1,122 @@
+//! What accepting and running jobs needs of the process.
+
+use super::backends::Backends;
+use super::intake::Intake;
+use super::latency::Latencies;
+use super::permission::Permissions;
+use super::spool::Spool;
+use super::watch::WATCHERS_MAX;
+use crate::clock::Clock;
+use crate::drain::Drain;
+use crate::request::destination::Destinations;
+use crate::request::in_force::ActiveRules;
+use crate::secrets::Secrets;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::Telemetry;
+use crate::upstream::client::Client;
+use crate::upstream::limits::Limits;
+use crate::upstream::servers::Servers;
+use rules::Rules;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Shared by all threads.
+pub struct JobContext {
+    pub active: Arc<ActiveRules>,
+    pub servers: Arc<Servers>,
+    pub backends: Backends,
+    pub limits: Arc<Limits>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub secrets: Option<Arc<Secrets>>,
+    pub telemetry: Arc<Telemetry>,
+    pub destinations: Destinations,
+    pub drain: Arc<Drain>,
+    pub spool: Spool,
+    /// Where bodies find room that are read before they are sent on.
+    pub intake: Intake,
+    pub latencies: Latencies,
+    /// Whom the application lets in.
+    pub permissions: Permissions,
+    /// Clients that wait for the end of a job.
+    pub watchers: Arc<Semaphore>,
+}
+
+/// What [`JobContext::new`] is made from.
+pub struct Parts {
+    pub rules: Arc<Rules>,
+    pub servers: Arc<Servers>,
+    pub backends: Backends,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub secrets: Option<Secrets>,
+    pub telemetry: Telemetry,
+    pub shard: Option<Arc<str>>,
+    pub spool: Spool,
+}
+
+impl JobContext {
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new(parts: Parts) -> Result<Self, String> {
+        let metrics = parts.metrics;
+        let secrets = parts.secrets.map(Arc::new);
+        let limits = Arc::new(Limits::new(&parts.servers, Arc::clone(&metrics)));
+        let active = ActiveRules::new(parts.rules, Arc::clone(&metrics), Arc::clone(&limits));
+        let destinations = Destinations {
+            servers: Arc::clone(&parts.servers),
+            shard: parts.shard,
+            secrets: secrets.clone(),
+            clock: Arc::clone(&parts.clock),
+            metrics: Arc::clone(&metrics),
+        };
+        Ok(Self {
+            active: Arc::new(active),
+            servers: parts.servers,
+            backends: parts.backends,
+            limits,
+            metrics,
+            clock: parts.clock,
+            secrets,
+            destinations,
+            telemetry: Arc::new(parts.telemetry),
+            drain: Arc::default(),
+            spool: parts.spool,
+            intake: Intake::default(),
+            latencies: Latencies::default(),
+            permissions: Permissions::new().map_err(|error| error.to_string())?,
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        })
+    }
+
+    /// With these rules, and nothing that is bound.
+    #[cfg(test)]
+    pub fn alone(rules: &str, clock: Arc<dyn Clock>) -> Self {
+        Self::new(Parts {
+            rules: Arc::new(Rules::from_toml(rules).expect("good rules")),
+            servers: Arc::new(Servers::alone("127.0.0.1:1")),
+            backends: Backends::default(),
+            metrics: Arc::new(Metrics::new().expect("one of each")),
+            clock,
+            secrets: None,
+            telemetry: Telemetry::default(),
+            shard: None,
+            spool: Spool::new(std::env::temp_dir(), None),
+        })
+        .expect("random bytes")
+    }
+}
+
+/// One thread's share: its own connections to the servers, everything else in common.
+pub struct JobWorker {
+    pub context: Arc<JobContext>,
+    pub client: Client,
+}
+
+impl JobWorker {
+    pub fn new(context: Arc<JobContext>) -> Self {
+        let (limits, metrics) = (Arc::clone(&context.limits), Arc::clone(&context.metrics));
+        let client = Client::new(&context.servers, limits, metrics);
+        Self { context, client }
+    }
+}

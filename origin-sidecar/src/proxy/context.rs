@@ -1,0 +1,85 @@
+//! What answering requests needs of the process.
+
+use super::flights::Flights;
+use crate::clock::Clock;
+use crate::drain::Drain;
+use crate::jobs::context::{JobContext, JobWorker};
+use crate::memory::Freed;
+use crate::request::in_force::ActiveRules;
+use crate::request::signed::Signatures;
+use crate::secrets::{self, Secrets};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::Telemetry;
+use crate::upstream::client::Client;
+use memory_cache::store::Store;
+use memory_cache::varies::Varies;
+use rules::cache::TokenKey;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Of the key that tokens are hashed with: as many as the hash has.
+const TOKEN_KEY_BYTES: usize = 32;
+
+/// Shared by all threads.
+pub struct ProxyContext {
+    pub active: Arc<ActiveRules>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub secrets: Option<Arc<Secrets>>,
+    pub telemetry: Arc<Telemetry>,
+    pub drain: Arc<Drain>,
+    /// Of a proxy: by what it knows its edge.
+    pub signatures: Option<Arc<Signatures>>,
+    pub store: Store,
+    pub flights: Arc<Flights>,
+    pub varies: Varies,
+    /// By which cached answers for bearers of tokens are kept apart.
+    pub token_key: TokenKey,
+    pub freed: Freed,
+}
+
+impl ProxyContext {
+    /// In the same process as these jobs.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new(
+        jobs: &JobContext,
+        signatures: Option<Arc<Signatures>>,
+        cache_bytes: usize,
+    ) -> Result<Self, String> {
+        let token_key = secrets::random(TOKEN_KEY_BYTES).map_err(|error| error.to_string())?;
+        Ok(Self {
+            active: Arc::clone(&jobs.active),
+            metrics: Arc::clone(&jobs.metrics),
+            clock: Arc::clone(&jobs.clock),
+            secrets: jobs.secrets.clone(),
+            telemetry: Arc::clone(&jobs.telemetry),
+            drain: Arc::clone(&jobs.drain),
+            signatures,
+            store: Store::new(cache_bytes),
+            flights: Arc::default(),
+            varies: Varies::default(),
+            token_key: TokenKey::new(token_key),
+            freed: Freed::default(),
+        })
+    }
+}
+
+/// One thread's share: its own connections to the servers, everything else in common.
+pub struct Worker {
+    pub context: Arc<ProxyContext>,
+    pub jobs: Arc<JobWorker>,
+    /// Connections have let go of memory.
+    pub let_go: Notify,
+}
+
+impl Worker {
+    pub fn new(context: Arc<ProxyContext>, jobs: Arc<JobContext>) -> Self {
+        Self { context, jobs: Arc::new(JobWorker::new(jobs)), let_go: Notify::new() }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.jobs.client
+    }
+}

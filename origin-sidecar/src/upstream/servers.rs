@@ -1,0 +1,44 @@
+//! The servers that this process may send requests to, by their names in the rules file.
+
+use super::server::{APP, Upstream};
+use http1::head::HeadLimits;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone)]
+pub struct Servers {
+    /// The application beside this process.
+    pub app: Arc<Upstream>,
+    pub named: BTreeMap<String, Arc<Upstream>>,
+    /// How long a connection to one of them is tried for.
+    pub connect_timeout: Duration,
+    /// How large heads of their answers may be.
+    pub head: HeadLimits,
+}
+
+impl Servers {
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Upstream>> {
+        if name == APP { Some(&self.app) } else { self.named.get(name) }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.named.values().chain([&self.app])
+    }
+
+    /// The application alone.
+    #[cfg(test)]
+    pub fn alone(authority: &str) -> Self {
+        let app = Upstream {
+            name: APP.into(),
+            protocol: super::server::Protocol::Http1,
+            authority: authority.parse().expect("an authority"),
+        };
+        Self {
+            app: app.into(),
+            named: BTreeMap::new(),
+            connect_timeout: Duration::ZERO,
+            head: HeadLimits::default(),
+        }
+    }
+}
