@@ -10,6 +10,7 @@ pub mod limits;
 mod links;
 pub mod multiplexed;
 pub mod network;
+pub mod outgoing;
 pub mod server;
 pub mod servers;
 pub mod upgrade;

@@ -1,6 +1,7 @@
 //! The 202 half: who may, a durable copy in the queue, then the answer.
 
 use super::auth::{self, Allowed};
+use super::context::JobWorker;
 use super::id::{self, Kind};
 use super::intake::NotRead;
 use super::payload::Payload;
@@ -9,18 +10,17 @@ use super::receipt::{Receipt, is_page};
 use super::record::{self, Adopted, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::sending::send;
 use super::{adopt, keyed, once, page, refused, repeat, status, synchronous};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
-use crate::proxy::handle;
 use crate::request::clean::Clean;
 use crate::secrets::Secrets;
 use crate::soundness::is_definite;
-use crate::upstream::forward::{self, Outgoing};
+use crate::upstream::forward;
 use crate::upstream::lane::Lane;
+use crate::upstream::outgoing;
+use crate::upstream::outgoing::Outgoing;
 use http::{HeaderValue, Response, header};
-use http1::received::Received;
 use rules::document::{Auth, KeySource, Login, Offload, Route};
 use rules::offload::{self, Decision, Reason, Wait};
 use rules::shard::Resolved;
@@ -46,7 +46,7 @@ pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Tools<'
     let context = &worker.context;
     match (context.backends.queues.get(&rule.queue), &context.backends.results, &context.secrets) {
         (Some(queue), Some(results), Some(secrets)) => Ok(Tools { queue, results, secrets }),
-        _ => Err((Problem::Internal, format!("queue {} is not bound", rule.queue))),
+        _ => Err(Refused::new(Problem::Internal, format!("queue {} is not bound", rule.queue))),
     }
 }
 
@@ -71,7 +71,7 @@ pub async fn accept(
     decision: Decision,
 ) -> Result<Response<Body>, Refused> {
     let Some(rule) = &route.offload else {
-        return Err((Problem::Internal, "no offload rule".to_owned()));
+        return Err(Refused::new(Problem::Internal, "no offload rule"));
     };
     let is_cross_site = clean.decide(|head| {
         // A page knows the site by the host that it asked, whatever a proxy makes of that.
@@ -79,10 +79,12 @@ pub async fn accept(
         offload::is_cross_site(rule, route.cors.as_ref(), &head)
     });
     if is_cross_site && matches!(decision, Decision::Enqueue { .. }) {
-        return Err((Problem::CrossSite, "nothing was queued".to_owned()));
+        return Err(Refused::new(Problem::CrossSite, "nothing was queued"));
     }
     let mut allowed = match auth::check(worker, &clean, &rule.auth).await {
-        Err((Problem::OffloadUnauthorized, detail)) if is_page(clean.headers) => {
+        Err(Refused { problem: Problem::OffloadUnauthorized, detail })
+            if is_page(clean.headers) =>
+        {
             return to_login(worker, clean.lane, &rule.auth, detail);
         }
         checked => checked?,
@@ -147,7 +149,7 @@ fn to_login(
 ) -> Result<Response<Body>, Refused> {
     let problem = Problem::OffloadUnauthorized;
     let Auth::Caller { login: Some(Login::Path(login)), .. } = auth else {
-        return Err((problem, detail));
+        return Err(Refused::new(problem, detail));
     };
     status::note_instead(worker, lane, problem, &detail);
     Ok(page::see(login))
@@ -239,7 +241,7 @@ pub(super) async fn enqueue(
             }
             let started = if is_unstarted { "nothing is started" } else { MAY_BE_STARTED };
             // What the queue said is for the log: it may name accounts and addresses.
-            return Err((Problem::OffloadUnavailable, format!("{name}; {started}")));
+            return Err(Refused::new(Problem::OffloadUnavailable, format!("{name}; {started}")));
         }
     }
     metrics.offered(&route, "queued", reason);
@@ -266,7 +268,7 @@ impl NotQueued {
             Self::Refused(refused) => refused,
             Self::Unavailable(name, detail) => {
                 tracing::warn!(reason = name, detail, "no job");
-                (Problem::OffloadUnavailable, format!("{name}; {started}"))
+                Refused::new(Problem::OffloadUnavailable, format!("{name}; {started}"))
             }
         }
     }
@@ -283,7 +285,7 @@ fn choose_id(
         return Ok((id::keyed(tools.secrets, route, caller, &keyed::text(&key)), Some(key)));
     }
     let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.context.clock.now());
-    Ok((id.map_err(|error| (Problem::OffloadUnavailable, error.to_string()))?, None))
+    Ok((id.map_err(|error| Refused::new(Problem::OffloadUnavailable, error.to_string()))?, None))
 }
 
 /// What a client is told when its message may be in the queue after all.
@@ -318,7 +320,7 @@ pub(super) async fn inline(
     resolved: Option<&Resolved>,
 ) -> Result<Response<Body>, Refused> {
     let mut outgoing = outgoing(worker, offered, resolved)?;
-    forward::send(&worker.client, &mut outgoing).await.map_err(handle::failed)
+    forward::send(&worker.client, &mut outgoing).await.map_err(|failure| failure.refused(false))
 }
 
 /// The request as it would have gone on.
@@ -336,19 +338,13 @@ pub(super) fn outgoing(
     )?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.length()));
     let body = offered.body.body().map_err(|error| NotRead::unreadable(&error).refused("", 0))?;
-    let timeout = forward::timeout(Some(offered.route));
+    let timeout = outgoing::timeout(Some(offered.route));
     Ok(Outgoing {
-        upstream: Arc::clone(upstream),
-        method: offered.clean.method,
-        target: offered.target,
         headers,
-        came: Received::default(),
-        added: String::new(),
         body,
         timeout,
         exchange: offered.clean.exchange,
-        may_pass: false,
         lane: Some(Arc::clone(offered.clean.lane)),
-        slow: None,
+        ..Outgoing::to(Arc::clone(upstream), offered.clean.method, offered.target)
     })
 }

@@ -2,6 +2,7 @@
 //! its 202 while **the same execution** goes on. Nothing is ever run twice.
 
 use super::accept::{Offered, Tools, outgoing, tools};
+use super::context::JobWorker;
 use super::id::{self, Kind};
 use super::latency::Executing;
 use super::notify::{self, Notice};
@@ -11,11 +12,10 @@ use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
 use super::run::Ended;
 use super::store::{self, Ending, Whole};
 use super::{keyed, synchronous};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::proxy::handle::shard_failed;
-use crate::upstream::forward::{self, Failure, Outgoing};
+use crate::upstream::forward;
+use crate::upstream::outgoing::{Failure, Outgoing};
 use http::Response;
 use rules::offload::learned::Sample;
 use rules::offload::{Reason, Wait};
@@ -176,8 +176,8 @@ type Sent = Result<Result<Response<Body>, Failure>, oneshot::error::RecvError>;
 fn finish(sent: Sent, resolved: Option<&Resolved>) -> Result<Response<Body>, Refused> {
     match sent {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(failure)) => Err(shard_failed(failure, resolved.is_some())),
-        Err(_) => Err((Problem::Internal, "the execution was lost".to_owned())),
+        Ok(Err(failure)) => Err(failure.refused(resolved.is_some())),
+        Err(_) => Err(Refused::new(Problem::Internal, "the execution was lost")),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Who may start a job, and who may look at one.
 
 use super::caller::Caller;
+use super::context::JobWorker;
 use super::permission::{Freshness, Question, ask};
 use super::status;
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::Map;
 use crate::message::refused::Refused;
@@ -58,7 +58,7 @@ impl Cookies {
         answered: Result<Response<Body>, Refused>,
     ) -> Result<Response<Body>, Refused> {
         let mut response = match answered {
-            Err((problem, detail)) if !self.0.is_empty() => {
+            Err(Refused { problem, detail }) if !self.0.is_empty() => {
                 status::note_instead(worker, lane, problem, &detail);
                 reply::problem(base, problem, &detail)
             }
@@ -101,7 +101,7 @@ pub async fn check(worker: &JobWorker, clean: &Clean<'_>, auth: &Auth) -> Result
 }
 
 fn refused(detail: &str) -> Refused {
-    (Problem::OffloadUnauthorized, detail.to_owned())
+    Refused::new(Problem::OffloadUnauthorized, detail.to_owned())
 }
 
 fn named(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Caller, Refused> {
@@ -179,7 +179,7 @@ impl Visitor {
             return Ok((named(&self.auth, &self.headers, None)?, Cookies::default()));
         }
         let Some(question) = Question::new(&self.auth, &self.headers) else {
-            return Err((Problem::Internal, "no check to ask".to_owned()));
+            return Err(Refused::new(Problem::Internal, "no check to ask"));
         };
         let said = ask(&self.worker, &question, freshness).await?;
         Ok((named(&self.auth, &self.headers, Some(&said))?, Cookies::of(&said)))
@@ -198,7 +198,7 @@ impl Reader {
         }
         match self.visitor.caller(Freshness::Recent).await {
             Ok((now, _)) if now == self.caller => Still::Allowed,
-            Ok(_) | Err((Problem::OffloadUnauthorized, _)) => Still::Refused,
+            Ok(_) | Err(Refused { problem: Problem::OffloadUnauthorized, .. }) => Still::Refused,
             Err(_) => Still::Unknown,
         }
     }

@@ -1,13 +1,13 @@
 //! The worker's loop: receive what can be started, and nothing else.
 
 use super::attempt;
+use super::context::JobWorker;
 use super::destinations::destinations;
 use super::limits::Limits;
 use super::presence::{Presence, Room};
 use super::receives::receives;
 use super::waiting::ROUND;
 use crate::drain::Drain;
-use crate::jobs::context::JobWorker;
 use crate::secrets::random_hex;
 use rules::{Rules, document};
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The result of a job: the app's own status, headers and body.
 
+use super::context::JobContext;
 use super::lines::{Lines, Value};
 use super::record::{Answer, Outcome};
 use super::status::{self, Asked, State, unavailable};
-use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -33,10 +33,10 @@ pub(super) async fn result(
 ) -> Result<Response<Body>, Refused> {
     if let State::Ended(Outcome { answer: None, answered: true, .. }) = &state {
         let detail = "its client was given the answer, which is more than is kept of one";
-        return Err((Problem::AlreadyAnswered, detail.to_owned()));
+        return Err(Refused::new(Problem::AlreadyAnswered, detail.to_owned()));
     }
     let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
-        return Err((Problem::JobUnfinished, Problem::JobUnfinished.title().to_owned()));
+        return Err(Refused::from(Problem::JobUnfinished));
     };
     if delivery == Delivery::Redirect
         && answer.code == 200
@@ -46,7 +46,7 @@ pub(super) async fn result(
     }
     let etag = results.head(&answer.object).await.map_err(unavailable)?.map(|(etag, _)| etag);
     let Some(etag) = etag else {
-        return Err((Problem::JobExpired, "the result is gone".to_owned()));
+        return Err(Refused::new(Problem::JobExpired, "the result is gone"));
     };
     let entry = Entry {
         received: 0,

@@ -1,6 +1,6 @@
 //! The upstreams that jobs of a queue go to.
 
-use crate::jobs::context::JobContext;
+use super::context::JobContext;
 use crate::upstream::server::APP;
 use rules::document::{ReplayAs, Route};
 use rules::{Head, Rules, sidecar};

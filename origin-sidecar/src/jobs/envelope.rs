@@ -5,11 +5,11 @@
 //! to the result store in the format of the SQS Extended Client.
 
 use super::bare::{self, Bare};
+use super::context::JobContext;
 use super::intake::NotRead;
 use super::lines::Lines;
 use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
-use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use bytes::Bytes;
 use rules::document;

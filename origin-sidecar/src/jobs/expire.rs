@@ -1,13 +1,12 @@
 //! Ends that nobody who runs the job writes: a cancellation, an adopted execution whose process
 //! died; and objects that have outlived their job.
 
+use super::context::{JobContext, JobWorker};
 use super::leases::{AGAIN, Leases};
 use super::record::{
     self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
 };
 use super::{adopt, keyed};
-use crate::jobs::context::JobContext;
-use crate::jobs::context::JobWorker;
 use rules::offload;
 use std::sync::Arc;
 use std::time::Duration;

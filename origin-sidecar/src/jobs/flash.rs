@@ -6,9 +6,9 @@
 
 use super::auth::question_without;
 use super::caller::Caller;
+use super::context::JobWorker;
 use super::permission::{Denied, Freshness, ask};
 use super::record::{Answer, flash_key};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::secrets::{Purpose, Secrets};

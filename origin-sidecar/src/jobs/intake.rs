@@ -71,11 +71,14 @@ impl NotRead {
     /// `limit` is the key of the rules file that says how large the body may be.
     pub fn refused(self, limit: &str, bytes: u64) -> Refused {
         match self {
-            Self::TooLarge => {
-                (Problem::BodyTooLarge, format!("{bytes} bytes are taken here ({limit})"))
+            Self::TooLarge => Refused::new(
+                Problem::BodyTooLarge,
+                format!("{bytes} bytes are taken here ({limit})"),
+            ),
+            Self::Broken(error) => Refused::new(Problem::BadRequest, error.to_string()),
+            Self::NoRoom(name) => {
+                Refused::new(Problem::NoRoom, format!("{name}; nothing is started"))
             }
-            Self::Broken(error) => (Problem::BadRequest, error.to_string()),
-            Self::NoRoom(name) => (Problem::NoRoom, format!("{name}; nothing is started")),
         }
     }
 }

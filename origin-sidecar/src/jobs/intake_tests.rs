@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::refused::Refused;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ fn stalled(first: Vec<u8>) -> Body {
     Body::boxed(StreamBody::new(frames).boxed_unsync())
 }
 
-fn refusal(read: Result<Payload, NotRead>) -> (Problem, String) {
+fn refusal(read: Result<Payload, NotRead>) -> Refused {
     read.expect_err("refused").refused("max", MAX)
 }
 
@@ -114,12 +115,12 @@ async fn a_body_that_finds_no_room_for_five_seconds_is_refused_by_name() {
     let taken = intake.bodies.try_take(40 * 1024);
     let began = Instant::now();
     let first = intake.read(&spool, pieces(&bytes(3000), 3000, Duration::ZERO), MAX).await;
-    assert_eq!(refusal(first), (Problem::NoRoom, "no-memory; nothing is started".to_owned()));
+    assert_eq!(refusal(first), Refused::new(Problem::NoRoom, "no-memory; nothing is started"));
     assert_eq!(began.elapsed().as_secs(), 5);
     drop(taken);
     let began = Instant::now();
     let large = intake.read(&spool, pieces(&bytes(400_000), 300_000, Duration::ZERO), MAX).await;
-    assert_eq!(refusal(large), (Problem::NoRoom, "spool-full; nothing is started".to_owned()));
+    assert_eq!(refusal(large), Refused::new(Problem::NoRoom, "spool-full; nothing is started"));
     assert_eq!((began.elapsed().as_secs(), folder.files()), (5, 0));
     intake.read(&spool, pieces(&bytes(300_000), 300_000, Duration::ZERO), MAX).await.expect("room");
 }
@@ -129,7 +130,7 @@ async fn a_body_that_is_too_large_or_whose_client_leaves_keeps_nothing() {
     let folder = Folder::new("left");
     let (intake, spool) = (Intake::new(1024 * 1024), folder.spool(Some(1024 * 1024)));
     let large = intake.read(&spool, pieces(&bytes(600_000), 60_000, Duration::ZERO), 500_000).await;
-    assert_eq!(refusal(large).0, Problem::BodyTooLarge);
+    assert_eq!(refusal(large).problem, Problem::BodyTooLarge);
     for first in [bytes(1000), bytes(300_000)] {
         let mut reading = Box::pin(intake.read(&spool, stalled(first), MAX));
         let left = tokio::time::timeout(Duration::from_millis(50), &mut reading).await;

@@ -3,7 +3,7 @@
 
 use super::run::{APP_UNAVAILABLE, Ended, Turn, Until, Verdict};
 use crate::message::body::Body;
-use crate::upstream::forward::Failure;
+use crate::upstream::outgoing::Failure;
 use http::{HeaderMap, Response, header};
 use rules::document::Offload;
 use std::time::{Duration, UNIX_EPOCH};

@@ -9,7 +9,7 @@ use super::run::{Ended, UNKNOWN};
 use super::store::{self, Whole};
 use crate::message::body::Body;
 use crate::room::Held;
-use crate::upstream::forward::Failure;
+use crate::upstream::outgoing::Failure;
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body::Body as _;

@@ -3,12 +3,12 @@
 use super::accept::{NotQueued, Offered, Tools, store_failed};
 use super::adopt::LEASE_MS;
 use super::caller::Caller;
+use super::context::JobWorker;
 use super::expire;
 use super::intake::SPOOL_FAILED;
 use super::record::{self, Accepted, Adopted, accepted_key, adopted_key};
 use super::sending::send;
 use super::status::State;
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Response};
@@ -113,12 +113,12 @@ fn known(offered: &Offered<'_>, own: &Accepted, found: Record) -> Result<Claim, 
     let accepted = &found.accepted;
     if accepted.fingerprint != own.fingerprint {
         let problem = Problem::IdempotencyMismatch;
-        return Err(NotQueued::Refused((problem, problem.title().to_owned())));
+        return Err(NotQueued::Refused(Refused::from(problem)));
     }
     // Its job may have run and be forgotten: neither its end nor another run is right.
     if accepted.at.saturating_add(ttl) < own.at {
         let detail = "the job of this Idempotency-Key has expired: send another key";
-        return Err(NotQueued::Refused((Problem::JobExpired, detail.to_owned())));
+        return Err(NotQueued::Refused(Refused::new(Problem::JobExpired, detail.to_owned())));
     }
     Ok(if accepted.queued { Claim::Known(found) } else { Claim::Unsent(found) })
 }
@@ -200,11 +200,11 @@ pub(super) fn of(offered: &Offered<'_>) -> Result<Option<HeaderValue>, Refused> 
     let mut keys = offered.clean.headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
-        return Err((Problem::BadRequest, "there are several Idempotency-Keys".to_owned()));
+        return Err(Refused::new(Problem::BadRequest, "there are several Idempotency-Keys"));
     }
     match key.to_str() {
         Ok(text) if !text.is_empty() && text.len() <= KEY_CHARS_MAX => Ok(Some(key.clone())),
-        _ => Err((
+        _ => Err(Refused::new(
             Problem::BadRequest,
             format!("Idempotency-Key is not text of up to {KEY_CHARS_MAX} characters"),
         )),

@@ -1,17 +1,17 @@
 //! Telling somebody that a job is finished: a CloudEvent, signed as Standard Webhooks says.
 
+use super::context::JobWorker;
 use super::record::{self, Deliveries, Delivery, Outcome, notified_key};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::secrets::{Purpose, Secrets, hmac};
-use crate::upstream::forward::{self, Outgoing};
+use crate::upstream::forward;
+use crate::upstream::outgoing::Outgoing;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
-use http1::received::Received;
 use net::https::{self, Public};
 use rules::document;
 use std::time::Duration;
@@ -128,18 +128,10 @@ async fn to_app(
 ) -> Result<u16, String> {
     headers.insert("content-length", HeaderValue::from(body.len()));
     let mut outgoing = Outgoing {
-        upstream: worker.context.servers.app.clone(),
-        method: Method::POST,
-        target: path.to_owned(),
         headers,
-        came: Received::default(),
-        added: String::new(),
         body: Body::full(body.clone()),
         timeout: TIMEOUT,
-        exchange: None,
-        may_pass: false,
-        lane: None,
-        slow: None,
+        ..Outgoing::to(worker.context.servers.app.clone(), Method::POST, path.to_owned())
     };
     let answered = forward::send(&worker.client, &mut outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)

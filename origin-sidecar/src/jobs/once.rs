@@ -2,10 +2,10 @@
 //! that a retry never executes them again.
 
 use super::accept::{self, NotQueued, Offered, tools};
+use super::context::JobWorker;
 use super::keyed::{self, Claim, Record, Way};
 use super::record::{self, Accepted, accepted_key};
 use super::{adopt, id, repeat};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Response};
@@ -58,7 +58,7 @@ pub(super) async fn run(
             adopt::run(worker, offered, resolved, wanted, Some(once)).await
         }
         Ok(Claim::Unsent(_)) if !wanted.may_queue => {
-            Err((Problem::CrossSite, "nothing was queued".to_owned()))
+            Err(Refused::new(Problem::CrossSite, "nothing was queued"))
         }
         Ok(Claim::Unsent(_)) => {
             accept::enqueue(worker, offered, resolved, reason, wanted.wait).await
@@ -81,7 +81,7 @@ pub(super) async fn run(
             if timeout(WITHDRAW_BUDGET, withdrawing).await.is_err() {
                 tracing::debug!(job = id, "accept record not taken back");
             }
-            Err((Problem::OffloadUnavailable, format!("{name}; nothing is started")))
+            Err(Refused::new(Problem::OffloadUnavailable, format!("{name}; nothing is started")))
         }
     }
 }

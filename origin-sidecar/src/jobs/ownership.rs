@@ -2,11 +2,11 @@
 
 use super::auth::{Cookies, Reader, Visitor};
 use super::caller::Caller;
+use super::context::JobWorker;
 use super::id;
 use super::permission::Freshness;
 use super::record::{self, Accepted};
 use super::status::{Asked, unavailable, unknown};
-use crate::jobs::context::JobWorker;
 use crate::message::refused::Refused;
 use crate::secrets::Secrets;
 use rules::document::{Auth, Login, Route};
@@ -73,7 +73,7 @@ pub(super) async fn owned<'r>(
     let visitor = Visitor::new(worker, &auth, asked.headers, asked.inbound);
     let freshness = if asked.is_get() { Freshness::Recent } else { Freshness::Now };
     let (caller, cookies) = visitor.caller(freshness).await.map_err(|refused| match refused {
-        (Problem::OffloadUnauthorized, _) => unknown(),
+        Refused { problem: Problem::OffloadUnauthorized, .. } => unknown(),
         other => other,
     })?;
     let (at, own_id) = match route {

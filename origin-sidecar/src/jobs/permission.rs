@@ -1,12 +1,11 @@
 //! Asking the application whether a request may: a GET of `auth.check` with the client's own fields.
 
-use crate::jobs::context::JobWorker;
-use crate::message::body::Body;
+use super::context::JobWorker;
 use crate::message::refused::Refused;
 use crate::secrets::{hmac, random};
-use crate::upstream::forward::{self, Outgoing};
+use crate::upstream::forward;
+use crate::upstream::outgoing::Outgoing;
 use http::{HeaderMap, HeaderName, Method};
-use http1::received::Received;
 use rules::Problem;
 use rules::document::Auth;
 use std::collections::HashMap;
@@ -159,8 +158,10 @@ pub(super) enum Denied {
 impl From<Denied> for Refused {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::No(detail) => (Problem::OffloadUnauthorized, detail),
-            Denied::Away(detail) | Denied::Unable(detail) => (Problem::OffloadUnavailable, detail),
+            Denied::No(detail) => Refused::new(Problem::OffloadUnauthorized, detail),
+            Denied::Away(detail) | Denied::Unable(detail) => {
+                Refused::new(Problem::OffloadUnavailable, detail)
+            }
         }
     }
 }
@@ -222,17 +223,8 @@ pub(super) async fn ask(
 
 fn outgoing(worker: &JobWorker, question: &Question) -> Outgoing {
     Outgoing {
-        upstream: worker.context.servers.app.clone(),
-        method: Method::GET,
-        target: question.path.clone(),
         headers: question.headers.clone(),
-        came: Received::default(),
-        added: String::new(),
-        body: Body::Empty,
         timeout: CHECK_TIMEOUT,
-        exchange: None,
-        may_pass: false,
-        lane: None,
-        slow: None,
+        ..Outgoing::to(worker.context.servers.app.clone(), Method::GET, question.path.clone())
     }
 }

@@ -1,7 +1,7 @@
 //! Whether the upstreams that jobs go to take connections. Of one that does not nothing is asked but a
 //! connection a second; when it takes one, it gets one job first, then as many as before.
 
-use crate::jobs::context::JobWorker;
+use super::context::JobWorker;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::server::{APP, Upstream};
 use futures_util::future::join_all;
@@ -261,9 +261,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::context::JobContext;
     use super::*;
     use crate::clock::System;
-    use crate::jobs::context::JobContext;
 
     fn presence() -> Presence {
         Presence::new(Arc::new(Metrics::new().expect("one of each")))

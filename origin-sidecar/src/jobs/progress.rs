@@ -1,9 +1,8 @@
 //! What the app says of a job while it runs: an optional call to any sidecar, with a token that came
 //! with the request.
 
+use super::context::{JobContext, JobWorker};
 use super::record::{self, Progress, progress_key};
-use crate::jobs::context::JobContext;
-use crate::jobs::context::JobWorker;
 use crate::message::body::{Body, Collected, collect};
 use crate::message::refused::Refused;
 use crate::message::reply;
@@ -51,16 +50,18 @@ pub(super) async fn report(
     if !secrets.verify(Purpose::Progress, &[id.as_bytes()], given) {
         return Err(unknown());
     }
-    let progress = read(body).await.map_err(|why| (Problem::BadRequest, why))?;
+    let progress = read(body).await.map_err(|why| Refused::new(Problem::BadRequest, why))?;
     let key = progress_key(id);
     match record::write(results.as_ref(), &key, &progress, Condition::Always).await {
         Ok(_) | Err(PutError::Precondition) => Ok(reply::text(204, "")),
-        Err(PutError::Failed(error)) => Err((Problem::OffloadUnavailable, error.to_string())),
+        Err(PutError::Failed(error)) => {
+            Err(Refused::new(Problem::OffloadUnavailable, error.to_string()))
+        }
     }
 }
 
 fn unknown() -> Refused {
-    (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
+    Refused::from(Problem::JobUnknown)
 }
 
 async fn read(body: Body) -> Result<Progress, String> {

@@ -1,8 +1,8 @@
 //! A request that can't become a job, as is known: queue or store refuse it for good.
 
 use super::accept::{Offered, inline};
+use super::context::JobWorker;
 use super::keyed;
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::soundness::Refusal;
@@ -34,5 +34,5 @@ pub(super) async fn without_queue(
         return inline(worker, offered, resolved).await;
     }
     tracing::warn!(route, queue = offered.rule.queue, reason = name, "job not queued");
-    Err((Problem::OffloadUnavailable, format!("{name}; nothing is started")))
+    Err(Refused::new(Problem::OffloadUnavailable, format!("{name}; nothing is started")))
 }

@@ -2,13 +2,13 @@
 
 use super::accept::{Offered, Tools};
 use super::adopt::LEASE_MS;
+use super::context::JobWorker;
 use super::keyed::Record;
 use super::lines::Lines;
 use super::receipt::Receipt;
 use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};
 use super::status::{self, State, unavailable};
 use super::synchronous;
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -40,7 +40,7 @@ pub(super) async fn answer(
     let Known { id, found, reason, wait } = known;
     let result = if found.accepted.executed { "adopted" } else { "queued" };
     worker.context.metrics.jobs.offered(&offered.route.name, result, reason);
-    let late = |_| (Problem::OffloadUnavailable, "timeout".to_owned());
+    let late = |_| Refused::new(Problem::OffloadUnavailable, "timeout");
     let state = timeout(BUDGET, state(worker, offered, tools, id, found)).await.map_err(late)?;
     let state = state.map_err(unavailable)?;
     if let State::Ended(outcome) = &state
@@ -120,14 +120,14 @@ async fn again(
 ) -> Result<Response<Body>, Refused> {
     let Some(Answer { code, headers, length, object, .. }) = outcome.answer.as_deref() else {
         let detail = format!("job {id}: it was answered, with more than is kept of an answer");
-        return Err((Problem::AlreadyAnswered, detail));
+        return Err(Refused::new(Problem::AlreadyAnswered, detail));
     };
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::from_u16(*code).unwrap_or(StatusCode::OK);
     Lines(headers.clone()).put_into(response.headers_mut());
     if *length > 0 && method != Method::HEAD {
         let object = results.get(object, None).await.map_err(unavailable)?;
-        let gone = || (Problem::JobExpired, "the answer is gone".to_owned());
+        let gone = || Refused::new(Problem::JobExpired, "the answer is gone");
         *response.body_mut() = Body::boxed(object.ok_or_else(gone)?.body);
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(*length));
     }

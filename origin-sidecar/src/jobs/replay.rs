@@ -3,11 +3,11 @@
 
 use super::auth::question_without;
 use super::caller::Caller;
+use super::context::JobWorker;
 use super::envelope::Job;
 use super::lines::Lines;
 use super::permission::{Denied, Freshness, ask};
 use super::sealed::{self, Bound};
-use crate::jobs::context::JobWorker;
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rules::Rules;

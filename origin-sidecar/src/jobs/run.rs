@@ -1,17 +1,19 @@
 //! Executing a job: the request is replayed to the unchanged app, its answer is judged.
 
+use super::context::JobWorker;
 use super::envelope::Job;
 use super::judge::{judge, judge_failure};
 use super::presence::Presence;
 use super::record::Terminal;
 use super::replay::{self, NotSent};
 use super::{flash, progress};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
+use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::telemetry::spans;
-use crate::upstream::forward::{self, Failure, Outgoing};
+use crate::upstream::forward;
+use crate::upstream::outgoing::{Failure, Outgoing};
 use crate::upstream::server::APP;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use rules::document::{self, Offload, Retry, Route, UNMATCHED};
@@ -178,24 +180,18 @@ pub(super) async fn execute(
     let upstream =
         match worker.context.destinations.direct(&mut headers, route, resolved.as_ref(), false) {
             Ok(upstream) => upstream,
-            Err((problem, _)) => return Verdict::Ended(Ended::failed(problem.name())).into(),
+            Err(Refused { problem, .. }) => {
+                return Verdict::Ended(Ended::failed(problem.name())).into();
+            }
         };
     let Ok(body) = job.body.body() else { return no_room().into() };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
     let mut outgoing = Outgoing {
-        upstream: Arc::clone(upstream),
-        method,
-        target: job.target.clone(),
         headers,
-        came: http1::received::Received::default(),
-        added: String::new(),
         body,
         timeout,
-        exchange: None,
-        may_pass: false,
-        lane: None,
-        slow: None,
+        ..Outgoing::to(Arc::clone(upstream), method, job.target.clone())
     };
     let rule = route.and_then(|route| route.offload.as_ref());
     // What a cookie of the answer is compared with.

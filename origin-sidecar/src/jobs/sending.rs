@@ -1,10 +1,10 @@
 //! A request on its way into the queue: its message, and the room that takes.
 
 use super::accept::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
+use super::context::JobWorker;
 use super::envelope::{self, Job};
 use super::intake::NO_MEMORY;
 use super::{replay, tenant, token, travel};
-use crate::jobs::context::JobWorker;
 use crate::room::Held;
 use rules::document::ReplayAs;
 use stores::results::PutError;

@@ -2,13 +2,12 @@
 //! Any pod answers; everything is derived from what is in the store.
 
 use super::auth::{Reader, Still};
+use super::context::{JobContext, JobWorker};
 use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
 use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
 use super::{deliver, expire, id, keyed, outside, page, progress, token, watch};
-use crate::jobs::context::JobContext;
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -85,14 +84,14 @@ pub async fn answer(
 ) -> Result<Response<Body>, Refused> {
     let is_page = asked.is_get() && is_page(asked.headers);
     match of_job(worker, rules, asked, body).await {
-        Err((Problem::OffloadUnavailable, detail)) if is_page => {
+        Err(Refused { problem: Problem::OffloadUnavailable, detail }) if is_page => {
             note_unavailable(worker, &detail);
             Ok(page::try_again(&rules.document.jobs.page))
         }
-        Err((Problem::JobUnknown, detail)) if is_page => match login(rules) {
+        Err(Refused { problem: Problem::JobUnknown, detail }) if is_page => match login(rules) {
             // The same for a job of somebody else and for none.
             Some(login) => Ok(page::see(login)),
-            None => Err((Problem::JobUnknown, detail)),
+            None => Err(Refused::new(Problem::JobUnknown, detail)),
         },
         answered => answered,
     }
@@ -149,7 +148,11 @@ async fn of_job(
     let (in_force, base) = (context.active.in_force(), &rules.document.jobs.base);
     match answered {
         // A browser is told by a page that tries again, and a reader who has lost the job that there is none.
-        Err(refused @ (Problem::OffloadUnavailable | Problem::JobUnknown, _)) => Err(refused),
+        Err(refused)
+            if matches!(refused.problem, Problem::OffloadUnavailable | Problem::JobUnknown) =>
+        {
+            Err(refused)
+        }
         answered => cookies.with(worker, in_force.reserved(), base, answered),
     }
 }
@@ -180,7 +183,7 @@ pub(super) async fn current(
         }
     }
     if known.has_expired(accepted, ttl, now) {
-        return Err((Problem::JobExpired, Problem::JobExpired.title().to_owned()));
+        return Err(Refused::from(Problem::JobExpired));
     }
     Ok(known)
 }
@@ -239,7 +242,12 @@ impl Job<'_> {
                 let delivery = queue.map_or(Delivery::Proxy, |queue| queue.result);
                 deliver::result(results, id, state, asked, (delivery, self.is_open)).await?
             }
-            _ => return Err((Problem::NoRoute, format!("{} is not possible here", asked.method))),
+            _ => {
+                return Err(Refused::new(
+                    Problem::NoRoute,
+                    format!("{} is not possible here", asked.method),
+                ));
+            }
         };
         if let Some(applied) = waited {
             response.headers_mut().insert("preference-applied", applied);
@@ -296,23 +304,22 @@ impl Job<'_> {
         let about = self.about.clone();
         let report = move |state: &State| about.report(state);
         let response = watch::stream(context, results, self.id, self.reader.clone(), report);
-        response
-            .ok_or_else(|| (Problem::TooManyWatchers, Problem::TooManyWatchers.title().to_owned()))
+        response.ok_or_else(|| Refused::from(Problem::TooManyWatchers))
     }
 }
 
 pub(super) fn unknown() -> Refused {
-    (Problem::JobUnknown, Problem::JobUnknown.title().to_owned())
+    Refused::from(Problem::JobUnknown)
 }
 
 fn nobody_to_ask() -> Refused {
-    (Problem::OffloadUnavailable, "the application can't say now who may see the job".to_owned())
+    Refused::new(Problem::OffloadUnavailable, "the application can't say now who may see the job")
 }
 
 pub(super) fn unavailable(error: StoreError) -> Refused {
     // What the store said is for the log: it may name accounts and addresses.
     tracing::warn!(%error, "the result store failed");
-    (Problem::OffloadUnavailable, error.name.to_owned())
+    Refused::new(Problem::OffloadUnavailable, error.name.to_owned())
 }
 
 pub(super) async fn state(

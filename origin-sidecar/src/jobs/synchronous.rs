@@ -2,8 +2,8 @@
 
 use super::accept::Offered;
 use super::auth::{Still, Visitor};
+use super::context::JobWorker;
 use super::{deliver, watch};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Response};
@@ -57,5 +57,5 @@ pub(super) fn is_failure(rule: &Offload, wait: Wait) -> bool {
 }
 
 pub(super) fn over(base: &str, id: &str) -> Refused {
-    (Problem::WaitOver, format!("the job goes on: {base}/jobs/{id}"))
+    Refused::new(Problem::WaitOver, format!("the job goes on: {base}/jobs/{id}"))
 }

@@ -2,13 +2,13 @@
 
 use super::accept::Offered;
 use super::adopt;
+use super::context::JobWorker;
 use super::expire::TELL_MS;
 use super::intake::NotRead;
 use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
 use super::ownership::{bound, route_of};
 use super::record::{self, Adopted, Outcome, adopted_key};
 use super::status::{Asked, unavailable, unknown};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
@@ -85,7 +85,7 @@ pub(super) async fn end(
     let token = bearer(asked.headers).filter(|_| is_foreign).ok_or_else(unknown)?;
     let claim = Claim::verified(secrets, id, &route.name, token).ok_or_else(unknown)?;
     if claim.expiry <= worker.context.clock.now() {
-        return Err((Problem::JobExpired, "the token was good as long as the job".to_owned()));
+        return Err(Refused::new(Problem::JobExpired, "the token was good as long as the job"));
     }
     let how = How::read(&asked.inbound.target, asked.headers)?;
     let too_large = "larger results are put at results/{id}, and named by stored=true";
@@ -118,13 +118,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn bad(why: &str) -> Refused {
-    (Problem::BadRequest, why.to_owned())
+    Refused::new(Problem::BadRequest, why.to_owned())
 }
 
 fn not_stored(why: NotStored) -> Refused {
     match why {
-        NotStored::Ended(status) => (Problem::JobEnded, format!("it has {}", status.as_str())),
-        NotStored::Running => (Problem::JobRunning, Problem::JobRunning.title().to_owned()),
+        NotStored::Ended(status) => {
+            Refused::new(Problem::JobEnded, format!("it has {}", status.as_str()))
+        }
+        NotStored::Running => Refused::from(Problem::JobRunning),
         NotStored::NoResult => bad("there is nothing at results/{id}: put the result there first"),
         NotStored::Store(error) => unavailable(error),
     }

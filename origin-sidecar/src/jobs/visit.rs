@@ -1,11 +1,11 @@
 //! A job looked at under the path of its request: `/orders?spillway-job=ID`. Relative links and a form
 //! without `action` lead where they would have led, had the client waited.
 
+use super::context::JobWorker;
 use super::ownership::{self, Owned};
 use super::page::{Place, Shown, see, try_again};
 use super::status::{self, Asked};
 use super::{deliver, flash, id};
-use crate::jobs::context::JobWorker;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::request::inbound::Inbound;
@@ -63,8 +63,8 @@ impl Visit {
             job: &self.id,
         };
         match self.show(&asked).await {
-            Err((Problem::JobUnknown, _)) => None,
-            Err((Problem::OffloadUnavailable, detail)) => {
+            Err(Refused { problem: Problem::JobUnknown, .. }) => None,
+            Err(Refused { problem: Problem::OffloadUnavailable, detail }) => {
                 status::note_unavailable(&self.worker, &detail);
                 Some(Ok(try_again(&self.rules.document.jobs.page)))
             }
@@ -75,7 +75,7 @@ impl Visit {
     async fn show(&self, asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
         let (worker, rules) = (&self.worker, &self.rules);
         let Some((results, secrets)) = ownership::bound(worker) else {
-            return Err((Problem::JobUnknown, String::new()));
+            return Err(Refused::new(Problem::JobUnknown, String::new()));
         };
         let owned = ownership::owned(worker, rules, (results.as_ref(), secrets), asked, &self.id);
         let Owned { route, queue, at, cookies, is_open, .. } = owned.await?;

@@ -2,10 +2,10 @@
 //! Both look at the store, soon at first and then less and less often.
 
 use super::auth::{Reader, Still};
+use super::context::JobContext;
 use super::record::{self, End};
 use super::status::{self, State};
 use crate::drain::Drain;
-use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};

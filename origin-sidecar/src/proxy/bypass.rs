@@ -2,13 +2,13 @@
 
 use super::cached::Way;
 use super::context::Worker;
-use super::handle::shard_failed;
 use super::{cache_fields, invalidate};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::request::clean::Clean;
-use crate::upstream::forward::{self, Outgoing};
+use crate::upstream::forward;
+use crate::upstream::outgoing::Outgoing;
 use http::{Method, Response};
 use rules::cache::{Bypass, CacheStatus, Tier};
 use std::sync::Arc;
@@ -34,9 +34,6 @@ pub(super) async fn past_the_cache(
     let is_read = matches!(clean.method, Method::GET | Method::HEAD);
     let may_pass = clean.may_pass() && way.lane.assets.is_none();
     let mut outgoing = Outgoing {
-        upstream: Arc::clone(way.upstream),
-        method: clean.method,
-        target,
         headers: std::mem::take(clean.headers),
         came: std::mem::take(clean.came),
         added,
@@ -45,13 +42,13 @@ pub(super) async fn past_the_cache(
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
-        slow: None,
+        ..Outgoing::to(Arc::clone(way.upstream), clean.method, target)
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;
     // The connection's next request is read into the same memory.
     *clean.headers = outgoing.headers;
     *clean.came = outgoing.came;
-    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    let mut response = sent.map_err(|failure| failure.refused(is_sharded))?;
     if is_read {
         let (status, headers) = (response.status(), response.headers_mut());
         cache_fields::edited(way.lane, &outgoing.target, status, headers);

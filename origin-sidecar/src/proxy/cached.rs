@@ -4,7 +4,6 @@ use super::cache_fields;
 use super::context::Worker;
 use super::fetched::{Fetched, Job, fetch_and_land};
 use super::flights::{self, Flight, Landing, Part};
-use super::handle::shard_failed;
 use super::serving::{count, serve, serve_coming, serve_stale};
 use super::step::Step;
 use crate::message::body::Body;
@@ -12,11 +11,11 @@ use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::request::clean::Clean;
 use crate::telemetry::spans::Span;
-use crate::upstream::forward::{self, Outgoing};
+use crate::upstream::forward;
 use crate::upstream::lane::Lane;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::server::Upstream;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use http1::received::Received;
 use memory_cache::fill::{Fill, Reader};
 use memory_cache::store::Found;
 use memory_cache::stored::Stored;
@@ -72,7 +71,7 @@ pub fn answer<'a>(
         _ if plan.only_if_cached => {
             count(worker, way.lane, CacheStatus::OnlyIfCached);
             let detail = "only-if-cached, and nothing fresh is stored".to_owned();
-            return Err((Problem::UpstreamTimeout, detail));
+            return Err(Refused::new(Problem::UpstreamTimeout, detail));
         }
         _ => {}
     }
@@ -136,7 +135,7 @@ async fn miss(
             }
         },
     };
-    let fetched = fetched.map_err(|_| (Problem::Internal, "the fetch has failed".to_owned()))?;
+    let fetched = fetched.map_err(|_| Refused::new(Problem::Internal, "the fetch has failed"))?;
     if let Fetched::Passed(response, why) = &fetched
         && response.status() == StatusCode::OK
         && *why != NotStored::ShownTooLittle
@@ -269,24 +268,18 @@ async fn pass(
     let is_sharded = clean.headers.contains_key("x-shard");
     let may_pass = clean.may_pass() && way.lane.assets.is_none();
     let mut outgoing = Outgoing {
-        upstream: Arc::clone(way.upstream),
-        method: clean.method,
         headers: match shown {
             Shown::Planned => cache_fields::passing(clean.headers, &clean.inbound, &plan),
             Shown::Whole => std::mem::take(clean.headers),
         },
-        came: Received::default(),
-        added: String::new(),
-        target: plan.target().to_owned(),
-        body: Body::Empty,
         timeout: way.timeout,
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
-        slow: None,
+        ..Outgoing::to(Arc::clone(way.upstream), clean.method, plan.target().to_owned())
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;
-    let mut response = sent.map_err(|failure| shard_failed(failure, is_sharded))?;
+    let mut response = sent.map_err(|failure| failure.refused(is_sharded))?;
     let (code, headers) = (response.status(), response.headers_mut());
     cache_fields::edited(way.lane, plan.target(), code, headers);
     count(worker, way.lane, status);
@@ -357,7 +350,7 @@ fn finish(
             Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
         }
         (Fetched::Failed(failure), None) => {
-            Err(shard_failed(failure, clean.headers.contains_key("x-shard")))
+            Err(failure.refused(clean.headers.contains_key("x-shard")))
         }
     }
 }

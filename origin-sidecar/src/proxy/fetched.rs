@@ -8,15 +8,15 @@ use super::redirected::{self, Whole};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::request::inbound::Inbound;
-use crate::upstream::forward::{self, Failure, Outgoing, Slow};
+use crate::upstream::forward;
 use crate::upstream::hop;
 use crate::upstream::lane::Lane;
+use crate::upstream::outgoing::{Failure, Outgoing, Slow};
 use crate::upstream::server::Upstream;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 use http1::client::Mended;
-use http1::received::Received;
 use http1::server::Exchange;
 use memory_cache::fill::{Filler, Reader};
 use memory_cache::purge::Mark;
@@ -129,18 +129,13 @@ pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<
     let mut added = String::new();
     hop::carry(&job.upstream, &job.headers, &mut added);
     let mut outgoing = Outgoing {
-        upstream: Arc::clone(&job.upstream),
-        method: Method::GET,
-        target: job.plan.target().to_owned(),
         headers,
-        came: Received::default(),
         added,
-        body: Body::Empty,
         timeout: job.timeout,
         exchange: job.exchange.clone(),
-        may_pass: false,
         lane: Some(Arc::clone(&job.lane)),
         slow: job.slow.clone(),
+        ..Outgoing::to(Arc::clone(&job.upstream), Method::GET, job.plan.target().to_owned())
     };
     forward::send(job.worker.client(), &mut outgoing).await
 }

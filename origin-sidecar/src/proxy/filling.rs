@@ -4,7 +4,7 @@ use super::fetched::{Fetched, Job, keep};
 use super::flights::{Flight, Landing};
 use super::serving::count_not_stored;
 use crate::message::body::Body;
-use crate::upstream::forward::Failure;
+use crate::upstream::outgoing::Failure;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as _, Frame};

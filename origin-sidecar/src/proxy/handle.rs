@@ -20,8 +20,9 @@ use crate::request::signed;
 use crate::request::signed::Looked;
 use crate::telemetry::metrics::{Carried, Carrier};
 use crate::telemetry::spans::{Ended, Span};
-use crate::upstream::forward::{self, Failure, Outgoing};
 use crate::upstream::lane::Lane;
+use crate::upstream::outgoing;
+use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{hop, upgrade};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
@@ -65,7 +66,7 @@ pub async fn handle(
         Err(refused) => Err(refused),
     };
     let refusal = answer.as_ref().err().cloned();
-    let mut response = answer.unwrap_or_else(|(problem, detail)| {
+    let mut response = answer.unwrap_or_else(|Refused { problem, detail }| {
         metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
         let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
         if is_grpc { grpc::refusal(problem, refusal.into_parts().0.headers) } else { refusal }
@@ -80,10 +81,9 @@ pub async fn handle(
     if let Some(idle) = lane.idle_timeout {
         response.extensions_mut().insert(IdleTimeout(idle));
     }
-    let status =
-        refusal.as_ref().map_or(response.status().as_u16(), |(problem, _)| problem.status());
+    let status = refusal.as_ref().map_or(response.status().as_u16(), |it| it.problem.status());
     lane.meters.answered(status, span.took());
-    let refusal = refusal.as_ref().map(|(problem, detail)| (*problem, detail.as_str()));
+    let refusal = refusal.as_ref().map(|it| (it.problem, it.detail.as_str()));
     let cache = || reply::cache_result(&response);
     telemetry.answered(&span, &Ended { route: &lane.name, status, cache: &cache, refusal });
     let (head, mut body) = response.into_parts();
@@ -138,7 +138,10 @@ fn admit<'a>(
     let visit = named.and_then(|()| marked(worker, rules, head, &mut arrived.inbound));
     let step = route(worker, (head, body), sender, arrived, (in_force, lane));
     // What refuses the request refuses the visit, but that no route takes a GET there.
-    let (Some(visit), Ok(_) | Err((Problem::NoRoute, _))) = (visit, &step) else { return step };
+    let (Some(visit), Ok(_) | Err(Refused { problem: Problem::NoRoute, .. })) = (visit, &step)
+    else {
+        return step;
+    };
     Ok(Step::Later(Box::pin(async move {
         match visit.answer().await {
             Some(answer) => answer,
@@ -161,7 +164,7 @@ fn route<'a>(
     let matched = decision.route;
     remove_claims(worker, matched.filter(|_| !is_forwarded), &mut head.headers);
     let proceed = match decision.action {
-        Action::Refuse(problem) => return Err((problem, refusal(problem, &inbound))),
+        Action::Refuse(problem) => return Err(Refused::new(problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
             *lane = in_force.reserved();
             span.pass_on(&mut head.headers);
@@ -180,7 +183,9 @@ fn route<'a>(
         let outgoing = joined(worker, (head, span), (matched, lane), proceed, is_forwarded)?;
         let exchange = exchange.clone();
         return Ok(Step::Later(Box::pin(async move {
-            upgrade::pass(worker.client(), outgoing, &exchange).await.map_err(failed)
+            upgrade::pass(worker.client(), outgoing, &exchange)
+                .await
+                .map_err(|failure| failure.refused(false))
         })));
     }
     let mut body = limited(body, matched)?;
@@ -261,7 +266,7 @@ async fn reserved(
     let rest = path.strip_prefix(base.as_str()).unwrap_or_default().trim_start_matches('/');
     if let Some(name) = rest.strip_prefix("problems/") {
         return reply::problem_page(name)
-            .ok_or((Problem::NoRoute, "there is no such problem".to_owned()));
+            .ok_or(Refused::new(Problem::NoRoute, "there is no such problem"));
     }
     match rest.strip_prefix("jobs/") {
         Some(job) => {
@@ -269,7 +274,9 @@ async fn reserved(
                 jobs::status::Asked { method: &head.method, headers: &head.headers, inbound, job };
             jobs::status::answer(&worker.jobs, rules, asked, body).await
         }
-        None => Err((Problem::NoRoute, format!("nothing is served under {base}/{rest}"))),
+        None => {
+            Err(Refused::new(Problem::NoRoute, format!("nothing is served under {base}/{rest}")))
+        }
     }
 }
 
@@ -283,7 +290,7 @@ fn joined(
 ) -> Result<Outgoing, Refused> {
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
         let detail = "an upgrade has no body to find the key in".to_owned();
-        return Err((Problem::KeyMissing, detail));
+        return Err(Refused::new(Problem::KeyMissing, detail));
     }
     let mut headers = std::mem::take(&mut head.headers);
     span.pass_on(&mut headers);
@@ -294,18 +301,11 @@ fn joined(
         is_forwarded,
     )?;
     Ok(Outgoing {
-        upstream: Arc::clone(upstream),
-        method: head.method.clone(),
-        target: proceed.take_target(),
         headers,
         came: std::mem::take(&mut head.came),
-        added: String::new(),
-        body: Body::Empty,
-        timeout: forward::timeout(route),
-        exchange: None,
-        may_pass: false,
+        timeout: outgoing::timeout(route),
         lane: Some(Arc::clone(lane)),
-        slow: None,
+        ..Outgoing::to(Arc::clone(upstream), head.method.clone(), proceed.take_target())
     })
 }
 
@@ -318,7 +318,7 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     }
     let Some(max) = route.and_then(|route| route.max_body) else { return Ok(body) };
     if body.size_hint().lower() > max {
-        return Err((Problem::BodyTooLarge, format!("the route takes {max} bytes")));
+        return Err(Refused::new(Problem::BodyTooLarge, format!("the route takes {max} bytes")));
     }
     // A length that was announced is kept by both protocols, and the body stays what it is.
     if body.size_hint().exact().is_some() {
@@ -353,12 +353,12 @@ pub(super) fn route_on<'a>(
         resolved,
         clean.is_forwarded,
     )?;
-    let timeout = if forward::is_call(upstream, clean.headers) {
+    let timeout = if outgoing::is_call(upstream, clean.headers) {
         // A call may be silent for minutes, on either side: what bounds it is that both answer pings.
         clean.body = std::mem::replace(&mut clean.body, Body::Empty).unpaced();
-        forward::timeout_of_call(route)
+        outgoing::timeout_of_call(route)
     } else {
-        forward::timeout(route)
+        outgoing::timeout(route)
     };
     let way = Way { upstream, timeout, lane: clean.lane, span };
     let is_sharded = resolved.is_some();
@@ -379,17 +379,5 @@ pub(super) fn route_on<'a>(
             let sent = past_the_cache(worker, clean, way, sent);
             Ok(Step::Later(Box::pin(sent)))
         }
-    }
-}
-
-pub fn failed(failure: Failure) -> Refused {
-    (failure.problem, failure.detail)
-}
-
-/// An unreachable shard is not a broken gateway: other keys are still served.
-pub fn shard_failed(failure: Failure, is_sharded: bool) -> Refused {
-    match failure.problem {
-        Problem::UpstreamUnreachable if is_sharded => (Problem::ShardUnavailable, failure.detail),
-        problem => (problem, failure.detail),
     }
 }

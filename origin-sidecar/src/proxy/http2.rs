@@ -1,11 +1,11 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
+use super::context::ProxyContext;
 use super::handle::{IdleTimeout, handle};
 use super::serve::Front;
 use crate::drain::Drain;
 use crate::message::body::Body;
 use crate::message::readers::Readers;
-use crate::proxy::context::ProxyContext;
 use crate::telemetry::metrics::{Carried, Carrier};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};

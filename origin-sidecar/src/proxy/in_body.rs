@@ -38,7 +38,7 @@ async fn find(
     let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
     let (shard::Step::NeedsBody { limit }, Some(rule), Some(map)) = (&proceed.shard, rule, map)
     else {
-        return Err((Problem::Internal, "shard rule without a map".to_owned()));
+        return Err(Refused::new(Problem::Internal, "shard rule without a map"));
     };
     let intake = &worker.jobs.context.intake;
     let refused = |why: NotRead| why.refused("shard.body_limit", *limit);
@@ -47,7 +47,7 @@ async fn find(
         let (bytes, _room) = intake.open(&read).await.map_err(refused)?;
         shard::in_body(rule, map, &bytes)
     };
-    let resolved = resolved.map_err(|problem| (problem, problem.title().to_owned()))?;
+    let resolved = resolved.map_err(|problem| Refused::from(problem))?;
     let body = read.body().map_err(|error| refused(NotRead::unreadable(&error)))?;
     Ok((body, resolved))
 }

@@ -3,7 +3,7 @@
 //! One thread per core, each with its own runtime, listener (SO_REUSEPORT) and connections to
 //! the app: measured in docs/decisions/0001-threads.md.
 
-use super::context::Worker;
+use super::context::{ProxyContext, Worker};
 use super::handle::handle;
 use super::http2;
 use crate::drain::Drain;
@@ -12,7 +12,6 @@ use crate::memory;
 use crate::message::body::Body;
 use crate::message::fields::TrustedProxies;
 use crate::message::reply;
-use crate::proxy::context::ProxyContext;
 use crate::request::inbound::Peer;
 use crate::upstream::network::Upstreams;
 use http::Response;

@@ -49,7 +49,7 @@ impl<'a> Step<'a> {
             let end = Instant::now() + left;
             match timeout_at(end, self.done()).await {
                 Ok(answered) => Ok(answered?.map(|body| body.ending(end, cut))),
-                Err(_) => Err((Problem::TotalTimeout, Problem::TotalTimeout.title().to_owned())),
+                Err(_) => Err(Refused::from(Problem::TotalTimeout)),
             }
         }))
     }

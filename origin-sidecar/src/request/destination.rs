@@ -48,7 +48,9 @@ impl Destinations {
     ) -> Result<&Arc<Upstream>, Refused> {
         let named = |name: &str| {
             let server = self.servers.by_name(name);
-            server.ok_or_else(|| (Problem::Internal, format!("upstream {name} is not bound")))
+            server.ok_or_else(|| {
+                Refused::new(Problem::Internal, format!("upstream {name} is not bound"))
+            })
         };
         let name = self.name(route, resolved);
         let Some(resolved) = resolved else { return named(name) };
@@ -64,7 +66,7 @@ impl Destinations {
         }
         if is_forwarded {
             let own = self.shard.as_deref().unwrap_or("none");
-            return Err((
+            return Err(Refused::new(
                 Problem::ShardLoop,
                 format!("sent here for shard {}; this pod serves {own}", resolved.shard),
             ));

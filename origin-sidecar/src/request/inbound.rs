@@ -54,7 +54,7 @@ impl Inbound {
         let view = View::of(&request.headers);
         let stated = forwarded::stated(&view, peer.trust).map_err(|conflict| {
             let detail = format!("Forwarded and X-Forwarded-* differ in `{}`", conflict.0);
-            (Problem::ForwardedConflict, detail)
+            Refused::new(Problem::ForwardedConflict, detail)
         })?;
         let own = if peer.is_tls { "https" } else { "http" };
         let target = std::mem::take(&mut request.target.path_and_query);
@@ -105,7 +105,7 @@ impl Inbound {
 
 /// The host that was asked, in lower case; empty where HTTP/1.0 names none.
 fn host(request: &RequestHead) -> Result<String, Refused> {
-    let refused = |why: &str| Err((Problem::BadRequest, why.to_owned()));
+    let refused = |why: &str| Err(Refused::new(Problem::BadRequest, why.to_owned()));
     let mut hosts = lines::of(&request.headers, &header::HOST);
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => str::from_utf8(host.as_bytes()).unwrap_or_default(),

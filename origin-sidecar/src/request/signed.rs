@@ -170,7 +170,7 @@ impl Signatures {
 pub fn admit(looked: Option<&Looked>, is_required: bool) -> Result<(), Refused> {
     match looked {
         Some(Looked { verdict: Err(why), result, .. }) if is_required => {
-            Err((why.problem(), format!("signature: {result}")))
+            Err(Refused::new(why.problem(), format!("signature: {result}")))
         }
         _ => Ok(()),
     }

@@ -5,10 +5,10 @@
 //! gRPC servers with a `max_connection_age` do, would cost the calls that were on their way to it.
 
 use super::client::Client;
-use super::forward::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::health::Health;
 use super::links::{Link, Links, Place};
 use super::network::Network;
+use super::outgoing::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::upload::Upload;
 use crate::message::answered::Answered;
 use crate::message::body::Body;

@@ -1,9 +1,9 @@
 //! The way to the upstreams: one thread's own connections to each of them.
 
 use super::dial::{dial, host};
-use super::forward::Failure;
 use super::health::{Health, PAUSE};
 use super::links::Links;
+use super::outgoing::Failure;
 use super::server::{Protocol, Upstream};
 use super::servers::Servers;
 use crate::message::body::Body;

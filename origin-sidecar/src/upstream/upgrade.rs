@@ -1,7 +1,8 @@
 //! WebSocket: two byte streams joined.
 
 use super::client::Client;
-use super::forward::{self, Failure, Outgoing};
+use super::forward;
+use super::outgoing::{Failure, Outgoing};
 use crate::message::body::Body;
 use crate::telemetry::metrics::Stream;
 use http::{HeaderValue, Response, StatusCode, header};

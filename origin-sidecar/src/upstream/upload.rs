@@ -1,8 +1,8 @@
 //! The body of a call on its way over HTTP/2, of which the beginning is kept: the call may have to be sent
 //! again.
 
-use super::forward::{Failure, of_body};
 use super::links::Place;
+use super::outgoing::{Failure, of_body};
 use crate::message::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};

@@ -6,6 +6,7 @@ use super::log::{NOBODY, What};
 use super::process::Process;
 use super::schedule::Stage;
 use crate::message::body::{Body, Collected, collect};
+use crate::message::refused::Refused;
 use http::{Request, Response};
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +114,7 @@ async fn ask(process: &Process, request: Request<Body>, patience: u64) -> Got {
         () = process.fallen() => Got::Reset,
         answered = process.serve(request) => match answered {
             Ok(response) => Got::Answer(response),
-            Err((problem, _)) => Got::Refused(problem.status()),
+            Err(Refused { problem, .. }) => Got::Refused(problem.status()),
         },
         () = tokio::time::sleep(Duration::from_millis(patience)) => Got::Left,
     }

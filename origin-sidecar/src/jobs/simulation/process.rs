@@ -8,8 +8,7 @@ use super::variants::Variant;
 use super::world::{Link, Vitals, Watch, World};
 use crate::jobs::backends::Backends;
 use crate::jobs::consume::Consumer;
-use crate::jobs::context::JobWorker;
-use crate::jobs::context::{JobContext, Parts};
+use crate::jobs::context::{JobContext, JobWorker, Parts};
 use crate::jobs::presence::Presence;
 use crate::jobs::spool::Spool;
 use crate::jobs::{accept, expire, status};
@@ -176,8 +175,8 @@ impl Process {
         let RequestHead { method, mut headers, mut came, .. } = head;
         let decision = sidecar::decide(rules, &inbound.head(&method, &View::of(&headers)));
         match decision.action {
-            Action::Refuse(problem) => Err((problem, String::new())),
-            Action::Preflight { .. } => Err((Problem::NoRoute, String::new())),
+            Action::Refuse(problem) => Err(Refused::new(problem, "")),
+            Action::Preflight { .. } => Err(Refused::new(Problem::NoRoute, "")),
             Action::Reserved { path } => {
                 let job = path.split("/jobs/").nth(1).unwrap_or_default();
                 let (method, headers, inbound) = (&method, &headers, &inbound);
@@ -186,7 +185,7 @@ impl Process {
             }
             Action::Proceed(mut proceed) => {
                 let Some(route) = decision.route else {
-                    return Err((Problem::NoRoute, String::new()));
+                    return Err(Refused::new(Problem::NoRoute, ""));
                 };
                 let offload = proceed.offload;
                 let (lane, is_forwarded) = (in_force.lane(Some(route)), false);
