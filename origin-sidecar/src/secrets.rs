@@ -150,13 +150,34 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
         && left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)) == 0
 }
 
+/// What the system's random bytes are on this thread, while a schedule of the simulation says so.
+#[cfg(test)]
+pub(crate) mod drawn {
+    use std::cell::RefCell;
+
+    /// Makes so many bytes, in hex.
+    pub(crate) type Source = Box<dyn FnMut(usize) -> String>;
+
+    thread_local! {
+        static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
+    }
+
+    pub(crate) fn set(source: Option<Source>) {
+        SOURCE.set(source);
+    }
+
+    pub(super) fn hex(bytes: usize) -> Option<String> {
+        SOURCE.with_borrow_mut(|source| source.as_mut().map(|draw| draw(bytes)))
+    }
+}
+
 /// Random bytes of the system, in hex.
 ///
 /// # Errors
 /// When the system has none to give.
 pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     #[cfg(test)]
-    if let Some(drawn) = crate::jobs::simulation::random_hex(bytes) {
+    if let Some(drawn) = drawn::hex(bytes) {
         return Ok(drawn);
     }
     Ok(rules::document::hex(&random(bytes)?))

@@ -22,5 +22,3 @@ mod store;
 mod tests;
 mod variants;
 mod world;
-
-pub(crate) use faults::random_hex;

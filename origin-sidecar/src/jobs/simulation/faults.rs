@@ -1,12 +1,21 @@
 //! Seeded choices. Nothing else decides what happens in a schedule.
 
-use std::cell::RefCell;
+use crate::secrets::drawn;
 
 /// splitmix64: eight bytes of state, and every seed is a good one.
 #[derive(Debug, Clone)]
 pub(super) struct Rng(u64);
 
 impl Rng {
+    fn hex(&mut self, bytes: usize) -> String {
+        let mut text = String::with_capacity(bytes * 2);
+        while text.len() < bytes * 2 {
+            text.push_str(&format!("{:016x}", self.next()));
+        }
+        text.truncate(bytes * 2);
+        text
+    }
+
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -38,28 +47,13 @@ impl Rng {
     }
 }
 
-thread_local! {
-    /// The system's random bytes, while a schedule runs on this thread.
-    static SYSTEM: RefCell<Option<Rng>> = const { RefCell::new(None) };
-}
-
 /// Until the end of the schedule, ids are drawn from its seed: the store lists them in the same
 /// order when the schedule is run again.
 pub(super) fn seed_system(seed: Option<u64>) {
-    SYSTEM.with_borrow_mut(|system| *system = seed.map(Rng::new));
-}
-
-/// What the system's random bytes are in a schedule; `None` outside of one.
-pub(crate) fn random_hex(bytes: usize) -> Option<String> {
-    SYSTEM.with_borrow_mut(|system| {
-        let rng = system.as_mut()?;
-        let mut text = String::with_capacity(bytes * 2);
-        while text.len() < bytes * 2 {
-            text.push_str(&format!("{:016x}", rng.next()));
-        }
-        text.truncate(bytes * 2);
-        Some(text)
-    })
+    drawn::set(seed.map(|seed| {
+        let mut rng = Rng::new(seed);
+        Box::new(move |bytes| rng.hex(bytes)) as drawn::Source
+    }));
 }
 
 /// How often things go wrong in one schedule, per mille of the calls. Each kind of trouble is
