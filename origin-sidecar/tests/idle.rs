@@ -13,7 +13,7 @@ use spillway::soundness::Soundness;
 use spillway::soundness::watched::{WatchedQueue, WatchedResults};
 use spillway::telemetry::metrics::Metrics;
 use spillway::telemetry::spans::Telemetry;
-use spillway::upstream::server::Upstream;
+use spillway::upstream::server::{Slot, Upstream};
 use spillway::upstream::servers::Servers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,7 +100,8 @@ impl World {
         let results = Arc::new(results.expect("the bucket"));
         let results: Arc<dyn Results> = Arc::new(WatchedResults::new(results, &soundness));
         let tls = Arc::new(Authorities::none().client().expect("a client"));
-        let app = Upstream::parse("app", &self.application.url(), &tls).expect("an upstream");
+        let app = Upstream::parse(("app", Slot::APP), &self.application.url(), &tls)
+            .expect("an upstream");
         let servers = Servers {
             app: Arc::new(app),
             named: BTreeMap::new(),

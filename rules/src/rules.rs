@@ -20,6 +20,8 @@ pub struct Rules {
     pub shard_maps: BTreeMap<String, ShardMap>,
     /// Per route: a short hash of its cache policy, part of every cache key.
     pub(crate) policy_hashes: Vec<String>,
+    /// Paths at which the app is told of finished jobs; see [`Rules::is_hook`].
+    hooks: Vec<String>,
 }
 
 /// Why compiled rules can't be used.
@@ -50,8 +52,10 @@ impl Rules {
             shard_maps.insert(name.clone(), map);
         }
         let policy_hashes = document.routes.iter().map(policy_hash).collect();
+        let hooks = document.queues.values().filter_map(|queue| queue.notify_app.as_deref());
+        let hooks = hooks.map(|hook| path_of(hook).to_owned()).collect();
         let hash = document.hash();
-        Ok(Self { document, hash, unreadable: None, router, shard_maps, policy_hashes })
+        Ok(Self { document, hash, unreadable: None, router, shard_maps, policy_hashes, hooks })
     }
 
     /// What stands in for rules that can't be read. Its hash is that of no rules.
@@ -63,6 +67,7 @@ impl Rules {
             router: Router::default(),
             shard_maps: BTreeMap::new(),
             policy_hashes: Vec::new(),
+            hooks: Vec::new(),
         }
     }
 
@@ -104,8 +109,7 @@ impl Rules {
     /// tell the app's users whatever it likes.
     pub(crate) fn is_hook(&self, path: &str) -> bool {
         let bare = path.strip_suffix('/').unwrap_or(path);
-        let hooks = self.document.queues.values().filter_map(|queue| queue.notify_app.as_deref());
-        hooks.map(|hook| hook.split('?').next().unwrap_or_default()).any(|hook| hook == bare)
+        self.hooks.iter().any(|hook| hook == bare)
     }
 
     /// All routes that a path in its normal form can belong to on a host, whatever the method, the
@@ -120,11 +124,6 @@ impl Rules {
 
     pub fn route(&self, index: usize) -> Option<&Route> {
         self.document.routes.get(index)
-    }
-
-    /// Which of the routes this one is; none if it is of other rules.
-    pub fn index_of(&self, route: &Route) -> Option<usize> {
-        self.document.routes.iter().position(|own| std::ptr::eq(own, route))
     }
 
     /// The route a request belongs to; tells `miss` of each one considered and not taken.
@@ -155,6 +154,10 @@ impl Rules {
     pub fn route_by_name(&self, name: &str) -> Option<&Route> {
         self.document.routes.iter().find(|route| route.name == name)
     }
+}
+
+fn path_of(hook: &str) -> &str {
+    hook.split('?').next().unwrap_or_default()
 }
 
 /// A reload that mends a leak must not go on serving what leaked.

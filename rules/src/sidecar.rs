@@ -19,6 +19,8 @@ use crate::shard;
 /// The decision on one request.
 pub struct Decision<'r> {
     pub route: Option<&'r Route>,
+    /// The route's position among the rules' routes: what a program keeps per route is found by it.
+    pub index: Option<usize>,
     pub action: Action<'r>,
     /// What rules in `observe` mode would have done: (subject, outcome).
     pub observed: Vec<(&'static str, &'static str)>,
@@ -91,7 +93,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
             return refuse(None, Problem::RulesUnreadable);
         }
         let action = Action::Reserved { path: target.path.into_owned() };
-        return Decision { route: None, action, observed: Vec::new() };
+        return Decision { route: None, index: None, action, observed: Vec::new() };
     }
     if rules.is_hook(&target.path) {
         return refuse(None, Problem::HookPath);
@@ -139,17 +141,17 @@ pub(crate) fn changes_target(rules: &Rules, route: &Route) -> bool {
 fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<Decision<'r>> {
     let method = cors::preflight(head)?;
     let document = &rules.document;
-    let (route, rule) = if is_reserved(&document.jobs.base, &target.path) {
+    let (matched, rule) = if is_reserved(&document.jobs.base, &target.path) {
         (None, cors::of_jobs(&document.routes, &cors::origin(head)?)?)
     } else {
         let meant = Head { method: &method, ..*head };
         let query = target.query.as_deref();
         let found = rules.router.find(&document.routes, &meant, &target.path, query)?;
         let route = rules.route(found.index)?;
-        (Some(route), route.cors.as_ref()?)
+        (Some((found.index, route)), route.cors.as_ref()?)
     };
     let action = Action::Preflight { fields: cors::preflight_answer(rule, head, &method) };
-    Some(Decision { route, action, observed: Vec::new() })
+    Some(decided(matched, action))
 }
 
 fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_>) -> Decision<'r> {
@@ -158,7 +160,7 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
     let parameters = found.parameters_for(route, &target.path);
     let shard = match sharded(rules, route, head, &target, &parameters) {
         (Mode::On, Ok(step)) => step,
-        (Mode::On, Err(problem)) => return refuse(Some(route), problem),
+        (Mode::On, Err(problem)) => return refuse(Some((found.index, route)), problem),
         (_, Ok(shard::Step::None)) => shard::Step::None,
         (_, outcome) => {
             observed.push(("shard", outcome.err().map_or("resolve", Problem::name)));
@@ -200,7 +202,8 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
         || if changes_target(rules, route) { target.join() } else { head.target.to_owned() };
     let uncached = cache.is_err().then(as_sent);
     let proceed = Proceed { uncached, shard, offload, cache };
-    Decision { route: Some(route), action: Action::Proceed(proceed), observed }
+    let action = Action::Proceed(proceed);
+    Decision { observed, ..decided(Some((found.index, route)), action) }
 }
 
 fn sharded(
@@ -243,18 +246,26 @@ fn by_name(decision: offload::Decision) -> &'static str {
     }
 }
 
-fn refuse(route: Option<&Route>, problem: Problem) -> Decision<'_> {
-    Decision { route, action: Action::Refuse(problem), observed: Vec::new() }
+/// A route with its position among the rules' routes.
+type Matched<'r> = (usize, &'r Route);
+
+fn decided<'r>(matched: Option<Matched<'r>>, action: Action<'r>) -> Decision<'r> {
+    let (index, route) = matched.unzip();
+    Decision { route, index, action, observed: Vec::new() }
 }
 
-fn pass(route: Option<&Route>, sent: String, why: Bypass) -> Decision<'_> {
+fn refuse(matched: Option<Matched<'_>>, problem: Problem) -> Decision<'_> {
+    decided(matched, Action::Refuse(problem))
+}
+
+fn pass(matched: Option<Matched<'_>>, sent: String, why: Bypass) -> Decision<'_> {
     let proceed = Proceed {
         uncached: Some(sent),
         shard: shard::Step::None,
         offload: offload::Decision::Inline(offload::Inline::NoRule),
         cache: Err(why),
     };
-    Decision { route, action: Action::Proceed(proceed), observed: Vec::new() }
+    decided(matched, Action::Proceed(proceed))
 }
 
 /// A path that can be read in several ways is refused where one of the readings meets a rule, unless the
@@ -262,17 +273,18 @@ fn pass(route: Option<&Route>, sent: String, why: Bypass) -> Decision<'_> {
 pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     let (path, query) = path::split(head.target);
     let found = rules.router.find(&rules.document.routes, head, path, query);
-    let route = found.and_then(|found| rules.route(found.index));
-    let may_bypass =
-        |route: &Route| route.ambiguous_path == AmbiguousPath::Bypass && route.shard.is_none();
-    let why = if route.is_some_and(may_bypass) {
+    let matched = found.and_then(|found| Some((found.index, rules.route(found.index)?)));
+    let may_bypass = |(_, route): Matched<'_>| {
+        route.ambiguous_path == AmbiguousPath::Bypass && route.shard.is_none()
+    };
+    let why = if matched.is_some_and(may_bypass) {
         Bypass::AmbiguousPath
     } else if reading::is_harmless(rules, head.host, path) {
         Bypass::NoRule
     } else {
-        return refuse(route, Problem::PathAmbiguous);
+        return refuse(matched, Problem::PathAmbiguous);
     };
-    pass(route, head.target.to_owned(), why)
+    pass(matched, head.target.to_owned(), why)
 }
 
 pub(crate) fn is_reserved(base: &str, path: &str) -> bool {

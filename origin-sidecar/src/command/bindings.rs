@@ -5,7 +5,7 @@ use crate::jobs::backends::Backends;
 use crate::jobs::receives::receives;
 use crate::soundness::Soundness;
 use crate::soundness::watched::{WatchedQueue, WatchedResults};
-use crate::upstream::server::{APP, Upstream};
+use crate::upstream::server::{APP, Slot, Upstream};
 use crate::upstream::servers::Servers;
 use net::tls::Authorities;
 use rules::Rules;
@@ -36,13 +36,16 @@ impl Bindings {
             .map_or_else(|| Ok(Authorities::public()), Authorities::of);
         let roots = roots.map_err(&mut note).unwrap_or_else(|()| Authorities::none());
         let tls = roots.client().map(Arc::new).map_err(|fault| vec![fault])?;
-        let app = Upstream::parse(APP, &common.app, &tls).map(Arc::new).map_err(&mut note).ok();
+        let app = Upstream::parse((APP, Slot::APP), &common.app, &tls)
+            .map(Arc::new)
+            .map_err(&mut note)
+            .ok();
+        let named = pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default();
         let mut upstreams = BTreeMap::new();
-        for (name, url) in
-            pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default()
-        {
-            if let Ok(upstream) = Upstream::parse(&name, &url, &tls).map_err(&mut note) {
-                upstreams.insert(name, Arc::new(upstream));
+        for (name, slot) in Servers::slots(named.iter().map(|(name, _)| name.as_str())) {
+            let url = &named[name];
+            if let Ok(upstream) = Upstream::parse((name, slot), url, &tls).map_err(&mut note) {
+                upstreams.insert(name.to_owned(), Arc::new(upstream));
             }
         }
         let soundness = Arc::new(Soundness::default());

@@ -126,7 +126,9 @@ async fn allowed_in(
     let mut load = context.latencies.load(&route.name, &class, context.clock.now(), rule.after);
     let limit = offered.clean.rules.document.overload.concurrency;
     load.is_cross_site = is_cross_site;
-    load.is_full = context.limits.is_full(limit, context.destinations.name(Some(route), resolved));
+    let lane = offered.clean.lane;
+    let destination = context.destinations.find(lane.upstream.as_ref(), resolved)?;
+    load.is_full = context.limits.is_full(limit, destination.upstream.slot);
     match offload::under_load(decision, rule, load) {
         Decision::Adopt { reason, after, wait } => {
             let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
@@ -330,9 +332,9 @@ pub(super) fn outgoing(
     resolved: Option<&Resolved>,
 ) -> Result<Outgoing, Refused> {
     let mut headers = std::mem::take(offered.clean.headers);
-    let upstream = worker.context.destinations.direct(
+    let destination = worker.context.destinations.direct(
         &mut headers,
-        Some(offered.route),
+        offered.clean.lane.upstream.as_ref(),
         resolved,
         offered.clean.is_forwarded,
     )?;
@@ -345,6 +347,6 @@ pub(super) fn outgoing(
         timeout,
         exchange: offered.clean.exchange,
         lane: Some(Arc::clone(offered.clean.lane)),
-        ..Outgoing::to(Arc::clone(upstream), offered.clean.method, offered.target)
+        ..Outgoing::to(Arc::clone(destination.upstream), offered.clean.method, offered.target)
     })
 }

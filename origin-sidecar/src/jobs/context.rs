@@ -62,7 +62,12 @@ impl JobContext {
         let metrics = parts.metrics;
         let secrets = parts.secrets.map(Arc::new);
         let limits = Arc::new(Limits::new(&parts.servers, Arc::clone(&metrics)));
-        let active = ActiveRules::new(parts.rules, Arc::clone(&metrics), Arc::clone(&limits));
+        let active = ActiveRules::new(
+            parts.rules,
+            Arc::clone(&metrics),
+            Arc::clone(&limits),
+            Arc::clone(&parts.servers),
+        );
         let destinations = Destinations {
             servers: Arc::clone(&parts.servers),
             shard: parts.shard,

@@ -9,7 +9,6 @@ use super::replay::{self, NotSent};
 use super::{flash, progress};
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
-use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::telemetry::spans;
 use crate::upstream::forward;
@@ -169,7 +168,12 @@ pub(super) async fn execute(
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
         return Verdict::Ended(Ended::failed("bad-method")).into();
     };
-    let name = worker.context.destinations.name(route, resolved.as_ref());
+    let destinations = &worker.context.destinations;
+    let found = destinations.find(destinations.of_route(route), resolved.as_ref());
+    let Ok(destination) = found else {
+        return Verdict::Ended(Ended::failed(Problem::Internal.name())).into();
+    };
+    let name = &*destination.upstream.name;
     if !turn.presence.enter(name, turn.let_go == Some(name)) {
         return unsent(name).into();
     }
@@ -177,13 +181,11 @@ pub(super) async fn execute(
     let span = telemetry.enter(&headers, &method, worker.context.clock.now());
     span.pass_on(&mut headers);
     progress::invite(worker, rules, &job.id, &mut headers);
-    let upstream =
-        match worker.context.destinations.direct(&mut headers, route, resolved.as_ref(), false) {
-            Ok(upstream) => upstream,
-            Err(Refused { problem, .. }) => {
-                return Verdict::Ended(Ended::failed(problem.name())).into();
-            }
-        };
+    if let Some(resolved) = &resolved
+        && let Err(refused) = destinations.annotate(&mut headers, &destination, resolved, false)
+    {
+        return Verdict::Ended(Ended::failed(refused.problem.name())).into();
+    }
     let Ok(body) = job.body.body() else { return no_room().into() };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
     let timeout = Duration::from_millis(queue.job_timeout);
@@ -191,7 +193,7 @@ pub(super) async fn execute(
         headers,
         body,
         timeout,
-        ..Outgoing::to(Arc::clone(upstream), method, job.target.clone())
+        ..Outgoing::to(Arc::clone(destination.upstream), method, job.target.clone())
     };
     let rule = route.and_then(|route| route.offload.as_ref());
     // What a cookie of the answer is compared with.
@@ -222,7 +224,7 @@ pub(super) async fn execute(
         }
         Err(failure) => {
             if failure.problem == Problem::UpstreamUnreachable {
-                turn.presence.doubt(worker, upstream).await;
+                turn.presence.doubt(worker, destination.upstream).await;
             }
             judge_failure(&failure, is_repeatable, turn)
         }

@@ -20,7 +20,6 @@ pub(super) struct Bypassing {
     /// Fields besides those of the request, as lines.
     pub added: String,
     pub why: Bypass,
-    pub is_sharded: bool,
 }
 
 pub(super) async fn past_the_cache(
@@ -29,7 +28,7 @@ pub(super) async fn past_the_cache(
     way: Way<'_>,
     sent: Bypassing,
 ) -> Result<Response<Body>, Refused> {
-    let Bypassing { target, added, why, is_sharded } = sent;
+    let Bypassing { target, added, why } = sent;
     let is_safe = clean.decide(|head| head.is_safe());
     let is_read = matches!(clean.method, Method::GET | Method::HEAD);
     let may_pass = clean.may_pass() && way.lane.assets.is_none();
@@ -42,13 +41,13 @@ pub(super) async fn past_the_cache(
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
-        ..Outgoing::to(Arc::clone(way.upstream), clean.method, target)
+        ..Outgoing::to(Arc::clone(way.destination.upstream), clean.method, target)
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;
     // The connection's next request is read into the same memory.
     *clean.headers = outgoing.headers;
     *clean.came = outgoing.came;
-    let mut response = sent.map_err(|failure| failure.refused(is_sharded))?;
+    let mut response = sent.map_err(|failure| failure.refused(way.destination.is_sharded()))?;
     if is_read {
         let (status, headers) = (response.status(), response.headers_mut());
         cache_fields::edited(way.lane, &outgoing.target, status, headers);

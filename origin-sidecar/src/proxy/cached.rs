@@ -10,11 +10,11 @@ use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::request::clean::Clean;
+use crate::request::destination::Destination;
 use crate::telemetry::spans::Span;
 use crate::upstream::forward;
 use crate::upstream::lane::Lane;
 use crate::upstream::outgoing::Outgoing;
-use crate::upstream::server::Upstream;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use memory_cache::fill::{Fill, Reader};
 use memory_cache::store::Found;
@@ -36,7 +36,7 @@ const UNREAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Where a request goes on to, and what is told of it.
 #[derive(Clone, Copy)]
 pub struct Way<'a> {
-    pub upstream: &'a Arc<Upstream>,
+    pub destination: Destination<'a>,
     pub timeout: Duration,
     pub lane: &'a Arc<Lane>,
     pub span: &'a Span,
@@ -146,7 +146,7 @@ async fn miss(
         drop(fetched);
         return pass(worker, clean, plan, way, (status, Shown::Planned)).await;
     }
-    finish(worker, &clean, way.lane, stored, fetched, reason)
+    finish(worker, &clean, &way, stored, fetched, reason)
 }
 
 fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -> Job {
@@ -154,7 +154,7 @@ fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -
         worker: Arc::clone(worker),
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),
-        upstream: Arc::clone(way.upstream),
+        upstream: Arc::clone(way.destination.upstream),
         timeout: way.timeout,
         lane: Arc::clone(way.lane),
         headers: clean.headers.clone(),
@@ -166,7 +166,7 @@ fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -
 }
 
 fn unread_timeout(clean: &Clean<'_>, lane: &Lane) -> Duration {
-    let route = clean.rules.route_by_name(&lane.name);
+    let route = lane.index.and_then(|index| clean.rules.route(index));
     let total = route.and_then(|route| route.total_timeout).map(Duration::from_millis);
     total.unwrap_or(UNREAD_TIMEOUT_DEFAULT)
 }
@@ -265,7 +265,6 @@ async fn pass(
     (status, shown): (CacheStatus, Shown),
 ) -> Result<Response<Body>, Refused> {
     plan.learned = worker.context.varies.of(&way.lane.name);
-    let is_sharded = clean.headers.contains_key("x-shard");
     let may_pass = clean.may_pass() && way.lane.assets.is_none();
     let mut outgoing = Outgoing {
         headers: match shown {
@@ -276,10 +275,10 @@ async fn pass(
         exchange: clean.exchange,
         may_pass,
         lane: Some(Arc::clone(way.lane)),
-        ..Outgoing::to(Arc::clone(way.upstream), clean.method, plan.target().to_owned())
+        ..Outgoing::to(Arc::clone(way.destination.upstream), clean.method, plan.target().to_owned())
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;
-    let mut response = sent.map_err(|failure| failure.refused(is_sharded))?;
+    let mut response = sent.map_err(|failure| failure.refused(way.destination.is_sharded()))?;
     let (code, headers) = (response.status(), response.headers_mut());
     cache_fields::edited(way.lane, plan.target(), code, headers);
     count(worker, way.lane, status);
@@ -304,12 +303,12 @@ fn with_cookies(mut response: Response<Body>, cookies: Vec<HeaderValue>) -> Resp
 fn finish(
     worker: &Worker,
     clean: &Clean<'_>,
-    lane: &Lane,
+    way: &Way<'_>,
     stale: Option<Arc<Stored>>,
     fetched: Fetched,
     miss: Miss,
 ) -> Result<Response<Body>, Refused> {
-    let now = worker.context.clock.now();
+    let (lane, now) = (way.lane, worker.context.clock.now());
     let usable =
         |how: OriginFailure| stale.clone().filter(|stored| stored.entry.serves_on_error(how, now));
     let usable = match &fetched {
@@ -349,8 +348,6 @@ fn finish(
             reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
             Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
         }
-        (Fetched::Failed(failure), None) => {
-            Err(failure.refused(clean.headers.contains_key("x-shard")))
-        }
+        (Fetched::Failed(failure), None) => Err(failure.refused(way.destination.is_sharded())),
     }
 }

@@ -108,7 +108,7 @@ fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, response: &mut Resp
     let rule = if in_force.is_reserved(lane) {
         cors::of_jobs(&rules.document.routes, origin)
     } else {
-        rules.route_by_name(&lane.name).and_then(|route| route.cors.as_ref())
+        in_force.route(lane).and_then(|route| route.cors.as_ref())
     };
     let Some(rule) = rule else { return };
     if reply::first(response, &header::ACCESS_CONTROL_ALLOW_ORIGIN).is_none() {
@@ -228,7 +228,7 @@ fn decide<'r>(
     let view = View::of(&head.headers);
     let head = inbound.head(&head.method, &view);
     let decision = sidecar::decide(rules, &head);
-    *lane = in_force.lane(decision.route);
+    *lane = in_force.lane(decision.index);
     let is_required = rules.document.requires_signature(decision.route);
     if let Action::Refuse(Problem::RulesUnreadable) = decision.action {
         // No rules, nothing that a signature would open.
@@ -294,12 +294,13 @@ fn joined(
     }
     let mut headers = std::mem::take(&mut head.headers);
     span.pass_on(&mut headers);
-    let upstream = worker.jobs.context.destinations.direct(
+    let destination = worker.jobs.context.destinations.direct(
         &mut headers,
-        route,
+        lane.upstream.as_ref(),
         proceed.shard.resolved(),
         is_forwarded,
     )?;
+    let upstream = destination.upstream;
     Ok(Outgoing {
         headers,
         came: std::mem::take(&mut head.came),
@@ -347,12 +348,13 @@ pub(super) fn route_on<'a>(
         })));
     }
     let resolved = proceed.shard.resolved();
-    let upstream = worker.jobs.context.destinations.direct(
+    let destination = worker.jobs.context.destinations.direct(
         clean.headers,
-        route,
+        clean.lane.upstream.as_ref(),
         resolved,
         clean.is_forwarded,
     )?;
+    let upstream = destination.upstream;
     let timeout = if outgoing::is_call(upstream, clean.headers) {
         // A call may be silent for minutes, on either side: what bounds it is that both answer pings.
         clean.body = std::mem::replace(&mut clean.body, Body::Empty).unpaced();
@@ -360,8 +362,7 @@ pub(super) fn route_on<'a>(
     } else {
         outgoing::timeout(route)
     };
-    let way = Way { upstream, timeout, lane: clean.lane, span };
-    let is_sharded = resolved.is_some();
+    let way = Way { destination, timeout, lane: clean.lane, span };
     let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
         Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded && !is_far => {
@@ -375,7 +376,7 @@ pub(super) fn route_on<'a>(
             let target = proceed.take_target();
             let mut added = clean.rebuild_as_lines();
             span.pass_on_as_line(clean.headers, &mut added);
-            let sent = Bypassing { target, added, why, is_sharded };
+            let sent = Bypassing { target, added, why };
             let sent = past_the_cache(worker, clean, way, sent);
             Ok(Step::Later(Box::pin(sent)))
         }

@@ -5,7 +5,7 @@ use crate::message::refused::Refused;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::hop;
-use crate::upstream::server::{APP, Upstream};
+use crate::upstream::server::Upstream;
 use crate::upstream::servers::Servers;
 use http::HeaderMap;
 use rules::Problem;
@@ -23,57 +23,107 @@ pub struct Destinations {
     pub metrics: Arc<Metrics>,
 }
 
+/// Where a request goes.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    pub upstream: &'a Arc<Upstream>,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The route's upstream, or the application beside us.
+    Unsharded,
+    /// The holder of the shard: the application beside us, or another sidecar.
+    Shard,
+}
+
+impl Destination<'_> {
+    pub fn is_sharded(&self) -> bool {
+        self.kind == Kind::Shard
+    }
+}
+
 impl Destinations {
-    /// The name of the upstream that a request goes to.
-    pub fn name<'a>(&self, route: Option<&'a Route>, resolved: Option<&'a Resolved>) -> &'a str {
-        match resolved {
-            None => route.and_then(|route| route.upstream.as_deref()).unwrap_or(APP),
-            Some(resolved) => {
-                let is_own = self.shard.as_deref() == Some(resolved.shard.as_str());
-                resolved.upstream.as_deref().filter(|_| !is_own).unwrap_or(APP)
-            }
+    /// The upstream of a route, where its requests are not divided over shards.
+    pub fn of_route(&self, route: Option<&Route>) -> Option<&Arc<Upstream>> {
+        match route.and_then(|route| route.upstream.as_deref()) {
+            Some(name) => self.servers.by_name(name),
+            None => Some(&self.servers.app),
         }
+    }
+
+    /// Where a request of a route goes, of which the shard is known if it has one.
+    ///
+    /// # Errors
+    /// `internal` for a name that is not bound, which a process does not start with.
+    pub fn find<'a>(
+        &'a self,
+        of_route: Option<&'a Arc<Upstream>>,
+        resolved: Option<&Resolved>,
+    ) -> Result<Destination<'a>, Refused> {
+        let unbound =
+            |name: &str| Refused::new(Problem::Internal, format!("upstream {name} is not bound"));
+        let Some(resolved) = resolved else {
+            let upstream = of_route.ok_or_else(|| unbound("of the route"))?;
+            return Ok(Destination { upstream, kind: Kind::Unsharded });
+        };
+        let is_own = self.shard.as_deref() == Some(resolved.shard.as_str());
+        let upstream = match resolved.upstream.as_deref().filter(|_| !is_own) {
+            None => &self.servers.app,
+            Some(name) => self.servers.by_name(name).ok_or_else(|| unbound(name))?,
+        };
+        Ok(Destination { upstream, kind: Kind::Shard })
+    }
+
+    /// Says in the headers of a request which shard it is for, and to another sidecar that it comes from
+    /// one.
+    ///
+    /// # Errors
+    /// `shard-loop` when another sidecar sent it here and it belongs elsewhere.
+    pub fn annotate(
+        &self,
+        headers: &mut HeaderMap,
+        destination: &Destination<'_>,
+        resolved: &Resolved,
+        is_forwarded: bool,
+    ) -> Result<(), Refused> {
+        hop::annotate(headers, resolved);
+        let is_here = destination.upstream.is_app();
+        let output = if is_here { "annotate" } else { "forward" };
+        self.metrics
+            .shard_requests
+            .with_label_values(&[resolved.map.as_str(), &resolved.shard, output])
+            .inc();
+        if is_here {
+            return Ok(());
+        }
+        if is_forwarded {
+            let own = self.shard.as_deref().unwrap_or("none");
+            let detail = format!("sent here for shard {}; this pod serves {own}", resolved.shard);
+            return Err(Refused::new(Problem::ShardLoop, detail));
+        }
+        if let Some(secrets) = &self.secrets {
+            hop::mark(headers, secrets, resolved, self.clock.now());
+        }
+        Ok(())
     }
 
     /// Where a request goes, and what its headers must say there.
     ///
     /// # Errors
-    /// `shard-loop` when another sidecar sent it here and it belongs elsewhere.
-    pub fn direct(
-        &self,
+    /// As [`Destinations::find`] and [`Destinations::annotate`].
+    pub fn direct<'a>(
+        &'a self,
         headers: &mut HeaderMap,
-        route: Option<&Route>,
+        of_route: Option<&'a Arc<Upstream>>,
         resolved: Option<&Resolved>,
         is_forwarded: bool,
-    ) -> Result<&Arc<Upstream>, Refused> {
-        let named = |name: &str| {
-            let server = self.servers.by_name(name);
-            server.ok_or_else(|| {
-                Refused::new(Problem::Internal, format!("upstream {name} is not bound"))
-            })
-        };
-        let name = self.name(route, resolved);
-        let Some(resolved) = resolved else { return named(name) };
-        hop::annotate(headers, resolved);
-        let is_own = name == APP;
-        let output = if is_own { "annotate" } else { "forward" };
-        self.metrics
-            .shard_requests
-            .with_label_values(&[resolved.map.as_str(), &resolved.shard, output])
-            .inc();
-        if is_own {
-            return named(name);
+    ) -> Result<Destination<'a>, Refused> {
+        let destination = self.find(of_route, resolved)?;
+        if let Some(resolved) = resolved {
+            self.annotate(headers, &destination, resolved, is_forwarded)?;
         }
-        if is_forwarded {
-            let own = self.shard.as_deref().unwrap_or("none");
-            return Err(Refused::new(
-                Problem::ShardLoop,
-                format!("sent here for shard {}; this pod serves {own}", resolved.shard),
-            ));
-        }
-        if let Some(secrets) = &self.secrets {
-            hop::mark(headers, secrets, resolved, self.clock.now());
-        }
-        named(name)
+        Ok(destination)
     }
 }

@@ -3,6 +3,7 @@
 use crate::telemetry::metrics::{Meters, Metrics};
 use crate::upstream::lane::Lane;
 use crate::upstream::limits::Limits;
+use crate::upstream::servers::Servers;
 use rules::Rules;
 use rules::assets::Assets;
 use rules::document::{Route, UNMATCHED};
@@ -22,12 +23,23 @@ pub struct InForce {
 }
 
 impl InForce {
-    pub fn new(rules: Arc<Rules>, metrics: &Arc<Metrics>, limits: &Limits) -> Self {
-        let lane = |name: &str, route: Option<&Route>| {
+    pub fn new(
+        rules: Arc<Rules>,
+        metrics: &Arc<Metrics>,
+        limits: &Limits,
+        servers: &Servers,
+    ) -> Self {
+        let lane = |name: &str, index: Option<usize>| {
+            let route = index.and_then(|index| rules.route(index));
             let concurrency = route.and_then(|route| route.concurrency);
             let idle = route.and_then(|route| route.idle_timeout);
             Arc::new(Lane {
                 name: name.into(),
+                index,
+                upstream: match route.and_then(|route| route.upstream.as_deref()) {
+                    Some(name) => servers.by_name(name).cloned(),
+                    None => Some(Arc::clone(&servers.app)),
+                },
                 limit: rules.document.overload.concurrency,
                 places: concurrency.map(|most| limits.places(name, most)),
                 idle_timeout: idle.map(Duration::from_millis),
@@ -35,24 +47,28 @@ impl InForce {
                 meters: Meters::new(name, Arc::clone(metrics)),
             })
         };
-        let routes = rules.document.routes.iter();
+        let routes = rules.document.routes.iter().enumerate();
         Self {
-            lanes: routes.map(|route| lane(&route.name, Some(route))).collect(),
+            lanes: routes.map(|(index, route)| lane(&route.name, Some(index))).collect(),
             unmatched: lane(UNMATCHED, None),
             reserved: lane(RESERVED, None),
             rules,
         }
     }
 
-    /// That of a request which matches the route, or none.
-    pub fn lane(&self, route: Option<&Route>) -> &Arc<Lane> {
-        let index = route.and_then(|route| self.rules.index_of(route));
+    /// That of a request which matches the route at this position, or none.
+    pub fn lane(&self, index: Option<usize>) -> &Arc<Lane> {
         index.and_then(|index| self.lanes.get(index)).unwrap_or(&self.unmatched)
     }
 
     /// That of jobs, results and problem pages.
     pub fn reserved(&self) -> &Arc<Lane> {
         &self.reserved
+    }
+
+    /// The route that a lane is of.
+    pub fn route(&self, lane: &Lane) -> Option<&Route> {
+        lane.index.and_then(|index| self.rules.route(index))
     }
 
     pub fn is_reserved(&self, lane: &Arc<Lane>) -> bool {
@@ -65,13 +81,19 @@ pub struct ActiveRules {
     in_force: RwLock<Arc<InForce>>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
+    servers: Arc<Servers>,
 }
 
 impl ActiveRules {
-    pub fn new(rules: Arc<Rules>, metrics: Arc<Metrics>, limits: Arc<Limits>) -> Self {
+    pub fn new(
+        rules: Arc<Rules>,
+        metrics: Arc<Metrics>,
+        limits: Arc<Limits>,
+        servers: Arc<Servers>,
+    ) -> Self {
         publish(&rules, &metrics);
-        let in_force = InForce::new(rules, &metrics, &limits);
-        Self { in_force: RwLock::new(Arc::new(in_force)), metrics, limits }
+        let in_force = InForce::new(rules, &metrics, &limits, &servers);
+        Self { in_force: RwLock::new(Arc::new(in_force)), metrics, limits, servers }
     }
 
     pub fn in_force(&self) -> Arc<InForce> {
@@ -85,7 +107,7 @@ impl ActiveRules {
 
     pub fn set(&self, rules: Arc<Rules>) {
         publish(&rules, &self.metrics);
-        let in_force = Arc::new(InForce::new(rules, &self.metrics, &self.limits));
+        let in_force = Arc::new(InForce::new(rules, &self.metrics, &self.limits, &self.servers));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
     }
 }
@@ -109,7 +131,6 @@ fn publish(rules: &Rules, metrics: &Metrics) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::servers::Servers;
     use rules::Problem;
 
     fn rules(concurrency: u64) -> Arc<Rules> {
@@ -123,23 +144,24 @@ mod tests {
     #[test]
     fn places_and_counts_of_a_route_outlive_a_change_of_the_rules() {
         let metrics = Arc::new(Metrics::new().expect("one of each"));
-        let limits = Limits::new(&Servers::alone("127.0.0.1:1"), Arc::clone(&metrics));
+        let servers = Servers::alone("127.0.0.1:1");
+        let limits = Limits::new(&servers, Arc::clone(&metrics));
         let place = |in_force: &InForce| {
-            let lane = in_force.lane(in_force.rules.route_by_name("a"));
+            let lane = in_force.lane(Some(0));
             lane.meters.answered(200, Duration::ZERO);
             lane.meters.cached("hit");
             lane.meters.cached("revalidated");
             lane.places.as_ref().expect("a limit").take()
         };
-        let before = InForce::new(rules(1), &metrics, &limits);
+        let before = InForce::new(rules(1), &metrics, &limits, &servers);
         let first = place(&before).expect("free");
         assert_eq!(place(&before).err(), Some(Problem::RouteBusy));
-        let after = InForce::new(rules(2), &metrics, &limits);
+        let after = InForce::new(rules(2), &metrics, &limits, &servers);
         let second = place(&after).expect("one more");
         assert_eq!(place(&after).err(), Some(Problem::RouteBusy));
         drop((first, second));
         assert!(place(&before).is_ok());
-        assert!(after.lane(after.rules.route_by_name("b")).places.is_none());
+        assert!(after.lane(Some(1)).places.is_none());
         let shown = String::from_utf8(metrics.render()).expect("text");
         for line in [
             "spillway_http_requests_total{code=\"2xx\",route=\"a\"} 5",

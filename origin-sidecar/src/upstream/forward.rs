@@ -39,7 +39,7 @@ pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<B
     let refused =
         |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
     let place = lane.places.as_ref().map(Places::take).transpose().map_err(refused)?;
-    let waiting = client.limits.enter(lane.limit, &outgoing.upstream.name).map_err(refused)?;
+    let waiting = client.limits.enter(lane.limit, outgoing.upstream.slot).map_err(refused)?;
     let sent = unlimited(client, outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,

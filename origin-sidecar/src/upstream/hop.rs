@@ -4,7 +4,7 @@
 //! otherwise send it round until a timeout. The marker also proves that `X-Shard*` come from a
 //! sidecar of ours.
 
-use super::server::{APP, Upstream};
+use super::server::Upstream;
 use crate::message::fields::View;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -22,7 +22,7 @@ const GOOD_FOR_MS: u64 = 60_000;
 /// Says to whoever gets the request next that it passed one more of us (`rules::hops`), unless that is
 /// the application beside us. In a line of its own: those that came stay as they are.
 pub fn pass_on(upstream: &Upstream, added: &mut String) {
-    if &*upstream.name != APP {
+    if !upstream.is_app() {
         added.push_str(LINE);
     }
 }
@@ -37,7 +37,7 @@ pub fn carry(upstream: &Upstream, headers: &HeaderMap, added: &mut String) {
 /// Whether a request for another sidecar came through more than the edge: what it waits for must be
 /// nobody else's.
 pub fn is_far(upstream: &Upstream, headers: &HeaderMap) -> bool {
-    &*upstream.name != APP && hops::count(&View::of(headers)) > 1
+    !upstream.is_app() && hops::count(&View::of(headers)) > 1
 }
 
 /// Adds the marker for a request to another sidecar.

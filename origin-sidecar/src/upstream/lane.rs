@@ -1,6 +1,7 @@
 //! A route as this process runs it.
 
 use super::limits::Places;
+use super::server::Upstream;
 use crate::telemetry::metrics::Meters;
 use rules::assets::Assets;
 use rules::document::Limit;
@@ -11,6 +12,10 @@ use std::time::Duration;
 pub struct Lane {
     /// Metric label.
     pub name: Arc<str>,
+    /// Position among the routes of the rules; none for requests without a route.
+    pub index: Option<usize>,
+    /// Where its requests go that are not divided over shards; none for a name that is not bound.
+    pub upstream: Option<Arc<Upstream>>,
     /// How much its upstream is sent at once.
     pub limit: Limit,
     /// None where the route has no limit of its own.

@@ -1,5 +1,6 @@
 //! What upstreams are sent at once: the limits of the rules file, kept.
 
+use super::server::{self, Slot};
 use super::servers::Servers;
 use crate::message::place::Place;
 use crate::telemetry::metrics::Metrics;
@@ -13,7 +14,8 @@ use std::time::Instant;
 
 /// Of this process, over all of its threads.
 pub struct Limits {
-    upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// By the slots of the servers.
+    upstreams: Vec<Upstream>,
     /// Requests of a route whose answers have not ended, for routes with a limit.
     routes: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     metrics: Arc<Metrics>,
@@ -31,17 +33,13 @@ struct Upstream {
 impl Limits {
     /// For all servers that there are.
     pub fn new(servers: &Servers, metrics: Arc<Metrics>) -> Self {
-        let names = servers.all().map(|server| &server.name);
-        let upstream = |name: &Arc<str>| {
+        let upstream = |_: &Arc<server::Upstream>| {
             let learned = Adaptive::default();
             let limit = AtomicU64::new(learned.limit());
-            (
-                Arc::clone(name),
-                Upstream { waiting: AtomicU64::new(0), limit, learned: Mutex::new(learned) },
-            )
+            Upstream { waiting: AtomicU64::new(0), limit, learned: Mutex::new(learned) }
         };
         Self {
-            upstreams: names.map(upstream).collect(),
+            upstreams: servers.all().map(upstream).collect(),
             routes: Mutex::default(),
             metrics,
             started: Instant::now(),
@@ -52,8 +50,8 @@ impl Limits {
     ///
     /// # Errors
     /// `overloaded` when as many wait for the upstream as may.
-    pub fn enter<'a>(&'a self, limit: Limit, name: &str) -> Result<Option<Waiting<'a>>, Problem> {
-        let upstream = if limit == Limit::None { None } else { self.upstreams.get(name) };
+    pub fn enter<'a>(&'a self, limit: Limit, slot: Slot) -> Result<Option<Waiting<'a>>, Problem> {
+        let upstream = if limit == Limit::None { None } else { self.upstreams.get(slot.0) };
         let Some(upstream) = upstream else { return Ok(None) };
         let at_once = upstream.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         let waiting = Waiting {
@@ -67,8 +65,8 @@ impl Limits {
     }
 
     /// Whether a request that would be sent now would be refused.
-    pub fn is_full(&self, limit: Limit, name: &str) -> bool {
-        let Some(upstream) = self.upstreams.get(name) else { return false };
+    pub fn is_full(&self, limit: Limit, slot: Slot) -> bool {
+        let Some(upstream) = self.upstreams.get(slot.0) else { return false };
         limit != Limit::None && upstream.waiting.load(Ordering::Relaxed) >= upstream.most(limit)
     }
 

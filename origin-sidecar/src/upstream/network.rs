@@ -14,7 +14,6 @@ use http1::pool::Pool;
 use http1::stream::Stream;
 use net::boxed::Boxed;
 use rules::Problem;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,7 +65,8 @@ impl Upstreams {
 
 /// One thread's connections.
 pub struct Network {
-    ways: BTreeMap<Arc<str>, Way>,
+    /// By the slots of the servers.
+    ways: Vec<Way>,
     connect_timeout: Duration,
     /// How large heads of answers may be.
     head: HeadLimits,
@@ -89,14 +89,14 @@ impl Network {
             }
             Protocol::Http2 => Way::Http2 { links: Links::default(), health: Health::default() },
         };
-        let ways = servers.all().map(|it| (Arc::clone(&it.name), way(it))).collect();
+        let ways = servers.all().map(|server| way(server)).collect();
         Self { ways, connect_timeout: servers.connect_timeout, head: servers.head }
     }
 
     /// # Errors
     /// When the upstream is none that this process started with.
     pub fn way(&self, upstream: &Upstream) -> Result<&Way, Failure> {
-        self.ways.get(&upstream.name).ok_or_else(|| Failure {
+        self.ways.get(upstream.slot.0).ok_or_else(|| Failure {
             problem: Problem::Internal,
             detail: format!("upstream {} is not bound", upstream.name),
             is_unsent: true,
@@ -107,7 +107,7 @@ impl Network {
     pub async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            for way in self.ways.values() {
+            for way in &self.ways {
                 match way {
                     Way::Http1 { pool, .. } => pool.sweep(),
                     Way::Http2 { links, .. } => links.sweep(),

@@ -9,10 +9,21 @@ use tokio_rustls::rustls::ClientConfig;
 /// The name of the application beside this process.
 pub const APP: &str = "app";
 
+/// The position of a server among those of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(pub usize);
+
+impl Slot {
+    /// Of the application beside this process.
+    pub const APP: Self = Self(0);
+}
+
 /// A server that requests are sent on to.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     pub name: Arc<str>,
+    /// By which a process finds what it keeps of this server.
+    pub slot: Slot,
     pub protocol: Protocol,
     pub authority: Authority,
 }
@@ -39,7 +50,11 @@ impl Protocol {
 impl Upstream {
     /// # Errors
     /// Names what is wrong with the URL.
-    pub fn parse(name: &str, url: &str, tls: &Arc<ClientConfig>) -> Result<Self, String> {
+    pub fn parse(
+        (name, slot): (&str, Slot),
+        url: &str,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("{name}={url}: {error}"))?;
         let is_plain = uri.path() == "/" && uri.query().is_none();
         let protocol = match uri.scheme_str() {
@@ -50,7 +65,7 @@ impl Upstream {
         };
         match (protocol, uri.authority()) {
             (Some(protocol), Some(authority)) if is_plain && !authority.as_str().contains('@') => {
-                Ok(Self { name: name.into(), protocol, authority: authority.clone() })
+                Ok(Self { name: name.into(), slot, protocol, authority: authority.clone() })
             }
             _ => Err(format!(
                 "{name}={url}: write http://host:port, https://host or h2c://host:port (HTTP/2 in the clear), without a path"
@@ -60,6 +75,11 @@ impl Upstream {
 }
 
 impl Upstream {
+    /// Whether it is the application beside this process.
+    pub fn is_app(&self) -> bool {
+        self.slot == Slot::APP
+    }
+
     /// Whether whoever listens there is this upstream: as far as that can be told without asking.
     pub fn is_at(&self, listen: SocketAddr) -> bool {
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');

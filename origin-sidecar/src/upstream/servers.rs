@@ -1,8 +1,8 @@
 //! The servers that this process may send requests to, by their names in the rules file.
 
-use super::server::{APP, Upstream};
+use super::server::{APP, Slot, Upstream};
 use http1::head::HeadLimits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +22,15 @@ impl Servers {
         if name == APP { Some(&self.app) } else { self.named.get(name) }
     }
 
+    /// All of them by their slots: the application first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Upstream>> {
-        self.named.values().chain([&self.app])
+        std::iter::once(&self.app).chain(self.named.values())
+    }
+
+    /// The slots that these names get: in alphabetical order, after the application's.
+    pub fn slots<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Slot> {
+        let names: BTreeSet<&str> = names.collect();
+        names.into_iter().zip((Slot::APP.0 + 1..).map(Slot)).collect()
     }
 
     /// The application alone.
@@ -31,6 +38,7 @@ impl Servers {
     pub fn alone(authority: &str) -> Self {
         let app = Upstream {
             name: APP.into(),
+            slot: Slot::APP,
             protocol: super::server::Protocol::Http1,
             authority: authority.parse().expect("an authority"),
         };

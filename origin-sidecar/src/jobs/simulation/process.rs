@@ -188,7 +188,7 @@ impl Process {
                     return Err(Refused::new(Problem::NoRoute, ""));
                 };
                 let offload = proceed.offload;
-                let (lane, is_forwarded) = (in_force.lane(Some(route)), false);
+                let (lane, is_forwarded) = (in_force.lane(decision.index), false);
                 let clean = Clean {
                     inbound,
                     method,
