@@ -109,7 +109,7 @@ fn paths(code: &str) -> Vec<String> {
     let mut named = String::new();
     while let Some(at) = rest.find("use ") {
         let (before, after) = rest.split_at(at);
-        let is_import = before.lines().last().unwrap_or_default().trim_start();
+        let is_import = before.rsplit('\n').next().unwrap_or_default().trim_start();
         let is_import = is_import.is_empty() || is_import.starts_with("pub");
         let end = after.find(';').unwrap_or(after.len());
         named.push_str(before);
@@ -271,7 +271,7 @@ fn no_files_import_each_other_in_a_circle_but_those_of_the_list() {
 
 #[test]
 fn the_reader_of_imports_sees_what_is_written_in_each_way() {
-    let text = "use a::b::{self, C, d::{E, F as G}};\npub use super::h;\nfn i() { crate::j::k(super::l::M) }";
+    let text = "use a::b::{self, C, d::{E, F as G}};\nuse n;\nuse o;\npub use super::h;\nfn i() { crate::j::k(super::l::M) }";
     let mut found = paths(text);
     found.sort();
     let all = [
@@ -280,6 +280,8 @@ fn the_reader_of_imports_sees_what_is_written_in_each_way() {
         "a::b::d::F",
         "a::b::self",
         "crate::j::k",
+        "n",
+        "o",
         "super::h",
         "super::l::M",
     ];

@@ -2,7 +2,7 @@
 
 use super::opening::{OfProxy, open};
 use super::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
-use crate::jobs::consume::Consumer;
+use crate::jobs::consumer::Consumer;
 use crate::jobs::context::{JobContext, JobWorker};
 use crate::jobs::expire;
 use crate::jobs::presence::Presence;

@@ -1,9 +1,10 @@
 //! For whom a plain producer's message is, as the consumer writes it down.
 
-use super::attempt::Delivery;
-use super::bare::{self, Bare};
-use super::envelope::{self, Job};
-use super::record::{self, Accepted};
+use super::bare;
+use super::delivery::Delivery;
+use super::job;
+use super::job::Job;
+use super::record::{self, Accepted, Bare};
 use stores::results::{Condition, PutError};
 
 impl Delivery<'_> {
@@ -36,9 +37,8 @@ impl Delivery<'_> {
         let consumer = self.consumer;
         let Some(secrets) = &consumer.worker.context.secrets else { return Some(false) };
         // Whom a claim check is for is known once it is loaded.
-        let is_told = |bare: &Bare| {
-            bare.user.is_some() || !envelope::is_claim_check(&self.received.attributes)
-        };
+        let is_told =
+            |bare: &Bare| bare.user.is_some() || !job::is_claim_check(&self.received.attributes);
         let bare = job.bare.as_ref().filter(|bare| is_told(bare));
         let Some(bare) = bare.filter(|_| self.queue.owner.is_some()) else { return Some(false) };
         let owner = bare::owner(bare, self.queue);

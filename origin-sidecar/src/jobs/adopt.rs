@@ -5,12 +5,13 @@ use super::accept::{Offered, Tools, outgoing, tools};
 use super::context::JobWorker;
 use super::id::{self, Kind};
 use super::latency::Executing;
-use super::notify::{self, Notice};
+use super::leases::LEASE_MS;
+use super::notify::tell;
 use super::once::Once;
 use super::receipt::Receipt;
-use super::record::{self, Adopted, Outcome, Terminal, adopted_key};
-use super::run::Ended;
+use super::record::{self, Adopted, Outcome, adopted_key};
 use super::store::{self, Ending, Whole};
+use super::verdict::Ended;
 use super::{keyed, synchronous};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
@@ -29,9 +30,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
-/// crash shows within this and 10 s.
-pub(super) const LEASE_MS: u64 = 20_000;
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(5);
 /// Writing the lease must not keep the client waiting for long.
@@ -374,25 +372,6 @@ impl Execution {
         self.worker.context.metrics.jobs.ended(&self.about.queue, status, reason);
         tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, outcome).await;
     }
-}
-
-/// Tells the receivers how an adopted request ended.
-pub(super) async fn tell(
-    worker: &JobWorker,
-    results: &dyn Results,
-    rules: &Rules,
-    about: &Adopted,
-    outcome: &Outcome,
-) {
-    let document = &rules.document;
-    let Some(queue) = document.queues.get(&about.queue) else { return };
-    if outcome.status == Terminal::Cancelled {
-        return;
-    }
-    let (user, base) = (about.user.clone(), &document.jobs.base);
-    let name = &about.queue;
-    let notice = Notice { queue_name: name, queue, outcome, user, is_readable: true, base };
-    notify::send(worker, results, &notice).await;
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,25 +1,25 @@
 //! One delivery of a message: decode, take the lease, run it or wait for its application.
 
 use super::bare::Of;
-use super::consume::{Consumer, PAUSE};
-use super::envelope::{self, Job, NotAJob};
+use super::consumer::{Consumer, PAUSE};
+use super::delivery::{Delivery, HEARTBEAT_PART};
+use super::envelope::{self, NotAJob};
+use super::job::Job;
 use super::judge;
 use super::lease::{Held, Lost};
 use super::record::{self, End, Outcome, Terminal};
-use super::run::{self, APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
+use super::run;
 use super::store::{self, BrokenOff, Whole};
 use super::turn::Slot;
+use super::verdict::{APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
 use super::waiting::Waited;
 use crate::drain::Drain;
-use rules::{Rules, document};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use stores::queue::Received;
 use stores::results::Condition;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The lease and the visibility are renewed after a third of their time.
-pub(super) const HEARTBEAT_PART: u32 = 3;
 /// How soon a cancellation closes the connection to the app: one look at the store each time.
 const CANCEL_POLL: Duration = Duration::from_secs(2);
 
@@ -86,15 +86,6 @@ impl About<'_> {
     fn before(&self) -> u64 {
         self.attempt.saturating_sub(1)
     }
-}
-
-/// One message in hand, and what it is run by.
-pub(super) struct Delivery<'a> {
-    pub consumer: &'a Consumer,
-    pub rules: &'a Rules,
-    pub queue: &'a document::Queue,
-    pub received: &'a Received,
-    pub visibility: Duration,
 }
 
 /// `place` is what the message takes up of those in hand.

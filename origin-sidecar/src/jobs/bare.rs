@@ -2,14 +2,14 @@
 //! for whom, and whose the job is.
 
 use super::caller::{CALLER_BYTES_MAX, Caller};
-use super::envelope::{DEADLINE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::id;
+use super::job::{DEADLINE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::lines::Lines;
+use super::record::Bare;
 use crate::secrets::Secrets;
 use bytes::Bytes;
 use http::HeaderValue;
 use rules::document::{Queue, QueueUser};
-use serde::{Deserialize, Serialize};
 use stores::queue::Received;
 
 /// Attributes of our own messages beside the id. One of them makes a message one of ours.
@@ -19,17 +19,6 @@ const OURS: [&str; 9] =
 const NEEDED: [&str; 4] = ["job-id", "method", "path", "headers"];
 /// Tells the application which id the producer gave.
 const OWN_ID: &str = "x-job-own-id";
-
-/// What is known of a plain producer's message.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bare {
-    /// The id that its producer knows it by, if the job has another.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub own_id: Option<String>,
-    /// For whom it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-}
 
 /// Queue, its name, and the secret that makes ids.
 #[derive(Clone, Copy)]

@@ -1,12 +1,12 @@
 //! The worker's loop: receive what can be started, and nothing else.
 
 use super::attempt;
+use super::consumer::{Consumer, PAUSE};
 use super::context::JobWorker;
 use super::destinations::destinations;
 use super::limits::Limits;
 use super::presence::{Presence, Room};
-use super::receives::receives;
-use super::waiting::ROUND;
+use super::receives::{ROUND, receives};
 use crate::drain::Drain;
 use crate::secrets::random_hex;
 use rules::{Rules, document};
@@ -25,8 +25,6 @@ const LONG_POLL: Duration = Duration::from_secs(5);
 const LONG_POLL_IDLE: Duration = Duration::from_secs(20);
 /// So long nothing came and nothing ran before polls are that long.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
-/// Before the next receive after the queue failed, and the next look at a store that failed.
-pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// Messages taken at once, the limit of SQS.
 const RECEIVE_MAX: usize = 10;
 /// Messages in hand for each that runs: one more may wait for its route or its tenant.
@@ -85,27 +83,6 @@ impl Quiet {
             _ => LONG_POLL,
         }
     }
-}
-
-/// One queue's consumer.
-pub struct Consumer {
-    pub worker: Arc<JobWorker>,
-    pub name: String,
-    pub queue: Arc<dyn Queue>,
-    pub results: Arc<dyn Results>,
-    /// Of the upstreams that jobs go to.
-    pub(super) presence: Arc<Presence>,
-    /// Names this process in leases.
-    pub holder: String,
-    pub(super) limits: Limits,
-    /// Ends when a receive finds nothing and no job runs.
-    pub is_until_empty: bool,
-    /// Jobs that may run at once.
-    pub(super) slots: Arc<Semaphore>,
-    /// Jobs whose receivers may be told at once.
-    pub(super) telling: Semaphore,
-    /// Turns true at the end of the grace period: give back what still runs.
-    pub(super) giving_up: watch::Sender<bool>,
 }
 
 impl Consumer {

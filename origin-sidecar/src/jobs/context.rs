@@ -3,9 +3,8 @@
 use super::backends::Backends;
 use super::intake::Intake;
 use super::latency::Latencies;
-use super::permission::Permissions;
+use super::permissions::Permissions;
 use super::spool::Spool;
-use super::watch::WATCHERS_MAX;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::request::destination::Destinations;
@@ -125,3 +124,7 @@ impl JobWorker {
         Self { context, client }
     }
 }
+
+/// Clients that wait at the same time; each costs a look at the store every second. Beyond them a
+/// `Prefer: wait` is answered at once, and a stream refused.
+pub const WATCHERS_MAX: usize = 1_000;

@@ -4,12 +4,14 @@
 //! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
 //! to the result store in the format of the SQS Extended Client.
 
-use super::bare::{self, Bare};
+use super::bare;
 use super::context::JobContext;
 use super::intake::NotRead;
+use super::job::{DEADLINE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::lines::Lines;
 use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
+use crate::jobs::job::EXTENDED_SIZE;
 use crate::message::body::Body;
 use bytes::Bytes;
 use rules::document;
@@ -19,19 +21,7 @@ use stores::results::{Condition, PutError, Results, StoreError};
 
 /// Marks a body that was empty: SQS wants one character at least.
 const EMPTY: &str = "empty";
-/// Attribute and first element of a claim check (Amazon SQS Extended Client Library).
-const EXTENDED_SIZE: &str = "ExtendedPayloadSize";
-/// The same in its versions before 2.
-const EXTENDED_SIZE_OLD: &str = "SQSLargePayloadSize";
 const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
-/// When the job stops being worth starting, in milliseconds since 1970.
-pub(super) const DEADLINE: &str = "deadline";
-/// A redriven message keeps the id that it had first: its job has no other.
-pub(super) const FIRST_ID: &str = "first-id";
-/// With which another's consumer ends the job.
-pub(super) const TOKEN: &str = "outcome-token";
-/// The client's own fields, sealed.
-pub(super) const SEALED: &str = "sealed";
 /// Stands for a seal that lies in the store.
 const IN_STORE: &str = "store";
 /// Bytes of a seal that travels in the message, so that a client's cookies leave room for a body.
@@ -40,29 +30,6 @@ const SEALED_BYTES_MAX: usize = 16 * 1024;
 const STORED_SEAL_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Bytes of an attribute's type name, `String`: SQS counts it with name and value.
 const ATTRIBUTE_TYPE_BYTES: usize = 6;
-
-/// A job as a consumer runs it.
-#[derive(Debug, Clone)]
-pub struct Job {
-    pub id: String,
-    /// `None` for a plain producer's message.
-    pub route: Option<String>,
-    /// Of such a message.
-    pub bare: Option<Bare>,
-    pub method: String,
-    pub target: String,
-    pub host: String,
-    pub headers: Lines,
-    pub body: Payload,
-    /// Whose it is, for the queue's fairness: a name that tells nothing of the tenant.
-    pub group: Option<String>,
-    /// Not worth starting after this (milliseconds since 1970).
-    pub deadline: Option<u64>,
-    /// The client's own fields, sealed: [`super::sealed`].
-    pub sealed: Option<String>,
-    /// With which another's consumer may end it: [`super::outside`].
-    pub token: Option<String>,
-}
 
 /// Why a message is no job, or not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,11 +172,6 @@ pub(super) fn keep_id(attributes: &mut BTreeMap<String, String>, message: &str) 
     if !attributes.contains_key("job-id") {
         attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| message.to_owned());
     }
-}
-
-/// Whether the body lies in the store.
-pub(super) fn is_claim_check(attributes: &BTreeMap<String, String>) -> bool {
-    [EXTENDED_SIZE, EXTENDED_SIZE_OLD].iter().any(|name| attributes.contains_key(*name))
 }
 
 async fn body(

@@ -2,11 +2,12 @@
 //! died; and objects that have outlived their job.
 
 use super::context::{JobContext, JobWorker};
-use super::leases::{AGAIN, Leases};
+use super::keyed;
+use super::leases::{AGAIN, Leases, SKEW_MS, TELL_MS, is_lost};
+use super::notify;
 use super::record::{
     self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
 };
-use super::{adopt, keyed};
 use rules::offload;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,8 @@ use stores::results::{Condition, PutError, Results, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
-pub(super) const SKEW_MS: u64 = 5_000;
 /// Ends of adopted jobs that are told at once.
 const TELLING_MAX: usize = 64;
-/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
-pub(super) const TELL_MS: u64 = 180_000;
 /// How often a store that keeps everything for good is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Objects live so much longer than the longest `result_ttl`: those of a job are not of one age.
@@ -70,16 +67,6 @@ pub(super) async fn cancel(
     (outcome.queue, outcome.route) = (queue.map(str::to_owned), route.map(str::to_owned));
     let ended = end_from_outside(results, outcome).await;
     ended.map(|(outcome, _)| outcome.status)
-}
-
-/// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
-pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {
-    is_over(lease.until, now)
-}
-
-/// The same of a lease until then.
-pub(super) fn is_over(until: u64, now: u64) -> bool {
-    until.saturating_add(SKEW_MS) <= now
 }
 
 /// Nobody will ever know how an adopted request ended.
@@ -211,7 +198,7 @@ impl Orphan {
         let id = outcome.id.as_str();
         if !outcome.answered || keyed::is_promised(results, id).await {
             let rules = worker.context.active.rules();
-            adopt::tell(worker, results, &rules, &lease, &outcome).await;
+            notify::tell(worker, results, &rules, &lease, &outcome).await;
         }
         if let Err(error) = results.delete(&key).await {
             tracing::debug!(key, %error, "lease not removed; its end is told again");

@@ -1,9 +1,11 @@
 //! What becomes of a delivery: the outcome is stored and told, then the message is deleted; or it is
 //! given back.
 
-use super::attempt::{After, DRAINED, Delivery, Done, Open};
-use super::consume::PAUSE;
-use super::envelope::{self, Job};
+use super::attempt::{After, DRAINED, Done, Open};
+use super::consumer::PAUSE;
+use super::delivery::Delivery;
+use super::envelope;
+use super::job::Job;
 use super::lease::Held;
 use super::notify::{self, Notice};
 use super::record::{self, Copy, End, Outcome, Terminal, failed_key};

@@ -8,26 +8,14 @@ use super::auth::question_without;
 use super::caller::Caller;
 use super::context::JobWorker;
 use super::permission::{Denied, Freshness, ask};
-use super::record::{Answer, flash_key};
+use super::record::{Answer, Flash, flash_key};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::secrets::{Purpose, Secrets};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::document::Offload;
-use serde::{Deserialize, Serialize};
 use stores::results::{Condition, Results};
-
-/// One cookie as it waits for its page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flash {
-    name: String,
-    /// The application's `Set-Cookie`.
-    line: String,
-    /// A MAC of the value that was sent with the job; none where none was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    was: Option<String>,
-}
 
 /// Those of an answer, as an extension of it.
 #[derive(Debug, Clone)]

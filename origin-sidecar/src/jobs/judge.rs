@@ -1,7 +1,7 @@
 //! What an answer of the application, or none, says of a job: its end, another attempt, or that nobody
 //! executed it.
 
-use super::run::{APP_UNAVAILABLE, Ended, Turn, Until, Verdict};
+use super::verdict::{APP_UNAVAILABLE, Ended, Turn, Until, Verdict};
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
 use http::{HeaderMap, Response, header};

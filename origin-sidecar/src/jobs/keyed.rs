@@ -1,11 +1,12 @@
 //! Requests with an `Idempotency-Key`: the same request becomes the same job, whoever crashed when.
 
 use super::accept::{NotQueued, Offered, Tools, store_failed};
-use super::adopt::LEASE_MS;
 use super::caller::Caller;
 use super::context::JobWorker;
 use super::expire;
 use super::intake::SPOOL_FAILED;
+use super::leases;
+use super::leases::LEASE_MS;
 use super::record::{self, Accepted, Adopted, accepted_key, adopted_key};
 use super::sending::send;
 use super::status::State;
@@ -161,7 +162,7 @@ pub(super) async fn running(
     let lease = record::read::<Adopted>(results, &adopted_key(id)).await?;
     // Until the first lease is written, the record is one.
     let until = lease.map_or(accepted.at + LEASE_MS, |(lease, _)| lease.until);
-    Ok(Some(if expire::is_over(until, now) {
+    Ok(Some(if leases::is_over(until, now) {
         State::Ended(expire::lost(results, id, now).await?)
     } else {
         State::Running { attempt: 1, progress: None }

@@ -1,9 +1,8 @@
 //! When which lease of an adopted execution is looked at. A listing costs as much as twelve reads, so
 //! listings are far apart, and a lease that one has shown is read when it is over.
 
-use super::adopt::LEASE_MS;
-use super::expire::SKEW_MS;
 use super::record::ADOPTED;
+use super::record::Adopted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stores::results::{Listed, Results, StoreError};
@@ -120,6 +119,26 @@ fn over_after(written: u64, now: u64) -> Duration {
     let whole = LEASE_MS + SKEW_MS;
     let over = written.saturating_add(whole);
     Duration::from_millis(over.saturating_sub(now).min(whole))
+}
+
+/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
+/// crash shows within this and 10 s.
+pub(super) const LEASE_MS: u64 = 20_000;
+
+/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
+pub(super) const SKEW_MS: u64 = 5_000;
+
+/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
+pub(super) const TELL_MS: u64 = 180_000;
+
+/// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
+pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {
+    is_over(lease.until, now)
+}
+
+/// The same of a lease until then.
+pub(super) fn is_over(until: u64, now: u64) -> bool {
+    until.saturating_add(SKEW_MS) <= now
 }
 
 #[cfg(test)]

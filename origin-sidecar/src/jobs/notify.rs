@@ -2,6 +2,7 @@
 
 use super::context::JobWorker;
 use super::record::{self, Deliveries, Delivery, Outcome, notified_key};
+use super::record::{Adopted, Terminal};
 use crate::message::body::Body;
 use crate::secrets::{Purpose, Secrets, hmac};
 use crate::upstream::forward;
@@ -13,6 +14,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use net::https::{self, Public};
+use rules::Rules;
 use rules::document;
 use std::time::Duration;
 use stores::results::{Condition, Results};
@@ -214,6 +216,25 @@ where
     }
     count("given-up");
     log
+}
+
+/// Tells the receivers how an adopted request ended.
+pub(super) async fn tell(
+    worker: &JobWorker,
+    results: &dyn Results,
+    rules: &Rules,
+    about: &Adopted,
+    outcome: &Outcome,
+) {
+    let document = &rules.document;
+    let Some(queue) = document.queues.get(&about.queue) else { return };
+    if outcome.status == Terminal::Cancelled {
+        return;
+    }
+    let (user, base) = (about.user.clone(), &document.jobs.base);
+    let name = &about.queue;
+    let notice = Notice { queue_name: name, queue, outcome, user, is_readable: true, base };
+    send(worker, results, &notice).await;
 }
 
 #[cfg(test)]

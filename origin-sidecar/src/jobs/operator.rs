@@ -9,11 +9,13 @@ pub use done::End;
 pub use list::Shown;
 
 use super::bare::{self, Of};
-use super::envelope::{self, DEADLINE};
+use super::envelope;
+use super::job::DEADLINE;
 use super::record::{
     self, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal, accepted_key,
     adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
 };
+use crate::jobs::job;
 use crate::secrets::Secrets;
 use rules::Rules;
 use std::collections::BTreeMap;
@@ -66,7 +68,7 @@ impl Stores {
         add!("deliveries", Deliveries, notified_key(id));
         add!("message", Copy, failed_key(id));
         // What a terminal shows ends in a chat.
-        let token = format!("/attributes/{}", envelope::TOKEN);
+        let token = format!("/attributes/{}", job::TOKEN);
         for (record, at) in [
             ("message", "/attributes/sealed"),
             ("message", token.as_str()),
@@ -98,7 +100,7 @@ impl Stores {
             ));
         };
         let Copy { body, mut attributes, group } = copy;
-        if envelope::is_claim_check(&attributes) {
+        if job::is_claim_check(&attributes) {
             let key = envelope::claimed_key(&body, results)?;
             if results.head(&key).await.map_err(text)?.is_none() {
                 return Err(format!("{id}: its request's body ({key}) is gone from the store"));

@@ -2,14 +2,15 @@
 //! their own, so that none is stored beside an attempt that runs.
 
 use super::lease::{self, Held, Taken};
+use super::leases;
 use super::record::{
     self, Adopted, Copy, End, Lease, Outcome, Terminal, adopted_key, failed_key, lease_key,
     result_key,
 };
-use super::run::Ended;
 use super::status::State;
 use super::store::{self, Ending, Whole};
-use super::{expire, id, keyed};
+use super::verdict::Ended;
+use super::{id, keyed};
 use crate::clock::Clock;
 use crate::message::body::Body;
 use crate::secrets::random_hex;
@@ -153,7 +154,7 @@ async fn not_executed_elsewhere(
     now: u64,
 ) -> Result<(), NotStored> {
     let adopted = record::read::<Adopted>(results, &adopted_key(id)).await?;
-    if adopted.is_some_and(|(lease, _)| !expire::is_lost(&lease, now)) {
+    if adopted.is_some_and(|(lease, _)| !leases::is_lost(&lease, now)) {
         return Err(NotStored::Running);
     }
     if !id::is_keyed(id) {

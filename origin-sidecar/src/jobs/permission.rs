@@ -1,34 +1,23 @@
 //! Asking the application whether a request may: a GET of `auth.check` with the client's own fields.
 
 use super::context::JobWorker;
+use super::permissions::CHECKS_MAX;
 use crate::message::refused::Refused;
-use crate::secrets::{hmac, random};
+use crate::secrets::hmac;
 use crate::upstream::forward;
 use crate::upstream::outgoing::Outgoing;
 use http::{HeaderMap, HeaderName, Method};
 use rules::Problem;
 use rules::document::Auth;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 /// The check is in every offloaded request's way, before its 202.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Checks that the application is asked at once by one process: polls of many jobs must not take the
-/// application's workers from its own requests.
-const CHECKS_MAX: usize = 100;
 /// How long a check waits for a place among those. The client has its answer within this and
 /// [`CHECK_TIMEOUT`].
 const CHECK_WAIT: Duration = Duration::from_secs(2);
-/// How long a yes is good for the next look at the same job: half a dozen polls of a page.
-const KEPT_FOR: Duration = Duration::from_secs(5);
-/// Permissions that are remembered at once; some hundred bytes each.
-const KEPT_MAX: usize = 10_000;
-/// Bytes of a key of the hash by which permissions are found, as many as the hash has.
-const KEY_BYTES: usize = 32;
-
 /// Fields of a request that say nothing of who sends it. The application is not sent them: a body that
 /// does not come, conditions that a check has no use for, what is new in every look at a job.
 const NOT_SENT: [&str; 16] = [
@@ -49,18 +38,6 @@ const NOT_SENT: [&str; 16] = [
     "tracestate",
     "transfer-encoding",
 ];
-
-/// What was asked of the application and is remembered, in one process.
-pub struct Permissions {
-    places: Semaphore,
-    key: Vec<u8>,
-    kept: Mutex<HashMap<Vec<u8>, Kept>>,
-}
-
-struct Kept {
-    until: Instant,
-    answer: Arc<HeaderMap>,
-}
 
 /// How new a yes must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,37 +87,6 @@ impl Question {
             message.extend_from_slice(part);
         }
         hmac(key, &message)
-    }
-}
-
-impl Permissions {
-    /// # Errors
-    /// When the system gives no random bytes.
-    pub fn new() -> std::io::Result<Self> {
-        let places = Semaphore::new(CHECKS_MAX);
-        Ok(Self { places, key: random(KEY_BYTES)?, kept: Mutex::default() })
-    }
-
-    fn recent(&self, fingerprint: &[u8]) -> Option<Arc<HeaderMap>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.get(fingerprint).filter(|kept| kept.until > Instant::now());
-        found.map(|kept| Arc::clone(&kept.answer))
-    }
-
-    /// `asked` is when the question was: a logout may have come before the answer.
-    fn keep(&self, fingerprint: Vec<u8>, answer: Arc<HeaderMap>, asked: Instant) {
-        let now = Instant::now();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, kept| kept.until > now);
-        }
-        if kept.len() < KEPT_MAX {
-            kept.insert(fingerprint, Kept { until: asked + KEPT_FOR, answer });
-        }
-    }
-
-    fn forget(&self, fingerprint: &[u8]) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(fingerprint);
     }
 }
 

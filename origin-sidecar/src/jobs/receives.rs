@@ -1,7 +1,7 @@
 //! How often a message may be received before the queue gives it up.
 
-use super::waiting::ROUND;
 use rules::document::{self, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS};
+use std::time::Duration;
 
 /// Deliveries of the embedded queue that are no attempts: it found the lease taken, its consumer
 /// was drained, or a consumer says that no attempt is left. Only a message that never becomes one
@@ -17,3 +17,7 @@ pub fn receives(rule: Option<&document::Queue>) -> u64 {
     let rounds = u128::from(wait).div_ceil(ROUND.as_millis());
     attempts + SPARE_RECEIVES + u64::try_from(rounds).unwrap_or(u64::MAX)
 }
+
+/// A message is received once in so long at most while its job can't be executed: queues count what
+/// they give out, and bury a message that they have given out too often.
+pub(crate) const ROUND: Duration = Duration::from_secs(900);

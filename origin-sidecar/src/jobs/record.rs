@@ -1,7 +1,5 @@
 //! What is written about a job: accept record, lease and outcome. One JSON object each.
 
-use super::bare::Bare;
-use super::flash::Flash;
 use super::lines::Value;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -330,3 +328,25 @@ pub const EXPIRING: [&str; 10] = [
     "sealed/",
     "flash/",
 ];
+
+/// What is known of a plain producer's message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bare {
+    /// The id that its producer knows it by, if the job has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_id: Option<String>,
+    /// For whom it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// One cookie as it waits for its page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flash {
+    pub(super) name: String,
+    /// The application's `Set-Cookie`.
+    pub(super) line: String,
+    /// A MAC of the value that was sent with the job; none where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) was: Option<String>,
+}

@@ -1,9 +1,9 @@
 //! Another request with an `Idempotency-Key` that has been used: what there is of the first one.
 
 use super::accept::{Offered, Tools};
-use super::adopt::LEASE_MS;
 use super::context::JobWorker;
 use super::keyed::Record;
+use super::leases::LEASE_MS;
 use super::lines::Lines;
 use super::receipt::Receipt;
 use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};

@@ -4,7 +4,7 @@
 use super::auth::question_without;
 use super::caller::Caller;
 use super::context::JobWorker;
-use super::envelope::Job;
+use super::job::Job;
 use super::lines::Lines;
 use super::permission::{Denied, Freshness, ask};
 use super::sealed::{self, Bound};

@@ -2,8 +2,9 @@
 
 use super::accept::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
 use super::context::JobWorker;
-use super::envelope::{self, Job};
+use super::envelope;
 use super::intake::NO_MEMORY;
+use super::job::Job;
 use super::{replay, tenant, token, travel};
 use crate::room::Held;
 use rules::document::ReplayAs;

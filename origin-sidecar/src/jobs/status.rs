@@ -3,6 +3,7 @@
 
 use super::auth::{Reader, Still};
 use super::context::{JobContext, JobWorker};
+use super::leases;
 use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
@@ -333,7 +334,7 @@ pub(super) async fn state(
     let now = context.clock.now();
     if id::Kind::of(id) == id::Kind::Adopted {
         return match record::read::<Adopted>(results, &adopted_key(id)).await? {
-            Some((lease, _)) if !expire::is_lost(&lease, now) => {
+            Some((lease, _)) if !leases::is_lost(&lease, now) => {
                 Ok(State::Running { attempt: 1, progress: None })
             }
             // The process that executed the request is gone: nobody will ever know how it ended.

@@ -1,12 +1,11 @@
 //! How a job's end is stored: the app's answer first, then one outcome.
 
-use super::bare::Bare;
 use super::context::JobContext;
 use super::flash::Flashes;
 use super::lines::Value;
-use super::record::{self, Answer, End, Outcome, Terminal, outcome_key, result_key};
-use super::run::{Ended, Led, UNKNOWN};
+use super::record::{self, Answer, Bare, End, Outcome, Terminal, outcome_key, result_key};
 use super::spool::Spooled;
+use super::verdict::{Ended, Led, UNKNOWN};
 use crate::clock::Clock;
 use crate::message::body::{Body, Collected, collect};
 use bytes::Bytes;

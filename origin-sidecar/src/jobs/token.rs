@@ -1,10 +1,10 @@
 //! `PUT {base}/jobs/{id}/outcome`: another's consumer ends a job, with a token that came in its message.
 
 use super::accept::Offered;
-use super::adopt;
 use super::context::JobWorker;
-use super::expire::TELL_MS;
 use super::intake::NotRead;
+use super::leases::TELL_MS;
+use super::notify;
 use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
 use super::ownership::{bound, route_of};
 use super::record::{self, Adopted, Outcome, adopted_key};
@@ -206,7 +206,7 @@ pub(super) async fn tell(
     }
     let (worker, rules, results) = (Arc::clone(worker), Arc::clone(rules), Arc::clone(results));
     tokio::spawn(async move {
-        adopt::tell(&worker, results.as_ref(), &rules, &about, &outcome).await;
+        notify::tell(&worker, results.as_ref(), &rules, &about, &outcome).await;
         if let Err(error) = results.delete(&key).await {
             tracing::debug!(key, %error, "not removed; its end is told again");
         }

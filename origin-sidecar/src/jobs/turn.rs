@@ -1,8 +1,8 @@
 //! What a delivery waits for before it runs: room for its route and its tenant, a slot, the lease.
 
-use super::attempt::{Delivery, HEARTBEAT_PART};
-use super::consume::Consumer;
-use super::envelope::Job;
+use super::consumer::Consumer;
+use super::delivery::{Delivery, HEARTBEAT_PART};
+use super::job::Job;
 use super::lease::{self, Held, Taken};
 use super::limits::Shares;
 use crate::drain::Drain;

@@ -2,10 +2,11 @@
 //! uses up no attempt. The message stays in hand for some minutes, so that a deployment is no news to
 //! the queue, and is given back for some more.
 
-use super::attempt::Delivery;
-use super::envelope::Job;
+use super::delivery::Delivery;
+use super::job::Job;
 use super::lease::{Held, Lost};
-use super::run::Until;
+use super::receives::ROUND;
+use super::verdict::Until;
 use crate::drain::Drain;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,6 @@ use tokio::time::{Instant, sleep_until};
 /// How long a message is kept in hand whose job nobody executes. Longer than an application takes to
 /// be replaced.
 const KEEP: Duration = Duration::from_secs(600);
-/// A message is received once in so long at most while its job can't be executed: queues count what
-/// they give out, and bury a message that they have given out too often.
-pub(crate) const ROUND: Duration = Duration::from_secs(900);
 /// An application that says "come back at once" is believed, but not ten thousand times a second.
 const AFTER_MIN: Duration = Duration::from_secs(1);
 /// Before it is tried again to read a job's body.

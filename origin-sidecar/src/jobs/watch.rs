@@ -17,10 +17,6 @@ use stores::results::Results;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// Clients that wait at the same time; each costs a look at the store every second. Beyond them a
-/// `Prefer: wait` is answered at once, and a stream refused.
-pub const WATCHERS_MAX: usize = 1_000;
-
 /// The first look, and the longest pause between two.
 const POLL_MIN: Duration = Duration::from_millis(100);
 const POLL_MAX: Duration = Duration::from_secs(1);

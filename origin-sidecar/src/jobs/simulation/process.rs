@@ -7,7 +7,7 @@ use super::store::SimStore;
 use super::variants::Variant;
 use super::world::{Link, Vitals, Watch, World};
 use crate::jobs::backends::Backends;
-use crate::jobs::consume::Consumer;
+use crate::jobs::consumer::Consumer;
 use crate::jobs::context::{JobContext, JobWorker, Parts};
 use crate::jobs::presence::Presence;
 use crate::jobs::spool::Spool;

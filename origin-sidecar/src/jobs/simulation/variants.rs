@@ -3,7 +3,8 @@
 
 use super::mailbox::millis;
 use super::world::Link;
-use crate::jobs::envelope::{Job, pack};
+use crate::jobs::envelope::pack;
+use crate::jobs::job::Job;
 use crate::jobs::lines::Lines;
 use crate::jobs::record::ADOPTED;
 use bytes::Bytes;

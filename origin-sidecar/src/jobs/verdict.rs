@@ -1,0 +1,133 @@
+//! What becomes of a job after an execution.
+
+use super::presence::Presence;
+use super::record::Terminal;
+use crate::message::body::Body;
+use crate::upstream::outgoing::Failure;
+use http::{Response, header};
+use rules::document::Offload;
+use rules::offload::landing;
+use std::sync::Arc;
+use std::time::Duration;
+use stores::queue::Received;
+
+/// Why a job failed that may have been executed or not.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// Why a job failed that nobody executed within the time that it may wait.
+pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
+
+/// Where an answer leads (its `Location`, resolved), as an extension of it.
+#[derive(Debug, Clone)]
+pub(super) struct Led(pub String);
+
+/// How an execution ended.
+pub(super) struct Ended {
+    pub status: Terminal,
+    pub reason: Option<String>,
+    pub answer: Option<Response<Body>>,
+}
+
+impl Ended {
+    fn answered(status: Terminal, reason: Option<String>, answer: Response<Body>) -> Self {
+        Self { status, reason, answer: Some(answer) }
+    }
+
+    /// What the application's code says of an execution that is not repeated. `rule` and `target` are
+    /// those of the request.
+    pub(super) fn by_code(
+        mut answer: Response<Body>,
+        rule: Option<&Offload>,
+        target: &str,
+    ) -> Self {
+        let code = answer.status().as_u16();
+        match code {
+            200..=299 => Self::answered(Terminal::Succeeded, None, answer),
+            300..=399 => {
+                let led = answer.headers().get(header::LOCATION);
+                let led = led.and_then(|led| {
+                    landing::resolved(str::from_utf8(led.as_bytes()).ok()?, target)
+                });
+                let is_success =
+                    rule.is_some_and(|rule| landing::is_success(rule, code, led.as_deref()));
+                if let Some(led) = led.filter(|_| is_success) {
+                    answer.extensions_mut().insert(Led(led));
+                    return Self::answered(Terminal::Succeeded, None, answer);
+                }
+                Self::answered(Terminal::Failed, Some("redirected".to_owned()), answer)
+            }
+            _ => Self::answered(Terminal::Failed, Some(format!("http-{code}")), answer),
+        }
+    }
+
+    pub(super) fn failed(reason: &str) -> Self {
+        Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
+    }
+
+    /// Of an execution that is not repeated, and may have happened.
+    pub(super) fn lost(failure: &Failure) -> Self {
+        Self::failed(if failure.is_unsent { failure.problem.name() } else { UNKNOWN })
+    }
+}
+
+/// What becomes of a job after an execution.
+pub(super) enum Verdict {
+    Ended(Ended),
+    /// Try again after this delay; `last` is what to store when no attempt is left.
+    Retry {
+        delay: Duration,
+        last: Ended,
+    },
+    /// Nobody executed it: this was no attempt. `last` is what to store when it has waited too long.
+    Later {
+        until: Until,
+        last: Ended,
+    },
+}
+
+/// What a job waits for that nobody executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Until {
+    /// This upstream takes connections.
+    Back(Arc<str>),
+    /// The time that the application named in a 503.
+    After(Duration),
+    /// There is room for its body.
+    Room,
+}
+
+impl Until {
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Back(_) => "app-away",
+            Self::After(_) => "app-busy",
+            Self::Room => "no-room",
+        }
+    }
+}
+
+/// Which execution of a job this is.
+pub(super) struct Turn<'a> {
+    /// Counted over everything the job has been through.
+    pub attempt: u64,
+    /// The same without what was before an operator's retry.
+    pub number: u64,
+    pub received: &'a Received,
+    pub queue_name: &'a str,
+    pub presence: &'a Presence,
+    /// The upstream that this job has waited for, and may try.
+    pub let_go: Option<&'a str>,
+}
+
+/// What came of an execution, and whether a second one does no harm.
+pub(super) struct Executed {
+    pub verdict: Verdict,
+    pub is_repeatable: bool,
+}
+
+impl From<Verdict> for Executed {
+    /// Of a request that was not sent.
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_repeatable: true }
+    }
+}
