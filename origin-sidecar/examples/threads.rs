@@ -16,7 +16,7 @@ use spillway::operate::process::{Parts, Process};
 use spillway::operate::reload;
 use spillway::proxy::serve::{self, Options};
 use spillway::telemetry::metrics::Metrics;
-use spillway::telemetry::spans::Telemetry;
+use spillway::telemetry::reporter::Telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;

@@ -8,5 +8,6 @@ mod opening;
 pub mod purge;
 pub mod run;
 pub mod settings;
+pub mod stop;
 pub mod tools;
 pub mod webhook;

@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use spillway::command::settings::{
     Consume, Drain, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge, without_empty_variables,
 };
-use spillway::command::{inject, run, tools, webhook};
+use spillway::command::{inject, run, stop, tools, webhook};
 use spillway::logging;
 use spillway::memory::Allocator;
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         Command::Check { file, json } => tools::check(&file, json),
         Command::Explain { method, url, header, body, answer, routes } => {
             spillway::command::explain::Request::new(&method, &url, &header, body)
-                .map_err(|fault| run::Stop { code: EXIT_CONFIG, reason: fault })
+                .map_err(|fault| stop::Stop { code: EXIT_CONFIG, reason: fault })
                 .and_then(|request| tools::explain(&routes, &request, answer.as_deref()))
         }
         Command::Inject(command) => inject::inject(&command),

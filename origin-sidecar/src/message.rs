@@ -9,3 +9,4 @@ pub mod place;
 pub mod readers;
 pub mod refused;
 pub mod reply;
+pub mod served_lines;

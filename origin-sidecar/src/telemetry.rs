@@ -1,6 +1,10 @@
 //! What is told of requests and jobs, and to whom: metrics, lines of the log, spans for a collector.
 
+pub mod in_flight;
+pub mod meters;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+pub mod reporter;
 pub mod spans;
+pub mod streams;

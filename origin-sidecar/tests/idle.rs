@@ -12,7 +12,7 @@ use spillway::jobs::spool::Spool;
 use spillway::soundness::Soundness;
 use spillway::soundness::watched::{WatchedQueue, WatchedResults};
 use spillway::telemetry::metrics::Metrics;
-use spillway::telemetry::spans::Telemetry;
+use spillway::telemetry::reporter::Telemetry;
 use spillway::upstream::server::{Slot, Upstream};
 use spillway::upstream::servers::Servers;
 use std::collections::BTreeMap;

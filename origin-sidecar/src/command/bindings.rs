@@ -42,7 +42,7 @@ impl Bindings {
             .ok();
         let named = pairs("upstream", &common.upstream).map_err(&mut note).unwrap_or_default();
         let mut upstreams = BTreeMap::new();
-        for (name, slot) in Servers::slots(named.iter().map(|(name, _)| name.as_str())) {
+        for (name, slot) in Servers::slots(named.keys().map(String::as_str)) {
             let url = &named[name];
             if let Ok(upstream) = Upstream::parse((name, slot), url, &tls).map_err(&mut note) {
                 upstreams.insert(name.to_owned(), Arc::new(upstream));

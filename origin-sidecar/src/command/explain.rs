@@ -1,5 +1,6 @@
 //! `spillway check` and `spillway explain`: what the rules say, without running anything.
 
+use super::explain::lines::{header, line};
 use answer::Answer;
 use rules::cache::{Bypass, Plan};
 use rules::document::{Auth, Document, Lifetime, Mode, Versioned, When};
@@ -10,6 +11,7 @@ use std::fmt::Write;
 
 pub mod answer;
 pub mod jobs;
+mod lines;
 
 /// A request to explain.
 pub struct Request {
@@ -59,11 +61,6 @@ impl Request {
     }
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or_else(|| format!("{text}: write Name: value"))?;
-    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-}
-
 /// What edge and sidecar would do with the request and, if it is given, with the app's answer.
 pub fn explain(rules: &Rules, request: &Request, answer: Option<&Answer>) -> String {
     let mut out = String::new();
@@ -77,10 +74,6 @@ pub fn explain(rules: &Rules, request: &Request, answer: Option<&Answer>) -> Str
     sidecar(&mut out, rules, request, answer);
     let _ = writeln!(out, "\nconfig_hash  {}", rules.hash);
     out
-}
-
-fn line(out: &mut String, name: &str, text: &str) {
-    let _ = writeln!(out, "  {name:<9}{text}");
 }
 
 fn routes(out: &mut String, rules: &Rules, request: &Request) {

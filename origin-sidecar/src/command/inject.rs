@@ -1,6 +1,6 @@
 //! `inject` and `uninject`: manifests in, manifests out. What is decided, the `inject` crate decides.
 
-use super::run::Stop;
+use super::stop::Stop;
 use clap::Args;
 use inject::manifest::{self, Document, Report};
 use inject::{Mode, Options, Outcome, bypass, component, policy};

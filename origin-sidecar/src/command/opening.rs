@@ -2,8 +2,8 @@
 //! port is opened.
 
 use super::bindings::Bindings;
-use super::run::Stop;
 use super::settings::{self, Common};
+use super::stop::Stop;
 use crate::clock;
 use crate::jobs::spool::Spool;
 use crate::operate::bound::Bound;
@@ -11,7 +11,7 @@ use crate::operate::process::{Parts, Process};
 use crate::operate::reload::RulesFile;
 use crate::request::signed::Signatures;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::Telemetry;
+use crate::telemetry::reporter::Telemetry;
 use rules::fallback::Wish;
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! The commands that run on: settings → rules → bindings → run → exit code.
 
 use super::opening::{OfProxy, open};
-use super::settings::{self, Common, Consume, EXIT_CONFIG, EXIT_RUNTIME, Proxy};
+use super::settings::{self, Common, Consume, Proxy};
+use super::stop::Stop;
 use crate::jobs::consumer::Consumer;
 use crate::jobs::context::{JobContext, JobWorker};
 use crate::jobs::expire;
@@ -17,41 +18,13 @@ use crate::soundness::checks::{self, Parts as Watched};
 use http1::server::Tolerance;
 use net::cidr::Cidr;
 use net::tls::Certificates;
-use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::Results;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-
-/// Why a command ends early.
-#[derive(Debug)]
-pub struct Stop {
-    pub code: u8,
-    pub reason: String,
-}
-
-impl Stop {
-    pub fn config(reason: impl Into<String>) -> Self {
-        Self { code: EXIT_CONFIG, reason: reason.into() }
-    }
-
-    pub fn run(reason: impl ToString) -> Self {
-        Self { code: EXIT_RUNTIME, reason: reason.to_string() }
-    }
-
-    /// Prints the reason and gives the code.
-    pub fn exit(self) -> ExitCode {
-        if !self.reason.is_empty() {
-            // Nothing is left to do when stderr is gone.
-            let _ = writeln!(std::io::stderr(), "spillway: {}", self.reason);
-        }
-        ExitCode::from(self.code)
-    }
-}
 
 /// Runs the sidecar until SIGTERM and the drain.
 ///

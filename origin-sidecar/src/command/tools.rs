@@ -3,10 +3,11 @@
 use super::bindings::{open_queue, open_results};
 use super::explain as explaining;
 use super::explain::answer::Answer;
-use super::run::{Stop, runtime};
+use super::run::runtime;
 use super::settings::{self, Drain, Jobs, JobsCommand, Purge, pairs};
+use super::stop::Stop;
 use crate::clock::{self, Clock};
-use crate::jobs::operator::Stores;
+use crate::jobs::operator::opened::Stores;
 use crate::jobs::receives::receives;
 use crate::operate::reload;
 use crate::secrets::{Purpose, Secrets};

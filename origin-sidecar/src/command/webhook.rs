@@ -9,7 +9,8 @@ mod rotation;
 mod serve;
 
 use super::inject::Sidecar;
-use super::run::{Stop, runtime, terminated};
+use super::run::{runtime, terminated};
+use super::stop::Stop;
 use crate::clock::{Clock, System};
 use crate::message::reply;
 use crate::operate::admin;

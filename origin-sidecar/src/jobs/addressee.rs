@@ -1,10 +1,9 @@
 //! For whom a plain producer's message is, as the consumer writes it down.
 
-use super::bare;
 use super::delivery::Delivery;
-use super::job;
 use super::job::Job;
 use super::record::{self, Accepted, Bare};
+use super::{bare, job};
 use stores::results::{Condition, PutError};
 
 impl Delivery<'_> {

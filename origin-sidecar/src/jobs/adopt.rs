@@ -1,12 +1,12 @@
 //! `when = "slow"`: the request is executed at once, and when that takes too long the client gets
 //! its 202 while **the same execution** goes on. Nothing is ever run twice.
 
-use super::accept::{Offered, Tools, outgoing, tools};
 use super::context::JobWorker;
 use super::id::{self, Kind};
 use super::latency::Executing;
 use super::leases::LEASE_MS;
 use super::notify::tell;
+use super::offered::{Offered, Tools, outgoing, tools};
 use super::once::Once;
 use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, adopted_key};

@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::context::JobWorker;
 use super::permission::{Freshness, Question, ask};
-use super::status;
+use super::state;
 use crate::message::body::Body;
 use crate::message::fields::Map;
 use crate::message::refused::Refused;
@@ -59,7 +59,7 @@ impl Cookies {
     ) -> Result<Response<Body>, Refused> {
         let mut response = match answered {
             Err(Refused { problem, detail }) if !self.0.is_empty() => {
-                status::note_instead(worker, lane, problem, &detail);
+                state::note_instead(worker, lane, problem, &detail);
                 reply::problem(base, problem, &detail)
             }
             answered => answered?,

@@ -11,7 +11,7 @@ use crate::request::destination::Destinations;
 use crate::request::in_force::ActiveRules;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::Telemetry;
+use crate::telemetry::reporter::Telemetry;
 use crate::upstream::client::Client;
 use crate::upstream::limits::Limits;
 use crate::upstream::servers::Servers;

@@ -3,7 +3,8 @@
 use super::context::JobContext;
 use super::lines::{Lines, Value};
 use super::record::{Answer, Outcome};
-use super::status::{self, Asked, State, unavailable};
+use super::state;
+use super::state::{Asked, State, unavailable};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -138,7 +139,7 @@ pub(super) async fn finished(
     id: &str,
     clean: &Clean<'_>,
 ) -> Option<Response<Body>> {
-    let state = status::state(context, results, id).await.ok()?;
+    let state = state::state(context, results, id).await.ok()?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());
     let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
     result(results, id, state, &asked, (Delivery::Proxy, false)).await.ok()

@@ -7,11 +7,10 @@
 use super::bare;
 use super::context::JobContext;
 use super::intake::NotRead;
-use super::job::{DEADLINE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
+use super::job::{DEADLINE, EXTENDED_SIZE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::lines::Lines;
 use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
-use crate::jobs::job::EXTENDED_SIZE;
 use crate::message::body::Body;
 use bytes::Bytes;
 use rules::document;

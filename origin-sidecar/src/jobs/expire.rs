@@ -2,16 +2,14 @@
 //! died; and objects that have outlived their job.
 
 use super::context::{JobContext, JobWorker};
-use super::keyed;
 use super::leases::{AGAIN, Leases, SKEW_MS, TELL_MS, is_lost};
-use super::notify;
-use super::record::{
-    self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal, outcome_key,
-};
+use super::record::{self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal};
+use super::terminate::{Whose, end_from_outside};
+use super::{notify, state};
 use rules::offload;
 use std::sync::Arc;
 use std::time::Duration;
-use stores::results::{Condition, PutError, Results, StoreError};
+use stores::results::{Condition, Results, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -23,61 +21,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_MARGIN_MS: u64 = 24 * 3_600_000;
 /// Keys in one listing.
 const PAGE: usize = 500;
-
-/// Who wrote the end that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Ours,
-    Others,
-}
-
-/// Ends a job from outside, unless it has ended: the end that counts.
-async fn end_from_outside(
-    results: &dyn Results,
-    mut outcome: Outcome,
-) -> Result<(Outcome, Whose), StoreError> {
-    loop {
-        let condition = match record::end(results, &outcome.id).await? {
-            End::Is(outcome) => return Ok((outcome, Whose::Others)),
-            End::Open { condition, attempts } => {
-                outcome.attempt = attempts;
-                condition
-            }
-        };
-        match record::write(results, &outcome_key(&outcome.id), &outcome, condition).await {
-            Ok(_) => return Ok((outcome, Whose::Ours)),
-            // Somebody was first: see who.
-            Err(PutError::Precondition) => {}
-            Err(PutError::Failed(error)) => return Err(error),
-        }
-    }
-}
-
-/// The caller wants it no more. What is known of its queue and its route is kept.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn cancel(
-    results: &dyn Results,
-    id: &str,
-    (queue, route): (Option<&str>, Option<&str>),
-    now: u64,
-) -> Result<Terminal, StoreError> {
-    let mut outcome = Outcome::without_answer(id, Terminal::Cancelled, "caller", now);
-    (outcome.queue, outcome.route) = (queue.map(str::to_owned), route.map(str::to_owned));
-    let ended = end_from_outside(results, outcome).await;
-    ended.map(|(outcome, _)| outcome.status)
-}
-
-/// Nobody will ever know how an adopted request ended.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Outcome, StoreError> {
-    let outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
-    let ended = end_from_outside(results, outcome).await;
-    ended.map(|(outcome, _)| outcome)
-}
 
 /// Ends the adopted jobs whose process died, whether somebody asks for them or not. Never returns.
 pub async fn reap(worker: Arc<JobWorker>, results: Arc<dyn Results>) {
@@ -196,7 +139,7 @@ impl Orphan {
         }
         // One that its client was answered at once is nobody's affair, unless another was promised it.
         let id = outcome.id.as_str();
-        if !outcome.answered || keyed::is_promised(results, id).await {
+        if !outcome.answered || state::is_promised(results, id).await {
             let rules = worker.context.active.rules();
             notify::tell(worker, results, &rules, &lease, &outcome).await;
         }
@@ -265,6 +208,7 @@ fn is_needed(end: &End, before: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::terminate::lost;
     use super::*;
     use crate::clock::{Clock, System};
     use bytes::Bytes;

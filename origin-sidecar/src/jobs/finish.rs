@@ -4,13 +4,12 @@
 use super::attempt::{After, DRAINED, Done, Open};
 use super::consumer::PAUSE;
 use super::delivery::Delivery;
-use super::envelope;
 use super::job::Job;
 use super::lease::Held;
 use super::notify::{self, Notice};
 use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
-use super::run;
 use super::store::{self, Whole};
+use super::{envelope, run};
 use crate::drain::Drain;
 use crate::telemetry::spans;
 use std::time::Duration;

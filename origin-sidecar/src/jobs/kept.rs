@@ -3,10 +3,10 @@
 
 use super::adopt::Execution;
 use super::intake::Intake;
-use super::keyed;
 use super::once::{Freed, Once};
 use super::store::{self, Whole};
 use super::verdict::{Ended, UNKNOWN};
+use super::{keyed, state};
 use crate::message::body::Body;
 use crate::room::Held;
 use crate::upstream::outgoing::Failure;
@@ -74,7 +74,7 @@ impl Execution {
         let whole = store::whole(&self.worker.context, ended, self.job_timeout()).await;
         let whole = whole.unwrap_or_else(Whole::broken_off);
         let Some(outcome) = self.outcome(&once.id, whole, answered).await else { return false };
-        if keyed::is_promised(results, &once.id).await {
+        if state::is_promised(results, &once.id).await {
             self.is_leased.store(true, Ordering::Release);
             self.told(&outcome).await;
         }

@@ -1,15 +1,11 @@
 //! Requests with an `Idempotency-Key`: the same request becomes the same job, whoever crashed when.
 
-use super::accept::{NotQueued, Offered, Tools, store_failed};
 use super::caller::Caller;
 use super::context::JobWorker;
-use super::expire;
 use super::intake::SPOOL_FAILED;
-use super::leases;
-use super::leases::LEASE_MS;
-use super::record::{self, Accepted, Adopted, accepted_key, adopted_key};
+use super::offered::{NotQueued, Offered, Tools, store_failed};
+use super::record::{self, Accepted, accepted_key};
 use super::sending::send;
-use super::status::State;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Response};
@@ -17,7 +13,7 @@ use rules::Problem;
 use rules::document::hex;
 use sha2::{Digest, Sha256};
 use std::io;
-use stores::results::{Condition, PutError, Results, StoreError};
+use stores::results::{Condition, PutError};
 
 /// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
 const KEY_CHARS_MAX: usize = 255;
@@ -145,37 +141,6 @@ pub(super) async fn put(
         tracing::debug!(job = id, ?error, "accept record not updated");
     }
     Ok(None)
-}
-
-/// The state of a request with a key that has not ended; `None` of one that is queued.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn running(
-    results: &dyn Results,
-    id: &str,
-    now: u64,
-) -> Result<Option<State>, StoreError> {
-    let accepted = record::read::<Accepted>(results, &accepted_key(id)).await?;
-    let executed = accepted.filter(|(accepted, _)| accepted.executed && !accepted.released);
-    let Some((accepted, _)) = executed else { return Ok(None) };
-    let lease = record::read::<Adopted>(results, &adopted_key(id)).await?;
-    // Until the first lease is written, the record is one.
-    let until = lease.map_or(accepted.at + LEASE_MS, |(lease, _)| lease.until);
-    Ok(Some(if leases::is_over(until, now) {
-        State::Ended(expire::lost(results, id, now).await?)
-    } else {
-        State::Running { attempt: 1, progress: None }
-    }))
-}
-
-/// Whether somebody was answered 202 for a request that was executed at once.
-pub(super) async fn is_promised(results: &dyn Results, id: &str) -> bool {
-    match record::read::<Accepted>(results, &accepted_key(id)).await {
-        Ok(found) => found.is_some_and(|(accepted, _)| accepted.promised),
-        // To tell an end that nobody waits for does no harm.
-        Err(_) => true,
-    }
 }
 
 /// The same answer, which says that its key counts.

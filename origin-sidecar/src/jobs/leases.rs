@@ -1,8 +1,7 @@
 //! When which lease of an adopted execution is looked at. A listing costs as much as twelve reads, so
 //! listings are far apart, and a lease that one has shown is read when it is over.
 
-use super::record::ADOPTED;
-use super::record::Adopted;
+use super::record::{ADOPTED, Adopted};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stores::results::{Listed, Results, StoreError};

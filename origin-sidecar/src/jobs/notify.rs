@@ -1,8 +1,7 @@
 //! Telling somebody that a job is finished: a CloudEvent, signed as Standard Webhooks says.
 
 use super::context::JobWorker;
-use super::record::{self, Deliveries, Delivery, Outcome, notified_key};
-use super::record::{Adopted, Terminal};
+use super::record::{self, Adopted, Deliveries, Delivery, Outcome, Terminal, notified_key};
 use crate::message::body::Body;
 use crate::secrets::{Purpose, Secrets, hmac};
 use crate::upstream::forward;

@@ -1,26 +1,13 @@
 //! Requests with an `Idempotency-Key` that are executed at once: an accept record is written before, so
 //! that a retry never executes them again.
 
-use super::accept::{self, NotQueued, Offered, tools};
-use super::context::JobWorker;
-use super::keyed::{self, Claim, Record, Way};
+use super::keyed::Record;
 use super::record::{self, Accepted, accepted_key};
-use super::{adopt, id, repeat};
-use crate::message::body::Body;
-use crate::message::refused::Refused;
-use http::{HeaderValue, Response};
-use rules::Problem;
-use rules::document::Fallback;
-use rules::shard::Resolved;
-use std::sync::Arc;
+use http::HeaderValue;
 use std::time::Duration;
 use stores::results::{Condition, PutError, Results};
 use tokio::time::{sleep, timeout};
 
-/// Writing the accept record, which the execution waits for.
-const RECORD_BUDGET: Duration = Duration::from_secs(3);
-/// Taking it back.
-const WITHDRAW_BUDGET: Duration = Duration::from_secs(1);
 /// How often it is asked what became of a release, some minutes in all.
 const SETTLE_TRIES: usize = 60;
 const SETTLE_PAUSE: Duration = Duration::from_secs(5);
@@ -29,72 +16,7 @@ const SETTLE_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Once {
     pub id: String,
     pub key: HeaderValue,
-    record: Record,
-}
-
-/// Executes the request, unless an earlier one with its key was.
-pub(super) async fn run(
-    worker: &Arc<JobWorker>,
-    offered: Offered<'_>,
-    resolved: Option<&Resolved>,
-    wanted: adopt::Wanted,
-) -> Result<Response<Body>, Refused> {
-    let Some(key) = keyed::of(&offered)? else {
-        return adopt::run(worker, offered, resolved, wanted, None).await;
-    };
-    let tools = tools(worker, offered.rule)?;
-    let (route, reason) = (offered.route.name.as_str(), wanted.reason);
-    let id = id::keyed(tools.secrets, route, &offered.allowed.caller, &keyed::text(&key));
-    let own = keyed::record(worker, &offered, &tools, Way::Execute).await;
-    let own = own.map_err(|why| why.refused("nothing is started"))?;
-    let holder = own.holder.clone();
-    let claim = keyed::claim(&offered, &tools, &id, own);
-    let claimed = timeout(RECORD_BUDGET, claim).await.unwrap_or_else(|_| {
-        Err(NotQueued::Unavailable("timeout", "the store took too long".to_owned()))
-    });
-    match claimed {
-        Ok(Claim::Ours(record)) => {
-            let once = Once { id, key, record };
-            adopt::run(worker, offered, resolved, wanted, Some(once)).await
-        }
-        Ok(Claim::Unsent(_)) if !wanted.may_queue => {
-            Err(Refused::new(Problem::CrossSite, "nothing was queued"))
-        }
-        Ok(Claim::Unsent(_)) => {
-            accept::enqueue(worker, offered, resolved, reason, wanted.wait).await
-        }
-        Ok(Claim::Known(found)) => {
-            let known = repeat::Known { id: &id, found, reason, wait: wanted.wait };
-            let answer = repeat::answer(worker, &offered, &tools, known).await?;
-            Ok(keyed::marked(answer, Some(&key)))
-        }
-        Err(NotQueued::Refused(refused)) => Err(refused),
-        Err(NotQueued::Unavailable(name, detail)) => {
-            worker.context.metrics.jobs.offered(route, name, reason);
-            tracing::warn!(route, reason = name, detail, "accept record not written");
-            if offered.rule.fallback == Fallback::Inline {
-                // Whatever became of the record: with it the job is `unknown`, and not run again.
-                return accept::inline(worker, offered, resolved).await;
-            }
-            // Without it, the retry would be told of an execution that never was.
-            let withdrawing = withdraw(tools.results.as_ref(), &id, &holder);
-            if timeout(WITHDRAW_BUDGET, withdrawing).await.is_err() {
-                tracing::debug!(job = id, "accept record not taken back");
-            }
-            Err(Refused::new(Problem::OffloadUnavailable, format!("{name}; nothing is started")))
-        }
-    }
-}
-
-/// Takes a record back whose writing was not answered, if it was written.
-async fn withdraw(results: &dyn Results, id: &str, holder: &str) {
-    let Ok(Some((accepted, etag))) = record::read::<Accepted>(results, &accepted_key(id)).await
-    else {
-        return;
-    };
-    if accepted.holder == holder && !accepted.promised {
-        release(results, id, Record { accepted, etag }).await;
-    }
+    pub(super) record: Record,
 }
 
 /// Whether a key is free again.
@@ -108,7 +30,7 @@ pub(super) enum Freed {
 }
 
 /// Gives the key free: nothing was done.
-async fn release(results: &dyn Results, id: &str, record: Record) -> Freed {
+pub(super) async fn release(results: &dyn Results, id: &str, record: Record) -> Freed {
     let Record { accepted, etag } = record;
     let released = Accepted { released: true, ..accepted };
     let key = accepted_key(id);
@@ -149,3 +71,6 @@ impl Once {
         Freed::Unknown
     }
 }
+
+/// Writing the accept record, which the execution waits for.
+pub(super) const RECORD_BUDGET: Duration = Duration::from_secs(3);

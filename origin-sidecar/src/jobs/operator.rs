@@ -4,44 +4,29 @@
 mod done;
 mod known;
 mod list;
+pub mod opened;
 
 pub use done::End;
 pub use list::Shown;
 
 use super::bare::{self, Of};
-use super::envelope;
 use super::job::DEADLINE;
+use super::operator::opened::{Done, Stores, line, text};
 use super::record::{
     self, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal, accepted_key,
     adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
 };
-use crate::jobs::job;
-use crate::secrets::Secrets;
-use rules::Rules;
-use std::collections::BTreeMap;
+use super::{envelope, job};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::queue::{Message, Queue, Received};
-use stores::results::{Condition, PutError, Results};
+use stores::results::{Condition, PutError};
 
 /// How long a redrive waits for the next dead letter before it is done.
 const REDRIVE_WAIT: Duration = Duration::from_secs(2);
 /// How long a dead letter is hidden while it is brought back.
 const REDRIVE_VISIBILITY: Duration = Duration::from_secs(60);
-
-/// Queues and store, as the settings name them.
-pub struct Stores {
-    pub queues: BTreeMap<String, Arc<dyn Queue>>,
-    pub results: Arc<dyn Results>,
-    pub rules: Arc<Rules>,
-    /// Knows the ids that were made here from others, if it is given.
-    pub secrets: Option<Arc<Secrets>>,
-    /// Milliseconds since 1970.
-    pub now: u64,
-}
-
-type Done = Result<(), String>;
 
 impl Stores {
     /// Everything that is kept of a job, as JSON.
@@ -256,14 +241,6 @@ fn again(letter: &Received) -> Message {
     attributes.remove(DEADLINE);
     envelope::keep_id(&mut attributes, &letter.id);
     Message { body: letter.body.clone(), attributes, group: letter.group.clone() }
-}
-
-fn line(out: &mut dyn Write, line: &str) -> Done {
-    writeln!(out, "{line}").map_err(text)
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]

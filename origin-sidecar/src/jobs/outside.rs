@@ -2,15 +2,14 @@
 //! their own, so that none is stored beside an attempt that runs.
 
 use super::lease::{self, Held, Taken};
-use super::leases;
 use super::record::{
     self, Adopted, Copy, End, Lease, Outcome, Terminal, adopted_key, failed_key, lease_key,
     result_key,
 };
-use super::status::State;
+use super::state::State;
 use super::store::{self, Ending, Whole};
 use super::verdict::Ended;
-use super::{id, keyed};
+use super::{id, leases, state};
 use crate::clock::Clock;
 use crate::message::body::Body;
 use crate::secrets::random_hex;
@@ -160,7 +159,7 @@ async fn not_executed_elsewhere(
     if !id::is_keyed(id) {
         return Ok(());
     }
-    match keyed::running(results, id, now).await? {
+    match state::running(results, id, now).await? {
         Some(State::Ended(outcome)) => Err(NotStored::Ended(outcome.status)),
         Some(_) => Err(NotStored::Running),
         None => Ok(()),

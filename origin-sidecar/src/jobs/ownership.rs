@@ -6,7 +6,7 @@ use super::context::JobWorker;
 use super::id;
 use super::permission::Freshness;
 use super::record::{self, Accepted};
-use super::status::{Asked, unavailable, unknown};
+use super::state::{Asked, unavailable, unknown};
 use crate::message::refused::Refused;
 use crate::secrets::Secrets;
 use rules::document::{Auth, Login, Route};

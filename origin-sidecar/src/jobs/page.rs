@@ -2,7 +2,7 @@
 //! application's answer leads.
 
 use super::record::{Answer, Outcome, Progress, Terminal};
-use super::status::State;
+use super::state::State;
 use crate::message::body::Body;
 use crate::message::reply::{escape, html};
 use http::{HeaderValue, Response, header};

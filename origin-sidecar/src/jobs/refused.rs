@@ -1,8 +1,8 @@
 //! A request that can't become a job, as is known: queue or store refuse it for good.
 
-use super::accept::{Offered, inline};
 use super::context::JobWorker;
 use super::keyed;
+use super::offered::{Offered, inline};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::soundness::Refusal;

@@ -1,14 +1,14 @@
 //! Another request with an `Idempotency-Key` that has been used: what there is of the first one.
 
-use super::accept::{Offered, Tools};
 use super::context::JobWorker;
 use super::keyed::Record;
 use super::leases::LEASE_MS;
 use super::lines::Lines;
+use super::offered::{Offered, Tools};
 use super::receipt::Receipt;
 use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};
-use super::status::{self, State, unavailable};
-use super::synchronous;
+use super::state::{State, unavailable};
+use super::{state, synchronous};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -64,7 +64,7 @@ async fn state(
     found: Record,
 ) -> Result<State, StoreError> {
     let (context, results) = (&worker.context, tools.results.as_ref());
-    let state = status::state(context, results, id).await?;
+    let state = state::state(context, results, id).await?;
     match state {
         // It is no job of a queue: its key was given free at this moment.
         State::Queued if found.accepted.executed => return Err(race()),
@@ -81,7 +81,7 @@ async fn state(
         Err(PutError::Precondition) => false,
         Err(PutError::Failed(error)) => return Err(error),
     };
-    let state = status::state(context, results, id).await?;
+    let state = state::state(context, results, id).await?;
     if is_new && matches!(state, State::Ended(_)) {
         // It ended before, and its lease was removed before: nobody needs this one.
         results.delete(&key).await?;

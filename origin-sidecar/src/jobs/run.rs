@@ -6,12 +6,16 @@ use super::judge::{judge, judge_failure};
 use super::replay::{self, NotSent};
 use super::verdict::{APP_UNAVAILABLE, Ended, Executed, Turn, Until, Verdict};
 use super::{flash, progress};
+use crate::message::body::Body;
 use crate::message::fields::{Map, View};
 use crate::message::reply;
+use crate::telemetry::reporter::Telemetry;
 use crate::telemetry::spans;
+use crate::telemetry::spans::Span;
 use crate::upstream::forward;
-use crate::upstream::outgoing::Outgoing;
+use crate::upstream::outgoing::{Failure, Outgoing};
 use crate::upstream::server::APP;
+use http::Response;
 use http::{HeaderMap, HeaderValue, Method};
 use rules::document::{self, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
@@ -79,16 +83,7 @@ pub(super) async fn execute(
     if let (Some((rule, headers)), Ok(response)) = (&own, &mut sent) {
         flash::keep(worker, (rule, &job.id), headers, response).await;
     }
-    let refusal = sent.as_ref().err();
-    telemetry.executed(
-        &span,
-        &spans::Ended {
-            route: route.map_or(UNMATCHED, |route| &route.name),
-            status: sent.as_ref().map_or_else(|it| it.problem.status(), |it| it.status().as_u16()),
-            cache: &|| sent.as_ref().ok().and_then(reply::cache_result),
-            refusal: refusal.map(|failure| (failure.problem, failure.detail.as_str())),
-        },
-    );
+    tell(telemetry, &span, route, &sent);
     let verdict = match sent {
         Ok(response) => {
             turn.presence.answered(name);
@@ -109,6 +104,22 @@ pub(super) async fn execute(
 }
 
 /// Of a job whose credentials are not used.
+/// Tells the collector of an execution.
+fn tell(
+    telemetry: &Telemetry,
+    span: &Span,
+    route: Option<&Route>,
+    sent: &Result<Response<Body>, Failure>,
+) {
+    let ended = spans::Ended {
+        route: route.map_or(UNMATCHED, |route| &route.name),
+        status: sent.as_ref().map_or_else(|it| it.problem.status(), |it| it.status().as_u16()),
+        cache: &|| sent.as_ref().ok().and_then(reply::cache_result),
+        refusal: sent.as_ref().err().map(|it| (it.problem, it.detail.as_str())),
+    };
+    telemetry.executed(span, &ended);
+}
+
 fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
     match why {
         NotSent::Failed(reason) => Verdict::Ended(Ended::failed(reason)),

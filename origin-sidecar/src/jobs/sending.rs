@@ -1,11 +1,10 @@
 //! A request on its way into the queue: its message, and the room that takes.
 
-use super::accept::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
 use super::context::JobWorker;
-use super::envelope;
 use super::intake::NO_MEMORY;
 use super::job::Job;
-use super::{replay, tenant, token, travel};
+use super::offered::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
+use super::{envelope, replay, tenant, token, travel};
 use crate::room::Held;
 use rules::document::ReplayAs;
 use stores::results::PutError;

@@ -3,76 +3,21 @@
 
 use super::auth::{Reader, Still};
 use super::context::{JobContext, JobWorker};
-use super::leases;
 use super::ownership::{Owned, bound, login, owned};
 use super::page::Shown;
 use super::receipt::is_page;
-use super::record::{self, Adopted, Answer, End, Lease, Outcome, Progress, adopted_key, lease_key};
-use super::{deliver, expire, id, keyed, outside, page, progress, token, watch};
+use super::state::{Asked, State, note_unavailable, state, unavailable, unknown};
+use super::{deliver, id, outside, page, progress, terminate, token, watch};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::request::inbound::Inbound;
-use crate::upstream::lane::Lane;
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderValue, Method, Response, header};
 use rules::document::Delivery;
 use rules::{Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
-use stores::results::{Results, StoreError};
-
-pub struct Asked<'a> {
-    pub method: &'a Method,
-    pub headers: &'a HeaderMap,
-    pub inbound: &'a Inbound,
-    /// What follows `/jobs/`: an id, or an id and `/result`.
-    pub job: &'a str,
-}
-
-impl Asked<'_> {
-    pub(super) fn is_get(&self) -> bool {
-        matches!(*self.method, Method::GET | Method::HEAD)
-    }
-}
-
-/// What is known of a job.
-pub(super) enum State {
-    Queued,
-    Running { attempt: u64, progress: Option<Progress> },
-    Ended(Outcome),
-}
-
-impl State {
-    /// The app's answer, once there is one.
-    pub(super) fn answer(&self) -> Option<&Answer> {
-        match self {
-            Self::Ended(outcome) => outcome.answer.as_deref(),
-            Self::Queued | Self::Running { .. } => None,
-        }
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running { .. } => "running",
-            Self::Ended(outcome) => outcome.status.as_str(),
-        }
-    }
-}
-
-impl State {
-    /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
-    /// ended, nobody can tell whether it still waits or was forgotten.
-    fn has_expired(&self, accepted: u64, ttl: u64, now: u64) -> bool {
-        let from = match self {
-            Self::Queued => accepted,
-            Self::Running { .. } => return false,
-            Self::Ended(outcome) => outcome.finished.max(accepted),
-        };
-        now > from.saturating_add(ttl)
-    }
-}
+use stores::results::Results;
 
 /// # Errors
 /// `job-unknown` for whoever the job does not belong to; `offload-unavailable` while store or app can't
@@ -96,19 +41,6 @@ pub async fn answer(
         },
         answered => answered,
     }
-}
-
-/// A person is shown a page that tries again.
-pub(super) fn note_unavailable(worker: &JobWorker, detail: &str) {
-    let in_force = worker.context.active.in_force();
-    note_instead(worker, in_force.reserved(), Problem::OffloadUnavailable, detail);
-}
-
-/// A person is shown a page instead of the refusal, which is counted and logged all the same.
-pub(super) fn note_instead(worker: &JobWorker, lane: &Lane, problem: Problem, detail: &str) {
-    let (route, problem) = (&*lane.name, problem.name());
-    worker.context.metrics.http.problems.with_label_values(&[route, problem]).inc();
-    tracing::info!(route, problem, detail, "refused, by an answer with more to it");
 }
 
 async fn of_job(
@@ -290,7 +222,7 @@ impl Job<'_> {
         let of = (Some(self.queue), self.about.route.as_deref());
         let status = match state {
             State::Ended(outcome) => outcome.status,
-            _ => expire::cancel(results, id, of, now).await.map_err(unavailable)?,
+            _ => terminate::cancel(results, id, of, now).await.map_err(unavailable)?,
         };
         Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
     }
@@ -309,51 +241,8 @@ impl Job<'_> {
     }
 }
 
-pub(super) fn unknown() -> Refused {
-    Refused::from(Problem::JobUnknown)
-}
-
 fn nobody_to_ask() -> Refused {
     Refused::new(Problem::OffloadUnavailable, "the application can't say now who may see the job")
-}
-
-pub(super) fn unavailable(error: StoreError) -> Refused {
-    // What the store said is for the log: it may name accounts and addresses.
-    tracing::warn!(%error, "the result store failed");
-    Refused::new(Problem::OffloadUnavailable, error.name.to_owned())
-}
-
-pub(super) async fn state(
-    context: &JobContext,
-    results: &dyn Results,
-    id: &str,
-) -> Result<State, StoreError> {
-    if let End::Is(outcome) = record::end(results, id).await? {
-        return Ok(State::Ended(outcome));
-    }
-    let now = context.clock.now();
-    if id::Kind::of(id) == id::Kind::Adopted {
-        return match record::read::<Adopted>(results, &adopted_key(id)).await? {
-            Some((lease, _)) if !leases::is_lost(&lease, now) => {
-                Ok(State::Running { attempt: 1, progress: None })
-            }
-            // The process that executed the request is gone: nobody will ever know how it ended.
-            _ => expire::lost(results, id, now).await.map(State::Ended),
-        };
-    }
-    if id::is_keyed(id)
-        && let Some(state) = keyed::running(results, id, now).await?
-    {
-        return Ok(state);
-    }
-    match record::read::<Lease>(results, &lease_key(id)).await? {
-        Some((lease, _)) if lease.until > now => {
-            let progress = record::read::<Progress>(results, &record::progress_key(id)).await?;
-            let progress = progress.map(|(progress, _)| progress);
-            Ok(State::Running { attempt: lease.attempt, progress })
-        }
-        _ => Ok(State::Queued),
-    }
 }
 
 /// What a job is known by.

@@ -1,8 +1,8 @@
 //! A client that waits for the outcome of the job that its request became.
 
-use super::accept::Offered;
 use super::auth::{Still, Visitor};
 use super::context::JobWorker;
+use super::offered::Offered;
 use super::{deliver, watch};
 use crate::message::body::Body;
 use crate::message::refused::Refused;

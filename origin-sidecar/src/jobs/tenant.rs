@@ -1,7 +1,7 @@
 //! Whose a job is in the queue, so that nobody's backlog holds up the others (SQS fair queues).
 
-use super::accept::Offered;
 use super::caller::Caller;
+use super::offered::Offered;
 use crate::secrets::{Purpose, Secrets};
 use rules::document::KeySource;
 

@@ -1,14 +1,14 @@
 //! `PUT {base}/jobs/{id}/outcome`: another's consumer ends a job, with a token that came in its message.
 
-use super::accept::Offered;
 use super::context::JobWorker;
 use super::intake::NotRead;
 use super::leases::TELL_MS;
 use super::notify;
+use super::offered::Offered;
 use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
 use super::ownership::{bound, route_of};
 use super::record::{self, Adopted, Outcome, adopted_key};
-use super::status::{Asked, unavailable, unknown};
+use super::state::{Asked, unavailable, unknown};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;

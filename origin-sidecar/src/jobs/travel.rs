@@ -1,7 +1,7 @@
 //! Which fields of a request travel with its job.
 
-use super::accept::Offered;
 use super::lines::Lines;
+use super::offered::Offered;
 use http::HeaderMap;
 use rules::document::ReplayAs;
 use rules::hops;

@@ -4,8 +4,8 @@
 use super::context::JobWorker;
 use super::ownership::{self, Owned};
 use super::page::{Place, Shown, see, try_again};
-use super::status::{self, Asked};
-use super::{deliver, flash, id};
+use super::state::Asked;
+use super::{deliver, flash, id, state, status};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::request::inbound::Inbound;
@@ -65,7 +65,7 @@ impl Visit {
         match self.show(&asked).await {
             Err(Refused { problem: Problem::JobUnknown, .. }) => None,
             Err(Refused { problem: Problem::OffloadUnavailable, detail }) => {
-                status::note_unavailable(&self.worker, &detail);
+                state::note_unavailable(&self.worker, &detail);
                 Some(Ok(try_again(&self.rules.document.jobs.page)))
             }
             answered => Some(answered),

@@ -4,7 +4,8 @@
 use super::auth::{Reader, Still};
 use super::context::JobContext;
 use super::record::{self, End};
-use super::status::{self, State};
+use super::state;
+use super::state::State;
 use crate::drain::Drain;
 use crate::message::body::Body;
 use bytes::Bytes;
@@ -141,7 +142,7 @@ impl Events {
                     if asked.elapsed() >= ASK_AGAIN {
                         asked = Instant::now();
                     }
-                    status::state(&self.context, self.results.as_ref(), &self.id).await.ok()
+                    state::state(&self.context, self.results.as_ref(), &self.id).await.ok()
                 }
             };
             if let Some(state) = &state {

@@ -7,7 +7,9 @@ use super::answered::Answered;
 use super::coming::Coming;
 use super::place::Place;
 use super::readers::{Read, Reader};
-use crate::telemetry::metrics::{Carried, InFlight, Stream, UnderWay};
+use super::served_lines::{added_lines, added_status};
+use crate::telemetry::in_flight::{Carried, InFlight, UnderWay};
+use crate::telemetry::streams::Stream;
 use bytes::Bytes;
 use ending::Ending;
 use http::{HeaderMap, HeaderValue, header};
@@ -21,8 +23,7 @@ use hyper::body::Incoming;
 use memory_cache::stored::Stored;
 use paced::Paced;
 use prometheus::IntCounter;
-use rules::cache::{CacheStatus, Tier};
-use rules::head::push_number;
+use rules::cache::CacheStatus;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,11 +52,11 @@ pub enum Body {
     /// What was read ahead, then the rest.
     Prefixed(Option<Bytes>, Box<Body>),
     /// A client's that must come at a pace; over HTTP/1.1 its connection sees to that.
-    Paced(Box<Paced>),
+    Paced(Box<Paced<Self>>),
     /// Over HTTP/2 to a client that must read it.
-    Read(Box<Read>),
+    Read(Box<Read<Self>>),
     /// Cut off at a moment.
-    Ending(Box<Ending>),
+    Ending(Box<Ending<Self>>),
     /// In flight until its end.
     Counted(Box<Body>, UnderWay),
     /// A stream, on a connection that carries it.
@@ -64,9 +65,6 @@ pub enum Body {
     Placed(Box<Body>, Place),
 }
 
-/// Room for what is usually added to a stored answer.
-const ADDED_BYTES_USUAL: usize = 96;
-
 /// A stored answer as it is sent.
 pub struct Served {
     pub stored: Arc<Stored>,
@@ -74,22 +72,6 @@ pub struct Served {
     pub body: Option<Bytes>,
     /// The lines that this serving adds; `Cache-Status` is the last one.
     pub added: String,
-}
-
-/// The lines that a serving adds; `Cache-Status` is the last one.
-pub fn added_lines(age: u64, status: CacheStatus) -> String {
-    let mut added = String::with_capacity(ADDED_BYTES_USUAL);
-    added.push_str("age: ");
-    push_number(&mut added, age);
-    added.push_str("\r\ncache-status: ");
-    status.write(Tier::Sidecar, &mut added);
-    added.push_str("\r\n");
-    added
-}
-
-/// The value of `Cache-Status` among these lines.
-pub fn added_status(added: &str) -> Option<&str> {
-    added.trim_end().rsplit_once(": ").map(|(_, member)| member)
 }
 
 impl Served {

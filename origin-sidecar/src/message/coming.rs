@@ -1,6 +1,6 @@
 //! A body that is read while it comes in for the cache.
 
-use super::body::added_status;
+use super::served_lines::added_status;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http1::block::Encoded;

@@ -1,6 +1,5 @@
 //! What clients of gRPC are told in their own words.
 
-use super::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::Problem;
 
@@ -27,11 +26,11 @@ pub fn trailers(problem: Problem) -> HeaderMap {
 }
 
 /// The same as an answer without messages, with the fields that are for every client.
-pub fn refusal(problem: Problem, mut fields: HeaderMap) -> Response<Body> {
+pub fn refusal(problem: Problem, mut fields: HeaderMap) -> Response<()> {
     fields.remove(header::CONTENT_LENGTH);
     fields.extend(trailers(problem));
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    let mut response = Response::new(Body::Empty);
+    let mut response = Response::new(());
     *response.headers_mut() = fields;
     response
 }

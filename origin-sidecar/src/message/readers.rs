@@ -8,9 +8,8 @@
 //! ends only when none of its answers is read. What a stream can hold is bounded by its piece. A reader
 //! that pauses is let be, as over HTTP/1.1: when it is slow it counts among those that are.
 
-use super::body::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use http1::pace::{GRACE, IDLE_TIMEOUT, RATE_MIN};
 use http1::slow::{Place, SlowPeer};
 use std::collections::BTreeMap;
@@ -131,15 +130,15 @@ impl Reader {
 }
 
 /// A body in pieces, each of which must be read before the next one is there.
-pub struct Read {
-    body: Body,
+pub struct Read<B> {
+    body: B,
     /// Of what came from it.
     rest: Bytes,
     reader: Reader,
 }
 
-impl Read {
-    pub fn new(body: Body, reader: Reader) -> Self {
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Read<B> {
+    pub fn new(body: B, reader: Reader) -> Self {
         Self { body, rest: Bytes::new(), reader }
     }
 
@@ -183,8 +182,13 @@ impl Drop for Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::body::Body;
+    use super::{
+        Arc, Bytes, Duration, GRACE, IDLE_TIMEOUT, LOOK_INTERVAL, PIECE_BYTES_MAX, RATE_MIN,
+        Readers, SlowPeer, timeout,
+    };
     use http::{Request, Response};
+    use http_body::Body as _;
     use http_body_util::BodyExt;
     use http1::slow::SlowPeers;
     use hyper::client::conn::http2 as client;

@@ -7,7 +7,7 @@ use crate::jobs::spool::Spool;
 use crate::proxy::context::ProxyContext;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::Telemetry;
+use crate::telemetry::reporter::Telemetry;
 use rules::Rules;
 use std::sync::Arc;
 

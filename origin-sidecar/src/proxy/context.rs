@@ -9,7 +9,7 @@ use crate::request::in_force::ActiveRules;
 use crate::request::signed::Signatures;
 use crate::secrets::{self, Secrets};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::Telemetry;
+use crate::telemetry::reporter::Telemetry;
 use crate::upstream::client::Client;
 use memory_cache::store::Store;
 use memory_cache::varies::Varies;

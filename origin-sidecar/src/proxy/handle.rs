@@ -4,11 +4,11 @@ use super::arrival::{Arrived, Sender, arrive, marked, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
 use super::cached::Way;
 use super::context::Worker;
+use super::cross_origin::{set_fields, share};
 use super::step::{Step, Total};
 use super::{cached, in_body};
 use crate::jobs;
 use crate::jobs::accept;
-use crate::jobs::visit::Visited;
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
 use crate::message::refused::Refused;
@@ -18,12 +18,12 @@ use crate::request::in_force::InForce;
 use crate::request::inbound::{Inbound, Peer};
 use crate::request::signed;
 use crate::request::signed::Looked;
-use crate::telemetry::metrics::{Carried, Carrier};
+use crate::telemetry::in_flight::{Carried, Carrier};
 use crate::telemetry::spans::{Ended, Span};
 use crate::upstream::lane::Lane;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{hop, outgoing, upgrade};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
@@ -33,7 +33,7 @@ use rules::hygiene;
 use rules::offload::{Decision, mark};
 use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
-use rules::{Problem, Rules, cors};
+use rules::{Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +68,11 @@ pub async fn handle(
     let mut response = answer.unwrap_or_else(|Refused { problem, detail }| {
         metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
         let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
-        if is_grpc { grpc::refusal(problem, refusal.into_parts().0.headers) } else { refusal }
+        if is_grpc {
+            grpc::refusal(problem, refusal.into_parts().0.headers).map(|()| Body::Empty)
+        } else {
+            refusal
+        }
     });
     if let Some(origin) = &origin {
         share(&in_force, lane, origin, &mut response);
@@ -96,32 +100,6 @@ pub async fn handle(
 /// An extension of an answer whose route says how long its reader may pause.
 #[derive(Debug, Clone, Copy)]
 pub struct IdleTimeout(pub Duration);
-
-/// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
-/// not spoken for itself.
-fn share(in_force: &InForce, lane: &Arc<Lane>, origin: &str, response: &mut Response<Body>) {
-    if response.extensions().get::<Visited>().is_some() {
-        return;
-    }
-    let rules = &in_force.rules;
-    let rule = if in_force.is_reserved(lane) {
-        cors::of_jobs(&rules.document.routes, origin)
-    } else {
-        in_force.route(lane).and_then(|route| route.cors.as_ref())
-    };
-    let Some(rule) = rule else { return };
-    if reply::first(response, &header::ACCESS_CONTROL_ALLOW_ORIGIN).is_none() {
-        set_fields(response.headers_mut(), cors::answer(rule, origin));
-    }
-}
-
-fn set_fields(headers: &mut HeaderMap, fields: cors::FieldsToSet) {
-    for (name, value) in fields {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.append(name, value);
-        }
-    }
-}
 
 /// A job may be looked at under the path of its request; every other request goes on.
 fn admit<'a>(
@@ -208,10 +186,24 @@ fn route<'a>(
     });
     let total = Total::of(worker, matched, span);
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
-        let rest = Step::Later(Box::pin(in_body::resolve(worker, clean, (matched, span), proceed)));
-        return Ok(rest.within(total));
+        let rest = Box::pin(route_by_body(worker, clean, (matched, span), proceed));
+        return Ok(Step::Later(rest).within(total));
     }
     Ok(route_on(worker, clean, (matched, span), proceed)?.within(total))
+}
+
+/// The same, once the shard is found whose key lies in the body.
+async fn route_by_body<'a>(
+    worker: &'a Arc<Worker>,
+    mut clean: Box<Clean<'a>>,
+    (route, span): (Option<&'a Route>, &'a Span),
+    mut proceed: Proceed<'a>,
+) -> Result<Response<Body>, Refused> {
+    let body = std::mem::replace(&mut clean.body, Body::Empty);
+    let (body, resolved) = in_body::find(worker, (clean.rules, route), &proceed, body).await?;
+    clean.body = body;
+    proceed.shard = shard::Step::Resolved(Box::new(resolved));
+    route_on(worker, clean, (route, span), proceed)?.done().await
 }
 
 /// What the rules say, once it is known that the request may be answered at all: what they refuse
@@ -270,7 +262,7 @@ async fn reserved(
     match rest.strip_prefix("jobs/") {
         Some(job) => {
             let asked =
-                jobs::status::Asked { method: &head.method, headers: &head.headers, inbound, job };
+                jobs::state::Asked { method: &head.method, headers: &head.headers, inbound, job };
             jobs::status::answer(&worker.jobs, rules, asked, body).await
         }
         None => {

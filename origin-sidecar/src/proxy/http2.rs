@@ -1,12 +1,12 @@
 //! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
 
 use super::context::ProxyContext;
+use super::front::Front;
 use super::handle::{IdleTimeout, handle};
-use super::serve::Front;
 use crate::drain::Drain;
 use crate::message::body::Body;
 use crate::message::readers::Readers;
-use crate::telemetry::metrics::{Carried, Carrier};
+use crate::telemetry::in_flight::{Carried, Carrier};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http1::head::RequestHead;

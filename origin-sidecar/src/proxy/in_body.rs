@@ -1,34 +1,19 @@
 //! A request whose shard's key lies in its body.
 
 use super::context::Worker;
-use super::handle::route_on;
 use crate::jobs::intake::NotRead;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::request::clean::Clean;
-use crate::telemetry::spans::Span;
-use http::Response;
 use rules::document::Route;
 use rules::shard::{self, Resolved};
 use rules::sidecar::Proceed;
 use rules::{Problem, Rules};
-use std::sync::Arc;
 
-/// Goes on when the shard is found, whose key lies in the body, which is read for that.
-pub(super) async fn resolve<'a>(
-    worker: &'a Arc<Worker>,
-    mut clean: Box<Clean<'a>>,
-    (route, span): (Option<&'a Route>, &'a Span),
-    mut proceed: Proceed<'a>,
-) -> Result<Response<Body>, Refused> {
-    let body = std::mem::replace(&mut clean.body, Body::Empty);
-    let (body, resolved) = find(worker, (clean.rules, route), &proceed, body).await?;
-    clean.body = body;
-    proceed.shard = shard::Step::Resolved(Box::new(resolved));
-    route_on(worker, clean, (route, span), proceed)?.done().await
-}
-
-async fn find(
+/// Reads the body for the key that lies in it. The body can be read again.
+///
+/// # Errors
+/// `key-missing`, `key-invalid` and the like; `no-room` and `body-too-large`.
+pub(super) async fn find(
     worker: &Worker,
     (rules, route): (&Rules, Option<&Route>),
     proceed: &Proceed<'_>,
@@ -47,7 +32,7 @@ async fn find(
         let (bytes, _room) = intake.open(&read).await.map_err(refused)?;
         shard::in_body(rule, map, &bytes)
     };
-    let resolved = resolved.map_err(|problem| Refused::from(problem))?;
+    let resolved = resolved.map_err(Refused::from)?;
     let body = read.body().map_err(|error| refused(NotRead::unreadable(&error)))?;
     Ok((body, resolved))
 }

@@ -4,28 +4,20 @@
 //! the app: measured in docs/decisions/0001-threads.md.
 
 use super::context::{ProxyContext, Worker};
-use super::handle::handle;
+use super::front::Front;
 use super::http2;
 use crate::drain::Drain;
 use crate::jobs::context::JobContext;
 use crate::memory;
-use crate::message::body::Body;
 use crate::message::fields::TrustedProxies;
-use crate::message::reply;
 use crate::request::inbound::Peer;
 use crate::upstream::network::Upstreams;
-use http::Response;
-use http1::Refusal;
-use http1::block::Encoded;
-use http1::head::{HeadLimits, RequestHead};
-use http1::server::{self, Exchange, Incoming, Served, Tolerance};
-use http1::slow::SlowPeer;
+use http1::head::HeadLimits;
+use http1::server::{self, Served, Tolerance};
 use http1::stream::Stream;
-use rules::Problem;
-use rules::document::UNMATCHED;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -206,85 +198,5 @@ async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
     match server::serve(stream, front.as_ref(), drained).await? {
         Served::Closed => Ok(()),
         Served::Http2(stream) => Ok(Box::pin(http2::serve(stream, front)).await?),
-    }
-}
-
-/// One connection's requests.
-pub(super) struct Front {
-    pub worker: Arc<Worker>,
-    pub peer: Peer,
-    tolerance: Arc<Tolerance>,
-    pub head: HeadLimits,
-}
-
-impl Front {
-    /// Its place among those that are slow.
-    pub fn slow_peer(&self) -> SlowPeer {
-        SlowPeer::new(&self.tolerance.slow, server::Service::address(self))
-    }
-}
-
-impl server::Service for Front {
-    type Body = Body;
-
-    fn encoded(body: &Body) -> Option<Encoded<'_>> {
-        body.encoded()
-    }
-
-    fn answer(
-        &self,
-        head: &mut RequestHead,
-        body: Incoming,
-        exchange: Exchange,
-    ) -> impl Future<Output = Response<Body>> + Send {
-        handle(&self.worker, head, Body::Client(body), &self.peer, Some(exchange))
-    }
-
-    fn refuse(&self, refusal: Refusal) -> Response<Body> {
-        let problem = match refusal {
-            Refusal::TargetTooLong => Problem::TargetTooLong,
-            Refusal::HeadTooLarge | Refusal::TooManyFields => Problem::HeadTooLarge,
-            Refusal::Coding => Problem::CodingUnknown,
-            Refusal::Version => Problem::VersionUnsupported,
-            _ => Problem::BadRequest,
-        };
-        let metrics = &self.worker.context.metrics;
-        metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
-        self.body_refused(refusal);
-        tracing::debug!(peer = %self.peer.address, problem = problem.name(), reason = refusal.name(), "refused");
-        reply::problem(
-            &self.worker.context.active.rules().document.jobs.base,
-            problem,
-            &refusal.to_string(),
-        )
-    }
-
-    fn broken(&self, error: &std::io::Error) -> Response<Body> {
-        let problem = Problem::UpstreamInvalid;
-        let metrics = &self.worker.context.metrics;
-        metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
-        tracing::debug!(peer = %self.peer.address, problem = problem.name(), %error, "broke off before it began");
-        let base = &self.worker.context.active.rules().document.jobs.base;
-        reply::problem(base, problem, &format!("the answer broke off: {error}"))
-    }
-
-    fn tolerance(&self) -> Option<&Tolerance> {
-        Some(&self.tolerance)
-    }
-
-    fn head_limits(&self) -> HeadLimits {
-        self.head
-    }
-
-    fn address(&self) -> Option<IpAddr> {
-        (!self.peer.trust.is_named()).then_some(self.peer.address)
-    }
-
-    fn quiet(&self) {
-        self.worker.let_go.notify_one();
-    }
-
-    fn body_refused(&self, refusal: Refusal) {
-        self.worker.context.metrics.http.refused.with_label_values(&[refusal.name()]).inc();
     }
 }

@@ -1,9 +1,10 @@
 //! Answers from the cache: of what is stored, and of what is still coming in.
 
 use super::context::Worker;
-use crate::message::body::{Body, Served, added_lines};
+use crate::message::body::{Body, Served};
 use crate::message::coming::Coming;
 use crate::message::reply;
+use crate::message::served_lines::added_lines;
 use crate::request::clean::Clean;
 use crate::upstream::lane::Lane;
 use bytes::Bytes;

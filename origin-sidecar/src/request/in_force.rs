@@ -1,6 +1,7 @@
 //! The rules in force as this process runs them.
 
-use crate::telemetry::metrics::{Meters, Metrics};
+use crate::telemetry::meters::Meters;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::lane::Lane;
 use crate::upstream::limits::Limits;
 use crate::upstream::servers::Servers;

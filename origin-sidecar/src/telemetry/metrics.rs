@@ -1,11 +1,6 @@
 //! Every metric of the program. Labels are route names and named reasons, never paths or keys.
 
-mod in_flight;
-mod meters;
-
-pub use in_flight::{Carried, Carrier, InFlight, Stream, Streams, UNARY_MAX, UnderWay};
-pub use meters::Meters;
-
+use super::streams::{Stream, Streams};
 use memory_cache::store::Store;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -36,9 +31,9 @@ pub struct Metrics {
 
 /// Requests and upstreams.
 pub struct Http {
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    in_flight: IntGauge,
+    pub(super) requests: IntCounterVec,
+    pub(super) request_seconds: HistogramVec,
+    pub(super) in_flight: IntGauge,
     pub connections: IntGauge,
     pub streams: Streams,
     pub problems: IntCounterVec,

@@ -3,7 +3,7 @@
 //! Never in the way: a full queue and a collector that does not answer lose spans, and count them.
 
 use super::spans::{Ended, Span};
-use http::{Method, Request, Response, Uri, header};
+use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use net::https::{self, HttpsClient};
 use prometheus::IntCounterVec;

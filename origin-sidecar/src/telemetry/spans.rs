@@ -12,17 +12,6 @@ use std::time::{Duration, Instant};
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What is told of requests and executions, and to whom.
-#[derive(Default)]
-pub struct Telemetry {
-    /// Part of the requests that get a line although nothing is wrong with them.
-    log_share: f64,
-    /// Part of the traces that begin here that are marked as recorded.
-    trace_share: f64,
-    #[cfg(feature = "otlp")]
-    exporter: Option<super::otlp::Exporter>,
-}
-
 /// A request that is answered, or a job that is executed, as an operation of a trace.
 #[derive(Debug, Clone)]
 pub struct Span {
@@ -55,74 +44,24 @@ pub struct Ended<'a> {
     pub refusal: Option<(Problem, &'a str)>,
 }
 
-impl Telemetry {
-    /// With these parts of the requests, 0 to 1, that get a line of the log, and of the traces begun here
-    /// that are marked as recorded.
-    pub fn new(log_share: f64, trace_share: f64) -> Self {
-        Self {
-            log_share,
-            trace_share,
-            #[cfg(feature = "otlp")]
-            exporter: None,
-        }
-    }
-
-    /// Exports to a collector from now on.
-    #[cfg(feature = "otlp")]
-    pub fn export(&mut self, exporter: super::otlp::Exporter) {
-        self.exporter = Some(exporter);
-    }
-
-    /// Sends what is still here, before the process ends.
-    pub async fn flush(&self) {
-        #[cfg(feature = "otlp")]
-        if let Some(exporter) = &self.exporter {
-            exporter.flush().await;
-        }
-    }
-
+impl Span {
     /// Goes on with the trace that the fields name, or begins one.
-    pub fn enter(&self, headers: &HeaderMap, method: &Method, now: u64) -> Span {
+    pub(super) fn enter(headers: &HeaderMap, method: &Method, now: u64, trace_share: f64) -> Self {
         let mut lines = lines::of(headers, &TRACEPARENT);
         let caller = match (lines.next(), lines.next()) {
             (Some(line), None) => Some(line.clone()),
             _ => None,
         };
-        Span {
+        Self {
             caller,
             place: OnceLock::new(),
-            trace_share: self.trace_share,
+            trace_share,
             method: method.clone(),
             at: now,
             started: Instant::now(),
         }
     }
 
-    /// A line, where one is due, and the span for the collector. What the request asked for is not
-    /// told: paths and queries hold secrets.
-    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
-        let is_wrong = ended.status >= 500 || ended.refusal.is_some();
-        if is_wrong || is_drawn(self.log_share) {
-            line(span, ended);
-        }
-        #[cfg(feature = "otlp")]
-        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
-            exporter.answered(span, ended);
-        }
-    }
-
-    /// The same of a job's execution, whose line is that of the job's end.
-    pub fn executed(&self, span: &Span, ended: &Ended<'_>) {
-        #[cfg(feature = "otlp")]
-        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
-            exporter.executed(span, ended);
-        }
-        #[cfg(not(feature = "otlp"))]
-        let _ = (span, ended);
-    }
-}
-
-impl Span {
     pub fn place(&self) -> Place {
         *self.place.get_or_init(|| {
             let caller = self.caller.as_ref().and_then(|line| Context::parse(line.to_str().ok()?));
@@ -159,7 +98,7 @@ impl Span {
     }
 
     #[cfg(feature = "otlp")]
-    fn is_sampled(&self) -> bool {
+    pub(super) fn is_sampled(&self) -> bool {
         self.place().own.is_sampled
     }
 
@@ -189,32 +128,10 @@ fn after(number: u64) -> u64 {
     (mixed ^ (mixed >> 31)).max(1)
 }
 
-fn line(span: &Span, ended: &Ended<'_>) {
-    let (route, status, cache) = (ended.route, ended.status, (ended.cache)());
-    let problem = ended.refusal.map(|(problem, _)| problem.name());
-    let detail = ended.refusal.map(|(_, detail)| detail);
-    let (method, trace) = (span.method.as_str(), span.id());
-    let ms = span.took().as_secs_f64() * 1000.0;
-    if status >= 500 {
-        tracing::warn!(method, route, status, cache, problem, detail, ms, trace, "answered");
-    } else {
-        tracing::info!(method, route, status, cache, problem, detail, ms, trace, "answered");
-    }
-}
-
 /// The trace that stored fields of a job belong to.
 pub fn trace_of(fields: &dyn rules::Fields) -> Option<String> {
     let context = Context::parse(&rules::head::first(fields, "traceparent")?)?;
     Some(format!("{:032x}", context.trace))
-}
-
-/// One of so many, at random.
-fn is_drawn(share: f64) -> bool {
-    share > 0.0 && is_in(share, random())
-}
-
-fn is_in(share: f64, number: u64) -> bool {
-    (number as f64) < share * u64::MAX as f64 || share >= 1.0
 }
 
 /// Unique, not secret. The standard library draws the keys of hash maps from the system once per
@@ -224,8 +141,18 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish().max(1)
 }
 
+/// One of so many, at random.
+pub(super) fn is_drawn(share: f64) -> bool {
+    share > 0.0 && is_in(share, random())
+}
+
+pub(super) fn is_in(share: f64, number: u64) -> bool {
+    (number as f64) < share * u64::MAX as f64 || share >= 1.0
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::reporter::Telemetry;
     use super::*;
     use std::collections::BTreeSet;
 

@@ -102,7 +102,8 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
         }
         // In a box, as all that is seldom: what every request holds is as large as the largest way.
         Way::Http2 { links, health } => {
-            let way = multiplexed::Way { network, links, health };
+            let way =
+                multiplexed::Way { connect_timeout: network.connect_timeout(), links, health };
             Box::pin(multiplexed::send(client, &way, outgoing)).await
         }
     }

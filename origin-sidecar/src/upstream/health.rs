@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio::time::{Instant, timeout_at};
 
 /// Connections in a row that fail before one at a time is tried, for which the others wait.
@@ -189,6 +190,53 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.lock().waiting -= 1;
     }
+}
+
+impl Health {
+    /// A connection, made by what is given with the address that was good last. One that is refused is
+    /// tried once more after a moment: an application that restarts is back by then.
+    ///
+    /// # Errors
+    /// When nobody listens there, or does not answer within the limit, or is not who it should be; and for a
+    /// moment after several such failures.
+    pub async fn connected<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
+        &self,
+        limit: Duration,
+        connect: impl Fn(Option<IpAddr>) -> F,
+    ) -> io::Result<T> {
+        match self.tried(limit, connect(self.good())).await {
+            Err(error) if is_of_a_restart(&error) => {
+                tokio::time::sleep(PAUSE).await;
+                self.tried(limit, connect(self.good())).await
+            }
+            tried => tried,
+        }
+    }
+
+    async fn tried<T>(
+        &self,
+        limit: Duration,
+        connecting: impl Future<Output = io::Result<(T, Option<IpAddr>)>>,
+    ) -> io::Result<T> {
+        let leave = self.leave().await?;
+        let connected = timeout(limit, connecting).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((connection, address)) => {
+                leave.connected(address);
+                Ok(connection)
+            }
+            Err(error) => {
+                leave.failed();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Nobody listens, or who did has just gone.
+fn is_of_a_restart(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
 }
 
 #[cfg(test)]

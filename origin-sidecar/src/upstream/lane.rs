@@ -2,7 +2,7 @@
 
 use super::limits::Places;
 use super::server::Upstream;
-use crate::telemetry::metrics::Meters;
+use crate::telemetry::meters::Meters;
 use rules::assets::Assets;
 use rules::document::Limit;
 use std::sync::Arc;

@@ -3,9 +3,8 @@
 //! An application says how many calls it takes on one connection at once. hyper would hold further ones
 //! back until one of those ends, which may be a stream that never does.
 
-use super::dial::{KEEPALIVE, dial};
+use super::dial::{KEEPALIVE, address, dial};
 use super::health::Health;
-use super::network::{Network, address};
 use super::server::Upstream;
 use crate::message::body::Body;
 use futures_util::task::AtomicWaker;
@@ -18,6 +17,7 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// To one upstream, per thread: as many as are kept of HTTP/1.1. Further calls wait for one that ends.
@@ -75,7 +75,7 @@ impl Links {
     /// When there is no room and no further connection can be made.
     pub async fn place(
         &self,
-        network: &Network,
+        connect_timeout: Duration,
         (upstream, health): (&Upstream, &Health),
         refused: &[Arc<Link>],
     ) -> io::Result<Place> {
@@ -96,7 +96,7 @@ impl Links {
                 self.freed.notified().await;
                 continue;
             }
-            let made = network.connected(health, |good| open(upstream, good, &self.freed));
+            let made = health.connected(connect_timeout, |good| open(upstream, good, &self.freed));
             match made.await {
                 Ok(link) => self.lock().push(Arc::new(link)),
                 Err(error) => {

@@ -7,7 +7,6 @@
 use super::client::Client;
 use super::health::Health;
 use super::links::{Link, Links, Place};
-use super::network::Network;
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::upload::Upload;
 use crate::message::answered::Answered;
@@ -21,6 +20,7 @@ use rules::Problem;
 use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How often a call is sent again that the upstream did not process; more is an upstream that processes
@@ -29,7 +29,7 @@ const REFUSALS_MAX: u32 = 8;
 
 /// The way to one upstream.
 pub(super) struct Way<'a> {
-    pub network: &'a Network,
+    pub connect_timeout: Duration,
     pub links: &'a Links,
     pub health: &'a Health,
 }
@@ -57,7 +57,7 @@ pub(super) async fn send(
     let mut refused: Vec<Arc<Link>> = Vec::new();
     for _ in 0..=REFUSALS_MAX {
         let to = (&*outgoing.upstream, way.health);
-        let place = way.links.place(way.network, to, &refused);
+        let place = way.links.place(way.connect_timeout, to, &refused);
         let place = in_time(outgoing, began, noticed(outgoing, place)).await?;
         let place = Arc::new(place.map_err(|error| unreachable(&outgoing.upstream, &error))?);
         let request = Request::from_parts(parts.clone(), upload.body(&place));

@@ -1,7 +1,7 @@
 //! The way to the upstreams: one thread's own connections to each of them.
 
-use super::dial::{dial, host};
-use super::health::{Health, PAUSE};
+use super::dial::{address, dial, host};
+use super::health::Health;
 use super::links::Links;
 use super::outgoing::Failure;
 use super::server::{Protocol, Upstream};
@@ -18,7 +18,6 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -103,6 +102,11 @@ impl Network {
         })
     }
 
+    /// How long a connection is tried for.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     /// Closes idle connections that have become old, for as long as the thread runs.
     pub async fn sweep(&self) {
         loop {
@@ -140,53 +144,10 @@ impl Network {
     /// When nobody listens there, or does not answer in time, or is not who it should be; and for
     /// a moment after several such failures.
     pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
-        let connected = self.connected(health, |good| connect(upstream, good)).await;
+        let connected =
+            health.connected(self.connect_timeout, |good| connect(upstream, good)).await;
         connected.map(|connection| connection.limited(self.head))
     }
-
-    /// A connection, made by what is given with the address that was good last. One that is refused is
-    /// tried once more after a moment: an application that restarts is back by then.
-    ///
-    /// # Errors
-    /// As for [`Self::connect`].
-    pub(super) async fn connected<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
-        &self,
-        health: &Health,
-        connect: impl Fn(Option<IpAddr>) -> F,
-    ) -> io::Result<T> {
-        match self.tried(health, connect(health.good())).await {
-            Err(error) if is_of_a_restart(&error) => {
-                tokio::time::sleep(PAUSE).await;
-                self.tried(health, connect(health.good())).await
-            }
-            tried => tried,
-        }
-    }
-
-    async fn tried<T>(
-        &self,
-        health: &Health,
-        connecting: impl Future<Output = io::Result<(T, Option<IpAddr>)>>,
-    ) -> io::Result<T> {
-        let leave = health.leave().await?;
-        let connected = timeout(self.connect_timeout, connecting).await;
-        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((connection, address)) => {
-                leave.connected(address);
-                Ok(connection)
-            }
-            Err(error) => {
-                leave.failed();
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Nobody listens, or who did has just gone.
-fn is_of_a_restart(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
 }
 
 async fn connect(
@@ -201,9 +162,4 @@ async fn connect(
     let name = ServerName::try_from(host(upstream).to_owned()).map_err(io::Error::other)?;
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
     Ok((Connection::new(Stream::other(stream)), address))
-}
-
-/// Whom it leads to.
-pub(super) fn address(stream: &TcpStream) -> Option<IpAddr> {
-    stream.peer_addr().ok().map(|address| address.ip())
 }

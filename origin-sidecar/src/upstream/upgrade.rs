@@ -4,7 +4,7 @@ use super::client::Client;
 use super::forward;
 use super::outgoing::{Failure, Outgoing};
 use crate::message::body::Body;
-use crate::telemetry::metrics::Stream;
+use crate::telemetry::streams::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http1::server::Exchange;
 

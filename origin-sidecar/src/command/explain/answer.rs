@@ -1,6 +1,6 @@
 //! What a cache would do with an answer of the app, and why.
 
-use super::line;
+use super::lines::line;
 use rules::cache::status::Miss;
 use rules::cache::{
     Bypass, CacheStatus, Entry, Judgement, NotStored, Plan, Source, TokenKey, judge,
@@ -38,7 +38,7 @@ impl Answer {
         let first = lines.next().unwrap_or_default();
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| format!("{first}: write HTTP/1.1 STATUS"))?;
-        let headers = lines.map(super::header).collect::<Result<_, String>>()?;
+        let headers = lines.map(super::lines::header).collect::<Result<_, String>>()?;
         Ok(Self { status, headers, now })
     }
 }

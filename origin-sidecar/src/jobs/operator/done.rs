@@ -1,6 +1,6 @@
 //! `spillway jobs done`: whoever may write to the store ends a job that was worked off elsewhere.
 
-use super::{Done, Stores, line, text};
+use super::opened::{Done, Stores, line, text};
 use crate::clock::{Clock, System};
 use crate::jobs::outside::{self, BODY_BYTES_MAX, Job, NotStored, Said, is_an_end};
 use crate::jobs::record::{self, Adopted, adopted_key};

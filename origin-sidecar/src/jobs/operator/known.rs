@@ -1,11 +1,11 @@
 //! Which jobs there are, as far as the store and the form of an id can tell; and ending one of them.
 
-use super::{Done, Stores, line, text};
+use super::opened::{Done, Stores, line, text};
 use crate::jobs::record::{
     self, Accepted, Adopted, Lease, Outcome, accepted_key, adopted_key, failed_key, lease_key,
     outcome_key,
 };
-use crate::jobs::{expire, id, ownership};
+use crate::jobs::{id, ownership, terminate};
 use std::io::Write;
 
 /// What is known of a job.
@@ -92,7 +92,7 @@ impl Stores {
     pub async fn cancel(&self, out: &mut dyn Write, id: &str) -> Done {
         let about = self.about(id).await?;
         let of = (about.queue.as_deref(), about.route.as_deref());
-        let status = expire::cancel(self.results.as_ref(), id, of, self.now).await;
+        let status = terminate::cancel(self.results.as_ref(), id, of, self.now).await;
         let status = status.map_err(text)?.as_str();
         line(out, &format!("{id} {status}{}", about.doubt()))
     }

@@ -1,6 +1,6 @@
 //! `spillway jobs list`: depths of the queues, then jobs that run, wait for another attempt or have ended.
 
-use super::{Done, Stores, line, text};
+use super::opened::{Done, Stores, line, text};
 use crate::jobs::record::{
     self, ADOPTED, Adopted, FAILED, Lease, Outcome, Terminal, failed_key, outcome_key,
 };

@@ -2,6 +2,10 @@ use super::*;
 use crate::jobs::caller::Caller;
 use crate::jobs::id::{self, Kind};
 use crate::jobs::record::Again;
+use crate::secrets::Secrets;
+use rules::Rules;
+use std::collections::BTreeMap;
+use stores::results::Results;
 use stores::results::dir::DirResults;
 
 const RULES: &str = "[[route]]\nname = 'reports'\nmatch = { path = '/r' }\n\

@@ -2,7 +2,7 @@
 
 use super::schedule::Stage;
 use super::world::Job;
-use crate::jobs::operator::Stores;
+use crate::jobs::operator::opened::Stores;
 use crate::jobs::record::Terminal;
 use std::time::Duration;
 

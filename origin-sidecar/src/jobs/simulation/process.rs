@@ -11,7 +11,7 @@ use crate::jobs::consumer::Consumer;
 use crate::jobs::context::{JobContext, JobWorker, Parts};
 use crate::jobs::presence::Presence;
 use crate::jobs::spool::Spool;
-use crate::jobs::{accept, expire, status};
+use crate::jobs::{accept, expire, state, status};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -19,7 +19,7 @@ use crate::request::clean::Clean;
 use crate::request::inbound::{Inbound, Peer};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::spans::Telemetry;
+use crate::telemetry::reporter::Telemetry;
 use crate::upstream::client::Client;
 use crate::upstream::network::Upstreams;
 use crate::upstream::servers::Servers;
@@ -180,7 +180,7 @@ impl Process {
             Action::Reserved { path } => {
                 let job = path.split("/jobs/").nth(1).unwrap_or_default();
                 let (method, headers, inbound) = (&method, &headers, &inbound);
-                let asked = status::Asked { method, headers, inbound, job };
+                let asked = state::Asked { method, headers, inbound, job };
                 status::answer(&self.worker, rules, asked, body).await
             }
             Action::Proceed(mut proceed) => {

@@ -1,8 +1,7 @@
 //! A body that is cut off at a moment.
 
-use super::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame};
+use http_body::{Body, Frame};
 use prometheus::IntCounter;
 use rules::Problem;
 use std::io;
@@ -11,15 +10,15 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A body of an exchange that may not last for ever.
-pub struct Ending {
-    pub body: Body,
+pub struct Ending<B> {
+    pub body: B,
     timer: Pin<Box<Sleep>>,
     /// Counts those that were cut off.
     cut: IntCounter,
 }
 
-impl Ending {
-    pub fn new(body: Body, end: Instant, cut: IntCounter) -> Self {
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Ending<B> {
+    pub fn new(body: B, end: Instant, cut: IntCounter) -> Self {
         Self { body, timer: Box::pin(sleep_until(end)), cut }
     }
 

@@ -1,8 +1,7 @@
 //! A client's body over HTTP/2: over HTTP/1.1 its connection sees to how long it is waited for.
 
-use super::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame};
+use http_body::{Body, Frame};
 use http1::pace::IDLE_TIMEOUT;
 use http1::slow::SlowPeer;
 use http1::{Limits, Patience};
@@ -12,16 +11,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// A client's body over HTTP/2, and how long its next piece is waited for.
-pub struct Paced {
-    pub body: Body,
+pub struct Paced<B> {
+    pub body: B,
     patience: Patience,
     /// How long its client may pause.
     pub idle: Duration,
     peer: SlowPeer,
 }
 
-impl Paced {
-    pub fn new(body: Body, peer: SlowPeer) -> Self {
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Paced<B> {
+    pub fn new(body: B, peer: SlowPeer) -> Self {
         Self { body, patience: Patience::default(), idle: IDLE_TIMEOUT, peer }
     }
 
@@ -42,7 +41,8 @@ impl Paced {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::Body;
+    use super::{Bytes, Duration, Frame, SlowPeer, io};
     use http_body_util::{BodyExt, StreamBody};
     use http1::slow::SlowPeers;
     use tokio::time::sleep;

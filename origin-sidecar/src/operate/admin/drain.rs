@@ -137,7 +137,7 @@ pub async fn abandoned(process: &Process) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::Stream;
+    use crate::telemetry::streams::Stream;
     use crate::upstream::servers::Servers;
 
     /// With an application that listens, and hears nothing.

@@ -1,6 +1,7 @@
 //! What is under way. A drain waits for requests; streams last for as long as the app wants.
 
-use super::{Http, Metrics};
+use super::metrics::{Http, Metrics};
+use super::streams::Stream;
 use prometheus::IntGauge;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,62 +12,6 @@ use tokio::time::timeout;
 /// A gRPC call that has not been answered for so long is taken for a stream: before its first message
 /// one looks like a call that takes its time.
 pub const UNARY_MAX: Duration = Duration::from_secs(10);
-
-/// What lasts until the app ends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// A WebSocket, or another protocol that a connection changed to.
-    Upgrade,
-    /// `text/event-stream`
-    Events,
-    Grpc,
-}
-
-impl Stream {
-    pub const ALL: [Self; 3] = [Self::Upgrade, Self::Events, Self::Grpc];
-
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Upgrade => "upgrade",
-            Self::Events => "events",
-            Self::Grpc => "grpc",
-        }
-    }
-
-    /// What an answer of this `Content-Type` is, unless it is over at once.
-    pub fn of(content_type: &[u8]) -> Option<Self> {
-        let is = |prefix: &[u8]| {
-            content_type.get(..prefix.len()).is_some_and(|own| own.eq_ignore_ascii_case(prefix))
-        };
-        match () {
-            () if is(b"text/event-stream") => Some(Self::Events),
-            () if is(b"application/grpc") => Some(Self::Grpc),
-            () => None,
-        }
-    }
-}
-
-/// Open streams, and the connections that carry them.
-pub struct Streams {
-    open: [IntGauge; 3],
-    /// Connections with one stream or more.
-    connections: AtomicI64,
-}
-
-impl Streams {
-    pub(super) fn new(open: [IntGauge; 3]) -> Self {
-        Self { open, connections: AtomicI64::new(0) }
-    }
-
-    fn open(&self, stream: Stream) -> &IntGauge {
-        let [upgrade, events, grpc] = &self.open;
-        match stream {
-            Stream::Upgrade => upgrade,
-            Stream::Events => events,
-            Stream::Grpc => grpc,
-        }
-    }
-}
 
 impl Http {
     fn gauge(&self, stream: Option<Stream>) -> &IntGauge {

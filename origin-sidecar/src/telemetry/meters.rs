@@ -1,7 +1,7 @@
 //! What is counted of a route's requests. Each metric is looked up once, when it first counts: a look-up
 //! takes a lock, and costs more than to count. What never happened has no series.
 
-use super::Metrics;
+use super::metrics::Metrics;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

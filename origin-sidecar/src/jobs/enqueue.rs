@@ -1,0 +1,114 @@
+//! A request becomes a job of the queue: 202 when the queue has it.
+
+use super::context::JobWorker;
+use super::id::{self, Kind};
+use super::offered::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, inline, tools};
+use super::receipt::Receipt;
+use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
+use super::sending::send;
+use super::{keyed, refused, repeat, synchronous};
+use crate::message::body::Body;
+use crate::message::refused::Refused;
+use crate::soundness::is_definite;
+use http::{HeaderValue, Response};
+use rules::Problem;
+use rules::offload::{Reason, Wait};
+use rules::shard::Resolved;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stores::results::Condition;
+
+pub(super) async fn enqueue(
+    worker: &Arc<JobWorker>,
+    offered: Offered<'_>,
+    resolved: Option<&Resolved>,
+    reason: Reason,
+    wait: Wait,
+) -> Result<Response<Body>, Refused> {
+    let metrics = &worker.context.metrics.jobs;
+    let (route, queue) = (offered.route.name.clone(), offered.rule.queue.clone());
+    let tools = tools(worker, offered.rule)?;
+    if let Some(refusal) = worker.context.backends.soundness.of_new_jobs(&queue) {
+        return refused::without_queue(worker, offered, resolved, reason, &refusal).await;
+    }
+    let started = Instant::now();
+    // One budget for everything: two calls of 3 s and a retry would add up to 9.
+    let (id, key) = choose_id(worker, &offered, &tools)?;
+    let put = tokio::time::timeout(ENQUEUE_BUDGET, async {
+        if key.is_some() {
+            return keyed::put(worker, &offered, &tools, &id).await;
+        }
+        send(worker, &offered, &tools, &id).await.map(|()| None)
+    });
+    let put = put.await.unwrap_or_else(|_| {
+        Err(NotQueued::Unavailable("timeout", "the queue took too long".to_owned()))
+    });
+    match put {
+        Ok(None) => {}
+        Ok(Some(found)) => {
+            let known = repeat::Known { id: &id, found, reason, wait };
+            let answer = repeat::answer(worker, &offered, &tools, known).await?;
+            return Ok(keyed::marked(answer, key.as_ref()));
+        }
+        Err(NotQueued::Refused(refused)) => return Err(refused),
+        Err(NotQueued::Unavailable(name, detail)) => {
+            metrics.offered(&route, name, reason);
+            tracing::warn!(route, queue, reason = name, detail, "job not queued");
+            // A retry with the key is the same job: nothing needs to be taken back.
+            let is_withdrawn = key.is_none() && withdrawn(worker, &tools, &id).await;
+            // What was refused was not done.
+            let is_unstarted = is_withdrawn || key.is_none() && is_definite(name);
+            if is_unstarted && refused::may_be_inline(offered.rule, is_definite(name)) {
+                return inline(worker, offered, resolved).await;
+            }
+            let started = if is_unstarted { "nothing is started" } else { MAY_BE_STARTED };
+            // What the queue said is for the log: it may name accounts and addresses.
+            return Err(Refused::new(Problem::OffloadUnavailable, format!("{name}; {started}")));
+        }
+    }
+    metrics.offered(&route, "queued", reason);
+    let seconds = started.elapsed().as_secs_f64();
+    metrics.enqueue_seconds.with_label_values(&[route.as_str()]).observe(seconds);
+    tracing::info!(route, queue, job = id, reason = reason.as_str(), "job queued");
+    if let Some(answer) = synchronous::outcome(worker, tools.results, &offered, &id, wait).await {
+        return answer.map(|answer| keyed::marked(answer, key.as_ref()));
+    }
+    let receipt = Receipt::of(&offered.clean, offered.rule).answer(&id, "queued", reason);
+    Ok(keyed::marked(receipt, key.as_ref()))
+}
+
+/// The id of the job to be, and the `Idempotency-Key` from which it comes.
+pub(super) fn choose_id(
+    worker: &JobWorker,
+    offered: &Offered<'_>,
+    tools: &Tools<'_>,
+) -> Result<(String, Option<HeaderValue>), Refused> {
+    let (caller, route) = (&offered.allowed.caller, &offered.route.name);
+    if let Some(key) = keyed::of(offered)? {
+        return Ok((id::keyed(tools.secrets, route, caller, &keyed::text(&key)), Some(key)));
+    }
+    let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.context.clock.now());
+    Ok((id.map_err(|error| Refused::new(Problem::OffloadUnavailable, error.to_string()))?, None))
+}
+
+/// What a client is told when its message may be in the queue after all.
+pub(super) const MAY_BE_STARTED: &str =
+    "the job may be run all the same; retry with the same Idempotency-Key";
+
+/// A request whose send failed may be in the queue after all. The job is cancelled, so that a
+/// message that arrives late is not run besides the client's retry, or the execution inline. The
+/// lease comes first: a message that arrived early is being run.
+pub(super) async fn withdrawn(worker: &JobWorker, tools: &Tools<'_>, id: &str) -> bool {
+    const BUDGET: Duration = Duration::from_secs(1);
+    /// Longer than the budget and the difference of two clocks.
+    const LEASE_MS: u64 = 15_000;
+    let (now, results) = (worker.context.clock.now(), tools.results.as_ref());
+    let until = now.saturating_add(LEASE_MS);
+    let lease = Lease { holder: "withdrawn".to_owned(), until, ..Lease::default() };
+    let outcome = Outcome::without_answer(id, Terminal::Cancelled, "withdrawn", now);
+    let written = async {
+        record::write(results, &lease_key(id), &lease, Condition::IfAbsent).await?;
+        record::write(results, &outcome_key(id), &outcome, Condition::IfAbsent).await
+    };
+    matches!(tokio::time::timeout(BUDGET, written).await, Ok(Ok(_)))
+}

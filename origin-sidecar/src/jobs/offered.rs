@@ -1,0 +1,144 @@
+//! A request that may become a job, and what it takes to make it one.
+
+use super::auth::Allowed;
+use super::context::JobWorker;
+use super::intake::NotRead;
+use super::payload::Payload;
+use super::pointer::Pointed;
+use super::record::Adopted;
+use crate::message::body::Body;
+use crate::message::fields::View;
+use crate::message::refused::Refused;
+use crate::request::clean::Clean;
+use crate::secrets::Secrets;
+use crate::upstream::outgoing::Outgoing;
+use crate::upstream::{forward, outgoing};
+use http::{HeaderValue, Response, header};
+use rules::document::{KeySource, Offload, Route};
+use rules::offload::{self};
+use rules::shard::Resolved;
+use rules::{Head, Problem};
+use std::sync::Arc;
+use std::time::Duration;
+use stores::queue::Queue;
+use stores::results::{Results, StoreError};
+
+/// From the whole request to a durable message; after that the client is told to retry.
+pub(super) const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);
+
+/// What an offload needs of the process; bound at start-up, so always there.
+pub(super) struct Tools<'a> {
+    pub queue: &'a Arc<dyn Queue>,
+    pub results: &'a Arc<dyn Results>,
+    pub secrets: &'a Secrets,
+}
+
+/// # Errors
+/// `internal` when start-up let an unbound name pass.
+pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Tools<'a>, Refused> {
+    let context = &worker.context;
+    match (context.backends.queues.get(&rule.queue), &context.backends.results, &context.secrets) {
+        (Some(queue), Some(results), Some(secrets)) => Ok(Tools { queue, results, secrets }),
+        _ => Err(Refused::new(Problem::Internal, format!("queue {} is not bound", rule.queue))),
+    }
+}
+
+/// A request on its way into a job.
+pub(super) struct Offered<'a> {
+    pub clean: Clean<'a>,
+    pub body: Payload,
+    /// What the rule's sources find in a body that is not in memory.
+    pub pointed: Pointed,
+    pub route: &'a Route,
+    pub rule: &'a Offload,
+    pub target: String,
+    pub allowed: Allowed,
+}
+
+impl Offered<'_> {
+    /// What requests are alike in how long they take; empty where the rule names nothing.
+    pub(super) fn class(&self) -> String {
+        self.rule.class.as_ref().and_then(|source| self.value(source)).unwrap_or_default()
+    }
+
+    /// What a lease says of its execution, and a notification of its end.
+    pub(super) fn about(&self) -> Adopted {
+        let user = self.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
+        let (route, queue) = (self.route.name.clone(), self.rule.queue.clone());
+        Adopted { until: 0, route, queue, user: user.map(str::to_owned) }
+    }
+
+    /// The value of a source of the request.
+    pub(super) fn value(&self, source: &KeySource) -> Option<String> {
+        let view = View::of(self.clean.headers);
+        let head =
+            Head { target: &self.target, ..self.clean.inbound.head(&self.clean.method, &view) };
+        let rules = &self.clean.rules;
+        let path = self.target.split('?').next().unwrap_or_default();
+        let parameters = rules.parameters(&head, path);
+        match (&self.body, source) {
+            (Payload::Spooled(_), KeySource::Body(pointer)) => self.pointed.get(pointer).cloned(),
+            (Payload::Spooled(_), _) => offload::value(source, &head, &parameters, &[]),
+            (Payload::Memory(body), _) => offload::value(source, &head, &parameters, body),
+        }
+    }
+}
+
+/// Why there is no job.
+pub(super) enum NotQueued {
+    Refused(Refused),
+    Unavailable(&'static str, String),
+}
+
+impl NotQueued {
+    /// `started` says what may have come of the request.
+    pub(super) fn refused(self, started: &str) -> Refused {
+        match self {
+            Self::Refused(refused) => refused,
+            Self::Unavailable(name, detail) => {
+                tracing::warn!(reason = name, detail, "no job");
+                Refused::new(Problem::OffloadUnavailable, format!("{name}; {started}"))
+            }
+        }
+    }
+}
+
+pub(super) fn store_failed(error: StoreError) -> NotQueued {
+    NotQueued::Unavailable(error.name, error.detail)
+}
+
+/// `fallback = "inline"`: the queue is down, so the client waits for the app.
+pub(super) async fn inline(
+    worker: &Arc<JobWorker>,
+    offered: Offered<'_>,
+    resolved: Option<&Resolved>,
+) -> Result<Response<Body>, Refused> {
+    let mut outgoing = outgoing(worker, offered, resolved)?;
+    forward::send(&worker.client, &mut outgoing).await.map_err(|failure| failure.refused(false))
+}
+
+/// The request as it would have gone on.
+pub(super) fn outgoing(
+    worker: &JobWorker,
+    offered: Offered<'_>,
+    resolved: Option<&Resolved>,
+) -> Result<Outgoing, Refused> {
+    let mut headers = std::mem::take(offered.clean.headers);
+    let destination = worker.context.destinations.direct(
+        &mut headers,
+        offered.clean.lane.upstream.as_ref(),
+        resolved,
+        offered.clean.is_forwarded,
+    )?;
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.length()));
+    let body = offered.body.body().map_err(|error| NotRead::unreadable(&error).refused("", 0))?;
+    let timeout = outgoing::timeout(Some(offered.route));
+    Ok(Outgoing {
+        headers,
+        body,
+        timeout,
+        exchange: offered.clean.exchange,
+        lane: Some(Arc::clone(offered.clean.lane)),
+        ..Outgoing::to(Arc::clone(destination.upstream), offered.clean.method, offered.target)
+    })
+}

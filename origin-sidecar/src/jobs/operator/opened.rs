@@ -1,0 +1,30 @@
+//! Queues and results as the operator's command uses them.
+
+use crate::secrets::Secrets;
+use rules::Rules;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use stores::queue::Queue;
+use stores::results::Results;
+
+/// Queues and store, as the settings name them.
+pub struct Stores {
+    pub queues: BTreeMap<String, Arc<dyn Queue>>,
+    pub results: Arc<dyn Results>,
+    pub rules: Arc<Rules>,
+    /// Knows the ids that were made here from others, if it is given.
+    pub secrets: Option<Arc<Secrets>>,
+    /// Milliseconds since 1970.
+    pub now: u64,
+}
+
+pub type Done = Result<(), String>;
+
+pub fn line(out: &mut dyn Write, line: &str) -> Done {
+    writeln!(out, "{line}").map_err(text)
+}
+
+pub fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,154 @@
+//! How a job stands.
+
+use super::context::{JobContext, JobWorker};
+use super::leases::LEASE_MS;
+use super::record::{
+    self, Accepted, Adopted, Answer, End, Lease, Outcome, Progress, accepted_key, adopted_key,
+    lease_key,
+};
+use super::{id, leases, terminate};
+use crate::message::refused::Refused;
+use crate::request::inbound::Inbound;
+use crate::upstream::lane::Lane;
+use http::{HeaderMap, Method};
+use rules::Problem;
+use stores::results::{Results, StoreError};
+
+pub struct Asked<'a> {
+    pub method: &'a Method,
+    pub headers: &'a HeaderMap,
+    pub inbound: &'a Inbound,
+    /// What follows `/jobs/`: an id, or an id and `/result`.
+    pub job: &'a str,
+}
+
+impl Asked<'_> {
+    pub(super) fn is_get(&self) -> bool {
+        matches!(*self.method, Method::GET | Method::HEAD)
+    }
+}
+
+/// What is known of a job.
+pub(super) enum State {
+    Queued,
+    Running { attempt: u64, progress: Option<Progress> },
+    Ended(Outcome),
+}
+
+impl State {
+    /// The app's answer, once there is one.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Ended(outcome) => outcome.answer.as_deref(),
+            Self::Queued | Self::Running { .. } => None,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running { .. } => "running",
+            Self::Ended(outcome) => outcome.status.as_str(),
+        }
+    }
+}
+
+impl State {
+    /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
+    /// ended, nobody can tell whether it still waits or was forgotten.
+    pub(super) fn has_expired(&self, accepted: u64, ttl: u64, now: u64) -> bool {
+        let from = match self {
+            Self::Queued => accepted,
+            Self::Running { .. } => return false,
+            Self::Ended(outcome) => outcome.finished.max(accepted),
+        };
+        now > from.saturating_add(ttl)
+    }
+}
+
+/// A person is shown a page that tries again.
+pub(super) fn note_unavailable(worker: &JobWorker, detail: &str) {
+    let in_force = worker.context.active.in_force();
+    note_instead(worker, in_force.reserved(), Problem::OffloadUnavailable, detail);
+}
+
+/// A person is shown a page instead of the refusal, which is counted and logged all the same.
+pub(super) fn note_instead(worker: &JobWorker, lane: &Lane, problem: Problem, detail: &str) {
+    let (route, problem) = (&*lane.name, problem.name());
+    worker.context.metrics.http.problems.with_label_values(&[route, problem]).inc();
+    tracing::info!(route, problem, detail, "refused, by an answer with more to it");
+}
+
+pub(super) fn unknown() -> Refused {
+    Refused::from(Problem::JobUnknown)
+}
+
+pub(super) fn unavailable(error: StoreError) -> Refused {
+    // What the store said is for the log: it may name accounts and addresses.
+    tracing::warn!(%error, "the result store failed");
+    Refused::new(Problem::OffloadUnavailable, error.name.to_owned())
+}
+
+pub(super) async fn state(
+    context: &JobContext,
+    results: &dyn Results,
+    id: &str,
+) -> Result<State, StoreError> {
+    if let End::Is(outcome) = record::end(results, id).await? {
+        return Ok(State::Ended(outcome));
+    }
+    let now = context.clock.now();
+    if id::Kind::of(id) == id::Kind::Adopted {
+        return match record::read::<Adopted>(results, &adopted_key(id)).await? {
+            Some((lease, _)) if !leases::is_lost(&lease, now) => {
+                Ok(State::Running { attempt: 1, progress: None })
+            }
+            // The process that executed the request is gone: nobody will ever know how it ended.
+            _ => terminate::lost(results, id, now).await.map(State::Ended),
+        };
+    }
+    if id::is_keyed(id)
+        && let Some(state) = running(results, id, now).await?
+    {
+        return Ok(state);
+    }
+    match record::read::<Lease>(results, &lease_key(id)).await? {
+        Some((lease, _)) if lease.until > now => {
+            let progress = record::read::<Progress>(results, &record::progress_key(id)).await?;
+            let progress = progress.map(|(progress, _)| progress);
+            Ok(State::Running { attempt: lease.attempt, progress })
+        }
+        _ => Ok(State::Queued),
+    }
+}
+
+/// The state of a request with a key that has not ended; `None` of one that is queued.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn running(
+    results: &dyn Results,
+    id: &str,
+    now: u64,
+) -> Result<Option<State>, StoreError> {
+    let accepted = record::read::<Accepted>(results, &accepted_key(id)).await?;
+    let executed = accepted.filter(|(accepted, _)| accepted.executed && !accepted.released);
+    let Some((accepted, _)) = executed else { return Ok(None) };
+    let lease = record::read::<Adopted>(results, &adopted_key(id)).await?;
+    // Until the first lease is written, the record is one.
+    let until = lease.map_or(accepted.at + LEASE_MS, |(lease, _)| lease.until);
+    Ok(Some(if leases::is_over(until, now) {
+        State::Ended(terminate::lost(results, id, now).await?)
+    } else {
+        State::Running { attempt: 1, progress: None }
+    }))
+}
+
+/// Whether somebody was answered 202 for a request that was executed at once.
+pub(super) async fn is_promised(results: &dyn Results, id: &str) -> bool {
+    match record::read::<Accepted>(results, &accepted_key(id)).await {
+        Ok(found) => found.is_some_and(|(accepted, _)| accepted.promised),
+        // To tell an end that nobody waits for does no harm.
+        Err(_) => true,
+    }
+}

@@ -1,0 +1,59 @@
+//! Jobs that end by another hand than that of whoever executes them.
+
+use super::record::{self, End, Outcome, Terminal, outcome_key};
+use stores::results::{PutError, Results, StoreError};
+
+/// Who wrote the end that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Ours,
+    Others,
+}
+
+/// Ends a job from outside, unless it has ended: the end that counts.
+pub(super) async fn end_from_outside(
+    results: &dyn Results,
+    mut outcome: Outcome,
+) -> Result<(Outcome, Whose), StoreError> {
+    loop {
+        let condition = match record::end(results, &outcome.id).await? {
+            End::Is(outcome) => return Ok((outcome, Whose::Others)),
+            End::Open { condition, attempts } => {
+                outcome.attempt = attempts;
+                condition
+            }
+        };
+        match record::write(results, &outcome_key(&outcome.id), &outcome, condition).await {
+            Ok(_) => return Ok((outcome, Whose::Ours)),
+            // Somebody was first: see who.
+            Err(PutError::Precondition) => {}
+            Err(PutError::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+/// The caller wants it no more. What is known of its queue and its route is kept.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn cancel(
+    results: &dyn Results,
+    id: &str,
+    (queue, route): (Option<&str>, Option<&str>),
+    now: u64,
+) -> Result<Terminal, StoreError> {
+    let mut outcome = Outcome::without_answer(id, Terminal::Cancelled, "caller", now);
+    (outcome.queue, outcome.route) = (queue.map(str::to_owned), route.map(str::to_owned));
+    let ended = end_from_outside(results, outcome).await;
+    ended.map(|(outcome, _)| outcome.status)
+}
+
+/// Nobody will ever know how an adopted request ended.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Outcome, StoreError> {
+    let outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
+    let ended = end_from_outside(results, outcome).await;
+    ended.map(|(outcome, _)| outcome)
+}

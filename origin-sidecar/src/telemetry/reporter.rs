@@ -1,0 +1,83 @@
+//! Which requests and jobs are told of, and to whom.
+
+use super::spans::{Ended, Span, is_drawn};
+use http::{HeaderMap, Method};
+
+/// What is told of requests and executions, and to whom.
+#[derive(Default)]
+pub struct Telemetry {
+    /// Part of the requests that get a line although nothing is wrong with them.
+    log_share: f64,
+    /// Part of the traces that begin here that are marked as recorded.
+    trace_share: f64,
+    #[cfg(feature = "otlp")]
+    exporter: Option<super::otlp::Exporter>,
+}
+
+impl Telemetry {
+    /// With these parts of the requests, 0 to 1, that get a line of the log, and of the traces begun here
+    /// that are marked as recorded.
+    pub fn new(log_share: f64, trace_share: f64) -> Self {
+        Self {
+            log_share,
+            trace_share,
+            #[cfg(feature = "otlp")]
+            exporter: None,
+        }
+    }
+
+    /// Exports to a collector from now on.
+    #[cfg(feature = "otlp")]
+    pub fn export(&mut self, exporter: super::otlp::Exporter) {
+        self.exporter = Some(exporter);
+    }
+
+    /// Sends what is still here, before the process ends.
+    pub async fn flush(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = &self.exporter {
+            exporter.flush().await;
+        }
+    }
+
+    /// Goes on with the trace that the fields name, or begins one.
+    pub fn enter(&self, headers: &HeaderMap, method: &Method, now: u64) -> Span {
+        Span::enter(headers, method, now, self.trace_share)
+    }
+
+    /// A line, where one is due, and the span for the collector. What the request asked for is not
+    /// told: paths and queries hold secrets.
+    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
+        let is_wrong = ended.status >= 500 || ended.refusal.is_some();
+        if is_wrong || is_drawn(self.log_share) {
+            line(span, ended);
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
+            exporter.answered(span, ended);
+        }
+    }
+
+    /// The same of a job's execution, whose line is that of the job's end.
+    pub fn executed(&self, span: &Span, ended: &Ended<'_>) {
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
+            exporter.executed(span, ended);
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = (span, ended);
+    }
+}
+
+pub(super) fn line(span: &Span, ended: &Ended<'_>) {
+    let (route, status, cache) = (ended.route, ended.status, (ended.cache)());
+    let problem = ended.refusal.map(|(problem, _)| problem.name());
+    let detail = ended.refusal.map(|(_, detail)| detail);
+    let (method, trace) = (span.method.as_str(), span.id());
+    let ms = span.took().as_secs_f64() * 1000.0;
+    if status >= 500 {
+        tracing::warn!(method, route, status, cache, problem, detail, ms, trace, "answered");
+    } else {
+        tracing::info!(method, route, status, cache, problem, detail, ms, trace, "answered");
+    }
+}
