@@ -4,7 +4,7 @@ use crate::fetched::{Fetched, Renewal, fetch};
 use crate::incoming::pairs;
 use crate::store::{self, Found};
 use crate::{Call, js, redirected, reply};
-use rules::cache::conditional::{Selected, is_not_modified, select};
+use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
 use rules::cache::{
     Bypass, CacheStatus, Judgement, Lookup, NotStored, OriginFailure, Plan, Tier, judge,
@@ -195,7 +195,8 @@ fn forward(
     let answer = match judged {
         Ok(judgement) => {
             client_cache_control = judgement.client_cache_control.clone();
-            not_modified = response.status() == 200 && is_not_modified(&head, &judgement.entry);
+            let selected = select(&head, &judgement.entry, response.status(), None);
+            not_modified = selected == Selected::NotModified;
             let removed = judgement.remove.clone();
             let answer = reply::passed(&response.clone()?, status)?;
             for name in removed {
@@ -330,12 +331,7 @@ async fn from_entry(
 ) -> Result<Response, JsValue> {
     let head = call.incoming.head();
     let entry = &found.record.entry;
-    let selected = match (found.status(), found.length()) {
-        (200, Some(length)) => select(&head, entry, length),
-        (200, None) if is_not_modified(&head, entry) => Selected::NotModified,
-        _ => Selected::Full,
-    };
-    match selected {
+    match select(&head, entry, found.status(), found.length()) {
         Selected::NotModified => {
             found.discard();
             let answer = found.dress(reply::empty(304, &found.headers())?, age, status)?;

@@ -132,7 +132,7 @@ fn is_used_in_time(
     }
     let length = later % 12;
     if let conditional::Selected::Part { from, to } =
-        conditional::select(&request.head(), &entry, length)
+        conditional::select(&request.head(), &entry, 200, Some(length))
     {
         assert!(from <= to && to < length, "{from}-{to} of {length}");
     }

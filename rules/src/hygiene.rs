@@ -2,7 +2,7 @@
 
 use crate::forwarded;
 use crate::head::{Fields, has};
-use crate::trust::{Removed, Trust, why_removed};
+use crate::trust::{Removed, Trust, is_of_proxies, why_removed};
 
 /// Fields of one connection (RFC 9110 section 7.6.1), whether or not `Connection` names them.
 const HOP_BY_HOP: [&str; 8] = [
@@ -103,6 +103,16 @@ pub fn on_arrival(
             || named.iter().any(|own| own == name)
     });
     is_upgrade
+}
+
+/// Whether the edge keeps back a field of a client's request (lower-case name): it believes no client in what
+/// only a proxy may say, and writes anew what it says itself. `named` is what [`named_by_connection`] says of the
+/// request. A fetch of the Worker's has no trailers.
+pub fn is_kept_back_by_edge(name: &str, named: &[String]) -> bool {
+    is_of_connection(name.as_bytes(), named)
+        || matches!(name, "http2-settings" | "trailer")
+        || is_of_proxies(name)
+        || why_removed(name, Trust::Nobody).is_some()
 }
 
 /// What must happen before a request is sent on: what a believed peer says of the way is continued,
@@ -267,6 +277,32 @@ mod tests {
         assert_eq!(names(&fields), ["connection", "te", "accept"]);
         remove_hop_by_hop(&mut fields);
         assert_eq!(names(&fields), ["accept"]);
+    }
+
+    #[test]
+    fn the_edge_takes_from_no_client_what_only_a_proxy_may_say() {
+        let named = ["x-hop".to_owned()];
+        for kept_back in [
+            "connection",
+            "x-hop",
+            "trailer",
+            "http2-settings",
+            "x-forwarded-for",
+            "x-forwarded-port",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "forwarded",
+            "client-cert",
+            "x-request-id",
+            "x-job-id",
+            "x-original-url",
+            "x_forwarded_for",
+        ] {
+            assert!(is_kept_back_by_edge(kept_back, &named), "{kept_back}");
+        }
+        for passes in ["accept", "cookie", "authorization", "traceparent", "x-anything"] {
+            assert!(!is_kept_back_by_edge(passes, &named), "{passes}");
+        }
     }
 
     #[test]

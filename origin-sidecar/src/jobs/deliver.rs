@@ -62,7 +62,7 @@ pub(super) async fn result(
     let selected = {
         let view = View::of(asked.headers);
         let head = asked.inbound.head(asked.method, &view);
-        if answer.code == 200 { select(&head, &entry, answer.length) } else { Selected::Full }
+        select(&head, &entry, answer.code, Some(answer.length))
     };
     let (code, range) = match selected {
         Selected::Full => (answer.code, None),

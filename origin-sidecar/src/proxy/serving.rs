@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use memory_cache::fill::Reader;
 use memory_cache::stored::Stored;
-use rules::cache::conditional::{Selected, is_not_modified, select};
+use rules::cache::conditional::{Selected, select};
 use rules::cache::{CacheStatus, NotStored, Tier};
 use std::sync::Arc;
 
@@ -100,14 +100,7 @@ pub(super) fn serve_coming(
 /// What the request asks for of an answer of this length. Without one there are no parts: the answer must
 /// not wait for its end.
 fn selected(clean: &Clean<'_>, stored: &Stored, length: Option<u64>) -> Selected {
-    if stored.status != 200 {
-        return Selected::Full;
-    }
-    clean.decide(|head| match length {
-        Some(length) => select(head, &stored.entry, length),
-        None if is_not_modified(head, &stored.entry) => Selected::NotModified,
-        None => Selected::Full,
-    })
+    clean.decide(|head| select(head, &stored.entry, stored.status, length))
 }
 
 /// With its fields one by one.

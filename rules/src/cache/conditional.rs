@@ -3,7 +3,7 @@
 use super::freshness::Entry;
 use crate::head::{Head, first, joined};
 
-/// How a stored 200 answers a request.
+/// How a stored answer answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selected {
     Full,
@@ -18,11 +18,17 @@ pub enum Selected {
     Unsatisfiable,
 }
 
-/// `length` is that of the stored body in bytes.
-pub fn select(request: &Head<'_>, entry: &Entry, length: u64) -> Selected {
+/// Which part of a stored answer a request asks for. `status` is the answer's own: conditions and ranges are
+/// about a 200 only (RFC 9110 sections 13.2.1 and 14.2). `length` is that of the stored body in bytes; without
+/// it, as of one that is still coming in, there are no parts.
+pub fn select(request: &Head<'_>, entry: &Entry, status: u16, length: Option<u64>) -> Selected {
+    if status != 200 {
+        return Selected::Full;
+    }
     if is_not_modified(request, entry) {
         return Selected::NotModified;
     }
+    let Some(length) = length else { return Selected::Full };
     if request.method != "GET" {
         return Selected::Full;
     }
@@ -33,8 +39,32 @@ pub fn select(request: &Head<'_>, entry: &Entry, length: u64) -> Selected {
     part(&range, length)
 }
 
+impl Selected {
+    /// Whether a field of the stored answer (lower-case name) is not said with this one: it describes a body
+    /// that is not sent, or not as a whole.
+    pub fn leaves_out(self, name: &str) -> bool {
+        match self {
+            Self::Full => false,
+            Self::Part { .. } => name == "content-length",
+            Self::NotModified | Self::Unsatisfiable => {
+                matches!(name, "content-length" | "content-encoding")
+            }
+        }
+    }
+
+    /// The status of the answer, of a stored one with this status.
+    pub fn status(self, stored: u16) -> u16 {
+        match self {
+            Self::Full => stored,
+            Self::NotModified => 304,
+            Self::Part { .. } => 206,
+            Self::Unsatisfiable => 416,
+        }
+    }
+}
+
 /// If-None-Match decides when it is there, If-Modified-Since otherwise (section 13.2.2).
-pub fn is_not_modified(request: &Head<'_>, entry: &Entry) -> bool {
+fn is_not_modified(request: &Head<'_>, entry: &Entry) -> bool {
     if let Some(tags) = joined(request.fields, "if-none-match") {
         let Some(own) = &entry.etag else { return tags.trim() == "*" };
         return tags.trim() == "*" || entity_tags(&tags).any(|tag| weak(tag) == weak(own));

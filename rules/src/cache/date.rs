@@ -18,6 +18,39 @@ pub fn parse(text: &str) -> Option<u64> {
     }
 }
 
+/// The form that is written (IMF-fixdate), of milliseconds since 1970.
+pub fn format(moment: u64) -> String {
+    let seconds = moment / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date_of(days);
+    let name = |list: &[&str], at: u64| {
+        let name = list.get(at as usize).and_then(|name| name.get(..3)).unwrap_or_default();
+        [
+            name.get(..1).unwrap_or_default().to_ascii_uppercase().as_str(),
+            name.get(1..).unwrap_or_default(),
+        ]
+        .concat()
+    };
+    // The first of January 1970 was a Thursday.
+    let (weekday, month) = (name(&DAYS, (days + 3) % 7), name(&MONTHS, month - 1));
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// Year, month and day so many days after the first of January 1970. Years are counted from March, so that a
+/// leap day is the last of its year: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let in_next_year = month >= 10;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if in_next_year { month - 9 } else { month + 3 };
+    (year + era * 400 + u64::from(in_next_year), month, day)
+}
+
 fn is_day(short: &str) -> bool {
     DAYS.iter().any(|day| day.get(..3) == Some(short))
 }
@@ -143,11 +176,13 @@ mod tests {
         fn every_second_is_read_as_httpdate_writes_it(second in 0_u64..253_402_300_799) {
             let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
             prop_assert_eq!(parse(&text), Some(second * 1000));
+            prop_assert_eq!(format(second * 1000 + 999), text);
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,40}|[SunovGMT0-9:,\\- ]{0,32}") {
+        fn no_text_and_no_moment_panics(moment in any::<u64>(), text in "\\PC{0,40}|[SunovGMT0-9:,\\- ]{0,32}") {
             parse(&text);
+            format(moment);
         }
     }
 }

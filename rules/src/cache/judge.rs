@@ -156,10 +156,14 @@ pub fn judge(
     if !has_lifetime && !entry.has_validator() && !source.is_rule() {
         return Err(NotStored::NoLifetime);
     }
-    let edits = match plan.is_for_all_origins {
+    let mut edits = match plan.is_for_all_origins {
         true => cors::for_all_origins(response.fields),
         false => Vec::new(),
     };
+    if !has(response.fields, "date") {
+        // The origin has no clock (RFC 9110 section 6.6.1): the first client is told the same as later ones.
+        edits.push(Edit::Set("date", super::date::format(now)));
+    }
     let client_cache_control = client_cache_control(plan, response);
     let tags = tags(plan, response)?;
     Ok(Judgement { entry, source, remove, edits, client_cache_control, tags })

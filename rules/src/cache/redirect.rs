@@ -4,6 +4,7 @@
 //! those fields no URL is ever right, and a browser goes round for ever. Such redirects do not say `Vary`.
 //! So the client's request is sent on whole, and the fields that were kept back are tried one by one.
 
+use super::location::on_own_origin;
 use super::plan::Plan;
 use crate::head::{Head, ResponseHead, first};
 use crate::hops;
@@ -58,34 +59,11 @@ impl Plan<'_> {
         }
         let Some(location) = first(response.fields, "location") else { return false };
         let own = self.target().split('?').next().unwrap_or_default();
-        let Some(led) = self.path_of(request, own, &location) else { return false };
-        let normal = |path: &str| path::normalize(path).map(|target| target.path.into_owned()).ok();
-        normal(&led).is_some_and(|led| Some(led) == normal(own))
-    }
-
-    /// The path that a `Location` names, when it is on the request's host (RFC 3986 section 5.2, but for dot
-    /// segments).
-    fn path_of(&self, request: &Head<'_>, own: &str, location: &str) -> Option<String> {
-        let location = location.split('#').next().unwrap_or_default();
         let hosts = [request.host, self.host()];
-        let of_host = |rest: &str| {
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            let (host, target) = rest.split_at_checked(end)?;
-            let is_own = hosts.iter().any(|own| own.eq_ignore_ascii_case(host));
-            is_own.then(|| if target.starts_with('/') { target } else { "/" }.to_owned())
-        };
-        let found = match location.split_once("://") {
-            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                of_host(rest).filter(|_| scheme.eq_ignore_ascii_case(request.scheme))?
-            }
-            _ => match location.strip_prefix("//") {
-                Some(rest) => of_host(rest)?,
-                None if location.starts_with('/') => location.to_owned(),
-                None if location.is_empty() || location.starts_with('?') => own.to_owned(),
-                None => format!("{}/{location}", own.rsplit_once('/')?.0),
-            },
-        };
-        Some(found.split('?').next().unwrap_or_default().to_owned())
+        let Some(led) = on_own_origin(request, &hosts, own, &location) else { return false };
+        let led = led.split('?').next().unwrap_or_default();
+        let normal = |path: &str| path::normalize(path).map(|target| target.path.into_owned()).ok();
+        normal(led).is_some_and(|led| Some(led) == normal(own))
     }
 
     /// Of the request's fields (lower-case names) those that the application was not shown and that its

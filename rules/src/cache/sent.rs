@@ -6,6 +6,8 @@
 //! answers to them are kept apart by it, whether or not each one says so. `unkeyed_headers` of the rule
 //! declares fields that reach the origin and keep nobody apart unless `Vary` names them.
 
+use super::after_fetch::is_failure;
+use super::freshness::Entry;
 use super::plan::{Cookies, Plan};
 use super::vary;
 use crate::head::{Head, ResponseHead, has};
@@ -42,6 +44,10 @@ const NEVER: [&str; 23] = [
     "x-rewrite-url",
 ];
 
+/// The conditions and the range of one client's request (RFC 9110 sections 13.1 and 14.2).
+const OF_ONE_REQUEST: [&str; 6] =
+    ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"];
+
 /// In `unkeyed_headers`: all fields.
 const ALL: &str = "*";
 
@@ -54,7 +60,8 @@ impl Plan<'_> {
         match name {
             "host" => true,
             "authorization" => self.has_authorization,
-            "cookie" => !matches!(self.cookies, Cookies::Removed),
+            // The ones that are part of the key are set anew: see `own_fields`.
+            "cookie" => self.cookies == Cookies::Untouched,
             "traceparent" => is_traceparent(request),
             // Most assets have a coding. To learn that from each of them would cost a request more.
             "accept-encoding" if self.is_versioned => true,
@@ -71,9 +78,32 @@ impl Plan<'_> {
         self.rule.headers.iter().chain(&self.shard_headers).any(|own| own == name)
     }
 
+    /// Fields of a fetch that are the plan's own, in the place of the client's: the cookies that the key has,
+    /// and the conditions by which the origin may confirm what is `stored` (RFC 9110 section 13.1).
+    pub fn own_fields<'p>(
+        &'p self,
+        stored: Option<&'p Entry>,
+    ) -> impl Iterator<Item = (&'static str, &'p [u8])> {
+        let cookies = match &self.cookies {
+            Cookies::Only(cookies) => cookies.as_deref(),
+            Cookies::Removed | Cookies::Untouched => None,
+        };
+        let etag = stored.and_then(|stored| stored.etag.as_deref());
+        let modified = stored.and_then(|stored| stored.last_modified.as_deref());
+        let own = [
+            ("cookie", cookies),
+            ("if-none-match", etag.map(str::as_bytes)),
+            ("if-modified-since", modified.map(str::as_bytes)),
+        ];
+        own.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+
     /// Fields that the answer depends on, that the request has, and that it was not sent with. To be
-    /// learned; the answer is not the client's.
+    /// learned; the answer is not the client's. None of an answer that tells of a failure only.
     pub fn kept_back(&self, request: &Head<'_>, response: &ResponseHead<'_>) -> Vec<String> {
+        if is_failure(response.status) {
+            return Vec::new();
+        }
         let names = vary::names(self, response).into_iter();
         names.filter(|name| has(request.fields, name) && self.may_learn(name, request)).collect()
     }
@@ -85,6 +115,12 @@ impl Plan<'_> {
             && !OTHERWISE.contains(&name)
             && !self.sends(name, request)
     }
+}
+
+/// Whether a field (lower-case name) is a condition or the range of one client's request. No fetch carries it;
+/// a request whose answer is known not to be stored does.
+pub fn is_of_one_request(name: &str) -> bool {
+    OF_ONE_REQUEST.contains(&name)
 }
 
 /// A trace goes on in the application (W3C Trace Context). Hex digits and dashes at most, so it is no

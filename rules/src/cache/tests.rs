@@ -110,7 +110,7 @@ proptest! {
         if let Ok(judged) = judge(&plan, &head, &ResponseHead { status, fields: &fields }, now) {
             judged.entry.look_up(now.wrapping_add(1000));
             judged.entry.useful_for();
-            conditional::select(&head, &judged.entry, 10);
+            conditional::select(&head, &judged.entry, status, Some(10));
         }
     }
 }

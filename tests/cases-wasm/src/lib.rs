@@ -20,8 +20,17 @@ struct Case {
     request: Message,
     /// The origin's answer, when the case is about storing it.
     response: Option<Response>,
-    /// The stored answer that is asked about, when the origin's is the 304 that confirms it.
+    /// The answer that is stored already: asked about by a 304, or served if the origin fails.
     stored: Option<Response>,
+    /// How long before the request that was stored, in milliseconds.
+    #[serde(default)]
+    stored_ms_ago: u64,
+    /// There is no answer of the origin, or none in time.
+    #[serde(default)]
+    is_unreachable: bool,
+    /// The origin's answer is that to all that the client sent, after a redirect to the request's own path.
+    #[serde(default)]
+    is_whole: bool,
     /// A second request; `same_key` says whether it may be answered by the first's entry.
     other: Option<Message>,
     expect: Expect,

@@ -1,7 +1,9 @@
 //! Decisions as flat maps of JSON values, which a case can name parts of.
 
 use crate::{Case, Message, Response};
-use rules::cache::{self, Cookies, Plan};
+use rules::cache::status::Miss;
+use rules::cache::{self, AtHand, CacheStatus, Cookies, Fetch, NotStored, Plan, Reply};
+use rules::hygiene::named_by_connection;
 use rules::shard::Step;
 use rules::{Head, ResponseHead, Rules, edge, offload, sidecar};
 use serde_json::{Map, Value, json};
@@ -19,12 +21,15 @@ pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Fac
     let (mut facts, plan) = decide(rules, &head);
     if let Some(plan) = &plan {
         planned(plan, &mut facts);
-        if let Some(response) = &case.response {
-            match &case.stored {
-                Some(stored) => confirmed(plan, &head, (stored, response), &mut facts),
-                None => judged(plan, &head, response, &mut facts),
-            }
-        }
+        fetched(plan, &head, case, &mut facts);
+    }
+    facts.insert("invalidates".to_owned(), json!("nothing"));
+    if let Some(response) = case.response.as_ref().filter(|_| !head.is_safe()) {
+        let answer = ResponseHead { status: response.status, fields: &response.headers };
+        let visited = rules::forwarded::host(head.fields);
+        let visited = visited.as_deref().unwrap_or(head.host);
+        let targets = cache::invalidated(&head, visited, &answer);
+        facts.insert("invalidates".to_owned(), json!(targets));
     }
     if let Some(other) = &case.other {
         let (_, theirs) = decide(rules, &self::head(other)?);
@@ -148,13 +153,64 @@ fn planned(plan: &Plan<'_>, facts: &mut Facts) {
     facts.insert("tags".to_owned(), json!(plan.tags));
 }
 
+/// What is at hand for the request, what the origin's answer is to the cache, and what follows from both.
+fn fetched(plan: &Plan<'_>, head: &Head<'_>, case: &Case, facts: &mut Facts) {
+    let judge_at = |response: &Response, now: u64| {
+        let answer = ResponseHead { status: response.status, fields: &response.headers };
+        cache::judge(plan, head, &answer, now)
+    };
+    let entry = case.stored.as_ref();
+    let entry = entry.and_then(|stored| judge_at(stored, NOW_MS - case.stored_ms_ago).ok());
+    let entry = entry.map(|judged| judged.entry);
+    let lookup = entry.as_ref().map(|entry| entry.look_up(NOW_MS));
+    let member = |status: CacheStatus| status.member(plan.tier);
+    let at_hand = match plan.at_hand(lookup) {
+        AtHand::Serve(status) => member(status),
+        AtHand::ServeAndRenew(status) => format!("{}; renewed", member(status)),
+        AtHand::OnlyIfCached => "only-if-cached".to_owned(),
+        AtHand::Fetch => "nothing".to_owned(),
+    };
+    facts.insert("at_hand".to_owned(), json!(at_hand));
+    let own = plan.own_fields(entry.as_ref());
+    let own = own.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
+    facts.insert("own_fields".to_owned(), json!(own.collect::<Vec<_>>()));
+    let names = case.request.headers.iter().map(|(name, _)| name.as_str());
+    facts.insert(
+        "sends".to_owned(),
+        json!(names.filter(|name| plan.sends(name, head)).collect::<Vec<_>>()),
+    );
+    let fetch = match (&case.response, &case.stored) {
+        (Some(response), _) if case.is_whole => {
+            Fetch::Answered { status: response.status, stored: Err(NotStored::ShownTooLittle) }
+        }
+        (Some(response), Some(stored)) if response.status == 304 => {
+            Fetch::Confirmed(confirmed(plan, head, (stored, response), facts))
+        }
+        (Some(response), _) => {
+            let stored = judged(plan, head, response, facts);
+            Fetch::Answered { status: response.status, stored }
+        }
+        (None, _) if case.is_unreachable => Fetch::Unanswered,
+        (None, _) => return,
+    };
+    let miss = if entry.is_some() { Miss::Stale } else { Miss::Uri };
+    let reply = match fetch.reply(head, (entry.as_ref(), miss), NOW_MS) {
+        Reply::Stale(status) => format!("stale {}", member(status)),
+        Reply::Fetched(status) => format!("fetched {}", member(status)),
+        Reply::OwnRange(status) => format!("own-range {}", member(status)),
+        Reply::Problem => "problem".to_owned(),
+    };
+    facts.insert("reply".to_owned(), json!(reply));
+    facts.insert("old_entry".to_owned(), json!(fetch.old_entry(plan).as_str()));
+}
+
 /// The fields of a stored answer after a 304, sorted, and what becomes of them.
 fn confirmed(
     plan: &Plan<'_>,
     head: &Head<'_>,
     (stored, not_modified): (&Response, &Response),
     facts: &mut Facts,
-) {
+) -> Result<(), NotStored> {
     let lines = |response: &Response| response.headers.clone();
     let cache::Confirmed { fields, cookies } =
         cache::confirmed(plan, lines(stored), lines(not_modified));
@@ -163,10 +219,15 @@ fn confirmed(
     shown.sort();
     facts.insert("fields".to_owned(), json!(shown));
     facts.insert("cookies".to_owned(), json!(cookies));
-    judged(plan, head, &Response { status: stored.status, headers: fields }, facts);
+    judged(plan, head, &Response { status: stored.status, headers: fields }, facts)
 }
 
-fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Facts) {
+fn judged(
+    plan: &Plan<'_>,
+    head: &Head<'_>,
+    response: &Response,
+    facts: &mut Facts,
+) -> Result<(), NotStored> {
     let answer = ResponseHead { status: response.status, fields: &response.headers };
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
     match cache::judge(plan, head, &answer, NOW_MS) {
@@ -187,9 +248,14 @@ fn judged(plan: &Plan<'_>, head: &Head<'_>, response: &Response, facts: &mut Fac
             );
             let vary: Vec<&str> = judged.entry.vary.iter().map(|(name, _)| name.as_str()).collect();
             add("vary", json!(vary));
+            let named = named_by_connection(&response.headers);
+            let names = response.headers.iter().map(|(name, _)| name.as_str());
+            add("kept", json!(names.filter(|name| judged.keeps(name, &named)).collect::<Vec<_>>()));
+            Ok(())
         }
         Err(why) => {
             add("stored", json!(why.as_str()));
+            Err(why)
         }
     }
 }

@@ -1,0 +1,164 @@
+//! What follows from a fetch for the cache: what the client is answered with, and what becomes of the stored
+//! answer (RFC 9111 sections 4.2.4 and 4.3.3, RFC 5861 section 4).
+
+use super::freshness::{Entry, OriginFailure};
+use super::judge::NotStored;
+use super::plan::Plan;
+use super::status::{CacheStatus, Miss};
+use crate::head::{Head, has};
+
+/// Any 5xx counts as a failure of the origin: section 4.3.3 of RFC 9111 lets a cache treat it as if there had
+/// been no answer.
+const FIRST_FAILURE: u16 = 500;
+
+/// Whether an answer of this status tells that the origin failed, and so nothing of what was asked for.
+pub fn is_failure(status: u16) -> bool {
+    status >= FIRST_FAILURE
+}
+
+/// What a fetch for the cache brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// A 304 that confirmed the stored answer; whether that may be stored on under its new fields.
+    Confirmed(Result<(), NotStored>),
+    /// Another answer, of this status; whether it may be stored.
+    Answered { status: u16, stored: Result<(), NotStored> },
+    /// No answer, or none in time.
+    Unanswered,
+}
+
+/// What the client is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// The stored answer, because the origin failed.
+    Stale(CacheStatus),
+    /// What the fetch brought: the answer, or the stored one that it confirmed.
+    Fetched(CacheStatus),
+    /// The answer to the client's own request, which is to be sent on: it asks for a part of something that is
+    /// not stored, which may be a film.
+    OwnRange(CacheStatus),
+    /// The problem that stopped the fetch: nothing stored may stand in for the answer.
+    Problem,
+}
+
+/// What becomes of the answer that was stored when the fetch began, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldEntry {
+    Kept(KeepReason),
+    /// Storing the new answer, or the fields of the 304, replaces it.
+    Replaced,
+    Removed(RemoveReason),
+}
+
+/// Why a stored answer is kept, although the fetch brought nothing that replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepReason {
+    /// The origin failed.
+    OriginFailed,
+    /// The new answer is for the client whose request fetched it, and says nothing of what others are given.
+    ForOneClient,
+    /// The new answer is about how often or when the origin is asked (408, 425, 429).
+    AskedTooMuch,
+    /// It could be stored as far as it goes; the store did not take it.
+    NotTaken,
+}
+
+/// Why a stored answer is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoveReason {
+    /// The origin has given another answer since, which may not be stored: the old one is not its answer any
+    /// more.
+    Outdated,
+    /// The origin does not take the bearer's token any more (401, 403).
+    TokenRefused,
+}
+
+impl Fetch {
+    /// What the client is answered with. `stored` is what was stored when the fetch began, `miss` why that was
+    /// not enough; `now` is in milliseconds since 1970.
+    pub fn reply(
+        self,
+        request: &Head<'_>,
+        (stored, miss): (Option<&Entry>, Miss),
+        now: u64,
+    ) -> Reply {
+        let (failure, status) = match self {
+            Self::Answered { status, .. } if is_failure(status) => {
+                (Some(OriginFailure::Status), Some(status))
+            }
+            Self::Unanswered => (Some(OriginFailure::Unreachable), None),
+            Self::Answered { .. } | Self::Confirmed(_) => (None, None),
+        };
+        if let (Some(failure), Some(stored)) = (failure, stored)
+            && stored.serves_on_error(failure, now)
+        {
+            return Reply::Stale(stored.stale_on_error(status, now));
+        }
+        let fetched = |stored| CacheStatus::Miss { reason: miss, stored, collapsed: false };
+        match self {
+            Self::Unanswered => Reply::Problem,
+            Self::Confirmed(Ok(())) => Reply::Fetched(CacheStatus::Revalidated),
+            Self::Answered { status: 200, stored: stored @ Err(why) }
+            | Self::Confirmed(stored @ Err(why))
+                if is_for_range(request) && why != NotStored::ShownTooLittle =>
+            {
+                Reply::OwnRange(fetched(stored))
+            }
+            Self::Answered { stored, .. } | Self::Confirmed(stored) => {
+                Reply::Fetched(fetched(stored))
+            }
+        }
+    }
+
+    /// What becomes of the answer that was stored when the fetch for this plan began.
+    pub fn old_entry(self, plan: &Plan<'_>) -> OldEntry {
+        let (status, why) = match self {
+            Self::Unanswered => return OldEntry::Kept(KeepReason::OriginFailed),
+            Self::Answered { status: 401 | 403, .. } if plan.is_sealed => {
+                return OldEntry::Removed(RemoveReason::TokenRefused);
+            }
+            Self::Answered { stored: Ok(()), .. } | Self::Confirmed(Ok(())) => {
+                return OldEntry::Replaced;
+            }
+            Self::Answered { status, stored: Err(why) } => (status, why),
+            Self::Confirmed(Err(why)) => (304, why),
+        };
+        let is_for_one_client = matches!(why, NotStored::LeadsBack | NotStored::ShownTooLittle)
+            || plan.has_authorization && !plan.is_sealed;
+        match status {
+            500.. => OldEntry::Kept(KeepReason::OriginFailed),
+            _ if !why.is_of_the_answer() => OldEntry::Kept(KeepReason::NotTaken),
+            _ if is_for_one_client => OldEntry::Kept(KeepReason::ForOneClient),
+            408 | 425 | 429 => OldEntry::Kept(KeepReason::AskedTooMuch),
+            _ => OldEntry::Removed(RemoveReason::Outdated),
+        }
+    }
+}
+
+impl OldEntry {
+    /// The decision and its reason, as cases name them.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept(KeepReason::OriginFailed) => "kept origin-failed",
+            Self::Kept(KeepReason::ForOneClient) => "kept for-one-client",
+            Self::Kept(KeepReason::AskedTooMuch) => "kept asked-too-much",
+            Self::Kept(KeepReason::NotTaken) => "kept not-taken",
+            Self::Replaced => "replaced",
+            Self::Removed(RemoveReason::Outdated) => "removed outdated",
+            Self::Removed(RemoveReason::TokenRefused) => "removed token-refused",
+        }
+    }
+}
+
+impl Entry {
+    /// The `Cache-Status` of this answer, served because the origin failed: with this status, or with none.
+    pub fn stale_on_error(&self, status: Option<u16>, now: u64) -> CacheStatus {
+        let past = self.age(now).saturating_sub(self.windows.fresh) / 1000;
+        CacheStatus::StaleOnError { ttl: -i64::try_from(past).unwrap_or(i64::MAX), status }
+    }
+}
+
+/// Only GET has ranges (RFC 9110 section 14.2).
+fn is_for_range(request: &Head<'_>) -> bool {
+    request.method == "GET" && has(request.fields, "range")
+}
