@@ -1,15 +1,13 @@
 //! A request that may be answered from the store: look up, fetch, judge, keep.
 
-use crate::fetched::{Fetched, Renewal, fetch};
+use crate::fetched::{Fetched, New, Renewal, fetch};
 use crate::incoming::pairs;
-use crate::store::{self, Found};
-use crate::{Call, js, redirected, reply};
+use crate::store::{self, Dressed, Found};
+use crate::{Call, js, origin, redirected, reply};
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
-use rules::cache::{
-    Bypass, CacheStatus, Judgement, Lookup, NotStored, OriginFailure, Plan, Tier, judge,
-};
-use rules::{Head, ResponseHead};
+use rules::cache::{AtHand, Bypass, CacheStatus, Judgement, NotStored, OldEntry, Plan, Reply};
+use rules::hygiene::named_by_connection;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,42 +26,39 @@ thread_local! {
 
 pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Response, JsValue> {
     let address = store::address(&call, &plan);
-    if redirected::passes(&address) {
-        let status = CacheStatus::Bypass(Bypass::Uncacheable);
-        return crate::pass(&call, plan.target(), status).await;
-    }
     plan.learned = redirected::learned(&call);
     let (found, miss, names) = look_up(&call, &address).await;
-    let Some(found) = found else {
-        if plan.only_if_cached {
-            return reply::only_if_cached(call.rules);
-        }
-        plan.learned.extend(names.iter().cloned());
-        let fetched = fetch(&call, &mut plan, None).await?;
-        return forward(&call, &plan, &address, fetched, miss, names);
-    };
-    match found.record.entry.look_up(js::now()) {
-        Lookup::Fresh { age, ttl } => {
-            from_entry(&call, &found, age, &CacheStatus::Hit { ttl }.member(Tier::Edge)).await
-        }
-        Lookup::StaleWhileRevalidate { age, ttl } => {
+    let lookup = found.as_ref().map(|found| found.record.entry.look_up(js::now()));
+    match (plan.at_hand(lookup), found) {
+        (AtHand::Serve(status), Some(found)) => from_entry(&call, &found, (None, status)).await,
+        (AtHand::ServeAndRenew(status), Some(found)) => {
             renew(&call, plan, address);
-            from_entry(&call, &found, age, &CacheStatus::StaleHit { ttl }.member(Tier::Edge)).await
+            from_entry(&call, &found, (None, status)).await
         }
-        Lookup::Expired { .. } if plan.only_if_cached => {
-            found.discard();
+        (AtHand::OnlyIfCached, found) => {
+            found.inspect(|found| found.discard());
             reply::only_if_cached(call.rules)
         }
-        Lookup::Expired { age, ttl } => {
-            let fetched = fetch(&call, &mut plan, Some(&found)).await?;
-            expired(&call, &plan, &address, found, fetched, Aged { seconds: age, ttl }).await
+        (_, None) if redirected::passes(&address) => {
+            let status = CacheStatus::Bypass(Bypass::Uncacheable);
+            crate::pass(&call, plan.target(), status).await
+        }
+        (_, found) => {
+            plan.learned.extend(names.iter().cloned());
+            let fetched = fetch(&call, &mut plan, found.as_deref()).await?;
+            finish(&call, &plan, Asked { address, found, miss, names }, fetched).await
         }
     }
 }
 
-struct Aged {
-    seconds: u64,
-    ttl: i64,
+/// What a fetch was begun for.
+struct Asked {
+    address: String,
+    /// What was stored then, and why that was not enough.
+    found: Option<Box<Found>>,
+    miss: Miss,
+    /// Request fields that variants at this address depend on.
+    names: Vec<String>,
 }
 
 /// A store that fails is an empty store.
@@ -79,48 +74,74 @@ async fn look_up(call: &Call, address: &str) -> (Option<Box<Found>>, Miss, Vec<S
     }
 }
 
-/// Answers from an entry that had to be asked for again.
-async fn expired(
+/// Answers with what was stored or with what the fetch brought.
+async fn finish(
     call: &Rc<Call>,
     plan: &Plan<'static>,
-    address: &str,
-    found: Box<Found>,
+    asked: Asked,
     fetched: Fetched,
-    aged: Aged,
 ) -> Result<Response, JsValue> {
-    let failed = match &fetched {
-        Fetched::Confirmed(_) | Fetched::Whole(_) => None,
-        Fetched::New(response) if response.status() < 500 => None,
-        Fetched::New(response) => Some((OriginFailure::Status, Some(response.status()))),
-        Fetched::Failed(_) => Some((OriginFailure::Unreachable, None)),
-    };
-    let way = fetched.way()?;
-    let is_refused = |it: &Response| matches!(it.status(), 401 | 403);
-    if plan.is_sealed && matches!(&fetched, Fetched::New(it) | Fetched::Whole(it) if is_refused(it))
-    {
-        // A token that the app does not take any more reads no stored answer either.
+    let outcome = fetched.outcome();
+    if let (Some(found), OldEntry::Removed(_)) = (&asked.found, outcome.old_entry(plan)) {
         let url = found.url().to_owned();
         in_background(call, async move { store::delete(&url).await });
     }
-    if let Some((how, status)) = failed
-        && found.record.entry.serves_on_error(how, js::now())
-    {
-        if let Fetched::New(response) = &fetched {
-            store::discard(response);
+    let entry = asked.found.as_ref().map(|found| &found.record.entry);
+    let reply = outcome.reply(&call.incoming.head(), (entry, asked.miss), js::now());
+    match (reply, fetched, &asked.found) {
+        (Reply::Stale(status), fetched, Some(found)) => {
+            let way = fetched.way()?;
+            fetched.discard();
+            from_entry(call, found, (way, status)).await
         }
-        let status = CacheStatus::StaleOnError { ttl: aged.ttl, status };
-        return from_entry(call, &found, aged.seconds, &behind(way, status)).await;
+        (Reply::Fetched(status), Fetched::Confirmed(renewal), Some(found)) => {
+            renewed(call, plan, (&asked.address, found), renewal, status).await
+        }
+        (Reply::Fetched(status), Fetched::New(new), found) => {
+            found.as_ref().inspect(|found| found.discard());
+            forward(call, plan, (&asked.address, asked.names), *new, status)
+        }
+        (Reply::Fetched(status), Fetched::Whole(response), found) => {
+            found.as_ref().inspect(|found| found.discard());
+            unkept(call, plan, &response, status)
+        }
+        (Reply::OwnRange(status), fetched, found) => {
+            found.as_ref().inspect(|found| found.discard());
+            fetched.discard();
+            own_range(call, plan, status).await
+        }
+        (_, Fetched::Failed(failure), found) => {
+            found.as_ref().inspect(|found| found.discard());
+            let (reason, stored) = (asked.miss, Err(NotStored::Status));
+            let status = CacheStatus::Miss { reason, stored, collapsed: false };
+            reply::failed(call.rules, &failure, status)
+        }
+        _ => Err("the answer to a fetch and what follows from it do not fit".into()),
     }
-    let Fetched::Confirmed(renewal) = fetched else {
-        found.discard();
-        return forward(call, plan, address, fetched, Miss::Stale, Vec::new());
-    };
-    let cookies = renewal.cookies.clone();
-    let answer = renewed(call, plan, address, &found, renewal, way).await?;
-    for cookie in cookies {
-        answer.headers().append("set-cookie", &cookie)?;
+}
+
+/// Sends on what asks for a part of something that is not stored.
+async fn own_range(
+    call: &Rc<Call>,
+    plan: &Plan<'static>,
+    status: CacheStatus,
+) -> Result<Response, JsValue> {
+    match origin::own_range(call, plan).await? {
+        Ok(response) => unkept(call, plan, &response, status),
+        Err(failure) => reply::failed(call.rules, &failure, status),
     }
-    Ok(answer)
+}
+
+/// The origin's answer, which is not kept.
+fn unkept(
+    call: &Rc<Call>,
+    plan: &Plan<'static>,
+    response: &Response,
+    status: CacheStatus,
+) -> Result<Response, JsValue> {
+    let answer = reply::passed(response, status)?;
+    reply::edited(call, plan.target(), &answer)?;
+    if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) }
 }
 
 /// Answers from an entry that a 304 has confirmed, and keeps it on, or no longer where its new fields
@@ -128,110 +149,59 @@ async fn expired(
 async fn renewed(
     call: &Rc<Call>,
     plan: &Plan<'static>,
-    address: &str,
-    found: &Found,
+    (address, found): (&str, &Found),
     renewal: Renewal,
-    way: Option<String>,
+    status: CacheStatus,
 ) -> Result<Response, JsValue> {
-    let Renewal { fields, judged, .. } = renewal;
-    let judgement = match judged {
-        Ok(judgement) => judgement,
-        Err(why) => {
-            let status =
-                CacheStatus::Miss { reason: Miss::Stale, stored: Err(why), collapsed: false };
+    let Renewal { fields, judged, cookies } = renewal;
+    let answer = match judged {
+        Ok(judgement) => {
+            let body = found.split()?;
+            let found = found.renewed((*judgement).clone(), &fields)?;
+            keep(call, address, *judgement, fields, body, Vec::new());
+            from_entry(call, &found, (None, status)).await?
+        }
+        Err(_) => {
             let answer = found.under(&fields, status)?;
             reply::edited(call, plan.target(), &answer)?;
-            let url = found.url().to_owned();
-            in_background(call, async move { store::delete(&url).await });
-            return if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) };
+            if plan.is_head { bodiless(&answer, answer.status())? } else { answer }
         }
     };
-    let body = found.split()?;
-    let found = found.renewed((*judgement).clone(), &fields)?;
-    // A cache behind us may have confirmed an old answer because its own origin failed.
-    let age = judgement.entry.age(js::now()) / 1000;
-    keep(call, address, *judgement, fields, body, Vec::new());
-    from_entry(call, &found, age, &behind(way, CacheStatus::Revalidated)).await
-}
-
-/// Our member behind those of the caches that were asked in this request.
-fn behind(way: Option<String>, status: CacheStatus) -> String {
-    let member = status.member(Tier::Edge);
-    way.map_or_else(|| member.clone(), |way| format!("{way}, {member}"))
+    for cookie in cookies {
+        answer.headers().append("set-cookie", &cookie)?;
+    }
+    Ok(answer)
 }
 
 /// Answers with what the origin sent, and keeps it if it may be kept.
 fn forward(
     call: &Rc<Call>,
     plan: &Plan<'static>,
-    address: &str,
-    fetched: Fetched,
-    reason: Miss,
-    names: Vec<String>,
+    (address, names): (&str, Vec<String>),
+    new: New,
+    status: CacheStatus,
 ) -> Result<Response, JsValue> {
-    let response = match fetched {
-        Fetched::New(response) => response,
-        Fetched::Whole(response) => {
-            let stored = Err(NotStored::ShownTooLittle);
-            let status = CacheStatus::Miss { reason, stored, collapsed: false };
-            let answer = reply::passed(&response, status)?;
-            reply::edited(call, plan.target(), &answer)?;
-            return if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) };
+    let New { response, fields, judged } = new;
+    let Ok(judgement) = judged else { return unkept(call, plan, &response, status) };
+    let selected = select(&call.incoming.head(), &judgement.entry, response.status(), None);
+    let answer = reply::passed(&response.clone()?, status)?;
+    let headers = answer.headers();
+    let named = named_by_connection(&fields);
+    for (name, _) in &fields {
+        // The first client is told the same as those who come later, and the age that the answer came with.
+        if name != "age" && !judgement.keeps(name, &named) {
+            headers.delete(name)?;
         }
-        Fetched::Failed(failure) => {
-            let stored = Err(NotStored::Status);
-            let status = CacheStatus::Miss { reason, stored, collapsed: false };
-            return reply::failed(call.rules, &failure, status);
-        }
-        Fetched::Confirmed(_) => return Err("a 304 without an entry".into()),
-    };
-    let head = call.incoming.head();
-    let fields = pairs(&response.headers());
-    let judged = judged(plan, &head, &response, &fields);
-    let stored = judged.as_ref().map(|_| ()).map_err(|reason| *reason);
-    let status = CacheStatus::Miss { reason, stored, collapsed: false };
-    let mut client_cache_control = None;
-    let mut not_modified = false;
-    let answer = match judged {
-        Ok(judgement) => {
-            client_cache_control = judgement.client_cache_control.clone();
-            let selected = select(&head, &judgement.entry, response.status(), None);
-            not_modified = selected == Selected::NotModified;
-            let removed = judgement.remove.clone();
-            let answer = reply::passed(&response.clone()?, status)?;
-            for name in removed {
-                answer.headers().delete(&name)?;
-            }
-            reply::edit(&answer.headers(), &judgement.edits)?;
-            store::date(&answer.headers(), judgement.entry.received)?;
-            keep(call, address, judgement, fields, response, names);
-            answer
-        }
-        Err(_) => {
-            let answer = reply::passed(&response, status)?;
-            reply::edited(call, plan.target(), &answer)?;
-            answer
-        }
-    };
-    if let Some(value) = client_cache_control {
-        answer.headers().set("cache-control", &value)?;
     }
-    if not_modified {
+    reply::edit(&headers, &judgement.edits)?;
+    if let Some(value) = &judgement.client_cache_control {
+        headers.set("cache-control", value)?;
+    }
+    keep(call, address, judgement, fields, response, names);
+    if selected == Selected::NotModified {
         return bodiless(&answer, 304);
     }
     if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) }
-}
-
-fn judged(
-    plan: &Plan<'_>,
-    head: &Head<'_>,
-    response: &Response,
-    fields: &Vec<(String, String)>,
-) -> Result<Judgement, NotStored> {
-    if store::is_too_large(response) {
-        return Err(NotStored::TooLarge);
-    }
-    judge(plan, head, &ResponseHead { status: response.status(), fields }, js::now())
 }
 
 /// Stores in the background. A store that fails costs the next visitor a fetch, nothing more.
@@ -277,38 +247,27 @@ async fn renew_now(
 ) -> Result<(), JsValue> {
     let head = call.incoming.head();
     let store::Lookup::Found(found) = store::find(address, &head).await? else { return Ok(()) };
-    match fetch(call, plan, Some(&found)).await? {
+    let fetched = fetch(call, plan, Some(&found)).await?;
+    if let OldEntry::Removed(_) = fetched.outcome().old_entry(plan) {
+        found.discard();
+        fetched.discard();
+        return store::delete(found.url()).await;
+    }
+    match fetched {
         Fetched::Confirmed(Renewal { fields, judged: Ok(judgement), .. }) => {
             let body = found.split()?;
             found.discard();
             store::keep(address, &head, *judgement, &fields, &body, &[]).await
         }
-        Fetched::Confirmed(Renewal { judged: Err(_), .. }) => {
+        Fetched::New(new) if new.judged.is_ok() => {
             found.discard();
-            store::delete(found.url()).await
+            let New { response, fields, judged } = *new;
+            let Ok(judgement) = judged else { return Ok(()) };
+            store::keep(address, &head, judgement, &fields, &response, &[]).await
         }
-        Fetched::New(response) => {
+        fetched => {
             found.discard();
-            let fields = pairs(&response.headers());
-            let is_failure = response.status() >= 500;
-            match judged(plan, &head, &response, &fields) {
-                Ok(judgement) if !is_failure => {
-                    store::keep(address, &head, judgement, &fields, &response, &[]).await
-                }
-                _ => {
-                    store::discard(&response);
-                    // Good, but no longer to be kept: the old answer is not the origin's any more.
-                    if is_failure { Ok(()) } else { store::delete(address).await }
-                }
-            }
-        }
-        Fetched::Whole(response) => {
-            store::discard(&response);
-            found.discard();
-            Ok(())
-        }
-        Fetched::Failed(_) => {
-            found.discard();
+            fetched.discard();
             Ok(())
         }
     }
@@ -322,40 +281,40 @@ fn in_background(call: &Call, work: impl Future<Output = Result<(), JsValue>> + 
     });
 }
 
-/// A stored answer, or the part of it that the request asks for; `status` is its `Cache-Status`.
+/// A stored answer, or the part of it that the request asks for. `way` are the members of the caches that were
+/// asked in this request, where that came to nothing.
 async fn from_entry(
     call: &Call,
     found: &Found,
-    age: u64,
-    status: &str,
+    (way, status): (Option<String>, CacheStatus),
 ) -> Result<Response, JsValue> {
     let head = call.incoming.head();
-    let entry = &found.record.entry;
-    match select(&head, entry, found.status(), found.length()) {
+    let dressed = Dressed { age: found.record.entry.age(js::now()) / 1000, way, status };
+    match select(&head, &found.record.entry, found.status(), found.length()) {
         Selected::NotModified => {
             found.discard();
-            let answer = found.dress(reply::empty(304, &found.headers())?, age, status)?;
+            let answer = found.dress(reply::empty(304, &found.headers())?, &dressed)?;
             bodiless(&answer, 304)
         }
         Selected::Part { from, to } => match found.part(from, to).await? {
             Some(part) => {
                 found.discard();
-                found.dress(reply::copy(&part)?, age, status)
+                found.dress(reply::copy(&part)?, &dressed)
             }
-            None => found.answer(age, status),
+            None => found.answer(&dressed),
         },
         Selected::Unsatisfiable => {
             found.discard();
-            let answer = found.dress(reply::empty(416, &found.headers())?, age, status)?;
+            let answer = found.dress(reply::empty(416, &found.headers())?, &dressed)?;
             let length = found.length().unwrap_or_default();
             answer.headers().set("content-range", &format!("bytes */{length}"))?;
             bodiless(&answer, 416)
         }
         Selected::Full if head.method == "HEAD" => {
             found.discard();
-            found.dress(reply::empty(found.status(), &found.headers())?, age, status)
+            found.dress(reply::empty(found.status(), &found.headers())?, &dressed)
         }
-        Selected::Full => found.answer(age, status),
+        Selected::Full => found.answer(&dressed),
     }
 }
 
@@ -364,8 +323,10 @@ fn bodiless(answer: &Response, status: u16) -> Result<Response, JsValue> {
     store::discard(answer);
     let headers = answer.headers();
     if status == 304 || status == 416 {
-        for name in ["content-length", "content-encoding", "transfer-encoding"] {
-            headers.delete(name)?;
+        for (name, _) in pairs(&headers) {
+            if Selected::NotModified.leaves_out(&name) {
+                headers.delete(&name)?;
+            }
         }
     }
     reply::empty(status, &headers)

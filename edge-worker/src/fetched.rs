@@ -6,7 +6,7 @@ use crate::redirected::{self, Whole};
 use crate::store::{self, Found};
 use crate::{Call, js};
 use rules::ResponseHead;
-use rules::cache::{Confirmed, Entry, Judgement, NotStored, Plan, confirmed, judge};
+use rules::cache::{Confirmed, Entry, Fetch, Judgement, NotStored, Plan, confirmed, judge};
 use std::rc::Rc;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
@@ -15,10 +15,18 @@ use web_sys::Response;
 pub(crate) enum Fetched {
     /// A 304 confirmed the stored answer.
     Confirmed(Renewal),
-    New(Response),
+    New(Box<New>),
     /// What the origin gave to the client's request as it came, where it was shown too little at first.
     Whole(Response),
     Failed(Failure),
+}
+
+/// A new answer of the origin's.
+pub(crate) struct New {
+    pub(crate) response: Response,
+    pub(crate) fields: Vec<(String, String)>,
+    /// Whether it may be kept.
+    pub(crate) judged: Result<Judgement, NotStored>,
 }
 
 /// What a 304 made of a stored answer.
@@ -32,12 +40,40 @@ pub(crate) struct Renewal {
 }
 
 impl Fetched {
+    /// For the rules, which say what follows.
+    pub(crate) fn outcome(&self) -> Fetch {
+        fn unless_kept<T>(judged: &Result<T, NotStored>) -> Result<(), NotStored> {
+            judged.as_ref().map(|_| ()).map_err(|why| *why)
+        }
+        match self {
+            Self::Confirmed(renewal) => Fetch::Confirmed(unless_kept(&renewal.judged)),
+            Self::New(new) => {
+                Fetch::Answered { status: new.response.status(), stored: unless_kept(&new.judged) }
+            }
+            Self::Whole(response) => Fetch::Answered {
+                status: response.status(),
+                stored: Err(NotStored::ShownTooLittle),
+            },
+            Self::Failed(_) => Fetch::Unanswered,
+        }
+    }
+
     /// The `Cache-Status` members of the caches this fetch went through.
     pub(crate) fn way(&self) -> Result<Option<String>, JsValue> {
         match self {
             Self::Confirmed(renewal) => Ok(rules::head::joined(&renewal.fields, "cache-status")),
-            Self::New(response) | Self::Whole(response) => response.headers().get("cache-status"),
+            Self::New(new) => new.response.headers().get("cache-status"),
+            Self::Whole(response) => response.headers().get("cache-status"),
             Self::Failed(_) => Ok(None),
+        }
+    }
+
+    /// Tells the runtime that nobody will read what came.
+    pub(crate) fn discard(&self) {
+        match self {
+            Self::New(new) => store::discard(&new.response),
+            Self::Whole(response) => store::discard(response),
+            Self::Confirmed(_) | Self::Failed(_) => {}
         }
     }
 }
@@ -55,7 +91,7 @@ async fn ask(call: &Call, plan: &mut Plan<'_>, entry: Option<&Entry>) -> origin:
     let status = response.status();
     let kept_back =
         plan.kept_back(&call.incoming.head(), &ResponseHead { status, fields: &fields });
-    if kept_back.is_empty() || status >= 500 {
+    if kept_back.is_empty() {
         return Ok(Ok(response));
     }
     store::discard(&response);
@@ -73,13 +109,24 @@ pub(crate) async fn fetch(
         Ok(response) => response,
         Err(failure) => return Ok(Fetched::Failed(failure)),
     };
-    if let (304, Some(found)) = (response.status(), found) {
+    let asked_about = found.filter(|found| found.record.entry.has_validator());
+    if let (304, Some(found)) = (response.status(), asked_about) {
         return Ok(Fetched::Confirmed(renewal(call, plan, found, &response)));
     }
     Ok(match redirected::whole(call, plan, response).await? {
-        Whole::Same(response) => Fetched::New(response),
+        Whole::Same(response) => Fetched::New(Box::new(new(call, plan, response))),
         Whole::Other(response) => Fetched::Whole(response),
     })
+}
+
+fn new(call: &Call, plan: &Plan<'_>, response: Response) -> New {
+    let fields = pairs(&response.headers());
+    let head = ResponseHead { status: response.status(), fields: &fields };
+    let judged = match store::is_too_large(&response) {
+        true => Err(NotStored::TooLarge),
+        false => judge(plan, &call.incoming.head(), &head, js::now()),
+    };
+    New { response, fields, judged }
 }
 
 fn renewal(call: &Call, plan: &Plan<'_>, found: &Found, not_modified: &Response) -> Renewal {

@@ -1,22 +1,23 @@
 //! Stored answers that an unsafe request makes obsolete.
 
+use crate::incoming::View;
 use crate::{Call, js, store};
-use rules::Head;
+use rules::cache::invalidated;
 use rules::edge::{Action, decide};
+use rules::{Head, ResponseHead};
 use web_sys::Response;
 use worker::console_error;
 
-/// A successful unsafe request makes what is stored under its address outdated, and what it says
-/// has changed besides (RFC 9111 section 4.4). In this data centre; elsewhere the lifetime bounds it.
+/// Deletes what an unsafe request makes obsolete. In this data centre; elsewhere the lifetime bounds it.
 pub(crate) async fn stored(call: &Call, response: &Response) {
-    if call.incoming.head().is_safe() || !(200..400).contains(&response.status()) {
+    let (head, status) = (call.incoming.head(), response.status());
+    if head.is_safe() {
         return;
     }
-    let mut targets = vec![call.incoming.target.clone()];
-    for name in ["location", "content-location"] {
-        let location = response.headers().get(name).ok().flatten();
-        targets.extend(location.and_then(|location| own_target(call, &location)));
-    }
+    let headers = response.headers();
+    // The edge believes nobody that another host was asked for.
+    let answer = ResponseHead { status, fields: &View(&headers) };
+    let targets = invalidated(&head, head.host, &answer);
     for target in targets {
         let get =
             Head { fields: &rules::NoFields, target: &target, ..call.incoming.head_as("GET") };
@@ -26,15 +27,4 @@ pub(crate) async fn stored(call: &Call, response: &Response) {
             console_error!("spillway-edge: store-delete: {}", js::reason(&thrown));
         }
     }
-}
-
-/// Path and query of a location on the request's own host; another's answers are not this one's to
-/// throw away.
-fn own_target(call: &Call, location: &str) -> Option<String> {
-    if location.starts_with('/') && !location.starts_with("//") {
-        return Some(location.to_owned());
-    }
-    let rest = location.split_once("://")?.1;
-    let target = rest.strip_prefix(call.incoming.host.as_str())?;
-    target.starts_with('/').then(|| target.to_owned())
 }

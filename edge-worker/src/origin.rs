@@ -5,9 +5,8 @@ use crate::incoming::{Incoming, View, pairs, split};
 use crate::{js, reply};
 use js_sys::{Array, Promise};
 use rules::Head;
-use rules::cache::{Cookies, Entry, Plan, USER_AGENT};
+use rules::cache::{Entry, Plan, USER_AGENT, is_of_one_request};
 use rules::signature::{self, Keys};
-use rules::trust::{self, Trust};
 use rules::visitor::{self, Visitor};
 use rules::{hops, hygiene};
 use wasm_bindgen::JsCast;
@@ -56,24 +55,33 @@ pub(crate) async fn pass_as(call: &Call, method: &str, target: &str) -> Answer {
 /// Fetches what the plan says may be stored, and shows the origin what the plan says it may see;
 /// `entry` is what to revalidate.
 pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) -> Answer {
-    let headers = cleaned(&call.incoming)?;
     let head = call.incoming.head();
+    let headers = planned(call, |name| plan.sends(name, &head))?;
+    for (name, value) in plan.own_fields(entry) {
+        headers.set(name, &String::from_utf8_lossy(value))?;
+    }
+    get(call, plan, &headers).await
+}
+
+/// The same for a request whose answer is known not to be kept: its own conditions and range count.
+pub(crate) async fn own_range(call: &Call, plan: &Plan<'_>) -> Answer {
+    let head = call.incoming.head();
+    let headers = planned(call, |name| is_of_one_request(name) || plan.sends(name, &head))?;
+    for (name, value) in plan.own_fields(None) {
+        headers.set(name, &String::from_utf8_lossy(value))?;
+    }
+    get(call, plan, &headers).await
+}
+
+fn planned(call: &Call, is_sent: impl Fn(&str) -> bool) -> Result<Headers, JsValue> {
+    let headers = cleaned(&call.incoming)?;
     for (name, _) in pairs(&headers) {
-        if !plan.sends(&name, &head) && !OWN.contains(&name.as_str()) {
+        if !is_sent(&name) && !OWN.contains(&name.as_str()) {
             headers.delete(&name)?;
         }
     }
     if !headers.has("user-agent")? {
         headers.set("user-agent", USER_AGENT)?;
-    }
-    if let Cookies::Only(Some(cookies)) = &plan.cookies {
-        headers.set("cookie", &String::from_utf8_lossy(cookies))?;
-    }
-    if let Some(etag) = entry.and_then(|entry| entry.etag.as_deref()) {
-        headers.set("if-none-match", etag)?;
-    }
-    if let Some(modified) = entry.and_then(|entry| entry.last_modified.as_deref()) {
-        headers.set("if-modified-since", modified)?;
     }
     // The client's own are left behind with all that the key does not hold; how many of us it has
     // passed is not.
@@ -81,9 +89,13 @@ pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) ->
     for _ in 0..=hops::count(&call.incoming) {
         headers.append(hops::FIELD, hops::MEMBER)?;
     }
+    Ok(headers)
+}
+
+async fn get(call: &Call, plan: &Plan<'_>, headers: &Headers) -> Answer {
     let init = RequestInit::new();
     init.set_method("GET");
-    init.set_headers(&headers);
+    init.set_headers(headers);
     send(call, plan.target(), &init).await
 }
 
@@ -181,20 +193,14 @@ fn is_origin(text: &str) -> bool {
     host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
 
-/// The client's fields without those that are not his to send.
+/// The client's fields without those that only a proxy or the edge itself may say.
 pub(crate) fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
     let named = hygiene::named_by_connection(incoming);
     let headers = Headers::new()?;
     for (name, value) in pairs(&incoming.headers) {
         let name = name.as_str();
         let is_websocket = name == "upgrade" && value.eq_ignore_ascii_case("websocket");
-        // A fetch has no trailers.
-        let is_dropped = (hygiene::is_hop_by_hop(name) && !is_websocket)
-            || name == "trailer"
-            || trust::is_of_proxies(name)
-            || trust::why_removed(name, Trust::Nobody).is_some()
-            || named.iter().any(|own| own == name);
-        if !is_dropped {
+        if is_websocket || !hygiene::is_kept_back_by_edge(name, &named) {
             headers.append(name, &value)?;
         }
     }

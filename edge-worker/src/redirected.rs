@@ -9,7 +9,7 @@ use crate::incoming::pairs;
 use crate::origin;
 use crate::{Call, js, store};
 use rules::ResponseHead;
-use rules::cache::Plan;
+use rules::cache::{Led, Plan, Trial};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -82,11 +82,9 @@ fn leads_back(call: &Call, plan: &Plan<'_>, response: &Response) -> bool {
     plan.leads_back(&call.incoming.head(), &ResponseHead { status, fields: &fields })
 }
 
-/// Where an answer leads.
-type Led = (u16, Option<String>);
-
 fn led(response: &Response) -> Result<Led, JsValue> {
-    Ok((response.status(), response.headers().get("location")?))
+    let location = response.headers().get("location")?;
+    Ok((response.status(), location.map(String::into_bytes)))
 }
 
 /// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
@@ -112,15 +110,20 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
     let names = pairs(&headers);
     let names = names.iter().map(|(name, _)| name.as_str());
     let untried = plan.untried(names, &call.incoming.head());
-    let found = explained(call, &mut plan, &untried, &led).await;
+    let tried = untried.join(", ");
+    let mut trial = Trial::new(plan.learned.clone(), untried, led);
+    while let Some(fields) = trial.next_fields() {
+        plan.learned = fields;
+        trial.led(leads_to(call, &plan).await.as_ref());
+    }
+    let found = trial.found();
     forget_trial(call);
     if found.is_empty() {
         pass_for_a_while(store::address(call, &plan));
         console_warn!(
             "spillway-edge: shown-too-little: route {}: the origin redirects a request to its own path unless it is \
-             sent whole, and none of these fields alone explains it: {}. Add what it depends on to the route's `headers`.",
+             sent whole, and none of these fields alone explains it: {tried}. Add what it depends on to the route's `headers`.",
             call.route,
-            untried.join(", ")
         );
         return;
     }
@@ -134,29 +137,6 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
 
 fn forget_trial(call: &Call) {
     TRIED.with_borrow_mut(|tried| tried.remove(call.route));
-}
-
-/// Those of the names whose presence alone changes where the answer leads. None, when it leads elsewhere each
-/// time.
-async fn explained(
-    call: &Call,
-    plan: &mut Plan<'static>,
-    names: &[String],
-    led: &Led,
-) -> Vec<String> {
-    let known = plan.learned.clone();
-    let mut found = Vec::new();
-    if leads_to(call, plan).await.as_ref() != Some(led) {
-        return found;
-    }
-    for name in names {
-        plan.learned.clone_from(&known);
-        plan.learned.push(name.clone());
-        if leads_to(call, plan).await.is_some_and(|other| other != *led) {
-            found.push(name.clone());
-        }
-    }
-    found
 }
 
 /// Where the origin leads what the plan asks for; nothing when it fails.

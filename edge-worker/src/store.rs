@@ -7,6 +7,7 @@ use crate::{Call, js, reply};
 use rules::cache::{CacheStatus, Entry, Judgement, Plan, Tier, fits, secondary};
 use rules::document::hex;
 use rules::head::first;
+use rules::hygiene::named_by_connection;
 use rules::{Edit, Head, Rules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -39,9 +40,8 @@ const HIDDEN: [&str; 9] = [
     "spillway-cache-control",
     "vary",
 ];
-/// What the API adds to an answer it gives back, what told of an earlier request's way, and our
-/// own fields, which an origin must not be able to write.
-const DROPPED: [&str; 5] = ["age", "cache-status", "cf-cache-status", RECORD, VARY];
+/// What the API adds to an answer it gives back, and our own fields, which an origin must not be able to write.
+const DROPPED: [&str; 4] = ["age", "cf-cache-status", RECORD, VARY];
 /// An answer that must be asked for each time, but may be confirmed by 304, is kept so long.
 const VALIDATOR_MS: u64 = 86_400_000;
 /// A stored body is read by client and store at once, and what the slower one has not taken lies
@@ -68,6 +68,15 @@ pub(crate) struct Found {
     /// Where exactly it lies; not the marker.
     url: String,
     response: Response,
+}
+
+/// What is said of a stored answer when it is served.
+pub(crate) struct Dressed {
+    /// Seconds.
+    pub(crate) age: u64,
+    /// `Cache-Status` members of this request, in the place of those that were stored.
+    pub(crate) way: Option<String>,
+    pub(crate) status: CacheStatus,
 }
 
 pub(crate) enum Lookup {
@@ -156,7 +165,7 @@ pub(crate) async fn keep(
     address: &str,
     head: &Head<'_>,
     judgement: Judgement,
-    origin: &[(String, String)],
+    origin: &Vec<(String, String)>,
     response: &Response,
     known: &[String],
 ) -> Result<(), JsValue> {
@@ -190,18 +199,19 @@ pub(crate) async fn keep(
 /// Parts the origin's fields into the record and those that are stored as they are.
 fn pack(
     judgement: Judgement,
-    origin: &[(String, String)],
+    origin: &Vec<(String, String)>,
     status: u16,
 ) -> Result<(Record, Headers), JsValue> {
-    let Judgement { entry, remove, edits, client_cache_control, tags, .. } = judgement;
     let headers = Headers::new()?;
     let mut hidden = Vec::new();
+    let edits = &judgement.edits;
     let changed = edits.iter().map(Edit::name);
     let set = edits.iter().filter_map(|edit| Some((edit.name(), edit.value()?)));
     let kept = origin.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let kept = kept.filter(|(name, _)| !changed.clone().any(|own| own == *name));
+    let named = named_by_connection(origin);
     for (name, value) in kept.chain(set) {
-        if DROPPED.contains(&name) || remove.iter().any(|own| own == name) {
+        if DROPPED.contains(&name) || !judgement.keeps(name, &named) {
             continue;
         }
         if HIDDEN.contains(&name) {
@@ -210,22 +220,12 @@ fn pack(
             headers.append(name, value)?;
         }
     }
+    let Judgement { entry, client_cache_control, tags, .. } = judgement;
     headers.set(TAG, &tags.join(","))?;
-    date(&headers, entry.received)?;
     // Of a coded body no parts are given: who stands between us and the client may have to decode it.
     let length =
         length(&headers).filter(|_| !origin.iter().any(|(name, _)| name == "content-encoding"));
     Ok((Record { entry, status, hidden, client_cache_control, length }, headers))
-}
-
-/// Dates an answer of an origin without a clock (RFC 9110 section 6.6.1): the first client is told the same
-/// as those who come later.
-pub(crate) fn date(headers: &Headers, received: u64) -> Result<(), JsValue> {
-    if headers.has("date")? {
-        return Ok(());
-    }
-    let received = js_sys::Date::new(&(received as f64).into());
-    headers.set("date", &String::from(received.to_utc_string()))
 }
 
 impl Found {
@@ -233,7 +233,7 @@ impl Found {
     pub(crate) fn renewed(
         &self,
         judgement: Judgement,
-        origin: &[(String, String)],
+        origin: &Vec<(String, String)>,
     ) -> Result<Self, JsValue> {
         let (record, headers) = pack(judgement, origin, self.status())?;
         let response = reply::coded(&reply::init(200, &headers), &self.response)?;
@@ -272,24 +272,19 @@ impl Found {
         Ok(part.filter(|part| part.status() == 206))
     }
 
-    /// The stored answer as clients see it; `age` in seconds, `status` for `Cache-Status`.
-    pub(crate) fn answer(&self, age: u64, status: &str) -> Result<Response, JsValue> {
+    /// The stored answer as clients see it.
+    pub(crate) fn answer(&self, dressed: &Dressed) -> Result<Response, JsValue> {
         let headers = self.response.headers();
         if is_bodiless(self.status()) {
             self.discard();
-            return self.dress(reply::empty(self.status(), &headers)?, age, status);
+            return self.dress(reply::empty(self.status(), &headers)?, dressed);
         }
         let init = reply::init(self.status(), &headers);
-        self.dress(reply::coded(&init, &self.response)?, age, status)
+        self.dress(reply::coded(&init, &self.response)?, dressed)
     }
 
     /// Gives an answer made from this entry the fields that clients see.
-    pub(crate) fn dress(
-        &self,
-        answer: Response,
-        age: u64,
-        status: &str,
-    ) -> Result<Response, JsValue> {
+    pub(crate) fn dress(&self, answer: Response, dressed: &Dressed) -> Result<Response, JsValue> {
         let headers = answer.headers();
         for name in DROPPED.iter().chain(&HIDDEN) {
             headers.delete(name)?;
@@ -300,15 +295,18 @@ impl Found {
         if let Some(value) = &self.record.client_cache_control {
             headers.set("cache-control", value)?;
         }
-        headers.set("age", &age.to_string())?;
-        reply::add_status(&headers, status)?;
+        headers.set("age", &dressed.age.to_string())?;
+        if let Some(way) = &dressed.way {
+            headers.set("cache-status", way)?;
+        }
+        reply::add_status(&headers, &dressed.status.member(Tier::Edge))?;
         Ok(answer)
     }
 
     /// The body under the fields that a 304 left, for an answer that is not kept on.
     pub(crate) fn under(
         &self,
-        origin: &[(String, String)],
+        origin: &Vec<(String, String)>,
         status: CacheStatus,
     ) -> Result<Response, JsValue> {
         let headers = Headers::new()?;

@@ -163,7 +163,7 @@ for (const status of [304, 200]) {
   });
 }
 
-test("a renewed answer's age counts on in the store, where nothing is said of the way it came", async () => {
+test("a renewed answer's age counts on in the store, and the way it came is told with it (RFC 9211 section 3)", async () => {
   const path = "/pages/aged";
   origin.answer(path, 200, { etag: '"v1"', "cache-control": "max-age=1" }, "page");
   await edge.send(path);
@@ -171,7 +171,7 @@ test("a renewed answer's age counts on in the store, where nothing is said of th
   origin.answer(path, 304, { ...STALE, "cache-control": "max-age=60" });
   assert.equal((await edge.send(path)).headers.age, "33");
   const hit = await edge.send(path);
-  assert.match(hit.headers["cache-status"], /^spillway-edge; hit; ttl=2\d$/);
+  assert.match(hit.headers["cache-status"], /^spillway-sidecar; hit; fwd=stale; [^,]*, spillway-edge; hit; ttl=2\d$/);
   assert.match(hit.headers.age, /^3[34]$/);
   assert.equal(origin.count(path), 2);
 });
@@ -185,6 +185,69 @@ test("a failed answer's way is told before ours when a stale one takes its place
   const answer = await edge.send(path);
   assert.equal(answer.body, "good");
   assert.match(answer.headers["cache-status"], /^spillway-sidecar; fwd=uri-miss, spillway-edge; hit; fwd=stale; fwd-status=502/);
+});
+
+test("a failed answer to the whole request is no answer either: the stale one takes its place", async () => {
+  const path = "/pages/whole-fails";
+  const headers = { "next-url": "/" };
+  origin.answer(path, 200, { "cache-control": "max-age=1, stale-if-error=60" }, "good");
+  await edge.send(path, { headers });
+  await sleep(PAST_LIFETIME_MS);
+  origin.on(path, (request, response) => {
+    if ("next-url" in request.headers) return response.writeHead(500).end("oops");
+    return response.writeHead(307, { location: path }).end();
+  });
+  const answer = await edge.send(path, { headers });
+  assert.equal(answer.body, "good");
+  assert.match(cacheStatus(answer), /hit; fwd=stale; fwd-status=500/);
+});
+
+test("an answer that may not be kept takes the stored one with it", async () => {
+  const path = "/api/prices/gone";
+  origin.answer(path, 200, {}, "old");
+  await edge.send(path);
+  await sleep(PAST_LIFETIME_MS);
+  origin.answer(path, 200, { "cache-control": "no-store" }, "new");
+  assert.equal((await edge.send(path)).body, "new");
+  origin.answer(path, 500, {}, "oops");
+  // The store is written behind the answer.
+  await until(async () => (await edge.send(path)).status === 500);
+  assert.equal((await edge.send(path)).body, "oops", "no stale answer stands in");
+});
+
+test("a request that asks not to fetch is refused where nothing usable is stored", async () => {
+  const path = "/api/prices/at-hand";
+  origin.answer(path, 200, {}, "here");
+  const headers = { "cache-control": "only-if-cached" };
+  const refused = await edge.send(path, { headers });
+  assert.equal(refused.status, 504);
+  assert.equal(cacheStatus(refused), "spillway-edge; detail=only-if-cached");
+  assert.equal(origin.count(path), 0);
+  await edge.send(path);
+  assert.equal((await edge.send(path, { headers })).body, "here");
+});
+
+test("a part of what is not stored is asked for as a part", async () => {
+  const path = "/api/prices/film";
+  origin.on(path, (request, response) => {
+    const headers = { "cache-control": "no-store", "x-range": request.headers.range ?? "none" };
+    if (request.headers.range !== "bytes=1-2") return response.writeHead(200, headers).end("film");
+    return response.writeHead(206, { ...headers, "content-range": "bytes 1-2/4" }).end("il");
+  });
+  const part = await edge.send(path, { headers: { range: "bytes=1-2", "x-other": "theirs" } });
+  assert.equal(part.status, 206);
+  assert.equal(part.body, "il");
+  assert.match(cacheStatus(part), /fwd=uri-miss; detail=no-store/);
+  assert.equal(origin.last().headers["x-other"], undefined, "as much of the request as any fetch shows");
+});
+
+test("where the key has cookies and the request has none of them, the origin is shown none", async () => {
+  const path = "/localized/page";
+  origin.on(path, (request, response) => response.end(request.headers.cookie ?? "none"));
+  assert.equal((await edge.send(path, { headers: { cookie: "session=1" } })).body, "none");
+  assert.equal((await edge.send(path, { headers: { cookie: "session=1; language=de" } })).body, "language=de");
+  assert.equal((await edge.send(path)).body, "none");
+  assert.equal(origin.count(path), 2);
 });
 
 test("only listed query parameters reach the origin and the key", async () => {
@@ -279,6 +342,17 @@ test("an unsafe request to a stored address makes the next reader ask the origin
   origin.answer(path, 200, { "cache-control": "max-age=60" }, "after");
   await edge.send(path, { method: "POST", body: "change" });
   assert.equal((await edge.send(path)).body, "after");
+});
+
+test("an answer that moves to another origin does not delete what is stored here under that path", async () => {
+  origin.answer("/catalogue/shoes", 200, {}, "shoes");
+  await edge.send("/catalogue/shoes");
+  for (const [location, body] of [["http://elsewhere.example/catalogue/shoes", "shoes"], ["../catalogue/shoes", "boots"]]) {
+    origin.answer("/catalogue/shoes", 200, {}, "boots");
+    origin.answer("/other/order", 201, { location }, "");
+    await edge.send("/other/order", { method: "POST" });
+    assert.equal((await edge.send("/catalogue/shoes")).body, body, location);
+  }
 });
 
 test("a route in observe mode is served as if it had no cache", async () => {
