@@ -6,7 +6,9 @@ use crate::redirected::{self, Whole};
 use crate::store::{self, Found};
 use crate::{Call, js};
 use rules::ResponseHead;
-use rules::cache::{Confirmed, Entry, Fetch, Judgement, NotStored, Plan, confirmed, judge};
+use rules::cache::{
+    Confirmed, Entry, Fetch, Judgement, NotStored, Plan, confirmed, judge, judge_fetched,
+};
 use std::rc::Rc;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
@@ -114,17 +116,17 @@ pub(crate) async fn fetch(
         return Ok(Fetched::Confirmed(renewal(call, plan, found, &response)));
     }
     Ok(match redirected::whole(call, plan, response).await? {
-        Whole::Same(response) => Fetched::New(Box::new(new(call, plan, response))),
+        Whole::Same(response) => Fetched::New(Box::new(new(call, plan, response, entry))),
         Whole::Other(response) => Fetched::Whole(response),
     })
 }
 
-fn new(call: &Call, plan: &Plan<'_>, response: Response) -> New {
+fn new(call: &Call, plan: &Plan<'_>, response: Response, stored: Option<&Entry>) -> New {
     let fields = pairs(&response.headers());
     let head = ResponseHead { status: response.status(), fields: &fields };
     let judged = match store::is_too_large(&response) {
         true => Err(NotStored::TooLarge),
-        false => judge(plan, &call.incoming.head(), &head, js::now()),
+        false => judge_fetched(plan, &call.incoming.head(), &head, stored, js::now()),
     };
     New { response, fields, judged }
 }

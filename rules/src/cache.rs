@@ -27,7 +27,9 @@ mod token;
 mod trial;
 mod vary;
 
-pub use after_fetch::{Fetch, KeepReason, OldEntry, RemoveReason, Reply, is_failure};
+pub use after_fetch::{
+    Fetch, KeepReason, OldEntry, RemoveReason, Reply, is_failure, judge_fetched,
+};
 pub use at_hand::AtHand;
 pub use confirmed::{Confirmed, confirmed};
 pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows};

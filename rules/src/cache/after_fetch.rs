@@ -2,10 +2,10 @@
 //! answer (RFC 9111 sections 4.2.4 and 4.3.3, RFC 5861 section 4).
 
 use super::freshness::{Entry, OriginFailure};
-use super::judge::NotStored;
+use super::judge::{Judgement, NotStored, judge};
 use super::plan::Plan;
 use super::status::{CacheStatus, Miss};
-use crate::head::{Head, has};
+use crate::head::{Head, ResponseHead, has};
 
 /// Any 5xx counts as a failure of the origin: section 4.3.3 of RFC 9111 lets a cache treat it as if there had
 /// been no answer.
@@ -14,6 +14,25 @@ const FIRST_FAILURE: u16 = 500;
 /// Whether an answer of this status tells that the origin failed, and so nothing of what was asked for.
 pub fn is_failure(status: u16) -> bool {
     status >= FIRST_FAILURE
+}
+
+/// [`judge`]s the answer to a fetch. While a `stored` answer may stand in for an origin that fails, the failure is
+/// not stored in its place, even where the rule keeps failures (`negative`).
+///
+/// # Errors
+/// The reason why the answer must not or can't be stored.
+pub fn judge_fetched(
+    plan: &Plan<'_>,
+    request: &Head<'_>,
+    response: &ResponseHead<'_>,
+    stored: Option<&Entry>,
+    now: u64,
+) -> Result<Judgement, NotStored> {
+    let stands_in = |stored: &Entry| stored.serves_on_error(OriginFailure::Status, now);
+    if is_failure(response.status) && stored.is_some_and(stands_in) {
+        return Err(NotStored::Status);
+    }
+    judge(plan, request, response, now)
 }
 
 /// What a fetch for the cache brought.

@@ -2,7 +2,7 @@
 
 use crate::{Case, Message, Response};
 use rules::cache::status::Miss;
-use rules::cache::{self, AtHand, CacheStatus, Cookies, Fetch, NotStored, Plan, Reply};
+use rules::cache::{self, AtHand, CacheStatus, Cookies, Fetch, Judgement, NotStored, Plan, Reply};
 use rules::hygiene::named_by_connection;
 use rules::shard::Step;
 use rules::{Head, ResponseHead, Rules, edge, offload, sidecar};
@@ -187,7 +187,9 @@ fn fetched(plan: &Plan<'_>, head: &Head<'_>, case: &Case, facts: &mut Facts) {
             Fetch::Confirmed(confirmed(plan, head, (stored, response), facts))
         }
         (Some(response), _) => {
-            let stored = judged(plan, head, response, facts);
+            let answer = ResponseHead { status: response.status, fields: &response.headers };
+            let judged = cache::judge_fetched(plan, head, &answer, entry.as_ref(), NOW_MS);
+            let stored = add_judged(judged, response, facts);
             Fetch::Answered { status: response.status, stored }
         }
         (None, _) if case.is_unreachable => Fetch::Unanswered,
@@ -219,18 +221,19 @@ fn confirmed(
     shown.sort();
     facts.insert("fields".to_owned(), json!(shown));
     facts.insert("cookies".to_owned(), json!(cookies));
-    judged(plan, head, &Response { status: stored.status, headers: fields }, facts)
+    let renewed = Response { status: stored.status, headers: fields };
+    let answer = ResponseHead { status: renewed.status, fields: &renewed.headers };
+    add_judged(cache::judge(plan, head, &answer, NOW_MS), &renewed, facts)
 }
 
-fn judged(
-    plan: &Plan<'_>,
-    head: &Head<'_>,
+/// Whether an answer may be stored, and how.
+fn add_judged(
+    judged: Result<Judgement, NotStored>,
     response: &Response,
     facts: &mut Facts,
 ) -> Result<(), NotStored> {
-    let answer = ResponseHead { status: response.status, fields: &response.headers };
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
-    match cache::judge(plan, head, &answer, NOW_MS) {
+    match judged {
         Ok(judged) => {
             add("stored", json!("yes"));
             add("fresh_ms", json!(judged.entry.windows.fresh));
