@@ -165,7 +165,7 @@ pub(crate) async fn keep(
     address: &str,
     head: &Head<'_>,
     judgement: Judgement,
-    origin: &Vec<(String, String)>,
+    origin: &[(String, String)],
     response: &Response,
     known: &[String],
 ) -> Result<(), JsValue> {
@@ -199,7 +199,7 @@ pub(crate) async fn keep(
 /// Parts the origin's fields into the record and those that are stored as they are.
 fn pack(
     judgement: Judgement,
-    origin: &Vec<(String, String)>,
+    origin: &[(String, String)],
     status: u16,
 ) -> Result<(Record, Headers), JsValue> {
     let headers = Headers::new()?;
@@ -209,7 +209,7 @@ fn pack(
     let set = edits.iter().filter_map(|edit| Some((edit.name(), edit.value()?)));
     let kept = origin.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let kept = kept.filter(|(name, _)| !changed.clone().any(|own| own == *name));
-    let named = named_by_connection(origin);
+    let named = named_by_connection(&origin);
     for (name, value) in kept.chain(set) {
         if DROPPED.contains(&name) || !judgement.keeps(name, &named) {
             continue;
@@ -233,7 +233,7 @@ impl Found {
     pub(crate) fn renewed(
         &self,
         judgement: Judgement,
-        origin: &Vec<(String, String)>,
+        origin: &[(String, String)],
     ) -> Result<Self, JsValue> {
         let (record, headers) = pack(judgement, origin, self.status())?;
         let response = reply::coded(&reply::init(200, &headers), &self.response)?;
@@ -306,7 +306,7 @@ impl Found {
     /// The body under the fields that a 304 left, for an answer that is not kept on.
     pub(crate) fn under(
         &self,
-        origin: &Vec<(String, String)>,
+        origin: &[(String, String)],
         status: CacheStatus,
     ) -> Result<Response, JsValue> {
         let headers = Headers::new()?;

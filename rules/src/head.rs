@@ -17,9 +17,9 @@ impl Fields for NoFields {
 }
 
 /// Pairs of (lower-case name, value); for tests, `explain` and stored entries.
-impl Fields for [(String, String)] {
+impl Fields for &[(String, String)] {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for (own, value) in self {
+        for (own, value) in *self {
             if own.eq_ignore_ascii_case(name) {
                 visit(value.as_bytes());
             }

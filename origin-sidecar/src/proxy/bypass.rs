@@ -52,8 +52,8 @@ pub(super) async fn past_the_cache(
         let (status, headers) = (response.status(), response.headers_mut());
         cache_fields::edited(way.lane, &outgoing.target, status, headers);
     }
-    if !is_safe && response.status().as_u16() < 400 {
-        invalidate::stored(worker, clean.rules, &clean.inbound, &response);
+    if !is_safe {
+        invalidate::stored(worker, clean.rules, (&clean.inbound, &outgoing.method), &response);
     }
     let status = CacheStatus::Bypass(why);
     way.lane.meters.cached(status.label());

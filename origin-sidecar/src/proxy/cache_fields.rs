@@ -8,32 +8,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
 use memory_cache::stored::Stored;
 use rules::ResponseHead;
-use rules::cache::{Confirmed, Cookies, Judgement, Plan, USER_AGENT};
-use rules::hygiene::{FieldsMut, Rebuilt};
-use std::time::{Duration, UNIX_EPOCH};
+use rules::cache::{Confirmed, Judgement, Plan, USER_AGENT, is_of_one_request};
+use rules::hygiene::{FieldsMut, Rebuilt, named_by_connection};
 
 /// Fields of our own, which tell of the shard: that is part of the key.
 const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::NAME];
-
-/// One client's own conditions and range; a stored answer must be whole and unconditional.
-const CONDITIONAL: [HeaderName; 6] = [
-    header::IF_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_NONE_MATCH,
-    header::IF_RANGE,
-    header::IF_UNMODIFIED_SINCE,
-    header::RANGE,
-];
 
 /// For a request whose answer is known not to be kept: its own conditions and range count. For the
 /// rest the app sees what it always sees on the route, not more now and less then.
 pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -> HeaderMap {
     let mut sent = to_origin(headers, inbound, plan, None);
-    for name in CONDITIONAL {
-        if let Some(value) = headers.get(&name) {
-            sent.insert(name, value.clone());
-        }
-    }
+    let own = headers.iter().filter(|(name, _)| is_of_one_request(name.as_str()));
+    sent.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     sent
 }
 
@@ -43,20 +29,6 @@ pub(super) fn edited(lane: &Lane, target: &str, status: StatusCode, headers: &mu
     let status = status.as_u16();
     let edits = assets.edits(target, &ResponseHead { status, fields: &View::of(headers) });
     edit(headers, &edits);
-}
-
-fn set_cookies(headers: &mut HeaderMap, cookies: &Cookies) {
-    match cookies {
-        Cookies::Only(Some(cookies)) => {
-            if let Ok(cookies) = HeaderValue::from_bytes(cookies) {
-                headers.insert(header::COOKIE, cookies);
-            }
-        }
-        Cookies::Only(None) | Cookies::Removed => {
-            headers.remove(header::COOKIE);
-        }
-        Cookies::Untouched => {}
-    }
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -81,39 +53,28 @@ pub(super) fn to_origin(
     sent.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
     Map(&mut sent).set(Rebuilt::Host, plan.host());
     Map(&mut sent).set(Rebuilt::Proto, inbound.scheme);
-    set_cookies(&mut sent, &plan.cookies);
-    if let Some(stored) = stored {
-        if let Some(etag) = &stored.entry.etag {
-            set(&mut sent, header::IF_NONE_MATCH, etag);
-        }
-        if let Some(modified) = &stored.entry.last_modified {
-            set(&mut sent, header::IF_MODIFIED_SINCE, modified);
+    for (name, value) in plan.own_fields(stored.map(|stored| &stored.entry)) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            sent.insert(HeaderName::from_static(name), value);
         }
     }
     sent
 }
 
-/// What each serving sends, but for what it adds: with the length, once it is known, and with the time
-/// when it came, where the origin has no clock (RFC 9110 section 6.6.1). Beside it [`Stored::origin_control`].
+/// What each serving sends, but for what it adds: with the length, once it is known. Beside it
+/// [`Stored::origin_control`].
 pub(super) fn to_store(
     status: StatusCode,
     mut headers: HeaderMap,
     judged: &Judgement,
     length: Option<u64>,
-    now: u64,
 ) -> (Block, Option<Box<str>>) {
-    for name in &judged.remove {
-        headers.remove(name.as_str());
-    }
+    let named = named_by_connection(&View::of(&headers));
+    Map(&mut headers).remove_where(&|name| !judged.keeps(name, &named));
     edit(&mut headers, &judged.edits);
-    headers.remove(header::AGE);
     headers.remove(header::CONTENT_LENGTH);
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    if !headers.contains_key(header::DATE) {
-        let now = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_millis(now));
-        set(&mut headers, header::DATE, &now.to_string());
     }
     let origin_control = judged.client_cache_control.as_ref().map(|value| {
         let said = rules::head::joined(&View::of(&headers), "cache-control").unwrap_or_default();

@@ -15,14 +15,14 @@ use crate::telemetry::spans::Span;
 use crate::upstream::forward;
 use crate::upstream::lane::Lane;
 use crate::upstream::outgoing::Outgoing;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, header};
 use memory_cache::fill::{Fill, Reader};
 use memory_cache::store::Found;
 use memory_cache::stored::Stored;
 use memory_cache::uncacheable::Shown;
 use rules::Problem;
 use rules::cache::status::Miss;
-use rules::cache::{Bypass, CacheStatus, Lookup, NotStored, OriginFailure, Plan, Tier, fits};
+use rules::cache::{AtHand, Bypass, CacheStatus, Lookup, OriginFailure, Plan, Reply, Tier, fits};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -51,24 +51,22 @@ pub fn answer<'a>(
     let now = way.span.at;
     let (stored, reason) = look_up(worker, &clean, &plan);
     let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
-    match (&stored, lookup) {
-        (Some(stored), Some(Lookup::Fresh { ttl, .. })) => {
-            let status = CacheStatus::Hit { ttl };
+    match (plan.at_hand(lookup), &stored) {
+        (AtHand::Serve(status), Some(stored)) => {
             let hit = serve(worker, &clean, way.lane, stored, (status, now));
             return Ok(Step::Answered(hit));
         }
-        (Some(stored), Some(Lookup::StaleWhileRevalidate { ttl, .. })) => {
+        (AtHand::ServeAndRenew(status), Some(stored)) => {
             if let Part::Leader(flight) = worker.context.flights.join(&plan.key) {
                 clean.rebuild();
                 way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
                 tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), flight, None));
             }
-            let status = CacheStatus::StaleHit { ttl };
             let hit = serve(worker, &clean, way.lane, stored, (status, now));
             return Ok(Step::Answered(hit));
         }
-        _ if plan.only_if_cached => {
+        (AtHand::OnlyIfCached, _) => {
             count(worker, way.lane, CacheStatus::OnlyIfCached);
             let detail = "only-if-cached, and nothing fresh is stored".to_owned();
             return Err(Refused::new(Problem::UpstreamTimeout, detail));
@@ -114,7 +112,7 @@ async fn miss(
             let now = worker.context.clock.now();
             return Ok(serve_coming(worker, &clean, way.lane, reader, (status, now)));
         }
-        Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.lane, &stale, None)),
+        Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.lane, &stale)),
         Turn::Fetch(flight) => flight,
     };
     let mut job = job(worker, &clean, &plan, way);
@@ -131,22 +129,19 @@ async fn miss(
             biased;
             fetched = &mut told => fetched,
             Ok(_) = progress.wait_for(|progress| progress.is_slow) => {
-                return Ok(serve_stale(worker, &clean, way.lane, stale, None));
+                return Ok(serve_stale(worker, &clean, way.lane, stale));
             }
         },
     };
     let fetched = fetched.map_err(|_| Refused::new(Problem::Internal, "the fetch has failed"))?;
-    if let Fetched::Passed(response, why) = &fetched
-        && response.status() == StatusCode::OK
-        && *why != NotStored::ShownTooLittle
-        && clean.headers.contains_key(header::RANGE)
-    {
-        // What is not kept is the client's own: a part that was asked for may be one of a film.
-        let status = CacheStatus::Miss { reason, stored: Err(*why), collapsed: false };
+    let entry = stored.as_ref().map(|stored| &stored.entry);
+    let now = worker.context.clock.now();
+    let reply = clean.decide(|head| fetched.outcome().reply(head, (entry, reason), now));
+    if let (Reply::OwnRange(status), Fetched::Passed(..)) = (reply, &fetched) {
         drop(fetched);
         return pass(worker, clean, plan, way, (status, Shown::Planned)).await;
     }
-    finish(worker, &clean, &way, stored, fetched, reason)
+    finish(worker, &clean, &way, (stored, fetched), (reply, now))
 }
 
 fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -> Job {
@@ -304,50 +299,36 @@ fn finish(
     worker: &Worker,
     clean: &Clean<'_>,
     way: &Way<'_>,
-    stale: Option<Arc<Stored>>,
-    fetched: Fetched,
-    miss: Miss,
+    (stale, fetched): (Option<Arc<Stored>>, Fetched),
+    (reply, now): (Reply, u64),
 ) -> Result<Response<Body>, Refused> {
-    let (lane, now) = (way.lane, worker.context.clock.now());
-    let usable =
-        |how: OriginFailure| stale.clone().filter(|stored| stored.entry.serves_on_error(how, now));
-    let usable = match &fetched {
-        Fetched::Passed(response, _) if response.status().is_server_error() => {
-            usable(OriginFailure::Status)
+    let lane = way.lane;
+    let status = match (reply, stale) {
+        (Reply::Stale(status), Some(stored)) => {
+            return Ok(serve(worker, clean, lane, &stored, (status, now)));
         }
-        Fetched::Failed(_) => usable(OriginFailure::Unreachable),
-        _ => None,
+        // A part of what is held here is cut out of that.
+        (Reply::Stale(status) | Reply::Fetched(status) | Reply::OwnRange(status), _) => {
+            Some(status)
+        }
+        (Reply::Problem, _) => None,
     };
-    match (fetched, usable) {
-        (Fetched::Confirmed(stored, kept, cookies), _) => {
-            let status = match kept {
-                Ok(()) => CacheStatus::Revalidated,
-                Err(_) => CacheStatus::Miss { reason: miss, stored: kept, collapsed: false },
-            };
+    match (fetched, status) {
+        (Fetched::Confirmed(stored, _, cookies), Some(status)) => {
             Ok(with_cookies(serve(worker, clean, lane, &stored, (status, now)), cookies))
         }
-        (Fetched::Stored(stored), _) => {
-            let status = CacheStatus::Miss { reason: miss, stored: Ok(()), collapsed: false };
+        (Fetched::Stored(stored) | Fetched::NotKept(stored, _), Some(status)) => {
             Ok(serve(worker, clean, lane, &stored, (status, now)))
         }
-        (Fetched::Coming(reader, kept), _) => {
-            let status = CacheStatus::Miss { reason: miss, stored: kept, collapsed: false };
+        (Fetched::Coming(reader, _), Some(status)) => {
             Ok(serve_coming(worker, clean, lane, reader, (status, now)))
         }
-        (Fetched::NotKept(stored, reason), _) => {
-            let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
-            Ok(serve(worker, clean, lane, &stored, (status, now)))
-        }
-        (Fetched::Passed(response, _), Some(stored)) => {
-            Ok(serve_stale(worker, clean, lane, &stored, Some(response.status().as_u16())))
-        }
-        (Fetched::Failed(_), Some(stored)) => Ok(serve_stale(worker, clean, lane, &stored, None)),
-        (Fetched::Passed(mut response, reason), _) => {
-            let status = CacheStatus::Miss { reason: miss, stored: Err(reason), collapsed: false };
+        (Fetched::Passed(mut response, _), Some(status)) => {
             count(worker, lane, status);
             reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
             Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
         }
-        (Fetched::Failed(failure), None) => Err(failure.refused(way.destination.is_sharded())),
+        (Fetched::Failed(failure), _) => Err(failure.refused(way.destination.is_sharded())),
+        (_, None) => Err(Refused::new(Problem::Internal, "the fetch has brought nothing")),
     }
 }

@@ -22,7 +22,7 @@ use memory_cache::purge::Mark;
 use memory_cache::stored::Stored;
 use memory_cache::uncacheable::Shown;
 use rules::ResponseHead;
-use rules::cache::{NotStored, Plan, judge};
+use rules::cache::{Fetch, NotStored, OldEntry, Plan, is_failure, judge_fetched};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -41,6 +41,26 @@ pub(super) enum Fetched {
     /// For the one who asked, streamed.
     Passed(Response<Body>, NotStored),
     Failed(Failure),
+}
+
+impl Fetched {
+    /// For the rules, which say what follows.
+    pub(super) fn outcome(&self) -> Fetch {
+        match self {
+            Self::Stored(stored) => Fetch::Answered { status: stored.status, stored: Ok(()) },
+            Self::Confirmed(_, kept, _) => Fetch::Confirmed(*kept),
+            Self::NotKept(stored, why) => {
+                Fetch::Answered { status: stored.status, stored: Err(*why) }
+            }
+            Self::Coming(reader, kept) => {
+                Fetch::Answered { status: reader.fill().head.status, stored: *kept }
+            }
+            Self::Passed(response, why) => {
+                Fetch::Answered { status: response.status().as_u16(), stored: Err(*why) }
+            }
+            Self::Failed(_) => Fetch::Unanswered,
+        }
+    }
 }
 
 /// Everything a fetch needs that outlives the request which started it.
@@ -75,7 +95,7 @@ pub(super) async fn fetch_and_land(
     };
     flight.land(match &fetched {
         Fetched::Stored(_) | Fetched::Confirmed(_, Ok(()), _) => Landing::Stored,
-        Fetched::Passed(response, _) if response.status().is_server_error() => Landing::Failed,
+        Fetched::Passed(response, _) if is_failure(response.status().as_u16()) => Landing::Failed,
         Fetched::Passed(..)
         | Fetched::NotKept(..)
         | Fetched::Coming(..)
@@ -106,7 +126,7 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
         let status = response.status().as_u16();
         job.plan.kept_back(&head, &ResponseHead { status, fields: &View::of(response.headers()) })
     };
-    if kept_back.is_empty() || response.status().is_server_error() {
+    if kept_back.is_empty() {
         return Ok(response);
     }
     varies.learn(&job.lane.name, &kept_back);
@@ -148,15 +168,16 @@ async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Respons
         Whole::Other(mut response) => {
             let (status, headers) = (response.status(), response.headers_mut());
             cache_fields::edited(&job.lane, job.plan.target(), status, headers);
-            forget_refused(job, status.as_u16(), stored);
-            Err(Fetched::Passed(response, NotStored::ShownTooLittle))
+            let fetched = Fetched::Passed(response, NotStored::ShownTooLittle);
+            forget_old(job, fetched.outcome(), stored);
+            Err(fetched)
         }
     }
 }
 
-/// A token that the app does not take any more reads no stored answer either.
-fn forget_refused(job: &Job, code: u16, stored: Option<&Arc<Stored>>) {
-    if let (true, 401 | 403, Some(stored)) = (job.plan.is_sealed, code, stored) {
+/// Lets go of what was stored where the fetch has ended that.
+fn forget_old(job: &Job, outcome: Fetch, stored: Option<&Arc<Stored>>) {
+    if let (Some(stored), OldEntry::Removed(_)) = (stored, outcome.old_entry(&job.plan)) {
         job.worker.context.store.forget(&job.plan.key, stored);
     }
 }
@@ -178,10 +199,10 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let app = &job.worker.context;
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
-    forget_refused(job, code, stored.as_ref());
-    let revalidated = stored.filter(|stored| code == 304 && stored.entry.has_validator());
+    let entry = stored.as_ref().map(|stored| &stored.entry);
+    let revalidated = stored.as_ref().filter(|it| code == 304 && it.entry.has_validator());
     let mut cookies = Vec::new();
-    if let Some(stored) = &revalidated {
+    if let Some(stored) = revalidated {
         (parts.headers, cookies) = cache_fields::confirmed(&job.plan, stored, &parts.headers);
         parts.status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
     }
@@ -190,11 +211,11 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         let head = job.inbound.head(&Method::GET, &view);
         let response =
             ResponseHead { status: parts.status.as_u16(), fields: &View::of(&parts.headers) };
-        judge(&job.plan, &head, &response, app.clock.now())
+        judge_fetched(&job.plan, &head, &response, entry, app.clock.now())
     };
     let is_mended = parts.extensions.get::<Mended>().is_some();
     let judged = judged.and_then(|own| if is_mended { Err(NotStored::Mended) } else { Ok(own) });
-    let length = match &revalidated {
+    let length = match revalidated {
         Some(stored) => Some(stored.body.len() as u64),
         None => body.size_hint().exact(),
     };
@@ -202,28 +223,27 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
         Some(_) => Ok(app.store.room()),
         None => app.store.room_for(length),
     };
-    let (judged, room) = match judged.and_then(|judged| Ok((judged, room_for(length)?))) {
+    let judged = judged.and_then(|judged| Ok((judged, room_for(length)?)));
+    let kept = judged.as_ref().map(|_| ()).map_err(|why| *why);
+    let outcome = match revalidated {
+        Some(_) => Fetch::Confirmed(kept),
+        None => Fetch::Answered { status: code, stored: kept },
+    };
+    forget_old(job, outcome, stored.as_ref());
+    let (judged, room) = match judged {
         Ok(both) => both,
         Err(why) => {
             // A failing app says nothing about its answers, and needs the collapsing most.
-            if code < 500 && why.is_of_the_answer() {
+            if !is_failure(code) && why.is_of_the_answer() {
                 app.store.note_uncacheable(&job.plan, shown_after(why), app.clock.now());
             }
-            let body = match revalidated {
-                Some(stored) if why.is_of_the_answer() => {
-                    app.store.forget(&job.plan.key, &stored);
-                    Body::full(stored.body.clone())
-                }
-                Some(stored) => Body::full(stored.body.clone()),
-                None => body,
-            };
+            let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
             cache_fields::edited(&job.lane, job.plan.target(), parts.status, &mut parts.headers);
             parts.headers.extend(cookies.into_iter().map(|value| (header::SET_COOKIE, value)));
             return Begun::Fetched(Fetched::Passed(Response::from_parts(parts, body), why));
         }
     };
-    let now = app.clock.now();
-    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, length, now);
+    let fields = cache_fields::to_store(parts.status, parts.headers, &judged, length);
     let (url, tags) = (app.store.url_of(&job.plan), judged.tags.into_iter().map(Into::into));
     let status = parts.status.as_u16();
     let stored = |body| Stored::new(status, fields, body, judged.entry, url, tags.collect());

@@ -4,28 +4,39 @@ use super::context::Worker;
 use crate::message::body::Body;
 use crate::message::reply;
 use crate::request::inbound::Inbound;
-use http::{Response, header};
+use http::{HeaderName, Method, Response};
 use memory_cache::purge::Target;
 use memory_cache::store::Purge;
-use rules::Rules;
+use rules::cache::invalidated;
+use rules::{Fields, NoFields, ResponseHead, Rules};
 
-/// An unsafe request that succeeded makes stored answers of its target obsolete, and of what it says
-/// has changed besides (RFC 9111 section 4.4).
-pub(super) fn stored(worker: &Worker, rules: &Rules, inbound: &Inbound, response: &Response<Body>) {
+/// Takes out what a request of this method, which is not safe, makes obsolete.
+pub(super) fn stored(
+    worker: &Worker,
+    rules: &Rules,
+    (inbound, method): (&Inbound, &Method),
+    response: &Response<Body>,
+) {
     if rules.document.routes.iter().all(|route| route.cache.is_none()) {
         return;
     }
-    purge(worker, rules, &inbound.host, &inbound.target);
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        let location = reply::first(response, &name).and_then(|value| str::from_utf8(value).ok());
-        let Some(uri) = location.and_then(|location| location.parse::<http::Uri>().ok()) else {
-            continue;
-        };
-        // Another host's answers are not this one's to throw away.
-        let is_own = uri.authority().is_none_or(|own| own.as_str() == inbound.host);
-        if let Some(target) = uri.path_and_query().filter(|_| is_own) {
-            purge(worker, rules, &inbound.host, target.as_str());
-        }
+    let (status, fields) = (response.status().as_u16(), &Named(response));
+    let visited = inbound.visitor_host();
+    let request = inbound.head(method, &NoFields);
+    for target in invalidated(&request, visited, &ResponseHead { status, fields }) {
+        // Answers are stored under the host that the client asked for.
+        purge(worker, rules, visited, &target);
+    }
+}
+
+/// The fields of an answer, whether or not they were taken apart; of several lines of one the first, as each
+/// of those that count here has one.
+struct Named<'a>(&'a Response<Body>);
+
+impl Fields for Named<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        name.iter().filter_map(|name| reply::first(self.0, name)).for_each(visit);
     }
 }
 

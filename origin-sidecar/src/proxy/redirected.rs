@@ -4,9 +4,10 @@
 use super::fetched::{Job, send, send_with};
 use crate::message::body::Body;
 use crate::message::fields::View;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, header};
 use memory_cache::uncacheable::Shown;
 use rules::ResponseHead;
+use rules::cache::{Led, Trial};
 use std::sync::Arc;
 
 /// What the app answers to the client's request as it came.
@@ -59,11 +60,9 @@ fn with_head<T>(job: &Job, by: impl FnOnce(&rules::Head<'_>) -> T) -> T {
     by(&job.inbound.head(&Method::GET, &view))
 }
 
-/// Where an answer leads.
-type Led = (StatusCode, Option<HeaderValue>);
-
 fn led(response: &Response<Body>) -> Led {
-    (response.status(), response.headers().get(header::LOCATION).cloned())
+    let location = response.headers().get(header::LOCATION);
+    (response.status().as_u16(), location.map(|value| value.as_bytes().to_vec()))
 }
 
 /// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
@@ -79,8 +78,13 @@ async fn find_out(mut job: Job, led: Led) {
     (job.exchange, job.slow) = (None, None);
     let names = job.headers.keys().map(|name| name.as_str());
     let untried = with_head(&job, |head| job.plan.untried(names, head));
-    let found = explained(&mut job, &untried, &led).await;
-    let (route, fields) = (&*job.lane.name, untried.join(", "));
+    let (name, fields) = (Arc::clone(&job.lane.name), untried.join(", "));
+    let mut trial = Trial::new(job.plan.learned.clone(), untried, led);
+    while let Some(learned) = trial.next_fields() {
+        job.plan.learned = learned;
+        trial.led(send(&job, None).await.ok().as_ref().map(self::led).as_ref());
+    }
+    let (found, route) = (trial.found(), &*name);
     if found.is_empty() {
         app.store.note_uncacheable(&job.plan, Shown::Whole, app.clock.now());
         tracing::warn!(
@@ -93,22 +97,4 @@ async fn find_out(mut job: Job, led: Led) {
     }
     app.varies.learn(&job.lane.name, &found);
     tracing::info!(route, fields = found.join(", "), "learned which fields a redirect depends on");
-}
-
-/// Those of the names whose presence alone changes where the answer leads. None, when it leads elsewhere each
-/// time.
-async fn explained(job: &mut Job, names: &[String], led: &Led) -> Vec<String> {
-    let known = job.plan.learned.clone();
-    let mut found = Vec::new();
-    if !matches!(send(job, None).await, Ok(again) if self::led(&again) == *led) {
-        return found;
-    }
-    for name in names {
-        job.plan.learned.clone_from(&known);
-        job.plan.learned.push(name.clone());
-        if matches!(send(job, None).await, Ok(other) if self::led(&other) != *led) {
-            found.push(name.clone());
-        }
-    }
-    found
 }

@@ -3,6 +3,7 @@
 use super::context::Worker;
 use crate::message::body::{Body, Served};
 use crate::message::coming::Coming;
+use crate::message::fields::Map;
 use crate::message::reply;
 use crate::message::served_lines::added_lines;
 use crate::request::clean::Clean;
@@ -13,24 +14,18 @@ use memory_cache::fill::Reader;
 use memory_cache::stored::Stored;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{CacheStatus, NotStored, Tier};
+use rules::hygiene::FieldsMut;
 use std::sync::Arc;
 
-/// In the place of an answer of this status, or of none.
+/// In the place of an answer that nobody waits for any longer.
 pub(super) fn serve_stale(
     worker: &Worker,
     clean: &Clean<'_>,
     lane: &Lane,
     stored: &Arc<Stored>,
-    status: Option<u16>,
 ) -> Response<Body> {
     let now = worker.context.clock.now();
-    let status = CacheStatus::StaleOnError { ttl: past(stored, now), status };
-    serve(worker, clean, lane, stored, (status, now))
-}
-
-fn past(stored: &Stored, now: u64) -> i64 {
-    let past = stored.entry.age(now).saturating_sub(stored.entry.windows.fresh) / 1000;
-    -i64::try_from(past).unwrap_or(i64::MAX)
+    serve(worker, clean, lane, stored, (stored.entry.stale_on_error(None, now), now))
 }
 
 pub(super) fn count(worker: &Worker, lane: &Lane, status: CacheStatus) {
@@ -111,22 +106,23 @@ fn one_by_one(
     (age, status): (u64, CacheStatus),
 ) -> Response<Body> {
     let length = length.unwrap_or_default();
-    let mut response = match selected {
-        Selected::Full => full(stored),
-        Selected::NotModified => bare(304, stored),
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = code(selected.status(stored.status));
+    let headers = response.headers_mut();
+    *headers = stored.fields.headers();
+    if selected != Selected::Full {
+        Map(headers).remove_where(&|name| selected.leaves_out(name));
+    }
+    match selected {
+        Selected::Full | Selected::NotModified => {}
         Selected::Part { from, to } => {
-            let mut response = bare(206, stored);
-            let headers = response.headers_mut();
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from + 1));
             headers.insert(header::CONTENT_RANGE, content_range(&format!("{from}-{to}"), length));
-            response
         }
         Selected::Unsatisfiable => {
-            let mut response = bare(416, stored);
-            response.headers_mut().insert(header::CONTENT_RANGE, content_range("*", length));
-            response
+            headers.insert(header::CONTENT_RANGE, content_range("*", length));
         }
-    };
+    }
     *response.body_mut() = body;
     let headers = response.headers_mut();
     headers.insert(header::AGE, HeaderValue::from(age));
@@ -148,29 +144,16 @@ fn encoded(
     response
 }
 
-/// The whole answer, with its fields one by one.
-fn full(stored: &Stored) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = status_of(stored);
-    *response.headers_mut() = stored.fields.headers();
-    response
-}
-
 fn whole(clean: &Clean<'_>, stored: &Stored) -> Option<Bytes> {
     (clean.method != Method::HEAD).then(|| stored.body.clone())
 }
 
 fn status_of(stored: &Stored) -> StatusCode {
-    StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK)
+    code(stored.status)
 }
 
-/// The stored fields but for the length, under another status.
-fn bare(status: u16, stored: &Stored) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-    *response.headers_mut() = stored.fields.headers();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::OK)
 }
 
 fn content_range(range: &str, length: u64) -> HeaderValue {
