@@ -5,8 +5,8 @@
 use crate::incoming::{Incoming, View, pairs};
 use crate::{Call, js, reply};
 use rules::cache::{CacheStatus, Entry, Judgement, Plan, Tier, fits, secondary};
-use rules::document::hex;
 use rules::head::first;
+use rules::hex::hex;
 use rules::hygiene::named_by_connection;
 use rules::{Edit, Head, Rules};
 use serde::{Deserialize, Serialize};

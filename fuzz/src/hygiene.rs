@@ -5,7 +5,8 @@ use crate::message::Lines;
 use arbitrary::{Result, Unstructured};
 use rules::Fields;
 use rules::head::joined;
-use rules::hygiene::{self, AsSent, FieldsMut, Rebuilt, Sender};
+use rules::head::{FieldsMut, Rebuilt};
+use rules::hygiene::{self, AsSent, Sender};
 use rules::trust::{self, Trust};
 
 const NAMES: [&str; 25] = [

@@ -127,12 +127,12 @@ pub fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
 fn key_name(root: &[u8]) -> String {
     const NAME_BYTES: usize = 4;
     let mac = mac(root, Purpose::KeyName.label(), &[]);
-    rules::document::hex(mac.get(..NAME_BYTES).unwrap_or(&mac))
+    rules::hex::hex(mac.get(..NAME_BYTES).unwrap_or(&mac))
 }
 
 fn hex_mac(root: &[u8], purpose: Purpose, parts: &[&[u8]]) -> String {
     let mac = mac(root, purpose.label(), parts);
-    rules::document::hex(mac.get(..MAC_BYTES).unwrap_or(&mac))
+    rules::hex::hex(mac.get(..MAC_BYTES).unwrap_or(&mac))
 }
 
 fn mac(root: &[u8], label: &[u8], parts: &[&[u8]]) -> Vec<u8> {
@@ -180,7 +180,7 @@ pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     if let Some(drawn) = drawn::hex(bytes) {
         return Ok(drawn);
     }
-    Ok(rules::document::hex(&random(bytes)?))
+    Ok(rules::hex::hex(&random(bytes)?))
 }
 
 /// Random bytes of the system, also where it shows no device of that name: an image from scratch in a root of

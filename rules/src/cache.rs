@@ -20,9 +20,11 @@ mod kept;
 mod location;
 mod meant;
 mod plan;
+mod reason;
 mod redirect;
 mod sent;
 pub mod status;
+mod tier;
 mod token;
 mod trial;
 mod vary;
@@ -34,31 +36,16 @@ pub use at_hand::AtHand;
 pub use confirmed::{Confirmed, confirmed};
 pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows};
 pub use invalidated::invalidated;
-pub use judge::{Judgement, NotStored, judge};
+pub use judge::{Judgement, judge};
 pub use meant::{as_meant, url_tag};
-pub use plan::{Bypass, Cookies, Plan, Planned, plan, urls};
+pub use plan::{AUTHORIZATION, Bypass, Cookies, Plan, Planned, plan, urls};
+pub use reason::NotStored;
 pub use sent::{USER_AGENT, is_of_one_request};
 pub use status::CacheStatus;
-pub use token::{AUTHORIZATION, TokenKey};
+pub use tier::Tier;
+pub use token::TokenKey;
 pub use trial::{Led, Trial};
 pub use vary::{fits, secondary};
-
-/// Which of the two caches asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    Edge,
-    Sidecar,
-}
-
-impl Tier {
-    /// The name in `Cache-Status`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Edge => "spillway-edge",
-            Self::Sidecar => "spillway-sidecar",
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,15 @@
 //! Durations are milliseconds, sizes bytes. Field order is fixed and maps are sorted, so the
 //! same rules always give the same bytes and the same hash.
 
+mod basic;
 mod cache;
 mod offload;
 
+pub use basic::{KeySource, KeyType, Mode};
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
 pub use offload::{Auth, Fallback, Identity, Login, Offload, ReplayAs, Retry, WaitEnds, When};
 
-use crate::shard::KeyType;
+use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -151,15 +153,6 @@ pub enum Limit {
     Fixed(u64),
 }
 
-/// `off` is as if absent; `observe` too, but reports what it would have done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    On,
-    Observe,
-    Off,
-}
-
 /// Stands for the route of what none matches; no route has this name.
 pub const UNMATCHED: &str = "unmatched";
 
@@ -223,17 +216,6 @@ pub struct ShardRule {
     pub map: String,
     pub from: Vec<KeySource>,
     pub body_limit: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeySource {
-    Path(String),
-    Query(String),
-    Header(String),
-    Cookie(String),
-    /// A JSON pointer (RFC 6901).
-    Body(String),
 }
 
 /// How a result reaches its owner.
@@ -345,15 +327,4 @@ impl Document {
     pub fn hash(&self) -> String {
         hex(&Sha256::digest(self.to_json().as_bytes()))
     }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -3,9 +3,8 @@
 use crate::assets::Assets;
 use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::document::{Route, UNMATCHED, Unmatched};
-use crate::head::Head;
+use crate::head::{Head, overrides_method};
 use crate::hops;
-use crate::hygiene;
 use crate::offload;
 use crate::path;
 use crate::problem::Problem;
@@ -61,10 +60,10 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
             _ => of(decision.route, Action::Refuse(Problem::PathAmbiguous)),
         };
     };
-    if hygiene::overrides_method(head.fields) && sidecar::depends_on_method(rules, head, &target) {
+    if overrides_method(head.fields) && sidecar::depends_on_method(rules, head, &target) {
         return of(None, Action::Refuse(Problem::MethodOverride));
     }
-    if sidecar::is_reserved(&rules.document.jobs.base, &target.path) {
+    if path::is_reserved(&rules.document.jobs.base, &target.path) {
         let target = head.target.to_owned();
         return of(None, Action::Pass { target, why: Bypass::NoRule });
     }

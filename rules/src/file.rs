@@ -6,6 +6,7 @@
 
 mod auth;
 mod checks;
+mod faults;
 mod jobs;
 mod names;
 mod offloads;
@@ -14,11 +15,12 @@ mod routes;
 mod shards;
 mod tree;
 mod units;
+mod values;
 
 use crate::document::{Canonical, Document, Edge, FORMAT, Limit, Overload, Unmatched};
-use crate::fault::{Fault, Place};
+use crate::fault::Fault;
 use crate::route::Router;
-use std::cell::RefCell;
+use faults::Faults;
 use std::collections::BTreeMap;
 use tree::Table;
 
@@ -33,43 +35,6 @@ const CONCURRENCY_MAX: i64 = 100_000;
 pub struct Checked {
     pub document: Document,
     pub warnings: Vec<Fault>,
-}
-
-/// Collects faults while the tree is walked, each with where it begins.
-#[derive(Default)]
-struct Faults {
-    found: RefCell<Vec<(usize, Fault)>>,
-}
-
-impl Faults {
-    fn add(&self, at: usize, path: &str, name: &'static str, reason: String, remedy: String) {
-        let path = path.to_owned();
-        let fault = Fault { line: 0, column: 0, path, name, reason, remedy, is_warning: false };
-        self.found.borrow_mut().push((at, fault));
-    }
-
-    fn warn(&self, at: usize, path: &str, name: &'static str, reason: String, remedy: String) {
-        self.add(at, path, name, reason, remedy);
-        if let Some((_, fault)) = self.found.borrow_mut().last_mut() {
-            fault.is_warning = true;
-        }
-    }
-
-    /// All of them in the text's order, with line and column: in one walk over the text.
-    fn placed(self, text: &str) -> Vec<Fault> {
-        let mut found = self.found.into_inner();
-        found.sort_by_key(|(at, _)| *at);
-        let mut place = Place::default();
-        let mut faults: Vec<Fault> = found
-            .into_iter()
-            .map(|(at, fault)| {
-                place.go_to(text, at);
-                Fault { line: place.line, column: place.column, ..fault }
-            })
-            .collect();
-        faults.dedup();
-        faults
-    }
 }
 
 /// Reads and checks a rules file. `Err` holds at least one fault that is not a warning.
@@ -118,7 +83,7 @@ fn read(text: &str, faults: &Faults) -> Option<Document> {
     };
     root.finish();
     checks::references(&document, &root);
-    if faults.found.borrow().iter().all(|(_, fault)| fault.is_warning)
+    if faults.is_good()
         && let Err(reason) = Router::new(&document.routes)
     {
         let remedy =

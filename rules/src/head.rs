@@ -1,12 +1,65 @@
 //! The small view of a request and a response that decisions are made from.
 
-use crate::hygiene::{FieldsMut, Rebuilt, overrides_method};
+use crate::hex::hex;
+
+/// By these a client that can only POST names another method. They pass where no rule depends on the
+/// method; [`overrides_method`] tells.
+const METHOD_OVERRIDES: [&str; 3] =
+    ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Read access to header fields, so that hyper's map and a browser's `Headers` both serve
 /// without being copied.
 pub trait Fields {
     /// Calls `visit` with the value of each field line of that name (lower case), in order.
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+}
+
+/// Fields that can be changed. Names are in lower case.
+pub trait FieldsMut: Fields {
+    fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool);
+    fn set(&mut self, field: Rebuilt, value: &str);
+}
+
+/// What the app is told of who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebuilt {
+    For,
+    Host,
+    Proto,
+    Forwarded,
+}
+
+impl Rebuilt {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::For => "x-forwarded-for",
+            Self::Host => "x-forwarded-host",
+            Self::Proto => "x-forwarded-proto",
+            Self::Forwarded => "forwarded",
+        }
+    }
+
+    /// The usual spelling.
+    pub const fn spelled(self) -> &'static str {
+        match self {
+            Self::For => "X-Forwarded-For",
+            Self::Host => "X-Forwarded-Host",
+            Self::Proto => "X-Forwarded-Proto",
+            Self::Forwarded => "Forwarded",
+        }
+    }
+
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        if name == Self::Forwarded.name() {
+            return Some(Self::Forwarded);
+        }
+        match name.strip_prefix("x-forwarded-")? {
+            "for" => Some(Self::For),
+            "host" => Some(Self::Host),
+            "proto" => Some(Self::Proto),
+            _ => None,
+        }
+    }
 }
 
 /// No fields at all.
@@ -97,6 +150,11 @@ impl Head<'_> {
     }
 }
 
+/// Whether the request names another method than its own, by a field that frameworks obey.
+pub fn overrides_method(fields: &dyn Fields) -> bool {
+    METHOD_OVERRIDES.into_iter().any(|name| has(fields, name))
+}
+
 /// The first line of a field, if it is there and is text.
 pub fn first(fields: &dyn Fields, name: &str) -> Option<String> {
     let mut found: Option<Option<String>> = None;
@@ -130,7 +188,7 @@ pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
 pub fn text_of(value: &[u8]) -> String {
     match std::str::from_utf8(value) {
         Ok(text) => text.trim().to_owned(),
-        Err(_) => format!("\0{}", crate::document::hex(value)),
+        Err(_) => format!("\0{}", hex(value)),
     }
 }
 

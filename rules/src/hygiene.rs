@@ -1,7 +1,7 @@
 //! Which fields of a request are believed and go on to the app, in both halves.
 
 use crate::forwarded;
-use crate::head::{Fields, has};
+use crate::head::{Fields, FieldsMut, Rebuilt, has};
 use crate::trust::{Removed, Trust, is_of_proxies, why_removed};
 
 /// Fields of one connection (RFC 9110 section 7.6.1), whether or not `Connection` names them.
@@ -15,59 +15,6 @@ const HOP_BY_HOP: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
-
-/// By these a client that can only POST names another method. They pass where no rule depends on the
-/// method; [`overrides_method`] tells.
-const METHOD_OVERRIDES: [&str; 3] =
-    ["x-http-method-override", "x-http-method", "x-method-override"];
-
-/// Fields that can be changed. Names are in lower case.
-pub trait FieldsMut: Fields {
-    fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool);
-    fn set(&mut self, field: Rebuilt, value: &str);
-}
-
-/// What the app is told of who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rebuilt {
-    For,
-    Host,
-    Proto,
-    Forwarded,
-}
-
-impl Rebuilt {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::For => "x-forwarded-for",
-            Self::Host => "x-forwarded-host",
-            Self::Proto => "x-forwarded-proto",
-            Self::Forwarded => "forwarded",
-        }
-    }
-
-    /// The usual spelling.
-    pub const fn spelled(self) -> &'static str {
-        match self {
-            Self::For => "X-Forwarded-For",
-            Self::Host => "X-Forwarded-Host",
-            Self::Proto => "X-Forwarded-Proto",
-            Self::Forwarded => "Forwarded",
-        }
-    }
-
-    fn by_name(name: &str) -> Option<Self> {
-        if name == Self::Forwarded.name() {
-            return Some(Self::Forwarded);
-        }
-        match name.strip_prefix("x-forwarded-")? {
-            "for" => Some(Self::For),
-            "host" => Some(Self::Host),
-            "proto" => Some(Self::Proto),
-            _ => None,
-        }
-    }
-}
 
 /// Who sent a request, for the app.
 #[derive(Debug, Clone, Copy)]
@@ -166,11 +113,6 @@ impl Fields for AsSent<'_> {
             visit(own.as_bytes());
         }
     }
-}
-
-/// Whether the request names another method than its own, by a field that frameworks obey.
-pub fn overrides_method(fields: &dyn Fields) -> bool {
-    METHOD_OVERRIDES.into_iter().any(|name| has(fields, name))
 }
 
 /// Removes what belongs to one connection, and what its `Connection` names. Of an answer this must

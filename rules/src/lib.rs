@@ -63,6 +63,7 @@ pub mod fault;
 pub mod file;
 pub mod forwarded;
 pub mod head;
+pub mod hex;
 pub mod hops;
 pub mod hygiene;
 mod nearest;

@@ -63,6 +63,11 @@ pub fn normalize(target: &str) -> Result<Target<'_>, Ambiguous> {
     Ok(Target { path, query })
 }
 
+/// Whether a path is under the reserved prefix `base` of Spillway's own resources.
+pub(crate) fn is_reserved(base: &str, path: &str) -> bool {
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Path and query of a target, without its fragment.
 pub(crate) fn split(target: &str) -> (&str, Option<&str>) {
     let Some(at) = target.bytes().position(|byte| matches!(byte, b'?' | b'#')) else {

@@ -5,9 +5,9 @@
 //! round by it, and it passes as it came.
 
 use crate::document::{AmbiguousPath, Mode, Route, Unmatched};
+use crate::path::is_reserved;
 use crate::path::{is_plain_in_path, is_unreserved, push_encoded};
 use crate::rules::Rules;
-use crate::sidecar::is_reserved;
 use std::collections::BTreeSet;
 
 /// Readings of one path. No honest one has more than a dozen; each costs a look-up.

@@ -2,6 +2,7 @@
 
 use crate::document::{Document, FORMAT, Route};
 use crate::fallback::{Fallback, Unreadable};
+use crate::head::Head;
 use crate::route::Router;
 use crate::shard::ShardMap;
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ impl Rules {
     /// The route a request belongs to; tells `miss` of each one considered and not taken.
     pub fn walk<'r>(
         &'r self,
-        head: &crate::Head<'_>,
+        head: &Head<'_>,
         target: &crate::path::Target,
         miss: &mut dyn FnMut(&'r Route, crate::route::Miss),
     ) -> Option<&'r Route> {
@@ -145,7 +146,7 @@ impl Rules {
     }
 
     /// The parameters that the request's route finds in its path.
-    pub fn parameters(&self, head: &crate::Head<'_>, path: &str) -> Vec<(String, String)> {
+    pub fn parameters(&self, head: &Head<'_>, path: &str) -> Vec<(String, String)> {
         let query = head.target.split_once('?').map(|(_, query)| query);
         let found = self.router.find(&self.document.routes, head, path, query);
         found.map_or_else(Vec::new, |found| found.parameters(path))
@@ -166,7 +167,7 @@ fn policy_hash(route: &Route) -> String {
     const HEX_DIGITS: usize = 12;
     let json =
         serde_json::to_string(&(&route.cache, &route.shard, &route.matches)).unwrap_or_default();
-    let mut hash = crate::document::hex(&Sha256::digest(json.as_bytes()));
+    let mut hash = crate::hex::hex(&Sha256::digest(json.as_bytes()));
     hash.truncate(HEX_DIGITS);
     hash
 }

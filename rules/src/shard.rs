@@ -3,32 +3,11 @@
 //! A map is an ordered list of lower bounds: each range ends where the next begins, so a gap or
 //! an overlap can't be written down.
 
-use crate::document::{self, KeySource, ShardRule};
+use crate::document::{self, KeySource, KeyType, ShardRule};
 use crate::head::{Head, cookie, first, text_of};
 use crate::path;
 use crate::problem::Problem;
-use serde::{Deserialize, Serialize};
 use std::fmt;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyType {
-    Int,
-    Text,
-    Uuid,
-    Timestamp,
-}
-
-impl KeyType {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Int => "int",
-            Self::Text => "text",
-            Self::Uuid => "uuid",
-            Self::Timestamp => "timestamp",
-        }
-    }
-}
 
 /// A shard key in the canonical form of its type, so that two spellings are one key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

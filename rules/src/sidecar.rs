@@ -5,9 +5,8 @@ use crate::cache::{self, Bypass, Plan, Planned, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
 use crate::fallback::Fallback;
-use crate::head::Head;
+use crate::head::{Head, overrides_method};
 use crate::hops;
-use crate::hygiene;
 use crate::offload;
 use crate::path::{self, Target};
 use crate::problem::Problem;
@@ -85,10 +84,10 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if let Some(decision) = preflight(rules, head, &target) {
         return decision;
     }
-    if hygiene::overrides_method(head.fields) && depends_on_method(rules, head, &target) {
+    if overrides_method(head.fields) && depends_on_method(rules, head, &target) {
         return refuse(None, Problem::MethodOverride);
     }
-    if is_reserved(&rules.document.jobs.base, &target.path) {
+    if path::is_reserved(&rules.document.jobs.base, &target.path) {
         if rules.fallback().is_some() {
             return refuse(None, Problem::RulesUnreadable);
         }
@@ -118,7 +117,7 @@ pub(crate) fn find<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Op
 
 /// Whether rules of the path, or we ourselves, do something else with another method.
 pub(crate) fn depends_on_method(rules: &Rules, head: &Head<'_>, target: &Target) -> bool {
-    is_reserved(&rules.document.jobs.base, &target.path)
+    path::is_reserved(&rules.document.jobs.base, &target.path)
         || rules.routes_of_path(head.host, &target.path).any(|route| {
             !route.matches.methods.is_empty()
                 || route.max_body.is_some()
@@ -141,7 +140,7 @@ pub(crate) fn changes_target(rules: &Rules, route: &Route) -> bool {
 fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<Decision<'r>> {
     let method = cors::preflight(head)?;
     let document = &rules.document;
-    let (matched, rule) = if is_reserved(&document.jobs.base, &target.path) {
+    let (matched, rule) = if path::is_reserved(&document.jobs.base, &target.path) {
         (None, cors::of_jobs(&document.routes, &cors::origin(head)?)?)
     } else {
         let meant = Head { method: &method, ..*head };
@@ -285,8 +284,4 @@ pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         return refuse(matched, Problem::PathAmbiguous);
     };
     pass(matched, head.target.to_owned(), why)
-}
-
-pub(crate) fn is_reserved(base: &str, path: &str) -> bool {
-    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

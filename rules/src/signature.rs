@@ -8,12 +8,14 @@
 //! costs more than the few hundred bytes that are hashed here.
 
 mod base;
+mod invalid;
 mod keys;
 mod member;
 mod nonces;
 #[cfg(test)]
 mod tests;
 
+pub use invalid::Invalid;
 pub use keys::Keys;
 pub use member::{Member, part};
 pub use nonces::{NONCES_MAX, Nonces};
@@ -21,62 +23,13 @@ pub use nonces::{NONCES_MAX, Nonces};
 use crate::head::{Head, has};
 use crate::visitor;
 use base::base;
+use invalid::{LIFETIME_S, SKEW_S};
 use member::Parameters;
 
-/// The name of our signature among those of others in the same fields.
-const LABEL: &str = "spillway";
 /// What must be signed.
 const COMPONENTS: [&str; 4] = ["@method", "@authority", "@path", "@query"];
 /// What must be signed where it is there.
 const FIELDS: [&str; 2] = [visitor::HOST, visitor::SCHEME];
-/// Seconds from `created` to `expires`: the way to the sidecar, a renewal in the background included.
-const LIFETIME_S: i64 = 60;
-/// Seconds by which the clocks of edge and sidecar may differ.
-const SKEW_S: i64 = 30;
-
-/// Why a request does not pass as the edge's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
-    Missing,
-    Malformed,
-    UnknownKey,
-    WrongAlgorithm,
-    WrongComponents,
-    TooLongLived,
-    NotYetValid,
-    Expired,
-    Mismatch,
-    Replayed,
-    NoncesFull,
-}
-
-impl Invalid {
-    /// Metric label and detail of the refusal.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::UnknownKey => "unknown-key",
-            Self::WrongAlgorithm => "wrong-algorithm",
-            Self::WrongComponents => "wrong-components",
-            Self::TooLongLived => "too-long-lived",
-            Self::NotYetValid => "not-yet-valid",
-            Self::Expired => "expired",
-            Self::Mismatch => "mismatch",
-            Self::Replayed => "replayed",
-            Self::NoncesFull => "nonces-full",
-        }
-    }
-
-    pub fn problem(self) -> crate::Problem {
-        match self {
-            Self::Missing => crate::Problem::SignatureMissing,
-            Self::NoncesFull => crate::Problem::SignatureUnchecked,
-            _ => crate::Problem::SignatureInvalid,
-        }
-    }
-}
-
 /// Signs with the first key. `now` is in milliseconds; `nonce` must be new for each request and may
 /// hold nothing but letters, digits and dashes.
 pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {

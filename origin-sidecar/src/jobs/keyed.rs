@@ -10,7 +10,7 @@ use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Response};
 use rules::Problem;
-use rules::document::hex;
+use rules::hex::hex;
 use sha2::{Digest, Sha256};
 use std::io;
 use stores::results::{Condition, PutError};

@@ -1,6 +1,6 @@
 //! What this process learns of its routes: how long their requests take, and how many it executes.
 
-use rules::document::hex;
+use rules::hex::hex;
 use rules::offload::Load;
 use rules::offload::learned::{Latency, Learned, Sample};
 use sha2::{Digest, Sha256};

@@ -41,7 +41,7 @@ struct Claim {
 impl Claim {
     /// `<expiry, hex>.<user, hex>.<mac over id, route, expiry and user>`
     fn sign(&self, secrets: &Secrets, id: &str, route: &str) -> String {
-        let begin = format!("{:x}.{}", self.expiry, rules::document::hex(self.user.as_bytes()));
+        let begin = format!("{:x}.{}", self.expiry, rules::hex::hex(self.user.as_bytes()));
         let mac =
             secrets.sign(Purpose::Outcome, &[id.as_bytes(), route.as_bytes(), begin.as_bytes()]);
         format!("{begin}.{mac}")

@@ -6,7 +6,7 @@ use http1::received::Received;
 use net::cidr::Cidr;
 use net::https::is_public;
 use rules::Edit;
-use rules::hygiene::{FieldsMut, Rebuilt};
+use rules::head::{FieldsMut, Rebuilt};
 use rules::trust::Trust;
 use std::net::IpAddr;
 

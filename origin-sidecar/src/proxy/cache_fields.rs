@@ -9,7 +9,8 @@ use http1::block::Block;
 use memory_cache::stored::Stored;
 use rules::ResponseHead;
 use rules::cache::{Confirmed, Judgement, Plan, USER_AGENT, is_of_one_request};
-use rules::hygiene::{FieldsMut, Rebuilt, named_by_connection};
+use rules::head::{FieldsMut, Rebuilt};
+use rules::hygiene::named_by_connection;
 
 /// Fields of our own, which tell of the shard: that is part of the key.
 const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::NAME];

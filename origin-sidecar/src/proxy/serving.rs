@@ -14,7 +14,7 @@ use memory_cache::fill::Reader;
 use memory_cache::stored::Stored;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{CacheStatus, NotStored, Tier};
-use rules::hygiene::FieldsMut;
+use rules::head::FieldsMut;
 use std::sync::Arc;
 
 /// In the place of an answer that nobody waits for any longer.

@@ -9,8 +9,9 @@ use crate::message::refused::Refused;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http1::received::Received;
 use http1::server::Exchange;
+use rules::Problem;
 use rules::document::Route;
-use rules::{Problem, hygiene};
+use rules::head::overrides_method;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ impl Outgoing {
     /// Whether doing it twice does no harm (RFC 9110 section 9.2.2). A request that names another method
     /// in a field may be that one.
     pub fn may_repeat(&self) -> bool {
-        self.method.is_idempotent() && !hygiene::overrides_method(&View::of(&self.headers))
+        self.method.is_idempotent() && !overrides_method(&View::of(&self.headers))
     }
 }
 

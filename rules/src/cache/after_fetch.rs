@@ -2,8 +2,9 @@
 //! answer (RFC 9111 sections 4.2.4 and 4.3.3, RFC 5861 section 4).
 
 use super::freshness::{Entry, OriginFailure};
-use super::judge::{Judgement, NotStored, judge};
+use super::judge::{Judgement, judge};
 use super::plan::Plan;
+use super::reason::NotStored;
 use super::status::{CacheStatus, Miss};
 use crate::head::{Head, ResponseHead, has};
 

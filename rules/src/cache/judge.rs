@@ -1,10 +1,11 @@
 //! May an answer be stored in a shared cache, and for how long? (RFC 9111 sections 3 and 4)
 
-use super::Tier;
 use super::control::CacheControl;
 use super::freshness::{self, Begin, Entry, Source};
 use super::meant::url_tag;
 use super::plan::Plan;
+use super::reason::NotStored;
+use super::tier::Tier;
 use super::token;
 use super::vary;
 use crate::assets::{NO_STORE, fits};
@@ -28,65 +29,6 @@ const STATIC: [&str; 32] = [
 const TAGS_MAX: usize = 1_000;
 /// As long as Fastly takes a key.
 const TAG_BYTES_MAX: usize = 1_024;
-
-/// Why an answer is not stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotStored {
-    Status,
-    NoStore,
-    Private,
-    SetCookie,
-    Authorization,
-    VaryStar,
-    /// Neither a lifetime nor a validator: it could never be used.
-    NoLifetime,
-    EventStream,
-    /// A versioned name of a script, style or image answered with a page: a misconfigured app,
-    /// or cache deception.
-    ContentTypeMismatch,
-    TooLarge,
-    /// Answers that are coming in hold all the memory that they may.
-    NoRoom,
-    /// Its fields contradict each other about its length, in a way that has one reading.
-    Mended,
-    /// With more tags than are kept it could not be purged by all of them.
-    TooManyTags,
-    /// It redirected to its own path until it was asked with all that the client sent: which of the fields
-    /// that were kept back it depends on is being found out.
-    ShownTooLittle,
-    /// A redirect of the request to its own path: it may depend on what this client did not send.
-    LeadsBack,
-    /// Rules, epoch or purge changed while the answer was fetched.
-    Superseded,
-}
-
-impl NotStored {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::NoStore => "no-store",
-            Self::Private => "private",
-            Self::SetCookie => "set-cookie",
-            Self::Authorization => "authorization",
-            Self::VaryStar => "vary-star",
-            Self::NoLifetime => "no-lifetime",
-            Self::EventStream => "event-stream",
-            Self::ContentTypeMismatch => "content-type-mismatch",
-            Self::TooLarge => "too-large",
-            Self::NoRoom => "no-room",
-            Self::Mended => "mended",
-            Self::TooManyTags => "too-many-tags",
-            Self::ShownTooLittle => "shown-too-little",
-            Self::LeadsBack => "leads-back",
-            Self::Superseded => "superseded",
-        }
-    }
-
-    /// Whether the next answer will hardly be stored either, so that nobody should wait for it.
-    pub fn is_of_the_answer(self) -> bool {
-        !matches!(self, Self::NoRoom | Self::Superseded)
-    }
-}
 
 /// An answer that may be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

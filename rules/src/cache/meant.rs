@@ -1,6 +1,6 @@
 //! URLs as people mean them who purge.
 
-use crate::document::hex;
+use crate::hex::hex;
 use crate::path;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;

@@ -1,9 +1,8 @@
 //! May this request use the cache, and under which key?
 
-use super::Tier;
 use super::control::CacheControl;
 use super::meant::{as_meant, without_usual_port};
-use super::token::AUTHORIZATION;
+use super::tier::Tier;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
@@ -11,6 +10,9 @@ use crate::shard::Resolved;
 use crate::versioned::is_versioned;
 use std::borrow::Cow;
 use std::ops::Deref;
+
+/// The field with a bearer's token, as rules name it.
+pub const AUTHORIZATION: &str = "authorization";
 
 /// A versioned asset at the edge: a year (RFC 8246 section 2 by convention).
 const IMMUTABLE_MS: u64 = 31_536_000_000;

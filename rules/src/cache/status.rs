@@ -1,8 +1,8 @@
 //! The `Cache-Status` member of one hop (RFC 9211).
 
-use super::Tier;
-use super::judge::NotStored;
 use super::plan::Bypass;
+use super::reason::NotStored;
+use super::tier::Tier;
 use crate::head::push_number;
 
 /// Room for a usual member, so that it is written without growing.

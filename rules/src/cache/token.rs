@@ -2,15 +2,14 @@
 //! key of such an answer holds a keyed hash in the place of the token, which so stands nowhere.
 
 use super::freshness::Windows;
-use super::plan::Plan;
-use crate::document::{Cache, hex};
+use super::plan::{AUTHORIZATION, Plan};
+use crate::document::Cache;
 use crate::head::{Head, joined};
+use crate::hex::hex;
 use crate::signature::Keys;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The field, as rules name it.
-pub const AUTHORIZATION: &str = "authorization";
 /// What the edge's keys are used for here, so that no hash means anything elsewhere.
 const PURPOSE: &str = "spillway cached token";
 /// A token that was withdrawn reads on for so long past its answer's lifetime, and no longer, whatever the

@@ -1,11 +1,11 @@
 //! Vary (RFC 9111 section 4.1).
 
 use super::freshness::Entry;
-use super::judge::NotStored;
-use super::plan::{Cookies, Plan};
-use super::token::AUTHORIZATION;
-use crate::document::{Versioned, hex};
+use super::plan::{AUTHORIZATION, Cookies, Plan};
+use super::reason::NotStored;
+use crate::document::Versioned;
 use crate::head::{Head, ResponseHead, has, joined};
+use crate::hex::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! What a route says of the cache.
 
-use super::Mode;
+use super::basic::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! `[route.offload]` as data: who may start a job, who owns it, when a request becomes one.
 
-use super::{KeySource, Mode};
+use super::basic::{KeySource, Mode};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! `[route.offload.auth]`: who may start a job, and whose it is.
 
-use super::routes::lower;
 use super::tree::{Table, Value};
+use super::values::lower;
 use crate::document::{Auth, Identity, Login};
 use crate::trust::needs_named_proxy;
 

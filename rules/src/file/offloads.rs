@@ -1,8 +1,8 @@
 //! `[route.offload]`.
 
 use super::auth;
-use super::routes::{MODES, key_source, lower};
 use super::tree::Table;
+use super::values::{MODES, key_source, lower};
 use crate::document::{Auth, Fallback, Identity, Mode, Offload, ReplayAs, Retry, WaitEnds, When};
 
 /// The largest body that is taken into a job, unless the route says otherwise.

@@ -3,10 +3,11 @@
 use super::names;
 use super::offloads;
 use super::tree::{Table, Value};
+use super::values::{MODES, key_source, lower};
 use crate::assets::Assets;
 use crate::document::{
-    AmbiguousPath, Cache, Cors, KeySource, Lifetime, Match, Mode, Override, QueryRest, Route,
-    ShardRule, UNMATCHED, Versioned,
+    AmbiguousPath, Cache, Cors, Lifetime, Match, Mode, Override, QueryRest, Route, ShardRule,
+    UNMATCHED, Versioned,
 };
 use crate::route::Template;
 use std::collections::BTreeMap;
@@ -16,9 +17,6 @@ const TARGETED_DEFAULT: [&str; 2] = ["spillway-cache-control", "cdn-cache-contro
 
 /// How much of a body is read to find a shard key, unless the route says otherwise.
 const BODY_LIMIT_DEFAULT: u64 = 64 * 1024;
-
-pub(super) const MODES: &[(&str, Mode)] =
-    &[("on", Mode::On), ("observe", Mode::Observe), ("off", Mode::Off)];
 
 pub(super) fn route(table: &Table<'_>) -> Route {
     let name = table.required_text("name");
@@ -146,10 +144,6 @@ fn pairs(table: &Table<'_>, key: &str, is_lower: bool) -> BTreeMap<String, Strin
     table.entries().filter_map(pair).collect()
 }
 
-pub(super) fn lower(names: Vec<String>) -> Vec<String> {
-    names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
-}
-
 /// `{ 404 = "10s", 503 = "1s" }`
 fn negative(table: &Table<'_>) -> BTreeMap<u16, u64> {
     let Some(table) = table.table("negative") else { return BTreeMap::new() };
@@ -252,29 +246,4 @@ fn read_shard(table: &Table<'_>, route: Mode) -> ShardRule {
     };
     table.finish();
     rule
-}
-
-/// `path:id`, `query:id`, `header:X-Id`, `cookie:id` or `body:/json/pointer`.
-pub(super) fn key_source(value: &Value<'_>) -> Option<KeySource> {
-    let text = value.text()?;
-    let source = match text.split_once(':') {
-        Some((_, "")) | None => None,
-        Some(("path", name)) => Some(KeySource::Path(name.to_owned())),
-        Some(("query", name)) => Some(KeySource::Query(name.to_owned())),
-        Some(("header", name)) => Some(KeySource::Header(name.to_ascii_lowercase())),
-        Some(("cookie", name)) => Some(KeySource::Cookie(name.to_owned())),
-        Some(("body", pointer)) if pointer.starts_with('/') => {
-            Some(KeySource::Body(pointer.to_owned()))
-        }
-        Some(_) => None,
-    };
-    if source.is_none() {
-        let reason = format!("`{text}` does not say where the value is");
-        value.fault(
-            "bad-source",
-            reason,
-            "Write path:NAME, query:NAME, header:NAME, cookie:NAME or body:/json/pointer.",
-        );
-    }
-    source
 }

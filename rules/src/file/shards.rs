@@ -2,8 +2,9 @@
 
 use super::names;
 use super::tree::{Table, Value};
+use crate::document::KeyType;
 use crate::document::{Range, Shard, ShardMap};
-use crate::shard::{Key, KeyType};
+use crate::shard::Key;
 
 pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
     let types = [

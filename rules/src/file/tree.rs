@@ -1,7 +1,7 @@
 //! A thin view of the TOML tree that remembers positions, collects faults and knows which keys
 //! were asked for, so that every other key can be reported as unknown.
 
-use super::Faults;
+use super::faults::Faults;
 use super::units;
 use crate::nearest::nearest;
 use std::cell::RefCell;

@@ -2,7 +2,7 @@
 //! is looked through for a template is what it finds, and hardly more, so that a file of thousands of
 //! routes is read in the time that its length takes.
 
-use super::{Segment, Template};
+use super::template::{Segment, Template};
 use std::collections::BTreeMap;
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Our member of the fields `Signature-Input` and `Signature`, beside those of others.
 
-use super::{Invalid, LABEL};
+use super::invalid::{Invalid, LABEL};
 use sfv::{BareItem, Dictionary, InnerList, ItemSerializer, ListEntry, ListSerializer, Parser};
 
 /// Ours is half as long; more is not worth parsing.

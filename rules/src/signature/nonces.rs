@@ -1,6 +1,6 @@
 //! Copies of requests that change something, found by what was seen before.
 
-use super::{Invalid, LIFETIME_S, SKEW_S};
+use super::invalid::{Invalid, LIFETIME_S, SKEW_S};
 use std::collections::BTreeSet;
 
 /// Requests remembered per generation: 3,700 a second, and some 6 MB.

@@ -118,7 +118,7 @@ pub fn now() -> String {
 /// The same for the same news about the same owner: a ReplicaSet of a hundred pods is told once.
 fn name(involved: &Value, message: &str) -> String {
     let digest = Sha256::digest(format!("{involved}{message}"));
-    let digest = rules::document::hex(&digest);
+    let digest = rules::hex::hex(&digest);
     let owner = involved["name"].as_str().unwrap_or("pod");
     format!("{owner}.spillway-{}", digest.get(..NAME_DIGITS).unwrap_or(&digest))
 }

@@ -3,7 +3,8 @@
 use crate::results::{Listed, StoreError};
 use http_body_util::{BodyExt, Limited};
 use net::boxed::ObjectBody;
-use rules::shard::{Key, KeyType};
+use rules::document::KeyType;
+use rules::shard::Key;
 use rusty_s3::actions::ListObjectsV2;
 
 /// S3 names at most as many keys in one answer.

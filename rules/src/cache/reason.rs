@@ -1,0 +1,60 @@
+//! Why an answer is not stored.
+
+/// Why an answer is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotStored {
+    Status,
+    NoStore,
+    Private,
+    SetCookie,
+    Authorization,
+    VaryStar,
+    /// Neither a lifetime nor a validator: it could never be used.
+    NoLifetime,
+    EventStream,
+    /// A versioned name of a script, style or image answered with a page: a misconfigured app,
+    /// or cache deception.
+    ContentTypeMismatch,
+    TooLarge,
+    /// Answers that are coming in hold all the memory that they may.
+    NoRoom,
+    /// Its fields contradict each other about its length, in a way that has one reading.
+    Mended,
+    /// With more tags than are kept it could not be purged by all of them.
+    TooManyTags,
+    /// It redirected to its own path until it was asked with all that the client sent: which of the fields
+    /// that were kept back it depends on is being found out.
+    ShownTooLittle,
+    /// A redirect of the request to its own path: it may depend on what this client did not send.
+    LeadsBack,
+    /// Rules, epoch or purge changed while the answer was fetched.
+    Superseded,
+}
+
+impl NotStored {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::SetCookie => "set-cookie",
+            Self::Authorization => "authorization",
+            Self::VaryStar => "vary-star",
+            Self::NoLifetime => "no-lifetime",
+            Self::EventStream => "event-stream",
+            Self::ContentTypeMismatch => "content-type-mismatch",
+            Self::TooLarge => "too-large",
+            Self::NoRoom => "no-room",
+            Self::Mended => "mended",
+            Self::TooManyTags => "too-many-tags",
+            Self::ShownTooLittle => "shown-too-little",
+            Self::LeadsBack => "leads-back",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// Whether the next answer will hardly be stored either, so that nobody should wait for it.
+    pub fn is_of_the_answer(self) -> bool {
+        !matches!(self, Self::NoRoom | Self::Superseded)
+    }
+}

@@ -1,0 +1,60 @@
+//! The faults of a rules file, as they are found.
+
+use crate::fault::{Fault, Place};
+use std::cell::RefCell;
+
+/// Collects faults while the tree is walked, each with where it begins.
+#[derive(Default)]
+pub(super) struct Faults {
+    found: RefCell<Vec<(usize, Fault)>>,
+}
+
+impl Faults {
+    pub(super) fn add(
+        &self,
+        at: usize,
+        path: &str,
+        name: &'static str,
+        reason: String,
+        remedy: String,
+    ) {
+        let path = path.to_owned();
+        let fault = Fault { line: 0, column: 0, path, name, reason, remedy, is_warning: false };
+        self.found.borrow_mut().push((at, fault));
+    }
+
+    pub(super) fn warn(
+        &self,
+        at: usize,
+        path: &str,
+        name: &'static str,
+        reason: String,
+        remedy: String,
+    ) {
+        self.add(at, path, name, reason, remedy);
+        if let Some((_, fault)) = self.found.borrow_mut().last_mut() {
+            fault.is_warning = true;
+        }
+    }
+
+    /// Whether there is nothing worse than warnings so far.
+    pub(super) fn is_good(&self) -> bool {
+        self.found.borrow().iter().all(|(_, fault)| fault.is_warning)
+    }
+
+    /// All of them in the text's order, with line and column: in one walk over the text.
+    pub(super) fn placed(self, text: &str) -> Vec<Fault> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|(at, _)| *at);
+        let mut place = Place::default();
+        let mut faults: Vec<Fault> = found
+            .into_iter()
+            .map(|(at, fault)| {
+                place.go_to(text, at);
+                Fault { line: place.line, column: place.column, ..fault }
+            })
+            .collect();
+        faults.dedup();
+        faults
+    }
+}
