@@ -88,7 +88,8 @@ pub fn request(data: &[u8]) {
     let target = &head.target.path_and_query;
     for came in [&head.came, &Received::default()] {
         let mut sent = Vec::new();
-        encode::request(&mut sent, &head.method, target, (&head.headers, came));
+        encode::request_line(&mut sent, &head.method, target);
+        came.write(&head.headers, &mut sent);
         encode::end(&mut sent);
         let sent = taken(&mut BytesMut::from(sent.as_slice()), &mut Progress::default());
         if let Ok(sent) = sent {

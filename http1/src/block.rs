@@ -1,14 +1,12 @@
 //! Header fields as they are sent: encoded once for many answers, or passed on as they came.
 
-use crate::framing::Lengths;
+use crate::encode::{self, LINE_END};
+use crate::framing::{self, Lengths, is_ours};
 use crate::head::Reason;
 use crate::received::Received;
-use crate::server::is_ours;
-use crate::{encode, framing};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-pub(crate) const LINE_END: &[u8] = b"\r\n";
 const AFTER_NAME: &[u8] = b": ";
 
 /// What the head of an answer is but for its first line and what is added as it is sent.

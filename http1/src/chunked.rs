@@ -1,6 +1,7 @@
 //! The chunked coding (RFC 9112 section 7.1), read strictly.
 
-use crate::{Refusal, head};
+use crate::head;
+use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 

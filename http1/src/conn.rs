@@ -3,10 +3,11 @@
 use crate::alarm::Alarm;
 use crate::chunked::{Decoder, Piece};
 use crate::framing::Framing;
+use crate::head;
 use crate::pace::{IDLE_TIMEOUT, Pace};
+use crate::refusal::Refusal;
 use crate::slow::{Place, SlowPeer};
 use crate::stream::{Stream, Upgraded};
-use crate::{Refusal, head};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;

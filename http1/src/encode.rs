@@ -1,11 +1,12 @@
 //! Heads and chunks as bytes.
 
 use crate::lines;
-use crate::received::Received;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use std::io::Write;
 use std::time::SystemTime;
 
+/// The end of each line of a head (RFC 9112 section 2.1).
+pub(crate) const LINE_END: &[u8] = b"\r\n";
 /// Room for a usual head, so that it is written without growing.
 pub(crate) const HEAD_BYTES_USUAL: usize = 512;
 /// How a body without a length is sent; the end of the last chunk.
@@ -34,19 +35,13 @@ pub fn status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>
     head.extend_from_slice(b"\r\n");
 }
 
-/// A request's head up to its empty line. Of its fields, those that came stay as they came.
-pub fn request(
-    head: &mut Vec<u8>,
-    method: &Method,
-    target: &str,
-    (headers, came): (&HeaderMap, &Received),
-) {
+/// The first line of a request's head.
+pub fn request_line(head: &mut Vec<u8>, method: &Method, target: &str) {
     head.reserve(HEAD_BYTES_USUAL);
     head.extend_from_slice(method.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    came.write(headers, head);
 }
 
 pub fn fields(head: &mut Vec<u8>, headers: &HeaderMap) {

@@ -1,8 +1,8 @@
 //! Where a body ends (RFC 9112 section 6.3), without the section's leniencies, and whether another
 //! message may follow.
 
-use crate::Refusal;
-use http::{HeaderMap, Method, StatusCode, Version};
+use crate::refusal::Refusal;
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,4 +228,14 @@ fn number(text: &[u8]) -> Result<u64, Refusal> {
         (1..=LENGTH_DIGITS_MAX).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     let text = is_number.then(|| str::from_utf8(text).ok()).flatten().ok_or(Refusal::Length)?;
     text.parse().map_err(|_| Refusal::Length)
+}
+
+/// Fields of this connection, which only its own end can set right; and a length where there is no
+/// body to have one.
+pub(crate) fn is_ours(name: &HeaderName, status: StatusCode) -> bool {
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || name.as_str() == "keep-alive"
+        || (*name == header::CONTENT_LENGTH
+            && (status.is_informational() || status == StatusCode::NO_CONTENT))
 }

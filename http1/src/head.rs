@@ -1,7 +1,7 @@
 //! Request and response heads.
 
-use crate::Refusal;
 use crate::received::Received;
+use crate::refusal::Refusal;
 use crate::syntax::{Fault, Field, Reader};
 use crate::target::Target;
 use bytes::{Bytes, BytesMut};

@@ -25,6 +25,7 @@ pub mod block;
 pub mod chunked;
 pub mod client;
 mod conn;
+mod connection;
 pub mod encode;
 pub mod framing;
 pub mod head;

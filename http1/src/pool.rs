@@ -1,6 +1,6 @@
 //! Idle connections to one upstream.
 
-use crate::client::Connection;
+use crate::connection::Connection;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;

@@ -1,8 +1,7 @@
 //! Header fields as they came: checked and found, but not taken apart.
 
-use crate::Refusal;
-use crate::block::LINE_END;
-use crate::encode;
+use crate::encode::{self, LINE_END};
+use crate::refusal::Refusal;
 use crate::syntax::{FIELDS_MAX, Field, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -46,7 +45,7 @@ impl Received {
 
     /// Writes the fields of a map that was filled from here and changed since: those that are still in
     /// it as the lines that came, in their order, and then what was added to it.
-    pub(crate) fn write(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
+    pub fn write(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
         let mut kept = Kept::default();
         let mut has_own = false;
         for (name, value) in headers {

@@ -4,35 +4,33 @@ mod answer;
 mod ending;
 mod idle;
 mod incoming;
+mod service;
+mod shared;
 mod standby;
 mod tolerance;
 mod watch;
 
-pub(crate) use answer::is_ours;
 pub use incoming::{Exchange, Incoming};
+pub use service::Service;
 pub use tolerance::{HALF_CLOSED_MAX, LINGERING_MAX, Tolerance};
 
-use crate::block::Encoded;
-use crate::conn::{Conn, Error, Limits, Patience};
+use crate::conn::{Conn, Error, Patience};
 use crate::framing::{Framing, Stated};
-use crate::head::{self, HeadLimits, RequestHead};
+use crate::head::{self, RequestHead};
 use crate::refusal::Refusal;
 use crate::slow::SlowPeer;
 use crate::stream::{Stream, Upgraded};
-use crate::writer::Sink;
 use crate::{encode, lines};
 use answer::Asked;
-use bytes::Bytes;
 use ending::{close, settle};
 use http::{Response, StatusCode, Version, header};
-use http_body::Body;
 use idle::{Closing, Idle};
+use shared::{Shared, lock};
 use standby::{Event, Standby};
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -41,68 +39,6 @@ use watch::{Watch, attended};
 /// From the first byte of a head to its last: a client that has not sent it by then is slow on
 /// purpose.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-pub(crate) type Shared = Arc<Mutex<Conn>>;
-
-pub(crate) fn lock(conn: &Shared) -> MutexGuard<'_, Conn> {
-    conn.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Sink for &Shared {
-    fn with<R>(&mut self, act: impl FnOnce(&mut Stream, Limits<'_>) -> R) -> R {
-        let conn = &mut *lock(self);
-        conn.has_answered = true;
-        let limits = Limits { idle: conn.idle, peer: conn.peer.as_ref() };
-        act(&mut conn.stream, limits)
-    }
-}
-
-/// What answers.
-pub trait Service: Sync {
-    type Body: Body<Data = Bytes, Error = io::Error> + Unpin + Send;
-
-    /// Fields that the answer has besides those of its head: they come before them, and its length
-    /// is among these or those.
-    fn encoded(_body: &Self::Body) -> Option<Encoded<'_>> {
-        None
-    }
-
-    /// The head may be taken apart: nobody else needs it.
-    fn answer(
-        &self,
-        head: &mut RequestHead,
-        body: Incoming,
-        exchange: Exchange,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
-
-    /// The answer to what is no request; the connection closes after it.
-    fn refuse(&self, refusal: Refusal) -> Response<Self::Body>;
-
-    /// The answer in place of one whose body broke off before a byte of it was sent; the connection closes
-    /// after it.
-    fn broken(&self, error: &io::Error) -> Response<Self::Body>;
-
-    /// What is borne of clients that take their time; without it, all of it.
-    fn tolerance(&self) -> Option<&Tolerance> {
-        None
-    }
-
-    /// How large the heads of requests may be.
-    fn head_limits(&self) -> HeadLimits {
-        HeadLimits::default()
-    }
-
-    /// Whose connection it is; none of a proxy, behind which there are many.
-    fn address(&self) -> Option<IpAddr> {
-        None
-    }
-
-    /// Nothing comes on a connection for a while: it has let go of what it can do without.
-    fn quiet(&self) {}
-
-    /// A request's body was malformed; its reader was told and has answered.
-    fn body_refused(&self, refusal: Refusal);
-}
-
 /// What a client of HTTP/2 begins with, up to where it looks like a head (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 

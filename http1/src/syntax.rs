@@ -1,7 +1,7 @@
 //! The lines of a head as RFC 9112 writes them (sections 3 to 5), without its leniencies: each part is
 //! looked at once, and found by where it lies.
 
-use crate::Refusal;
+use crate::refusal::Refusal;
 use http::Version;
 
 /// Header lines of one message that there can be room for.

@@ -1,6 +1,6 @@
 //! What a request asks for (RFC 9112 section 3.2), with its letters as they came.
 
-use crate::Refusal;
+use crate::refusal::Refusal;
 use http::{Method, Uri};
 
 /// Path and query, and the authority that an absolute target names.

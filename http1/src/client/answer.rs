@@ -1,6 +1,6 @@
 //! Answers whose head is there.
 
-use super::Incoming;
+use super::incoming::Incoming;
 use super::unanswered::{Unanswered, refused};
 use crate::encode;
 use crate::framing::Lengths;

@@ -1,8 +1,8 @@
 //! Requests that have no answer.
 
-use super::Call;
-use crate::Refusal;
+use super::call::Call;
 use crate::conn::Error;
+use crate::refusal::Refusal;
 use std::fmt;
 
 /// Why there is no answer.
@@ -11,7 +11,7 @@ pub struct Unanswered<B> {
     pub error: Error,
     /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
     pub is_silent: bool,
-    /// The request itself, if not a byte of it was sent: see [`super::send_unsent`].
+    /// The request itself, if not a byte of it was sent: see [`send_unsent`](crate::client::send_unsent).
     pub unsent: Option<Unsent<B>>,
 }
 
@@ -21,6 +21,22 @@ pub struct Unsent<B>(pub(super) Box<Call<B>>);
 impl<B> fmt::Debug for Unsent<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Unsent")
+    }
+}
+
+impl<B> Call<B> {
+    pub(super) fn unanswered(mut self: Box<Self>, error: Error) -> Unanswered<B> {
+        // What broke the request off explains why there is no answer.
+        let error = match self.broken.take() {
+            Some(broken) if matches!(error, Error::Closed | Error::Io(_)) => broken,
+            _ => error,
+        };
+        // Who is slow may still be at work on it.
+        let is_silent = !self.has_heard && !matches!(error, Error::TooSlow);
+        let is_lost = matches!(error, Error::Closed | Error::Io(_));
+        let is_unsent = self.writer.as_ref().is_some_and(|writer| writer.written == 0);
+        let unsent = (is_silent && is_lost && is_unsent).then_some(Unsent(self));
+        Unanswered { error, is_silent, unsent }
     }
 }
 

@@ -1,12 +1,12 @@
 //! How an answer is written: what its framing is, and whether the connection is kept after it.
 
-use super::Service;
+use super::service::Service;
 use crate::block::Encoded;
 use crate::encode;
-use crate::framing::{Stated, has_no_body};
+use crate::framing::{Stated, has_no_body, is_ours};
 use crate::head::Reason;
 use crate::writer::{COPY_BYTES_MAX, Coding, Writer};
-use http::{HeaderName, Method, Response, StatusCode, Version, header};
+use http::{Method, Response, StatusCode, Version};
 use http_body::Body;
 
 /// What of the request matters to the answer's form.
@@ -89,14 +89,4 @@ fn room(encoded: Option<Encoded<'_>>, coding: Coding) -> usize {
     let body = if body <= COPY_BYTES_MAX { body } else { 0 };
     let lines = encoded.map_or(0, |own| own.block.lines().len() + own.added.len());
     encode::HEAD_BYTES_USUAL + lines + body
-}
-
-/// Fields of this connection, which only its own end can set right; and a length where there is no
-/// body to have one.
-pub(crate) fn is_ours(name: &HeaderName, status: StatusCode) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || name.as_str() == "keep-alive"
-        || (*name == header::CONTENT_LENGTH
-            && (status.is_informational() || status == StatusCode::NO_CONTENT))
 }

@@ -1,7 +1,8 @@
 //! What follows an answer on its connection: the next request, or an end that lets the client read it.
 
 use super::idle::Closing;
-use super::{Shared, Tolerance, lock};
+use super::shared::{Shared, lock};
+use super::tolerance::Tolerance;
 use crate::conn::Error;
 use bytes::Bytes;
 use std::future::poll_fn;

@@ -1,6 +1,6 @@
 //! Between requests: what an idle connection waits for, and how little it holds meanwhile.
 
-use super::{Shared, lock};
+use super::shared::{Shared, lock};
 use crate::conn::Error;
 use bytes::BytesMut;
 use std::future::poll_fn;

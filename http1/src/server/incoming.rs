@@ -1,10 +1,9 @@
 //! What a service is given: the request's body, and its way back to the client.
 
-use super::answer::is_ours;
-use super::{Shared, lock};
+use super::shared::{Shared, lock};
 use crate::conn::Error;
 use crate::encode;
-use crate::framing::Framing;
+use crate::framing::{Framing, is_ours};
 use crate::stream::Upgraded;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};

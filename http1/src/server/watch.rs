@@ -1,6 +1,6 @@
 //! Whether the client is still there while its request is worked on.
 
-use super::{Shared, lock};
+use super::shared::{Shared, lock};
 use crate::held::{Held, Hold};
 use std::future::poll_fn;
 use std::pin::Pin;
