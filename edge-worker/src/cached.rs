@@ -1,9 +1,10 @@
 //! A request that may be answered from the store: look up, fetch, judge, keep.
 
+use crate::call::{BACKGROUND_MS, Call};
 use crate::fetched::{Fetched, New, Renewal, fetch};
 use crate::incoming::pairs;
 use crate::store::{self, Dressed, Found};
-use crate::{Call, js, origin, redirected, reply};
+use crate::{js, origin, passed, redirected, reply};
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
 use rules::cache::{AtHand, Bypass, CacheStatus, Judgement, NotStored, OldEntry, Plan, Reply};
@@ -14,10 +15,6 @@ use std::rc::Rc;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
 use worker::console_error;
-
-/// Cloudflare ends background work so long after the answer; a renewal older than this is dead
-/// and must not keep others from trying.
-pub(crate) const BACKGROUND_MS: u64 = 30_000;
 
 thread_local! {
     /// Addresses that are being renewed in the background by this isolate, and since when.
@@ -41,7 +38,7 @@ pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Res
         }
         (_, None) if redirected::passes(&address) => {
             let status = CacheStatus::Bypass(Bypass::Uncacheable);
-            crate::pass(&call, plan.target(), status).await
+            passed::pass(&call, plan.target(), status).await
         }
         (_, found) => {
             plan.learned.extend(names.iter().cloned());

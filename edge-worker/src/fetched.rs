@@ -1,10 +1,11 @@
 //! What is asked of the origin for an entry, and what came of it.
 
+use crate::call::{Call, Failure};
 use crate::incoming::pairs;
-use crate::origin::{self, Failure};
+use crate::js;
+use crate::origin;
 use crate::redirected::{self, Whole};
 use crate::store::{self, Found};
-use crate::{Call, js};
 use rules::ResponseHead;
 use rules::cache::{
     Confirmed, Entry, Fetch, Judgement, NotStored, Plan, confirmed, judge, judge_fetched,

@@ -1,7 +1,8 @@
 //! Stored answers that an unsafe request makes obsolete.
 
+use crate::call::Call;
 use crate::incoming::View;
-use crate::{Call, js, store};
+use crate::{js, store};
 use rules::cache::invalidated;
 use rules::edge::{Action, decide};
 use rules::{Head, ResponseHead};

@@ -11,16 +11,20 @@
 )]
 
 mod cached;
+mod call;
 mod fetched;
 mod incoming;
 mod invalidate;
 mod js;
 mod origin;
+mod passed;
 mod redirected;
 mod reply;
 mod store;
 
+use call::Call;
 use incoming::Incoming;
+use passed::pass;
 use rules::assets::Assets;
 use rules::cache::{Bypass, CacheStatus, TokenKey};
 use rules::demo;
@@ -44,23 +48,6 @@ thread_local! {
     /// and background work outlives the request that started it.
     static RULES: OnceCell<Result<&'static Rules, String>> = const { OnceCell::new() };
     static KEYS: OnceCell<Result<Option<&'static Keys>, String>> = const { OnceCell::new() };
-}
-
-/// One request and what is needed to carry it out; shared with its background work.
-pub(crate) struct Call {
-    pub(crate) incoming: Incoming,
-    pub(crate) rules: &'static Rules,
-    /// Its name.
-    pub(crate) route: &'static str,
-    /// `scheme://host`; `None` sends on to the zone's own origin.
-    pub(crate) origin: Option<String>,
-    /// `None` sends requests unsigned.
-    pub(crate) keys: Option<&'static Keys>,
-    /// What is changed of answers under the names of assets.
-    pub(crate) assets: Option<Assets>,
-    /// Milliseconds until the origin's head must be there.
-    pub(crate) timeout: u64,
-    pub(crate) context: Context,
 }
 
 /// The Worker's `fetch` handler. Never rejects: a failure of our own is an answer with a name.
@@ -112,26 +99,6 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
         }
         Action::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
         Action::Redirect { .. } | Action::Refuse(_) => Err("answered above".into()),
-    }
-}
-
-/// Sends the request on and its answer back, storing nothing.
-pub(crate) async fn pass(
-    call: &Call,
-    target: &str,
-    status: CacheStatus,
-) -> Result<Response, JsValue> {
-    let answer = origin::pass(call, target).await?;
-    match answer {
-        Ok(response) => {
-            invalidate::stored(call, &response).await;
-            let answer = reply::passed(&response, status)?;
-            if call.incoming.head().is_get_or_head() {
-                reply::edited(call, target, &answer)?;
-            }
-            Ok(answer)
-        }
-        Err(failure) => reply::failed(call.rules, &failure, status),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests to the origin: what a client may not say is taken off, and the wait is bounded.
 
-use crate::Call;
+use crate::call::{Call, Failure};
 use crate::incoming::{Incoming, View, pairs, split};
 use crate::{js, reply};
 use js_sys::{Array, Promise};
@@ -21,12 +21,6 @@ pub(crate) const HEAD_TIMEOUT_MS: u64 = 60_000;
 
 /// What the edge says of the request itself; both are part of the key.
 const OWN: [&str; 2] = ["x-forwarded-host", "x-forwarded-proto"];
-
-/// Why there is no answer.
-pub(crate) enum Failure {
-    Timeout,
-    Unreachable(String),
-}
 
 /// The outer error is a fault of ours, the inner one the origin's.
 pub(crate) type Answer = Result<Result<Response, Failure>, JsValue>;

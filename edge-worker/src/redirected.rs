@@ -4,10 +4,10 @@
 //! What is found out is remembered by the isolate; entries that were stored by it tell other isolates, because
 //! a marker lists the names that they vary by.
 
-use crate::cached::BACKGROUND_MS;
+use crate::call::{BACKGROUND_MS, Call};
 use crate::incoming::pairs;
 use crate::origin;
-use crate::{Call, js, store};
+use crate::{js, store};
 use rules::ResponseHead;
 use rules::cache::{Led, Plan, Trial};
 use std::cell::RefCell;

@@ -1,8 +1,8 @@
 //! Answers of the edge's own, and the `Cache-Status` member on everybody's.
 
+use crate::call::{Call, Failure};
 use crate::incoming::View;
-use crate::origin::Failure;
-use crate::{Call, js};
+use crate::js;
 use rules::cache::{CacheStatus, Tier};
 use rules::{Edit, Problem, ResponseHead, Rules};
 use wasm_bindgen::prelude::JsValue;

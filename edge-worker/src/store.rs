@@ -2,8 +2,9 @@
 //! no stale windows and decides by `Cache-Control`. So an entry is kept for as long as it can be
 //! of any use, and carries in one private field what the policy needs to know of it.
 
+use crate::call::Call;
 use crate::incoming::{Incoming, View, pairs};
-use crate::{Call, js, reply};
+use crate::{js, reply};
 use rules::cache::{CacheStatus, Entry, Judgement, Plan, Tier, fits, secondary};
 use rules::head::first;
 use rules::hex::hex;

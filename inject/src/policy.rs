@@ -15,6 +15,9 @@ use crate::wishes::OVERRIDES;
 use serde_json::{Value, json};
 
 mod resources;
+mod variable;
+
+use variable::variable;
 
 const NAME: &str = "inject.spillway.dev";
 
@@ -66,17 +69,6 @@ fn policy(options: &Options) -> Value {
             }],
         },
     })
-}
-
-/// `env-config` → `variables.envConfig`
-fn variable(annotation: &str) -> String {
-    let mut name = String::from("variables.");
-    for (index, word) in annotation.split('-').enumerate() {
-        let (first, rest) = word.split_at(usize::from(index > 0));
-        name.push_str(&first.to_uppercase());
-        name.push_str(rest);
-    }
-    name
 }
 
 /// The annotation's text, or else the expression.

@@ -1,6 +1,6 @@
 //! Requests, limits and user, as [`crate::resources`] and [`crate::sidecar::user`] choose them, in CEL.
 
-use super::variable;
+use super::variable::variable;
 use crate::names::{AUTO, NONE};
 use crate::resources::{CPU_LIMIT, STORAGE};
 use crate::sidecar::USER;

@@ -1,7 +1,7 @@
 //! JSON where a manifest begins with it. Most of it is YAML, too, but not all: a character beyond the
 //! first 65,536 is two escapes there, and documents need nothing between them.
 
-use super::Node;
+use super::node::Node;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer as Json, Value};
 use std::borrow::Cow;

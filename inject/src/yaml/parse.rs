@@ -1,6 +1,7 @@
 //! Text to [`Node`].
 
-use super::{Node, scalar};
+use super::node::Node;
+use super::scalar;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};

@@ -1,6 +1,7 @@
 //! [`Value`] to text, in the order of the document that it was made from.
 
-use super::{Node, scalar};
+use super::node::Node;
+use super::scalar;
 use serde_json::{Map, Value};
 
 /// The order of fields that were not there before; others follow by the alphabet.
