@@ -23,6 +23,7 @@ pub struct Block {
 /// Fields that are there as bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
+    /// The fields, once for all answers.
     pub block: &'a Block,
     /// Lines of this one answer, each with its end.
     pub added: &'a str,
@@ -79,6 +80,7 @@ impl Block {
         self.reason.as_ref().map(Reason::as_bytes)
     }
 
+    /// Each line with its end.
     pub fn lines(&self) -> &[u8] {
         &self.lines
     }

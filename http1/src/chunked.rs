@@ -24,14 +24,17 @@ enum State {
     End,
 }
 
+/// Reads the chunked coding (RFC 9112 section 7.1) from whatever pieces it comes in.
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
     extension_bytes: usize,
 }
 
+/// A part of a chunked body.
 #[derive(Debug)]
 pub enum Piece {
+    /// Bytes of the body, at least one.
     Data(Bytes),
     /// The end, with the fields after the last chunk; empty where there were none.
     End(HeaderMap),
@@ -84,6 +87,7 @@ impl Decoder {
         }
     }
 
+    /// Whether the last chunk and the trailers were read.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::End)
     }

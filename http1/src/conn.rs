@@ -28,11 +28,13 @@ const READ_BYTES_MAX: usize = 128 * 1024;
 /// Why a message did not come to its end.
 #[derive(Debug)]
 pub enum Error {
+    /// What came is no message of HTTP/1.1.
     Refused(Refusal),
     /// The peer closed within a message, or before one.
     Closed,
     /// The peer moved nothing for too long, or was one of too many that are slow.
     TooSlow,
+    /// The connection failed.
     Io(io::Error),
     /// The body that was to be sent failed.
     Body(io::Error),
@@ -339,6 +341,7 @@ pub struct Patience {
 }
 
 impl Patience {
+    /// So many bytes went to or came from the peer.
     pub fn moved(&mut self, bytes: usize) {
         self.pace.moved(bytes);
         if let Some(since) = self.since.take() {

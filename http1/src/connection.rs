@@ -11,6 +11,7 @@ use std::time::Duration;
 pub struct Connection(pub(crate) Box<Conn>);
 
 impl Connection {
+    /// Of a stream on which nothing was sent or received.
     pub fn new(stream: impl Into<Stream>) -> Self {
         Self(Box::new(Conn::patient(stream.into())))
     }

@@ -11,6 +11,7 @@ pub(crate) const LINE_END: &[u8] = b"\r\n";
 pub(crate) const HEAD_BYTES_USUAL: usize = 512;
 /// How a body without a length is sent; the end of the last chunk.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// The interim answer that lets a client send its body (RFC 9110 section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response's head up to its empty line, which [`end`] adds.
@@ -44,6 +45,7 @@ pub fn request_line(head: &mut Vec<u8>, method: &Method, target: &str) {
     head.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
+/// All fields of a map as lines.
 pub fn fields(head: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
         field(head, name.as_str(), value.as_bytes());
@@ -84,6 +86,7 @@ fn spelled(head: &mut Vec<u8>, name: &str) {
     head.extend_from_slice(known.as_bytes());
 }
 
+/// The field with the body's length in bytes.
 pub fn content_length(head: &mut Vec<u8>, length: u64) {
     // Writing to memory can't fail.
     let _ = write!(head, "Content-Length: {length}\r\n");
@@ -102,6 +105,7 @@ pub fn date(head: &mut Vec<u8>, headers: &HeaderMap) {
     }
 }
 
+/// The empty line after the last field.
 pub fn end(head: &mut Vec<u8>) {
     head.extend_from_slice(b"\r\n");
 }

@@ -5,11 +5,14 @@ use crate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use std::time::Duration;
 
+/// How the end of a body is told (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
+    /// There is no body.
     None,
     /// Bytes, at least one.
     Length(u64),
+    /// In chunks, of which the last is empty (RFC 9112 section 7.1).
     Chunked,
     /// Until the connection ends; only of responses.
     UntilClose,
@@ -29,7 +32,9 @@ pub enum Lengths {
 /// Where an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
+    /// How the body's end is told.
     pub framing: Framing,
+    /// What of its `Content-Length` lines may go on.
     pub lengths: Lengths,
 }
 
@@ -61,6 +66,7 @@ pub struct Stated<'a> {
 }
 
 impl<'a> Stated<'a> {
+    /// Reads it from the fields of a message.
     pub fn of(headers: &'a HeaderMap) -> Self {
         Self::read(headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
     }

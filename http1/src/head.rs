@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 pub struct HeadLimits {
     /// Its first line included; where its parts lie is told in 16 bits.
     pub bytes: u16,
+    /// Lines at most.
     pub fields: u16,
 }
 
@@ -22,7 +23,9 @@ impl Default for HeadLimits {
     }
 }
 
+/// Bytes of a head at most where nobody says anything else: start line and fields.
 pub const HEAD_BYTES_DEFAULT: u16 = 32 * 1024;
+/// Lines of fields at most where nobody says anything else.
 pub const FIELDS_DEFAULT: u16 = 100;
 /// Bytes of a request target: what common servers and browsers go up to.
 pub const TARGET_BYTES_MAX: usize = 16 * 1024;
@@ -32,9 +35,13 @@ const LEADING_LINES_MAX: usize = 2;
 /// The default is none that was asked: a place for one.
 #[derive(Debug, Default)]
 pub struct RequestHead {
+    /// As received, in any case (RFC 9110 section 9.1).
     pub method: Method,
+    /// What the request asks for.
     pub target: Target,
+    /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
+    /// Header fields, taken apart.
     pub headers: HeaderMap,
     /// The fields as they came, in their order and spelling; none that came in another way.
     pub came: Received,
@@ -54,12 +61,16 @@ impl RequestHead {
     }
 }
 
+/// The head of an answer.
 #[derive(Debug)]
 pub struct ResponseHead {
+    /// The status code.
     pub status: StatusCode,
+    /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// Where it is not the usual one of the status.
     pub reason: Option<Reason>,
+    /// Header fields as they came.
     pub fields: Received,
 }
 
@@ -69,6 +80,7 @@ pub struct ResponseHead {
 pub struct Reason(Bytes);
 
 impl Reason {
+    /// The reason phrase as it came (RFC 9112 section 4).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -81,6 +93,7 @@ pub struct Progress {
     line_start: usize,
     /// It did not come at once: a client that sends byte by byte must not have all of them read each time.
     has_begun: bool,
+    /// What is read of a head at most.
     pub limits: HeadLimits,
 }
 

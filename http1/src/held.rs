@@ -22,6 +22,7 @@ struct State {
 }
 
 impl Held {
+    /// For `most` at once.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, state: Mutex::default() })
     }

@@ -20,6 +20,8 @@
 //!
 //! Why not hyper: docs/decisions/0002-http1.md.
 
+#![deny(missing_docs)]
+
 mod alarm;
 pub mod block;
 pub mod chunked;

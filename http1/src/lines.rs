@@ -19,6 +19,7 @@ pub fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a Header
     headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
 }
 
+/// Whether there is a line of that name.
 pub fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.keys().any(|own| own == name)
 }

@@ -19,10 +19,12 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// So many bytes were moved.
     pub fn moved(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
+    /// The peer was waited for.
     pub fn waited(&mut self, time: Duration) {
         self.waited = self.waited.saturating_add(time);
     }
@@ -34,6 +36,7 @@ impl Pace {
         GRACE.saturating_add(earned).saturating_sub(self.waited).min(GRACE)
     }
 
+    /// Whether it has moved less than it should have in the time that it was waited for.
     pub fn is_slow(&self) -> bool {
         self.left().is_zero()
     }

@@ -12,13 +12,16 @@ pub enum Refusal {
     StartLine,
     /// The request target is no URI (RFC 9112 section 3.2).
     Target,
+    /// The request target is longer than is read (RFC 9110 section 15.5.15).
     TargetTooLong,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
     /// A name that is no token, space before the colon, a folded line, NUL or another control
     /// character (RFC 9112 section 5).
     Field,
+    /// The head has more bytes than are read (RFC 6585 section 5).
     HeadTooLarge,
+    /// The head has more lines than are read (RFC 6585 section 5).
     TooManyFields,
     /// `Content-Length` that is no number, or too large a one.
     Length,
@@ -41,6 +44,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Each of them, for the metric's labels.
     pub const ALL: [Self; 17] = [
         Self::LineEnding,
         Self::StartLine,

@@ -44,6 +44,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// What became of a connection.
 pub enum Served {
+    /// It is over.
     Closed,
     /// The client speaks HTTP/2, with prior knowledge: nothing was taken from it.
     Http2(Upgraded),

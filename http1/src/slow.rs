@@ -112,6 +112,7 @@ pub struct SlowPeer {
 }
 
 impl SlowPeer {
+    /// A connection of this address; none of a proxy, behind which there are many clients.
     pub fn new(peers: &Arc<SlowPeers>, address: Option<IpAddr>) -> Self {
         Self { peers: Arc::clone(peers), address: address.map(network) }
     }

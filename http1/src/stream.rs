@@ -12,7 +12,9 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 
+/// What a connection's bytes come from and go to.
 pub enum Stream {
+    /// A plain TCP connection.
     Tcp(TcpStream),
     /// TLS, or a test's pipe.
     Other(Box<dyn Io>),
@@ -27,6 +29,7 @@ impl From<TcpStream> for Stream {
 }
 
 impl Stream {
+    /// Anything else, as TLS.
     pub fn other(stream: impl Io + 'static) -> Self {
         Self::Other(Box::new(stream))
     }

@@ -30,23 +30,35 @@ pub const JOBS_BASE: &str = "/_spillway";
 /// The reserved query parameter where a file names no other.
 pub const JOBS_PARAMETER: &str = "spillway-job";
 
+/// A checked rules file. A key that a file leaves out stands here with its default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
+    /// [`FORMAT`] of the program that compiled it.
     pub format: u32,
+    /// `[edge]`
     pub edge: Edge,
+    /// `default`: what becomes of a request that no route matches.
     pub unmatched: Unmatched,
+    /// `[jobs]`
     pub jobs: Jobs,
+    /// `[overload]`
     pub overload: Overload,
+    /// `[[route]]`, in the order of the file: [`crate::route::Found::index`] counts in it.
     pub routes: Vec<Route>,
+    /// `[queue.NAME]` by name.
     pub queues: BTreeMap<String, Queue>,
+    /// `[shard_map.NAME]` by name.
     pub shard_maps: BTreeMap<String, ShardMap>,
 }
 
+/// `[edge]`: how the edge and the sidecars behind it work together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
+    /// `scheme://host` that the edge sends requests to. None: the zone's own origin, behind the Worker's route.
     pub origin: Option<String>,
+    /// Hosts that are redirected to another one.
     pub canonical: Option<Canonical>,
     /// Hosts that visitors ask, besides the canonical one: the app is told of them where the origin has another.
     pub hosts: Vec<String>,
@@ -54,10 +66,13 @@ pub struct Edge {
     pub require_signature: bool,
 }
 
+/// `[edge] canonical`: hosts that the edge answers with 308 (RFC 9110 section 15.4.9) to another host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Canonical {
+    /// The hosts that are redirected, in lower case.
     pub from: Vec<String>,
+    /// The host that they are redirected to.
     pub to: String,
 }
 
@@ -65,11 +80,14 @@ pub struct Canonical {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unmatched {
+    /// It is sent on to the application, uncached.
     #[default]
     Pass,
+    /// 404 with the problem `no-route`.
     Refuse,
 }
 
+/// `[jobs]`: where jobs are looked at, and what people see of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jobs {
@@ -77,6 +95,7 @@ pub struct Jobs {
     pub base: String,
     /// The reserved query parameter that names a job under the path of its request.
     pub parameter: String,
+    /// `[jobs.page]`: the page of a job in a browser.
     pub page: Page,
 }
 
@@ -139,6 +158,7 @@ impl Default for Jobs {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overload {
+    /// How many requests of one sidecar may wait for an upstream's answer.
     pub concurrency: Limit,
 }
 
@@ -146,36 +166,50 @@ pub struct Overload {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
+    /// As many as come.
     #[default]
     None,
     /// Learned from how long they take: [`crate::overload::Adaptive`].
     Adaptive,
+    /// So many, 1 to 100,000.
     Fixed(u64),
 }
 
 /// Stands for the route of what none matches; no route has this name.
 pub const UNMATCHED: &str = "unmatched";
 
+/// `[[route]]`: which requests, and what is done with them. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
+    /// Metric label and log field: up to 64 lower-case letters, digits, `-` and `_`, unique, never
+    /// [`UNMATCHED`].
     pub name: String,
+    /// `match`: which requests belong to the route.
     pub matches: Match,
+    /// What becomes of a path that servers read in different ways.
     pub ambiguous_path: AmbiguousPath,
+    /// Until the head of the answer must be there; then 504 `upstream-timeout`. None: 60 s.
     pub timeout: Option<u64>,
     /// How long a client may pause in an upload or in reading an answer.
     pub idle_timeout: Option<u64>,
     /// Of the whole exchange, bodies included; milliseconds, as all durations.
     pub total_timeout: Option<u64>,
+    /// Bytes that a request's body may have; a longer one is 413 `body-too-large`. None: no limit.
     pub max_body: Option<u64>,
     /// Requests sent on whose answers have not ended.
     pub concurrency: Option<u64>,
+    /// Name of the upstream, as `--upstream` binds it. None: the local application.
     pub upstream: Option<String>,
     /// `None`: as `[edge]` says.
     pub require_signature: Option<bool>,
+    /// `cors`: which pages of other origins may read the answers.
     pub cors: Option<Cors>,
+    /// `cache`: what is stored. None: nothing.
     pub cache: Option<Cache>,
+    /// `shard`: where the key is that says which shard a request belongs to.
     pub shard: Option<ShardRule>,
+    /// `offload`: which requests become jobs.
     pub offload: Option<Offload>,
 }
 
@@ -191,30 +225,46 @@ pub struct Cors {
     pub max_age: u64,
 }
 
+/// `match` of a route. All that is said must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
+    /// A path template, which [`crate::route::Template`] reads.
     pub path: String,
+    /// Whether `/a/` is another path than `/a`.
     pub strict_slash: bool,
+    /// Hosts in lower case, with or without a port; empty: every host.
     pub hosts: Vec<String>,
+    /// Methods in capitals; `GET` matches HEAD, too. Empty: every method.
     pub methods: Vec<String>,
+    /// Field names in lower case, and the value that the first line of each has.
     pub headers: BTreeMap<String, String>,
+    /// Names of parameters, and the decoded value that the first of each name has.
     pub query: BTreeMap<String, String>,
 }
 
+/// What becomes of a path that servers read in different ways ([`crate::path::Ambiguous`]) and that meets a
+/// rule in one reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AmbiguousPath {
+    /// 400 with the problem `path-ambiguous`.
     Refuse,
+    /// It is sent on as it came, past every rule.
     Bypass,
 }
 
+/// `shard` of a route: a request belongs to the shard that holds its key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardRule {
+    /// Whether requests are routed by it.
     pub mode: Mode,
+    /// The key's `[shard_map.NAME]`.
     pub map: String,
+    /// Where the key may be; the first source that a request has counts.
     pub from: Vec<KeySource>,
+    /// Bytes of a body that are read to find a key in it; a longer body is 413 `body-too-large`.
     pub body_limit: u64,
 }
 
@@ -222,30 +272,44 @@ pub struct ShardRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
+    /// Through the sidecar.
     Proxy,
     /// To an address of the store that is good for a few minutes.
     Redirect,
 }
 
+/// `[queue.NAME]`: how the jobs of a queue are run. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queue {
+    /// The method of the request that a bare message (one without an envelope of ours) is run as.
     pub method: String,
+    /// The path of that request. None: bare messages can't be run.
     pub path: Option<String>,
+    /// How long a message is hidden from other consumers by one that has stopped to extend that (SQS visibility
+    /// timeout).
     pub visibility: u64,
+    /// A run that takes longer is given up.
     pub job_timeout: u64,
+    /// How long a result is kept; then 410 `job-expired`.
     pub result_ttl: u64,
+    /// A sentence for people in the body of the 202.
     pub message: String,
+    /// The application's path that gets a POST when a job has ended.
     pub notify_app: Option<String>,
+    /// URLs that get the same POST.
     pub notify_urls: Vec<String>,
     /// Whether the URLs may lead to private addresses.
     pub notify_private: bool,
+    /// Executions until a job has failed for good.
     pub max_attempts: u64,
     /// How long a job without a deadline waits for an application that is away.
     pub wait_for_app: u64,
+    /// Jobs that one consumer runs at a time.
     pub concurrency: u64,
     /// Jobs of one tenant at once in one consumer.
     pub tenant_concurrency: Option<u64>,
+    /// How the owner of a job gets its result.
     pub result: Delivery,
     /// Of a bare message: the header the app takes its user from.
     pub user: Option<QueueUser>,
@@ -259,33 +323,43 @@ pub struct Queue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueUser {
+    /// The field that is set; its name in lower case.
     pub header: String,
     /// A JSON pointer into the message.
     pub from: String,
 }
 
+/// `[shard_map.NAME]`: which shard holds which keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardMap {
+    /// How keys are read and ordered.
     pub key_type: KeyType,
     /// Lower bounds, ascending; each range ends where the next begins. `None` = open below.
     pub ranges: Vec<Range>,
     /// Exclusive upper end of the last range; `None` = open.
     pub until: Option<String>,
+    /// The shard of every key that no range holds. None: such a request is refused with `key-unmapped`.
     pub outside: Option<String>,
+    /// The shards by name.
     pub shards: BTreeMap<String, Shard>,
 }
 
+/// One range of a shard map, up to where the next begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
+    /// The lowest key that it holds. None: open below.
     pub from: Option<String>,
+    /// The shard that holds these keys.
     pub shard: String,
 }
 
+/// One shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
+    /// Name of its upstream, as `--upstream` binds it. None: the local application serves it.
     pub upstream: Option<String>,
 }
 

@@ -12,31 +12,60 @@ use crate::rules::Rules;
 use crate::shard::{self, Step};
 use crate::sidecar;
 
+/// The edge's decision on one request.
 pub struct Decision<'r> {
+    /// The route that matched; none before routes were asked, and where none matches.
     pub route: Option<&'r Route>,
+    /// What to do with the request.
     pub action: Action<'r>,
 }
 
+/// What the edge does with a request.
 pub enum Action<'r> {
     /// 308 to the canonical host; method and body are kept.
     Redirect {
+        /// The URL of the same target on the canonical host.
         location: String,
     },
+    /// Answer with this problem.
     Refuse(Problem),
     /// To the origin, answer not stored. `target` is what to ask for.
     Pass {
+        /// Path and query to ask the origin for.
         target: String,
+        /// Why the cache is not used.
         why: Bypass,
     },
+    /// Answer from the cache, or fetch and store, as the plan says.
     Cache(Box<Plan<'r>>),
 }
 
 impl Decision<'_> {
+    /// The route's name as metrics and logs have it: [`UNMATCHED`] where no route matched.
     pub fn route_name(&self) -> &str {
         self.route.map_or(UNMATCHED, |route| &route.name)
     }
 }
 
+/// What the edge does with a request, from its head alone: redirect, refuse, ask the origin without storing the
+/// answer, or use the cache.
+///
+/// `head` is the request as the visitor sent it. The decision agrees with that of [`crate::sidecar::decide`] on
+/// the same request, but that jobs, results and shards whose key is in a body are left to the sidecar.
+///
+/// The first of these that applies decides:
+/// 1. A request that has passed too many of us ([`crate::hops`]) is refused.
+/// 2. A host of `[edge] canonical` is redirected.
+/// 3. A path that servers read in different ways is refused where one of its readings meets a rule, and
+///    otherwise passes.
+/// 4. A field that names another method is refused where a rule depends on the method.
+/// 5. Paths under the reserved prefix pass; those of notifications are refused.
+/// 6. The most specific route that matches is taken; without one, `default` of the rules says what happens.
+/// 7. Of the route: a request whose key no shard holds is refused, so that it never loads the origin. Then
+///    `cache` decides; a request that names a job in its query always passes.
+///
+/// Pure, and cheap: the router's cost does not grow with the number of routes that can't match. A request that
+/// passes costs one copy of its target, one that may use the cache the plan with its key.
 pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     let of = |route, action| Decision { route, action };
     if hops::is_loop(head.fields) {

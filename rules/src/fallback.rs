@@ -25,13 +25,16 @@ impl Fallback {
 pub enum Wish {
     /// To pass, unless something says that the rules protect.
     Auto,
+    /// Every request is sent on to the application, as if there were no rules.
     Pass,
+    /// Every request is refused with the problem `rules-unreadable`.
     Refuse,
     /// Not to start.
     None,
 }
 
 impl Wish {
+    /// The words of `--rules-fallback`.
     pub const NAMES: [&str; 4] = ["auto", "pass", "refuse", "none"];
 
     /// One of [`Wish::NAMES`]; whatever else is `none`.
@@ -53,6 +56,7 @@ const PROTECTIVE: [&[u8]; 6] =
 /// Rules that can't be read, and what stands in for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
+    /// What is done with requests until the rules can be read.
     pub fallback: Fallback,
     /// Every fault of the file, for whoever has to mend it.
     pub reason: String,

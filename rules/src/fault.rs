@@ -5,12 +5,15 @@
 pub struct Fault {
     /// From 1; 0 when the fault belongs to no line.
     pub line: usize,
+    /// In characters, from 1; 0 when the fault belongs to no line.
     pub column: usize,
     /// Dotted path of the key, e.g. `route[2].cache.edge`.
     pub path: String,
     /// Stable name, e.g. `unknown-key`; listed in docs/rules.md.
     pub name: &'static str,
+    /// What is wrong, in a sentence without its full stop.
     pub reason: String,
+    /// How to mend it.
     pub remedy: String,
     /// Warnings don't stop a program from starting.
     pub is_warning: bool,
@@ -29,7 +32,9 @@ impl std::fmt::Display for Fault {
 
 /// A place in a text that only goes forward: (line, column), both from 1.
 pub struct Place {
+    /// From 1.
     pub line: usize,
+    /// In characters, from 1.
     pub column: usize,
     at: usize,
 }
@@ -41,6 +46,7 @@ impl Default for Place {
 }
 
 impl Place {
+    /// Goes on to byte `at` of the text, which must not lie before the present place.
     pub fn go_to(&mut self, text: &str, at: usize) {
         let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let passed = text.get(self.at..at).unwrap_or_default();

@@ -33,7 +33,9 @@ const CONCURRENCY_MAX: i64 = 100_000;
 /// The document and the warnings of a good file.
 #[derive(Debug)]
 pub struct Checked {
+    /// The rules as data.
     pub document: Document,
+    /// What is legal and probably not what is meant.
     pub warnings: Vec<Fault>,
 }
 

@@ -6,6 +6,7 @@ use crate::trust::Trust;
 /// How the client asked, as far as a believed peer says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stated {
+    /// `http` or `https`.
     pub scheme: Option<&'static str>,
     /// In lower case, with the port if one was named.
     pub host: Option<String>,

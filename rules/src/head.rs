@@ -16,20 +16,27 @@ pub trait Fields {
 
 /// Fields that can be changed. Names are in lower case.
 pub trait FieldsMut: Fields {
+    /// Removes all lines of each name that `is_unwanted` says yes to.
     fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool);
+    /// Sets a field in the place of all its lines.
     fn set(&mut self, field: Rebuilt, value: &str);
 }
 
 /// What the app is told of who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rebuilt {
+    /// `X-Forwarded-For`: addresses of the client and of the proxies behind it.
     For,
+    /// `X-Forwarded-Host`: the host that the client asked.
     Host,
+    /// `X-Forwarded-Proto`: `http` or `https`, as the client asked.
     Proto,
+    /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
 impl Rebuilt {
+    /// In lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Self::For => "x-forwarded-for",
@@ -100,12 +107,14 @@ impl FieldsMut for Vec<(String, String)> {
 /// A change of an answer's fields. Names are in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
+    /// All lines of that name are taken off.
     Remove(&'static str),
     /// In the place of all lines of that name.
     Set(&'static str, String),
 }
 
 impl Edit {
+    /// The field that is changed.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Remove(name) | Self::Set(name, _) => name,
@@ -123,17 +132,23 @@ impl Edit {
 
 /// A request without its body. `target` is the path and query as received.
 pub struct Head<'a> {
+    /// As received; methods are case-sensitive (RFC 9110 section 9.1).
     pub method: &'a str,
+    /// `http` or `https`, as the client asked.
     pub scheme: &'a str,
     /// Lower case, with the port when it is not the scheme's own. Empty when an old client named none.
     pub host: &'a str,
+    /// Path and query as received, or `*`.
     pub target: &'a str,
+    /// The header fields.
     pub fields: &'a dyn Fields,
 }
 
 /// A response without its body.
 pub struct ResponseHead<'a> {
+    /// The status code (RFC 9110 section 15).
     pub status: u16,
+    /// The header fields.
     pub fields: &'a dyn Fields,
 }
 
@@ -145,6 +160,7 @@ impl Head<'_> {
             && !overrides_method(self.fields)
     }
 
+    /// Whether the method is one whose answers can be stored.
     pub fn is_get_or_head(&self) -> bool {
         matches!(self.method, "GET" | "HEAD")
     }
@@ -219,6 +235,7 @@ pub fn media_type(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
+/// Whether there is a line of that name (lower case).
 pub fn has(fields: &dyn Fields, name: &str) -> bool {
     let mut found = false;
     fields.each(name, &mut |_| found = true);

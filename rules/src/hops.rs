@@ -6,6 +6,7 @@
 
 use crate::head::Fields;
 
+/// The field that is counted in, in lower case (RFC 8586).
 pub const FIELD: &str = "cdn-loop";
 /// The member that each of us adds.
 pub const MEMBER: &str = "spillway";

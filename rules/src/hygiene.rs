@@ -25,6 +25,7 @@ pub struct Sender<'a> {
     pub host: &'a str,
     /// As it asked, or says that it was asked.
     pub scheme: &'static str,
+    /// How far the peer that sent the request is believed.
     pub trust: Trust,
 }
 
@@ -83,7 +84,9 @@ pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
 /// The fields as [`before_sending`] would leave them, without the work: for what is decided about a
 /// request that may never be sent.
 pub struct AsSent<'a> {
+    /// The fields as they arrived.
     pub fields: &'a dyn Fields,
+    /// Whom [`before_sending`] would tell the app of.
     pub sender: Sender<'a>,
 }
 
@@ -142,6 +145,8 @@ fn is_as_long_as_one(name: &[u8]) -> bool {
     name.len() < 64 && LENGTHS & (1 << name.len()) != 0
 }
 
+/// Whether a field (lower-case name) is one of those that belong to one connection, whatever `Connection` says
+/// (RFC 9110 section 7.6.1).
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }

@@ -39,6 +39,7 @@
 //! [`Rules`] is the indexed form that decisions run on; [`sidecar`] and [`edge`] hold the one
 //! order in which rules are applied; [`cache`], [`shard`], [`offload`] and [`versioned`] are the
 //! subjects they ask, [`assets`] says what answers leave with. [`signature`] is what the two halves know each other by.
+#![deny(missing_docs)]
 #![cfg_attr(
     not(test),
     deny(

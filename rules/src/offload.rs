@@ -14,6 +14,7 @@ use learned::Learned;
 /// RFC 7240 preferences that matter here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Prefer {
+    /// `respond-async` (RFC 7240 section 4.1): the client can do with a 202.
     pub respond_async: bool,
     /// Seconds the client is willing to wait.
     pub wait: Option<u64>,
@@ -48,15 +49,28 @@ pub enum Decision {
     /// Executed while the client waits.
     Inline(Inline),
     /// Queued durably before the 202; then the client waits for the outcome.
-    Enqueue { reason: Reason, wait: Wait },
-    /// Executed at once; when no answer has come after `after` milliseconds, the client gets 202
-    /// and that same execution goes on. `wait` is for a request that is queued after all.
-    Adopt { reason: Reason, after: u64, wait: Wait },
+    Enqueue {
+        /// Why it becomes a job.
+        reason: Reason,
+        /// How long the client waits for the outcome.
+        wait: Wait,
+    },
+    /// Executed at once; when no answer has come after `after`, the client gets 202 and that same execution
+    /// goes on.
+    Adopt {
+        /// Why it may become a job.
+        reason: Reason,
+        /// Milliseconds.
+        after: u64,
+        /// For a request that is queued after all.
+        wait: Wait,
+    },
 }
 
 /// How long a client waits for the outcome of a queued job before it gets the 202.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
+    /// It gets the 202 at once.
     No,
     /// As it asked, in seconds (RFC 7240 section 4.3).
     Asked(u64),
@@ -77,10 +91,15 @@ impl Decision {
 /// Why a request is executed while the client waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inline {
+    /// No route matched, or its route has no `offload`.
     NoRule,
+    /// The route's `offload` is switched off.
     Off,
+    /// The route's `offload` is in observe mode.
     Observed,
+    /// The route offloads what prefers it, and the request does not.
     NotPreferred,
+    /// The request asks to change the protocol.
     Upgrade,
     /// A browser asks whether it may ask: nobody waits for that, and it has no credentials.
     Preflight,
@@ -89,6 +108,7 @@ pub enum Inline {
 }
 
 impl Inline {
+    /// Detail and metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoRule => "no-rule",
@@ -105,14 +125,20 @@ impl Inline {
 /// Why a request is offloaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
+    /// The route offloads every request.
     Always,
+    /// The request has `Prefer: respond-async`.
     Preferred,
+    /// The route offloads what has no answer in time.
     Slow,
+    /// Requests of this class are known to be slow.
     Learned,
+    /// The application, or the route, has as many requests in flight as it may have.
     Overload,
 }
 
 impl Reason {
+    /// Metric label, and part of a job's record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "always",

@@ -23,6 +23,7 @@ pub enum Ambiguous {
 }
 
 impl Ambiguous {
+    /// Detail of the problem `path-ambiguous`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DotSegment => "dot-segment",

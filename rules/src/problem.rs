@@ -3,52 +3,99 @@
 /// A named refusal. The name is the problem type, the log field and the metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Problem {
+    /// The path of the request means different things to different servers, and a rule depends on what it
+    /// means.
     PathAmbiguous,
+    /// No route matches and the rules say `default = "refuse"`, or nothing is served under the reserved prefix
+    /// there.
     NoRoute,
+    /// A client asked for the path on which the application is told of finished jobs.
     HookPath,
+    /// No source of the route's `shard.from` is in the request.
     KeyMissing,
+    /// The shard key is not of the map's `key_type`.
     KeyInvalid,
+    /// No range of the shard map holds the key, and the map has no `outside`.
     KeyUnmapped,
+    /// The request has several keys, which lie on different shards.
     CrossShard,
+    /// The upstream of the key's shard can't be reached.
     ShardUnavailable,
+    /// The request has passed more of us than a deployment has: two of them send it back and forth.
     ShardLoop,
+    /// The body is larger than `max_body`, `offload.max_body` or `shard.body_limit` allow.
     BodyTooLarge,
+    /// The body has to be held, and memory or spool for bodies is full (backpressure).
     NoRoom,
+    /// Queue or result store did not take the job, and the route does not run it inline.
     OffloadUnavailable,
+    /// `auth.check` did not accept the caller, or the request names no caller.
     OffloadUnauthorized,
+    /// A request with a user's cookie may come from a page of another site (cross-site request forgery).
     CrossSite,
+    /// The client waited for the outcome of its job as long as the route lets it.
     WaitOver,
+    /// The `Idempotency-Key` belongs to a job that was started by another request.
     IdempotencyMismatch,
+    /// The `Idempotency-Key` belongs to a request whose answer was not kept.
     AlreadyAnswered,
+    /// The id names no job, or one of another caller.
     JobUnknown,
+    /// The result was kept for `result_ttl`, and is gone.
     JobExpired,
+    /// The result was asked for before there is one.
     JobUnfinished,
+    /// The outcome of a job was told that has one already.
     JobEnded,
+    /// The outcome of a job was told by one who does not hold its lease.
     JobRunning,
+    /// As many clients as may hold streams of job events.
     TooManyWatchers,
+    /// The edge has to sign the request, and has not.
     SignatureMissing,
+    /// The request has a signature of the edge's that is not good ([`crate::signature::Invalid`]).
     SignatureInvalid,
+    /// Replay protection has no room to remember one more signature.
     SignatureUnchecked,
+    /// No connection to the application, or it was closed before an answer.
     UpstreamUnreachable,
+    /// No head of an answer within the route's `timeout`; or `only-if-cached` and nothing usable stored.
     UpstreamTimeout,
+    /// The exchange took longer than the route's `total_timeout`.
     TotalTimeout,
+    /// What the application sent is not HTTP, or broke off.
     UpstreamInvalid,
+    /// CONNECT asks for a tunnel (RFC 9110 section 9.3.6).
     ConnectRefused,
+    /// What the client sent is not HTTP, or contradicts itself.
     BadRequest,
+    /// A believed proxy says one thing in `Forwarded` and another in `X-Forwarded-*`.
     ForwardedConflict,
+    /// A field names another method than the request has, where a rule depends on the method.
     MethodOverride,
+    /// The request target is longer than is read.
     TargetTooLong,
+    /// The request's head has more bytes or lines than are read.
     HeadTooLarge,
+    /// A transfer coding other than chunked (RFC 9112 section 6.1).
     CodingUnknown,
+    /// Another major version of HTTP (RFC 9110 section 15.6.6).
     VersionUnsupported,
+    /// The upstream's concurrency limit is reached, and the request may neither be queued nor served stale
+    /// (load shedding).
     Overloaded,
+    /// The route's `concurrency` is reached.
     RouteBusy,
+    /// The sidecar has never had rules that it could read, and refuses until it has.
     RulesUnreadable,
+    /// The edge was deployed with the rules of the demo, whose origin is nobody's.
     DemoRules,
+    /// A fault of Spillway's own.
     Internal,
 }
 
 impl Problem {
+    /// Each of them: for labels of metrics, and for the reference.
     pub const ALL: [Self; 43] = [
         Self::PathAmbiguous,
         Self::NoRoute,
@@ -95,6 +142,7 @@ impl Problem {
         Self::Internal,
     ];
 
+    /// As programs read it: in the answer's `type`, in metrics and in logs. Names do not change.
     pub fn name(self) -> &'static str {
         self.facts().0
     }
@@ -121,12 +169,13 @@ impl Problem {
         }
     }
 
-    /// One sentence for the person who reads the answer.
+    /// One sentence for the person who reads the answer (RFC 9457 section 3.1.3).
     pub fn title(self) -> &'static str {
         self.facts().2
     }
 
-    /// What to do about it, for the page at the problem's type URI.
+    /// What to do about it, for the page at the problem's type URI: first for the client, then for the operator.
+    /// In backticks stand keys of the rules file, options and commands of `spillway`, fields and settings.
     pub fn remedy(self) -> &'static str {
         self.facts().3
     }
@@ -134,52 +183,53 @@ impl Problem {
     #[rustfmt::skip]
     fn facts(self) -> (&'static str, u16, &'static str, &'static str) {
         match self {
-            Self::PathAmbiguous => ("path-ambiguous", 400, "The path can be read in more than one way.", "Send the path without dot segments, empty segments and encoded separators, or let the route pass it: ambiguous_path = \"bypass\"."),
-            Self::NoRoute => ("no-route", 404, "No route of the rules file matches.", "Add a route, or remove default = \"refuse\". `spillway explain METHOD URL` shows which routes were tried."),
-            Self::HookPath => ("hook-path", 404, "This path is for notifications of finished jobs only.", "Nobody but Spillway's consumer may say that a job is finished. Give the queue's notify.app a path of its own."),
-            Self::KeyMissing => ("key-missing", 400, "The request carries no shard key.", "Send the key where the route's shard.from looks for it."),
-            Self::KeyInvalid => ("key-invalid", 400, "The shard key is not of the map's key type.", "Send an integer without sign and leading zeros, a UUID, text or an RFC 3339 timestamp, as the map's key_type says."),
-            Self::KeyUnmapped => ("key-unmapped", 404, "No shard holds this key.", "Add a range to the shard map, raise `until`, or name a shard for all other keys: outside = \"…\"."),
-            Self::CrossShard => ("cross-shard", 400, "The keys of this request lie on more than one shard.", "Ask for keys of one shard at a time, or give the route `scatter` (GET only)."),
-            Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key does not answer.", "Check the shard's upstream; retry after the time in Retry-After."),
-            Self::ShardLoop => ("shard-loop", 508, "The request was forwarded to a shard that sends it on.", "Two sidecars, or edge and sidecar, disagree on who serves the request: compare their --shard, their upstreams and the map's epoch at /metrics."),
-            Self::BodyTooLarge => ("body-too-large", 413, "The body is larger than the route allows.", "Send less, or raise the route's max_body."),
-            Self::NoRoom => ("no-room", 503, "There is no room for the request's body at the moment.", "Nothing is started: retry after the time in Retry-After. The detail says whether memory or the spool is full; the operator gives the sidecar more memory, raises --spool-size, or runs more pods."),
-            Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued.", "Retry after the time in Retry-After, with the same Idempotency-Key if there was one; the detail says whether the job may be run all the same. The operator finds the cause in spillway_offload_requests_total by reason."),
-            Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first."),
-            Self::CrossSite => ("cross-site", 403, "The request may come from a page of another site, and would run in the name of the user whose cookie it carries.", "Send it from a page of the application (Sec-Fetch-Site, Origin or Referer show it), or without a cookie. The operator names further pages in the route's cors, or lets the application decide: replay_as = \"caller\"."),
-            Self::WaitOver => ("wait-over", 504, "The job has not ended within the time that a client of this route waits.", "It goes on: the detail names its address. Send Prefer: respond-async to get that at once, or raise the route's wait."),
+            Self::PathAmbiguous => ("path-ambiguous", 400, "The path can be read in more than one way.", "Send the path without dot segments, empty segments and encoded separators. If the application needs such paths, let the route pass them: `ambiguous_path = \"bypass\"`."),
+            Self::NoRoute => ("no-route", 404, "No route of the rules file matches this request.", "Check method, host and path. The operator adds a route, or removes `default = \"refuse\"`; `spillway explain METHOD URL` shows which routes were tried, and why each did not match."),
+            Self::HookPath => ("hook-path", 404, "This path is reserved for notifications of finished jobs.", "Only Spillway's own consumer may call it. If the application serves this path to others, too, give `notify.app` of the queue another path."),
+            Self::KeyMissing => ("key-missing", 400, "The request has no shard key.", "Send the key where the route looks for it. The operator finds the places in the route's `shard.from`."),
+            Self::KeyInvalid => ("key-invalid", 400, "The shard key does not have the form that the shard map wants.", "Send the key in the form that the map's `key_type` says: an integer without leading zeros, a UUID, text, or an RFC 3339 timestamp with an offset."),
+            Self::KeyUnmapped => ("key-unmapped", 404, "No shard holds this key.", "Check the key. The operator adds a range to the shard map, raises `until`, or names a shard for all other keys: `outside`."),
+            Self::CrossShard => ("cross-shard", 400, "The keys of this request lie on more than one shard.", "Send one request for each shard: ask for fewer keys at a time, and join the answers."),
+            Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key can't be reached.", "Retry after the time in Retry-After. The operator checks whether the shard's pods are ready, and where `--upstream` says that they are."),
+            Self::ShardLoop => ("shard-loop", 508, "The request was forwarded in a circle.", "Two sidecars, or the edge and a sidecar, disagree on who serves this request. The operator compares `--shard`, `--upstream` and /shards/map on the admin port of both."),
+            Self::BodyTooLarge => ("body-too-large", 413, "The request body is larger than this route allows.", "Send less. The operator raises `max_body`, `offload.max_body` or `shard.body_limit` of the route: the detail says which."),
+            Self::NoRoom => ("no-room", 503, "There is no room for the request's body at the moment.", "Nothing was started: retry after the time in Retry-After. The detail says whether memory or the spool is full. The operator gives the sidecar more memory, raises `--spool-size`, or runs more pods."),
+            Self::OffloadUnavailable => ("offload-unavailable", 503, "The job could not be queued.", "Retry after the time in Retry-After, with the same Idempotency-Key if there was one. The detail says whether the job may run all the same. The operator finds the cause in spillway_offload_requests_total, by reason."),
+            Self::OffloadUnauthorized => ("offload-unauthorized", 401, "The application did not accept the caller.", "Log in to the application first. The operator sees what was asked in the route's `auth.check`, and where callers are named in `auth.identity`."),
+            Self::CrossSite => ("cross-site", 403, "The request may come from a page of another site, and carries a user's cookie.", "Send it from a page of the application (Sec-Fetch-Site, Origin or Referer show that), or without a cookie. The operator names further pages in `cors` of the route, or lets the application decide: `replay_as = \"caller\"`."),
+            Self::WaitOver => ("wait-over", 504, "The job has not ended within the time that this route waits for it.", "The job goes on, and the detail names its address. Send Prefer: respond-async to get that address at once. The operator raises `wait` of the route."),
             Self::IdempotencyMismatch => ("idempotency-mismatch", 422, "This Idempotency-Key was used with another request.", "Use a new key for a new request."),
-            Self::AlreadyAnswered => ("already-answered", 409, "The request with this Idempotency-Key was answered before.", "The first answer was larger than what is kept of one, and the request is not executed again. Look for its effect in the application, or send another key."),
-            Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it is not yours.", "Use the Location of the 202 answer, with the same credentials."),
-            Self::JobExpired => ("job-expired", 410, "The job's result is no longer kept.", "Start it again, or raise the queue's result_ttl."),
-            Self::TooManyWatchers => ("too-many-watchers", 503, "Too many clients wait for jobs here.", "Ask for the status again after the time in Retry-After, without a stream."),
-            Self::JobUnfinished => ("job-unfinished", 409, "The job has no result yet.", "Ask for the job's status first."),
-            Self::JobEnded => ("job-ended", 409, "The job has its end.", "There is nothing left to do: the first end counts. If it was yours, its answer was lost; remove the message."),
-            Self::JobRunning => ("job-running", 409, "The job is being run, or another ends it at this moment.", "Leave it to that one, or try again in a minute. The operator looks for consumers of Spillway's own on a queue that others work off."),
-            Self::SignatureMissing => ("signature-missing", 401, "Only requests that the edge has signed are answered here.", "Ask by the public address, which leads through the edge. The operator lets a network in with --unsigned-from, or a route with require_signature = false."),
-            Self::SignatureInvalid => ("signature-invalid", 401, "The request's signature is not one of the edge's that is still good.", "The detail names the reason. Compare SPILLWAY_EDGE_KEYS of edge and sidecar, their clocks, and whether anything between them changes host, path or query."),
-            Self::SignatureUnchecked => ("signature-unchecked", 503, "Too many requests to tell a copy of one from the first.", "Retry after the time in Retry-After. The operator runs more pods: spillway_signatures_total says how often this happens."),
-            Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Check that the application listens where --app or --upstream says."),
-            Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Raise the route's timeout, or offload the route."),
-            Self::TotalTimeout => ("total-timeout", 504, "The request took longer than its route allows in all.", "Send or ask for less at once, raise the route's total_timeout, or offload the route."),
-            Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP.", "See the sidecar's log for the parse error."),
-            Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not served here.", "Spillway is a reverse proxy; use a forward proxy."),
-            Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "See the detail."),
-            Self::ForwardedConflict => ("forwarded-conflict", 400, "Forwarded and X-Forwarded-* say different things.", "The proxy in front must write both, or remove the one that it does not write. Without --forwarded-field, Forwarded is not believed."),
-            Self::MethodOverride => ("method-override", 400, "The request names another method in a field, and rules of this path depend on the method.", "Send the method itself, or take the path out of the rules that depend on it: cache, shard, offload, limits and `methods`."),
-            Self::TargetTooLong => ("target-too-long", 414, "The request target is too long.", "Send 16 KiB of path and query at most; what is longer belongs into a body."),
-            Self::HeadTooLarge => ("head-too-large", 431, "The request head is too large.", "Send 32 KiB and 100 header lines at most, or as the operator says by --head-kib and --head-fields. Cookies that grow are the usual cause."),
-            Self::CodingUnknown => ("coding-unknown", 501, "The body's transfer coding is not known.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),
-            Self::VersionUnsupported => ("version-unsupported", 505, "The version of HTTP is not spoken here.", "Speak HTTP/1.1, HTTP/1.0 or HTTP/2."),
-            Self::Overloaded => ("overloaded", 503, "The application has as much to do as it can.", "Retry after the time in Retry-After. The operator sees the limit in spillway_concurrency_limit; overload.concurrency sets it."),
-            Self::RulesUnreadable => ("rules-unreadable", 503, "The sidecar has no rules that it can follow.", "The body of /ready on the admin port, and the log, say what is wrong with the rules file; once it is mended it is taken within a second."),
-            Self::RouteBusy => ("route-busy", 503, "The route has as many requests under way as it may.", "Retry after the time in Retry-After, or raise the route's concurrency."),
-            Self::DemoRules => ("demo-rules", 503, "This edge still has the rules of the demo.", "The operator names an origin in [edge] of routes.toml, or in SPILLWAY_ORIGIN, and deploys with `cargo xtask deploy`, which says what else is the demo's. On workers.dev and localhost the demo's rules are followed."),
-            Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug: report it with the log line of this request."),
+            Self::AlreadyAnswered => ("already-answered", 409, "The request with this Idempotency-Key was answered before, and its answer was not kept.", "The request is not executed again. Look for its effect in the application, or send a new key to execute it once more."),
+            Self::JobUnknown => ("job-unknown", 404, "There is no such job, or it belongs to somebody else.", "Use the Location of the 202 answer, with the same credentials."),
+            Self::JobExpired => ("job-expired", 410, "The result of this job is no longer kept.", "Start the job again. The operator raises `result_ttl` of the queue."),
+            Self::TooManyWatchers => ("too-many-watchers", 503, "Too many clients hold streams of job events open.", "Ask for the job's status after the time in Retry-After, without a stream of events."),
+            Self::JobUnfinished => ("job-unfinished", 409, "The job has no result yet.", "Ask for the job's status first, and for the result once that says succeeded."),
+            Self::JobEnded => ("job-ended", 409, "The job has already ended.", "The first outcome counts, and this one was not stored. If both are yours, the answer to the first was lost: delete the message."),
+            Self::JobRunning => ("job-running", 409, "Another consumer holds the lease of this job.", "Leave the job to that consumer, or try again in a minute, when a lease that nobody extends is over. The operator checks whether consumers of Spillway's own and others work off one queue."),
+            Self::SignatureMissing => ("signature-missing", 401, "Only requests that the edge has signed are answered here.", "Ask by the public address, which leads through the edge. The operator lets a network in with `--unsigned-from`, or a route with `require_signature = false`."),
+            Self::SignatureInvalid => ("signature-invalid", 401, "The request's edge signature is not valid.", "The detail names the reason. The operator compares SPILLWAY_EDGE_KEYS of edge and sidecar and their clocks, and checks whether a proxy between them changes host, path or query."),
+            Self::SignatureUnchecked => ("signature-unchecked", 503, "Replay protection is at capacity.", "Retry after the time in Retry-After. The operator runs more pods: spillway_signatures_total with the result nonces-full counts these refusals."),
+            Self::UpstreamUnreachable => ("upstream-unreachable", 502, "The application could not be reached.", "Retry later. The operator checks whether the application runs, and listens where `--app` or `--upstream` says."),
+            Self::UpstreamTimeout => ("upstream-timeout", 504, "The application did not answer in time.", "Retry later. The operator raises `timeout` of the route, or lets the route `offload` slow requests. A request with Cache-Control: only-if-cached gets this answer when nothing usable is stored."),
+            Self::TotalTimeout => ("total-timeout", 504, "The request took longer than its route allows.", "Send or ask for less at once. The operator raises `total_timeout` of the route."),
+            Self::UpstreamInvalid => ("upstream-invalid", 502, "The application's answer was not valid HTTP, or broke off.", "The operator finds what was wrong with it in the sidecar's log."),
+            Self::ConnectRefused => ("connect-refused", 405, "CONNECT is not supported.", "Spillway is a reverse proxy. Use a forward proxy for tunnels."),
+            Self::BadRequest => ("bad-request", 400, "The request is not valid HTTP.", "The detail says what is wrong with it."),
+            Self::ForwardedConflict => ("forwarded-conflict", 400, "Forwarded and X-Forwarded-* contradict each other.", "The proxy in front must write both, or remove the one that it does not write. The operator can stop believing Forwarded by starting the sidecar without `--forwarded-field`."),
+            Self::MethodOverride => ("method-override", 400, "A header field names another method, and the rules of this path depend on the method.", "Send the method itself. Or the operator takes the path out of the rules that depend on it: `cache`, `shard`, `offload`, `max_body`, `concurrency` and `methods`."),
+            Self::TargetTooLong => ("target-too-long", 414, "The request target is too long.", "Send at most 16 KiB of path and query; put what is longer into a body."),
+            Self::HeadTooLarge => ("head-too-large", 431, "The request's header fields are too large.", "Send at most 32 KiB and 100 lines, unless the operator has set `--head-kib` or `--head-fields`. Cookies that grow are the usual cause."),
+            Self::CodingUnknown => ("coding-unknown", 501, "The transfer coding of the request body is not supported.", "Send Transfer-Encoding: chunked, or Content-Length, and nothing else."),
+            Self::VersionUnsupported => ("version-unsupported", 505, "This version of HTTP is not supported.", "Use HTTP/1.1, HTTP/1.0 or HTTP/2."),
+            Self::Overloaded => ("overloaded", 503, "The application is at its concurrency limit.", "Retry after the time in Retry-After. The operator runs more pods, or raises `overload.concurrency`; spillway_concurrency_limit shows the limit."),
+            Self::RulesUnreadable => ("rules-unreadable", 503, "The sidecar has no rules that it could read.", "The operator finds the faults of the rules file in the log, and in the body of /ready on the admin port; `spillway check` finds them before a deployment. A mended file is read within a second."),
+            Self::RouteBusy => ("route-busy", 503, "The route is at its concurrency limit.", "Retry after the time in Retry-After. The operator raises `concurrency` of the route, or runs more pods."),
+            Self::DemoRules => ("demo-rules", 503, "This edge still has the rules of the demo.", "The operator names an `origin` in `[edge]` of routes.toml, or in SPILLWAY_ORIGIN, and deploys with `cargo xtask deploy`, which says what else is the demo's. On workers.dev and localhost the demo's rules are followed."),
+            Self::Internal => ("internal", 500, "Spillway failed to handle the request.", "This is a bug of Spillway. Report it with the log line of this request."),
         }
     }
 
+    /// The problem of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|problem| problem.name() == name)
     }

@@ -25,15 +25,22 @@ const OVERLAPS_MAX: usize = 1_000_000;
 /// Why a route that matches the path was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
+    /// The path is longer or shorter than the template, though it begins alike.
     Path,
+    /// `strict_slash`: the path ends otherwise than the template.
     Slash,
+    /// Not one of `hosts`.
     Host,
+    /// Not one of `methods`.
     Method,
+    /// `headers` wants another value.
     Header,
+    /// `query` wants another value.
     Query,
 }
 
 impl Miss {
+    /// What `explain` prints.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Path => "path",
@@ -60,6 +67,7 @@ pub struct Router {
 
 /// The route of a request.
 pub struct Found<'r> {
+    /// The route's place among the document's routes.
     pub index: usize,
     template: &'r Template,
 }

@@ -12,12 +12,14 @@ const NO_RULES: &str = "none";
 
 /// Checked rules, indexed for decisions.
 pub struct Rules {
+    /// The rules as data.
     pub document: Document,
     /// SHA-256 of the canonical JSON, in hex.
     pub hash: String,
     /// Set where there are no rules to be had; then these are empty.
     pub unreadable: Option<Unreadable>,
     pub(crate) router: Router,
+    /// Indexed, by name.
     pub shard_maps: BTreeMap<String, ShardMap>,
     /// Per route: a short hash of its cache policy, part of every cache key.
     pub(crate) policy_hashes: Vec<String>,
@@ -123,6 +125,7 @@ impl Rules {
         self.router.of_path(&self.document.routes, host, path)
     }
 
+    /// The route at this place of the document, as [`crate::route::Found::index`] counts.
     pub fn route(&self, index: usize) -> Option<&Route> {
         self.document.routes.get(index)
     }
@@ -152,6 +155,7 @@ impl Rules {
         found.map_or_else(Vec::new, |found| found.parameters(path))
     }
 
+    /// The route of that name.
     pub fn route_by_name(&self, name: &str) -> Option<&Route> {
         self.document.routes.iter().find(|route| route.name == name)
     }

@@ -12,8 +12,11 @@ use std::fmt;
 /// A shard key in the canonical form of its type, so that two spellings are one key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
+    /// See [`KeyType::Int`].
     Int(i64),
+    /// See [`KeyType::Text`].
     Text(String),
+    /// See [`KeyType::Uuid`].
     Uuid(u128),
     /// Microseconds since 1970 UTC.
     Timestamp(i64),
@@ -188,9 +191,13 @@ pub struct ShardMap {
 /// Where a request's data lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
+    /// Name of the shard map.
     pub map: String,
+    /// The key in the canonical form of its type.
     pub key: String,
+    /// Name of the shard that holds the key.
     pub shard: String,
+    /// [`ShardMap::epoch`] at the time of the decision.
     pub epoch: u64,
     /// Half-open, as written in `X-Shard-Range`: `[10001,20001)`, `-` for an open end.
     pub range: String,
@@ -199,6 +206,10 @@ pub struct Resolved {
 }
 
 impl ShardMap {
+    /// Indexes the map of a document, as epoch 1.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong with it; nothing is with one that `check` has compiled.
     pub fn new(document: document::ShardMap) -> Result<Self, String> {
         let parse = |text: &String| {
             Key::parse(document.key_type, text).ok_or_else(|| format!("`{text}` is not a key"))
@@ -215,10 +226,12 @@ impl ShardMap {
         Ok(Self { key_type, ranges, until, outside, epoch: 1, document })
     }
 
+    /// How this map reads its keys.
     pub fn key_type(&self) -> KeyType {
         self.key_type
     }
 
+    /// Names of all shards, also of those that no range names.
     pub fn shard_names(&self) -> impl Iterator<Item = &str> {
         self.document.shards.keys().map(String::as_str)
     }
@@ -258,14 +271,17 @@ impl ShardMap {
 pub enum Step {
     /// The route has no shard rule, or it is off.
     None,
+    /// It is known.
     Resolved(Box<Resolved>),
     /// The key lies in the body: read up to `limit` bytes and call [`in_body`].
     NeedsBody {
+        /// Bytes; the route's `body_limit`.
         limit: u64,
     },
 }
 
 impl Step {
+    /// The shard, where it is known.
     pub fn resolved(&self) -> Option<&Resolved> {
         match self {
             Self::Resolved(resolved) => Some(resolved),

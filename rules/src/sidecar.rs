@@ -17,24 +17,31 @@ use crate::shard;
 
 /// The decision on one request.
 pub struct Decision<'r> {
+    /// The route that matched; none before routes were asked, and where none matches.
     pub route: Option<&'r Route>,
     /// The route's position among the rules' routes: what a program keeps per route is found by it.
     pub index: Option<usize>,
+    /// What to do with the request.
     pub action: Action<'r>,
     /// What rules in `observe` mode would have done: (subject, outcome).
     pub observed: Vec<(&'static str, &'static str)>,
 }
 
+/// What the sidecar does with a request.
 pub enum Action<'r> {
+    /// Answer with this problem.
     Refuse(Problem),
     /// A path under the reserved prefix: status and results of jobs, problem pages.
     Reserved {
+        /// The request's path in normal form.
         path: String,
     },
     /// A page asks whether it may call from another origin; answered with these fields.
     Preflight {
+        /// Names in lower case, and values.
         fields: FieldsToSet,
     },
+    /// Answer from the cache, queue, or send on.
     Proceed(Proceed<'r>),
 }
 
@@ -42,8 +49,11 @@ pub enum Action<'r> {
 pub struct Proceed<'r> {
     /// See [`Proceed::target`]; none where the plan has it.
     uncached: Option<String>,
+    /// Which shard the request belongs to.
     pub shard: shard::Step,
+    /// Whether the request becomes a job.
     pub offload: offload::Decision,
+    /// How it uses the cache; or why it does not.
     pub cache: Result<Box<Plan<'r>>, Bypass>,
 }
 
@@ -67,6 +77,28 @@ impl<'r> Decision<'r> {
     }
 }
 
+/// What the sidecar does with a request, from its head alone: whether it is refused, answered by Spillway itself,
+/// or goes on to the application; and for one that goes on, which shard it belongs to, whether it becomes a job
+/// and how it uses the cache.
+///
+/// `head` is the request as it would be sent on, after [`crate::hygiene::on_arrival`]: what nobody may say to
+/// the application is no longer there. Who signed it is the caller's to check, before anything of the decision
+/// is told to the client.
+///
+/// The first of these that applies decides:
+/// 1. CONNECT, rules that can't be read ([`crate::fallback`]), and a request that has passed too many of us
+///    ([`crate::hops`]) are refused.
+/// 2. A path that servers read in different ways is refused where one of its readings meets a rule, and
+///    otherwise goes on untouched.
+/// 3. A CORS preflight of a route with `cors`, or of the jobs, is answered.
+/// 4. A field that names another method is refused where a rule depends on the method.
+/// 5. Paths under the reserved prefix are Spillway's own; those of notifications are refused.
+/// 6. The most specific route that matches is taken; without one, `default` of the rules says what happens.
+/// 7. Of the route: the shard (what no shard holds is refused), then `offload`, then `cache`. A rule in observe
+///    mode changes nothing; what it would have done is in [`Decision::observed`].
+///
+/// Pure, and cheap: the router's cost does not grow with the number of routes that can't match. A request that
+/// no rule touches costs one copy of its target, one that may use the cache the plan with its key.
 pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     if head.method == "CONNECT" {
         return refuse(None, Problem::ConnectRefused);

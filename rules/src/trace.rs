@@ -3,7 +3,9 @@
 /// One operation of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
+    /// Of the whole trace; never 0.
     pub trace: u128,
+    /// Of the sender's part of it; never 0.
     pub span: u64,
     /// Whether the caller records the trace; whoever continues it follows.
     pub is_sampled: bool,

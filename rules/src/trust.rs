@@ -91,6 +91,7 @@ pub enum Removed {
     Underscore,
     /// `X-Shard*`, `X-Job-*`, `X-Spillway-*`.
     Ours,
+    /// By which a client could name another target or host than the rules were asked about.
     OtherTarget,
     /// Said of others by a peer that is not believed in it.
     Untrusted,
@@ -99,9 +100,11 @@ pub enum Removed {
 }
 
 impl Removed {
+    /// Each of them, for the metric's labels.
     pub const ALL: [Self; 5] =
         [Self::Underscore, Self::Ours, Self::OtherTarget, Self::Untrusted, Self::SaidByCheck];
 
+    /// Metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Underscore => "underscore",

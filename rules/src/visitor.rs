@@ -7,6 +7,7 @@ use crate::head::{Fields, Head};
 
 /// Fields that the edge writes and signs. From anybody else they are taken off, as all of `X-Spillway-*`.
 pub const HOST: &str = "x-spillway-host";
+/// The field in which the edge says `http` or `https`, as the visitor asked; in lower case.
 pub const SCHEME: &str = "x-spillway-scheme";
 
 /// What the edge says of a visitor's request.
@@ -14,6 +15,7 @@ pub const SCHEME: &str = "x-spillway-scheme";
 pub struct Visitor {
     /// In lower case, with the port when it is not the scheme's own.
     pub host: String,
+    /// `http` or `https`, as the visitor asked.
     pub scheme: &'static str,
 }
 

@@ -10,11 +10,15 @@ use http::{HeaderMap, Response, StatusCode, header};
 
 /// An answer whose body is still to be read.
 pub struct Answer<B> {
+    /// Never an interim one (1xx), but for 101.
     pub status: StatusCode,
     /// Where it is not the usual one of the status.
     pub reason: Option<Reason>,
+    /// Header fields as they came.
     pub fields: Received,
+    /// What of its `Content-Length` lines may go on.
     pub lengths: Lengths,
+    /// To be read to its end, so that the connection can be used again.
     pub body: Incoming<B>,
 }
 

@@ -16,18 +16,22 @@ use tokio::time::Instant;
 
 /// A request as it goes out; `headers` are clean of the fields of another connection.
 pub struct Outgoing<'a, B> {
+    /// The request's method.
     pub method: &'a Method,
     /// Path and query, or `*`.
     pub target: &'a str,
+    /// Header fields.
     pub headers: &'a HeaderMap,
     /// Where the headers were read from, so that they go on in the spelling and order they came in.
     pub came: &'a Received,
     /// Further fields as they are sent: each a line with its end.
     pub added: &'a str,
+    /// The request's body; it is sent while the answer is already read.
     pub body: B,
     /// How long the answer's head is waited for, from `began` or the moment that the upstream took the
     /// last of the request on. Time in which the body's sender is slow does not count.
     pub timeout: Duration,
+    /// When the caller began to wait for it.
     pub began: Instant,
 }
 

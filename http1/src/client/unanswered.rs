@@ -8,6 +8,7 @@ use std::fmt;
 /// Why there is no answer.
 #[derive(Debug)]
 pub struct Unanswered<B> {
+    /// What went wrong.
     pub error: Error,
     /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
     pub is_silent: bool,

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 /// What answers.
 pub trait Service: Sync {
+    /// The bodies of its answers.
     type Body: Body<Data = Bytes, Error = io::Error> + Unpin + Send;
 
     /// Fields that the answer has besides those of its head: they come before them, and its length

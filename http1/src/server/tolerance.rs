@@ -14,6 +14,7 @@ pub const HALF_CLOSED_MAX: usize = 1000;
 /// Shared by all connections of a process.
 #[derive(Debug, Clone)]
 pub struct Tolerance {
+    /// Connections whose clients read or write slowly.
     pub slow: Arc<SlowPeers>,
     pub(super) lingering: Arc<Held>,
     pub(super) half_closed: Arc<Held>,

@@ -42,7 +42,12 @@ pub enum Fetch {
     /// A 304 that confirmed the stored answer; whether that may be stored on under its new fields.
     Confirmed(Result<(), NotStored>),
     /// Another answer, of this status; whether it may be stored.
-    Answered { status: u16, stored: Result<(), NotStored> },
+    Answered {
+        /// The status of the answer.
+        status: u16,
+        /// As [`judge_fetched`] says, and the store.
+        stored: Result<(), NotStored>,
+    },
     /// No answer, or none in time.
     Unanswered,
 }
@@ -64,9 +69,11 @@ pub enum Reply {
 /// What becomes of the answer that was stored when the fetch began, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OldEntry {
+    /// It stays stored.
     Kept(KeepReason),
     /// Storing the new answer, or the fields of the 304, replaces it.
     Replaced,
+    /// It is to be deleted, before it serves another request.
     Removed(RemoveReason),
 }
 

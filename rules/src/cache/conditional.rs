@@ -6,12 +6,15 @@ use crate::head::{Head, first, joined};
 /// How a stored answer answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selected {
+    /// All of it, under its own status.
     Full,
     /// 304.
     NotModified,
     /// 206 with the bytes `from..=to`.
     Part {
+        /// The first byte, from 0.
         from: u64,
+        /// The last byte, included.
         to: u64,
     },
     /// 416.

@@ -15,21 +15,33 @@ const LISTS: [&str; 2] = ["private", "no-cache"];
 /// of one directive counts; a value that is no number counts as 0 (stale).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheControl {
+    /// `no-store` (RFC 9111 section 5.2.2.5, in requests 5.2.1.5).
     pub no_store: bool,
     /// `no-cache` without field names.
     pub no_cache: bool,
+    /// `private` without field names (RFC 9111 section 5.2.2.7).
     pub private: bool,
+    /// `public` (RFC 9111 section 5.2.2.9).
     pub public: bool,
+    /// `must-revalidate` (RFC 9111 section 5.2.2.2).
     pub must_revalidate: bool,
+    /// `proxy-revalidate` (RFC 9111 section 5.2.2.8).
     pub proxy_revalidate: bool,
+    /// `must-understand` (RFC 9111 section 5.2.2.3).
     pub must_understand: bool,
+    /// `only-if-cached` of a request (RFC 9111 section 5.2.1.7).
     pub only_if_cached: bool,
+    /// `max-age` in seconds (RFC 9111 section 5.2.2.1).
     pub max_age: Option<u64>,
+    /// `s-maxage` in seconds (RFC 9111 section 5.2.2.10).
     pub s_maxage: Option<u64>,
+    /// `stale-while-revalidate` in seconds (RFC 5861 section 3).
     pub stale_while_revalidate: Option<u64>,
+    /// `stale-if-error` in seconds (RFC 5861 section 4).
     pub stale_if_error: Option<u64>,
     /// Fields that `private="…"` or `no-cache="…"` keep out of a shared cache.
     pub fields: Vec<String>,
+    /// There is a directive at all.
     pub is_present: bool,
 }
 
@@ -68,6 +80,7 @@ impl CacheControl {
         control.is_present.then_some(control)
     }
 
+    /// Reads all lines of `Cache-Control`.
     pub fn read(fields: &dyn Fields) -> Self {
         let mut control = Self::default();
         fields.each("cache-control", &mut |line| {

@@ -45,8 +45,11 @@ pub struct Entry {
     pub received: u64,
     /// Milliseconds it was old at that moment.
     pub age_at_receipt: u64,
+    /// What it may be used for at which age.
     pub windows: Windows,
+    /// The answer's `ETag`, byte for byte (RFC 9110 section 8.8.3).
     pub etag: Option<String>,
+    /// The answer's `Last-Modified`, byte for byte (RFC 9110 section 8.8.2).
     pub last_modified: Option<String>,
     /// Request fields the answer depends on, with their values, normalised.
     pub vary: Vec<(String, Option<String>)>,
@@ -59,12 +62,27 @@ pub struct Entry {
 /// What a stored answer may be used for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
-    /// Seconds of age and of remaining freshness.
-    Fresh { age: u64, ttl: u64 },
-    /// May be served while somebody fetches a new one. `ttl` is negative.
-    StaleWhileRevalidate { age: u64, ttl: i64 },
+    /// It may be served.
+    Fresh {
+        /// Seconds.
+        age: u64,
+        /// Seconds of freshness that are left.
+        ttl: u64,
+    },
+    /// It may be served while somebody fetches a new one (RFC 5861 section 3).
+    StaleWhileRevalidate {
+        /// Seconds.
+        age: u64,
+        /// Seconds since it was fresh, as a negative number.
+        ttl: i64,
+    },
     /// Must be asked for again before it is used.
-    Expired { age: u64, ttl: i64 },
+    Expired {
+        /// Seconds.
+        age: u64,
+        /// Seconds since it was fresh, as a negative number.
+        ttl: i64,
+    },
 }
 
 /// How the origin failed.
@@ -82,6 +100,7 @@ impl Entry {
         self.age_at_receipt.saturating_add(now.saturating_sub(self.received))
     }
 
+    /// What it may be used for; `now` is in milliseconds since 1970.
     pub fn look_up(&self, now: u64) -> Lookup {
         let age = self.age(now);
         let windows = self.windows;
@@ -165,16 +184,25 @@ pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<u64> {
 /// What an answer's lifetime was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
+    /// `edge` or `sidecar` of the rule.
     Rule,
     /// The rule's, cut short: a page that appears must be seen soon.
     NotFound,
+    /// `negative` of the rule.
     Negative,
+    /// A versioned name: a year.
     Version,
+    /// The origin's `s-maxage`.
     SMaxAge,
+    /// The origin's `max-age`.
     MaxAge,
+    /// The origin's `Expires`.
     Expires,
+    /// Guessed from the origin's `Last-Modified` (RFC 9111 section 4.2.2).
     LastModified,
+    /// The origin's `no-cache`: never fresh.
     NoCache,
+    /// Nobody says one: never fresh.
     Nothing,
 }
 
@@ -184,6 +212,7 @@ impl Source {
         matches!(self, Self::Rule | Self::NotFound | Self::Negative | Self::Version)
     }
 
+    /// What `explain` prints.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule => "rule",

@@ -33,6 +33,7 @@ const TAG_BYTES_MAX: usize = 1_024;
 /// An answer that may be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
+    /// What is to be remembered of the answer.
     pub entry: Entry,
     /// Where `entry.windows.fresh` comes from.
     pub source: Source,

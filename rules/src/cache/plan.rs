@@ -22,11 +22,15 @@ const IMMUTABLE_MS: u64 = 31_536_000_000;
 pub enum Bypass {
     /// No route, or a route without `cache`.
     NoRule,
+    /// The route's `cache` is switched off.
     Off,
+    /// The route's `cache` is in observe mode.
     Observed,
     /// The route has a `cache`, but not for this tier.
     OtherTier,
+    /// Neither GET nor HEAD.
     Method,
+    /// The request has a cookie, and the rule says nothing of cookies.
     Cookie,
     /// A cookie that `bypass_cookies` names.
     BypassCookie,
@@ -34,7 +38,9 @@ pub enum Bypass {
     NoSecret,
     /// An unlisted query parameter under `query_rest = "bypass"`.
     Query,
+    /// The request says `Cache-Control: no-store`.
     RequestNoStore,
+    /// The request asks to change the protocol.
     Upgrade,
     /// The request has a body.
     Body,
@@ -42,6 +48,7 @@ pub enum Bypass {
     ShardKeyInBody,
     /// Already forwarded once: the sender caches.
     Forwarded,
+    /// Servers read the path in different ways.
     AmbiguousPath,
     /// The target has the reserved parameter of a job, which is never part of a key.
     JobParameter,
@@ -52,6 +59,7 @@ pub enum Bypass {
 }
 
 impl Bypass {
+    /// Metric label, and detail of `Cache-Status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoRule => "no-rule",
@@ -79,7 +87,9 @@ impl Bypass {
 /// Which cookies reach the app, so that nothing it saw is missing from the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cookies {
+    /// There are none, or all of them reach the app: then nothing is stored.
     Untouched,
+    /// None.
     Removed,
     /// The listed ones, as a `Cookie` field value; `None` when the request has none of them.
     Only(Option<Vec<u8>>),
@@ -106,8 +116,11 @@ impl Deref for Rule<'_> {
 /// How a request uses the cache.
 #[derive(Debug, Clone)]
 pub struct Plan<'r> {
+    /// `cache` of the route.
     pub rule: Rule<'r>,
+    /// The cache that the plan is for.
     pub tier: Tier,
+    /// How long the rule keeps answers in this tier.
     pub lifetime: Lifetime,
     /// Unambiguous: parts are length-prefixed.
     pub key: String,
@@ -115,9 +128,11 @@ pub struct Plan<'r> {
     pub is_versioned: bool,
     /// Pages of every origin may read it, by one answer.
     pub is_for_all_origins: bool,
+    /// The request has `Authorization`.
     pub has_authorization: bool,
     /// The key holds the request's token, as [`Plan::seal`] puts it there.
     pub is_sealed: bool,
+    /// The request is HEAD: it is answered by what a GET fetches.
     pub is_head: bool,
     /// Host and target as the client asked for them: what the answers of this URL have in common, whoever
     /// asks.
@@ -126,6 +141,7 @@ pub struct Plan<'r> {
     host_bytes: usize,
     /// Whether the URL is as a person means it already, as most are.
     is_plain: bool,
+    /// What the app is shown of the request's cookies.
     pub cookies: Cookies,
     /// Request fields that are part of the key because a shard's key may stand in them.
     pub shard_headers: Vec<String>,
@@ -166,13 +182,21 @@ impl Plan<'_> {
 
 /// Everything a plan is made from.
 pub struct Planned<'a, 'r> {
+    /// `cache` of the route, where it has one.
     pub rule: Option<&'r Cache>,
+    /// One answer serves pages of all origins ([`crate::assets::Assets::are_for_all_origins`]).
     pub is_for_all_origins: bool,
+    /// Part of the key: answers that were kept by other rules are not found.
     pub policy_hash: &'a str,
+    /// The cache that the plan is for.
     pub tier: Tier,
+    /// The request.
     pub head: &'a Head<'a>,
+    /// Its target in normal form.
     pub target: &'a Target<'a>,
+    /// The path's parameters, decoded.
     pub parameters: &'a [(String, String)],
+    /// The shard that the request belongs to: part of the key.
     pub shard: Option<&'a Resolved>,
     /// Where the shard's key may stand.
     pub shard_from: &'a [KeySource],

@@ -3,18 +3,27 @@
 /// Why an answer is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotStored {
+    /// Answers with this status are not stored by this rule, or by nobody.
     Status,
+    /// The origin says `no-store`.
     NoStore,
+    /// The origin says `private`.
     Private,
+    /// The answer sets a cookie, which is one client's.
     SetCookie,
+    /// The request has `Authorization`, and the origin does not say that its answer may be shared (RFC 9111
+    /// section 3.5).
     Authorization,
+    /// The answer depends on more than request fields, or on too many of them (`Vary: *`).
     VaryStar,
     /// Neither a lifetime nor a validator: it could never be used.
     NoLifetime,
+    /// A stream of events has no end.
     EventStream,
     /// A versioned name of a script, style or image answered with a page: a misconfigured app,
     /// or cache deception.
     ContentTypeMismatch,
+    /// The body is longer than the store takes.
     TooLarge,
     /// Answers that are coming in hold all the memory that they may.
     NoRoom,
@@ -32,6 +41,7 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// Metric label, and detail of `Cache-Status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Status => "status",

@@ -11,26 +11,35 @@ const MEMBER_BYTES_USUAL: usize = 64;
 /// What the cache did with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheStatus {
+    /// The stored answer, fresh.
     Hit {
+        /// Seconds of freshness that are left.
         ttl: u64,
     },
     /// Served stale while a fetch goes on in the background.
     StaleHit {
+        /// Seconds since it was fresh, as a negative number.
         ttl: i64,
     },
     /// Served stale because the origin failed; `status` is its answer, if it gave one.
     StaleOnError {
+        /// Seconds since it was fresh, as a negative number.
         ttl: i64,
+        /// Of the origin's answer; none when there was no answer.
         status: Option<u16>,
     },
     /// The origin said 304: the stored answer was served.
     Revalidated,
     /// Went forward because nothing was stored. `stored` says what became of the answer.
     Miss {
+        /// Why what is stored was not enough.
         reason: Miss,
+        /// Whether the fetched answer is stored.
         stored: Result<(), NotStored>,
+        /// It was fetched by another request, which this one waited for (request coalescing).
         collapsed: bool,
     },
+    /// The request does not use the cache.
     Bypass(Bypass),
     /// `only-if-cached` and nothing usable.
     OnlyIfCached,
@@ -39,8 +48,11 @@ pub enum CacheStatus {
 /// Why a request that may use the cache went forward (the `fwd` parameter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
+    /// Nothing is stored under this key (`uri-miss`).
     Uri,
+    /// What is stored under this key is for other values of the fields that it varies by (`vary-miss`).
     Vary,
+    /// What is stored may not be used without asking the origin (`stale`).
     Stale,
 }
 

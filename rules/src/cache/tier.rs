@@ -3,7 +3,9 @@
 /// Which of the two caches asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
+    /// The Cloudflare Worker, in front of the origin.
     Edge,
+    /// The sidecar, beside the application.
     Sidecar,
 }
 

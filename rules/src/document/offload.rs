@@ -3,16 +3,23 @@
 use super::basic::{KeySource, Mode};
 use serde::{Deserialize, Serialize};
 
+/// `offload` of a route: its requests can become jobs. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offload {
+    /// Whether requests become jobs.
     pub mode: Mode,
+    /// The `[queue.NAME]` that takes them.
     pub queue: String,
+    /// Which requests become jobs.
     pub when: When,
     /// Milliseconds; for `slow`, how long the original execution may take unnoticed.
     pub after: Option<u64>,
+    /// Who may start a job, and read its result.
     pub auth: Auth,
+    /// Lower-case names of request fields that travel with a job that is run as nobody.
     pub forward_headers: Vec<String>,
+    /// As whom the application gets the request.
     pub replay_as: ReplayAs,
     /// Milliseconds that sealed credentials are good for, where the job has no deadline.
     pub replay_ttl: u64,
@@ -20,9 +27,13 @@ pub struct Offload {
     pub flash: Vec<String>,
     /// Milliseconds that a client waits for the outcome which has not said what it can wait for.
     pub wait: Option<u64>,
+    /// What a client gets when `wait` is over.
     pub wait_ends: WaitEnds,
+    /// Bytes that the body of a job may have; a longer one is 413 `body-too-large`.
     pub max_body: u64,
+    /// Whether a run with an unknown outcome is repeated.
     pub retry: Retry,
+    /// What becomes of a request whose job the queue does not take.
     pub fallback: Fallback,
     /// For `slow`: requests of one class are alike in how long they take.
     pub class: Option<KeySource>,
@@ -36,19 +47,26 @@ pub struct Offload {
     pub deadline: Option<u64>,
 }
 
+/// Which requests of a route become jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
+    /// All: each is queued before its 202.
     Always,
+    /// Those without an answer after `after`: the execution goes on as a job. Classes that are known to be slow
+    /// are queued.
     Slow,
+    /// Those with `Prefer: respond-async` (RFC 7240 section 4.1).
     Prefer,
 }
 
+/// Who may start a job, and read its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
     /// Written as `auth = "none"`: anyone may start a job, whoever knows its id may read it.
     Open,
+    /// Only callers who can be known: each sees its own jobs.
     Caller {
         /// The path of the application that says whether a request may.
         check: Option<String>,
@@ -72,6 +90,7 @@ pub enum Login {
 }
 
 impl Auth {
+    /// Where a caller may be named. Empty where nobody needs a name.
     pub fn identities(&self) -> &[Identity] {
         match self {
             Self::Open => &[],
@@ -98,6 +117,7 @@ pub enum Identity {
     Check(String),
     /// A field of the request that is the client's own secret; its name in lower case.
     Header(String),
+    /// A cookie of the request.
     Cookie(String),
 }
 
@@ -136,7 +156,9 @@ pub enum WaitEnds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Retry {
+    /// The job fails. Requests with idempotent methods (RFC 9110 section 9.2.2) are repeated all the same.
     Never,
+    /// It is run again.
     Safe,
 }
 
@@ -144,6 +166,8 @@ pub enum Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fallback {
+    /// 503 with the problem `offload-unavailable`.
     Refuse,
+    /// It is executed while the client waits.
     Inline,
 }

@@ -9,7 +9,12 @@ pub enum Landing {
     /// Path, query and fragment on the site that was asked.
     Own(String),
     /// Another site: a person decides whether to go there.
-    Other { url: String, host: String },
+    Other {
+        /// Absolute.
+        url: String,
+        /// Its host, for the person who decides.
+        host: String,
+    },
 }
 
 /// A `Location` (RFC 9110 section 10.2.2) as a path or a URL, resolved against the target that was asked

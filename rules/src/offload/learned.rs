@@ -22,6 +22,7 @@ const QUICK_QUARTERS: u64 = 3;
 pub enum Learned {
     /// Too few samples.
     Unknown,
+    /// It is executed while the client waits.
     Quick,
     /// Queue it.
     Slow,

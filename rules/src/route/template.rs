@@ -50,6 +50,7 @@ impl Template {
         Ok(Self { segments, ends_with_slash })
     }
 
+    /// Names of the parameters, in the order of the template.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Literal(_) => None,

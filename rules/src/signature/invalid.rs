@@ -12,16 +12,27 @@ pub(super) const SKEW_S: i64 = 30;
 /// Why a request does not pass as the edge's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
+    /// The request has no signature of the edge's.
     Missing,
+    /// The two fields can't be read, or do not belong together.
     Malformed,
+    /// No key of this name is known here.
     UnknownKey,
+    /// Another algorithm than hmac-sha256.
     WrongAlgorithm,
+    /// A component that must be covered is not, or one is covered that the request does not have.
     WrongComponents,
+    /// It lasts for longer than a minute.
     TooLongLived,
+    /// It was made in the future, by more than clocks may differ.
     NotYetValid,
+    /// Its end is over.
     Expired,
+    /// It was not made of this request with this key.
     Mismatch,
+    /// The same signature was here before, on a request that may not be repeated.
     Replayed,
+    /// As many signatures are remembered as can be: a copy could not be told from the first.
     NoncesFull,
 }
 
@@ -43,6 +54,7 @@ impl Invalid {
         }
     }
 
+    /// The problem that a request with it is refused with.
     pub fn problem(self) -> Problem {
         match self {
             Self::Missing => Problem::SignatureMissing,
