@@ -6,10 +6,14 @@
 mod basic;
 mod cache;
 mod offload;
+mod queue;
+mod shards;
 
 pub use basic::{KeySource, KeyType, Mode};
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
 pub use offload::{Auth, Fallback, Identity, Login, Offload, ReplayAs, Retry, WaitEnds, When};
+pub use queue::{Delivery, Queue, QueueUser};
+pub use shards::{Range, Shard, ShardMap, ShardRule};
 
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
@@ -252,115 +256,6 @@ pub enum AmbiguousPath {
     Refuse,
     /// It is sent on as it came, past every rule.
     Bypass,
-}
-
-/// `shard` of a route: a request belongs to the shard that holds its key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardRule {
-    /// Whether requests are routed by it.
-    pub mode: Mode,
-    /// The key's `[shard_map.NAME]`.
-    pub map: String,
-    /// Where the key may be; the first source that a request has counts.
-    pub from: Vec<KeySource>,
-    /// Bytes of a body that are read to find a key in it; a longer body is 413 `body-too-large`.
-    pub body_limit: u64,
-}
-
-/// How a result reaches its owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Delivery {
-    /// Through the sidecar.
-    Proxy,
-    /// To an address of the store that is good for a few minutes.
-    Redirect,
-}
-
-/// `[queue.NAME]`: how the jobs of a queue are run. Durations are milliseconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Queue {
-    /// The method of the request that a bare message (one without an envelope of ours) is run as.
-    pub method: String,
-    /// The path of that request. None: bare messages can't be run.
-    pub path: Option<String>,
-    /// How long a message is hidden from other consumers by one that has stopped to extend that (SQS visibility
-    /// timeout).
-    pub visibility: u64,
-    /// A run that takes longer is given up.
-    pub job_timeout: u64,
-    /// How long a result is kept; then 410 `job-expired`.
-    pub result_ttl: u64,
-    /// A sentence for people in the body of the 202.
-    pub message: String,
-    /// The application's path that gets a POST when a job has ended.
-    pub notify_app: Option<String>,
-    /// URLs that get the same POST.
-    pub notify_urls: Vec<String>,
-    /// Whether the URLs may lead to private addresses.
-    pub notify_private: bool,
-    /// Executions until a job has failed for good.
-    pub max_attempts: u64,
-    /// How long a job without a deadline waits for an application that is away.
-    pub wait_for_app: u64,
-    /// Jobs that one consumer runs at a time.
-    pub concurrency: u64,
-    /// Jobs of one tenant at once in one consumer.
-    pub tenant_concurrency: Option<u64>,
-    /// How the owner of a job gets its result.
-    pub result: Delivery,
-    /// Of a bare message: the header the app takes its user from.
-    pub user: Option<QueueUser>,
-    /// Whose the job of a bare message is: the caller whom this source names as `user` does.
-    pub owner: Option<Identity>,
-    /// Whoever reads the queue may end its jobs: messages have a token for that.
-    pub foreign_consumers: bool,
-}
-
-/// Where a plain producer's message says for whom it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QueueUser {
-    /// The field that is set; its name in lower case.
-    pub header: String,
-    /// A JSON pointer into the message.
-    pub from: String,
-}
-
-/// `[shard_map.NAME]`: which shard holds which keys.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardMap {
-    /// How keys are read and ordered.
-    pub key_type: KeyType,
-    /// Lower bounds, ascending; each range ends where the next begins. `None` = open below.
-    pub ranges: Vec<Range>,
-    /// Exclusive upper end of the last range; `None` = open.
-    pub until: Option<String>,
-    /// The shard of every key that no range holds. None: such a request is refused with `key-unmapped`.
-    pub outside: Option<String>,
-    /// The shards by name.
-    pub shards: BTreeMap<String, Shard>,
-}
-
-/// One range of a shard map, up to where the next begins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Range {
-    /// The lowest key that it holds. None: open below.
-    pub from: Option<String>,
-    /// The shard that holds these keys.
-    pub shard: String,
-}
-
-/// One shard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Shard {
-    /// Name of its upstream, as `--upstream` binds it. None: the local application serves it.
-    pub upstream: Option<String>,
 }
 
 impl Document {

@@ -123,12 +123,12 @@ fn edge(table: &Table<'_>) -> Edge {
     let hosts: Vec<String> = hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect();
     for host in hosts.iter().filter(|host| !crate::forwarded::is_host(host)) {
         let reason = format!("`{host}` is not a host");
-        table.fault("bad-host", reason, "Write a host as visitors ask it: \"shop.example.com\".");
+        table.fault("bad-host", reason, "Write a host as visitors type it: \"shop.example.com\".");
     }
     if origin.is_some() && hosts.is_empty() && canonical.is_none() {
         table.warn(
             "host-of-the-origin",
-            "the app sees the host of `origin`, not the one that visitors ask: its redirects and its checks of Origin go by that".to_owned(),
+            "the app sees the host of `origin`, not the one that visitors use: its redirects and its checks of Origin depend on it".to_owned(),
             "Name the visitors' hosts: hosts = [\"shop.example.com\"] (the Worker and the sidecars then need SPILLWAY_EDGE_KEYS); or leave `origin` out.",
         );
     }

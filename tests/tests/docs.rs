@@ -3,6 +3,7 @@
 
 use rules::Problem;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::{fs, path::Path};
 
 type Names = BTreeSet<String>;
@@ -101,13 +102,19 @@ fn page() -> String {
     read(&root().join("docs/rules.md"))
 }
 
-#[test]
-fn every_key_is_in_the_reference() {
+/// Every key that a rules file may have, in whatever table.
+fn keys() -> Names {
     let tree = read(&root().join("rules/src/file/tree.rs"));
     let list = tree.split("const KEYS: &[&str] = &[").nth(1).expect("the list of all keys");
     let list = list.split("];").next().unwrap_or_default();
     let keys: Names = quoted(list).map(str::to_owned).collect();
     assert!(keys.len() > 50, "only {} keys were found", keys.len());
+    keys
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let keys = keys();
     assert_same("keys", &keys, &tables(&page(), "key"));
 }
 
@@ -168,6 +175,105 @@ fn every_problem_is_in_the_reference_with_its_status() {
         let row = &rows[problem.name()];
         assert!(row.starts_with(&wanted), "{row}: the status is {}", problem.status());
     }
+}
+
+/// What the program answers to `--help` under these words.
+fn help(words: &[&str]) -> String {
+    let mut command = Command::new(support::program());
+    let output = command.args(words).arg("--help").output().expect("the program");
+    assert!(output.status.success(), "spillway {} --help", words.join(" "));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Commands, `jobs list` among them, and the options of all of them.
+fn command_line() -> (Names, Names) {
+    let listed = |help: &str| -> Vec<String> {
+        let list = help.split("Commands:\n").nth(1).unwrap_or_default();
+        let list = list.split("\n\n").next().unwrap_or_default();
+        let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names = names.filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let (mut commands, mut options) = (Names::new(), Names::new());
+    for command in listed(&help(&[])) {
+        let mut pages = vec![help(&[&command])];
+        for inner in listed(&pages[0]) {
+            pages.push(help(&[&command, &inner]));
+            commands.insert(format!("{command} {inner}"));
+        }
+        for word in pages.iter().flat_map(|page| page.split([' ', '\n', '[', ',', '='])) {
+            if let Some(name) = word.strip_prefix("--").filter(|name| is_name(name)) {
+                options.insert(name.to_owned());
+            }
+        }
+        commands.insert(command);
+    }
+    assert!(commands.len() > 10 && options.len() > 20, "{commands:?} {options:?}");
+    (commands, options)
+}
+
+/// What is wrong with a code span of a remedy: it must be an option, a command of ours or of cargo's, a table of
+/// the rules file, or keys of it, perhaps with a value.
+fn unknown(span: &str, keys: &Names, (commands, options): &(Names, Names)) -> Option<String> {
+    if let Some(option) = span.strip_prefix("--") {
+        return (!options.contains(option)).then(|| format!("no option --{option}"));
+    }
+    if let Some(rest) = span.strip_prefix("spillway ") {
+        let words: Vec<&str> = rest.split(' ').take_while(|word| is_name(word)).collect();
+        let (own, outer) = (words.join(" "), words.first().copied().unwrap_or_default());
+        let is_there = commands.contains(&own) || words.len() == 1 && commands.contains(outer);
+        return (!is_there).then(|| format!("no command `{span}`"));
+    }
+    if span == "cargo xtask deploy" {
+        return None;
+    }
+    let key = span.split(" = ").next().unwrap_or_default();
+    let key = key.trim_start_matches('[').trim_end_matches(']');
+    let missing = key.split('.').find(|part| !keys.contains(*part))?;
+    Some(format!("no key `{missing}` in `{span}`"))
+}
+
+#[test]
+fn a_remedy_names_only_keys_options_and_commands_that_exist() {
+    let (keys, command_line) = (keys(), command_line());
+    let mut spans = 0;
+    for problem in Problem::ALL {
+        let remedy = problem.remedy();
+        assert_eq!(remedy.matches('`').count() % 2, 0, "{problem}: {remedy}");
+        for span in remedy.split('`').skip(1).step_by(2) {
+            let unknown = unknown(span, &keys, &command_line);
+            assert_eq!(unknown, None, "{problem}: {remedy}");
+            spans += 1;
+        }
+        let bare = remedy.split('`').step_by(2).collect::<String>();
+        assert!(!bare.contains("--") && !bare.contains("spillway "), "{problem}: {bare}");
+    }
+    assert!(spans > 40, "only {spans} code spans");
+    // It can fail: what the rules file never had, and what was never a command.
+    for invented in
+        ["scatter", "offload.scatter", "--scatter", "spillway scatter", "spillway jobs scatter"]
+    {
+        assert!(unknown(invented, &keys, &command_line).is_some(), "{invented}");
+    }
+}
+
+/// The options that faults of a rules file advise.
+#[test]
+fn a_fault_advises_only_options_that_exist() {
+    let (_, options) = command_line();
+    let mut found = 0;
+    for source in sources() {
+        for text in quoted(&source) {
+            for word in text.split([' ', '`', ',', ';']) {
+                let Some(name) = word.strip_prefix("--").filter(|name| is_name(name)) else {
+                    continue;
+                };
+                assert!(options.contains(name), "no option --{name}: {text}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 5, "only {found} options");
 }
 
 /// The names of every enum that has `as_str`, by enum.

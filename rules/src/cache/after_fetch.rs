@@ -162,21 +162,6 @@ impl Fetch {
     }
 }
 
-impl OldEntry {
-    /// The decision and its reason, as cases name them.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kept(KeepReason::OriginFailed) => "kept origin-failed",
-            Self::Kept(KeepReason::ForOneClient) => "kept for-one-client",
-            Self::Kept(KeepReason::AskedTooMuch) => "kept asked-too-much",
-            Self::Kept(KeepReason::NotTaken) => "kept not-taken",
-            Self::Replaced => "replaced",
-            Self::Removed(RemoveReason::Outdated) => "removed outdated",
-            Self::Removed(RemoveReason::TokenRefused) => "removed token-refused",
-        }
-    }
-}
-
 impl Entry {
     /// The `Cache-Status` of this answer, served because the origin failed: with this status, or with none.
     pub fn stale_on_error(&self, status: Option<u16>, now: u64) -> CacheStatus {

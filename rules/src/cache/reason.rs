@@ -1,4 +1,4 @@
-//! Why an answer is not stored.
+//! Why a request does not use the cache, and why an answer is not stored.
 
 /// Why an answer is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,5 +66,72 @@ impl NotStored {
     /// Whether the next answer will hardly be stored either, so that nobody should wait for it.
     pub fn is_of_the_answer(self) -> bool {
         !matches!(self, Self::NoRoom | Self::Superseded)
+    }
+}
+
+/// Why a request does not use the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypass {
+    /// No route, or a route without `cache`.
+    NoRule,
+    /// The route's `cache` is switched off.
+    Off,
+    /// The route's `cache` is in observe mode.
+    Observed,
+    /// The route has a `cache`, but not for this tier.
+    OtherTier,
+    /// Neither GET nor HEAD.
+    Method,
+    /// The request has a cookie, and the rule says nothing of cookies.
+    Cookie,
+    /// A cookie that `bypass_cookies` names.
+    BypassCookie,
+    /// The answer is for the bearer of a token, and there is no key to keep tokens apart with.
+    NoSecret,
+    /// An unlisted query parameter under `query_rest = "bypass"`.
+    Query,
+    /// The request says `Cache-Control: no-store`.
+    RequestNoStore,
+    /// The request asks to change the protocol.
+    Upgrade,
+    /// The request has a body.
+    Body,
+    /// The key is not known before the body is read.
+    ShardKeyInBody,
+    /// Already forwarded once: the sender caches.
+    Forwarded,
+    /// Servers read the path in different ways.
+    AmbiguousPath,
+    /// The target has the reserved parameter of a job, which is never part of a key.
+    JobParameter,
+    /// HTTP/1.0 without a Host: there is no URL that an answer could be stored under.
+    NoHost,
+    /// Lately an answer of this key could not be stored.
+    Uncacheable,
+}
+
+impl Bypass {
+    /// Metric label, and detail of `Cache-Status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRule => "no-rule",
+            Self::Off => "off",
+            Self::Observed => "observed",
+            Self::OtherTier => "other-tier",
+            Self::Method => "method",
+            Self::Cookie => "cookie",
+            Self::JobParameter => "job-parameter",
+            Self::BypassCookie => "bypass-cookie",
+            Self::NoSecret => "no-secret",
+            Self::Query => "query",
+            Self::RequestNoStore => "request-no-store",
+            Self::Upgrade => "upgrade",
+            Self::Body => "body",
+            Self::ShardKeyInBody => "shard-key-in-body",
+            Self::Forwarded => "forwarded",
+            Self::AmbiguousPath => "ambiguous-path",
+            Self::NoHost => "no-host",
+            Self::Uncacheable => "uncacheable",
+        }
     }
 }

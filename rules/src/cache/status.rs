@@ -1,7 +1,6 @@
 //! The `Cache-Status` member of one hop (RFC 9211).
 
-use super::plan::Bypass;
-use super::reason::NotStored;
+use super::reason::{Bypass, NotStored};
 use super::tier::Tier;
 use crate::head::push_number;
 

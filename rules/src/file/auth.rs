@@ -12,7 +12,8 @@ const NAMES: [&str; 6] = ["user", "email", "name", "subject", "account", "-id"];
 
 pub(super) fn read(offload: &Table<'_>) -> Auth {
     let Some(value) = offload.value("auth") else {
-        let reason = "nobody is named who may start and read these jobs".to_owned();
+        let reason =
+            "the route does not say who may start its jobs and read their results".to_owned();
         offload.fault("offload-without-auth", reason, "Add auth = { check = \"/path\", identity = \"check:X-User-Id\" }, or auth = \"none\" if anyone may.");
         return Auth::Open;
     };
@@ -77,7 +78,7 @@ pub(super) fn identity(value: &Value<'_>) -> Option<Identity> {
     if identity.is_none() {
         let reason = match kind {
             "path" | "query" | "body" => "every client can write the user of its choice there",
-            _ => "this names no place where a caller is named",
+            _ => "this does not say where the caller is named",
         };
         let remedy =
             "Write check:NAME (a field of what auth.check answers), cookie:NAME or header:NAME.";

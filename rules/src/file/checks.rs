@@ -42,8 +42,8 @@ fn owner_is_known(document: &Document, name: &str, value: &Value<'_>) {
     let owner = document.queues.get(name).and_then(|queue| queue.owner.as_ref());
     let Some(owner @ Identity::Check(_)) = owner else { return };
     if document.check_of_owner(name, owner).is_none() {
-        let reason = format!("no route knows its callers by `{owner}`");
-        let remedy = "Name it in auth.identity of a route with auth.check, which is asked then who wants to see such a job.";
+        let reason = format!("no route has `{owner}` in its auth.identity");
+        let remedy = "Add it to auth.identity of a route with auth.check: the application is then asked who wants to see such a job.";
         value.fault("owner-unknown", reason, remedy);
     }
 }
@@ -110,7 +110,7 @@ fn template_is_of_this_kind(route: &Route, table: &Table<'_>) {
         (None, true) => ("?", "Write the path alone; `query` of `match` asks for parameters."),
         (None, false) => return,
     };
-    let reason = format!("`{what}` in {path} is taken letter by letter");
+    let reason = format!("`{what}` in {path} is matched literally");
     table.warn("other-template-syntax", reason, remedy);
 }
 
@@ -156,7 +156,7 @@ fn form_ends_well(route: &Route, table: &Table<'_>) {
         let reason =
             "a job whose answer redirects, as most forms end, is reported as failed (`redirected`): it may be the login page"
                 .to_owned();
-        let remedy = "Add login = \"/login\" to auth, the path of the application's login page (\"none\" if it redirects there never): other redirects are successes then.";
+        let remedy = "Add login = \"/login\" to auth, the path of the application's login page (\"none\" if it never redirects there): other redirects are successes then.";
         table.warn("form-that-redirects", reason, remedy);
     }
 }
@@ -169,9 +169,8 @@ fn tokens_are_known(route: &Route, table: &Table<'_>) {
     }
     table.warn(
         "withdrawn-token",
-        "a token that is withdrawn reads its stored answers for the rest of their lifetime"
-            .to_owned(),
-        "Choose a lifetime that you can bear that for.",
+        "a revoked token still reads its stored answers for the rest of their lifetime".to_owned(),
+        "Choose a lifetime that is short enough for that.",
     );
     if cache.versioned != Versioned::No {
         table.fault(

@@ -20,7 +20,7 @@ pub(super) fn own(table: &Table<'_>, name: &str) {
 pub(super) fn of_entries(table: &Table<'_>, what: &str) {
     for (name, value) in table.entries().filter(|(name, _)| !is_name(name)) {
         let reason =
-            format!("`{name}` can't be the name of {what}: requests carry it between pods");
+            format!("`{name}` can't be the name of {what}: header fields carry it between pods");
         value.fault("bad-name", reason, REMEDY);
     }
 }

@@ -64,17 +64,19 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
     let needs_slow = [("after", offload.after.is_some()), ("class", offload.class.is_some())];
     for (key, is_set) in needs_slow {
         if is_set && offload.when != When::Slow {
-            let reason = format!("`{key}` says nothing without when = \"slow\"");
+            let reason = format!("`{key}` has no effect without when = \"slow\"");
             table.fault("only-for-slow", reason, "Write when = \"slow\", or remove the key.");
         }
     }
     if offload.spill_over.is_some() && offload.when == When::Always {
-        let reason = "no client of this route ever waits for an execution".to_owned();
+        let reason =
+            "this route queues every request, so there is no execution that a client waits for"
+                .to_owned();
         table.fault("spill-over-always", reason, "Remove spill_over.");
     }
     replay_is_possible(table, &offload);
     if table.has("wait_ends") && offload.wait.is_none() {
-        let reason = "`wait_ends` says nothing without `wait`".to_owned();
+        let reason = "`wait_ends` has no effect without `wait`".to_owned();
         table.fault("only-with-wait", reason, "Write wait = \"30s\", or remove wait_ends.");
     }
     table.finish();
@@ -95,11 +97,11 @@ pub(super) fn wait_is_possible(table: &Table<'_>, offload: &Offload, timeout: Op
 fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
     if offload.replay_as == ReplayAs::Nobody {
         if table.has("replay_ttl") {
-            let reason = "`replay_ttl` says nothing without replay_as = \"caller\"".to_owned();
+            let reason = "`replay_ttl` has no effect without replay_as = \"caller\"".to_owned();
             table.fault("only-for-caller", reason, "Write replay_as, or remove replay_ttl.");
         }
         if !offload.flash.is_empty() {
-            let reason = "whether a browser's cookie is still the one of the job, only a request that travels as its caller's can tell";
+            let reason = "without the caller's own cookies in the job nothing tells whether the browser still has the one that the job was given";
             table.fault(
                 "flash-without-caller",
                 reason.to_owned(),
@@ -117,13 +119,13 @@ fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
     };
     if let Some(name) = offload.flash.iter().find(is_identity) {
         let reason =
-            format!("`{name}` says who the caller is: given back, it would log a user in again");
-        table.fault("flash-of-identity", reason, "Name cookies that hold a message only.");
+            format!("`{name}` identifies the caller: to give it back would log the user in again");
+        table.fault("flash-of-identity", reason, "Name only cookies that hold a message.");
     }
     let has_check = matches!(&offload.auth, Auth::Caller { check: Some(_), .. });
     if !has_check {
         let reason =
-            "credentials would be used later, and nothing says whether they are still good";
+            "credentials would be used later, and nothing checks whether they are still valid";
         let remedy = "Add auth.check: the application is asked once more before each run.";
         table.fault("replay-without-check", reason.to_owned(), remedy);
     }

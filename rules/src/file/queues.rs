@@ -73,7 +73,7 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
         );
     }
     if queue.wait_for_app > WAIT_FOR_APP_MAX_MS {
-        let reason = "a message is received four times an hour meanwhile, and SQS counts to 1,000";
+        let reason = "a message that waits is received four times an hour, and SQS counts no more than 1,000 receives";
         let remedy = "Write wait_for_app = \"7d\" or less, or give the route a deadline.";
         table.fault("wait-for-app-too-long", reason.to_owned(), remedy);
     }
@@ -85,7 +85,7 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
 fn owner(value: &Value<'_>) -> Option<Identity> {
     let owner = auth::identity(value)?;
     if !matches!(owner, Identity::Check(_)) {
-        let reason = format!("a message names no {owner} of anybody's");
+        let reason = format!("`{owner}` is nothing that a message could be compared with");
         let remedy = "Write check:NAME, as auth.identity of a route has it: the application says who asks for a job.";
         value.fault("owner-without-check", reason, remedy);
     }

@@ -46,13 +46,12 @@ pub(super) fn route(table: &Table<'_>) -> Route {
         table.fault(
             "cors-with-cache",
             reason,
-            "Let the app send the CORS fields, or drop `cache`. On a `versioned` route origins = [\"*\"] can stand.",
+            "Let the app send the CORS fields, or drop `cache`. On a `versioned` route origins = [\"*\"] is allowed.",
         );
     }
     if route.total_timeout.is_some() && route.offload.is_some() {
         let reason = "a request whose job is queued would be told that it took too long".to_owned();
-        let remedy =
-            "Drop `total_timeout`: offload answers before, and the queue's job_timeout ends jobs.";
+        let remedy = "Remove `total_timeout`: a queued request is answered before, and `job_timeout` of the queue ends jobs.";
         table.fault("total-with-offload", reason, remedy);
     }
     if let (Some(offload), Some(own)) = (&route.offload, table.table("offload")) {
@@ -153,7 +152,7 @@ fn negative(table: &Table<'_>) -> BTreeMap<u16, u64> {
             Ok(status @ 400..=599) => drop(found.insert(status, value.duration().unwrap_or(0))),
             _ => value.fault(
                 "bad-status",
-                format!("`{status}` is no status of a failure"),
+                format!("`{status}` is not an error status"),
                 "Write a status from 400 to 599: 404 = \"10s\".",
             ),
         }

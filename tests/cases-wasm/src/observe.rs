@@ -2,7 +2,10 @@
 
 use crate::{Case, Message, Response};
 use rules::cache::status::Miss;
-use rules::cache::{self, AtHand, CacheStatus, Cookies, Fetch, Judgement, NotStored, Plan, Reply};
+use rules::cache::{
+    self, AtHand, CacheStatus, Cookies, Fetch, Judgement, KeepReason, NotStored, OldEntry, Plan,
+    RemoveReason, Reply,
+};
 use rules::hygiene::named_by_connection;
 use rules::shard::Step;
 use rules::{Head, ResponseHead, Rules, edge, offload, sidecar};
@@ -203,7 +206,19 @@ fn fetched(plan: &Plan<'_>, head: &Head<'_>, case: &Case, facts: &mut Facts) {
         Reply::Problem => "problem".to_owned(),
     };
     facts.insert("reply".to_owned(), json!(reply));
-    facts.insert("old_entry".to_owned(), json!(fetch.old_entry(plan).as_str()));
+    facts.insert("old_entry".to_owned(), json!(by_name(fetch.old_entry(plan))));
+}
+
+fn by_name(decided: OldEntry) -> &'static str {
+    match decided {
+        OldEntry::Kept(KeepReason::OriginFailed) => "kept origin-failed",
+        OldEntry::Kept(KeepReason::ForOneClient) => "kept for-one-client",
+        OldEntry::Kept(KeepReason::AskedTooMuch) => "kept asked-too-much",
+        OldEntry::Kept(KeepReason::NotTaken) => "kept not-taken",
+        OldEntry::Replaced => "replaced",
+        OldEntry::Removed(RemoveReason::Outdated) => "removed outdated",
+        OldEntry::Removed(RemoveReason::TokenRefused) => "removed token-refused",
+    }
 }
 
 /// The fields of a stored answer after a 304, sorted, and what becomes of them.
