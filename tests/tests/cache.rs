@@ -189,6 +189,40 @@ async fn a_stale_answer_is_served_when_the_app_fails_or_is_gone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_may_not_be_kept_ends_the_one_that_was() {
+    let (app, _sidecar, client) = started().await;
+    app.on("/fragile", Reply::ok("old"));
+    client.get("/fragile").await;
+    app.on("/fragile", Reply::ok("new").with("cache-control", "no-store"));
+    eventually("the lifetime is over", || async {
+        (client.get("/fragile").await.text() == "new").then_some(())
+    })
+    .await;
+    app.on("/fragile", Reply::status(500));
+    let failed = client.get("/fragile").await;
+    assert_eq!((failed.status, failed.cache().as_str()), (500, "fwd=bypass; detail=uncacheable"));
+}
+
+#[tokio::test]
+async fn a_failure_that_is_kept_is_not_kept_in_the_place_of_an_answer() {
+    let app = App::start().await;
+    let cache = r#"cache = { sidecar = "1ms", stale_if_error = "1h", negative = { 503 = "1h" } }"#;
+    let rules = format!("[[route]]\nname = \"kept\"\nmatch = {{ path = \"/kept\" }}\n{cache}");
+    let sidecar = Spillway::proxy(&rules, &app).start().await;
+    let client = sidecar.client();
+    app.on("/kept", Reply::ok("kept"));
+    client.get("/kept").await;
+    app.on("/kept", Reply::status(503));
+    eventually("the lifetime is over", || async {
+        client.get("/kept").await.cache().contains("fwd-status=503").then_some(())
+    })
+    .await;
+    let again = client.get("/kept").await;
+    assert_eq!((again.status, again.text().as_str()), (200, "kept"), "{}", again.cache());
+    assert!(again.cache().contains("fwd-status=503"), "asked again: {}", again.cache());
+}
+
+#[tokio::test]
 async fn an_answer_for_one_person_is_never_given_to_another() {
     let (app, _sidecar, client) = started().await;
     for (path, reply) in [

@@ -125,6 +125,22 @@ async fn what_is_stated_of_scheme_and_host_keeps_answers_apart() {
 }
 
 #[tokio::test]
+async fn a_write_makes_obsolete_what_is_stored_under_the_host_that_the_proxy_states() {
+    let app = App::start().await;
+    app.on("/cached", Reply::ok("old"));
+    let sidecar = Spillway::proxy(CACHED, &app).with("--trusted-proxy", "private").start().await;
+    let inner = sidecar.client().with("host", "inner");
+    let (own, other) =
+        (inner.with("x-forwarded-host", "a.example"), inner.with("x-forwarded-host", "b.example"));
+    own.get("/cached").await;
+    other.get("/cached").await;
+    app.on("/cached", Reply::ok("new"));
+    own.post("/cached", "change").await;
+    assert_eq!(own.get("/cached").await.text(), "new");
+    assert_eq!(other.get("/cached").await.text(), "old");
+}
+
+#[tokio::test]
 async fn what_is_no_part_of_a_key_stays_back_on_a_cached_route() {
     let app = App::start().await;
     app.on("/cached", Reply::ok("x"));
