@@ -5,7 +5,7 @@
 //! the most that an answer may have: then he is cut off.
 
 use crate::purge::Mark;
-use crate::room::Room;
+use crate::room::{Room, UNKNOWN_BYTES_MIN};
 use crate::store::Store;
 use crate::stored::{Stored, mapped, own};
 use crate::weight;
@@ -24,8 +24,6 @@ const AHEAD_BYTES_MAX: u64 = 128 * 1024;
 /// Bytes of it that are held for a slower reader, however little room there is: one who has read all that
 /// there was is not cut off by the next piece.
 const WINDOW_BYTES_MIN: u64 = AHEAD_BYTES_MAX + PIECE_BYTES_MAX as u64;
-/// Bytes for which room is made at first where the length is not known.
-pub(super) const UNKNOWN_BYTES_MIN: usize = 16 * 1024;
 
 /// What is shared of it.
 pub struct Fill {

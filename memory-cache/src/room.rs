@@ -4,6 +4,9 @@ use crate::counts::Counts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Bytes for which room is made at first where the length is not known.
+pub(super) const UNKNOWN_BYTES_MIN: usize = 16 * 1024;
+
 /// Memory of one answer that is not in the store: it is still coming in, or read by somebody who is
 /// slower. See [`crate::store::Store::grow`].
 pub struct Room {

@@ -4,9 +4,8 @@
 //! held across an await. All answers of a URL are in one shard: a purge of it takes one lock.
 
 use crate::counts::Counts;
-use crate::fill::UNKNOWN_BYTES_MIN;
 use crate::purge::{Log, Mark, Target};
-use crate::room::Room;
+use crate::room::{Room, UNKNOWN_BYTES_MIN};
 use crate::segmented::{Segmented, Slot};
 use crate::stored::Stored;
 use crate::uncacheable::{Shown, Uncacheable};

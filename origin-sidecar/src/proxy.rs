@@ -6,6 +6,7 @@ mod cache_fields;
 pub mod cached;
 pub mod context;
 mod cross_origin;
+mod fetch;
 mod fetched;
 mod filling;
 pub mod flights;

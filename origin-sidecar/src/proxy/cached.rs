@@ -2,7 +2,8 @@
 
 use super::cache_fields;
 use super::context::Worker;
-use super::fetched::{Fetched, Job, fetch_and_land};
+use super::fetch::{Fetched, Job};
+use super::fetched::fetch_and_land;
 use super::flights::{self, Flight, Landing, Part};
 use super::serving::{count, serve, serve_coming, serve_stale};
 use super::step::Step;

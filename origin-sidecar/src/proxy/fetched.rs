@@ -1,86 +1,24 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
 use super::cache_fields;
-use super::context::Worker;
+use super::fetch::{Fetched, Job, keep, send};
 use super::filling::{self, Coming};
 use super::flights::{Flight, Landing};
 use super::redirected::{self, Whole};
 use crate::message::body::Body;
 use crate::message::fields::View;
-use crate::request::inbound::Inbound;
-use crate::upstream::lane::Lane;
-use crate::upstream::outgoing::{Failure, Outgoing, Slow};
-use crate::upstream::server::Upstream;
-use crate::upstream::{forward, hop};
+use crate::upstream::outgoing::Failure;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, header};
 use http_body::Body as _;
 use http1::client::Mended;
-use http1::server::Exchange;
-use memory_cache::fill::{Filler, Reader};
-use memory_cache::purge::Mark;
+use memory_cache::fill::Filler;
 use memory_cache::stored::Stored;
 use memory_cache::uncacheable::Shown;
 use rules::ResponseHead;
-use rules::cache::{Fetch, NotStored, OldEntry, Plan, is_failure, judge_fetched};
+use rules::cache::{Fetch, NotStored, OldEntry, is_failure, judge_fetched};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
-
-/// What a fetch brought.
-pub(super) enum Fetched {
-    /// In the store now.
-    Stored(Arc<Stored>),
-    /// What was stored, confirmed by a 304; whether the store took it again, and the `Set-Cookie` values for
-    /// the one who asked.
-    Confirmed(Arc<Stored>, Result<(), NotStored>, Vec<HeaderValue>),
-    /// For the one who asked: the store did not take it.
-    NotKept(Arc<Stored>, NotStored),
-    /// Still coming in, and kept at its end unless there is a reason not to.
-    Coming(Reader, Result<(), NotStored>),
-    /// For the one who asked, streamed.
-    Passed(Response<Body>, NotStored),
-    Failed(Failure),
-}
-
-impl Fetched {
-    /// For the rules, which say what follows.
-    pub(super) fn outcome(&self) -> Fetch {
-        match self {
-            Self::Stored(stored) => Fetch::Answered { status: stored.status, stored: Ok(()) },
-            Self::Confirmed(_, kept, _) => Fetch::Confirmed(*kept),
-            Self::NotKept(stored, why) => {
-                Fetch::Answered { status: stored.status, stored: Err(*why) }
-            }
-            Self::Coming(reader, kept) => {
-                Fetch::Answered { status: reader.fill().head.status, stored: *kept }
-            }
-            Self::Passed(response, why) => {
-                Fetch::Answered { status: response.status().as_u16(), stored: Err(*why) }
-            }
-            Self::Failed(_) => Fetch::Unanswered,
-        }
-    }
-}
-
-/// Everything a fetch needs that outlives the request which started it.
-#[derive(Clone)]
-pub(super) struct Job {
-    pub worker: Arc<Worker>,
-    pub inbound: Inbound,
-    pub plan: Plan<'static>,
-    pub upstream: Arc<Upstream>,
-    pub timeout: Duration,
-    pub lane: Arc<Lane>,
-    pub headers: HeaderMap,
-    pub config: Arc<str>,
-    /// Of the client whose request started it.
-    pub exchange: Option<Exchange>,
-    /// Told when even the connection is slow.
-    pub slow: Option<Slow>,
-    /// How long an answer that nobody reads goes on coming in.
-    pub unread_timeout: Duration,
-}
 
 /// Fetches, and tells the one who asked, if anybody waits, and those who follow.
 pub(super) async fn fetch_and_land(
@@ -135,28 +73,6 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
     // Also what found no room there: this answer must be the right one, though it is not kept.
     job.plan.learned.extend(kept_back);
     send(job, stored).await
-}
-
-/// Sends what the plan says.
-pub(super) async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
-    let headers = cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored);
-    send_with(job, headers).await
-}
-
-/// Sends a request for the plan's target with these fields.
-pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<Body>, Failure> {
-    let mut added = String::new();
-    hop::carry(&job.upstream, &job.headers, &mut added);
-    let mut outgoing = Outgoing {
-        headers,
-        added,
-        timeout: job.timeout,
-        exchange: job.exchange.clone(),
-        lane: Some(Arc::clone(&job.lane)),
-        slow: job.slow.clone(),
-        ..Outgoing::to(Arc::clone(&job.upstream), Method::GET, job.plan.target().to_owned())
-    };
-    forward::send(job.worker.client(), &mut outgoing).await
 }
 
 /// The answer that is judged; or else the one for the client, which is not.
@@ -255,16 +171,4 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
     let head = (Arc::new(stored(Bytes::new())), length);
     let (filler, reader) = Filler::new(&app.store, room, head, (mark, Arc::clone(&job.config)));
     Begun::Coming(Coming { filler, reader, body })
-}
-
-/// Stores an answer.
-///
-/// # Errors
-/// `superseded` when it was fetched under other rules, or before a purge, and what the store says.
-pub(super) fn keep(job: &Job, stored: &Arc<Stored>, mark: Mark) -> Result<(), NotStored> {
-    let app = &job.worker.context;
-    if *app.active.rules().hash != *job.config {
-        return Err(NotStored::Superseded);
-    }
-    app.store.insert(&job.plan.key, Arc::clone(stored), mark)
 }

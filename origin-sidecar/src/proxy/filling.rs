@@ -1,6 +1,6 @@
 //! Bringing in an answer that is read and stored at the same time.
 
-use super::fetched::{Fetched, Job, keep};
+use super::fetch::{Fetched, Job, keep};
 use super::flights::{Flight, Landing};
 use super::serving::count_not_stored;
 use crate::message::body::Body;

@@ -1,7 +1,7 @@
 //! A redirect of a request to its own path: whether the app was shown too little, and of what
 //! (`rules::cache`, `Plan::leads_back`).
 
-use super::fetched::{Job, send, send_with};
+use super::fetch::{Job, send, send_with};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use http::{Method, Response, header};
