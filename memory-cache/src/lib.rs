@@ -6,6 +6,7 @@ pub mod fill;
 pub mod purge;
 mod room;
 pub mod segmented;
+mod shard;
 pub mod store;
 pub mod stored;
 pub mod uncacheable;
