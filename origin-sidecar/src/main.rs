@@ -27,13 +27,13 @@ struct Arguments {
 enum Command {
     /// Run the sidecar: cache, shards and offload in front of the application
     Proxy(Proxy),
-    /// Run queued jobs: replay each to the application, store its answer, tell the user
+    /// Run queued jobs: replay each request to the application, store its answer, notify the user
     Consume(Consume),
-    /// Have the process on this admin port take its leave, and wait until it has: a preStop hook
+    /// Drain the process on this admin port and wait until it is idle: for a preStop hook
     Drain(Drain),
     /// Look at jobs, run failed ones again, bring dead letters back
     Jobs(Jobs),
-    /// Forget cached answers by URL or tag: in the sidecars, then at the edge
+    /// Remove cached answers by URL or tag: in the sidecars, then at the edge
     Purge(Purge),
     /// Report every fault of a rules file at once
     Check {
@@ -52,7 +52,7 @@ enum Command {
         /// The request's body, for rules that look into it
         #[arg(long)]
         body: Option<String>,
-        /// The app's answer as `curl -si` prints it, to be told whether it is stored; `-` is stdin
+        /// The app's answer as `curl -si` prints it, to learn whether it would be stored; `-` is stdin
         #[arg(long)]
         answer: Option<PathBuf>,
         #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]

@@ -143,7 +143,7 @@ impl Soundness {
         let mut state = self.state();
         if let Some(fault) = state.faults.remove(&key) {
             let (part, queue, reason) = (part.name(), part.queue(), fault.reason);
-            tracing::info!(part, queue, call = call.name(), reason, "not refused any more");
+            tracing::info!(part, queue, call = call.name(), reason, "accepted again");
             self.changed.notify_waiters();
         } else if state.worked.contains(&key) {
             return;
@@ -257,7 +257,7 @@ impl Soundness {
 
 fn say(Refusal { part, call, reason, detail }: &Refusal) {
     let (part, queue, call) = (part.name(), part.queue(), call.name());
-    tracing::warn!(part, queue, call, reason, detail, "refused for good; asked again and again");
+    tracing::warn!(part, queue, call, reason, detail, "permanently refused; still retrying");
 }
 
 #[cfg(test)]

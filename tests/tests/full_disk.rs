@@ -85,7 +85,7 @@ async fn a_result_waits_for_room_on_the_disk_and_its_job_is_not_run_again() {
     disk(&consumer, FULL).await;
     gate.open();
     // The consumer is told by its own writes; nothing but its log says how often it tried.
-    consumer.until_said("result not stored").await;
+    consumer.until_said("could not store the result").await;
     assert_eq!(client.get(&location).await.json()["status"], "running");
     disk(&consumer, ROOM).await;
     succeeded(&client, &location).await;

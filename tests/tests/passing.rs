@@ -275,7 +275,7 @@ async fn changed_rules_take_effect_and_bad_ones_do_not() {
     let reloads = |result: &str| format!("spillway_rules_reloads_total{{result=\"{result}\"}}");
     sidecar.change_rules("[[route]]\nname = 5\n");
     eventually("the bad file is refused", || async {
-        (sidecar.metric(&reloads("refused")).await > 0.0).then_some(())
+        (sidecar.metric(&reloads("failure")).await > 0.0).then_some(())
     })
     .await;
     assert_eq!(sidecar.client().post("/small", vec![b'x'; 2000]).await.status, 413);
@@ -283,7 +283,7 @@ async fn changed_rules_take_effect_and_bad_ones_do_not() {
         "[[route]]\nname = \"page\"\nmatch = { path = \"/page\" }\ncache = { sidecar = \"1m\" }\n",
     );
     eventually("the good file is taken", || async {
-        (sidecar.metric(&reloads("taken")).await > 0.0).then_some(())
+        (sidecar.metric(&reloads("success")).await > 0.0).then_some(())
     })
     .await;
     sidecar.client().get("/page").await;

@@ -223,7 +223,7 @@ async fn rules_that_require_signatures_need_keys_at_start_and_at_reload() {
     assert!(weak.errors.contains("shorter than 32"), "{}", weak.errors);
     let sidecar = Spillway::proxy("", &app).start().await;
     sidecar.change_rules(RULES);
-    let refused = "spillway_rules_reloads_total{result=\"refused\"}";
+    let refused = "spillway_rules_reloads_total{result=\"failure\"}";
     eventually("the rules are refused", || async {
         (sidecar.metric(refused).await > 0.0).then_some(())
     })

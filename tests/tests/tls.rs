@@ -74,7 +74,7 @@ async fn tls_is_spoken_with_either_version_and_a_changed_certificate_is_taken() 
     // A certificate whose key is not there yet is not served.
     let (certificate, _) = after.leaf();
     std::fs::write(files.path().join("tls.crt"), certificate.pem()).expect("written");
-    let refused = r#"spillway_certificate_reloads_total{result="refused"}"#;
+    let refused = r#"spillway_certificate_reloads_total{result="failure"}"#;
     eventually("the half of a change is refused", || async {
         (sidecar.metric(refused).await > 0.0).then_some(())
     })
@@ -131,7 +131,7 @@ async fn no_request_fails_while_the_certificate_changes() {
         let address = sidecar.address().to_owned();
         tokio::spawn(ask_on(address, connector.clone(), is_kept, Arc::clone(&is_over)))
     });
-    let taken = r#"spillway_certificate_reloads_total{result="taken"}"#;
+    let taken = r#"spillway_certificate_reloads_total{result="success"}"#;
     for count in 1..=3 {
         authority.write(files.path());
         eventually("the certificate is taken", || async {

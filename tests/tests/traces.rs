@@ -105,7 +105,7 @@ async fn a_request_is_one_line_that_tells_nothing_secret() {
         said.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
     assert_eq!(lines.len(), 2, "{said}");
     for (line, route) in lines.iter().zip(["unmatched", "prices"]) {
-        assert_eq!((&line["message"], &line["route"]), (&"answered".into(), &route.into()));
+        assert_eq!((&line["message"], &line["route"]), (&"response".into(), &route.into()));
         assert_eq!((&line["status"], &line["method"]), (&200.into(), &"GET".into()));
         assert_eq!(line["trace"], TRACE);
         assert!(line["ms"].is_f64() && line["problem"].is_null(), "{line}");

@@ -37,8 +37,7 @@ pub struct Sidecar {
     /// Size of the folder in which large results wait
     #[arg(long, default_value = "1Gi")]
     pub spool: String,
-    /// Who is believed in what it says of clients: blocks of addresses and `private`, separated by
-    /// commas, or `none`
+    /// The sidecar's --trusted-proxy: address blocks and `private`, separated by commas, or `none`
     #[arg(long, default_value = "private", value_name = "PROXIES")]
     pub trusted_proxy: String,
     /// The sidecar's user: a number; `none`: the image's, or what the cluster puts in; or `auto`: written
@@ -84,7 +83,7 @@ impl Sidecar {
 pub struct Inject {
     /// Manifests; `-` or nothing is stdin
     pub files: Vec<PathBuf>,
-    /// Print nothing but what is wrong, Services that go around the sidecar too
+    /// Print faults only, including Services that bypass the sidecar
     #[arg(long)]
     pub check: bool,
     /// Only pods that say `spillway.dev/inject: enabled`, as in a namespace that says `opt-in`

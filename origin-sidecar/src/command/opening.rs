@@ -73,7 +73,7 @@ pub(crate) async fn open(
     };
     let spool = Spool::new(common.spool.clone(), common.spool_size);
     if let Err(error) = spool.sweep(std::time::SystemTime::now()) {
-        tracing::warn!(%error, folder = %common.spool.display(), "not looked through for old files");
+        tracing::warn!(%error, folder = %common.spool.display(), "could not search the spool for leftover files");
     }
     let metrics = Metrics::new().map_err(|error| Stop::run(error.to_string()))?;
     export(&mut telemetry, &metrics)?;

@@ -30,19 +30,19 @@ pub struct Common {
     /// The application beside this process: http://host:port, https://host or h2c://host:port
     #[arg(long, env = "SPILLWAY_APP", default_value = "http://127.0.0.1:8080")]
     pub app: String,
-    /// KiB of a head, of requests and of the application's answers: 1 to 63
+    /// Size limit in KiB of request and response heads: 1 to 63
     #[arg(long, env = "SPILLWAY_HEAD_KIB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=63), value_name = "KIB")]
     pub head_kib: u16,
-    /// Header lines of a head: 1 to 1024
+    /// Limit of header lines in a request or response head: 1 to 1024
     #[arg(long, env = "SPILLWAY_HEAD_FIELDS", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "LINES")]
     pub head_fields: u16,
     /// Binds a name of the rules file to an address (repeatable): NAME=http://host:port
     #[arg(long, env = "SPILLWAY_UPSTREAM", value_delimiter = ',', value_parser = trimmed, value_name = "NAME=URL")]
     pub upstream: Vec<String>,
-    /// Certificate authorities (PEM) that https upstreams are certified by; Mozilla's without it
+    /// CA bundle (PEM) for https upstreams; default: Mozilla's roots
     #[arg(long, env = "SPILLWAY_UPSTREAM_CA")]
     pub upstream_ca: Option<PathBuf>,
-    /// Seconds for which a connection to the application or an upstream is tried, TLS included
+    /// Connect timeout in seconds for the application and upstreams, TLS handshake included
     #[arg(
         long,
         env = "SPILLWAY_CONNECT_TIMEOUT",
@@ -59,28 +59,28 @@ pub struct Common {
     /// The shard whose data the application beside this sidecar holds
     #[arg(long, env = "SPILLWAY_SHARD")]
     pub shard: Option<String>,
-    /// Where large results are kept until they are stored
+    /// Folder for large request bodies and results on their way to the result store
     #[arg(long, env = "SPILLWAY_SPOOL", default_value = "/tmp")]
     pub spool: PathBuf,
-    /// Size of the volume of --spool, which is this process's own then: 1Gi. A tenth of it stays free
+    /// Size of the --spool volume if this process has it to itself: 1Gi. A tenth of it stays free
     #[arg(long, env = "SPILLWAY_SPOOL_SIZE", value_parser = bytes, value_name = "SIZE")]
     pub spool_size: Option<u64>,
-    /// File with the root secret, one key a line: the first signs, all verify
+    /// File with the root secret, one key per line: the first signs, all verify
     #[arg(long, env = "SPILLWAY_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
-    /// Bearer token of the admin port, for callers that are not on loopback
+    /// Bearer token that the admin port requires of callers that are not on loopback
     #[arg(long, env = "SPILLWAY_ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
-    /// Name besides localhost by which the admin port may be called (repeatable)
+    /// Host name besides localhost that the admin port answers to (repeatable)
     #[arg(long, env = "SPILLWAY_ADMIN_HOST", value_delimiter = ',', value_parser = trimmed, value_name = "NAME")]
     pub admin_host: Vec<String>,
-    /// Part of the requests with nothing wrong that get a line in the log: 0 to 1
+    /// Fraction of successful requests that are logged: 0 to 1
     #[arg(long, env = "SPILLWAY_LOG_SAMPLE", default_value_t = 0.01, value_name = "SHARE")]
     pub log_sample: f64,
-    /// Part of the traces begun here that are marked as recorded: 0 to 1
+    /// Fraction of the traces started here that are sampled: 0 to 1
     #[arg(long, env = "SPILLWAY_TRACE_SAMPLE", default_value_t = 1.0, value_name = "SHARE")]
     pub trace_sample: f64,
-    /// Seconds that requests and jobs in flight get after SIGTERM
+    /// Grace period in seconds for requests and jobs in flight after SIGTERM
     #[arg(long, env = "SPILLWAY_GRACE", default_value_t = 25)]
     pub grace: u64,
 }
@@ -97,8 +97,8 @@ impl Common {
 pub struct Proxy {
     #[command(flatten)]
     pub common: Common,
-    /// While the rules can't be read: `pass` all to the application, `refuse` all, or `auto`: refuse where
-    /// rules or bindings protect something, else pass; `none`: end with code 78
+    /// What to do while the rules can't be read: `pass` every request to the application, `refuse` every
+    /// request, `auto`: refuse if rules or bindings protect something, else pass; `none`: exit with code 78
     #[arg(
         long,
         env = "SPILLWAY_FALLBACK",
@@ -108,11 +108,11 @@ pub struct Proxy {
         value_parser = PossibleValuesParser::new(Wish::NAMES).map(|name| Wish::from_name(&name))
     )]
     pub fallback: Wish,
-    /// Where requests come in
+    /// Address to listen on for requests
     #[arg(long, env = "SPILLWAY_LISTEN", default_value = "127.0.0.1:15080")]
     pub listen: SocketAddr,
-    /// Folder with tls.crt and tls.key (a mounted Secret of type kubernetes.io/tls): TLS is spoken on
-    /// --listen, with the files' present content
+    /// Folder with tls.crt and tls.key (a mounted Secret of type kubernetes.io/tls) for TLS on --listen;
+    /// changed files are loaded without a restart
     #[arg(long, env = "SPILLWAY_TLS_DIR")]
     pub tls_dir: Option<PathBuf>,
     /// Memory for cached answers, in MiB
@@ -121,18 +121,19 @@ pub struct Proxy {
     /// Threads, each with its own listener and connections to the app; 0 = one per core
     #[arg(long, env = "SPILLWAY_THREADS", default_value_t = 0)]
     pub threads: usize,
-    /// Seconds that connections are still taken after a drain began: as long as nodes need to learn it
+    /// Seconds to keep accepting connections after a drain began, while endpoint removal propagates
     #[arg(long, env = "SPILLWAY_DRAIN_DELAY", default_value_t = 5)]
     pub drain_delay: u64,
-    /// Peers that are believed in what they say of the client (repeatable): 10.0.0.0/8 in all;
-    /// `private`: whoever has no public address, in scheme, client address, host and port; `none`: nobody
+    /// Peers whose X-Forwarded-* fields are trusted (repeatable): an address block such as 10.0.0.0/8;
+    /// `private`: every peer without a public address, for scheme, client address, host and port; `none`
     #[arg(long, env = "SPILLWAY_TRUSTED_PROXY", value_delimiter = ',', value_parser = trimmed, value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,
-    /// Believe named proxies in the field Forwarded, too: only where they write it themselves, as most
-    /// pass on what a client wrote
+    /// Trust the Forwarded field (RFC 7239) of named proxies, too: only if they write it themselves, as most
+    /// proxies pass on what the client sent
     #[arg(long, env = "SPILLWAY_FORWARDED_FIELD")]
     pub forwarded_field: bool,
-    /// File with the keys of the edge, NAME=SECRET, one a line: a request signed with any is its
+    /// File with the keys of the edge, NAME=SECRET, one per line: a request signed with any of these keys is
+    /// accepted as the edge's
     #[arg(long, env = "SPILLWAY_EDGE_KEYS_FILE")]
     pub edge_keys_file: Option<PathBuf>,
     /// Peers that need no signature where the rules require one (repeatable): 10.0.0.0/8
@@ -152,7 +153,7 @@ pub struct Purge {
     /// Everything
     #[arg(long)]
     pub all: bool,
-    /// Make stale instead of forgetting: the stale windows of the rules count from now
+    /// Mark answers stale instead of removing them: the stale windows of the rules count from now
     #[arg(long)]
     pub soft: bool,
     /// Admin ports (repeatable): HOST:PORT; every address of the name is asked, so that the name of
@@ -219,7 +220,7 @@ pub struct Jobs {
     /// Where results are: s3://BUCKET[/PREFIX] or file:DIR
     #[arg(long, env = "SPILLWAY_RESULTS", global = true)]
     pub results: Option<String>,
-    /// File with the root secret; else SPILLWAY_SECRET. Knows ids that were made here from others
+    /// File with the root secret; else SPILLWAY_SECRET. Tells job ids of this system from foreign ones
     #[arg(long, env = "SPILLWAY_SECRET_FILE", global = true)]
     pub secret_file: Option<PathBuf>,
     #[command(subcommand)]
@@ -228,7 +229,7 @@ pub struct Jobs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum JobsCommand {
-    /// Depths of the queues and the newest jobs
+    /// Queue depths and the newest jobs
     List {
         #[arg(long, value_enum, default_value = "all")]
         status: Shown,
@@ -236,13 +237,13 @@ pub enum JobsCommand {
         #[arg(long, default_value_t = 50)]
         limit: usize,
     },
-    /// Everything that is kept of a job, as JSON
+    /// Everything stored about a job, as JSON
     Show { id: String },
     /// Run a failed job again
     Retry { id: String },
     /// End a job that has not ended; a running one's connection is closed
     Cancel { id: String },
-    /// End a job that was worked off elsewhere
+    /// End a job that another consumer has executed
     Done(End),
     /// Bring dead letters back into their queue
     Redrive {

@@ -64,8 +64,8 @@ pub struct Webhook {
     /// The Kubernetes API; without it, that of the cluster this runs in
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
-    /// Seconds for which reviews are still answered after SIGTERM. Each answer closes its connection;
-    /// one that is idle is closed after five sixths of this, as API servers may use it at any moment
+    /// Grace period in seconds after SIGTERM, in which reviews are still answered. Each answer closes its
+    /// connection; an idle one is closed after five sixths of it, as API servers may use it at any moment
     #[arg(long, default_value_t = 30)]
     pub grace: u64,
     #[command(flatten)]
@@ -135,15 +135,15 @@ async fn fitting(options: Options, api: Option<&Api>) -> Options {
     let Some(api) = api else { return options };
     match api.minor_version().await {
         Ok(Some(minor)) if minor < NATIVE_SINCE => {
-            tracing::warn!(minor, "no native sidecars before 1.29: container mode");
+            tracing::warn!(
+                minor,
+                "Kubernetes before 1.29 has no native sidecars: injecting ordinary containers"
+            );
             Options { mode: Mode::Container, ..options }
         }
         Ok(_) => options,
         Err(error) => {
-            tracing::warn!(
-                error,
-                "the version of Kubernetes is not known, taken for 1.29 or later"
-            );
+            tracing::warn!(error, "unknown Kubernetes version; assuming 1.29 or later");
             options
         }
     }

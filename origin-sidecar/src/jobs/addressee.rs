@@ -23,7 +23,7 @@ impl Delivery<'_> {
                 // Of an earlier delivery, or of the same message sent twice: the first one counts.
                 Ok(_) | Err(PutError::Precondition) => return Some(()),
                 Err(PutError::Failed(error)) => {
-                    tracing::warn!(job = job.id, %error, "its owner is not stored; the job waits");
+                    tracing::warn!(job = job.id, %error, "could not store the job's owner; the job waits");
                     self.consumer.pause().await?;
                 }
             }
@@ -49,7 +49,7 @@ impl Delivery<'_> {
                     return Some(!owner.is_some_and(|own| own.is(secrets, &accepted.owner)));
                 }
                 Err(error) => {
-                    tracing::warn!(job = job.id, %error, "its owner is not read; the job waits");
+                    tracing::warn!(job = job.id, %error, "could not read the job's owner; the job waits");
                     consumer.pause().await?;
                 }
             }

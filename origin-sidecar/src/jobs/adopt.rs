@@ -355,7 +355,7 @@ impl Execution {
         let clock = self.worker.context.clock.as_ref();
         let stored = store::outcome(clock, &self.results, &ending, whole).await;
         if stored.is_none() {
-            tracing::error!(job = id, "the outcome of an adopted request was not stored");
+            tracing::error!(job = id, "could not store the outcome of an adopted request");
         }
         stored
     }

@@ -175,7 +175,7 @@ impl Delivery<'_> {
                 }
                 Err(NotAJob::Gone) => return Err(Unloaded::Gone),
                 Err(NotAJob::Store(error)) => {
-                    tracing::warn!(job = job.id, %error, "claim check not read; the job waits");
+                    tracing::warn!(job = job.id, %error, "could not read the claim check; the job waits");
                     self.consumer.pause().await.ok_or(Unloaded::Drained)?;
                 }
             }
@@ -189,7 +189,7 @@ impl Delivery<'_> {
             match record::end(self.consumer.results.as_ref(), &job.id).await {
                 Ok(end) => return Some(end),
                 Err(error) => {
-                    tracing::warn!(job = job.id, %error, "the result store does not answer; the job waits");
+                    tracing::warn!(job = job.id, %error, "the result store did not answer; the job waits");
                     self.consumer.pause().await?;
                 }
             }

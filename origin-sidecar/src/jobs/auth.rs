@@ -108,7 +108,10 @@ fn named(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Cal
     Caller::of(auth, asked, said).map_err(|why| {
         if said.is_some() {
             let reason = why.as_str();
-            tracing::warn!(reason, "the application says yes, but not to whom (auth.identity)");
+            tracing::warn!(
+                reason,
+                "the authorization check did not name the caller (auth.identity)"
+            );
         }
         refused(why.as_str())
     })

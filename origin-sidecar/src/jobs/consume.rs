@@ -180,14 +180,14 @@ impl Consumer {
         }
         tracing::warn!(
             queue = self.name,
-            "jobs still run at the end of the grace period; given back"
+            "jobs still running at the end of the grace period; returned to the queue"
         );
         self.giving_up.send_replace(true);
         let given_back = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(GIVE_BACK, given_back).await.is_err() {
             tracing::warn!(
                 queue = self.name,
-                "not all were given back; they come when their visibility ends"
+                "some messages were not returned; they reappear after the visibility timeout"
             );
         }
     }
@@ -201,7 +201,7 @@ impl Consumer {
             max,
             needed,
             reason = "receives-too-few",
-            "the queue gives a message up before its job may have ended: raise its maxReceiveCount"
+            "the queue's maxReceiveCount is too small for the job's attempts and waits: raise it"
         );
     }
 
@@ -285,13 +285,13 @@ impl Consumer {
 
     pub(super) async fn give_back(&self, received: &Received, delay: Duration) {
         if let Err(error) = self.queue.set_visibility(&received.receipt, delay).await {
-            tracing::debug!(message = received.id, %error, "message not given back; it will come by itself");
+            tracing::debug!(message = received.id, %error, "message not returned to the queue; it reappears after the visibility timeout");
         }
     }
 
     pub(super) async fn delete(&self, received: &Received) {
         if let Err(error) = self.queue.delete(&received.receipt).await {
-            tracing::warn!(message = received.id, %error, "message not deleted; its duplicate will be");
+            tracing::warn!(message = received.id, %error, "could not delete the message; its duplicate will be deleted");
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn run(
         Err(NotQueued::Refused(refused)) => Err(refused),
         Err(NotQueued::Unavailable(name, detail)) => {
             worker.context.metrics.jobs.offered(route, name, reason);
-            tracing::warn!(route, reason = name, detail, "accept record not written");
+            tracing::warn!(route, reason = name, detail, "could not write the accept record");
             if offered.rule.fallback == Fallback::Inline {
                 // Whatever became of the record: with it the job is `unknown`, and not run again.
                 return offered::inline(worker, offered, resolved).await;

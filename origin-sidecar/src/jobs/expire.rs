@@ -32,7 +32,7 @@ pub async fn reap(worker: Arc<JobWorker>, results: Arc<dyn Results>) {
         if leases.is_list_due(may_adopt(&worker)) {
             let listed = leases.list(results.as_ref(), worker.context.clock.now()).await;
             if let Err(error) = listed {
-                tracing::warn!(%error, "leases of adopted requests not looked through");
+                tracing::warn!(%error, "could not list the leases of adopted requests");
             }
         }
         for end in ends(&worker, results.as_ref(), &mut leases).await {
@@ -118,7 +118,7 @@ async fn end_if_lost(
             job = id,
             route = lease.route,
             reason,
-            "an adopted request's process is gone"
+            "the process that executed an adopted request is gone"
         );
         worker.context.metrics.jobs.ended(&lease.queue, outcome.status.as_str(), reason);
     }
@@ -155,7 +155,7 @@ pub async fn sweep(context: Arc<JobContext>, results: Arc<dyn Results>) {
         match sweep_once(&context, results.as_ref()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "expired objects removed"),
-            Err(error) => tracing::warn!(%error, "expired objects not removed"),
+            Err(error) => tracing::warn!(%error, "could not remove expired objects"),
         }
         tokio::time::sleep(SWEEP_INTERVAL).await;
     }

@@ -58,14 +58,18 @@ impl Delivery<'_> {
         let key = failed_key(&job.id);
         let results = self.consumer.results.as_ref();
         if let Err(error) = record::write(results, &key, &copy, Condition::Always).await {
-            tracing::warn!(job = job.id, ?error, "a failed job can't be retried by hand");
+            tracing::warn!(
+                job = job.id,
+                ?error,
+                "could not store the copy of a failed job's message: the operator can't retry it"
+            );
         }
     }
 
     pub(super) fn undecodable(&self, why: &str) -> After {
         let (queue, message) = (&self.consumer.name, &self.received.id);
         self.consumer.count("undecodable", "undecodable");
-        tracing::warn!(queue, message, why, "message left for the dead letters");
+        tracing::warn!(queue, message, why, "message left to the dead-letter queue");
         After::Leave
     }
 

@@ -64,7 +64,7 @@ pub enum NotRead {
 
 impl NotRead {
     pub fn unreadable(error: &io::Error) -> Self {
-        tracing::warn!(%error, "the spool can't be read");
+        tracing::warn!(%error, "could not read the spool");
         Self::NoRoom(SPOOL_FAILED)
     }
 

@@ -100,7 +100,7 @@ impl Held {
         match self.write(until).await {
             Ok(()) => Ok(true),
             Err(PutError::Failed(error)) => {
-                tracing::warn!(lease = self.key, %error, "lease not renewed");
+                tracing::warn!(lease = self.key, %error, "could not renew the lease");
                 Ok(false)
             }
             Err(PutError::Precondition) => self.again(until).await,

@@ -211,7 +211,7 @@ where
             Err(error) => note(error),
         }
         let problem = log.last().map(|delivery| delivery.result.as_str());
-        tracing::warn!(job = notice.outcome.id, to, number, problem, "notification not taken");
+        tracing::warn!(job = notice.outcome.id, to, number, problem, "notification not accepted");
     }
     count("given-up");
     log

@@ -216,7 +216,7 @@ async fn under(
 async fn note_failed(results: &dyn Results, id: &str) {
     let (key, copy) = (failed_key(id), Copy::default());
     if let Err(error) = record::write(results, &key, &copy, Condition::IfAbsent).await {
-        tracing::debug!(job = id, ?error, "not listed among those that failed");
+        tracing::debug!(job = id, ?error, "could not add the job to the list of failed jobs");
     }
 }
 

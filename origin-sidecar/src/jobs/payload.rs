@@ -42,7 +42,7 @@ impl Payload {
     /// The bytes. Who asks has made room for them.
     ///
     /// # Errors
-    /// When the spool can't be read.
+    /// When could not read the spool.
     pub async fn bytes(&self) -> io::Result<Bytes> {
         match self {
             Self::Memory(bytes) => Ok(bytes.clone()),
@@ -60,7 +60,7 @@ impl Payload {
     /// Its SHA-256.
     ///
     /// # Errors
-    /// When the spool can't be read.
+    /// When could not read the spool.
     pub async fn sha256(&self) -> io::Result<[u8; 32]> {
         let hashed = self.read(|body| {
             let mut hash = Sha256::new();
@@ -92,7 +92,7 @@ impl Payload {
     /// The same as a body that is sent. One of a file can be sent once at a time.
     ///
     /// # Errors
-    /// When the spool can't be read.
+    /// When could not read the spool.
     pub fn body(&self) -> io::Result<Body> {
         Ok(match self {
             Self::Memory(bytes) if bytes.is_empty() => Body::Empty,

@@ -166,7 +166,7 @@ impl Presence {
                     upstream = name,
                     reason = "app-away",
                     detail,
-                    "the application takes no connections; its jobs wait for it"
+                    "the application accepts no connections; its jobs wait"
                 );
                 Instant::now()
             }

@@ -128,7 +128,11 @@ fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
             unsent(APP)
         }
         NotSent::Unable(detail) => {
-            tracing::warn!(job = job.id, detail, "nobody can say who may; the job waits");
+            tracing::warn!(
+                job = job.id,
+                detail,
+                "the authorization check did not answer; the job waits"
+            );
             unable()
         }
         NotSent::NoRoom => no_room(),

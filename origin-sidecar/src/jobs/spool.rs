@@ -163,7 +163,7 @@ impl Spooling {
 }
 
 fn failed(error: impl std::fmt::Display) -> &'static str {
-    tracing::warn!(%error, "not spooled: is the disk of --spool full?");
+    tracing::warn!(%error, "could not write to the spool: is the disk of --spool full?");
     "spool-failed"
 }
 

@@ -76,7 +76,7 @@ pub(super) fn note_unavailable(worker: &JobWorker, detail: &str) {
 pub(super) fn note_instead(worker: &JobWorker, lane: &Lane, problem: Problem, detail: &str) {
     let (route, problem) = (&*lane.name, problem.name());
     worker.context.metrics.http.problems.with_label_values(&[route, problem]).inc();
-    tracing::info!(route, problem, detail, "refused, by an answer with more to it");
+    tracing::info!(route, problem, detail, "refused; the answer was a page or a redirect");
 }
 
 pub(super) fn unknown() -> Refused {

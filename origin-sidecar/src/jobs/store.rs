@@ -139,10 +139,10 @@ async fn write_outcome(
             Err(PutError::Precondition) => match record::end(results, id).await {
                 Ok(End::Is(other)) => return Some(other),
                 Ok(End::Open { condition: now, .. }) => condition = now,
-                Err(error) => tracing::warn!(job = id, %error, "outcome not read"),
+                Err(error) => tracing::warn!(job = id, %error, "could not read the outcome"),
             },
             Err(PutError::Failed(error)) => {
-                tracing::warn!(job = id, %error, "outcome not stored");
+                tracing::warn!(job = id, %error, "could not store the outcome");
             }
         }
         tokio::time::sleep(pause(attempt)).await;
@@ -219,7 +219,7 @@ async fn put_spooled(results: &dyn Results, id: &str, spooled: &Spooled) -> Opti
         };
         match stored {
             Ok(object) => return Some(object),
-            Err(error) => tracing::warn!(job = id, ?error, "result not stored"),
+            Err(error) => tracing::warn!(job = id, ?error, "could not store the result"),
         }
         // A directory that failed late has moved it away.
         if !tokio::fs::try_exists(&spooled.path).await.unwrap_or(false) {
@@ -248,7 +248,7 @@ async fn put_bytes(results: &dyn Results, id: &str, bytes: Bytes) -> Option<Stri
             Ok(_) => return Some(key),
             Err(PutError::Precondition) => key = other_key(id)?,
             Err(PutError::Failed(error)) => {
-                tracing::warn!(job = id, %error, "result not stored");
+                tracing::warn!(job = id, %error, "could not store the result");
                 tokio::time::sleep(pause(attempt)).await;
             }
         }

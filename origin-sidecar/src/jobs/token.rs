@@ -106,7 +106,7 @@ pub(super) async fn end(
     let outcome = stored.map_err(not_stored)?;
     let status = outcome.status.as_str();
     worker.context.metrics.jobs.ended(queue, status, outcome.reason.as_deref().unwrap_or_default());
-    tracing::info!(queue, job = id, outcome = status, "another's consumer ended the job");
+    tracing::info!(queue, job = id, outcome = status, "a foreign consumer ended the job");
     let user = Some(claim.user).filter(|user| !user.is_empty());
     let about = Adopted { until: 0, route: route.name.clone(), queue: queue.clone(), user };
     tell(worker, rules, results, about, outcome).await;
@@ -201,7 +201,7 @@ pub(super) async fn tell(
         tracing::warn!(
             job = outcome.id,
             ?error,
-            "its receivers are told by this process or not at all"
+            "only this process can still send the notifications of this job"
         );
     }
     let (worker, rules, results) = (Arc::clone(worker), Arc::clone(rules), Arc::clone(results));

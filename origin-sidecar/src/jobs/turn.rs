@@ -105,7 +105,7 @@ impl Delivery<'_> {
             {
                 Taken::Unknown(error) => {
                     self.consumer.count("waiting", error.name);
-                    tracing::warn!(job = job.id, %error, "lease not taken; the job waits");
+                    tracing::warn!(job = job.id, %error, "could not acquire the lease; the job waits");
                     self.consumer.pause().await?;
                 }
                 taken => return Some(taken),

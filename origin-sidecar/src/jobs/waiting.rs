@@ -115,7 +115,7 @@ impl Delivery<'_> {
             since,
             seconds = delay.as_secs(),
             receives = self.received.receives,
-            "nobody executes this job yet; given back for a while"
+            "the application is away; message returned to the queue for a while"
         );
         Waited::GiveBack(delay)
     }
@@ -131,7 +131,7 @@ impl Delivery<'_> {
                 reason = "receives-exhausted",
                 receives,
                 max,
-                "the queue has given this message out almost as often as it does"
+                "the message has almost reached the queue's maxReceiveCount"
             );
         }
     }

@@ -78,7 +78,7 @@ where
             }
         };
         let Some((seat, needed)) = connections.sit() else {
-            tracing::debug!(%peer, "every admin connection is busy");
+            tracing::debug!(%peer, "all admin connections are busy");
             continue;
         };
         let answer = answer.clone();
@@ -103,7 +103,7 @@ where
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(%error, "admin connection ended");
                 },
-                _ = needed => tracing::debug!(%peer, "an admin connection gave way to another"),
+                _ = needed => tracing::debug!(%peer, "closed an idle admin connection for a new one"),
             }
         });
     }

@@ -65,7 +65,7 @@ impl Known {
             Err(_) => "no answer in time".to_owned(),
         };
         if !std::mem::replace(&mut self.is_refused, true) {
-            tracing::warn!(queue = name, error, "the queue's depth can't be read; asked again");
+            tracing::warn!(queue = name, error, "could not read the queue's depth; retrying");
         }
     }
 }

@@ -84,19 +84,19 @@ impl RulesFile {
             }
             self.text = read.as_ref().ok().cloned();
             let result = match take(&process, self.path.clone(), read).await {
-                Ok(()) => "taken",
+                Ok(()) => "success",
                 Err(faults) if has_rules => {
                     let path = self.path.display();
                     process.jobs.metrics.last_reload.set(0);
-                    tracing::error!(%path, faults, "changed rules refused; the old ones go on");
-                    "refused"
+                    tracing::error!(%path, faults, "reload refused: the changed rules are faulty; the old rules stay in force");
+                    "failure"
                 }
                 Err(faults) => {
                     if let Some(rules) = self.stand_in(&process.bound, &faults) {
                         process.jobs.active.set(Arc::new(rules));
                     }
                     told = None;
-                    "refused"
+                    "failure"
                 }
             };
             process.jobs.metrics.reloads.with_label_values(&[result]).inc();
@@ -126,14 +126,17 @@ pub async fn watch_certificate(
             Ok(false) => continue,
             Ok(true) => {
                 refused.clear();
-                "taken"
+                "success"
             }
             // Told once, not every second.
             Err(error) if error == refused => continue,
             Err(error) => {
-                tracing::error!(error, "changed certificate refused; the old one goes on");
+                tracing::error!(
+                    error,
+                    "reload refused: the changed certificate is faulty; the old one is still served"
+                );
                 refused = error;
-                "refused"
+                "failure"
             }
         };
         metrics.certificate_reloads.with_label_values(&[result]).inc();

@@ -70,7 +70,7 @@ impl server::Service for Front {
         let problem = Problem::UpstreamInvalid;
         let metrics = &self.worker.context.metrics;
         metrics.http.problems.with_label_values(&[UNMATCHED, problem.name()]).inc();
-        tracing::debug!(peer = %self.peer.address, problem = problem.name(), %error, "broke off before it began");
+        tracing::debug!(peer = %self.peer.address, problem = problem.name(), %error, "the client's request broke off");
         let base = &self.worker.context.active.rules().document.jobs.base;
         reply::problem(base, problem, &format!("the answer broke off: {error}"))
     }

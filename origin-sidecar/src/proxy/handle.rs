@@ -50,7 +50,7 @@ pub async fn handle(
     let mut in_flight = metrics.in_flight();
     let in_force = worker.context.active.in_force();
     // The one place that says what was asked for, and only to who wants to see everything.
-    tracing::debug!(trace = span.id(), method = %span.method, path = head.target.path(), "asked");
+    tracing::debug!(trace = span.id(), method = %span.method, path = head.target.path(), "request");
     let mut lane = in_force.lane(None);
     let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);

@@ -84,7 +84,7 @@ where
     tokio::select! {
         served = served => served,
         () = readers.too_slow(&slow) => {
-            tracing::debug!(%peer, "answers are not read: too slow");
+            tracing::debug!(%peer, "closed: the client does not read its answers");
             Ok(())
         }
     }

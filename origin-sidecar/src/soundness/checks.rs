@@ -133,7 +133,7 @@ async fn look(parts: &Parts) {
         let made = tokio::fs::create_dir_all(folder).await;
         if made.is_ok() {
             let (folder, reason) = (folder.display().to_string(), FOLDER_MISSING);
-            tracing::warn!(folder, reason, "the folder of --spool was gone; made again");
+            tracing::warn!(folder, reason, "the folder of --spool was missing; created it again");
         }
         note(Part::Spool, made.map_err(|error| format!("{}: {error}", folder.display())));
     } else {

@@ -84,23 +84,23 @@ pub struct Jobs {
 #[rustfmt::skip]
 impl Http {
     fn new(r: &Registry) -> prometheus::Result<Self> {
-        let streams = gauges(r, "streams_open", "Streams that a drain does not wait for.", &["kind"])?;
+        let streams = gauges(r, "streams_open", "Open streams (WebSocket, server-sent events, gRPC); a drain does not wait for them.", &["kind"])?;
         Ok(Self {
             streams: Streams::new(Stream::ALL.map(|stream| streams.with_label_values(&[stream.label()]))),
             requests: counters(r, "http_requests_total", "Requests answered.", &["route", "code"])?,
             request_seconds: histograms(r, "http_request_duration_seconds", "Time from request head to response head.", &["route"], &LATENCY_BUCKETS)?,
-            in_flight: gauge(r, "http_requests_in_flight", "Requests being answered, without streams.")?,
+            in_flight: gauge(r, "http_requests_in_flight", "Requests in flight, without streams.")?,
             connections: gauge(r, "connections_open", "Open client connections.")?,
             problems: counters(r, "problems_total", "Requests Spillway itself refused, by problem.", &["route", "problem"])?,
-            refused: counters(r, "messages_refused_total", "What was no request that HTTP/1.1 knows, by what is wrong with it.", &["reason"])?,
-            removed: counters(r, "request_fields_removed_total", "Fields of requests that were not passed on, by why.", &["reason"])?,
+            refused: counters(r, "messages_refused_total", "Malformed HTTP/1.1 messages refused, by reason.", &["reason"])?,
+            removed: counters(r, "request_fields_removed_total", "Request fields removed before forwarding, by reason.", &["reason"])?,
             observed: counters(r, "observed_total", "What rules in observe mode would have done.", &["route", "rule", "outcome"])?,
-            signatures: counters(r, "signatures_total", "Requests by what the edge's signature on them was worth.", &["result"])?,
+            signatures: counters(r, "signatures_total", "Requests by edge-signature verification result.", &["result"])?,
             upstream_errors: counters(r, "upstream_errors_total", "Failed requests to an upstream, by reason.", &["upstream", "reason"])?,
-            retries: counters(r, "upstream_retries_total", "Requests sent again, as an idle connection had been closed.", &["upstream"])?,
-            limit: gauges(r, "concurrency_limit", "Requests that may wait for the upstream at once, as learned.", &["upstream"])?,
+            retries: counters(r, "upstream_retries_total", "Requests retried because an idle connection had been closed.", &["upstream"])?,
+            limit: gauges(r, "concurrency_limit", "Adaptive concurrency limit of the upstream.", &["upstream"])?,
             #[cfg(feature = "otlp")]
-            spans: counters(r, "spans_total", "Spans for the collector, by what became of them.", &["result"])?,
+            spans: counters(r, "spans_total", "Spans exported, by result.", &["result"])?,
         })
     }
 }
@@ -108,11 +108,11 @@ impl Http {
 #[rustfmt::skip]
 impl Cache {
     fn new(r: &Registry) -> prometheus::Result<Self> {
-        let evictions = IntCounter::with_opts(opts("cache_evictions_total", "Keys evicted for want of space."))?;
+        let evictions = IntCounter::with_opts(opts("cache_evictions_total", "Cache keys evicted to stay within the memory budget."))?;
         r.register(Box::new(evictions.clone()))?;
         let purged = counters(r, "cache_purged_total", "Answers purged.", &["how"])?;
         Ok(Self {
-            requests: counters(r, "cache_requests_total", "Requests by what the cache did with them.", &["route", "result"])?,
+            requests: counters(r, "cache_requests_total", "Requests by cache result.", &["route", "result"])?,
             not_stored: counters(r, "cache_not_stored_total", "Answers not stored, by reason.", &["route", "reason"])?,
             bytes: gauge(r, "cache_size_bytes", "Bytes of cached answers, metadata included.")?,
             entries: gauge(r, "cache_entries", "Keys with cached answers.")?,
@@ -135,21 +135,21 @@ impl Cache {
 #[rustfmt::skip]
 impl Jobs {
     fn new(r: &Registry) -> prometheus::Result<Self> {
-        let learned = GaugeVec::new(opts("offload_learned_p95_seconds", "How long requests of the route's slowest class take, as learned."), &["route"])?;
+        let learned = GaugeVec::new(opts("offload_learned_p95_seconds", "Learned 95th percentile of the duration of the route's slowest class."), &["route"])?;
         r.register(Box::new(learned.clone()))?;
         Ok(Self {
-            offloads: counters(r, "offload_requests_total", "Requests offered to a queue, by result and why they were.", &["route", "result", "reason"])?,
-            checks: counters(r, "auth_checks_total", "Questions to the application whether a caller may start or see a job, by its answer.", &["result"])?,
-            enqueue_seconds: histograms(r, "offload_enqueue_duration_seconds", "Time until a job was durable.", &["route"], &LATENCY_BUCKETS)?,
-            finished: counters(r, "jobs_total", "Jobs finished or put back, by outcome and reason.", &["queue", "outcome", "reason"])?,
+            offloads: counters(r, "offload_requests_total", "Requests considered for offload, by result and reason.", &["route", "result", "reason"])?,
+            checks: counters(r, "auth_checks_total", "Authorization checks sent to the application (auth.check), by result.", &["result"])?,
+            enqueue_seconds: histograms(r, "offload_enqueue_duration_seconds", "Time until the queue or store had the job durably.", &["route"], &LATENCY_BUCKETS)?,
+            finished: counters(r, "jobs_total", "Job deliveries finished or returned to the queue, by outcome and reason.", &["queue", "outcome", "reason"])?,
             run_seconds: histograms(r, "job_run_duration_seconds", "Time a job ran.", &["queue"], &JOB_BUCKETS)?,
             wait_seconds: histograms(r, "job_wait_duration_seconds", "Time a job waited before its first run.", &["queue"], &JOB_BUCKETS)?,
             running: gauges(r, "jobs_running", "Jobs running in this process.", &["queue"])?,
-            faults: gauges(r, "offload_fault", "1 while queue, results or spool refuse this for good.", &["part", "queue", "call", "reason"])?,
-            app_up: gauges(r, "consumer_app_up", "1 while the upstream takes the consumer's connections, else 0.", &["upstream"])?,
+            faults: gauges(r, "offload_fault", "1 while a queue, the result store or the spool refuses this call permanently.", &["part", "queue", "call", "reason"])?,
+            app_up: gauges(r, "consumer_app_up", "1 while the upstream accepts connections of the consumer, else 0.", &["upstream"])?,
             messages: gauges(r, "queue_messages", "Messages by state.", &["queue", "state"])?,
             oldest_seconds: gauges(r, "queue_oldest_message_age_seconds", "Age of the oldest message.", &["queue"])?,
-            received_age_seconds: gauges(r, "queue_received_message_age_seconds", "Age of the oldest message that the last receive brought for the first time.", &["queue"])?,
+            received_age_seconds: gauges(r, "queue_received_message_age_seconds", "Age of the oldest message among those first delivered by the last receive.", &["queue"])?,
             learned_seconds: learned,
             notifications: counters(r, "notifications_total", "Notifications of finished jobs, by result.", &["queue", "result"])?,
         })
@@ -199,7 +199,7 @@ impl Metrics {
             shard_requests: counters(
                 r,
                 "shard_requests_total",
-                "Requests resolved to a shard.",
+                "Requests routed to a shard.",
                 &["map", "shard", "output"],
             )?,
             shard_epoch: gauges(
@@ -211,26 +211,26 @@ impl Metrics {
             reloads: counters(
                 r,
                 "rules_reloads_total",
-                "Changes of the rules file seen, by result.",
+                "Reloads of the rules file, by result.",
                 &["result"],
             )?,
             certificate_reloads: counters(
                 r,
                 "certificate_reloads_total",
-                "Changed certificates of --tls-dir, taken or refused.",
+                "Certificate reloads from --tls-dir, by result.",
                 &["result"],
             )?,
             rules_info: gauges(r, "rules_info", rules, &["config_hash"])?,
             rules_fallback: gauges(
                 r,
                 "rules_fallback",
-                "1 while the rules can't be read and this stands in for them.",
+                "1 while the rules can't be read and this fallback is in force.",
                 &["mode"],
             )?,
             last_reload: gauge(
                 r,
                 "rules_last_reload_successful",
-                "1 when the rules in force are those of the file as it was read last, else 0.",
+                "1 if the last reload of the rules file succeeded, else 0.",
             )?,
             registry,
         })
@@ -269,10 +269,10 @@ impl Injections {
         build_info(r)?;
         Ok(Self {
             reviews: counters(r, "injections_total", "Reviews of pods, by result and reason.", &["result", "reason"])?,
-            seconds: histograms(r, "injection_duration_seconds", "Time from a whole review to its answer.", &["result"], &LATENCY_BUCKETS)?,
-            secret_missing: gauge(r, "webhook_secret_missing", "1 while the Secret with the certificates is not there.")?,
-            expiry: gauges(r, "webhook_certificate_expiry_timestamp_seconds", "When the certificate that is served ends, in seconds since 1970.", &[])?,
-            clock_offset: gauges(r, "webhook_clock_offset_seconds", "By how much this clock was ahead of the API server's at its last answer.", &[])?,
+            seconds: histograms(r, "injection_duration_seconds", "Time from a complete review request to its response.", &["result"], &LATENCY_BUCKETS)?,
+            secret_missing: gauge(r, "webhook_secret_missing", "1 while the Secret with the certificates is missing.")?,
+            expiry: gauges(r, "webhook_certificate_expiry_timestamp_seconds", "Expiry of the served certificate, in seconds since 1970.", &[])?,
+            clock_offset: gauges(r, "webhook_clock_offset_seconds", "Offset of this clock from the API server's, measured at its last answer.", &[])?,
             registry,
         })
     }

@@ -133,7 +133,7 @@ impl Sender {
         let result = match tokio::time::timeout(SEND_TIMEOUT, self.post(batch)).await {
             Ok(Ok(())) => "sent",
             Ok(Err(error)) => {
-                tracing::warn!(error, spans = count, "spans not taken by the collector");
+                tracing::warn!(error, spans = count, "the collector did not accept the spans");
                 "failed"
             }
             Err(_) => "timeout",

@@ -76,8 +76,8 @@ pub(super) fn line(span: &Span, ended: &Ended<'_>) {
     let (method, trace) = (span.method.as_str(), span.id());
     let ms = span.took().as_secs_f64() * 1000.0;
     if status >= 500 {
-        tracing::warn!(method, route, status, cache, problem, detail, ms, trace, "answered");
+        tracing::warn!(method, route, status, cache, problem, detail, ms, trace, "response");
     } else {
-        tracing::info!(method, route, status, cache, problem, detail, ms, trace, "answered");
+        tracing::info!(method, route, status, cache, problem, detail, ms, trace, "response");
     }
 }

@@ -87,7 +87,7 @@ impl Health {
         if let Turn::Now(leave) = self.turn(failed_before) {
             return Ok(leave);
         }
-        let left_alone = || io::Error::other("nobody could connect just now");
+        let left_alone = || io::Error::other("circuit open: the last connection attempts failed");
         let _waiting = self.begin_to_wait().ok_or_else(left_alone)?;
         let end = Instant::now() + WAIT_MAX;
         loop {

@@ -89,7 +89,7 @@ impl Links {
                 return Ok(place);
             }
             if self.failed.load(Ordering::Relaxed) != failed {
-                return Err(io::Error::other("nobody could connect just now"));
+                return Err(io::Error::other("circuit open: the last connection attempts failed"));
             }
             if self.lock().len() >= CONNECTIONS_MAX {
                 drop(connecting);

@@ -165,7 +165,7 @@ async fn a_secret_that_is_deleted_is_told_and_filled_when_it_is_there_again() {
             .then_some(())
     })
     .await;
-    let told = webhook.said().matches("certificates are not as they should be").count();
+    let told = webhook.said().matches("the webhook's certificates are not in order").count();
     assert!(told <= 2, "one kind of failure is told once, not {told} times");
 }
 

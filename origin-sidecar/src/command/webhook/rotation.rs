@@ -74,10 +74,14 @@ impl Failures {
             return;
         }
         if let Some(last) = self.last.take() {
-            tracing::info!(error = last, times = self.count, "this is over");
+            tracing::info!(
+                error = last,
+                times = self.count,
+                "the webhook's certificates are in order again"
+            );
         }
         if let Some(error) = error {
-            tracing::warn!(error, "certificates are not as they should be");
+            tracing::warn!(error, "the webhook's certificates are not in order");
         }
         (self.last, self.count) = (error.cloned(), 0);
     }

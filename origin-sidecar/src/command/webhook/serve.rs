@@ -143,7 +143,7 @@ impl Reviewer {
 
     fn malformed(&self, status: u16, why: &str) -> Response<Body> {
         self.metrics.reviewed("malformed", "", Duration::ZERO);
-        tracing::warn!(why, "a review that is none");
+        tracing::warn!(why, "not a valid AdmissionReview");
         reply::text(status, format!("{why}\n"))
     }
 

@@ -57,7 +57,7 @@ impl Credentials {
                 Ok(credentials)
             }
             (Err(error), Some(old)) if old.lasts(Duration::ZERO) => {
-                tracing::warn!(%error, "credentials were not refreshed, the old ones serve on");
+                tracing::warn!(%error, "could not refresh the credentials; still using the old ones");
                 old.not_before = Some(Instant::now() + REFRESH_AGAIN);
                 Ok(old.credentials.clone())
             }
