@@ -65,7 +65,7 @@ async fn without_a_file_all_passes_until_there_is_one_and_never_again() {
     takes(&sidecar, CACHED).await;
     assert_eq!(sidecar.metric("spillway_rules_fallback{mode=\"pass\"}").await, 0.0);
     sidecar.change_rules(CUT_OFF);
-    sidecar.until_said("changed rules refused").await;
+    sidecar.until_said("reload refused").await;
     let answer = client.get("/page").await;
     assert!(answer.cache().starts_with("hit"), "the old rules go on");
     assert_eq!(sidecar.metric("spillway_rules_fallback{mode=\"pass\"}").await, 0.0);

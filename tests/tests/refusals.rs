@@ -148,7 +148,7 @@ async fn without_the_right_to_send_a_sidecar_serves_all_but_jobs_until_it_has_it
     world.cloud.sqs().set_only("SendMessageBatch", Fault::Deny);
     serves_all_but_jobs(&world, &proxy, "denied").await;
     until_metric(&proxy, &fault("queue", "work", "send", "denied"), 1.0).await;
-    proxy.until_said("refused for good").await;
+    proxy.until_said("permanently refused").await;
     world.cloud.sqs().clear();
     accepts_again(&proxy).await;
 }
@@ -214,7 +214,7 @@ async fn a_role_that_gets_its_rights_after_a_moment_is_waited_for() {
     world.cloud.s3().set(Fault::Deny);
     let consumer = world.consumer().start().await;
     let proxy = world.proxy().start().await;
-    consumer.until_said("refused for good").await;
+    consumer.until_said("permanently refused").await;
     world.cloud.s3().clear();
     accepts_again(&proxy).await;
     world.app.until_asked("/work", 1).await;
@@ -281,7 +281,7 @@ async fn a_spool_that_is_gone_is_made_again_and_one_that_can_not_be_stops_the_co
         .start()
         .await;
     std::fs::remove_dir_all(&spool).expect("removed");
-    consumer.until_said("made again").await;
+    consumer.until_said("created it again").await;
     assert!(spool.is_dir());
     std::fs::remove_dir_all(&spool).expect("removed");
     // Nobody can make a folder where the one above is a file.

@@ -270,7 +270,7 @@ async fn one_callers_slow_check_holds_up_nobody_elses_jobs() {
     });
     let consumer = Spillway::consume(RULES, &app).jobs("work", jobs.path()).start().await;
     gate.until_waited(1).await;
-    consumer.until_said("nobody can say who may").await;
+    consumer.until_said("the authorization check did not answer").await;
     assert_eq!(reason(&ended(&bob, &of_bob).await), ("succeeded", ""));
     let up = r#"spillway_consumer_app_up{upstream="app"}"#;
     assert_eq!(consumer.metric(up).await, 1.0, "it takes connections");
