@@ -12,7 +12,7 @@ pub(crate) const HEAD_BYTES_USUAL: usize = 512;
 /// How a body without a length is sent; the end of the last chunk.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// The interim answer that lets a client send its body (RFC 9110 section 15.2.1).
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response's head up to its empty line, which [`end`] adds.
 pub fn response(
@@ -27,7 +27,7 @@ pub fn response(
 }
 
 /// `reason` is the upstream's own, where it is not the usual one.
-pub fn status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>) {
+pub(crate) fn status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option<&[u8]>) {
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
     head.push(b' ');

@@ -180,7 +180,7 @@ impl<'a> Stated<'a> {
 
     /// How long the sender keeps the connection when it is idle: `Keep-Alive: timeout=5`, as it was
     /// proposed for HTTP/1.1 (RFC 2068 section 19.7.1.1) and is said by Node.js, Apache and Jetty.
-    pub fn kept_for(&self) -> Option<Duration> {
+    pub(crate) fn kept_for(&self) -> Option<Duration> {
         let value = str::from_utf8(self.keep_alive?).ok()?;
         let mut parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));
         let (_, seconds) =

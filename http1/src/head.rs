@@ -24,11 +24,11 @@ impl Default for HeadLimits {
 }
 
 /// Bytes of a head at most where nobody says anything else: start line and fields.
-pub const HEAD_BYTES_DEFAULT: u16 = 32 * 1024;
+pub(crate) const HEAD_BYTES_DEFAULT: u16 = 32 * 1024;
 /// Lines of fields at most where nobody says anything else.
-pub const FIELDS_DEFAULT: u16 = 100;
+pub(crate) const FIELDS_DEFAULT: u16 = 100;
 /// Bytes of a request target: what common servers and browsers go up to.
-pub const TARGET_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
 const LEADING_LINES_MAX: usize = 2;
 

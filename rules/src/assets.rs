@@ -64,7 +64,7 @@ impl Assets {
     }
 
     /// Whether a page of any origin may read them, by one answer for all.
-    pub fn are_for_all_origins(route: &Route) -> bool {
+    pub(crate) fn are_for_all_origins(route: &Route) -> bool {
         let is_versioned = route.cache.as_ref().is_some_and(|it| it.versioned != Versioned::No);
         is_versioned
             && route.cors.as_ref().is_some_and(|cors| cors.origins == ["*"] && !cors.credentials)

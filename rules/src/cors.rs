@@ -53,7 +53,7 @@ pub(crate) fn for_all_origins(fields: &dyn Fields) -> Vec<Edit> {
 }
 
 /// The answer to a preflight that asks for a method which the route takes.
-pub fn preflight_answer(rule: &Cors, head: &Head<'_>, method: &str) -> FieldsToSet {
+pub(crate) fn preflight_answer(rule: &Cors, head: &Head<'_>, method: &str) -> FieldsToSet {
     let vary = "origin, access-control-request-method, access-control-request-headers";
     let mut fields = vec![("vary", vary.to_owned())];
     let origin = origin(head).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::document::Document;
 /// The origin that the demo's rules name. It can't exist: the name is reserved (RFC 2606).
 pub const ORIGIN: &str = "https://origin.example.com";
 /// The hosts that the demo's rules name as the visitors'.
-pub const HOSTS: [&str; 2] = ["example.com", "www.example.com"];
+pub(crate) const HOSTS: [&str; 2] = ["example.com", "www.example.com"];
 
 /// Whether an edge that was built from the demo's rules is asked for somebody's own host. `bound` is the
 /// deployment's own origin, which wins over the one in the rules; `host` is what the visitor asks.

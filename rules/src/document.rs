@@ -29,10 +29,10 @@ pub const MAX_ATTEMPTS_DEFAULT: u64 = 5;
 pub const WAIT_FOR_APP_DEFAULT_MS: u64 = 24 * 3_600_000;
 
 /// The reserved prefix where a file names no other.
-pub const JOBS_BASE: &str = "/_spillway";
+pub(crate) const JOBS_BASE: &str = "/_spillway";
 
 /// The reserved query parameter where a file names no other.
-pub const JOBS_PARAMETER: &str = "spillway-job";
+pub(crate) const JOBS_PARAMETER: &str = "spillway-job";
 
 /// A checked rules file. A key that a file leaves out stands here with its default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

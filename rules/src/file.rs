@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use tree::Table;
 
 /// A rules file larger than this is refused: 1 MiB is some 5,000 routes, and a ConfigMap's limit.
-pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Requests at once that a limit may allow; more is none.
 const CONCURRENCY_MAX: i64 = 100_000;

@@ -11,7 +11,7 @@ pub const FIELD: &str = "cdn-loop";
 /// The member that each of us adds.
 pub const MEMBER: &str = "spillway";
 /// Edge, the sidecar that is asked, the one that it forwards to: one more is no deployment.
-pub const HOPS_MAX: usize = 3;
+pub(crate) const HOPS_MAX: usize = 3;
 
 /// How many of us have sent it on. Members of others stay and are not looked at; what a client writes
 /// itself makes the number higher, never lower, whatever it quotes.
@@ -27,7 +27,7 @@ pub fn count(fields: &dyn Fields) -> usize {
 }
 
 /// Whether it goes round.
-pub fn is_loop(fields: &dyn Fields) -> bool {
+pub(crate) fn is_loop(fields: &dyn Fields) -> bool {
     count(fields) > HOPS_MAX
 }
 

@@ -35,7 +35,7 @@
 //! [`Head`], a response a [`ResponseHead`]. It builds for wasm32.
 //!
 //! # Layout
-//! [`file`] reads `routes.toml` into a [`document::Document`] and finds every fault of it;
+//! [`mod@file`] reads `routes.toml` into a [`document::Document`] and finds every fault of it;
 //! [`Rules`] is the indexed form that decisions run on; [`sidecar`] and [`edge`] hold the one
 //! order in which rules are applied; [`cache`], [`shard`], [`offload`] and [`versioned`] are the
 //! subjects they ask, [`assets`] says what answers leave with. [`signature`] is what the two halves know each other by.

@@ -22,7 +22,7 @@ pub struct Prefer {
 
 /// A client may not hold a connection longer than this by `wait=N`, in seconds: load balancers
 /// cut at 60.
-pub const WAIT_MAX_SECONDS: u64 = 50;
+pub(crate) const WAIT_MAX_SECONDS: u64 = 50;
 
 /// Reads all `Prefer` lines; the first occurrence of a preference wins (RFC 7240 section 2).
 pub fn prefer(head: &Head<'_>) -> Prefer {
@@ -151,7 +151,7 @@ impl Reason {
 }
 
 /// What the rule would do, whatever its mode. `methods` are those that the route names.
-pub fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Decision {
+pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Decision {
     if has(head.fields, "upgrade") {
         return Decision::Inline(Inline::Upgrade);
     }

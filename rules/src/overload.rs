@@ -13,11 +13,11 @@
 use std::collections::BTreeMap;
 
 /// Requests at once before anything is known.
-pub const LIMIT_START: f64 = 64.0;
+pub(crate) const LIMIT_START: f64 = 64.0;
 /// Fewer would starve an application.
-pub const LIMIT_MIN: f64 = 3.0;
+pub(crate) const LIMIT_MIN: f64 = 3.0;
 /// More than any sidecar's application.
-pub const LIMIT_MAX: f64 = 10_000.0;
+pub(crate) const LIMIT_MAX: f64 = 10_000.0;
 /// Times as long as without company: one waits for each that is worked on.
 const TOLERANCE: f64 = 2.0;
 /// Times as long up to which the limit rises fast: what is let in now shows a window later.

@@ -86,7 +86,7 @@ impl Found<'_> {
     }
 
     /// The same, if the rules of the route read any: most do not.
-    pub fn parameters_for(&self, route: &Route, path: &str) -> Vec<(String, String)> {
+    pub(crate) fn parameters_for(&self, route: &Route, path: &str) -> Vec<(String, String)> {
         let has_tags = route.cache.as_ref().is_some_and(|rule| !rule.tags.is_empty());
         if has_tags || route.shard.is_some() { self.parameters(path) } else { Vec::new() }
     }

@@ -295,7 +295,7 @@ impl Step {
 /// # Errors
 /// `key-missing`, `key-invalid`, `key-unmapped`, or `cross-shard` when the key is repeated and
 /// its values lie on several shards.
-pub fn in_head(
+pub(crate) fn in_head(
     rule: &ShardRule,
     map: &ShardMap,
     head: &Head<'_>,
@@ -357,7 +357,8 @@ fn one_shard(
 /// Looks for the key at the rule's JSON pointers.
 ///
 /// # Errors
-/// As [`in_head`]; a body that is not JSON is `key-invalid`.
+/// `key-missing` without a key, `key-invalid` for one that is not of the map's type or a body that is not JSON,
+/// `key-unmapped` for one that no shard holds.
 pub fn in_body(rule: &ShardRule, map: &ShardMap, body: &[u8]) -> Result<Resolved, Problem> {
     let json: serde_json::Value = serde_json::from_slice(body).map_err(|_| Problem::KeyInvalid)?;
     let pointers = rule.from.iter().filter_map(|source| match source {

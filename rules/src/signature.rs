@@ -18,7 +18,7 @@ mod tests;
 pub use invalid::Invalid;
 pub use keys::Keys;
 pub use member::{Member, part};
-pub use nonces::{NONCES_MAX, Nonces};
+pub use nonces::Nonces;
 
 use crate::head::{Head, has};
 use crate::visitor;

@@ -74,12 +74,12 @@ fn is_said_of_others(name: &str) -> bool {
 }
 
 /// Whether the edge keeps a field of a client back, because only a proxy may say it.
-pub fn is_of_proxies(name: &str) -> bool {
+pub(crate) fn is_of_proxies(name: &str) -> bool {
     is_said_of_others(name) || name == REQUEST_ID
 }
 
 /// Whether a client names itself by this field only if a proxy is believed: `identity` of jobs.
-pub fn needs_named_proxy(name: &str) -> bool {
+pub(crate) fn needs_named_proxy(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     is_said_of_others(&name) && !WAY.contains(&name.as_str())
 }

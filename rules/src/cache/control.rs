@@ -4,7 +4,7 @@ use crate::head::{Fields, joined};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 /// Delta-seconds that overflow count as this (RFC 9111 section 1.2.2).
-pub const DELTA_SECONDS_MAX: u64 = 1 << 31;
+pub(crate) const DELTA_SECONDS_MAX: u64 = 1 << 31;
 
 /// Directives whose value is a number of seconds …
 const SECONDS: [&str; 4] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];

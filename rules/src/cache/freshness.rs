@@ -208,7 +208,7 @@ pub enum Source {
 
 impl Source {
     /// Whether the rules file gave the lifetime, and nobody else.
-    pub fn is_rule(self) -> bool {
+    pub(crate) fn is_rule(self) -> bool {
         matches!(self, Self::Rule | Self::NotFound | Self::Negative | Self::Version)
     }
 

@@ -118,7 +118,7 @@ impl Plan<'_> {
 pub struct Planned<'a, 'r> {
     /// `cache` of the route, where it has one.
     pub rule: Option<&'r Cache>,
-    /// One answer serves pages of all origins ([`crate::assets::Assets::are_for_all_origins`]).
+    /// One answer serves pages of all origins (its route has `cors = { origins = ["*"] }` and `versioned`).
     pub is_for_all_origins: bool,
     /// Part of the key: answers that were kept by other rules are not found.
     pub policy_hash: &'a str,

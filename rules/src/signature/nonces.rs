@@ -4,7 +4,7 @@ use super::invalid::{Invalid, LIFETIME_S, SKEW_S};
 use std::collections::BTreeSet;
 
 /// Requests remembered per generation: 3,700 a second, and some 6 MB.
-pub const NONCES_MAX: usize = 450_000;
+pub(crate) const NONCES_MAX: usize = 450_000;
 /// A signature can be used for so long, at most, after it was first seen: from a clock that is
 /// ahead by the skew to the moment when one that is behind by it calls the signature expired.
 const WINDOW_MS: u64 = (LIFETIME_S + 2 * SKEW_S) as u64 * 1000;

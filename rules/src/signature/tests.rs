@@ -2,7 +2,8 @@
 
 use super::base::base;
 use super::keys::Key;
-use super::{Invalid, Keys, LIFETIME_S, Member, NONCES_MAX, Nonces, SKEW_S, part, sign, verify};
+use super::nonces::NONCES_MAX;
+use super::{Invalid, Keys, LIFETIME_S, Member, Nonces, SKEW_S, part, sign, verify};
 use crate::head::{Head, NoFields};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
