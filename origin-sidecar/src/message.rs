@@ -5,7 +5,7 @@ pub mod body;
 pub mod coming;
 pub mod fields;
 pub mod grpc;
-pub mod place;
+pub mod permit;
 pub mod readers;
 pub mod refused;
 pub mod reply;

@@ -1,8 +1,8 @@
 //! What a request is before anything is done about it: where it came from, what its fields are worth, under
 //! which rules it stands and where it would go.
 
-pub mod clean;
+pub mod active_rules;
 pub mod destination;
-pub mod in_force;
 pub mod inbound;
+pub mod sanitized;
 pub mod signed;

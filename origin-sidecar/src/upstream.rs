@@ -1,16 +1,16 @@
 //! Requests on their way to a server behind us: connections, limits, retries, and the answer's way back.
 
+mod circuit_breaker;
 pub mod client;
 mod dial;
 pub mod forward;
-mod health;
 pub mod hop;
-pub mod lane;
 pub mod limits;
 mod links;
 pub mod multiplexed;
 pub mod network;
 pub mod outgoing;
+pub mod route_state;
 pub mod server;
 pub mod servers;
 pub mod upgrade;

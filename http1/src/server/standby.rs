@@ -21,18 +21,18 @@ pub(super) enum Event {
 
 #[derive(Default)]
 pub(super) struct Standby {
-    bell: Option<(Arc<Bell>, Waker)>,
+    bell: Option<(Arc<EventWaker>, Waker)>,
     timer: Option<Pin<Box<Sleep>>>,
     has_been_used: bool,
 }
 
 /// Wakes the task, and remembers that it did.
-struct Bell {
+struct EventWaker {
     has_rung: AtomicBool,
     task: Waker,
 }
 
-impl Wake for Bell {
+impl Wake for EventWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -71,7 +71,7 @@ impl Standby {
     }
 
     fn hang(&mut self, task: Waker) -> Waker {
-        let bell = Arc::new(Bell { has_rung: AtomicBool::new(false), task });
+        let bell = Arc::new(EventWaker { has_rung: AtomicBool::new(false), task });
         let waker = Waker::from(Arc::clone(&bell));
         self.bell = Some((bell, waker.clone()));
         waker

@@ -1,18 +1,18 @@
 //! The 202 half: who may, a durable copy in the queue, then the answer.
 
-use super::auth::{self, Allowed};
+use super::auth::{self, Authorized};
 use super::context::JobWorker;
 use super::enqueue::enqueue;
 use super::intake::NotRead;
-use super::offered::{Offered, inline};
+use super::offered::{OffloadCandidate, inline};
 use super::payload::Payload;
 use super::pointer::{self, Pointed};
 use super::receipt::is_page;
 use super::{adopt, execute_once, page, state};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::request::clean::Clean;
-use crate::upstream::lane::Lane;
+use crate::request::sanitized::SanitizedRequest;
+use crate::upstream::route_state::RouteState;
 use http::Response;
 use rules::document::{Auth, Login, Offload, Route};
 use rules::offload::{self, Decision};
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub async fn accept(
     worker: &Arc<JobWorker>,
-    clean: Clean<'_>,
+    clean: SanitizedRequest<'_>,
     route: &Route,
     target: String,
     resolved: Option<&Resolved>,
@@ -44,15 +44,15 @@ pub async fn accept(
         Err(Refused { problem: Problem::OffloadUnauthorized, detail })
             if is_page(clean.headers) =>
         {
-            return to_login(worker, clean.lane, &rule.auth, detail);
+            return to_login(worker, clean.route_state, &rule.auth, detail);
         }
         checked => checked?,
     };
     let cookies = std::mem::take(&mut allowed.cookies);
-    let (lane, base) = (clean.lane, clean.rules.document.jobs.base.clone());
+    let (route_state, base) = (clean.route_state, clean.rules.document.jobs.base.clone());
     let asked = Asked { route, rule, target, allowed, is_cross_site };
     let answered = allowed_in(worker, clean, asked, resolved, decision).await;
-    cookies.with(worker, lane, &base, answered)
+    cookies.with(worker, route_state, &base, answered)
 }
 
 /// A request that may become a job.
@@ -60,13 +60,13 @@ struct Asked<'a> {
     route: &'a Route,
     rule: &'a Offload,
     target: String,
-    allowed: Allowed,
+    allowed: Authorized,
     is_cross_site: bool,
 }
 
 async fn allowed_in(
     worker: &Arc<JobWorker>,
-    mut clean: Clean<'_>,
+    mut clean: SanitizedRequest<'_>,
     asked: Asked<'_>,
     resolved: Option<&Resolved>,
     decision: Decision,
@@ -79,19 +79,19 @@ async fn allowed_in(
         }
         why.refused("offload.max_body", rule.max_body)
     })?;
-    let offered = Offered { clean, body, pointed, route, rule, target, allowed };
+    let offered = OffloadCandidate { clean, body, pointed, route, rule, target, allowed };
     let class = offered.class();
     let context = &worker.context;
     let mut load = context.latencies.load(&route.name, &class, context.clock.now(), rule.after);
     let limit = offered.clean.rules.document.overload.concurrency;
     load.is_cross_site = is_cross_site;
-    let lane = offered.clean.lane;
-    let destination = context.destinations.find(lane.upstream.as_ref(), resolved)?;
+    let route_state = offered.clean.route_state;
+    let destination = context.destinations.find(route_state.upstream.as_ref(), resolved)?;
     load.is_full = context.limits.is_full(limit, destination.upstream.slot);
     match offload::under_load(decision, rule, load) {
         Decision::Adopt { reason, after, wait } => {
             let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
-            let wanted = adopt::Wanted { reason, after, may_queue, wait, class };
+            let wanted = adopt::AdoptOptions { reason, after, may_queue, wait, class };
             execute_once::run(worker, offered, resolved, wanted).await
         }
         Decision::Enqueue { reason, wait } => {
@@ -104,7 +104,7 @@ async fn allowed_in(
 /// A person is sent where the application sends whom it does not know.
 fn to_login(
     worker: &JobWorker,
-    lane: &Lane,
+    route_state: &RouteState,
     auth: &Auth,
     detail: String,
 ) -> Result<Response<Body>, Refused> {
@@ -112,7 +112,7 @@ fn to_login(
     let Auth::Caller { login: Some(Login::Path(login)), .. } = auth else {
         return Err(Refused::new(problem, detail));
     };
-    state::note_instead(worker, lane, problem, &detail);
+    state::note_instead(worker, route_state, problem, &detail);
     Ok(page::see(login))
 }
 

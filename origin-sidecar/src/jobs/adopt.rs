@@ -6,7 +6,7 @@ use super::id::{self, Kind};
 use super::latency::Executing;
 use super::leases::LEASE_MS;
 use super::notify::tell;
-use super::offered::{Offered, Tools, outgoing, tools};
+use super::offered::{OffloadCandidate, Opened, outgoing, tools};
 use super::once::Once;
 use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, adopted_key};
@@ -36,7 +36,7 @@ const RENEW: Duration = Duration::from_secs(5);
 const LEASE_BUDGET: Duration = Duration::from_secs(3);
 
 /// How a request is to be adopted.
-pub(super) struct Wanted {
+pub(super) struct AdoptOptions {
     pub reason: Reason,
     /// How long the client waits for the head of the answer.
     pub after: Duration,
@@ -49,7 +49,7 @@ pub(super) struct Wanted {
 }
 
 /// Who answers the client: settled once, under the lock.
-enum Side {
+enum Responder {
     Undecided,
     /// The answer came first, and is being sent.
     Answered,
@@ -76,7 +76,7 @@ impl Leased {
 
 pub(super) struct Execution {
     pub worker: Arc<JobWorker>,
-    side: Mutex<Side>,
+    side: Mutex<Responder>,
     pub results: Arc<dyn Results>,
     rules: Arc<Rules>,
     /// What the lease says, and the notification is made from.
@@ -95,14 +95,14 @@ pub(super) struct Execution {
 
 pub(super) async fn run(
     worker: &Arc<JobWorker>,
-    offered: Offered<'_>,
+    offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
-    wanted: Wanted,
+    wanted: AdoptOptions,
     once: Option<Once>,
 ) -> Result<Response<Body>, Refused> {
-    let Wanted { reason, after, class, wait, .. } = wanted;
+    let AdoptOptions { reason, after, class, wait, .. } = wanted;
     let is_failure = synchronous::is_failure(offered.rule, wait);
-    let Tools { results, secrets, .. } = tools(worker, offered.rule)?;
+    let Opened { results, secrets, .. } = tools(worker, offered.rule)?;
     let (results, secrets) = (Arc::clone(results), secrets.clone());
     let (route, rule) = (offered.route, offered.rule);
     let rules = Arc::clone(offered.clean.rules);
@@ -114,7 +114,7 @@ pub(super) async fn run(
     outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
     let execution = Arc::new(Execution {
         worker: Arc::clone(worker),
-        side: Mutex::new(Side::Undecided),
+        side: Mutex::new(Responder::Undecided),
         results: Arc::clone(&results),
         rules,
         about,
@@ -194,9 +194,9 @@ impl Execution {
         self.note_end(&ended);
         let adopted = {
             let mut side = self.lock();
-            match std::mem::replace(&mut *side, Side::Answered) {
-                Side::Adopted(id) => Some(id),
-                Side::Undecided | Side::Answered | Side::Over => None,
+            match std::mem::replace(&mut *side, Responder::Answered) {
+                Responder::Adopted(id) => Some(id),
+                Responder::Undecided | Responder::Answered | Responder::Over => None,
             }
         };
         let stored = match (adopted, &self.once) {
@@ -208,7 +208,7 @@ impl Execution {
                 None
             }
         };
-        *self.lock() = Side::Over;
+        *self.lock() = Responder::Over;
         leased.end().await;
         // Without an outcome the lease runs out, and the job has failed for an unknown reason.
         if let Some(id) = stored.filter(|_| self.is_leased.load(Ordering::Acquire)) {
@@ -216,7 +216,7 @@ impl Execution {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Side> {
+    fn lock(&self) -> MutexGuard<'_, Responder> {
         self.side.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -244,10 +244,10 @@ impl Execution {
                 return true;
             }
             let is_over = match &*self.lock() {
-                Side::Undecided | Side::Adopted(_) => None,
+                Responder::Undecided | Responder::Adopted(_) => None,
                 // Whoever keeps the answer needs the lease, and removes it.
-                Side::Answered => Some(false),
-                Side::Over => Some(true),
+                Responder::Answered => Some(false),
+                Responder::Over => Some(true),
             };
             match is_over {
                 None => tokio::time::sleep(RENEW).await,
@@ -270,10 +270,10 @@ impl Execution {
     /// True once the client's answer is the 202.
     fn adopt(&self, id: &str) -> bool {
         let mut side = self.lock();
-        if matches!(*side, Side::Answered | Side::Over) {
+        if matches!(*side, Responder::Answered | Responder::Over) {
             return false;
         }
-        *side = Side::Adopted(id.to_owned());
+        *side = Responder::Adopted(id.to_owned());
         true
     }
 
@@ -288,8 +288,8 @@ impl Execution {
 
     async fn renew(&self) {
         let adopted = match &*self.lock() {
-            Side::Adopted(id) => Some(id.clone()),
-            Side::Undecided | Side::Answered | Side::Over => None,
+            Responder::Adopted(id) => Some(id.clone()),
+            Responder::Undecided | Responder::Answered | Responder::Over => None,
         };
         // A retry with its key may be promised the end of one that is not adopted, too.
         if let Some(id) = adopted.or_else(|| self.once.as_ref().map(|once| once.id.clone())) {

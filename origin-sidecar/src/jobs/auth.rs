@@ -8,9 +8,9 @@ use crate::message::body::Body;
 use crate::message::fields::Map;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::request::clean::Clean;
 use crate::request::inbound::Inbound;
-use crate::upstream::lane::Lane;
+use crate::request::sanitized::SanitizedRequest;
+use crate::upstream::route_state::RouteState;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::Problem;
 use rules::document::Auth;
@@ -18,7 +18,7 @@ use rules::hygiene;
 use std::sync::Arc;
 
 /// Who the caller is, and what the application says besides.
-pub struct Allowed {
+pub struct Authorized {
     pub caller: Caller,
     /// Fields of the application's answer that travel with the job.
     pub keep: Vec<(HeaderName, HeaderValue)>,
@@ -53,13 +53,13 @@ impl Cookies {
     pub fn with(
         self,
         worker: &JobWorker,
-        lane: &Lane,
+        route_state: &RouteState,
         base: &str,
         answered: Result<Response<Body>, Refused>,
     ) -> Result<Response<Body>, Refused> {
         let mut response = match answered {
             Err(Refused { problem, detail }) if !self.0.is_empty() => {
-                state::note_instead(worker, lane, problem, &detail);
+                state::note_instead(worker, route_state, problem, &detail);
                 reply::problem(base, problem, &detail)
             }
             answered => answered?,
@@ -73,9 +73,13 @@ impl Cookies {
 ///
 /// # Errors
 /// `offload-unauthorized` when there is no caller or the app says no.
-pub async fn check(worker: &JobWorker, clean: &Clean<'_>, auth: &Auth) -> Result<Allowed, Refused> {
+pub async fn check(
+    worker: &JobWorker,
+    clean: &SanitizedRequest<'_>,
+    auth: &Auth,
+) -> Result<Authorized, Refused> {
     let Auth::Caller { keep, .. } = auth else {
-        return Ok(Allowed {
+        return Ok(Authorized {
             caller: Caller::Anyone,
             keep: Vec::new(),
             cookies: Cookies::default(),
@@ -97,7 +101,7 @@ pub async fn check(worker: &JobWorker, clean: &Clean<'_>, auth: &Auth) -> Result
         Some(values.collect::<Vec<_>>())
     };
     let cookies = said.map(Cookies::of).unwrap_or_default();
-    Ok(Allowed { caller, keep: keep.iter().filter_map(kept).flatten().collect(), cookies })
+    Ok(Authorized { caller, keep: keep.iter().filter_map(kept).flatten().collect(), cookies })
 }
 
 fn refused(detail: &str) -> Refused {
@@ -139,7 +143,7 @@ pub struct Visitor {
 /// Whether somebody who watches a job may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Still {
-    Allowed,
+    Authorized,
     /// The application says no, or names somebody else.
     Refused,
     /// The application can't be asked now.
@@ -197,10 +201,10 @@ impl Reader {
     /// Asks again whether it is still the same caller.
     pub async fn still(&self) -> Still {
         if !self.caller.is_said_by_check() {
-            return Still::Allowed;
+            return Still::Authorized;
         }
         match self.visitor.caller(Freshness::Recent).await {
-            Ok((now, _)) if now == self.caller => Still::Allowed,
+            Ok((now, _)) if now == self.caller => Still::Authorized,
             Ok(_) | Err(Refused { problem: Problem::OffloadUnauthorized, .. }) => Still::Refused,
             Err(_) => Still::Unknown,
         }

@@ -9,7 +9,7 @@ use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::request::clean::Clean;
+use crate::request::sanitized::SanitizedRequest;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use rules::Problem;
 use rules::cache::conditional::{Selected, select};
@@ -137,7 +137,7 @@ pub(super) async fn finished(
     context: &JobContext,
     results: &dyn Results,
     id: &str,
-    clean: &Clean<'_>,
+    clean: &SanitizedRequest<'_>,
 ) -> Option<Response<Body>> {
     let state = state::state(context, results, id).await.ok()?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());

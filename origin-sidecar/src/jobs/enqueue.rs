@@ -2,7 +2,7 @@
 
 use super::context::JobWorker;
 use super::id::{self, Kind};
-use super::offered::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, inline, tools};
+use super::offered::{ENQUEUE_BUDGET, NotQueued, OffloadCandidate, Opened, inline, tools};
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
 use super::sending::send;
@@ -20,7 +20,7 @@ use stores::results::Condition;
 
 pub(super) async fn enqueue(
     worker: &Arc<JobWorker>,
-    offered: Offered<'_>,
+    offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
     reason: Reason,
     wait: Wait,
@@ -80,8 +80,8 @@ pub(super) async fn enqueue(
 /// The id of the job to be, and the `Idempotency-Key` from which it comes.
 pub(super) fn choose_id(
     worker: &JobWorker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
 ) -> Result<(String, Option<HeaderValue>), Refused> {
     let (caller, route) = (&offered.allowed.caller, &offered.route.name);
     if let Some(key) = keyed::of(offered)? {
@@ -98,7 +98,7 @@ pub(super) const MAY_BE_STARTED: &str =
 /// A request whose send failed may be in the queue after all. The job is cancelled, so that a
 /// message that arrives late is not run besides the client's retry, or the execution inline. The
 /// lease comes first: a message that arrived early is being run.
-pub(super) async fn withdrawn(worker: &JobWorker, tools: &Tools<'_>, id: &str) -> bool {
+pub(super) async fn withdrawn(worker: &JobWorker, tools: &Opened<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
     /// Longer than the budget and the difference of two clocks.
     const LEASE_MS: u64 = 15_000;

@@ -1,8 +1,8 @@
 //! An execution under an Idempotency-Key: one for all requests with the key, adopted when it takes long.
 
 use super::context::JobWorker;
-use super::keyed::{self, Claim, Record, Way};
-use super::offered::{NotQueued, Offered, tools};
+use super::keyed::{self, Claim, Handling, Record};
+use super::offered::{NotQueued, OffloadCandidate, tools};
 use super::once::{Once, RECORD_BUDGET, release};
 use super::record::{self, Accepted, accepted_key};
 use super::{adopt, enqueue, id, offered, repeat};
@@ -23,9 +23,9 @@ pub(super) const WITHDRAW_BUDGET: Duration = Duration::from_secs(1);
 /// Executes the request, unless an earlier one with its key was.
 pub(super) async fn run(
     worker: &Arc<JobWorker>,
-    offered: Offered<'_>,
+    offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
-    wanted: adopt::Wanted,
+    wanted: adopt::AdoptOptions,
 ) -> Result<Response<Body>, Refused> {
     let Some(key) = keyed::of(&offered)? else {
         return adopt::run(worker, offered, resolved, wanted, None).await;
@@ -33,7 +33,7 @@ pub(super) async fn run(
     let tools = tools(worker, offered.rule)?;
     let (route, reason) = (offered.route.name.as_str(), wanted.reason);
     let id = id::keyed(tools.secrets, route, &offered.allowed.caller, &keyed::text(&key));
-    let own = keyed::record(worker, &offered, &tools, Way::Execute).await;
+    let own = keyed::record(worker, &offered, &tools, Handling::Execute).await;
     let own = own.map_err(|why| why.refused("nothing is started"))?;
     let holder = own.holder.clone();
     let claim = keyed::claim(&offered, &tools, &id, own);

@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::context::JobWorker;
 use super::intake::SPOOL_FAILED;
-use super::offered::{NotQueued, Offered, Tools, store_failed};
+use super::offered::{NotQueued, OffloadCandidate, Opened, store_failed};
 use super::record::{self, Accepted, accepted_key};
 use super::sending::send;
 use crate::message::body::Body;
@@ -23,7 +23,7 @@ const TRIES: usize = 3;
 
 /// What is to become of a request with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Handling {
     Queue,
     /// Executed at once, in this process.
     Execute,
@@ -48,8 +48,8 @@ pub(super) enum Claim {
 
 /// Writes the accept record, unless there is one.
 pub(super) async fn claim(
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
     id: &str,
     own: Accepted,
 ) -> Result<Claim, NotQueued> {
@@ -78,11 +78,11 @@ pub(super) async fn claim(
 /// The record of a request.
 pub(super) async fn record(
     worker: &JobWorker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
-    way: Way,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
+    way: Handling,
 ) -> Result<Accepted, NotQueued> {
-    let executed = way == Way::Execute;
+    let executed = way == Handling::Execute;
     let holder =
         if executed { crate::secrets::random_hex(HOLDER_BYTES) } else { Ok(String::new()) };
     let no_random = |error: io::Error| NotQueued::Unavailable("no-random", error.to_string());
@@ -104,7 +104,11 @@ pub(super) async fn record(
 /// Enough to tell two requests of one key apart.
 const HOLDER_BYTES: usize = 8;
 
-fn known(offered: &Offered<'_>, own: &Accepted, found: Record) -> Result<Claim, NotQueued> {
+fn known(
+    offered: &OffloadCandidate<'_>,
+    own: &Accepted,
+    found: Record,
+) -> Result<Claim, NotQueued> {
     let queue = offered.clean.rules.document.queues.get(&offered.rule.queue);
     let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
     let accepted = &found.accepted;
@@ -124,11 +128,11 @@ fn known(offered: &Offered<'_>, own: &Accepted, found: Record) -> Result<Claim, 
 /// request has left, if nothing is to be sent.
 pub(super) async fn put(
     worker: &JobWorker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
     id: &str,
 ) -> Result<Option<Record>, NotQueued> {
-    let own = record(worker, offered, tools, Way::Queue).await?;
+    let own = record(worker, offered, tools, Handling::Queue).await?;
     let Record { accepted, etag } = match claim(offered, tools, id, own).await? {
         Claim::Known(found) => return Ok(Some(found)),
         Claim::Ours(record) | Claim::Unsent(record) => record,
@@ -159,7 +163,7 @@ pub(super) fn text(key: &HeaderValue) -> String {
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The `Idempotency-Key` that counts. A key needs a caller: without one, two strangers could meet in one job.
-pub(super) fn of(offered: &Offered<'_>) -> Result<Option<HeaderValue>, Refused> {
+pub(super) fn of(offered: &OffloadCandidate<'_>) -> Result<Option<HeaderValue>, Refused> {
     if offered.allowed.caller == Caller::Anyone {
         return Ok(None);
     }
@@ -177,7 +181,7 @@ pub(super) fn of(offered: &Offered<'_>) -> Result<Option<HeaderValue>, Refused> 
     }
 }
 
-async fn fingerprint(offered: &Offered<'_>) -> Result<String, NotQueued> {
+async fn fingerprint(offered: &OffloadCandidate<'_>) -> Result<String, NotQueued> {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());

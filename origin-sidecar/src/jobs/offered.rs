@@ -1,6 +1,6 @@
 //! A request that may become a job, and what it takes to make it one.
 
-use super::auth::Allowed;
+use super::auth::Authorized;
 use super::context::JobWorker;
 use super::intake::NotRead;
 use super::payload::Payload;
@@ -9,7 +9,7 @@ use super::record::Adopted;
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
-use crate::request::clean::Clean;
+use crate::request::sanitized::SanitizedRequest;
 use crate::secrets::Secrets;
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::{forward, outgoing};
@@ -27,7 +27,7 @@ use stores::results::{Results, StoreError};
 pub(super) const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);
 
 /// What an offload needs of the process; bound at start-up, so always there.
-pub(super) struct Tools<'a> {
+pub(super) struct Opened<'a> {
     pub queue: &'a Arc<dyn Queue>,
     pub results: &'a Arc<dyn Results>,
     pub secrets: &'a Secrets,
@@ -35,27 +35,27 @@ pub(super) struct Tools<'a> {
 
 /// # Errors
 /// `internal` when start-up let an unbound name pass.
-pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Tools<'a>, Refused> {
+pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Opened<'a>, Refused> {
     let context = &worker.context;
     match (context.backends.queues.get(&rule.queue), &context.backends.results, &context.secrets) {
-        (Some(queue), Some(results), Some(secrets)) => Ok(Tools { queue, results, secrets }),
+        (Some(queue), Some(results), Some(secrets)) => Ok(Opened { queue, results, secrets }),
         _ => Err(Refused::new(Problem::Internal, format!("queue {} is not bound", rule.queue))),
     }
 }
 
 /// A request on its way into a job.
-pub(super) struct Offered<'a> {
-    pub clean: Clean<'a>,
+pub(super) struct OffloadCandidate<'a> {
+    pub clean: SanitizedRequest<'a>,
     pub body: Payload,
     /// What the rule's sources find in a body that is not in memory.
     pub pointed: Pointed,
     pub route: &'a Route,
     pub rule: &'a Offload,
     pub target: String,
-    pub allowed: Allowed,
+    pub allowed: Authorized,
 }
 
-impl Offered<'_> {
+impl OffloadCandidate<'_> {
     /// What requests are alike in how long they take; empty where the rule names nothing.
     pub(super) fn class(&self) -> String {
         self.rule.class.as_ref().and_then(|source| self.value(source)).unwrap_or_default()
@@ -110,7 +110,7 @@ pub(super) fn store_failed(error: StoreError) -> NotQueued {
 /// `fallback = "inline"`: the queue is down, so the client waits for the app.
 pub(super) async fn inline(
     worker: &Arc<JobWorker>,
-    offered: Offered<'_>,
+    offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
 ) -> Result<Response<Body>, Refused> {
     let mut outgoing = outgoing(worker, offered, resolved)?;
@@ -120,13 +120,13 @@ pub(super) async fn inline(
 /// The request as it would have gone on.
 pub(super) fn outgoing(
     worker: &JobWorker,
-    offered: Offered<'_>,
+    offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
 ) -> Result<Outgoing, Refused> {
     let mut headers = std::mem::take(offered.clean.headers);
     let destination = worker.context.destinations.direct(
         &mut headers,
-        offered.clean.lane.upstream.as_ref(),
+        offered.clean.route_state.upstream.as_ref(),
         resolved,
         offered.clean.is_forwarded,
     )?;
@@ -138,7 +138,7 @@ pub(super) fn outgoing(
         body,
         timeout,
         exchange: offered.clean.exchange,
-        lane: Some(Arc::clone(offered.clean.lane)),
+        route_state: Some(Arc::clone(offered.clean.route_state)),
         ..Outgoing::to(Arc::clone(destination.upstream), offered.clean.method, offered.target)
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::message::body::Body;
 use crate::message::reply;
-use crate::request::clean::Clean;
+use crate::request::sanitized::SanitizedRequest;
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::document::{Jobs, Offload};
 use rules::offload::{Prefer, Reason, mark, prefer};
@@ -17,7 +17,7 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    pub(super) fn of(clean: &Clean<'_>, rule: &Offload) -> Self {
+    pub(super) fn of(clean: &SanitizedRequest<'_>, rule: &Offload) -> Self {
         let document = &clean.rules.document;
         let queue = document.queues.get(&rule.queue);
         let view = crate::message::fields::View::of(clean.headers);

@@ -2,7 +2,7 @@
 
 use super::context::JobWorker;
 use super::keyed;
-use super::offered::{Offered, inline};
+use super::offered::{OffloadCandidate, inline};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::soundness::Refusal;
@@ -22,7 +22,7 @@ pub(super) fn may_be_inline(rule: &Offload, is_refused: bool) -> bool {
 /// It is known that there can't be a job: none is begun.
 pub(super) async fn without_queue(
     worker: &Arc<JobWorker>,
-    offered: Offered<'_>,
+    offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
     reason: Reason,
     refusal: &Refusal,

@@ -4,7 +4,7 @@ use super::context::JobWorker;
 use super::keyed::Record;
 use super::leases::LEASE_MS;
 use super::lines::Lines;
-use super::offered::{Offered, Tools};
+use super::offered::{OffloadCandidate, Opened};
 use super::receipt::Receipt;
 use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};
 use super::state::{State, unavailable};
@@ -33,8 +33,8 @@ pub(super) struct Known<'a> {
 /// The answer that the first client was given; or 202, if it was none or is none yet.
 pub(super) async fn answer(
     worker: &Arc<JobWorker>,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
     known: Known<'_>,
 ) -> Result<Response<Body>, Refused> {
     let Known { id, found, reason, wait } = known;
@@ -58,8 +58,8 @@ pub(super) async fn answer(
 /// written first.
 async fn state(
     worker: &Arc<JobWorker>,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
     id: &str,
     found: Record,
 ) -> Result<State, StoreError> {

@@ -3,7 +3,7 @@
 use super::context::JobWorker;
 use super::intake::NO_MEMORY;
 use super::job::Job;
-use super::offered::{ENQUEUE_BUDGET, NotQueued, Offered, Tools, store_failed};
+use super::offered::{ENQUEUE_BUDGET, NotQueued, OffloadCandidate, Opened, store_failed};
 use super::{envelope, replay, tenant, token, travel};
 use crate::room::Held;
 use rules::document::ReplayAs;
@@ -15,8 +15,8 @@ use stores::results::PutError;
 /// What of queue and store did not take it.
 pub(super) async fn send(
     worker: &JobWorker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
     id: &str,
 ) -> Result<(), NotQueued> {
     let now = worker.context.clock.now();
@@ -63,8 +63,8 @@ fn host(named: &str) -> String {
 /// Room for what is copied of the body until its message is sent.
 async fn copies(
     worker: &JobWorker,
-    offered: &Offered<'_>,
-    tools: &Tools<'_>,
+    offered: &OffloadCandidate<'_>,
+    tools: &Opened<'_>,
 ) -> Result<Option<Held>, NotQueued> {
     const COPIES: u64 = 2;
     let length = offered.body.length();

@@ -9,7 +9,7 @@ use super::record::{
 use super::{id, leases, terminate};
 use crate::message::refused::Refused;
 use crate::request::inbound::Inbound;
-use crate::upstream::lane::Lane;
+use crate::upstream::route_state::RouteState;
 use http::{HeaderMap, Method};
 use rules::Problem;
 use stores::results::{Results, StoreError};
@@ -73,8 +73,13 @@ pub(super) fn note_unavailable(worker: &JobWorker, detail: &str) {
 }
 
 /// A person is shown a page instead of the refusal, which is counted and logged all the same.
-pub(super) fn note_instead(worker: &JobWorker, lane: &Lane, problem: Problem, detail: &str) {
-    let (route, problem) = (&*lane.name, problem.name());
+pub(super) fn note_instead(
+    worker: &JobWorker,
+    route_state: &RouteState,
+    problem: Problem,
+    detail: &str,
+) {
+    let (route, problem) = (&*route_state.name, problem.name());
     worker.context.metrics.http.problems.with_label_values(&[route, problem]).inc();
     tracing::info!(route, problem, detail, "refused; the answer was a page or a redirect");
 }

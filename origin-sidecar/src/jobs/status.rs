@@ -201,7 +201,7 @@ impl Job<'_> {
         let is_waited = watch::end(self.context, results, self.id, limit, Some(&self.reader)).await;
         // The job may have ended long after the last question.
         match self.reader.still().await {
-            Still::Allowed => {}
+            Still::Authorized => {}
             Still::Refused => return Err(unknown()),
             Still::Unknown => return Err(nobody_to_ask()),
         }

@@ -2,7 +2,7 @@
 
 use super::auth::{Still, Visitor};
 use super::context::JobWorker;
-use super::offered::Offered;
+use super::offered::OffloadCandidate;
 use super::{deliver, watch};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
@@ -19,7 +19,7 @@ use stores::results::Results;
 pub(super) async fn outcome(
     worker: &Arc<JobWorker>,
     results: &Arc<dyn Results>,
-    offered: &Offered<'_>,
+    offered: &OffloadCandidate<'_>,
     id: &str,
     wait: Wait,
 ) -> Option<Result<Response<Body>, Refused>> {
@@ -34,7 +34,7 @@ pub(super) async fn outcome(
     let reader = visitor.known_as(offered.allowed.caller.clone());
     let is_waited = watch::end(context, results, id, limit, Some(&reader)).await;
     // Who may not see it any more, or of whom nobody can say it, gets the job and asks again.
-    let is_allowed = reader.still().await == Still::Allowed;
+    let is_allowed = reader.still().await == Still::Authorized;
     let answer = deliver::finished(context, results, id, clean).await;
     if let Some(mut response) = answer.filter(|_| is_allowed) {
         if let Wait::Asked(seconds) = wait

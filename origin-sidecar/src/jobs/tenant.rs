@@ -1,12 +1,12 @@
 //! Whose a job is in the queue, so that nobody's backlog holds up the others (SQS fair queues).
 
 use super::caller::Caller;
-use super::offered::Offered;
+use super::offered::OffloadCandidate;
 use crate::secrets::{Purpose, Secrets};
 use rules::document::KeySource;
 
 /// A name that tells nothing of the tenant: the rule's `tenant`, else the caller.
-pub(super) fn group(offered: &Offered<'_>, secrets: &Secrets) -> Option<String> {
+pub(super) fn group(offered: &OffloadCandidate<'_>, secrets: &Secrets) -> Option<String> {
     let tenant = match &offered.rule.tenant {
         None => return of_caller(&offered.allowed.caller, secrets),
         // What the app said of the caller counts more than what the request says.
@@ -24,7 +24,7 @@ fn of_caller(caller: &Caller, secrets: &Secrets) -> Option<String> {
     is_known.then(|| secrets.sign(Purpose::Tenant, &caller.parts()))
 }
 
-fn kept(offered: &Offered<'_>, name: &str) -> Option<String> {
+fn kept(offered: &OffloadCandidate<'_>, name: &str) -> Option<String> {
     let (_, value) = offered.allowed.keep.iter().find(|(own, _)| own.as_str() == name)?;
     value.to_str().ok().map(str::to_owned)
 }

@@ -4,7 +4,7 @@ use super::context::JobWorker;
 use super::intake::NotRead;
 use super::leases::TELL_MS;
 use super::notify;
-use super::offered::Offered;
+use super::offered::OffloadCandidate;
 use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
 use super::ownership::{bound, route_of};
 use super::record::{self, Adopted, Outcome, adopted_key};
@@ -20,7 +20,12 @@ use stores::results::{Condition, Results};
 
 /// The token of a job whose queue others read: good until the job expires, and it names for whom the job is,
 /// so that the notification can.
-pub(super) fn of(offered: &Offered<'_>, secrets: &Secrets, id: &str, now: u64) -> Option<String> {
+pub(super) fn of(
+    offered: &OffloadCandidate<'_>,
+    secrets: &Secrets,
+    id: &str,
+    now: u64,
+) -> Option<String> {
     let queue = offered.clean.rules.document.queues.get(&offered.rule.queue)?;
     let claim = Claim {
         expiry: now.saturating_add(queue.result_ttl),

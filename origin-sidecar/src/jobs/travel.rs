@@ -1,7 +1,7 @@
 //! Which fields of a request travel with its job.
 
 use super::lines::Lines;
-use super::offered::Offered;
+use super::offered::OffloadCandidate;
 use http::HeaderMap;
 use rules::document::ReplayAs;
 use rules::hops;
@@ -39,7 +39,7 @@ const OF_THE_EXCHANGE: [&str; 9] = [
 ];
 
 /// The attribute `headers`, for consumers of ours and of others.
-pub(super) fn in_the_open(offered: &Offered<'_>) -> Lines {
+pub(super) fn in_the_open(offered: &OffloadCandidate<'_>) -> Lines {
     let headers: &HeaderMap = offered.clean.headers;
     // What travels sealed, with all else, need not travel in the open besides.
     let is_open = offered.rule.replay_as == ReplayAs::Nobody;
@@ -54,7 +54,7 @@ pub(super) fn in_the_open(offered: &Offered<'_>) -> Lines {
 }
 
 /// Every field that the app would have been sent.
-pub(super) fn sealed(offered: &Offered<'_>) -> Lines {
+pub(super) fn sealed(offered: &OffloadCandidate<'_>) -> Lines {
     let mut all = Lines::default();
     for (name, value) in offered.clean.headers.iter() {
         if !OF_THE_EXCHANGE.contains(&name.as_str()) {
@@ -65,7 +65,7 @@ pub(super) fn sealed(offered: &Offered<'_>) -> Lines {
 }
 
 /// The app's own word takes the place of a client's field of that name.
-fn with_kept(mut lines: Lines, offered: &Offered<'_>) -> Lines {
+fn with_kept(mut lines: Lines, offered: &OffloadCandidate<'_>) -> Lines {
     let is_said = |name: &str| offered.allowed.keep.iter().any(|(own, _)| own.as_str() == name);
     lines.0.retain(|(name, _)| !is_said(name));
     for (name, value) in &offered.allowed.keep {

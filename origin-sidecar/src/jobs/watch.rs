@@ -130,7 +130,7 @@ impl Events {
         let mut text = format!("retry: {RECONNECT_MS}\n\n");
         let mut asked = Instant::now();
         loop {
-            let mut still = Still::Allowed;
+            let mut still = Still::Authorized;
             if asked.elapsed() >= ASK_AGAIN {
                 still = self.reader.still().await;
             }
@@ -138,7 +138,7 @@ impl Events {
                 Still::Refused => return,
                 // Nothing is said to who may have lost the right; it is asked again at the next look.
                 Still::Unknown => None,
-                Still::Allowed => {
+                Still::Authorized => {
                     if asked.elapsed() >= ASK_AGAIN {
                         asked = Instant::now();
                     }

@@ -5,7 +5,7 @@ mod paced;
 
 use super::answered::Answered;
 use super::coming::Coming;
-use super::place::Place;
+use super::permit::Permit;
 use super::readers::{Read, Reader};
 use super::served_lines::{added_lines, added_status};
 use crate::telemetry::in_flight::{Carried, InFlight, UnderWay};
@@ -62,7 +62,7 @@ pub enum Body {
     /// A stream, on a connection that carries it.
     Carried(Box<Body>, Carried),
     /// Holds a place of its route until its end.
-    Placed(Box<Body>, Place),
+    Placed(Box<Body>, Permit),
 }
 
 /// A stored answer as it is sent.
@@ -195,7 +195,7 @@ impl Body {
     }
 
     /// The connection itself, after 101 (Switching Protocols), with the place that it holds.
-    pub fn into_upgraded(self) -> Option<(Upgraded, Option<Place>)> {
+    pub fn into_upgraded(self) -> Option<(Upgraded, Option<Permit>)> {
         match self {
             Self::Upstream(body) => Some((body.into_upgraded()?, None)),
             Self::Placed(body, place) => Some((body.into_upgraded()?.0, Some(place))),
@@ -209,7 +209,7 @@ impl Body {
     }
 
     /// Keeps the place until the body has ended.
-    pub fn placed(self, place: Option<Place>) -> Self {
+    pub fn placed(self, place: Option<Permit>) -> Self {
         match place {
             Some(place) => Self::Placed(Box::new(self), place),
             None => self,

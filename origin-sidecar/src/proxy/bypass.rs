@@ -1,12 +1,12 @@
 //! A request that goes on past the cache.
 
-use super::cached::Way;
+use super::cached::ForwardTarget;
 use super::context::Worker;
 use super::{cache_fields, invalidate};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::request::clean::Clean;
+use crate::request::sanitized::SanitizedRequest;
 use crate::upstream::forward;
 use crate::upstream::outgoing::Outgoing;
 use http::{Method, Response};
@@ -24,14 +24,14 @@ pub(super) struct Bypassing {
 
 pub(super) async fn past_the_cache(
     worker: &Worker,
-    clean: Box<Clean<'_>>,
-    way: Way<'_>,
+    clean: Box<SanitizedRequest<'_>>,
+    way: ForwardTarget<'_>,
     sent: Bypassing,
 ) -> Result<Response<Body>, Refused> {
     let Bypassing { target, added, why } = sent;
     let is_safe = clean.decide(|head| head.is_safe());
     let is_read = matches!(clean.method, Method::GET | Method::HEAD);
-    let may_pass = clean.may_pass() && way.lane.assets.is_none();
+    let may_pass = clean.may_pass() && way.route_state.assets.is_none();
     let mut outgoing = Outgoing {
         headers: std::mem::take(clean.headers),
         came: std::mem::take(clean.came),
@@ -40,7 +40,7 @@ pub(super) async fn past_the_cache(
         timeout: way.timeout,
         exchange: clean.exchange,
         may_pass,
-        lane: Some(Arc::clone(way.lane)),
+        route_state: Some(Arc::clone(way.route_state)),
         ..Outgoing::to(Arc::clone(way.destination.upstream), clean.method, target)
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;
@@ -50,13 +50,13 @@ pub(super) async fn past_the_cache(
     let mut response = sent.map_err(|failure| failure.refused(way.destination.is_sharded()))?;
     if is_read {
         let (status, headers) = (response.status(), response.headers_mut());
-        cache_fields::edited(way.lane, &outgoing.target, status, headers);
+        cache_fields::edited(way.route_state, &outgoing.target, status, headers);
     }
     if !is_safe {
         invalidate::stored(worker, clean.rules, (&clean.inbound, &outgoing.method), &response);
     }
     let status = CacheStatus::Bypass(why);
-    way.lane.meters.cached(status.label());
+    way.route_state.meters.cached(status.label());
     if why != Bypass::NoRule {
         reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     }

@@ -3,7 +3,7 @@
 use crate::message::fields::{Map, View, edit};
 use crate::request::inbound::Inbound;
 use crate::upstream::hop;
-use crate::upstream::lane::Lane;
+use crate::upstream::route_state::RouteState;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http1::block::Block;
 use memory_cache::stored::Stored;
@@ -24,9 +24,14 @@ pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -
     sent
 }
 
-/// What the lane's rules change of an answer to GET or HEAD that is not kept.
-pub(super) fn edited(lane: &Lane, target: &str, status: StatusCode, headers: &mut HeaderMap) {
-    let Some(assets) = lane.assets else { return };
+/// What the route's rules change of an answer to GET or HEAD that is not kept.
+pub(super) fn edited(
+    route_state: &RouteState,
+    target: &str,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) {
+    let Some(assets) = route_state.assets else { return };
     let status = status.as_u16();
     let edits = assets.edits(target, &ResponseHead { status, fields: &View::of(headers) });
     edit(headers, &edits);

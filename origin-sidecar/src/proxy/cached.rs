@@ -1,21 +1,21 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
 use super::cache_fields;
+use super::coalescer::{self, FetchOutcome, FetchPermit, Part};
 use super::context::Worker;
 use super::fetch::{Fetched, Job};
-use super::fetched::fetch_and_land;
-use super::flights::{self, Flight, Landing, Part};
+use super::fetched::fetch_and_complete;
+use super::handled::Handled;
 use super::serving::{count, serve, serve_coming, serve_stale};
-use super::step::Step;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
-use crate::request::clean::Clean;
 use crate::request::destination::Destination;
+use crate::request::sanitized::SanitizedRequest;
 use crate::telemetry::spans::Span;
 use crate::upstream::forward;
-use crate::upstream::lane::Lane;
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::route_state::RouteState;
 use http::{HeaderValue, Method, Response, header};
 use memory_cache::fill::{Fill, Reader};
 use memory_cache::store::Found;
@@ -30,61 +30,61 @@ use tokio::sync::oneshot;
 
 /// Fetches of others that one request waits for, one after the other as each fails, before it asks
 /// for itself.
-const FLIGHTS_MAX: usize = 3;
+const FETCHES_AWAITED_MAX: usize = 3;
 /// How long an answer that nobody reads goes on coming in, unless the route has a `total_timeout`.
 const UNREAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Where a request goes on to, and what is told of it.
 #[derive(Clone, Copy)]
-pub struct Way<'a> {
+pub struct ForwardTarget<'a> {
     pub destination: Destination<'a>,
     pub timeout: Duration,
-    pub lane: &'a Arc<Lane>,
+    pub route_state: &'a Arc<RouteState>,
     pub span: &'a Span,
 }
 
 pub fn answer<'a>(
     worker: &'a Arc<Worker>,
-    mut clean: Box<Clean<'a>>,
+    mut clean: Box<SanitizedRequest<'a>>,
     plan: Box<Plan<'a>>,
-    way: Way<'a>,
-) -> Result<Step<'a>, Refused> {
+    way: ForwardTarget<'a>,
+) -> Result<Handled<'a>, Refused> {
     let now = way.span.at;
     let (stored, reason) = look_up(worker, &clean, &plan);
     let lookup = stored.as_ref().map(|stored| stored.entry.look_up(now));
     match (plan.at_hand(lookup), &stored) {
         (AtHand::Serve(status), Some(stored)) => {
-            let hit = serve(worker, &clean, way.lane, stored, (status, now));
-            return Ok(Step::Answered(hit));
+            let hit = serve(worker, &clean, way.route_state, stored, (status, now));
+            return Ok(Handled::Ready(hit));
         }
         (AtHand::ServeAndRenew(status), Some(stored)) => {
-            if let Part::Leader(flight) = worker.context.flights.join(&plan.key) {
-                clean.rebuild();
+            if let Part::Leader(permit) = worker.context.coalescer.join(&plan.key) {
+                clean.finalize_headers();
                 way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
-                tokio::spawn(fetch_and_land(job, Some(Arc::clone(stored)), flight, None));
+                tokio::spawn(fetch_and_complete(job, Some(Arc::clone(stored)), permit, None));
             }
-            let hit = serve(worker, &clean, way.lane, stored, (status, now));
-            return Ok(Step::Answered(hit));
+            let hit = serve(worker, &clean, way.route_state, stored, (status, now));
+            return Ok(Handled::Ready(hit));
         }
         (AtHand::OnlyIfCached, _) => {
-            count(worker, way.lane, CacheStatus::OnlyIfCached);
+            count(worker, way.route_state, CacheStatus::OnlyIfCached);
             let detail = "only-if-cached, and nothing fresh is stored".to_owned();
             return Err(Refused::new(Problem::UpstreamTimeout, detail));
         }
         _ => {}
     }
-    clean.rebuild();
+    clean.finalize_headers();
     way.span.pass_on(clean.headers);
-    Ok(Step::Later(Box::pin(miss(worker, clean, plan, way, stored, reason))))
+    Ok(Handled::Pending(Box::pin(miss(worker, clean, plan, way, stored, reason))))
 }
 
 /// What is not in the store as it should be: waits for another's fetch, or fetches.
 async fn miss(
     worker: &Arc<Worker>,
-    clean: Box<Clean<'_>>,
+    clean: Box<SanitizedRequest<'_>>,
     plan: Box<Plan<'_>>,
-    way: Way<'_>,
+    way: ForwardTarget<'_>,
     stored: Option<Arc<Stored>>,
     reason: Miss,
 ) -> Result<Response<Body>, Refused> {
@@ -97,13 +97,13 @@ async fn miss(
     }
     let stale =
         stored.as_ref().filter(|it| it.entry.serves_on_error(OriginFailure::Unreachable, now));
-    let flight = match join(worker, &clean, &plan, (now, stale)).await {
+    let permit = match join(worker, &clean, &plan, (now, stale)).await {
         Turn::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             return Ok(serve(
                 worker,
                 &clean,
-                way.lane,
+                way.route_state,
                 &fresh,
                 (status, worker.context.clock.now()),
             ));
@@ -111,26 +111,26 @@ async fn miss(
         Turn::Joined(reader) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             let now = worker.context.clock.now();
-            return Ok(serve_coming(worker, &clean, way.lane, reader, (status, now)));
+            return Ok(serve_coming(worker, &clean, way.route_state, reader, (status, now)));
         }
-        Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.lane, &stale)),
-        Turn::Fetch(flight) => flight,
+        Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.route_state, &stale)),
+        Turn::Fetch(permit) => permit,
     };
     let mut job = job(worker, &clean, &plan, way);
-    let mut progress = flight.watch();
+    let mut progress = permit.watch();
     if stale.is_some() {
-        job.slow = Some(Arc::new(flight.slowness()));
+        job.slow = Some(Arc::new(permit.slowness()));
     }
     // The fetch goes on when this client leaves, or is served what is stale: others may wait for it.
     let (tell, mut told) = oneshot::channel();
-    tokio::spawn(fetch_and_land(job, stored.clone(), flight, Some(tell)));
+    tokio::spawn(fetch_and_complete(job, stored.clone(), permit, Some(tell)));
     let fetched = match stale {
         None => told.await,
         Some(stale) => tokio::select! {
             biased;
             fetched = &mut told => fetched,
             Ok(_) = progress.wait_for(|progress| progress.is_slow) => {
-                return Ok(serve_stale(worker, &clean, way.lane, stale));
+                return Ok(serve_stale(worker, &clean, way.route_state, stale));
             }
         },
     };
@@ -145,24 +145,29 @@ async fn miss(
     finish(worker, &clean, &way, (stored, fetched), (reply, now))
 }
 
-fn job(worker: &Arc<Worker>, clean: &Clean<'_>, plan: &Plan<'_>, way: Way<'_>) -> Job {
+fn job(
+    worker: &Arc<Worker>,
+    clean: &SanitizedRequest<'_>,
+    plan: &Plan<'_>,
+    way: ForwardTarget<'_>,
+) -> Job {
     Job {
         worker: Arc::clone(worker),
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),
         upstream: Arc::clone(way.destination.upstream),
         timeout: way.timeout,
-        lane: Arc::clone(way.lane),
+        route_state: Arc::clone(way.route_state),
         headers: clean.headers.clone(),
         config: clean.rules.hash.as_str().into(),
         exchange: clean.exchange.clone(),
         slow: None,
-        unread_timeout: unread_timeout(clean, way.lane),
+        unread_timeout: unread_timeout(clean, way.route_state),
     }
 }
 
-fn unread_timeout(clean: &Clean<'_>, lane: &Lane) -> Duration {
-    let route = lane.index.and_then(|index| clean.rules.route(index));
+fn unread_timeout(clean: &SanitizedRequest<'_>, route_state: &RouteState) -> Duration {
+    let route = route_state.index.and_then(|index| clean.rules.route(index));
     let total = route.and_then(|route| route.total_timeout).map(Duration::from_millis);
     total.unwrap_or(UNREAD_TIMEOUT_DEFAULT)
 }
@@ -175,53 +180,53 @@ enum Turn {
     /// The other can't even connect, and this may be served meanwhile.
     Stale(Arc<Stored>),
     /// One's own turn to fetch, perhaps for others too.
-    Fetch(Flight),
+    Fetch(FetchPermit),
 }
 
 /// Waits for the fetch of the key that is under way, if there is one. When it fails, one of those who
 /// waited fetches for the others: they do not fail with it, nor all run to the origin at once.
 async fn join(
     worker: &Worker,
-    clean: &Clean<'_>,
+    clean: &SanitizedRequest<'_>,
     plan: &Plan<'_>,
     (now, stale): (u64, Option<&Arc<Stored>>),
 ) -> Turn {
     // Cookies are either part of the key or do not reach the app.
     if plan.has_authorization && !plan.is_sealed {
-        return Turn::Fetch(Flight::alone());
+        return Turn::Fetch(FetchPermit::alone());
     }
-    let mut part = worker.context.flights.join(&plan.key);
-    for _ in 0..FLIGHTS_MAX {
+    let mut part = worker.context.coalescer.join(&plan.key);
+    for _ in 0..FETCHES_AWAITED_MAX {
         let mut waiters = match part {
-            Part::Leader(flight) => {
-                // Another's fetch may have landed since the store was looked into.
+            Part::Leader(permit) => {
+                // Another request's fetch may have been completed since the look-up.
                 return match usable(worker, clean, plan, now) {
                     Some(fresh) => {
-                        flight.land(Landing::Stored);
+                        permit.complete(FetchOutcome::Stored);
                         Turn::Served(fresh)
                     }
-                    None => Turn::Fetch(flight),
+                    None => Turn::Fetch(permit),
                 };
             }
             Part::Follower(waiters) => waiters,
         };
-        let Some(progress) = flights::follow(&mut waiters, stale.is_some()).await else { break };
-        part = match (progress.landing, progress.fill, stale) {
-            (Some(Landing::Failed), ..) => worker.context.flights.join(&plan.key),
-            (Some(Landing::Stored), ..) => {
+        let Some(progress) = coalescer::follow(&mut waiters, stale.is_some()).await else { break };
+        part = match (progress.outcome, progress.fill, stale) {
+            (Some(FetchOutcome::Failed), ..) => worker.context.coalescer.join(&plan.key),
+            (Some(FetchOutcome::Stored), ..) => {
                 return usable(worker, clean, plan, now)
-                    .map_or_else(|| Turn::Fetch(Flight::alone()), Turn::Served);
+                    .map_or_else(|| Turn::Fetch(FetchPermit::alone()), Turn::Served);
             }
             (None, Some(fill), _) => match look_at(worker, clean, &fill) {
                 Fit::Joined(reader) => return Turn::Joined(reader),
-                Fit::Outdated => worker.context.flights.join_other(&plan.key, &waiters),
+                Fit::Outdated => worker.context.coalescer.join_other(&plan.key, &waiters),
                 Fit::Other => break,
             },
             (None, None, Some(stale)) => return Turn::Stale(Arc::clone(stale)),
-            (Some(Landing::NotStored) | None, ..) => break,
+            (Some(FetchOutcome::NotStored) | None, ..) => break,
         };
     }
-    Turn::Fetch(Flight::alone())
+    Turn::Fetch(FetchPermit::alone())
 }
 
 /// Whether an answer that is coming in is one's own.
@@ -232,7 +237,7 @@ enum Fit {
     Other,
 }
 
-fn look_at(worker: &Worker, clean: &Clean<'_>, fill: &Arc<Fill>) -> Fit {
+fn look_at(worker: &Worker, clean: &SanitizedRequest<'_>, fill: &Arc<Fill>) -> Fit {
     let is_usable = |now: u64| !matches!(fill.head.entry.look_up(now), Lookup::Expired { .. });
     if !is_usable(fill.head.entry.received) || !clean.decide(|head| fits(&fill.head.entry, head)) {
         return Fit::Other;
@@ -246,7 +251,12 @@ fn look_at(worker: &Worker, clean: &Clean<'_>, fill: &Arc<Fill>) -> Fit {
 }
 
 /// What is stored, if it need not be asked for again.
-fn usable(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>, now: u64) -> Option<Arc<Stored>> {
+fn usable(
+    worker: &Worker,
+    clean: &SanitizedRequest<'_>,
+    plan: &Plan<'_>,
+    now: u64,
+) -> Option<Arc<Stored>> {
     let (stored, _) = look_up(worker, clean, plan);
     stored.filter(|it| !matches!(it.entry.look_up(now), Lookup::Expired { .. }))
 }
@@ -255,13 +265,13 @@ fn usable(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>, now: u64) -> Opti
 /// nothing waits for its end.
 async fn pass(
     worker: &Worker,
-    clean: Box<Clean<'_>>,
+    clean: Box<SanitizedRequest<'_>>,
     mut plan: Box<Plan<'_>>,
-    way: Way<'_>,
+    way: ForwardTarget<'_>,
     (status, shown): (CacheStatus, Shown),
 ) -> Result<Response<Body>, Refused> {
-    plan.learned = worker.context.varies.of(&way.lane.name);
-    let may_pass = clean.may_pass() && way.lane.assets.is_none();
+    plan.learned = worker.context.varies.of(&way.route_state.name);
+    let may_pass = clean.may_pass() && way.route_state.assets.is_none();
     let mut outgoing = Outgoing {
         headers: match shown {
             Shown::Planned => cache_fields::passing(clean.headers, &clean.inbound, &plan),
@@ -270,19 +280,23 @@ async fn pass(
         timeout: way.timeout,
         exchange: clean.exchange,
         may_pass,
-        lane: Some(Arc::clone(way.lane)),
+        route_state: Some(Arc::clone(way.route_state)),
         ..Outgoing::to(Arc::clone(way.destination.upstream), clean.method, plan.target().to_owned())
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;
     let mut response = sent.map_err(|failure| failure.refused(way.destination.is_sharded()))?;
     let (code, headers) = (response.status(), response.headers_mut());
-    cache_fields::edited(way.lane, plan.target(), code, headers);
-    count(worker, way.lane, status);
+    cache_fields::edited(way.route_state, plan.target(), code, headers);
+    count(worker, way.route_state, status);
     reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
     Ok(response)
 }
 
-fn look_up(worker: &Worker, clean: &Clean<'_>, plan: &Plan<'_>) -> (Option<Arc<Stored>>, Miss) {
+fn look_up(
+    worker: &Worker,
+    clean: &SanitizedRequest<'_>,
+    plan: &Plan<'_>,
+) -> (Option<Arc<Stored>>, Miss) {
     match clean.decide(|head| worker.context.store.look_up(plan, head)) {
         Found::Answer(stored) => (Some(stored), Miss::Stale),
         Found::Miss(reason) => (None, reason),
@@ -298,15 +312,15 @@ fn with_cookies(mut response: Response<Body>, cookies: Vec<HeaderValue>) -> Resp
 
 fn finish(
     worker: &Worker,
-    clean: &Clean<'_>,
-    way: &Way<'_>,
+    clean: &SanitizedRequest<'_>,
+    way: &ForwardTarget<'_>,
     (stale, fetched): (Option<Arc<Stored>>, Fetched),
     (reply, now): (Reply, u64),
 ) -> Result<Response<Body>, Refused> {
-    let lane = way.lane;
+    let route_state = way.route_state;
     let status = match (reply, stale) {
         (Reply::Stale(status), Some(stored)) => {
-            return Ok(serve(worker, clean, lane, &stored, (status, now)));
+            return Ok(serve(worker, clean, route_state, &stored, (status, now)));
         }
         // A part of what is held here is cut out of that.
         (Reply::Stale(status) | Reply::Fetched(status) | Reply::OwnRange(status), _) => {
@@ -316,16 +330,16 @@ fn finish(
     };
     match (fetched, status) {
         (Fetched::Confirmed(stored, _, cookies), Some(status)) => {
-            Ok(with_cookies(serve(worker, clean, lane, &stored, (status, now)), cookies))
+            Ok(with_cookies(serve(worker, clean, route_state, &stored, (status, now)), cookies))
         }
         (Fetched::Stored(stored) | Fetched::NotKept(stored, _), Some(status)) => {
-            Ok(serve(worker, clean, lane, &stored, (status, now)))
+            Ok(serve(worker, clean, route_state, &stored, (status, now)))
         }
         (Fetched::Coming(reader, _), Some(status)) => {
-            Ok(serve_coming(worker, clean, lane, reader, (status, now)))
+            Ok(serve_coming(worker, clean, route_state, reader, (status, now)))
         }
         (Fetched::Passed(mut response, _), Some(status)) => {
-            count(worker, lane, status);
+            count(worker, route_state, status);
             reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
             Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
         }

@@ -1,11 +1,11 @@
 //! What answering requests needs of the process.
 
-use super::flights::Flights;
+use super::coalescer::Coalescer;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::jobs::context::{JobContext, JobWorker};
 use crate::memory::Freed;
-use crate::request::in_force::ActiveRules;
+use crate::request::active_rules::ActiveRules;
 use crate::request::signed::Signatures;
 use crate::secrets::{self, Secrets};
 use crate::telemetry::metrics::Metrics;
@@ -31,7 +31,7 @@ pub struct ProxyContext {
     /// Of a proxy: by what it knows its edge.
     pub signatures: Option<Arc<Signatures>>,
     pub store: Store,
-    pub flights: Arc<Flights>,
+    pub coalescer: Arc<Coalescer>,
     pub varies: Varies,
     /// By which cached answers for bearers of tokens are kept apart.
     pub token_key: TokenKey,
@@ -58,7 +58,7 @@ impl ProxyContext {
             drain: Arc::clone(&jobs.drain),
             signatures,
             store: Store::new(cache_bytes),
-            flights: Arc::default(),
+            coalescer: Arc::default(),
             varies: Varies::default(),
             token_key: TokenKey::new(token_key),
             freed: Freed::default(),

@@ -3,8 +3,8 @@
 use crate::jobs::visit::Visited;
 use crate::message::body::Body;
 use crate::message::reply;
-use crate::request::in_force::InForce;
-use crate::upstream::lane::Lane;
+use crate::request::active_rules::RulesSnapshot;
+use crate::upstream::route_state::RouteState;
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::cors;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
 /// not spoken for itself.
 pub(super) fn share(
-    in_force: &InForce,
-    lane: &Arc<Lane>,
+    in_force: &RulesSnapshot,
+    route_state: &Arc<RouteState>,
     origin: &str,
     response: &mut Response<Body>,
 ) {
@@ -21,10 +21,10 @@ pub(super) fn share(
         return;
     }
     let rules = &in_force.rules;
-    let rule = if in_force.is_reserved(lane) {
+    let rule = if in_force.is_reserved(route_state) {
         cors::of_jobs(&rules.document.routes, origin)
     } else {
-        in_force.route(lane).and_then(|route| route.cors.as_ref())
+        in_force.route(route_state).and_then(|route| route.cors.as_ref())
     };
     let Some(rule) = rule else { return };
     if reply::first(response, &header::ACCESS_CONTROL_ALLOW_ORIGIN).is_none() {

@@ -4,8 +4,8 @@ use super::cache_fields;
 use super::context::Worker;
 use crate::message::body::Body;
 use crate::request::inbound::Inbound;
-use crate::upstream::lane::Lane;
 use crate::upstream::outgoing::{Failure, Outgoing, Slow};
+use crate::upstream::route_state::RouteState;
 use crate::upstream::server::Upstream;
 use crate::upstream::{forward, hop};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -61,7 +61,7 @@ pub(super) struct Job {
     pub plan: Plan<'static>,
     pub upstream: Arc<Upstream>,
     pub timeout: Duration,
-    pub lane: Arc<Lane>,
+    pub route_state: Arc<RouteState>,
     pub headers: HeaderMap,
     pub config: Arc<str>,
     /// Of the client whose request started it.
@@ -87,7 +87,7 @@ pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<
         added,
         timeout: job.timeout,
         exchange: job.exchange.clone(),
-        lane: Some(Arc::clone(&job.lane)),
+        route_state: Some(Arc::clone(&job.route_state)),
         slow: job.slow.clone(),
         ..Outgoing::to(Arc::clone(&job.upstream), Method::GET, job.plan.target().to_owned())
     };

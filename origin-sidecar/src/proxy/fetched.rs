@@ -1,9 +1,9 @@
 //! A fetch for the cache: asked with what the plan says, judged, kept.
 
 use super::cache_fields;
+use super::coalescer::{FetchOutcome, FetchPermit};
 use super::fetch::{Fetched, Job, keep, send};
 use super::filling::{self, Coming};
-use super::flights::{Flight, Landing};
 use super::redirected::{self, Whole};
 use crate::message::body::Body;
 use crate::message::fields::View;
@@ -21,24 +21,26 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Fetches, and tells the one who asked, if anybody waits, and those who follow.
-pub(super) async fn fetch_and_land(
+pub(super) async fn fetch_and_complete(
     mut job: Job,
     stored: Option<Arc<Stored>>,
-    flight: Flight,
+    permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
 ) {
     let fetched = match fetch(&mut job, stored).await {
-        Begun::Coming(coming) => return filling::run(&job, coming, flight, asked).await,
+        Begun::Coming(coming) => return filling::run(&job, coming, permit, asked).await,
         Begun::Fetched(fetched) => fetched,
     };
-    flight.land(match &fetched {
-        Fetched::Stored(_) | Fetched::Confirmed(_, Ok(()), _) => Landing::Stored,
-        Fetched::Passed(response, _) if is_failure(response.status().as_u16()) => Landing::Failed,
+    permit.complete(match &fetched {
+        Fetched::Stored(_) | Fetched::Confirmed(_, Ok(()), _) => FetchOutcome::Stored,
+        Fetched::Passed(response, _) if is_failure(response.status().as_u16()) => {
+            FetchOutcome::Failed
+        }
         Fetched::Passed(..)
         | Fetched::NotKept(..)
         | Fetched::Coming(..)
-        | Fetched::Confirmed(_, Err(_), _) => Landing::NotStored,
-        Fetched::Failed(_) => Landing::Failed,
+        | Fetched::Confirmed(_, Err(_), _) => FetchOutcome::NotStored,
+        Fetched::Failed(_) => FetchOutcome::Failed,
     });
     // One who left needs no answer.
     if let Some(asked) = asked {
@@ -56,7 +58,7 @@ enum Begun {
 /// The origin's answer to the request with all that it depends on.
 async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let varies = &job.worker.context.varies;
-    job.plan.learned = varies.of(&job.lane.name);
+    job.plan.learned = varies.of(&job.route_state.name);
     let response = send(job, stored).await?;
     let kept_back = {
         let view = View::of(&job.headers);
@@ -67,7 +69,7 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
     if kept_back.is_empty() {
         return Ok(response);
     }
-    varies.learn(&job.lane.name, &kept_back);
+    varies.learn(&job.route_state.name, &kept_back);
     // It holds a place of the route, of which there may be one.
     drop(response);
     // Also what found no room there: this answer must be the right one, though it is not kept.
@@ -83,7 +85,7 @@ async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Respons
         Whole::Same(response) => Ok(response),
         Whole::Other(mut response) => {
             let (status, headers) = (response.status(), response.headers_mut());
-            cache_fields::edited(&job.lane, job.plan.target(), status, headers);
+            cache_fields::edited(&job.route_state, job.plan.target(), status, headers);
             let fetched = Fetched::Passed(response, NotStored::ShownTooLittle);
             forget_old(job, fetched.outcome(), stored);
             Err(fetched)
@@ -154,7 +156,12 @@ async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
                 app.store.note_uncacheable(&job.plan, shown_after(why), app.clock.now());
             }
             let body = revalidated.map_or(body, |stored| Body::full(stored.body.clone()));
-            cache_fields::edited(&job.lane, job.plan.target(), parts.status, &mut parts.headers);
+            cache_fields::edited(
+                &job.route_state,
+                job.plan.target(),
+                parts.status,
+                &mut parts.headers,
+            );
             parts.headers.extend(cookies.into_iter().map(|value| (header::SET_COOKIE, value)));
             return Begun::Fetched(Fetched::Passed(Response::from_parts(parts, body), why));
         }

@@ -1,7 +1,7 @@
 //! Bringing in an answer that is read and stored at the same time.
 
+use super::coalescer::{FetchOutcome, FetchPermit};
 use super::fetch::{Fetched, Job, keep};
-use super::flights::{Flight, Landing};
 use super::serving::count_not_stored;
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
@@ -34,8 +34,8 @@ pub(super) struct Coming {
 /// Who is to be told that it comes in, or that all of it is there.
 struct Announced {
     asked: Option<(oneshot::Sender<Fetched>, Reader)>,
-    /// None when it has landed.
-    flight: Option<Flight>,
+    /// None when the fetch is complete.
+    permit: Option<FetchPermit>,
     is_told: bool,
 }
 
@@ -51,12 +51,12 @@ enum Came {
 pub(super) async fn run(
     job: &Job,
     coming: Coming,
-    flight: Flight,
+    permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
 ) {
     let Coming { mut filler, reader, mut body } = coming;
     let asked = asked.map(|asked| (asked, reader));
-    let mut announced = Announced { asked, flight: Some(flight), is_told: false };
+    let mut announced = Announced { asked, permit: Some(permit), is_told: false };
     let mut unread = None;
     let store = &job.worker.context.store;
     loop {
@@ -68,7 +68,7 @@ pub(super) async fn run(
             came
         });
         let data = match came.await {
-            Came::Stopped => return announced.lands(Landing::NotStored),
+            Came::Stopped => return announced.lands(FetchOutcome::NotStored),
             Came::Frame(None) => return end(job, filler, announced),
             Came::Frame(Some(Err(error))) => return broken(&error, announced),
             // An answer that is kept has no trailers.
@@ -80,16 +80,16 @@ pub(super) async fn run(
         if let Err(error) = filler.push(store, &data) {
             return broken(&error, announced);
         }
-        if let Some(why) = filler.refused().filter(|_| announced.flight.is_some()) {
+        if let Some(why) = filler.refused().filter(|_| announced.permit.is_some()) {
             if why.is_of_the_answer() {
                 store.note_uncacheable(&job.plan, Shown::Planned, job.worker.context.clock.now());
             }
             // Whoever is told now counts it; who was told before, or left, does not.
             if announced.is_told || announced.asked.is_none() {
-                count_not_stored(&job.worker, &job.lane, why);
+                count_not_stored(&job.worker, &job.route_state, why);
             }
             announced.comes(&filler.fill, Err(why));
-            announced.lands(Landing::NotStored);
+            announced.lands(FetchOutcome::NotStored);
         }
     }
 }
@@ -121,8 +121,8 @@ impl Announced {
         if std::mem::replace(&mut self.is_told, true) {
             return;
         }
-        if let Some(flight) = self.flight.as_ref().filter(|_| kept.is_ok()) {
-            flight.begins(fill);
+        if let Some(permit) = self.permit.as_ref().filter(|_| kept.is_ok()) {
+            permit.begins(fill);
         }
         if let Some((asked, reader)) = self.asked.take() {
             // One who left reads nothing.
@@ -130,9 +130,9 @@ impl Announced {
         }
     }
 
-    fn lands(&mut self, landing: Landing) {
-        if let Some(flight) = self.flight.take() {
-            flight.land(landing);
+    fn lands(&mut self, outcome: FetchOutcome) {
+        if let Some(permit) = self.permit.take() {
+            permit.complete(outcome);
         }
     }
 
@@ -148,17 +148,17 @@ fn end(job: &Job, filler: Filler, mut announced: Announced) {
     let fill = Arc::clone(&filler.fill);
     let body = match filler.end() {
         Ok(Some(body)) => body,
-        Ok(None) => return announced.lands(Landing::NotStored),
+        Ok(None) => return announced.lands(FetchOutcome::NotStored),
         Err(error) => return broken(&error, announced),
     };
     let stored = Arc::new(whole(&fill, body));
     match keep(job, &stored, fill.mark) {
         Ok(()) => {
-            announced.lands(Landing::Stored);
+            announced.lands(FetchOutcome::Stored);
             announced.answers(Fetched::Stored(stored));
         }
         Err(reason) => {
-            announced.lands(Landing::NotStored);
+            announced.lands(FetchOutcome::NotStored);
             announced.answers(Fetched::NotKept(stored, reason));
         }
     }
@@ -180,7 +180,7 @@ fn whole(fill: &Fill, body: Bytes) -> Stored {
 }
 
 fn broken(error: &io::Error, mut announced: Announced) {
-    announced.lands(Landing::Failed);
+    announced.lands(FetchOutcome::Failed);
     announced.answers(Fetched::Failed(Failure {
         problem: Problem::UpstreamInvalid,
         detail: format!("the answer broke off: {error}"),

@@ -2,10 +2,10 @@
 
 use super::arrival::{Arrived, Sender, arrive, marked, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
-use super::cached::Way;
+use super::cached::ForwardTarget;
 use super::context::Worker;
 use super::cross_origin::{set_fields, share};
-use super::step::{Step, Total};
+use super::handled::{Handled, Total};
 use super::{cached, in_body};
 use crate::jobs;
 use crate::jobs::accept;
@@ -13,15 +13,15 @@ use crate::message::body::Body;
 use crate::message::fields::{Map, View};
 use crate::message::refused::Refused;
 use crate::message::{grpc, reply};
-use crate::request::clean::Clean;
-use crate::request::in_force::InForce;
+use crate::request::active_rules::RulesSnapshot;
 use crate::request::inbound::{Inbound, Peer};
+use crate::request::sanitized::SanitizedRequest;
 use crate::request::signed;
 use crate::request::signed::Looked;
 use crate::telemetry::in_flight::{Carried, Carrier};
 use crate::telemetry::spans::{Ended, Span};
-use crate::upstream::lane::Lane;
 use crate::upstream::outgoing::Outgoing;
+use crate::upstream::route_state::RouteState;
 use crate::upstream::{hop, outgoing, upgrade};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http1::head::RequestHead;
@@ -51,22 +51,22 @@ pub async fn handle(
     let in_force = worker.context.active.in_force();
     // The one place that says what was asked for, and only to who wants to see everything.
     tracing::debug!(trace = span.id(), method = %span.method, path = head.target.path(), "request");
-    let mut lane = in_force.lane(None);
+    let mut route_state = in_force.route_state(None);
     let origin = lines::first(&head.headers, &header::ORIGIN).and_then(|it| it.to_str().ok());
     let origin = origin.map(str::to_owned);
     let is_grpc = head.method == Method::POST && grpc::is_grpc(&head.headers);
     // Over HTTP/1.1 a connection carries one stream, and gRPC is none that lasts.
     let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc);
     let sender = Sender { peer, exchange, span: &span };
-    let answer = match admit(worker, (head, body), sender, &in_force, &mut lane) {
-        Ok(Step::Answered(response)) => Ok(response),
-        Ok(Step::Later(rest)) if is_call => in_flight.call(rest).await,
-        Ok(Step::Later(rest)) => rest.await,
+    let answer = match admit(worker, (head, body), sender, &in_force, &mut route_state) {
+        Ok(Handled::Ready(response)) => Ok(response),
+        Ok(Handled::Pending(rest)) if is_call => in_flight.call(rest).await,
+        Ok(Handled::Pending(rest)) => rest.await,
         Err(refused) => Err(refused),
     };
     let refusal = answer.as_ref().err().cloned();
     let mut response = answer.unwrap_or_else(|Refused { problem, detail }| {
-        metrics.http.problems.with_label_values(&[&*lane.name, problem.name()]).inc();
+        metrics.http.problems.with_label_values(&[&*route_state.name, problem.name()]).inc();
         let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
         if is_grpc {
             grpc::refusal(problem, refusal.into_parts().0.headers).map(|()| Body::Empty)
@@ -75,20 +75,20 @@ pub async fn handle(
         }
     });
     if let Some(origin) = &origin {
-        share(&in_force, lane, origin, &mut response);
+        share(&in_force, route_state, origin, &mut response);
     }
     if worker.context.drain.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The next request of this client is for another pod.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(idle) = lane.idle_timeout {
+    if let Some(idle) = route_state.idle_timeout {
         response.extensions_mut().insert(IdleTimeout(idle));
     }
     let status = refusal.as_ref().map_or(response.status().as_u16(), |it| it.problem.status());
-    lane.meters.answered(status, span.took());
+    route_state.meters.answered(status, span.took());
     let refusal = refusal.as_ref().map(|it| (it.problem, it.detail.as_str()));
     let cache = || reply::cache_result(&response);
-    telemetry.answered(&span, &Ended { route: &lane.name, status, cache: &cache, refusal });
+    telemetry.answered(&span, &Ended { route: &route_state.name, status, cache: &cache, refusal });
     let (head, mut body) = response.into_parts();
     body.count(&head.headers, &in_flight);
     if is_alone {
@@ -106,20 +106,20 @@ fn admit<'a>(
     worker: &'a Arc<Worker>,
     (head, body): (&'a mut RequestHead, Body),
     sender: Sender<'a>,
-    in_force: &'a InForce,
-    lane: &mut &'a Arc<Lane>,
-) -> Result<Step<'a>, Refused> {
+    in_force: &'a RulesSnapshot,
+    route_state: &mut &'a Arc<RouteState>,
+) -> Result<Handled<'a>, Refused> {
     let rules = &in_force.rules;
     let mut arrived = arrive(worker, head, &sender, rules)?;
     let named = mark::job(&rules.document.jobs, &arrived.inbound.target).map(|_| ());
     let visit = named.and_then(|()| marked(worker, rules, head, &mut arrived.inbound));
-    let step = route(worker, (head, body), sender, arrived, (in_force, lane));
+    let step = route(worker, (head, body), sender, arrived, (in_force, route_state));
     // What refuses the request refuses the visit, but that no route takes a GET there.
     let (Some(visit), Ok(_) | Err(Refused { problem: Problem::NoRoute, .. })) = (visit, &step)
     else {
         return step;
     };
-    Ok(Step::Later(Box::pin(async move {
+    Ok(Handled::Pending(Box::pin(async move {
         match visit.answer().await {
             Some(answer) => answer,
             None => step?.done().await,
@@ -132,47 +132,47 @@ fn route<'a>(
     (head, body): (&'a mut RequestHead, Body),
     sender: Sender<'a>,
     arrived: Arrived,
-    (in_force, lane): (&'a InForce, &mut &'a Arc<Lane>),
-) -> Result<Step<'a>, Refused> {
+    (in_force, route_state): (&'a RulesSnapshot, &mut &'a Arc<RouteState>),
+) -> Result<Handled<'a>, Refused> {
     let rules = &in_force.rules;
     let Sender { exchange, span, .. } = sender;
     let Arrived { inbound, looked, is_forwarded, is_upgrade } = arrived;
-    let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), lane)?;
+    let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), route_state)?;
     let matched = decision.route;
     remove_claims(worker, matched.filter(|_| !is_forwarded), &mut head.headers);
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err(Refused::new(problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
-            *lane = in_force.reserved();
+            *route_state = in_force.reserved();
             span.pass_on(&mut head.headers);
             let asked = async move { reserved(worker, rules, head, body, &inbound, &path).await };
-            return Ok(Step::Later(Box::pin(asked)));
+            return Ok(Handled::Pending(Box::pin(asked)));
         }
         Action::Preflight { fields } => {
             let mut response = reply::text(204, "");
             set_fields(response.headers_mut(), fields);
-            return Ok(Step::Answered(response));
+            return Ok(Handled::Ready(response));
         }
         Action::Proceed(proceed) => proceed,
     };
     if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
         hygiene::before_sending(&mut Map(&mut head.headers), &inbound.sender());
-        let outgoing = joined(worker, (head, span), (matched, lane), proceed, is_forwarded)?;
+        let outgoing = joined(worker, (head, span), (matched, route_state), proceed, is_forwarded)?;
         let exchange = exchange.clone();
-        return Ok(Step::Later(Box::pin(async move {
+        return Ok(Handled::Pending(Box::pin(async move {
             upgrade::pass(worker.client(), outgoing, &exchange)
                 .await
                 .map_err(|failure| failure.refused(false))
         })));
     }
     let mut body = limited(body, matched)?;
-    if let Some(idle) = lane.idle_timeout {
+    if let Some(idle) = route_state.idle_timeout {
         body.set_idle_timeout(idle);
         if let Some(exchange) = &exchange {
             exchange.set_idle_timeout(idle);
         }
     }
-    let clean = Box::new(Clean {
+    let clean = Box::new(SanitizedRequest {
         inbound,
         method: std::mem::take(&mut head.method),
         headers: &mut head.headers,
@@ -180,14 +180,14 @@ fn route<'a>(
         is_rebuilt: false,
         body,
         rules,
-        lane,
+        route_state,
         is_forwarded,
         exchange,
     });
     let total = Total::of(worker, matched, span);
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
         let rest = Box::pin(route_by_body(worker, clean, (matched, span), proceed));
-        return Ok(Step::Later(rest).within(total));
+        return Ok(Handled::Pending(rest).within(total));
     }
     Ok(route_on(worker, clean, (matched, span), proceed)?.within(total))
 }
@@ -195,7 +195,7 @@ fn route<'a>(
 /// The same, once the shard is found whose key lies in the body.
 async fn route_by_body<'a>(
     worker: &'a Arc<Worker>,
-    mut clean: Box<Clean<'a>>,
+    mut clean: Box<SanitizedRequest<'a>>,
     (route, span): (Option<&'a Route>, &'a Span),
     mut proceed: Proceed<'a>,
 ) -> Result<Response<Body>, Refused> {
@@ -210,16 +210,16 @@ async fn route_by_body<'a>(
 /// tells about them.
 fn decide<'r>(
     worker: &Worker,
-    in_force: &'r InForce,
+    in_force: &'r RulesSnapshot,
     (head, inbound): (&RequestHead, &Inbound),
     looked: Option<&Looked>,
-    lane: &mut &'r Arc<Lane>,
+    route_state: &mut &'r Arc<RouteState>,
 ) -> Result<sidecar::Decision<'r>, Refused> {
     let rules = &in_force.rules;
     let view = View::of(&head.headers);
     let head = inbound.head(&head.method, &view);
     let decision = sidecar::decide(rules, &head);
-    *lane = in_force.lane(decision.index);
+    *route_state = in_force.route_state(decision.index);
     let is_required = rules.document.requires_signature(decision.route);
     if let Action::Refuse(Problem::RulesUnreadable) = decision.action {
         // No rules, nothing that a signature would open.
@@ -227,7 +227,7 @@ fn decide<'r>(
     }
     signed::admit(looked, is_required)?;
     for (rule, outcome) in &decision.observed {
-        let labels = [&*lane.name, rule, outcome];
+        let labels = [&*route_state.name, rule, outcome];
         worker.context.metrics.http.observed.with_label_values(&labels).inc();
     }
     Ok(decision)
@@ -275,7 +275,7 @@ async fn reserved(
 fn joined(
     worker: &Arc<Worker>,
     (head, span): (&mut RequestHead, &Span),
-    (route, lane): (Option<&Route>, &Arc<Lane>),
+    (route, route_state): (Option<&Route>, &Arc<RouteState>),
     mut proceed: Proceed<'_>,
     is_forwarded: bool,
 ) -> Result<Outgoing, Refused> {
@@ -287,7 +287,7 @@ fn joined(
     span.pass_on(&mut headers);
     let destination = worker.jobs.context.destinations.direct(
         &mut headers,
-        lane.upstream.as_ref(),
+        route_state.upstream.as_ref(),
         proceed.shard.resolved(),
         is_forwarded,
     )?;
@@ -296,7 +296,7 @@ fn joined(
         headers,
         came: std::mem::take(&mut head.came),
         timeout: outgoing::timeout(route),
-        lane: Some(Arc::clone(lane)),
+        route_state: Some(Arc::clone(route_state)),
         ..Outgoing::to(Arc::clone(upstream), head.method.clone(), proceed.take_target())
     })
 }
@@ -323,17 +323,17 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
 /// The rest of the way for a request whose shard is known: queue, cache or upstream.
 pub(super) fn route_on<'a>(
     worker: &'a Arc<Worker>,
-    mut clean: Box<Clean<'a>>,
+    mut clean: Box<SanitizedRequest<'a>>,
     (route, span): (Option<&'a Route>, &'a Span),
     mut proceed: Proceed<'a>,
-) -> Result<Step<'a>, Refused> {
+) -> Result<Handled<'a>, Refused> {
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
         && !matches!(proceed.offload, Decision::Inline(_))
     {
-        clean.rebuild();
+        clean.finalize_headers();
         span.pass_on(clean.headers);
         let (target, offload) = (proceed.take_target(), proceed.offload);
-        return Ok(Step::Later(Box::pin(async move {
+        return Ok(Handled::Pending(Box::pin(async move {
             let resolved = proceed.shard.resolved();
             accept::accept(&worker.jobs, *clean, route, target, resolved, offload).await
         })));
@@ -341,7 +341,7 @@ pub(super) fn route_on<'a>(
     let resolved = proceed.shard.resolved();
     let destination = worker.jobs.context.destinations.direct(
         clean.headers,
-        clean.lane.upstream.as_ref(),
+        clean.route_state.upstream.as_ref(),
         resolved,
         clean.is_forwarded,
     )?;
@@ -353,7 +353,7 @@ pub(super) fn route_on<'a>(
     } else {
         outgoing::timeout(route)
     };
-    let way = Way { destination, timeout, lane: clean.lane, span };
+    let way = ForwardTarget { destination, timeout, route_state: clean.route_state, span };
     let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
         Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded && !is_far => {
@@ -365,11 +365,11 @@ pub(super) fn route_on<'a>(
         mut proceed => {
             let why = proceed.cache.as_ref().err().copied().unwrap_or(Bypass::Forwarded);
             let target = proceed.take_target();
-            let mut added = clean.rebuild_as_lines();
+            let mut added = clean.finalize_as_lines();
             span.pass_on_as_line(clean.headers, &mut added);
             let sent = Bypassing { target, added, why };
             let sent = past_the_cache(worker, clean, way, sent);
-            Ok(Step::Later(Box::pin(sent)))
+            Ok(Handled::Pending(Box::pin(sent)))
         }
     }
 }

@@ -69,8 +69,8 @@ fn led(response: &Response<Body>) -> Led {
 /// the route. If none does, the key passes uncached for a while.
 async fn find_out(mut job: Job, led: Led) {
     let app = Arc::clone(&job.worker.context);
-    let Some(_trial) = app.varies.try_out(&job.lane.name) else { return };
-    let known = app.varies.of(&job.lane.name);
+    let Some(_trial) = app.varies.try_out(&job.route_state.name) else { return };
+    let known = app.varies.of(&job.route_state.name);
     if known.iter().any(|name| !job.plan.learned.contains(name)) {
         // Something was learned since this answer was asked for: the next one may be right.
         return;
@@ -78,7 +78,7 @@ async fn find_out(mut job: Job, led: Led) {
     (job.exchange, job.slow) = (None, None);
     let names = job.headers.keys().map(|name| name.as_str());
     let untried = with_head(&job, |head| job.plan.untried(names, head));
-    let (name, fields) = (Arc::clone(&job.lane.name), untried.join(", "));
+    let (name, fields) = (Arc::clone(&job.route_state.name), untried.join(", "));
     let mut trial = Trial::new(job.plan.learned.clone(), untried, led);
     while let Some(learned) = trial.next_fields() {
         job.plan.learned = learned;
@@ -95,6 +95,6 @@ async fn find_out(mut job: Job, led: Led) {
         );
         return;
     }
-    app.varies.learn(&job.lane.name, &found);
+    app.varies.learn(&job.route_state.name, &found);
     tracing::info!(route, fields = found.join(", "), "learned which fields a redirect depends on");
 }

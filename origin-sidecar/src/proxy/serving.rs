@@ -6,8 +6,8 @@ use crate::message::coming::Coming;
 use crate::message::fields::Map;
 use crate::message::reply;
 use crate::message::served_lines::added_lines;
-use crate::request::clean::Clean;
-use crate::upstream::lane::Lane;
+use crate::request::sanitized::SanitizedRequest;
+use crate::upstream::route_state::RouteState;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use memory_cache::fill::Reader;
@@ -20,35 +20,35 @@ use std::sync::Arc;
 /// In the place of an answer that nobody waits for any longer.
 pub(super) fn serve_stale(
     worker: &Worker,
-    clean: &Clean<'_>,
-    lane: &Lane,
+    clean: &SanitizedRequest<'_>,
+    route_state: &RouteState,
     stored: &Arc<Stored>,
 ) -> Response<Body> {
     let now = worker.context.clock.now();
-    serve(worker, clean, lane, stored, (stored.entry.stale_on_error(None, now), now))
+    serve(worker, clean, route_state, stored, (stored.entry.stale_on_error(None, now), now))
 }
 
-pub(super) fn count(worker: &Worker, lane: &Lane, status: CacheStatus) {
-    lane.meters.cached(status.label());
+pub(super) fn count(worker: &Worker, route_state: &RouteState, status: CacheStatus) {
+    route_state.meters.cached(status.label());
     if let CacheStatus::Miss { stored: Err(reason), .. } = status {
-        count_not_stored(worker, lane, reason);
+        count_not_stored(worker, route_state, reason);
     }
 }
 
-pub(super) fn count_not_stored(worker: &Worker, lane: &Lane, reason: NotStored) {
-    let labels = [&*lane.name, reason.as_str()];
+pub(super) fn count_not_stored(worker: &Worker, route_state: &RouteState, reason: NotStored) {
+    let labels = [&*route_state.name, reason.as_str()];
     worker.context.metrics.cache.not_stored.with_label_values(&labels).inc();
 }
 
 /// Answers from a stored answer: in full, a part, or that nothing changed.
 pub(super) fn serve(
     worker: &Worker,
-    clean: &Clean<'_>,
-    lane: &Lane,
+    clean: &SanitizedRequest<'_>,
+    route_state: &RouteState,
     stored: &Arc<Stored>,
     (status, now): (CacheStatus, u64),
 ) -> Response<Body> {
-    count(worker, lane, status);
+    count(worker, route_state, status);
     let length = stored.body.len() as u64;
     let selected = selected(clean, stored, Some(length));
     let age = stored.entry.age(now) / 1000;
@@ -64,12 +64,12 @@ pub(super) fn serve(
 /// The same from an answer that is still coming in, as far as its length is known.
 pub(super) fn serve_coming(
     worker: &Worker,
-    clean: &Clean<'_>,
-    lane: &Lane,
+    clean: &SanitizedRequest<'_>,
+    route_state: &RouteState,
     reader: Reader,
     (status, now): (CacheStatus, u64),
 ) -> Response<Body> {
-    count(worker, lane, status);
+    count(worker, route_state, status);
     let (head, length) = (Arc::clone(&reader.fill().head), reader.fill().length);
     let selected = selected(clean, &head, length);
     let age = head.entry.age(now) / 1000;
@@ -94,7 +94,7 @@ pub(super) fn serve_coming(
 
 /// What the request asks for of an answer of this length. Without one there are no parts: the answer must
 /// not wait for its end.
-fn selected(clean: &Clean<'_>, stored: &Stored, length: Option<u64>) -> Selected {
+fn selected(clean: &SanitizedRequest<'_>, stored: &Stored, length: Option<u64>) -> Selected {
     clean.decide(|head| select(head, &stored.entry, stored.status, length))
 }
 
@@ -132,7 +132,7 @@ fn one_by_one(
 
 /// The whole answer, with its fields as they were encoded when it was stored.
 fn encoded(
-    clean: &Clean<'_>,
+    clean: &SanitizedRequest<'_>,
     stored: &Arc<Stored>,
     age: u64,
     status: CacheStatus,
@@ -144,7 +144,7 @@ fn encoded(
     response
 }
 
-fn whole(clean: &Clean<'_>, stored: &Stored) -> Option<Bytes> {
+fn whole(clean: &SanitizedRequest<'_>, stored: &Stored) -> Option<Bytes> {
     (clean.method != Method::HEAD).then(|| stored.body.clone())
 }
 

@@ -1,9 +1,9 @@
 //! Sending a request on to an upstream and taking its answer.
 
+use super::circuit_breaker::CircuitBreaker;
 use super::client::Client;
-use super::health::Health;
-use super::limits::Places;
-use super::network::{Network, Upstreams, Way};
+use super::limits::RouteLimit;
+use super::network::{Connections, Network, Upstreams};
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, of_body, request, unreachable};
 use super::{hop, multiplexed};
 use crate::message::body::{Body, Collected, Passed, collect};
@@ -35,11 +35,14 @@ type Unanswered = client::Unanswered<Body>;
 /// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
 /// not HTTP.
 pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
-    let Some(lane) = outgoing.lane.take() else { return unlimited(client, outgoing).await };
+    let Some(route_state) = outgoing.route_state.take() else {
+        return unlimited(client, outgoing).await;
+    };
     let refused =
         |problem: Problem| Failure { problem, detail: problem.title().to_owned(), is_unsent: true };
-    let place = lane.places.as_ref().map(Places::take).transpose().map_err(refused)?;
-    let waiting = client.limits.enter(lane.limit, outgoing.upstream.slot).map_err(refused)?;
+    let place = route_state.places.as_ref().map(RouteLimit::take).transpose().map_err(refused)?;
+    let waiting =
+        client.limits.enter(route_state.limit, outgoing.upstream.slot).map_err(refused)?;
     let sent = unlimited(client, outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
@@ -47,7 +50,7 @@ pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<B
         Err(failure) => failure.problem == Problem::UpstreamTimeout,
     };
     if let Some(waiting) = waiting.filter(|_| has_answered) {
-        waiting.answered(&outgoing.upstream.name, &lane.name);
+        waiting.answered(&outgoing.upstream.name, &route_state.name);
     }
     Ok(sent?.map(|body| body.placed(place)))
 }
@@ -96,14 +99,17 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
         outgoing.headers.insert(header::HOST, host);
     }
     match network.way(&outgoing.upstream)? {
-        Way::Http1 { pool, health } => {
+        Connections::Http1 { pool, health } => {
             health.sent();
             one_at_a_time(client, outgoing, &Http1 { network, pool, health }).await
         }
         // In a box, as all that is seldom: what every request holds is as large as the largest way.
-        Way::Http2 { links, health } => {
-            let way =
-                multiplexed::Way { connect_timeout: network.connect_timeout(), links, health };
+        Connections::Http2 { links, health } => {
+            let way = multiplexed::Multiplexed {
+                connect_timeout: network.connect_timeout(),
+                links,
+                health,
+            };
             Box::pin(multiplexed::send(client, &way, outgoing)).await
         }
     }
@@ -113,7 +119,7 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
 struct Http1<'a> {
     network: &'a Network,
     pool: &'a Arc<Pool>,
-    health: &'a Health,
+    health: &'a CircuitBreaker,
 }
 
 async fn one_at_a_time(

@@ -2,7 +2,7 @@
 
 use super::server::{self, Slot};
 use super::servers::Servers;
-use crate::message::place::Place;
+use crate::message::permit::Permit;
 use crate::telemetry::metrics::Metrics;
 use rules::Problem;
 use rules::document::Limit;
@@ -50,11 +50,15 @@ impl Limits {
     ///
     /// # Errors
     /// `overloaded` when as many wait for the upstream as may.
-    pub fn enter<'a>(&'a self, limit: Limit, slot: Slot) -> Result<Option<Waiting<'a>>, Problem> {
+    pub fn enter<'a>(
+        &'a self,
+        limit: Limit,
+        slot: Slot,
+    ) -> Result<Option<UpstreamPermit<'a>>, Problem> {
         let upstream = if limit == Limit::None { None } else { self.upstreams.get(slot.0) };
         let Some(upstream) = upstream else { return Ok(None) };
         let at_once = upstream.waiting.fetch_add(1, Ordering::Relaxed) + 1;
-        let waiting = Waiting {
+        let waiting = UpstreamPermit {
             limits: self,
             upstream,
             at_once,
@@ -71,25 +75,25 @@ impl Limits {
     }
 
     /// The places of a route with a limit. Those that are taken stay so when the rules change.
-    pub fn places(&self, route: &str, most: u64) -> Places {
+    pub fn places(&self, route: &str, most: u64) -> RouteLimit {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        Places { taken: Arc::clone(routes.entry(route.to_owned()).or_default()), most }
+        RouteLimit { taken: Arc::clone(routes.entry(route.to_owned()).or_default()), most }
     }
 }
 
 /// As many requests of a route as may be under way; see [`Limits::places`].
-pub struct Places {
+pub struct RouteLimit {
     taken: Arc<AtomicU64>,
     most: u64,
 }
 
-impl Places {
+impl RouteLimit {
     /// A place for a request; to be held until the answer has ended.
     ///
     /// # Errors
     /// `route-busy` when all are taken.
-    pub fn take(&self) -> Result<Place, Problem> {
-        let (place, at_once) = Place::take(&self.taken);
+    pub fn take(&self) -> Result<Permit, Problem> {
+        let (place, at_once) = Permit::take(&self.taken);
         if at_once > self.most { Err(Problem::RouteBusy) } else { Ok(place) }
     }
 }
@@ -105,7 +109,7 @@ impl Upstream {
 }
 
 /// A request whose answer has not begun.
-pub struct Waiting<'a> {
+pub struct UpstreamPermit<'a> {
     limits: &'a Limits,
     upstream: &'a Upstream,
     at_once: u64,
@@ -113,7 +117,7 @@ pub struct Waiting<'a> {
     is_learning: bool,
 }
 
-impl Waiting<'_> {
+impl UpstreamPermit<'_> {
     /// The answer began, or did not come in time: how long it took is learned from.
     pub fn answered(self, upstream: &str, route: &str) {
         if !self.is_learning {
@@ -131,7 +135,7 @@ impl Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for UpstreamPermit<'_> {
     fn drop(&mut self) {
         self.upstream.waiting.fetch_sub(1, Ordering::Relaxed);
     }

@@ -3,8 +3,8 @@
 //! An application says how many calls it takes on one connection at once. hyper would hold further ones
 //! back until one of those ends, which may be a stream that never does.
 
+use super::circuit_breaker::CircuitBreaker;
 use super::dial::{KEEPALIVE, address, dial};
-use super::health::Health;
 use super::server::Upstream;
 use crate::message::body::Body;
 use futures_util::task::AtomicWaker;
@@ -76,7 +76,7 @@ impl Links {
     pub async fn place(
         &self,
         connect_timeout: Duration,
-        (upstream, health): (&Upstream, &Health),
+        (upstream, health): (&Upstream, &CircuitBreaker),
         refused: &[Arc<Link>],
     ) -> io::Result<Place> {
         loop {

@@ -4,8 +4,8 @@
 //! connection, whatever its method: without that every connection that ends in good order, as those of
 //! gRPC servers with a `max_connection_age` do, would cost the calls that were on their way to it.
 
+use super::circuit_breaker::CircuitBreaker;
 use super::client::Client;
-use super::health::Health;
 use super::links::{Link, Links, Place};
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::upload::Upload;
@@ -28,10 +28,10 @@ use tokio::time::{Instant, timeout_at};
 const REFUSALS_MAX: u32 = 8;
 
 /// The way to one upstream.
-pub(super) struct Way<'a> {
+pub(super) struct Multiplexed<'a> {
     pub connect_timeout: Duration,
     pub links: &'a Links,
-    pub health: &'a Health,
+    pub health: &'a CircuitBreaker,
 }
 
 /// Why an attempt has no answer.
@@ -45,7 +45,7 @@ enum Lost {
 /// When the upstream can't be reached, or does not answer in time or as it should.
 pub(super) async fn send(
     client: &Client,
-    way: &Way<'_>,
+    way: &Multiplexed<'_>,
     outgoing: &mut Outgoing,
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();

@@ -1,7 +1,7 @@
 //! The way to the upstreams: one thread's own connections to each of them.
 
+use super::circuit_breaker::CircuitBreaker;
 use super::dial::{address, dial, host};
-use super::health::Health;
 use super::links::Links;
 use super::outgoing::Failure;
 use super::server::{Protocol, Upstream};
@@ -65,18 +65,18 @@ impl Upstreams {
 /// One thread's connections.
 pub struct Network {
     /// By the slots of the servers.
-    ways: Vec<Way>,
+    ways: Vec<Connections>,
     connect_timeout: Duration,
     /// How large heads of answers may be.
     head: HeadLimits,
 }
 
 /// Connections to one upstream.
-pub enum Way {
+pub enum Connections {
     /// One request each at a time.
-    Http1 { pool: Arc<Pool>, health: Health },
+    Http1 { pool: Arc<Pool>, health: CircuitBreaker },
     /// As many at once as the upstream takes.
-    Http2 { links: Links, health: Health },
+    Http2 { links: Links, health: CircuitBreaker },
 }
 
 impl Network {
@@ -84,9 +84,11 @@ impl Network {
         let way = |upstream: &Upstream| match upstream.protocol {
             Protocol::Http1 | Protocol::Tls(_) => {
                 let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
-                Way::Http1 { pool, health: Health::default() }
+                Connections::Http1 { pool, health: CircuitBreaker::default() }
             }
-            Protocol::Http2 => Way::Http2 { links: Links::default(), health: Health::default() },
+            Protocol::Http2 => {
+                Connections::Http2 { links: Links::default(), health: CircuitBreaker::default() }
+            }
         };
         let ways = servers.all().map(|server| way(server)).collect();
         Self { ways, connect_timeout: servers.connect_timeout, head: servers.head }
@@ -94,7 +96,7 @@ impl Network {
 
     /// # Errors
     /// When the upstream is none that this process started with.
-    pub fn way(&self, upstream: &Upstream) -> Result<&Way, Failure> {
+    pub fn way(&self, upstream: &Upstream) -> Result<&Connections, Failure> {
         self.ways.get(upstream.slot.0).ok_or_else(|| Failure {
             problem: Problem::Internal,
             detail: format!("upstream {} is not bound", upstream.name),
@@ -113,8 +115,8 @@ impl Network {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             for way in &self.ways {
                 match way {
-                    Way::Http1 { pool, .. } => pool.sweep(),
-                    Way::Http2 { links, .. } => links.sweep(),
+                    Connections::Http1 { pool, .. } => pool.sweep(),
+                    Connections::Http2 { links, .. } => links.sweep(),
                 }
             }
         }
@@ -143,7 +145,11 @@ impl Network {
     /// # Errors
     /// When nobody listens there, or does not answer in time, or is not who it should be; and for
     /// a moment after several such failures.
-    pub async fn connect(&self, upstream: &Upstream, health: &Health) -> io::Result<Connection> {
+    pub async fn connect(
+        &self,
+        upstream: &Upstream,
+        health: &CircuitBreaker,
+    ) -> io::Result<Connection> {
         let connected =
             health.connected(self.connect_timeout, |good| connect(upstream, good)).await;
         connected.map(|connection| connection.limited(self.head))

@@ -1,6 +1,6 @@
 //! A request on its way to an upstream, and why there may be no answer.
 
-use super::lane::Lane;
+use super::route_state::RouteState;
 use super::server::{Protocol, Upstream};
 use crate::message::body::Body;
 use crate::message::fields::View;
@@ -68,7 +68,7 @@ pub struct Outgoing {
     pub may_pass: bool,
     /// Whose limits count; none for what Spillway itself asks, and for jobs, whose number is the
     /// queue's affair.
-    pub lane: Option<Arc<Lane>>,
+    pub route_state: Option<Arc<RouteState>>,
     /// Called when connecting takes more than a moment.
     pub slow: Option<Slow>,
 }
@@ -87,7 +87,7 @@ impl Outgoing {
             timeout: TIMEOUT_DEFAULT,
             exchange: None,
             may_pass: false,
-            lane: None,
+            route_state: None,
             slow: None,
         }
     }

@@ -15,8 +15,8 @@ use crate::jobs::{accept, expire, state, status};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
-use crate::request::clean::Clean;
 use crate::request::inbound::{Inbound, Peer};
+use crate::request::sanitized::SanitizedRequest;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reporter::Telemetry;
@@ -188,8 +188,8 @@ impl Process {
                     return Err(Refused::new(Problem::NoRoute, ""));
                 };
                 let offload = proceed.offload;
-                let (lane, is_forwarded) = (in_force.lane(decision.index), false);
-                let clean = Clean {
+                let (route_state, is_forwarded) = (in_force.route_state(decision.index), false);
+                let clean = SanitizedRequest {
                     inbound,
                     method,
                     headers: &mut headers,
@@ -197,7 +197,7 @@ impl Process {
                     is_rebuilt: true,
                     body,
                     rules,
-                    lane,
+                    route_state,
                     is_forwarded,
                     exchange: None,
                 };

@@ -1,6 +1,6 @@
 //! A route as this process runs it.
 
-use super::limits::Places;
+use super::limits::RouteLimit;
 use super::server::Upstream;
 use crate::telemetry::meters::Meters;
 use rules::assets::Assets;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A route as this process runs it.
-pub struct Lane {
+pub struct RouteState {
     /// Metric label.
     pub name: Arc<str>,
     /// Position among the routes of the rules; none for requests without a route.
@@ -19,7 +19,7 @@ pub struct Lane {
     /// How much its upstream is sent at once.
     pub limit: Limit,
     /// None where the route has no limit of its own.
-    pub places: Option<Places>,
+    pub places: Option<RouteLimit>,
     /// How long a client may pause, where the route says so.
     pub idle_timeout: Option<Duration>,
     /// Where it has such.

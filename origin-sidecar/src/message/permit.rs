@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One of a route's places; see `upstream::limits`.
-pub struct Place(Arc<AtomicU64>);
+pub struct Permit(Arc<AtomicU64>);
 
-impl Place {
+impl Permit {
     /// Takes one, and says how many are taken with it.
     pub fn take(taken: &Arc<AtomicU64>) -> (Self, u64) {
         let place = Self(Arc::clone(taken));
@@ -15,7 +15,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

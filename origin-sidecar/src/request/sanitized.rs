@@ -3,7 +3,7 @@
 use super::inbound::Inbound;
 use crate::message::body::Body;
 use crate::message::fields::{Map, Sent, View};
-use crate::upstream::lane::Lane;
+use crate::upstream::route_state::RouteState;
 use http::{HeaderMap, Method};
 use http1::received::Received;
 use http1::server::Exchange;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const ADDED_BYTES_USUAL: usize = 256;
 
 /// A request after its hygiene, with the rules it started with.
-pub struct Clean<'a> {
+pub struct SanitizedRequest<'a> {
     pub inbound: Inbound,
     pub method: Method,
     pub headers: &'a mut HeaderMap,
@@ -25,16 +25,16 @@ pub struct Clean<'a> {
     pub is_rebuilt: bool,
     pub body: Body,
     pub rules: &'a Arc<Rules>,
-    pub lane: &'a Arc<Lane>,
+    pub route_state: &'a Arc<RouteState>,
     /// Sent on by another sidecar.
     pub is_forwarded: bool,
     /// The way back to the client, where its protocol has one beside the answer.
     pub exchange: Option<Exchange>,
 }
 
-impl Clean<'_> {
+impl SanitizedRequest<'_> {
     /// Makes the fields what is sent on.
-    pub fn rebuild(&mut self) {
+    pub fn finalize_headers(&mut self) {
         if !self.is_rebuilt {
             hygiene::before_sending(&mut Map(self.headers), &self.inbound.sender());
             self.is_rebuilt = true;
@@ -42,7 +42,7 @@ impl Clean<'_> {
     }
 
     /// The same for a request that is sent on as it came: returns what is rebuilt as lines.
-    pub fn rebuild_as_lines(&mut self) -> String {
+    pub fn finalize_as_lines(&mut self) -> String {
         let mut added = String::with_capacity(ADDED_BYTES_USUAL);
         if !self.is_rebuilt {
             let mut fields = Sent { headers: self.headers, added: &mut added };

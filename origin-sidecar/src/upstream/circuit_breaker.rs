@@ -24,7 +24,7 @@ const RETRY_EVERY: u32 = 5;
 const RETRIES_MAX: u32 = 10;
 
 #[derive(Default)]
-pub struct Health {
+pub struct CircuitBreaker {
     state: Mutex<State>,
     /// Told when an attempt has ended for which others may wait.
     ended: Notify,
@@ -61,12 +61,12 @@ impl Default for State {
 
 /// Leave to try a connection; to be given back with what came of it.
 pub struct Leave<'a> {
-    health: &'a Health,
+    health: &'a CircuitBreaker,
     is_probe: bool,
 }
 
 /// A request that waits for leave.
-struct Waiting<'a>(&'a Health);
+struct Waiting<'a>(&'a CircuitBreaker);
 
 enum Turn<'a> {
     Now(Leave<'a>),
@@ -76,7 +76,7 @@ enum Turn<'a> {
     Later(Option<Instant>),
 }
 
-impl Health {
+impl CircuitBreaker {
     /// Leave to connect: at once, or after failures when it is this request's turn, or when another's
     /// attempt has succeeded.
     ///
@@ -192,7 +192,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Health {
+impl CircuitBreaker {
     /// A connection, made by what is given with the address that was good last. One that is refused is
     /// tried once more after a moment: an application that restarts is back by then.
     ///
@@ -247,8 +247,8 @@ mod tests {
     use tokio::task::yield_now;
     use tokio::time::sleep;
 
-    async fn broken() -> Arc<Health> {
-        let health = Arc::new(Health::default());
+    async fn broken() -> Arc<CircuitBreaker> {
+        let health = Arc::new(CircuitBreaker::default());
         for _ in 0..FAILURES_MAX {
             health.leave().await.expect("the first may all try").failed();
         }
@@ -257,7 +257,7 @@ mod tests {
 
     /// Requests that want to connect, of which none is answered yet: how many got leave, and how many
     /// were refused.
-    fn ask(health: &Arc<Health>, count: usize) -> Arc<[AtomicUsize; 2]> {
+    fn ask(health: &Arc<CircuitBreaker>, count: usize) -> Arc<[AtomicUsize; 2]> {
         let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         for _ in 0..count {
             let (health, counts) = (Arc::clone(health), Arc::clone(&counts));
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn one_in_five_requests_may_be_sent_again_and_a_few_at_once() {
-        let health = Health::default();
+        let health = CircuitBreaker::default();
         assert_eq!((0..100).filter(|_| health.may_retry()).count(), RETRIES_MAX as usize);
         (0..100).for_each(|_| health.sent());
         let retries = (0..100).filter(|_| health.may_retry()).count();

@@ -2,8 +2,8 @@
 
 use crate::telemetry::meters::Meters;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::lane::Lane;
 use crate::upstream::limits::Limits;
+use crate::upstream::route_state::RouteState;
 use crate::upstream::servers::Servers;
 use rules::Rules;
 use rules::assets::Assets;
@@ -15,26 +15,26 @@ use std::time::Duration;
 const RESERVED: &str = "reserved";
 
 /// The rules, and beside them what would have to be looked up for each request otherwise.
-pub struct InForce {
+pub struct RulesSnapshot {
     pub rules: Arc<Rules>,
     /// As the rules' routes.
-    lanes: Vec<Arc<Lane>>,
-    unmatched: Arc<Lane>,
-    reserved: Arc<Lane>,
+    route_states: Vec<Arc<RouteState>>,
+    unmatched: Arc<RouteState>,
+    reserved: Arc<RouteState>,
 }
 
-impl InForce {
+impl RulesSnapshot {
     pub fn new(
         rules: Arc<Rules>,
         metrics: &Arc<Metrics>,
         limits: &Limits,
         servers: &Servers,
     ) -> Self {
-        let lane = |name: &str, index: Option<usize>| {
+        let route_state = |name: &str, index: Option<usize>| {
             let route = index.and_then(|index| rules.route(index));
             let concurrency = route.and_then(|route| route.concurrency);
             let idle = route.and_then(|route| route.idle_timeout);
-            Arc::new(Lane {
+            Arc::new(RouteState {
                 name: name.into(),
                 index,
                 upstream: match route.and_then(|route| route.upstream.as_deref()) {
@@ -50,36 +50,38 @@ impl InForce {
         };
         let routes = rules.document.routes.iter().enumerate();
         Self {
-            lanes: routes.map(|(index, route)| lane(&route.name, Some(index))).collect(),
-            unmatched: lane(UNMATCHED, None),
-            reserved: lane(RESERVED, None),
+            route_states: routes
+                .map(|(index, route)| route_state(&route.name, Some(index)))
+                .collect(),
+            unmatched: route_state(UNMATCHED, None),
+            reserved: route_state(RESERVED, None),
             rules,
         }
     }
 
     /// That of a request which matches the route at this position, or none.
-    pub fn lane(&self, index: Option<usize>) -> &Arc<Lane> {
-        index.and_then(|index| self.lanes.get(index)).unwrap_or(&self.unmatched)
+    pub fn route_state(&self, index: Option<usize>) -> &Arc<RouteState> {
+        index.and_then(|index| self.route_states.get(index)).unwrap_or(&self.unmatched)
     }
 
     /// That of jobs, results and problem pages.
-    pub fn reserved(&self) -> &Arc<Lane> {
+    pub fn reserved(&self) -> &Arc<RouteState> {
         &self.reserved
     }
 
-    /// The route that a lane is of.
-    pub fn route(&self, lane: &Lane) -> Option<&Route> {
-        lane.index.and_then(|index| self.rules.route(index))
+    /// The route whose state this is; none for requests without a route.
+    pub fn route(&self, route_state: &RouteState) -> Option<&Route> {
+        route_state.index.and_then(|index| self.rules.route(index))
     }
 
-    pub fn is_reserved(&self, lane: &Arc<Lane>) -> bool {
-        Arc::ptr_eq(lane, &self.reserved)
+    pub fn is_reserved(&self, route_state: &Arc<RouteState>) -> bool {
+        Arc::ptr_eq(route_state, &self.reserved)
     }
 }
 
 /// The rules of this process, which a reload replaces. A request keeps those it started with.
 pub struct ActiveRules {
-    in_force: RwLock<Arc<InForce>>,
+    in_force: RwLock<Arc<RulesSnapshot>>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     servers: Arc<Servers>,
@@ -93,11 +95,11 @@ impl ActiveRules {
         servers: Arc<Servers>,
     ) -> Self {
         publish(&rules, &metrics);
-        let in_force = InForce::new(rules, &metrics, &limits, &servers);
+        let in_force = RulesSnapshot::new(rules, &metrics, &limits, &servers);
         Self { in_force: RwLock::new(Arc::new(in_force)), metrics, limits, servers }
     }
 
-    pub fn in_force(&self) -> Arc<InForce> {
+    pub fn in_force(&self) -> Arc<RulesSnapshot> {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -108,7 +110,8 @@ impl ActiveRules {
 
     pub fn set(&self, rules: Arc<Rules>) {
         publish(&rules, &self.metrics);
-        let in_force = Arc::new(InForce::new(rules, &self.metrics, &self.limits, &self.servers));
+        let in_force =
+            Arc::new(RulesSnapshot::new(rules, &self.metrics, &self.limits, &self.servers));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
     }
 }
@@ -147,22 +150,22 @@ mod tests {
         let metrics = Arc::new(Metrics::new().expect("one of each"));
         let servers = Servers::alone("127.0.0.1:1");
         let limits = Limits::new(&servers, Arc::clone(&metrics));
-        let place = |in_force: &InForce| {
-            let lane = in_force.lane(Some(0));
-            lane.meters.answered(200, Duration::ZERO);
-            lane.meters.cached("hit");
-            lane.meters.cached("revalidated");
-            lane.places.as_ref().expect("a limit").take()
+        let place = |in_force: &RulesSnapshot| {
+            let route_state = in_force.route_state(Some(0));
+            route_state.meters.answered(200, Duration::ZERO);
+            route_state.meters.cached("hit");
+            route_state.meters.cached("revalidated");
+            route_state.places.as_ref().expect("a limit").take()
         };
-        let before = InForce::new(rules(1), &metrics, &limits, &servers);
+        let before = RulesSnapshot::new(rules(1), &metrics, &limits, &servers);
         let first = place(&before).expect("free");
         assert_eq!(place(&before).err(), Some(Problem::RouteBusy));
-        let after = InForce::new(rules(2), &metrics, &limits, &servers);
+        let after = RulesSnapshot::new(rules(2), &metrics, &limits, &servers);
         let second = place(&after).expect("one more");
         assert_eq!(place(&after).err(), Some(Problem::RouteBusy));
         drop((first, second));
         assert!(place(&before).is_ok());
-        assert!(after.lane(Some(1)).places.is_none());
+        assert!(after.route_state(Some(1)).places.is_none());
         let shown = String::from_utf8(metrics.render()).expect("text");
         for line in [
             "spillway_http_requests_total{code=\"2xx\",route=\"a\"} 5",

@@ -12,11 +12,11 @@ use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// What became of a request when nothing had to be waited for.
-pub enum Step<'a> {
-    Answered(Response<Body>),
-    /// The rest of its way.
-    Later(Later<'a>),
+/// A request that was answered at once, or the rest of its way.
+pub enum Handled<'a> {
+    Ready(Response<Body>),
+    /// Something must be waited for first.
+    Pending(Later<'a>),
 }
 
 /// In a box: a future is as large as its largest branch, and what the cache answers needs none.
@@ -41,11 +41,11 @@ impl Total {
     }
 }
 
-impl<'a> Step<'a> {
+impl<'a> Handled<'a> {
     /// The same, but for what is not through by then, body included.
     pub fn within(self, total: Option<Total>) -> Self {
         let Some(Total { left, cut }) = total else { return self };
-        Self::Later(Box::pin(async move {
+        Self::Pending(Box::pin(async move {
             let end = Instant::now() + left;
             match timeout_at(end, self.done()).await {
                 Ok(answered) => Ok(answered?.map(|body| body.ending(end, cut))),
@@ -56,8 +56,8 @@ impl<'a> Step<'a> {
 
     pub async fn done(self) -> Result<Response<Body>, Refused> {
         match self {
-            Self::Answered(response) => Ok(response),
-            Self::Later(rest) => rest.await,
+            Self::Ready(response) => Ok(response),
+            Self::Pending(rest) => rest.await,
         }
     }
 }
