@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What proxies do with requests that can be read in two ways: the corpus of http1/tests/corpus.rs,
+"""What proxies do with requests that can be read in two ways: the corpus of http1/tests/peers/corpus.rs,
 sent to Spillway, nginx, HAProxy and, where ENVOY names the program, Envoy, with an application behind
 each that notes what reaches it. Prints a table in Markdown.
 
@@ -7,7 +7,7 @@ each that notes what reaches it. Prints a table in Markdown.
 """
 import ast, os, re, shutil, socket, subprocess, tempfile, threading, time
 
-CORPUS = os.path.join(os.path.dirname(__file__), "..", "http1", "tests", "corpus.rs")
+CORPUS = os.path.join(os.path.dirname(__file__), "..", "http1", "tests", "peers", "corpus.rs")
 FOLDER = tempfile.mkdtemp(prefix="strictness-")
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -1,4 +1,4 @@
-// The corpus tests/cases/*.toml inside workerd; tests/tests/cases.rs runs it natively.
+// The corpus tests/cases/*.toml inside workerd; tests/tests/project/cases.rs runs it natively.
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test } from "node:test";

@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// The feature `otlp`, which is off by default.
 fn otlp(root: &Path, cargo: impl Fn(&[&str]) -> Command) -> Command {
-    let package = ["--package=origin-sidecar", "--features=otlp", "--test=otlp"];
+    let package = ["--package=origin-sidecar", "--features=otlp", "--test=features", "otlp::"];
     let mut command = cargo(&["test"]);
     command.args(package).env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"));
     command

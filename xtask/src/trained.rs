@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Rounds of `tests/tests/training.rs`: some 100,000 requests.
+/// Rounds of `tests/tests/proxy/training.rs`: some 100,000 requests.
 const ROUNDS: &str = "120";
 
 /// Builds it for a target in a profile; the program's path. Compiles for minutes, twice.
@@ -76,7 +76,16 @@ fn cargo(root: &Path, target: &str, profile: &str) -> Result<Command> {
 fn train(root: &Path, program: &Path) -> Command {
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["test", "--locked", "--quiet", "--package", "tests", "--test", "training"])
+        .args([
+            "test",
+            "--locked",
+            "--quiet",
+            "--package",
+            "tests",
+            "--test",
+            "proxy",
+            "training::",
+        ])
         .env("SPILLWAY_BIN", program)
         .env("SPILLWAY_ROUNDS", ROUNDS)
         .current_dir(root);

@@ -1,5 +1,5 @@
 //! What the dashboard shows. `$pods` stands for the chosen pods, `$__rate_interval` is Grafana's.
-//! tests/tests/dashboard.rs asks a real Prometheus every one of these questions.
+//! tests/tests/kubernetes/dashboard.rs asks a real Prometheus every one of these questions.
 
 use super::Unit::{Bytes, Count, PerSecond, Seconds, Share};
 use super::{Panel, Row};

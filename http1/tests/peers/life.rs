@@ -1,13 +1,10 @@
 //! A connection's life as its two ends see it: kept, closed, half closed, too slow, switched.
 
-mod wire;
-
+use crate::wire::Wire;
 use http1::Error;
 use http1::server::Served;
 use std::future::pending;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::Wire;
 
 #[tokio::test]
 async fn a_connection_is_kept_until_somebody_says_close() {

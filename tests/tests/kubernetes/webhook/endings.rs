@@ -1,6 +1,6 @@
 //! How a replica goes: reviews on connections that API servers keep are answered to the last.
 
-use crate::{NAME, bundle, cluster, connected, pod, ready, review, reviewed};
+use super::{NAME, bundle, cluster, connected, pod, ready, review, reviewed};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

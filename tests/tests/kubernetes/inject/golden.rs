@@ -1,7 +1,7 @@
 //! Each manifest becomes its golden file, which is valid, is read by kubectl as it was meant, and can
 //! be undone. `UPDATE_GOLDEN=1` writes the golden files anew.
 
-use crate::cases::{Case, cases, golden, read, values, was_injected};
+use super::cases::{Case, cases, golden, read, values, was_injected};
 use inject::refusal::{Caution, Reason};
 use serde_json::Value;
 use std::fs;

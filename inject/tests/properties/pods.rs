@@ -1,8 +1,6 @@
 //! The function and its inverse on pods of every shape.
 
-mod generator;
-
-use generator::a_pod;
+use crate::generator::a_pod;
 use inject::form::Form;
 use inject::patch::{self, Operation};
 use inject::{Mode, Options, Outcome, inject, uninject, update};

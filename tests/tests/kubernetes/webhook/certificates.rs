@@ -1,6 +1,6 @@
 //! Certificates: made, shared, rotated, mended, and never served outside their time.
 
-use crate::{NAME, SECRET, bundle, cluster, connected, decoded, pod, ready, review, reviewed};
+use super::{NAME, SECRET, bundle, cluster, connected, decoded, pod, ready, review, reviewed};
 use serde_json::json;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use support::{Kube, Spillway, eventually, folder, python, trusting};

@@ -1,7 +1,7 @@
 //! The admission policy, carried out by Google's CEL.
 
-use crate::cases::{cases, checked_in, pods, values};
-use crate::generator::a_pod;
+use super::cases::{cases, checked_in, pods, values};
+use super::generator::a_pod;
 use inject::{Options, Outcome};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;

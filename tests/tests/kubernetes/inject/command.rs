@@ -1,6 +1,6 @@
 //! The commands themselves: input, output, exit codes.
 
-use crate::cases::{golden, read, values};
+use super::cases::{golden, read, values};
 use std::fs;
 use support::{Ended, folder, run};
 

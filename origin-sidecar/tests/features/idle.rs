@@ -1,6 +1,5 @@
 //! What ten sidecars and two consumers cost that have nothing to do: every call to SQS and S3 is counted
 //! by the server that gets it, over an hour of a clock that the test steps.
-#![cfg(feature = "aws")]
 
 use net::tls::Authorities;
 use rules::Rules;

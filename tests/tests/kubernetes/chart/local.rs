@@ -1,6 +1,6 @@
 //! What differs from cluster to cluster: where pods run, how their images are pulled, what is said.
 
-use crate::{chart, wishes_for_workers};
+use super::{chart, wishes_for_workers};
 use serde_json::{Value, json};
 use support::{Manifests, containers};
 

@@ -3,7 +3,7 @@
 mod admission;
 mod cases;
 mod command;
-#[path = "../../../inject/tests/pods/generator.rs"]
+#[path = "../../../inject/tests/properties/generator.rs"]
 mod generator;
 mod golden;
 mod kustomize;

@@ -2,7 +2,7 @@
 //! written after their documents (concepts/policy/limit-range, concepts/policy/resource-quotas, and
 //! `restricted-v2` of OpenShift 4.11 and later).
 
-use crate::cases::{cases, pods};
+use super::cases::{cases, pods};
 use inject::resources::quantity;
 use inject::{Options, Outcome, inject};
 use serde_json::{Map, Value, json};

@@ -1,6 +1,6 @@
 //! The kustomize components, rendered by kubectl.
 
-use crate::cases::{Case, cases, checked_in, read, values, was_injected};
+use super::cases::{Case, cases, checked_in, read, values, was_injected};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,14 @@
+//! What the cache answers, what it stores, and what it never shows to anybody else: a real sidecar
+//! between a client and an application whose answers the test writes.
+
+mod assets;
+mod cache;
+mod collapsing;
+mod confirming;
+mod deception;
+mod explain;
+mod frameworks;
+mod pages;
+mod poisoning;
+mod purge;
+mod streams;
