@@ -9,6 +9,7 @@ mod bench;
 mod bundles;
 mod dashboard;
 mod demo;
+mod deny;
 mod deploy;
 mod edge;
 mod fuzz;

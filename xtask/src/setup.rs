@@ -124,20 +124,43 @@ pub(crate) fn emulator(root: &Path) -> Result<PathBuf> {
 
 /// A virtual environment of our own with these packages; the folder of its programs.
 pub(crate) fn python(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
+    environment(folder, &packages.join("\n"), |pip| {
+        pip.args(packages);
+        Ok(())
+    })
+}
+
+/// The same with packages whose content is known: lines of a requirements file, each with its hashes.
+pub(crate) fn python_pinned(folder: &Path, requirements: &str) -> Result<PathBuf> {
+    environment(folder, requirements, |pip| {
+        let file = folder.join("requirements.txt");
+        std::fs::write(&file, requirements)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        pip.args(["--require-hashes", "--no-deps", "--requirement"]).arg(file);
+        Ok(())
+    })
+}
+
+/// Installs what `name` adds to pip's arguments, unless the same has been installed there before.
+fn environment(
+    folder: &Path,
+    wanted: &str,
+    name: impl FnOnce(&mut Command) -> Result<()>,
+) -> Result<PathBuf> {
     let programs = folder.join("bin");
     let stamp = folder.join("spillway-installed");
-    let wanted = packages.join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(programs);
     }
     let what = format!("a Python environment in {}", folder.display());
     run(&what, Command::new("python3").args(["-m", "venv"]).arg(folder))
         .map_err(|error| format!("{error}\nOn Debian: apt install python3-venv"))?;
+    let mut pip = Command::new(programs.join("pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+    name(&mut pip)?;
     run(
-        &format!("pip install {}", packages.join(" ")),
-        Command::new(programs.join("pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(packages),
+        &format!("pip install {}", wanted.split_whitespace().collect::<Vec<_>>().join(" ")),
+        &mut pip,
     )?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(programs)

@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     count.check("fmt", &mut cargo(&["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"];
     count.check("clippy", &mut cargo(&clippy));
+    crate::deny::check(&root, &mut count);
     // Before the program that all others run on: it builds another in its place.
     count.run("spans for a collector", &mut otlp(&root, cargo), rust_result);
     count.check("the program under test", &mut cargo(&["build", "--package", "origin-sidecar"]));
@@ -166,13 +167,13 @@ fn specs(root: &Path, folder: &str) -> Result<Command> {
 }
 
 impl Count {
-    fn broken(&mut self, why: &str) {
+    pub(crate) fn broken(&mut self, why: &str) {
         say(&format!("FAILED: {why}"));
         self.broken.push(why.to_owned());
     }
 
     /// A step that holds or not.
-    fn check(&mut self, name: &str, command: &mut Command) {
+    pub(crate) fn check(&mut self, name: &str, command: &mut Command) {
         if let Err(error) = setup::run(name, command) {
             self.broken(&error);
         }
