@@ -16,12 +16,13 @@ mod fuzz;
 mod image;
 mod sbom;
 mod setup;
+mod subject;
 mod suite;
 mod trained;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--once]  the whole system on this machine, with a walk-through
-  test           everything CI runs
+  test [SUBJECT] everything CI runs, or one subject of it
   apps [--short] real applications with and without the sidecar
   fuzz [TARGET]  what must hold for any bytes, under libFuzzer
   bench offload  jobs beside boto3 and Celery, in CPU time

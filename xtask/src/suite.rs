@@ -1,8 +1,9 @@
-//! `cargo xtask test`: everything CI runs, and one line at the end.
+//! `cargo xtask test`: everything CI runs, and one line at the end; or one subject of it.
 
 use crate::setup::{self, Result, say};
+use crate::subject;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -16,9 +17,15 @@ pub(crate) struct Count {
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    if !arguments.is_empty() {
-        return Err("usage: cargo xtask test".to_owned());
+    match arguments {
+        [] => everything(),
+        [name] if !name.starts_with('-') => subject::run(name, None),
+        [name, word] => subject::run(name, Some(word)),
+        _ => Err(subject::usage()),
     }
+}
+
+fn everything() -> Result<()> {
     let started = Instant::now();
     let root = setup::root();
     setup::npm(&root)?;
@@ -41,11 +48,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     container(&mut count);
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests
-        .env("SPILLWAY_BIN", setup::target(&root).join("debug/spillway"))
+        .env("SPILLWAY_BIN", program(&root))
         .env("SPILLWAY_MOTO", &moto)
         .env("SPILLWAY_IMAGE", crate::image::file());
     count.run("Rust tests", &mut tests, rust_result);
-    count.run("100,000 simulated schedules of jobs", &mut simulation(cargo), rust_result);
+    count.run("100,000 simulated schedules of jobs", &mut simulation(&root), rust_result);
     // By cargo: this very program may have been built anew, and so replaced, by the tests.
     // A few seconds each: what the corpus in `target` and the seeds reach, and a little more.
     let mut fuzz = cargo(&["xtask", "fuzz", "--seconds", "5"]);
@@ -53,7 +60,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if let Err(error) = crate::edge::run(&[]) {
         count.broken(&error);
     }
-    count.run("edge specs in workerd", &mut specs(&root, "tests/edge")?, node_result);
+    count.run("edge specs in workerd", &mut specs(&root, "tests/edge", None)?, node_result);
     for tier in ["sidecar", "edge"] {
         let name = format!("the public suite of HTTP caches: {tier}");
         count.run(&name, &mut conformance(&root, tier)?, node_result);
@@ -71,11 +78,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     count.finish()
 }
 
+/// The program under test: `SPILLWAY_BIN`, or what cargo builds without being told more.
+pub(crate) fn program(root: &Path) -> PathBuf {
+    let built = || setup::target(root).join("debug/spillway");
+    std::env::var_os("SPILLWAY_BIN").map_or_else(built, PathBuf::from)
+}
+
 /// The feature `otlp`, which is off by default.
 fn otlp(root: &Path, cargo: impl Fn(&[&str]) -> Command) -> Command {
     let package = ["--package=origin-sidecar", "--features=otlp", "--test=features", "otlp::"];
     let mut command = cargo(&["test"]);
-    command.args(package).env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"));
+    command.args(package).env("SPILLWAY_BIN", program(root));
     command
 }
 
@@ -98,14 +111,15 @@ fn container(count: &mut Count) {
 
 /// Optimised, as a schedule takes 14 ms otherwise and not 1 ms; without SQS and S3, whose libraries
 /// nothing of it needs.
-fn simulation(cargo: impl Fn(&[&str]) -> Command) -> Command {
-    let mut command = cargo(&[
+pub(crate) fn simulation(root: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root).args([
         "test",
         "--profile=simulation",
         "--package=origin-sidecar",
         "--no-default-features",
         "--lib",
-        "simulation",
+        "simulation::",
     ]);
     command.env("SPILLWAY_SIM_SCHEDULES", "100000");
     command
@@ -114,7 +128,7 @@ fn simulation(cargo: impl Fn(&[&str]) -> Command) -> Command {
 /// The job page and the documented snippet in a real browser.
 fn browser_specs(root: &Path, count: &mut Count) {
     let command = setup::chromium().and_then(|chromium| {
-        let mut command = specs(root, "tests/browser")?;
+        let mut command = specs(root, "tests/browser", None)?;
         command.env("SPILLWAY_CHROMIUM", chromium);
         Ok(command)
     });
@@ -143,12 +157,13 @@ fn conformance(root: &Path, tier: &str) -> Result<Command> {
     command
         .args(["tests/conformance/run.mjs", tier])
         .env("PATH", setup::path_with_node(root)?)
-        .env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"))
+        .env("SPILLWAY_BIN", program(root))
         .current_dir(root);
     Ok(command)
 }
 
-fn specs(root: &Path, folder: &str) -> Result<Command> {
+/// The specs of a folder; with a word only those tests whose names match it.
+pub(crate) fn specs(root: &Path, folder: &str, word: Option<&str>) -> Result<Command> {
     let mut specs: Vec<_> = std::fs::read_dir(root.join(folder))
         .map_err(|error| format!("{folder}: {error}"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -159,9 +174,10 @@ fn specs(root: &Path, folder: &str) -> Result<Command> {
     // One at a time: each starts a workerd, and two cores are all there may be.
     command
         .args(["--test", "--test-reporter=tap", "--test-concurrency=1"])
+        .args(word.map(|word| format!("--test-name-pattern={word}")))
         .args(specs)
         .env("PATH", setup::path_with_node(root)?)
-        .env("SPILLWAY_BIN", setup::target(root).join("debug/spillway"))
+        .env("SPILLWAY_BIN", program(root))
         .current_dir(root);
     Ok(command)
 }
@@ -180,7 +196,12 @@ impl Count {
     }
 
     /// A test runner, whose results are read from what it prints.
-    fn run(&mut self, name: &str, command: &mut Command, read: fn(&str) -> Option<(u64, u64)>) {
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        command: &mut Command,
+        read: fn(&str) -> Option<(u64, u64)>,
+    ) {
         say(name);
         let (before, mut last) = (self.passed + self.failed, None);
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -245,7 +266,7 @@ fn before(line: &str, word: &str) -> Option<u64> {
 }
 
 /// `test result: ok. 21 passed; 0 failed; …`
-fn rust_result(line: &str) -> Option<(u64, u64)> {
+pub(crate) fn rust_result(line: &str) -> Option<(u64, u64)> {
     if !line.starts_with("test result:") {
         return None;
     }
@@ -253,7 +274,7 @@ fn rust_result(line: &str) -> Option<(u64, u64)> {
 }
 
 /// `# pass 12` and `# fail 0`
-fn node_result(line: &str) -> Option<(u64, u64)> {
+pub(crate) fn node_result(line: &str) -> Option<(u64, u64)> {
     let number = |name: &str| line.strip_prefix(name)?.trim().parse().ok();
     match (number("# pass "), number("# fail ")) {
         (Some(passed), _) => Some((passed, 0)),

@@ -24,8 +24,9 @@ const RULES: &str = r#"
     max_attempts = 100
 "#;
 
-const JOBS: usize = 5_000;
-/// Of all processes together.
+/// For each kill.
+const JOBS: usize = 25;
+/// Of all processes together; `SPILLWAY_KILLS` says another number.
 const KILLS: usize = 200;
 /// Jobs accepted or executed between two kills, on average; while a process starts there are as
 /// many again.
@@ -57,9 +58,12 @@ impl Dice {
     }
 }
 
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 fn seed() -> u64 {
-    let given = std::env::var("SPILLWAY_KILLS_SEED").ok();
-    let given: Option<u64> = given.and_then(|seed| seed.parse().ok());
+    let given = setting("SPILLWAY_KILLS_SEED");
     let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock");
     let seed = given.unwrap_or_else(|| now().subsec_nanos().into()) | 1;
     eprintln!("SPILLWAY_KILLS_SEED={seed}");
@@ -164,7 +168,8 @@ impl World {
     /// enough kills and jobs; how many kills. Both kinds of events of a job are spread over them.
     async fn kill(&self, processes: &mut [Spillway], mut dice: Dice) -> usize {
         let mut kills = 0;
-        while kills < KILLS || self.progress.borrow().accepted < JOBS {
+        let wanted = setting("SPILLWAY_KILLS").map_or(KILLS, |kills| kills as usize);
+        while kills < wanted || self.progress.borrow().accepted < wanted * JOBS {
             let until = self.progress.borrow().events + 1 + dice.below(2 * EVENTS - 1);
             self.until(|progress| progress.events >= until).await;
             let at = dice.below(processes.len());
