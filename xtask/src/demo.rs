@@ -5,6 +5,7 @@ mod story;
 mod world;
 
 use crate::setup::{self, Result, say};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +25,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         say("stopping");
     })
     .map_err(|error| error.to_string())?;
-    build(&root)?;
-    let mut world = world::World::start(&root, Arc::clone(&stop))?;
+    let worker = build(&root)?;
+    let mut world = world::World::start(&root, &worker, Arc::clone(&stop))?;
     let good = story::tell(&mut world)?;
     if is_once {
         return if good { Ok(()) } else { Err("a step of the walk-through failed".to_owned()) };
@@ -39,11 +40,18 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn build(root: &std::path::Path) -> Result<()> {
-    setup::npm(root)?;
+/// Builds both halves; the path of the worker's module.
+fn build(root: &Path) -> Result<PathBuf> {
+    say("1 of 4: npm packages (some 230 MB, most of it workerd)");
+    setup::wrangler(root)?;
     setup::npm(&root.join("examples/market"))?;
-    crate::edge::run(&[])?;
+    say("2 of 4: the edge worker, some 120 crates, and 3 of 4: wasm-bindgen, some 60");
+    let worker = crate::edge::for_demo(root)?;
+    say("4 of 4: the sidecar, some 200 crates");
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--package", "origin-sidecar"]).current_dir(root);
-    setup::run("the sidecar (release build; the first takes some minutes)", &mut cargo)
+    // The embedded queue is all that the demo uses.
+    cargo.args(["build", "--profile", "demo", "--package", "origin-sidecar"]);
+    cargo.arg("--no-default-features").current_dir(root);
+    setup::run("the sidecar, without SQS and S3", &mut cargo)?;
+    Ok(worker)
 }

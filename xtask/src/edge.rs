@@ -37,6 +37,8 @@ struct Bundle {
     /// Text that the shim or the glue imports, by file name.
     data: (&'static str, String),
     out: PathBuf,
+    /// Cargo's: `edge` is small and takes minutes, `demo` is quick to compile.
+    profile: &'static str,
 }
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             shim: root.join("tests/cases-wasm/shim.js"),
             data: ("cases.json", cases_json(&root)?),
             out: out.unwrap_or_else(|| root.join("tests/cases-wasm/build")),
+            profile: "edge",
         }
     } else {
         let compiled = compiled_rules(&routes)?;
@@ -68,6 +71,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             shim: root.join("edge-worker/shim.js"),
             data: ("rules.json", compiled),
             out: out.unwrap_or_else(|| root.join("edge-worker/build")),
+            profile: "edge",
         }
     };
     setup::rust_target(TARGET)?;
@@ -75,9 +79,25 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     build(&root, &bundle)
 }
 
+/// The worker of the demo, as quickly as it can be built, in a folder of its own: what is deployed is
+/// never this one. The path of its module.
+pub(crate) fn for_demo(root: &Path) -> Result<PathBuf> {
+    let bundle = Bundle {
+        crate_name: "edge-worker",
+        shim: root.join("edge-worker/shim.js"),
+        data: ("rules.json", compiled_rules(&root.join("routes.toml"))?),
+        out: setup::target(root).join("demo/edge"),
+        profile: "demo",
+    };
+    setup::rust_target(TARGET)?;
+    build(root, &bundle)?;
+    Ok(bundle.out.join("index.js"))
+}
+
 fn build(root: &Path, bundle: &Bundle) -> Result<()> {
+    let (profile, is_demo) = (bundle.profile, bundle.profile == "demo");
     let built = setup::target(root)
-        .join(format!("{TARGET}/edge/{}.wasm", bundle.crate_name.replace('-', "_")));
+        .join(format!("{TARGET}/{profile}/{}.wasm", bundle.crate_name.replace('-', "_")));
     let glue = bundle.out.join("glue");
     let (index_js, index_wasm) = (bundle.out.join("index.js"), bundle.out.join("index_bg.wasm"));
     fs::create_dir_all(&glue).map_err(|why| format!("{}: {why}", glue.display()))?;
@@ -85,23 +105,30 @@ fn build(root: &Path, bundle: &Bundle) -> Result<()> {
     write_if_changed(&glue.join("shim.js"), &read(&bundle.shim)?)?;
 
     step("compile", || {
-        let package = ["build", "-q", "-p", bundle.crate_name, "--lib"];
+        let package = ["build", "-p", bundle.crate_name, "--lib"];
         command(root, &cargo())
             .args(package)
-            .args(["--profile", "edge", "--target", TARGET])
+            // In the demo somebody watches.
+            .args((!is_demo).then_some("--quiet"))
+            .args(["--profile", profile, "--target", TARGET])
             .finish()
     })?;
     let glue_js = glue.join("index.js");
     if is_stale(&glue_js, &[&built]) {
         step("bindgen", || {
-            let bindgen = ["run", "-q", "-p", "bindgen", "--"];
-            command(root, &cargo()).args(bindgen).arg(&built).arg(&glue).finish()?;
+            let mut bindgen = command(root, &cargo());
+            bindgen.arg("run").args((!is_demo).then_some("--quiet"));
+            bindgen.args(["--profile", "demo", "-p", "bindgen", "--"]);
+            bindgen.arg(&built).arg(&glue).finish()?;
             // `import source` is a proposal that neither esbuild nor wrangler bundles.
             let text = read(&glue_js)?.replace("import source ", "import ");
             fs::write(&glue_js, text).map_err(|why| format!("{}: {why}", glue_js.display()))
         })?;
     }
-    if is_stale(&index_wasm, &[&glue_js]) {
+    if is_demo && is_stale(&index_wasm, &[&glue_js]) {
+        fs::copy(glue.join("index_bg.wasm"), &index_wasm)
+            .map_err(|why| format!("{}: {why}", index_wasm.display()))?;
+    } else if is_stale(&index_wasm, &[&glue_js]) {
         step("wasm-opt", || {
             let mut tool = command(root, "wasm-opt");
             tool.args(["-Os"]).args(WASM_FEATURES);

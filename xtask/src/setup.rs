@@ -36,6 +36,9 @@ const PEERS: [&str; 14] = [
     "cyclonedx-python-lib[json-validation]==11.12.0",
 ];
 
+/// The oldest Node that wrangler runs under: major and minor version.
+const NODE_MIN: (u32, u32) = (22, 12);
+
 pub(crate) fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest).to_owned()
@@ -98,23 +101,54 @@ pub(crate) fn profdata() -> Result<PathBuf> {
     if found.is_file() { Ok(found) } else { Err(format!("{} is missing", found.display())) }
 }
 
-/// `npm ci` where the lock file is newer than what is installed. npm itself runs under any Node:
-/// its complaint that wrangler wants a newer one is about what is just being installed.
+/// All npm packages of a folder's lock file.
 pub(crate) fn npm(folder: &Path) -> Result<()> {
+    let manifest = folder.join("package.json");
+    let text = std::fs::read_to_string(&manifest);
+    let text = text.map_err(|error| format!("{}: {error}", manifest.display()))?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", manifest.display()))?;
+    let is_there = |name: &String| folder.join("node_modules").join(name).is_dir();
+    let has_all = json["devDependencies"].as_object().is_none_or(|all| all.keys().all(is_there));
+    if has_all { npm_ci(folder, None) } else { npm_ci_now(folder, None) }
+}
+
+/// What runs the worker, workerd among it, and a Node that wrangler accepts where the system has none:
+/// nothing that only tests and releases need.
+pub(crate) fn wrangler(root: &Path) -> Result<()> {
+    npm_ci(root, Some("--omit=dev"))?;
+    if is_node_new_enough() { Ok(()) } else { npm_ci(&root.join("xtask/node"), None) }
+}
+
+fn npm_ci(folder: &Path, option: Option<&str>) -> Result<()> {
     let modified = |path: PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
     let installed = modified(folder.join("node_modules/.package-lock.json"));
     let wanted = modified(folder.join("package-lock.json")).unwrap_or(SystemTime::now());
-    if installed.is_some_and(|installed| installed >= wanted) {
-        return Ok(());
-    }
+    let is_old = installed.is_none_or(|installed| installed < wanted);
+    if is_old { npm_ci_now(folder, option) } else { Ok(()) }
+}
+
+/// npm itself runs under any Node: its complaint that wrangler wants a newer one is about what is just
+/// being installed.
+fn npm_ci_now(folder: &Path, option: Option<&str>) -> Result<()> {
     let what = format!("npm ci in {}", folder.display());
     run(
         &what,
         Command::new("npm")
             .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
+            .args(option)
             .current_dir(folder),
     )
     .map_err(|error| format!("{error}\nIs npm installed? Node.js 20 or newer brings it."))
+}
+
+/// Whether the system's own Node is one that wrangler accepts.
+fn is_node_new_enough() -> bool {
+    let Ok(output) = Command::new("node").arg("--version").output() else { return false };
+    let version = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut numbers = version.trim().trim_start_matches('v').split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+    (major, minor) >= NODE_MIN
 }
 
 /// The peers of the tests; the path of `moto_server`, beside which the others are.
@@ -216,10 +250,10 @@ pub(crate) fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
-/// PATH with the repository's own Node (22) in front: wrangler refuses older ones.
+/// PATH with the repository's own tools in front, and with its own Node where it has one.
 pub(crate) fn path_with_node(root: &Path) -> Result<std::ffi::OsString> {
-    let bin = root.join("node_modules/.bin");
+    let own = ["node_modules/.bin", "xtask/node/node_modules/.bin"].map(|bin| root.join(bin));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let all = std::iter::once(bin).chain(std::env::split_paths(&path));
+    let all = own.into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(all).map_err(|error| error.to_string())
 }

@@ -29,7 +29,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn start(root: &Path, stop: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn start(root: &Path, worker: &Path, stop: Arc<AtomicBool>) -> Result<Self> {
         let folder = root.join(".demo");
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)
@@ -53,7 +53,7 @@ impl World {
             world.start_sidecar(shard)?;
         }
         world.start_consumer()?;
-        world.start_edge()?;
+        world.start_edge(worker)?;
         let mut addresses: Vec<(String, u16, &str)> = Vec::new();
         for (index, (shard, _)) in SHARDS.iter().enumerate() {
             addresses.push((format!("app {shard}"), world.apps[index], "/healthz"));
@@ -81,7 +81,7 @@ impl World {
 
     fn spillway(&self, shard: &str, app: u16) -> Command {
         let files = format!("file:{}", self.folder.join("jobs").display());
-        let mut command = Command::new(setup::target(&self.root).join("release/spillway"));
+        let mut command = Command::new(setup::target(&self.root).join("demo/spillway"));
         command
             .current_dir(&self.root)
             .env("SPILLWAY_SECRET", "the-secret-of-the-demo-worth-nothing-elsewhere")
@@ -116,18 +116,14 @@ impl World {
         self.processes.start("consumer", &mut command)
     }
 
-    fn start_edge(&mut self) -> Result<()> {
+    fn start_edge(&mut self, worker: &Path) -> Result<()> {
+        let config = self.edge_configuration(worker)?;
         let mut command = Command::new(self.root.join("node_modules/.bin/wrangler"));
         command
-            .args([
-                "dev",
-                "--ip",
-                "127.0.0.1",
-                "--port",
-                &self.edge.to_string(),
-                "--inspector-port",
-                "0",
-            ])
+            .arg("dev")
+            .arg("--config")
+            .arg(config)
+            .args(["--ip", "127.0.0.1", "--port", &self.edge.to_string(), "--inspector-port", "0"])
             .args(["--var", &format!("SPILLWAY_ORIGIN:{}", self.sidecar_url())])
             .arg("--persist-to")
             .arg(self.folder.join("wrangler"))
@@ -138,6 +134,18 @@ impl World {
             .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
             .current_dir(&self.root);
         self.processes.start("workerd", &mut command)
+    }
+
+    /// The repository's own but for what is built: wrangler would build the worker that is deployed.
+    fn edge_configuration(&self, worker: &Path) -> Result<PathBuf> {
+        let (own, file) = (self.root.join("wrangler.toml"), self.folder.join("wrangler.toml"));
+        let failed = |path: &Path, error| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(&own).map_err(|error| failed(&own, error))?;
+        let date = text.lines().find(|line| line.starts_with("compatibility_date = "));
+        let date = date.ok_or_else(|| format!("{}: no compatibility_date", own.display()))?;
+        let text = format!("name = \"spillway-demo\"\nmain = {worker:?}\n{date}\n");
+        std::fs::write(&file, text).map_err(|error| failed(&file, error))?;
+        Ok(file)
     }
 
     pub(super) fn wait_for(&mut self, name: &str, port: u16, path: &str) -> Result<()> {
