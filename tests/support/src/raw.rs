@@ -33,13 +33,19 @@ pub async fn accepted(listener: &TcpListener) -> TcpStream {
 /// Reads until the text is there or the peer closes.
 ///
 /// # Panics
-/// When neither happens within [`crate::PATIENCE`].
+/// When neither happens within [`crate::PATIENCE`], and when reading fails before anything came: what must
+/// not stand in an answer does not stand in none either.
 pub async fn read_until(stream: &mut TcpStream, until: &str) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     let done = async {
         loop {
-            let count = stream.read(&mut buffer).await.unwrap_or(0);
+            let count = match stream.read(&mut buffer).await {
+                Ok(count) => count,
+                // A reset behind an answer is one way to close; before any it is no answer.
+                Err(error) if read.is_empty() => panic!("nothing was read: {error}"),
+                Err(_) => 0,
+            };
             read.extend_from_slice(&buffer[..count]);
             if count == 0 || String::from_utf8_lossy(&read).contains(until) {
                 return String::from_utf8_lossy(&read).into_owned();

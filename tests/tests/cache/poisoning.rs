@@ -134,7 +134,9 @@ async fn started(trusted: &str, paths: &[&str]) -> (App, Spillway, Client) {
 
 /// What somebody sees who comes after the attacker and knows nothing of him.
 async fn victim(client: &Client, target: &str) -> String {
-    client.get(target).await.text()
+    let answer = client.get(target).await;
+    assert!(answer.status == 200 && !answer.text().is_empty(), "{target}: {}", answer.status);
+    answer.text()
 }
 
 #[tokio::test]
@@ -149,6 +151,10 @@ async fn no_header_of_one_client_shows_in_the_answer_of_another() {
             assert!(answered.status < 500, "{name}: {}", answered.status);
             let seen = victim(&client, path).await;
             assert!(!seen.contains(CANARY), "{name} reached a shared answer: {seen}");
+            // It was in danger: the answer is kept and shared.
+            let next = client.get(path).await;
+            assert!(next.cache().starts_with("hit"), "{name}: {}", next.cache());
+            assert_eq!(next.text(), seen, "{name}");
         }
     }
 }
