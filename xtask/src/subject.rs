@@ -33,14 +33,16 @@ enum Runner {
         but: &'static [&'static str],
         threads: &'static str,
     },
-    /// Specs of Node in this folder; for some the worker is built first.
+    /// The contract of queues and stores of results, with emulators on the other side.
+    Stores,
+    /// Specs of Node.
     Edge,
     Browser,
     Simulation,
     Crates,
 }
 
-use Runner::{Browser, Cargo, Crates, Edge, Simulation, System};
+use Runner::{Browser, Cargo, Crates, Edge, Simulation, Stores, System};
 
 /// Modules of `tests/tests/jobs` that are subjects of their own.
 const JOBS_ELSEWHERE: [&str; 9] = [
@@ -70,13 +72,20 @@ const SUBJECTS: [Subject; 20] = [
     },
     Subject {
         name: "sidecar",
-        what: "modules of the sidecar by themselves",
-        runner: Cargo(&["--package=origin-sidecar", "--lib", "--", "--skip=simulation::"]),
+        what: "modules of the sidecar, of its memory cache and its network by themselves",
+        runner: Cargo(&[
+            "--package=origin-sidecar",
+            "--package=memory-cache",
+            "--package=net",
+            "--lib",
+            "--",
+            "--skip=simulation::",
+        ]),
     },
     Subject {
         name: "stores",
         what: "one contract for every queue and store of results",
-        runner: Cargo(&["--package=origin-sidecar", "--test=stores"]),
+        runner: Stores,
     },
     Subject {
         name: "docs",
@@ -187,6 +196,12 @@ impl Runner {
                 let mut cargo = cargo_test(root, arguments, word);
                 count.run(what, &mut cargo, suite::rust_result);
             }
+            Stores => {
+                let arguments = ["--package=stores", "--features=aws"].into_iter();
+                let mut cargo = cargo_test(root, arguments, word);
+                cargo.env("SPILLWAY_MOTO", emulator(root)?);
+                count.run(what, &mut cargo, suite::rust_result);
+            }
             System { binary, only, but, threads } => {
                 let mut cargo = system(root, binary, only, but, word)?;
                 cargo.arg(threads);
@@ -243,13 +258,11 @@ fn system(
     word: Option<&str>,
 ) -> Result<Command> {
     program(root)?;
-    let own = std::env::var_os("SPILLWAY_MOTO").map(PathBuf::from);
-    let moto = own.map_or_else(|| setup::emulator(root), Ok)?;
     if binary == "kubernetes" {
         setup::npm(&root.join("examples/market"))?;
     }
     let mut cargo = cargo_test(root, ["--package=tests", "--test", binary].into_iter(), word);
-    cargo.env("SPILLWAY_BIN", suite::program(root)).env("SPILLWAY_MOTO", moto);
+    cargo.env("SPILLWAY_BIN", suite::program(root)).env("SPILLWAY_MOTO", emulator(root)?);
     cargo.env("SPILLWAY_KILLS", KILLS);
     if word.is_none() {
         cargo.args(only);
@@ -258,6 +271,12 @@ fn system(
         }
     }
     Ok(cargo)
+}
+
+/// `SPILLWAY_MOTO`, or the one that is installed here.
+fn emulator(root: &Path) -> Result<PathBuf> {
+    let own = std::env::var_os("SPILLWAY_MOTO").map(PathBuf::from);
+    own.map_or_else(|| setup::emulator(root), Ok)
 }
 
 /// The program under test, unless `SPILLWAY_BIN` names one.

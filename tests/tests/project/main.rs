@@ -4,4 +4,5 @@
 mod bundles;
 mod cases;
 mod docs;
+mod layers;
 mod tidy;

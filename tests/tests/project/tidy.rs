@@ -92,6 +92,23 @@ fn no_rust_file_is_too_long_to_be_read_at_once() {
 }
 
 #[test]
+fn there_are_ten_test_binaries_at_most() {
+    let is_binary = |path: &&PathBuf| {
+        let parent = |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("tests"));
+        let is_package = |folder: Option<&Path>| {
+            folder.is_some_and(|folder| folder.with_file_name("Cargo.toml").is_file())
+        };
+        match path.file_name().is_some_and(|name| name == "main.rs") {
+            true => path.parent().is_some_and(|own| parent(own) && is_package(own.parent())),
+            false => parent(path) && is_package(path.parent()),
+        }
+    };
+    let files = files(".", ".rs");
+    let binaries: Vec<String> = files.iter().filter(is_binary).map(|path| shown(path)).collect();
+    assert!((8..=10).contains(&binaries.len()), "each is a link for everybody: {binaries:#?}");
+}
+
+#[test]
 fn rules_and_the_edge_never_panic_on_purpose() {
     let words = [".unwrap()", ".expect(", "panic!(", "unreachable!(", "todo!("];
     for folder in ["rules/src", "edge-worker/src"] {
