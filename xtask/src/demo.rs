@@ -42,12 +42,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 /// Builds both halves; the path of the worker's module.
 fn build(root: &Path) -> Result<PathBuf> {
-    say("1 of 4: npm packages (some 230 MB, most of it workerd)");
+    say("1 of 3: npm packages, 228 MB on disk, most of it workerd");
     setup::wrangler(root)?;
     setup::npm(&root.join("examples/market"))?;
-    say("2 of 4: the edge worker, some 120 crates, and 3 of 4: wasm-bindgen, some 60");
+    say(
+        "2 of 3: the edge worker, in WebAssembly, and wasm-bindgen, which puts JavaScript around it",
+    );
     let worker = crate::edge::for_demo(root)?;
-    say("4 of 4: the sidecar, some 200 crates");
+    say("3 of 3: the sidecar, which takes longest");
     let mut cargo = Command::new("cargo");
     // The embedded queue is all that the demo uses.
     cargo.args(["build", "--profile", "demo", "--package", "origin-sidecar"]);

@@ -118,6 +118,17 @@ fn every_key_is_in_the_reference() {
     assert_same("keys", &keys, &tables(&page(), "key"));
 }
 
+/// Of its lines the fuzzer makes rules files: a key that it lacks is never tried.
+#[test]
+fn the_file_with_every_key_has_every_key() {
+    let file = read(&root().join("fuzz/seeds/rules_file/every-key.toml"));
+    let is_of_key = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    let words: BTreeSet<&str> = file.split(|letter| !is_of_key(letter)).collect();
+    let missing: Vec<String> =
+        keys().into_iter().filter(|key| !words.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "fuzz/seeds/rules_file/every-key.toml lacks {missing:?}");
+}
+
 /// The names given to `fault(…)`, `warn(…)` and `faults.add(…)`: the first argument that is one.
 fn faults(call: &str) -> Names {
     let mut names = Names::new();
