@@ -1,7 +1,7 @@
 //! `cargo xtask apps`: real applications with and without the sidecar.
 
+use crate::count::Count;
 use crate::setup::{self, Result};
-use crate::suite::Count;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -167,10 +167,4 @@ fn nginx() -> Result<PathBuf> {
         return Ok(usual);
     }
     setup::program(&["nginx"], "nginx", "SPILLWAY_NGINX")
-}
-
-/// `13 passed, 0 failed`
-pub(crate) fn result(line: &str) -> Option<(u64, u64)> {
-    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
-    Some((passed.parse().ok()?, failed.parse().ok()?))
 }

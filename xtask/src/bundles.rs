@@ -5,11 +5,13 @@
 //! are in `hashed`. The result is `tests/bundles/names/<tool>.toml`.
 
 use crate::setup::{self, Result};
+use files::told;
 use names::Files;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tools::{Install, PROPSHAFT, TOOLS, Tool};
 
+mod files;
 mod names;
 mod sources;
 mod tools;
@@ -128,8 +130,4 @@ fn output(command: &mut Command) -> Result<String> {
     }
     let complained = String::from_utf8_lossy(&done.stderr);
     Err(format!("{said}{complained}\n{command:?} ended with {}", done.status))
-}
-
-fn told(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
 }

@@ -1,8 +1,8 @@
 //! cargo-deny: licences, sources and doubles of every crate, and known holes where their list can be had.
 //! `deny.toml` says what is allowed.
 
+use crate::count::Count;
 use crate::setup::{self, Result, say};
-use crate::suite::Count;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

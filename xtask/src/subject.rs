@@ -1,7 +1,8 @@
 //! `cargo xtask test SUBJECT [WORD]`: the tests of one subject, or those whose names contain the word.
 
+use crate::count::{Count, node_result, rust_result};
 use crate::setup::{self, Result, say};
-use crate::suite::{self, Count};
+use crate::steps;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -194,40 +195,40 @@ impl Runner {
             Cargo(arguments) => {
                 let arguments = arguments.iter().copied();
                 let mut cargo = cargo_test(root, arguments, word);
-                count.run(what, &mut cargo, suite::rust_result);
+                count.run(what, &mut cargo, rust_result);
             }
             Stores => {
                 let arguments = ["--package=stores", "--features=aws"].into_iter();
                 let mut cargo = cargo_test(root, arguments, word);
                 cargo.env("SPILLWAY_MOTO", emulator(root)?);
-                count.run(what, &mut cargo, suite::rust_result);
+                count.run(what, &mut cargo, rust_result);
             }
             System { binary, only, but, threads } => {
                 let mut cargo = system(root, binary, only, but, word)?;
                 cargo.arg(threads);
-                count.run(what, &mut cargo, suite::rust_result);
+                count.run(what, &mut cargo, rust_result);
             }
             Edge => {
                 setup::npm(root)?;
                 setup::npm(&root.join("examples/market"))?;
                 program(root)?;
                 crate::edge::run(&[])?;
-                let mut specs = suite::specs(root, "tests/edge", word)?;
-                count.run(what, &mut specs, suite::node_result);
+                let mut specs = steps::specs(root, "tests/edge", word)?;
+                count.run(what, &mut specs, node_result);
             }
             Browser => {
                 setup::npm(root)?;
                 program(root)?;
                 crate::edge::run(&[])?;
-                let mut specs = suite::specs(root, "tests/browser", word)?;
+                let mut specs = steps::specs(root, "tests/browser", word)?;
                 specs.env("SPILLWAY_CHROMIUM", setup::chromium()?);
-                count.run(what, &mut specs, suite::node_result);
+                count.run(what, &mut specs, node_result);
             }
             Simulation => {
-                let mut simulation = suite::simulation(root);
+                let mut simulation = steps::simulation(root);
                 simulation.env("SPILLWAY_SIM_SCHEDULES", SCHEDULES);
                 simulation.args(word);
-                count.run(what, &mut simulation, suite::rust_result);
+                count.run(what, &mut simulation, rust_result);
             }
             Crates => crate::deny::check(root, count),
         }
@@ -262,7 +263,7 @@ fn system(
         setup::npm(&root.join("examples/market"))?;
     }
     let mut cargo = cargo_test(root, ["--package=tests", "--test", binary].into_iter(), word);
-    cargo.env("SPILLWAY_BIN", suite::program(root)).env("SPILLWAY_MOTO", emulator(root)?);
+    cargo.env("SPILLWAY_BIN", steps::program(root)).env("SPILLWAY_MOTO", emulator(root)?);
     cargo.env("SPILLWAY_KILLS", KILLS);
     if word.is_none() {
         cargo.args(only);

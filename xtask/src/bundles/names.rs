@@ -1,7 +1,7 @@
 //! Which names change with the contents of their files, and the file that says so.
 
+use super::files::told;
 use super::sources::entries;
-use super::told;
 use super::tools::Tool;
 use crate::setup::{Result, say};
 use std::collections::{BTreeMap, BTreeSet};

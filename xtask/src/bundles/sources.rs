@@ -1,6 +1,6 @@
 //! Copies of an application's sources to build in, and the change that is made in them.
 
-use super::told;
+use super::files::told;
 use crate::setup::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
