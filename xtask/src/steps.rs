@@ -26,7 +26,7 @@ pub(crate) fn simulation(root: &Path) -> Command {
     command
 }
 
-/// The specs of a folder; with a word only those tests whose names match it.
+/// The specs of a folder; with a word only the file of that name, or those tests whose names match it.
 pub(crate) fn specs(root: &Path, folder: &str, word: Option<&str>) -> Result<Command> {
     let mut specs: Vec<_> = std::fs::read_dir(root.join(folder))
         .map_err(|error| format!("{folder}: {error}"))?
@@ -34,11 +34,15 @@ pub(crate) fn specs(root: &Path, folder: &str, word: Option<&str>) -> Result<Com
         .filter(|path| path.to_string_lossy().ends_with(".spec.mjs"))
         .collect();
     specs.sort();
+    let own = word.map(|word| root.join(folder).join(format!("{word}.spec.mjs")));
+    let own = own.filter(|own| specs.contains(own));
+    let pattern = word.filter(|_| own.is_none());
+    let specs = own.map_or(specs, |own| vec![own]);
     let mut command = Command::new("node");
     // One at a time: each starts a workerd, and two cores are all there may be.
     command
         .args(["--test", "--test-reporter=tap", "--test-concurrency=1"])
-        .args(word.map(|word| format!("--test-name-pattern={word}")))
+        .args(pattern.map(|word| format!("--test-name-pattern={word}")))
         .args(specs)
         .env("PATH", setup::path_with_node(root)?)
         .env("SPILLWAY_BIN", program(root))

@@ -58,7 +58,8 @@ const JOBS_ELSEWHERE: [&str; 9] = [
     "uploads::",
 ];
 
-/// Each takes less than a minute on two processors when everything is built.
+/// Each takes less than a minute on two processors when everything is built; all of the edge takes longer,
+/// as each of its files starts a workerd.
 const SUBJECTS: [Subject; 20] = [
     Subject {
         name: "rules",
@@ -158,7 +159,11 @@ const SUBJECTS: [Subject; 20] = [
         what: "rollouts under load in network namespaces, which needs root",
         runner: System { binary: "kubernetes", only: &["rollout::"], but: &[], threads: BUSY },
     },
-    Subject { name: "edge", what: "the worker in workerd", runner: Edge },
+    Subject {
+        name: "edge",
+        what: "the worker in workerd: some minutes; a file of tests/edge as the word is quick",
+        runner: Edge,
+    },
     Subject { name: "browser", what: "the job page in Chromium", runner: Browser },
     Subject {
         name: "simulation",
