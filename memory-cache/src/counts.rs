@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+/// The sums of one store, changed by every thread that stores or evicts.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Of stored answers with their metadata, and of those that are still coming in. For a moment below

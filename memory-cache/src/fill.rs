@@ -29,9 +29,11 @@ const WINDOW_BYTES_MIN: u64 = AHEAD_BYTES_MAX + PIECE_BYTES_MAX as u64;
 pub struct Fill {
     /// The answer but for its body, and but for its length where that is not known yet.
     pub head: Arc<Stored>,
+    /// Bytes of the body, where the answer announced them.
     pub length: Option<u64>,
     /// When its fetch began, and under which rules.
     pub mark: Mark,
+    /// Hash of the rules under which the fetch began.
     pub config: Arc<str>,
     state: Mutex<State>,
 }
@@ -176,14 +178,20 @@ impl Reader {
         self
     }
 
+    /// What is being read.
     pub fn fill(&self) -> &Fill {
         &self.fill
     }
 
+    /// Bytes that this reader has not read yet; none where the length is not known.
     pub fn left(&self) -> Option<u64> {
         self.to.map(|to| to - self.at)
     }
 
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// When the fetch broke off, or this reader was too slow for an answer that is not kept.
     pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.left() == Some(0) {
             return Poll::Ready(None);
@@ -230,6 +238,7 @@ impl Drop for Reader {
 /// What may be done next about an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
+    /// More may be taken in.
     Read,
     /// Somebody has to read first what has come.
     Wait,
@@ -241,6 +250,7 @@ pub enum Next {
 
 /// Who brings it in. Dropped before the end, it breaks off for everybody.
 pub struct Filler {
+    /// What is being brought in.
     pub fill: Arc<Fill>,
     /// Bytes that may be held.
     most: u64,

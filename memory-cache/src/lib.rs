@@ -1,6 +1,8 @@
 //! Answers in memory under a byte budget, evicted by use: the memory cache of the sidecar.
 //! What may be kept and for how long is decided by `rules::cache`.
 
+#![deny(missing_docs)]
+
 mod counts;
 pub mod fill;
 pub mod purge;

@@ -15,6 +15,7 @@ pub enum Target {
     Url(u64),
     /// Every answer with this tag.
     Tag(String),
+    /// Every answer that there is.
     All,
 }
 

@@ -21,7 +21,9 @@ const GHOSTS_MIN: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
 /// What is kept of a key, and its weight in bytes.
 pub struct Slot<T> {
+    /// What is kept.
     pub value: T,
+    /// What it takes of the budget.
     pub bytes: usize,
 }
 
@@ -47,6 +49,8 @@ impl Hasher for AsItIs {
 
 type Lru<T> = LruCache<u64, T, BuildHasherDefault<AsItIs>>;
 
+/// Values by key under a budget of bytes: a value is on probation until it is asked for again (segmented LRU:
+/// Karedla, Love and Wherry, Computer 27(3), 1994), so that a scan evicts only what a scan brought in.
 pub struct Segmented<T> {
     probation: Lru<Slot<T>>,
     protected: Lru<Slot<T>>,
@@ -59,6 +63,7 @@ pub struct Segmented<T> {
 }
 
 impl<T> Segmented<T> {
+    /// Empty, with a budget in bytes.
     pub fn new(budget: usize) -> Self {
         Self {
             probation: Lru::unbounded_with_hasher(BuildHasherDefault::default()),
@@ -91,10 +96,12 @@ impl<T> Segmented<T> {
         self.budget = budget;
     }
 
+    /// Bytes of all values.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// How many values there are.
     pub fn count(&self) -> usize {
         self.probation.len() + self.protected.len()
     }
@@ -150,6 +157,7 @@ impl<T> Segmented<T> {
         Some(changed)
     }
 
+    /// Takes a value out.
     pub fn remove(&mut self, key: u64) -> Option<T> {
         if let Some(slot) = self.probation.pop(&key) {
             self.bytes -= slot.bytes;
@@ -181,6 +189,7 @@ impl<T> Segmented<T> {
         Some((key, slot.value))
     }
 
+    /// The keys of all values, in no order.
     pub fn keys(&self) -> impl Iterator<Item = u64> {
         self.probation.iter().chain(self.protected.iter()).map(|(key, _)| *key)
     }

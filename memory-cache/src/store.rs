@@ -25,6 +25,7 @@ const VARIANTS_MAX: usize = 16;
 /// Of the budget, answers that are still coming in may take one part in so many.
 const FILLING_PART: usize = 2;
 
+/// Answers by key, shared by all threads.
 pub struct Store {
     shards: Vec<Mutex<Shard>>,
     /// Drawn anew for each process. Who finds two keys of one hash pushes out his own answers.
@@ -38,7 +39,9 @@ pub struct Store {
 
 /// What a look-up found.
 pub enum Found {
+    /// The variant that fits, fresh or not.
     Answer(Arc<Stored>),
+    /// Nothing fits, and why.
     Miss(Miss),
 }
 
@@ -47,12 +50,15 @@ pub enum Found {
 pub enum Purge {
     /// Their memory is given back.
     Hard,
-    /// They are stale from now (milliseconds since 1970) on: good for revalidation and for the stale
-    /// windows.
-    Soft { now: u64 },
+    /// They are stale from now on: good for revalidation and for the stale windows.
+    Soft {
+        /// Milliseconds since 1970.
+        now: u64,
+    },
 }
 
 impl Store {
+    /// Empty, with a budget in bytes for answers, their keys and the tables.
     pub fn new(budget_bytes: usize) -> Self {
         let shard_budget = budget_bytes / SHARDS;
         Self {

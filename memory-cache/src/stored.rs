@@ -11,10 +11,13 @@ use std::mem::size_of;
 /// Shared, never copied: a hit clones the `Arc` and the body's handle.
 #[derive(Clone)]
 pub struct Stored {
+    /// The status code.
     pub status: u16,
-    /// But for those that each serving adds.
+    /// The fields as they are sent, but for those that each serving adds.
     pub fields: Block,
+    /// The whole body.
     pub body: Bytes,
+    /// What decides whether and for how long it may be served.
     pub entry: Entry,
     /// Of the URL it answers, as [`crate::store::Store::url`] hashes it.
     pub url: u64,

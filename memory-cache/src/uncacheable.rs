@@ -28,14 +28,17 @@ impl Default for Uncacheable {
 }
 
 impl Uncacheable {
+    /// Remembers a key from `now` on (milliseconds since 1970).
     pub fn note(&mut self, key: u64, shown: Shown, now: u64) {
         self.0.put(key, (now.saturating_add(LASTS_MS), shown));
     }
 
+    /// What the app is shown of requests of this key, while it counts as uncacheable.
     pub fn get(&self, key: u64, now: u64) -> Option<Shown> {
         self.0.peek(&key).filter(|(until, _)| now < *until).map(|(_, shown)| *shown)
     }
 
+    /// Forgets a key: an answer of it was stored.
     pub fn forget(&mut self, key: u64) {
         self.0.pop(&key);
     }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 /// Fields of one route, over all of its answers; a request has 100 header lines at most.
 const FIELDS_MAX: usize = 64;
 
+/// The names of such fields, by route.
 #[derive(Default)]
 pub struct Varies {
     routes: Mutex<HashMap<String, Vec<String>>>,
@@ -27,6 +28,7 @@ impl Drop for Trial<'_> {
 }
 
 impl Varies {
+    /// Names in the order in which they were learned.
     pub fn of(&self, route: &str) -> Vec<String> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.get(route).cloned().unwrap_or_default()
@@ -43,6 +45,7 @@ impl Varies {
         is_first.then(|| Trial { varies: self, route })
     }
 
+    /// Adds names to those of a route, up to a limit that no request exceeds.
     pub fn learn(&self, route: &str, names: &[String]) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let known = routes.entry(route.to_owned()).or_default();

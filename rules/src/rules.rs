@@ -3,8 +3,9 @@
 use crate::document::{Document, FORMAT, Route};
 use crate::fallback::{Fallback, Unreadable};
 use crate::head::Head;
+use crate::problem::Problem;
 use crate::route::Router;
-use crate::shard::ShardMap;
+use crate::shard::{self, Resolved, ShardMap};
 use std::collections::BTreeMap;
 
 /// Stands where the hash of the rules in force would: no two files agree with it.
@@ -128,6 +129,19 @@ impl Rules {
     /// The route at this place of the document, as [`crate::route::Found::index`] counts.
     pub fn route(&self, index: usize) -> Option<&Route> {
         self.document.routes.get(index)
+    }
+
+    /// The shard of a request whose key lies in its body, of which the route and these bytes are known
+    /// ([`crate::shard::Step::NeedsBody`]).
+    ///
+    /// # Errors
+    /// The problem of a key that is missing, no key of its type or in no range; `internal` for a route that
+    /// is not divided over shards.
+    pub fn shard_in_body(&self, route: Option<&Route>, body: &[u8]) -> Result<Resolved, Problem> {
+        let rule = route.and_then(|route| route.shard.as_ref());
+        let map = rule.and_then(|rule| self.shard_maps.get(&rule.map));
+        let (rule, map) = rule.zip(map).ok_or(Problem::Internal)?;
+        shard::in_body(rule, map, body)
     }
 
     /// The route a request belongs to; tells `miss` of each one considered and not taken.

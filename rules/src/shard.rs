@@ -273,7 +273,7 @@ pub enum Step {
     None,
     /// It is known.
     Resolved(Box<Resolved>),
-    /// The key lies in the body: read up to `limit` bytes and call [`in_body`].
+    /// The key lies in the body: read up to `limit` bytes and ask [`crate::Rules::shard_in_body`].
     NeedsBody {
         /// Bytes; the route's `body_limit`.
         limit: u64,
@@ -359,7 +359,7 @@ fn one_shard(
 /// # Errors
 /// `key-missing` without a key, `key-invalid` for one that is not of the map's type or a body that is not JSON,
 /// `key-unmapped` for one that no shard holds.
-pub fn in_body(rule: &ShardRule, map: &ShardMap, body: &[u8]) -> Result<Resolved, Problem> {
+pub(crate) fn in_body(rule: &ShardRule, map: &ShardMap, body: &[u8]) -> Result<Resolved, Problem> {
     let json: serde_json::Value = serde_json::from_slice(body).map_err(|_| Problem::KeyInvalid)?;
     let pointers = rule.from.iter().filter_map(|source| match source {
         KeySource::Body(pointer) => Some(pointer),

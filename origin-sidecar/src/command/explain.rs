@@ -140,14 +140,9 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
             );
         }
         (Step::NeedsBody { .. }, Some(body)) => {
-            let rule = decision.route.and_then(|route| route.shard.as_ref());
-            let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
-            let resolved =
-                rule.zip(map).map(|(rule, map)| rules::shard::in_body(rule, map, body.as_bytes()));
-            match resolved {
-                Some(Ok(resolved)) => shard(out, &resolved),
-                Some(Err(problem)) => return refuse(out, problem),
-                None => {}
+            match rules.shard_in_body(decision.route, body.as_bytes()) {
+                Ok(resolved) => shard(out, &resolved),
+                Err(problem) => return refuse(out, problem),
             }
         }
     }

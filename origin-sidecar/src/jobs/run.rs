@@ -187,16 +187,9 @@ async fn resolve<'r>(
         Step::None => None,
         Step::Resolved(resolved) => Some(*resolved),
         Step::NeedsBody { .. } => {
-            let rule = decision.route.and_then(|route| route.shard.as_ref());
-            let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
-            match (rule, map) {
-                (Some(rule), Some(map)) => {
-                    let opened = worker.context.intake.open(&job.body).await;
-                    let (bytes, _room) = opened.map_err(|_| Problem::NoRoom)?;
-                    Some(rules::shard::in_body(rule, map, &bytes)?)
-                }
-                _ => return Err(Problem::Internal),
-            }
+            let opened = worker.context.intake.open(&job.body).await;
+            let (bytes, _room) = opened.map_err(|_| Problem::NoRoom)?;
+            Some(rules.shard_in_body(decision.route, &bytes)?)
         }
     };
     Ok((decision.route, resolved))

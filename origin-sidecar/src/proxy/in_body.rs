@@ -19,18 +19,15 @@ pub(super) async fn find(
     proceed: &Proceed<'_>,
     body: Body,
 ) -> Result<(Body, Resolved), Refused> {
-    let rule = route.and_then(|route| route.shard.as_ref());
-    let map = rule.and_then(|rule| rules.shard_maps.get(&rule.map));
-    let (shard::Step::NeedsBody { limit }, Some(rule), Some(map)) = (&proceed.shard, rule, map)
-    else {
-        return Err(Refused::new(Problem::Internal, "shard rule without a map"));
+    let shard::Step::NeedsBody { limit } = &proceed.shard else {
+        return Err(Refused::new(Problem::Internal, "the shard is known without the body"));
     };
     let intake = &worker.jobs.context.intake;
     let refused = |why: NotRead| why.refused("shard.body_limit", *limit);
     let read = intake.read(&worker.jobs.context.spool, body, *limit).await.map_err(refused)?;
     let resolved = {
         let (bytes, _room) = intake.open(&read).await.map_err(refused)?;
-        shard::in_body(rule, map, &bytes)
+        rules.shard_in_body(route, &bytes)
     };
     let resolved = resolved.map_err(Refused::from)?;
     let body = read.body().map_err(|error| refused(NotRead::unreadable(&error)))?;

@@ -64,7 +64,7 @@ impl Upstream {
             _ => None,
         };
         match (protocol, uri.authority()) {
-            (Some(protocol), Some(authority)) if is_plain && !authority.as_str().contains('@') => {
+            (Some(protocol), Some(authority)) if is_plain && is_host_and_port(authority) => {
                 Ok(Self { name: name.into(), slot, protocol, authority: authority.clone() })
             }
             _ => Err(format!(
@@ -93,5 +93,31 @@ impl Upstream {
         };
         let usual = if matches!(self.protocol, Protocol::Tls(_)) { 443 } else { 80 };
         is_here && self.authority.port_u16().unwrap_or(usual) == listen.port()
+    }
+}
+
+/// Whether it names a host and, after a colon, a port: `app:` would go to port 80 without a word.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    !text.contains('@') && !text.ends_with(':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net::tls::Authorities;
+
+    #[test]
+    fn an_upstream_is_a_scheme_a_host_and_a_port_and_nothing_else() {
+        let tls = Arc::new(Authorities::none().client().expect("a client"));
+        let parse = |url: &str| Upstream::parse(("app", Slot::APP), url, &tls);
+        for good in ["http://127.0.0.1:8080", "http://app", "https://app.example", "h2c://[::1]:1"]
+        {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["http://app:", "http://[::1]:", "http://me@app", "http://app/path", "ftp://app"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }
