@@ -37,7 +37,7 @@ pub(super) struct Said {
 }
 
 /// A job whose end is brought.
-pub(super) struct Job<'a> {
+pub(super) struct ForeignJob<'a> {
     pub id: &'a str,
     pub queue: &'a str,
     pub route: Option<&'a str>,
@@ -73,7 +73,7 @@ pub(super) fn is_an_end(code: u16) -> bool {
 pub(super) async fn store(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
-    job: &Job<'_>,
+    job: &ForeignJob<'_>,
     said: Said,
 ) -> Result<Outcome, NotStored> {
     // Before a lease is written: a job that has ended needs none.
@@ -123,7 +123,7 @@ pub(super) async fn store(
 pub(super) async fn by_result(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
-    job: &Job<'_>,
+    job: &ForeignJob<'_>,
 ) -> Result<Option<Outcome>, StoreError> {
     let store_of = results.as_ref();
     let is_put = store_of.head(&result_key(job.id)).await?.is_some();
@@ -171,7 +171,7 @@ async fn under(
     held: &Held,
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
-    job: &Job<'_>,
+    job: &ForeignJob<'_>,
     said: Said,
 ) -> Result<Outcome, NotStored> {
     let (condition, before) = match record::end(results.as_ref(), job.id).await? {
@@ -262,7 +262,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("spillway-outside-{}", std::process::id()));
         let results: Arc<dyn Results> = Arc::new(DirResults::open(&dir).expect("a store"));
         let clock: Arc<dyn Clock> = Arc::new(System);
-        let job = Job { id: "v1.a", queue: "work", route: Some("reports") };
+        let job = ForeignJob { id: "v1.a", queue: "work", route: Some("reports") };
         let end = async |code, body| store(&results, &clock, &job, said(code, body)).await;
         let taken = lease::take(&results, &clock, ("v1.a", None), "c".to_owned(), LEASE).await;
         let Taken::Ours(running) = taken else { panic!("nobody has it") };

@@ -111,7 +111,7 @@ fn tell(
     route: Option<&Route>,
     sent: &Result<Response<Body>, Failure>,
 ) {
-    let ended = spans::Ended {
+    let ended = spans::SpanEnd {
         route: route.map_or(UNMATCHED, |route| &route.name),
         status: sent.as_ref().map_or_else(|it| it.problem.status(), |it| it.status().as_u16()),
         cache: &|| sent.as_ref().ok().and_then(reply::cache_result),

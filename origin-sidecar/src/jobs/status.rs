@@ -69,7 +69,7 @@ async fn of_job(
         id: id.to_owned(),
         own_id,
     };
-    let job = Job { context, rules, results, queue, id, about, reader, is_open };
+    let job = VisitedJob { context, rules, results, queue, id, about, reader, is_open };
     let owner_route = (queue, route.map(|route| route.name.as_str()));
     let answered = match current(worker, rules, owner_route, id, at).await {
         Ok(known) if asked.is_get() && part.is_empty() && watch::is_stream(asked.headers) => {
@@ -108,7 +108,7 @@ pub(super) async fn current(
     // What was forgotten looks like a result without an outcome, as its objects go one by one.
     let may_be_put = matches!(known, State::Queued) && !known.has_expired(accepted, ttl, now);
     if may_be_put && id::Kind::of(id) == id::Kind::Queued {
-        let job = outside::Job { id, queue, route };
+        let job = outside::ForeignJob { id, queue, route };
         let found = outside::by_result(results, &worker.context.clock, &job).await;
         if let Some(outcome) = found.map_err(unavailable)? {
             token::tell_of_result(worker, rules, &job, &outcome).await;
@@ -127,7 +127,7 @@ pub(super) fn message<'r>(rules: &'r Rules, queue: &str) -> &'r str {
 }
 
 /// A job of the one who asks.
-struct Job<'a> {
+struct VisitedJob<'a> {
     context: &'a Arc<JobContext>,
     rules: &'a Arc<Rules>,
     results: &'a Arc<dyn Results>,
@@ -138,7 +138,7 @@ struct Job<'a> {
     is_open: bool,
 }
 
-impl Job<'_> {
+impl VisitedJob<'_> {
     /// The answer to all but a stream of events.
     async fn respond(
         &self,

@@ -106,7 +106,7 @@ pub(super) async fn end(
         media_type: asked.headers.get(header::CONTENT_TYPE).cloned(),
         body: (!how.is_stored).then_some(bytes),
     };
-    let job = outside::Job { id, queue, route: Some(&route.name) };
+    let job = outside::ForeignJob { id, queue, route: Some(&route.name) };
     let stored = outside::store(results, &worker.context.clock, &job, said).await;
     let outcome = stored.map_err(not_stored)?;
     let status = outcome.status.as_str();
@@ -174,7 +174,7 @@ impl How {
 pub(super) async fn tell_of_result(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
-    job: &outside::Job<'_>,
+    job: &outside::ForeignJob<'_>,
     outcome: &Outcome,
 ) {
     let Some((results, _)) = bound(worker) else { return };

@@ -3,7 +3,7 @@
 use super::cache_fields;
 use super::coalescer::{self, FetchOutcome, FetchPermit, Part};
 use super::context::Worker;
-use super::fetch::{Fetched, Job};
+use super::fetch::{FetchJob, Fetched};
 use super::fetched::fetch_and_complete;
 use super::handled::Handled;
 use super::serving::{count, serve, serve_coming, serve_stale};
@@ -150,8 +150,8 @@ fn job(
     clean: &SanitizedRequest<'_>,
     plan: &Plan<'_>,
     way: ForwardTarget<'_>,
-) -> Job {
-    Job {
+) -> FetchJob {
+    FetchJob {
         worker: Arc::clone(worker),
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),

@@ -55,7 +55,7 @@ impl Fetched {
 
 /// Everything a fetch needs that outlives the request which started it.
 #[derive(Clone)]
-pub(super) struct Job {
+pub(super) struct FetchJob {
     pub worker: Arc<Worker>,
     pub inbound: Inbound,
     pub plan: Plan<'static>,
@@ -73,13 +73,19 @@ pub(super) struct Job {
 }
 
 /// Sends what the plan says.
-pub(super) async fn send(job: &Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
+pub(super) async fn send(
+    job: &FetchJob,
+    stored: Option<&Stored>,
+) -> Result<Response<Body>, Failure> {
     let headers = cache_fields::to_origin(&job.headers, &job.inbound, &job.plan, stored);
     send_with(job, headers).await
 }
 
 /// Sends a request for the plan's target with these fields.
-pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<Body>, Failure> {
+pub(super) async fn send_with(
+    job: &FetchJob,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Failure> {
     let mut added = String::new();
     hop::carry(&job.upstream, &job.headers, &mut added);
     let mut outgoing = Outgoing {
@@ -98,7 +104,7 @@ pub(super) async fn send_with(job: &Job, headers: HeaderMap) -> Result<Response<
 ///
 /// # Errors
 /// `superseded` when it was fetched under other rules, or before a purge, and what the store says.
-pub(super) fn keep(job: &Job, stored: &Arc<Stored>, mark: Mark) -> Result<(), NotStored> {
+pub(super) fn keep(job: &FetchJob, stored: &Arc<Stored>, mark: Mark) -> Result<(), NotStored> {
     let app = &job.worker.context;
     if *app.active.rules().hash != *job.config {
         return Err(NotStored::Superseded);

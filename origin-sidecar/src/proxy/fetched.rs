@@ -2,7 +2,7 @@
 
 use super::cache_fields;
 use super::coalescer::{FetchOutcome, FetchPermit};
-use super::fetch::{Fetched, Job, keep, send};
+use super::fetch::{FetchJob, Fetched, keep, send};
 use super::filling::{self, Coming};
 use super::redirected::{self, Whole};
 use crate::message::body::Body;
@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 /// Fetches, and tells the one who asked, if anybody waits, and those who follow.
 pub(super) async fn fetch_and_complete(
-    mut job: Job,
+    mut job: FetchJob,
     stored: Option<Arc<Stored>>,
     permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
@@ -56,7 +56,7 @@ enum Begun {
 }
 
 /// The origin's answer to the request with all that it depends on.
-async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
+async fn ask(job: &mut FetchJob, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let varies = &job.worker.context.varies;
     job.plan.learned = varies.of(&job.route_state.name);
     let response = send(job, stored).await?;
@@ -78,7 +78,10 @@ async fn ask(job: &mut Job, stored: Option<&Stored>) -> Result<Response<Body>, F
 }
 
 /// The answer that is judged; or else the one for the client, which is not.
-async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Response<Body>, Fetched> {
+async fn answered(
+    job: &mut FetchJob,
+    stored: Option<&Arc<Stored>>,
+) -> Result<Response<Body>, Fetched> {
     let asked = ask(job, stored.map(Arc::as_ref)).await;
     let response = asked.map_err(Fetched::Failed)?;
     match redirected::whole(job, response).await {
@@ -94,7 +97,7 @@ async fn answered(job: &mut Job, stored: Option<&Arc<Stored>>) -> Result<Respons
 }
 
 /// Lets go of what was stored where the fetch has ended that.
-fn forget_old(job: &Job, outcome: Fetch, stored: Option<&Arc<Stored>>) {
+fn forget_old(job: &FetchJob, outcome: Fetch, stored: Option<&Arc<Stored>>) {
     if let (Some(stored), OldEntry::Removed(_)) = (stored, outcome.old_entry(&job.plan)) {
         job.worker.context.store.forget(&job.plan.key, stored);
     }
@@ -108,7 +111,7 @@ fn shown_after(why: NotStored) -> Shown {
     }
 }
 
-async fn fetch(job: &mut Job, stored: Option<Arc<Stored>>) -> Begun {
+async fn fetch(job: &mut FetchJob, stored: Option<Arc<Stored>>) -> Begun {
     let mark = job.worker.context.store.mark();
     let response = match answered(job, stored.as_ref()).await {
         Ok(response) => response,

@@ -1,7 +1,7 @@
 //! Bringing in an answer that is read and stored at the same time.
 
 use super::coalescer::{FetchOutcome, FetchPermit};
-use super::fetch::{Fetched, Job, keep};
+use super::fetch::{FetchJob, Fetched, keep};
 use super::serving::count_not_stored;
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
@@ -49,7 +49,7 @@ enum Came {
 /// Reads all of it, keeps it if it may be, and tells the one who asked, and those who follow, as soon as
 /// something of it has to be waited for.
 pub(super) async fn run(
-    job: &Job,
+    job: &FetchJob,
     coming: Coming,
     permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
@@ -144,7 +144,7 @@ impl Announced {
     }
 }
 
-fn end(job: &Job, filler: Filler, mut announced: Announced) {
+fn end(job: &FetchJob, filler: Filler, mut announced: Announced) {
     let fill = Arc::clone(&filler.fill);
     let body = match filler.end() {
         Ok(Some(body)) => body,

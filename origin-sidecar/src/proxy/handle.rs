@@ -19,7 +19,7 @@ use crate::request::sanitized::SanitizedRequest;
 use crate::request::signed;
 use crate::request::signed::Looked;
 use crate::telemetry::in_flight::{Carried, Carrier};
-use crate::telemetry::spans::{Ended, Span};
+use crate::telemetry::spans::{Span, SpanEnd};
 use crate::upstream::outgoing::Outgoing;
 use crate::upstream::route_state::RouteState;
 use crate::upstream::{hop, outgoing, upgrade};
@@ -88,7 +88,8 @@ pub async fn handle(
     route_state.meters.answered(status, span.took());
     let refusal = refusal.as_ref().map(|it| (it.problem, it.detail.as_str()));
     let cache = || reply::cache_result(&response);
-    telemetry.answered(&span, &Ended { route: &route_state.name, status, cache: &cache, refusal });
+    telemetry
+        .answered(&span, &SpanEnd { route: &route_state.name, status, cache: &cache, refusal });
     let (head, mut body) = response.into_parts();
     body.count(&head.headers, &in_flight);
     if is_alone {

@@ -1,7 +1,7 @@
 //! A redirect of a request to its own path: whether the app was shown too little, and of what
 //! (`rules::cache`, `Plan::leads_back`).
 
-use super::fetch::{Job, send, send_with};
+use super::fetch::{FetchJob, send, send_with};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use http::{Method, Response, header};
@@ -20,7 +20,7 @@ pub(super) enum Whole {
 
 /// Asks with all that the client sent, where the app redirects the request to its own path. When that fails the
 /// redirect is the answer.
-pub(super) async fn whole(job: &Job, response: Response<Body>) -> Whole {
+pub(super) async fn whole(job: &FetchJob, response: Response<Body>) -> Whole {
     if !leads_back(job, &response) {
         return Whole::Same(response);
     }
@@ -45,7 +45,7 @@ fn without_length(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-fn leads_back(job: &Job, response: &Response<Body>) -> bool {
+fn leads_back(job: &FetchJob, response: &Response<Body>) -> bool {
     // Most answers are none.
     response.status().is_redirection()
         && with_head(job, |head| {
@@ -55,7 +55,7 @@ fn leads_back(job: &Job, response: &Response<Body>) -> bool {
         })
 }
 
-fn with_head<T>(job: &Job, by: impl FnOnce(&rules::Head<'_>) -> T) -> T {
+fn with_head<T>(job: &FetchJob, by: impl FnOnce(&rules::Head<'_>) -> T) -> T {
     let view = View::of(&job.headers);
     by(&job.inbound.head(&Method::GET, &view))
 }
@@ -67,7 +67,7 @@ fn led(response: &Response<Body>) -> Led {
 
 /// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
 /// the route. If none does, the key passes uncached for a while.
-async fn find_out(mut job: Job, led: Led) {
+async fn find_out(mut job: FetchJob, led: Led) {
     let app = Arc::clone(&job.worker.context);
     let Some(_trial) = app.varies.try_out(&job.route_state.name) else { return };
     let known = app.varies.of(&job.route_state.name);

@@ -2,7 +2,7 @@
 //!
 //! Never in the way: a full queue and a collector that does not answer lose spans, and count them.
 
-use super::spans::{Ended, Span};
+use super::spans::{Span, SpanEnd};
 use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use net::https::{self, HttpsClient};
@@ -64,11 +64,11 @@ impl Exporter {
         Ok(Some(Self { orders, spans: spans.clone() }))
     }
 
-    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
+    pub fn answered(&self, span: &Span, ended: &SpanEnd<'_>) {
         self.enqueue(encoded(span, ended, Kind::Server));
     }
 
-    pub fn executed(&self, span: &Span, ended: &Ended<'_>) {
+    pub fn executed(&self, span: &Span, ended: &SpanEnd<'_>) {
         self.enqueue(encoded(span, ended, Kind::Consumer));
     }
 
@@ -159,7 +159,7 @@ impl Sender {
     }
 }
 
-fn encoded(span: &Span, ended: &Ended<'_>, kind: Kind) -> Value {
+fn encoded(span: &Span, ended: &SpanEnd<'_>, kind: Kind) -> Value {
     let start = u128::from(span.at) * 1_000_000;
     let end = start + span.took().as_nanos();
     let mut attributes = vec![

@@ -1,6 +1,6 @@
 //! Which requests and jobs are told of, and to whom.
 
-use super::spans::{Ended, Span, is_drawn};
+use super::spans::{Span, SpanEnd, is_drawn};
 use http::{HeaderMap, Method};
 
 /// What is told of requests and executions, and to whom.
@@ -47,7 +47,7 @@ impl Telemetry {
 
     /// A line, where one is due, and the span for the collector. What the request asked for is not
     /// told: paths and queries hold secrets.
-    pub fn answered(&self, span: &Span, ended: &Ended<'_>) {
+    pub fn answered(&self, span: &Span, ended: &SpanEnd<'_>) {
         let is_wrong = ended.status >= 500 || ended.refusal.is_some();
         if is_wrong || is_drawn(self.log_share) {
             line(span, ended);
@@ -59,7 +59,7 @@ impl Telemetry {
     }
 
     /// The same of a job's execution, whose line is that of the job's end.
-    pub fn executed(&self, span: &Span, ended: &Ended<'_>) {
+    pub fn executed(&self, span: &Span, ended: &SpanEnd<'_>) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {
             exporter.executed(span, ended);
@@ -69,7 +69,7 @@ impl Telemetry {
     }
 }
 
-pub(super) fn line(span: &Span, ended: &Ended<'_>) {
+pub(super) fn line(span: &Span, ended: &SpanEnd<'_>) {
     let (route, status, cache) = (ended.route, ended.status, (ended.cache)());
     let problem = ended.refusal.map(|(problem, _)| problem.name());
     let detail = ended.refusal.map(|(_, detail)| detail);

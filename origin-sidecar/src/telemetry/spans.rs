@@ -18,7 +18,7 @@ pub struct Span {
     /// The caller's `traceparent`, if it is one line.
     caller: Option<HeaderValue>,
     /// Known once somebody asks: of most requests that the cache answers nobody does.
-    place: OnceLock<Place>,
+    place: OnceLock<TracePosition>,
     trace_share: f64,
     pub method: Method,
     /// Milliseconds since 1970.
@@ -28,14 +28,14 @@ pub struct Span {
 
 /// Where in its trace an operation is.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct TracePosition {
     pub own: Context,
     /// The operation that asked for it.
     pub parent: Option<u64>,
 }
 
 /// How an operation ended.
-pub struct Ended<'a> {
+pub struct SpanEnd<'a> {
     pub route: &'a str,
     pub status: u16,
     /// What the cache did, looked up where it is told: `hit; ttl=3`.
@@ -62,14 +62,14 @@ impl Span {
         }
     }
 
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> TracePosition {
         *self.place.get_or_init(|| {
             let caller = self.caller.as_ref().and_then(|line| Context::parse(line.to_str().ok()?));
             let own = match caller {
                 Some(caller) => Context { span: random(), ..caller },
                 None => begin(self.trace_share),
             };
-            Place { own, parent: caller.map(|caller| caller.span) }
+            TracePosition { own, parent: caller.map(|caller| caller.span) }
         })
     }
 
@@ -88,7 +88,7 @@ impl Span {
 
     /// Takes out what the caller said of the trace, but for the state of one that goes on.
     fn relay(&self, headers: &mut HeaderMap) -> Context {
-        let Place { own, parent } = self.place();
+        let TracePosition { own, parent } = self.place();
         lines::take(headers, &TRACEPARENT);
         if parent.is_none() {
             // Of a trace that was not understood, nothing is known.
@@ -173,7 +173,7 @@ mod tests {
     fn a_callers_trace_goes_on_under_a_span_of_our_own() {
         let (span, headers) = entered(&[CALLER]);
         let caller = Context::parse(CALLER).expect("a context");
-        let Place { own, parent } = span.place();
+        let TracePosition { own, parent } = span.place();
         assert_eq!((own.trace, parent), (caller.trace, Some(caller.span)));
         assert!(own.span != caller.span && own.is_sampled);
         assert_eq!(headers["traceparent"], own.to_string());

@@ -15,14 +15,14 @@ use std::time::Instant;
 /// Of this process, over all of its threads.
 pub struct Limits {
     /// By the slots of the servers.
-    upstreams: Vec<Upstream>,
+    upstreams: Vec<UpstreamLoad>,
     /// Requests of a route whose answers have not ended, for routes with a limit.
     routes: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     metrics: Arc<Metrics>,
     started: Instant,
 }
 
-struct Upstream {
+struct UpstreamLoad {
     /// Requests whose answers have not begun.
     waiting: AtomicU64,
     /// What [`Adaptive`] said last, for a look without the lock.
@@ -36,7 +36,7 @@ impl Limits {
         let upstream = |_: &Arc<server::Upstream>| {
             let learned = Adaptive::default();
             let limit = AtomicU64::new(learned.limit());
-            Upstream { waiting: AtomicU64::new(0), limit, learned: Mutex::new(learned) }
+            UpstreamLoad { waiting: AtomicU64::new(0), limit, learned: Mutex::new(learned) }
         };
         Self {
             upstreams: servers.all().map(upstream).collect(),
@@ -98,7 +98,7 @@ impl RouteLimit {
     }
 }
 
-impl Upstream {
+impl UpstreamLoad {
     fn most(&self, limit: Limit) -> u64 {
         match limit {
             Limit::None => u64::MAX,
@@ -111,7 +111,7 @@ impl Upstream {
 /// A request whose answer has not begun.
 pub struct UpstreamPermit<'a> {
     limits: &'a Limits,
-    upstream: &'a Upstream,
+    upstream: &'a UpstreamLoad,
     at_once: u64,
     since: Instant,
     is_learning: bool,

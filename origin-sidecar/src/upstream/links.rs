@@ -49,9 +49,9 @@ pub struct Link {
 }
 
 /// A call's place on a connection; to be held until the call has ended both ways.
-pub struct Place(Arc<Link>);
+pub struct StreamPermit(Arc<Link>);
 
-impl Place {
+impl StreamPermit {
     pub fn sender(&self) -> SendRequest<Body> {
         self.0.sender.clone()
     }
@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
         self.0.freed.notify_one();
@@ -78,7 +78,7 @@ impl Links {
         connect_timeout: Duration,
         (upstream, health): (&Upstream, &CircuitBreaker),
         refused: &[Arc<Link>],
-    ) -> io::Result<Place> {
+    ) -> io::Result<StreamPermit> {
         loop {
             let failed = self.failed.load(Ordering::Relaxed);
             if let Some(place) = self.take(refused) {
@@ -108,14 +108,14 @@ impl Links {
     }
 
     /// A place on a connection that stands and has room.
-    fn take(&self, refused: &[Arc<Link>]) -> Option<Place> {
+    fn take(&self, refused: &[Arc<Link>]) -> Option<StreamPermit> {
         let mut open = self.lock();
         open.retain(|link| !link.sender.is_closed());
         let is_refused = |link: &Arc<Link>| refused.iter().any(|it| Arc::ptr_eq(it, link));
         let link = open.iter().find(|link| link.has_room() && !is_refused(link))?;
         link.taken.fetch_add(1, Ordering::Relaxed);
         link.looks.store(0, Ordering::Relaxed);
-        Some(Place(Arc::clone(link)))
+        Some(StreamPermit(Arc::clone(link)))
     }
 
     /// Closes connections that have ended or are not needed any more.

@@ -6,7 +6,7 @@
 
 use super::circuit_breaker::CircuitBreaker;
 use super::client::Client;
-use super::links::{Link, Links, Place};
+use super::links::{Link, Links, StreamPermit};
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::upload::Upload;
 use crate::message::answered::Answered;
@@ -83,7 +83,7 @@ pub(super) async fn send(
 async fn attempt(
     outgoing: &Outgoing,
     upload: &Upload,
-    place: &Place,
+    place: &StreamPermit,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, Lost> {
     let mut sender = place.sender();

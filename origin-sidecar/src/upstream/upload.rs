@@ -1,7 +1,7 @@
 //! The body of a call on its way over HTTP/2, of which the beginning is kept: the call may have to be sent
 //! again.
 
-use super::links::Place;
+use super::links::StreamPermit;
 use super::outgoing::{Failure, of_body};
 use crate::message::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -39,7 +39,7 @@ struct Attempt {
     attempt: u32,
     /// What earlier attempts have sent.
     again: Bytes,
-    _place: Arc<Place>,
+    _place: Arc<StreamPermit>,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -60,7 +60,7 @@ impl Upload {
     }
 
     /// For the next attempt.
-    pub fn body(&mut self, place: &Arc<Place>) -> Body {
+    pub fn body(&mut self, place: &Arc<StreamPermit>) -> Body {
         let state = lock(&self.0);
         if let Some(body) = state.body.again() {
             return body;

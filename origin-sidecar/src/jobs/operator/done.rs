@@ -2,7 +2,7 @@
 
 use super::opened::{Done, Stores, line, text};
 use crate::clock::{Clock, System};
-use crate::jobs::outside::{self, BODY_BYTES_MAX, Job, NotStored, Said, is_an_end};
+use crate::jobs::outside::{self, BODY_BYTES_MAX, ForeignJob, NotStored, Said, is_an_end};
 use crate::jobs::record::{self, Adopted, adopted_key};
 use bytes::Bytes;
 use clap::Args;
@@ -43,7 +43,7 @@ impl Stores {
         })?;
         let route = about.route.as_deref();
         let clock: Arc<dyn Clock> = Arc::new(System);
-        let job = Job { id, queue: &queue, route };
+        let job = ForeignJob { id, queue: &queue, route };
         let stored = outside::store(&self.results, &clock, &job, said).await;
         let outcome = stored.map_err(|why| not_stored(id, why))?;
         self.leave_telling(id, queue, route).await?;
