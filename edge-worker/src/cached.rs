@@ -3,6 +3,7 @@
 use crate::call::{BACKGROUND_MS, Call};
 use crate::fetched::{Fetched, New, Renewal, fetch};
 use crate::incoming::pairs;
+use crate::redirected::Passing;
 use crate::store::{self, Dressed, Found};
 use crate::{js, origin, passed, redirected, reply};
 use rules::cache::conditional::{Selected, select};
@@ -36,9 +37,14 @@ pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Res
             found.inspect(|found| found.discard());
             reply::only_if_cached(call.rules)
         }
-        (_, None) if redirected::passes(&address) => {
+        // What leads back to itself is sent on as it is, also where an older answer is still stored.
+        (_, found) if redirected::passing(&address) == Some(Passing::Whole) => {
+            found.inspect(|found| found.discard());
             let status = CacheStatus::Bypass(Bypass::Uncacheable);
             passed::pass(&call, plan.target(), status).await
+        }
+        (_, None) if redirected::passing(&address) == Some(Passing::Planned) => {
+            own_range(&call, &plan, CacheStatus::Bypass(Bypass::Uncacheable)).await
         }
         (_, found) => {
             plan.learned.extend(names.iter().cloned());
@@ -105,6 +111,8 @@ async fn finish(
         (Reply::OwnRange(status), fetched, found) => {
             found.as_ref().inspect(|found| found.discard());
             fetched.discard();
+            // The next part is asked for at once.
+            redirected::pass_for_a_while(asked.address, Passing::Planned);
             own_range(call, plan, status).await
         }
         (_, Fetched::Failed(failure), found) => {

@@ -25,9 +25,9 @@ const PASSES_MS: u64 = 10_000;
 thread_local! {
     /// Names of request fields that redirects of a route turned out to depend on.
     static LEARNED: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::new(HashMap::new());
-    /// Until when an address passes by the store: no field alone explains its redirects, or they may lead on for
-    /// others.
-    static PASSING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
+    /// Until when an address passes by the store, and how: no field alone explains its redirects, or they may
+    /// lead on for others, or its answers may not be stored and parts of them are asked for.
+    static PASSING: RefCell<HashMap<String, (u64, Passing)>> = RefCell::new(HashMap::new());
     /// Routes of which fields are tried, and since when.
     static TRIED: RefCell<HashMap<&'static str, u64>> = RefCell::new(HashMap::new());
 }
@@ -37,10 +37,19 @@ pub(crate) fn learned(call: &Call) -> Vec<String> {
     LEARNED.with_borrow(|all| all.get(call.route).cloned().unwrap_or_default())
 }
 
-/// Whether requests for this address go to the origin whole, and nothing is stored.
-pub(crate) fn passes(address: &str) -> bool {
+/// How requests for an address go to the origin whose answers can't be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// With all that the client sent: without it the origin redirects them to their own path.
+    Whole,
+    /// As a fetch for the store would, with the client's own conditions and range.
+    Planned,
+}
+
+/// How requests for this address pass by the store, if they do.
+pub(crate) fn passing(address: &str) -> Option<Passing> {
     let now = js::now();
-    PASSING.with_borrow(|all| all.get(address).is_some_and(|until| now < *until))
+    PASSING.with_borrow(|all| all.get(address).filter(|(until, _)| now < *until).map(|it| it.1))
 }
 
 /// What the origin answers to the client's request as it came.
@@ -69,7 +78,7 @@ pub(crate) async fn whole(
     store::discard(&response);
     if self::led(&whole)? == led {
         // For others it may lead on, by what is kept back here.
-        pass_for_a_while(store::address(call, plan));
+        pass_for_a_while(store::address(call, plan), Passing::Whole);
         return Ok(Whole::Same(whole));
     }
     let (owner, plan) = (Rc::clone(call), plan.clone());
@@ -119,7 +128,7 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
     let found = trial.found();
     forget_trial(call);
     if found.is_empty() {
-        pass_for_a_while(store::address(call, &plan));
+        pass_for_a_while(store::address(call, &plan), Passing::Whole);
         console_warn!(
             "spillway-edge: shown-too-little: route {}: the origin redirects a request to its own path unless it is \
              sent whole, and none of these fields alone explains it: {tried}. Add what it depends on to the route's `headers`.",
@@ -146,12 +155,13 @@ async fn leads_to(call: &Call, plan: &Plan<'static>) -> Option<Led> {
     led(&response).ok()
 }
 
-fn pass_for_a_while(address: String) {
+/// Remembers it for some seconds.
+pub(crate) fn pass_for_a_while(address: String, how: Passing) {
     let now = js::now();
     PASSING.with_borrow_mut(|all| {
-        all.retain(|_, until| now < *until);
+        all.retain(|_, (until, _)| now < *until);
         if all.len() < ADDRESSES_MAX {
-            all.insert(address, now + PASSES_MS);
+            all.insert(address, (now + PASSES_MS, how));
         }
     });
 }

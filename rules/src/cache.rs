@@ -29,12 +29,10 @@ mod token;
 mod trial;
 mod vary;
 
-pub use after_fetch::{
-    Fetch, KeepReason, OldEntry, RemoveReason, Reply, is_failure, judge_fetched,
-};
+pub use after_fetch::{Fetch, KeepReason, OldEntry, RemoveReason, Reply, judge_fetched};
 pub use at_hand::AtHand;
 pub use confirmed::{Confirmed, confirmed};
-pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows};
+pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows, is_failure};
 pub use invalidated::invalidated;
 pub use judge::{Judgement, judge};
 pub use meant::{as_meant, url_tag};

@@ -239,6 +239,12 @@ test("a part of what is not stored is asked for as a part", async () => {
   assert.equal(part.body, "il");
   assert.match(cacheStatus(part), /fwd=uri-miss; detail=no-store/);
   assert.equal(origin.last().headers["x-other"], undefined, "as much of the request as any fetch shows");
+  assert.equal(origin.count(path), 2, "the whole first: it might have been stored");
+  const next = await edge.send(path, { headers: { range: "bytes=1-2", "x-other": "theirs" } });
+  assert.equal(next.body, "il");
+  assert.match(cacheStatus(next), /fwd=bypass; detail=uncacheable/);
+  assert.equal(origin.last().headers["x-other"], undefined);
+  assert.equal(origin.count(path), 3, "a player that seeks costs a request for each part");
 });
 
 test("where the key has cookies and the request has none of them, the origin is shown none", async () => {

@@ -103,7 +103,6 @@ pub(super) async fn execute(
     Executed { verdict, is_repeatable }
 }
 
-/// Of a job whose credentials are not used.
 /// Tells the collector of an execution.
 fn tell(
     telemetry: &Telemetry,
@@ -120,6 +119,7 @@ fn tell(
     telemetry.executed(span, &ended);
 }
 
+/// Of a job whose credentials are not used.
 fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
     match why {
         NotSent::Failed(reason) => Verdict::Ended(Ended::failed(reason)),

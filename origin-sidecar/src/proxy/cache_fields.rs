@@ -19,8 +19,9 @@ const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", ho
 /// rest the app sees what it always sees on the route, not more now and less then.
 pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -> HeaderMap {
     let mut sent = to_origin(headers, inbound, plan, None);
-    let own = headers.iter().filter(|(name, _)| is_of_one_request(name.as_str()));
-    sent.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+    let is_own = |name: &HeaderName| is_of_one_request(name.as_str()) && !sent.contains_key(name);
+    let own: Vec<_> = headers.iter().filter(|(name, _)| is_own(name)).collect();
+    sent.extend(own.into_iter().map(|(name, value)| (name.clone(), value.clone())));
     sent
 }
 

@@ -212,6 +212,12 @@ async fn join(
         };
         let Some(progress) = coalescer::follow(&mut waiters, stale.is_some()).await else { break };
         part = match (progress.outcome, progress.fill, stale) {
+            // What would be served after a failure of one's own is served after this one: the origin is spared.
+            (Some(FetchOutcome::Failed), _, Some(stale))
+                if stale.entry.serves_on_error(OriginFailure::Status, now) =>
+            {
+                return Turn::Stale(Arc::clone(stale));
+            }
             (Some(FetchOutcome::Failed), ..) => worker.context.coalescer.join(&plan.key),
             (Some(FetchOutcome::Stored), ..) => {
                 return usable(worker, clean, plan, now)

@@ -311,7 +311,10 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     }
     let Some(max) = route.and_then(|route| route.max_body) else { return Ok(body) };
     if body.size_hint().lower() > max {
-        return Err(Refused::new(Problem::BodyTooLarge, format!("the route takes {max} bytes")));
+        return Err(Refused::new(
+            Problem::BodyTooLarge,
+            format!("max_body: the route takes {max} bytes"),
+        ));
     }
     // A length that was announced is kept by both protocols, and the body stays what it is.
     if body.size_hint().exact().is_some() {

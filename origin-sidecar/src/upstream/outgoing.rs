@@ -190,5 +190,7 @@ pub(super) fn of_body(error: &io::Error) -> Failure {
     let is_too_long =
         error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>());
     let problem = if is_too_long { Problem::BodyTooLarge } else { Problem::BadRequest };
-    Failure { problem, detail: format!("the body could not be read: {error}"), is_unsent: false }
+    let limit = if is_too_long { "max_body: " } else { "" };
+    let detail = format!("{limit}the body could not be read: {error}");
+    Failure { problem, detail, is_unsent: false }
 }

@@ -1,21 +1,12 @@
 //! What follows from a fetch for the cache: what the client is answered with, and what becomes of the stored
 //! answer (RFC 9111 sections 4.2.4 and 4.3.3, RFC 5861 section 4).
 
-use super::freshness::{Entry, OriginFailure};
+use super::freshness::{Entry, OriginFailure, is_failure};
 use super::judge::{Judgement, judge};
 use super::plan::Plan;
 use super::reason::NotStored;
 use super::status::{CacheStatus, Miss};
 use crate::head::{Head, ResponseHead, has};
-
-/// Any 5xx counts as a failure of the origin: section 4.3.3 of RFC 9111 lets a cache treat it as if there had
-/// been no answer.
-const FIRST_FAILURE: u16 = 500;
-
-/// Whether an answer of this status tells that the origin failed, and so nothing of what was asked for.
-pub fn is_failure(status: u16) -> bool {
-    status >= FIRST_FAILURE
-}
 
 /// [`judge`]s the answer to a fetch. While a `stored` answer may stand in for an origin that fails, the failure is
 /// not stored in its place, even where the rule keeps failures (`negative`).

@@ -263,6 +263,15 @@ pub(super) fn is_heuristically_cacheable(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
+/// Any 5xx counts as a failure of the origin: section 4.3.3 of RFC 9111 lets a cache treat it as if there had
+/// been no answer.
+const FIRST_FAILURE: u16 = 500;
+
+/// Whether an answer of this status tells that the origin failed, and so nothing of what was asked for.
+pub fn is_failure(status: u16) -> bool {
+    status >= FIRST_FAILURE
+}
+
 /// Joins the rule's lifetimes with the origin's.
 pub(super) fn windows(
     rule: &crate::document::Cache,

@@ -77,6 +77,11 @@ pub fn judge(
         windows = freshness::Windows::fresh_only(0);
         source = Source::NoCache;
     }
+    if freshness::is_failure(response.status) {
+        // A failure that is stored (`negative`) shields the origin for its lifetime; it never stands in for an
+        // answer, and not for the next failure.
+        windows = freshness::Windows::fresh_only(windows.fresh);
+    }
     if plan.is_sealed {
         windows = token::cut(windows);
     }

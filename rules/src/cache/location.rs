@@ -30,9 +30,8 @@ pub(super) fn on_own_origin(
         _ => match reference.strip_prefix("//") {
             Some(rest) => under_own_host(rest),
             None if reference.starts_with('/') => Some(reference.to_owned()),
-            None if reference.is_empty() || reference.starts_with('?') => {
-                Some([path, reference].concat())
-            }
+            None if reference.is_empty() => Some(request.target.to_owned()),
+            None if reference.starts_with('?') => Some([path, reference].concat()),
             None => Some(format!("{}/{reference}", path.rsplit_once('/')?.0)),
         },
     };
@@ -83,7 +82,7 @@ mod tests {
             ("?y", "/b/c/d;p?y"),
             ("g?y", "/b/c/g?y"),
             ("g?y#s", "/b/c/g?y"),
-            ("", "/b/c/d;p"),
+            ("", "/b/c/d;p?q"),
             (".", "/b/c/"),
             ("..", "/b/"),
             ("../g", "/b/g"),

@@ -6,8 +6,8 @@
 //! answers to them are kept apart by it, whether or not each one says so. `unkeyed_headers` of the rule
 //! declares fields that reach the origin and keep nobody apart unless `Vary` names them.
 
-use super::after_fetch::is_failure;
 use super::freshness::Entry;
+use super::freshness::is_failure;
 use super::plan::{Cookies, Plan};
 use super::vary;
 use crate::head::{Head, ResponseHead, has};

@@ -59,6 +59,26 @@ fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
     assert!(!entry.serves_on_error(OriginFailure::Status, 1_070_000));
 }
 
+#[test]
+fn a_failure_that_is_stored_shields_the_origin_and_never_stands_in() {
+    let rules = crate::Rules::from_toml(
+        "[[route]]\nname = \"a\"\nmatch = { path = \"/a\" }\ncache = { sidecar = \"5s\", \
+         stale_if_error = \"1m\", stale_while_revalidate = \"1m\", negative = { \"503\" = \"2s\" } }\n",
+    );
+    let rules = rules.expect("good rules");
+    let head = Head { method: "GET", scheme: "http", host: "h", target: "/a", fields: &NoFields };
+    let Action::Proceed(proceed) = decide(&rules, &head).action else { panic!("refused") };
+    let plan = proceed.cache.expect("a plan");
+    let failure = ResponseHead { status: 503, fields: &NoFields };
+    let first = judge_fetched(&plan, &head, &failure, None, 1_000_000).expect("stored").entry;
+    assert_eq!(first.look_up(1_001_000), Lookup::Fresh { age: 1, ttl: 1 });
+    assert!(matches!(first.look_up(1_003_000), Lookup::Expired { .. }));
+    assert!(!first.serves_on_error(OriginFailure::Status, 1_003_000));
+    assert!(!first.serves_on_error(OriginFailure::Unreachable, 1_003_000));
+    // So the next failure takes its place, for another lifetime.
+    assert!(judge_fetched(&plan, &head, &failure, Some(&first), 1_003_000).is_ok());
+}
+
 const RULES: &str = r#"
     [[route]]
     name  = "prices"

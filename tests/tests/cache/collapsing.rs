@@ -113,3 +113,31 @@ async fn a_slow_fetch_holds_nobody_for_longer_than_its_limit() {
         assert_eq!(answer.await.expect("an answer").text(), "slow");
     }
 }
+
+#[tokio::test]
+async fn those_who_wait_for_a_fetch_that_fails_are_served_what_stands_in() {
+    const STALE: &str = r#"
+        [[route]]
+        name  = "minute"
+        match = { path = "/minute/{id}" }
+        cache = { sidecar = "1m", stale_if_error = "1h" }
+    "#;
+    let app = App::start().await;
+    let sidecar = Spillway::proxy(STALE, &app).start().await;
+    app.on("/minute/x", Reply::ok("old"));
+    assert_eq!(sidecar.client().get("/minute/x").await.text(), "old");
+    let admin = sidecar.admin().with("x-spillway-admin", "1");
+    let order = r#"{ "all": true, "soft": true }"#;
+    let purged = admin.with("content-type", "application/json").post("/purge", order).await;
+    assert_eq!(purged.status, 200);
+    let gate = Gate::default();
+    app.on("/minute/x", Reply::status(503).behind(&gate));
+    let asking = ask(&sidecar, 50);
+    until_in_flight(&sidecar, 50).await;
+    gate.open();
+    for answer in asking {
+        assert_eq!(answer.await.expect("an answer").text(), "old");
+    }
+    // The first answer, and one failure for all fifty: before, each of most asked for itself.
+    assert_eq!(app.count("/minute/x"), 2);
+}

@@ -140,8 +140,7 @@ mod tests {
     use crate::telemetry::streams::Stream;
     use crate::upstream::servers::Servers;
 
-    /// With an application that listens, and hears nothing.
-    /// And the port at which its application listens.
+    /// A process whose application listens and hears nothing, and the port at which it does.
     fn alone() -> (Process, std::net::TcpListener) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound port").to_string();
