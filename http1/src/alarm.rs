@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// It is set for the first wait, and again only when it runs out too early or would run out too late: to
-/// set a timer for each of many short waits costs more than to be woken once in vain.
+/// set a timer for each of many short waits costs more than one needless wake-up.
 #[derive(Default)]
 pub(crate) struct Alarm {
     timer: Option<Pin<Box<Sleep>>>,

@@ -1,6 +1,6 @@
 //! An answer that is stored while it comes in, and read meanwhile by all who asked for it.
 //!
-//! What has come lies in one piece of memory, from which each reader takes copies at his own pace. Once it
+//! What has come lies in one piece of memory, from which each reader takes copies at its own pace. Once it
 //! turns out that the answer can't be kept, only what the slowest reader lacks is held, and no more than
 //! the most that an answer may have: then he is cut off.
 
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// Cuts off who lacks more than may be held for him.
+    /// Cuts off readers that are further behind than may be held for them.
     fn cut(&mut self, most: u64) {
         let came = self.came;
         for place in self.readers.values_mut() {
@@ -163,7 +163,7 @@ pub struct Reader {
     fill: Arc<Fill>,
     id: u64,
     at: u64,
-    /// Where it ends for him, as far as it is known.
+    /// Where the answer ends for this reader, as far as it is known.
     to: Option<u64>,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Kept {
 pub(super) struct Shard {
     /// By hash of the key.
     pub(super) entries: Segmented<Kept>,
-    /// The same hashes, by URL and in the order in which they came. A tree: it grows by and by, where
+    /// The same hashes, by URL and in the order in which they came. A tree: it grows in small steps, where
     /// a table would take twice its memory at once.
     pub(super) keys: BTreeMap<(u64, u64), u64>,
     /// Keys that have come.

@@ -28,7 +28,7 @@ const FILLING_PART: usize = 2;
 /// Answers by key, shared by all threads.
 pub struct Store {
     shards: Vec<Mutex<Shard>>,
-    /// Drawn anew for each process. Who finds two keys of one hash pushes out his own answers.
+    /// Random per process: an attacker who finds two keys of one hash evicts only their own answers.
     hasher: RandomState,
     shard_budget: usize,
     /// Bytes of answers that are still coming in.

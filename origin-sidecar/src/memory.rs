@@ -1,7 +1,7 @@
 //! The allocator: mimalloc, asked in the way that is cheapest to it.
 //!
 //! Memory that is free goes back to the system when somebody frees much of it at once, and when a thread
-//! has little to do: the allocator gives it back by and by, while it is asked for more, and then nobody
+//! has little to do: the allocator gives it back in small steps, while it is asked for more, and then nobody
 //! may ask.
 
 use mimalloc::MiMalloc;

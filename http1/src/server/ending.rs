@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
-/// What of a request's body is read in vain to keep the connection.
+/// Bytes of a request's body that are read and discarded to keep the connection.
 const DISCARD_BYTES_MAX: usize = 256 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection is closed in stages: the client reads its answer when it has sent what it
@@ -39,7 +39,7 @@ pub(super) async fn settle(
     Ok(false)
 }
 
-/// Reads the rest of a body in vain; whether that was all.
+/// Reads and discards the rest of a body; whether that was all.
 async fn discard(conn: &Shared) -> bool {
     let all = async {
         let mut bytes = 0;

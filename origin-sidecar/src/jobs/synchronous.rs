@@ -51,7 +51,7 @@ pub(super) async fn outcome(
     is_over.then(|| Err(over(&offered.clean.rules.document.jobs.base, id)))
 }
 
-/// Whether a client that has waited in vain gets a refusal instead of the job.
+/// Whether a client whose wait ended without an outcome gets a refusal instead of the job.
 pub(super) fn is_failure(rule: &Offload, wait: Wait) -> bool {
     matches!(wait, Wait::ByRule(_)) && rule.wait_ends == WaitEnds::GatewayTimeout
 }

@@ -1,4 +1,4 @@
-//! Who reads his answers over HTTP/2, and who does not.
+//! Slow-reader detection over HTTP/2.
 //!
 //! A client that opens no window holds its streams, and what of the answers is in memory, for as long
 //! as it likes: its pings are answered, and its TCP connection moves. hyper asks for the next piece of

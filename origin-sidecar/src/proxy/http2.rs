@@ -107,8 +107,8 @@ impl Goodbye {
         }
     }
 
-    /// As soon as the process leaves. Who came only then knows of no other pod yet: he is told after
-    /// his first request, else he would come again and again.
+    /// As soon as the process leaves. A client that connects only then knows of no other pod yet: it is told
+    /// after its first request, or else it would come again and again.
     async fn due(mut self) {
         if !*self.leaving.borrow() {
             return Drain::begun(&mut self.leaving).await;

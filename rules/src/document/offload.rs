@@ -142,7 +142,7 @@ pub enum ReplayAs {
     Caller,
 }
 
-/// What a client gets that has waited for the outcome in vain.
+/// What a client gets whose wait ended without an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitEnds {

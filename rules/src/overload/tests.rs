@@ -3,7 +3,7 @@
 use super::*;
 use std::collections::BinaryHeap;
 
-/// Clients give up after this; what is done for them later is done in vain.
+/// Clients give up after this; what is done for them later helps nobody.
 const PATIENCE_MS: f64 = 1_000.0;
 
 struct Load {

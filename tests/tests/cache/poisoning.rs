@@ -132,7 +132,7 @@ async fn started(trusted: &str, paths: &[&str]) -> (App, Spillway, Client) {
     (app, sidecar, client)
 }
 
-/// What somebody sees who comes after the attacker and knows nothing of him.
+/// What the next client sees, which knows nothing of the attacker.
 async fn victim(client: &Client, target: &str) -> String {
     let answer = client.get(target).await;
     assert!(answer.status == 200 && !answer.text().is_empty(), "{target}: {}", answer.status);
@@ -165,7 +165,10 @@ async fn what_the_application_says_it_looks_at_keeps_clients_apart() {
         let (app, _sidecar, client) = started(trusted, &[]).await;
         app.answer("/page", |asked| reflection(asked).with("vary", "x-locale, user-agent"));
         let attacker = client.with("x-locale", CANARY).with("user-agent", CANARY);
-        assert!(attacker.get("/page").await.text().contains(CANARY), "he gets his own answer");
+        assert!(
+            attacker.get("/page").await.text().contains(CANARY),
+            "the attacker gets the own answer"
+        );
         assert!(!victim(&client, "/page").await.contains(CANARY));
         assert!(!victim(&client.with("x-locale", "de"), "/page").await.contains(CANARY));
     }

@@ -349,3 +349,52 @@ fn the_rules_files_of_frameworks_are_good_and_stand_in_the_guide_as_they_are() {
     }
     assert!(count >= 14, "only {count} files: a cache and jobs for seven frameworks");
 }
+
+/// Files below a folder by their names without the end, and all of their code.
+fn folder(name: &str) -> (Names, String) {
+    let (mut folders, mut names, mut all) = (vec![root().join(name)], Names::new(), String::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|why| panic!("{name}: {why}")) {
+            let path = entry.expect("a folder that can be read").path();
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                all.push_str(&read(&path));
+            }
+        }
+    }
+    (names, all)
+}
+
+#[test]
+fn the_code_map_names_files_that_exist() {
+    let page = read(&root().join("ARCHITECTURE.md"));
+    let map = page.split("## Code map").nth(1).expect("the section");
+    let rows = map.split("\n## ").next().unwrap_or_default().lines();
+    let (mut count, mut lies) = (0, Vec::new());
+    for row in rows.filter(|row| row.starts_with("| `origin-sidecar/src/")) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let (Some(name), Some(text)) = (quoted_by_ticks(cells[1]).next(), cells.get(2)) else {
+            continue;
+        };
+        let (files, code) = folder(name);
+        let is_module = |word: &&str| {
+            word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        for word in quoted_by_ticks(text).filter(is_module) {
+            count += 1;
+            // A word may be a setting or a command, which the code says.
+            if !files.contains(word) && !code.contains(word) {
+                lies.push(format!("{name}: {word}"));
+            }
+        }
+    }
+    assert!(count > 50, "only {count} names were found");
+    assert!(lies.is_empty(), "ARCHITECTURE.md names what is not there: {lies:#?}");
+}
+
+/// What stands in backticks.
+fn quoted_by_ticks(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}

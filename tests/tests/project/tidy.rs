@@ -169,6 +169,26 @@ fn nothing_is_left_to_do_in_a_comment() {
 }
 
 #[test]
+fn nothing_is_said_in_words_that_a_stranger_stumbles_over() {
+    // A client, a reader and a process are no persons; the rest has plain words.
+    let words = [
+        concat!(" hi", "s "),
+        concat!(" hi", "m "),
+        concat!("manie", "th"),
+        concat!("by and", " by"),
+        concat!("in va", "in"),
+        concat!("is it", "s\n"),
+    ];
+    for end in [".rs", ".md"] {
+        for path in files(".", end) {
+            let text = read(&path);
+            let found = words.iter().find(|word| text.contains(**word));
+            assert!(found.is_none(), "{}: {found:?}", shown(&path));
+        }
+    }
+}
+
+#[test]
 fn every_shared_dependency_says_what_it_is_for() {
     let manifest = page("Cargo.toml");
     let section = manifest.split_once("[workspace.dependencies]\n").expect("the section").1;

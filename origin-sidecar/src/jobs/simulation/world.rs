@@ -66,7 +66,7 @@ pub(super) struct Job {
     pub is_retried: bool,
 }
 
-/// A stored outcome: when, and as the how manieth event.
+/// A stored outcome: when, and at which position in the event log.
 #[derive(Debug, Clone)]
 pub(super) struct Ending {
     pub order: usize,

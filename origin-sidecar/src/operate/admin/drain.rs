@@ -2,7 +2,7 @@
 //! which the application's hook waits.
 //!
 //! Kubernetes runs the preStop hooks and takes the pod out of its Services at the same time, and the
-//! nodes learn of the latter by and by. Until they have, connections still come, and refusing them
+//! nodes learn of the latter one after the other. Until they have, connections still come, and refusing them
 //! would fail requests: they are answered, and told to come back on another connection.
 //!
 //! The application's hook also runs when its container alone is restarted. Then nothing drains, and it

@@ -39,7 +39,7 @@ impl Hosts {
         own.into_iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Whether it is an address, or one of the names. To call this port by a name of his own, somebody
+    /// Whether it is an address, or one of the names. To call this port by another name, somebody
     /// needs a name.
     fn is_good(&self, authority: &str) -> bool {
         let (host, port) = match authority.strip_prefix('[') {

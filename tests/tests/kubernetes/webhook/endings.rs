@@ -94,7 +94,7 @@ async fn ten_rollouts_under_a_loop_of_creates_lose_no_sidecar() {
         endpoints.lock().expect("no panic").push(next.address().to_owned());
         let old = std::mem::replace(&mut serving, next);
         old.terminate().await;
-        // API servers learn of it by and by.
+        // API servers learn of it one after the other.
         tokio::time::sleep(Duration::from_millis(700)).await;
         endpoints.lock().expect("no panic").retain(|address| address != old.address());
         leaving.push(tokio::spawn(old.ended()));
