@@ -37,7 +37,8 @@ pub struct Sidecar {
     /// Size of the folder in which large results wait
     #[arg(long, default_value = "1Gi")]
     pub spool: String,
-    /// The sidecar's --trusted-proxy: address blocks and `private`, separated by commas, or `none`
+    /// Proxies whose X-Forwarded-* fields the sidecar trusts: address blocks and `private`, separated by
+    /// commas, or `none`
     #[arg(long, default_value = "private", value_name = "PROXIES")]
     pub trusted_proxy: String,
     /// The sidecar's user: a number; `none`: the image's, or what the cluster puts in; or `auto`: written
