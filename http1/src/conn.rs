@@ -173,6 +173,11 @@ impl Conn {
         matches!(self.body, Reading::Done)
     }
 
+    /// Bytes of the body that are still to be read, where the peer has said how long it is.
+    pub fn left(&self) -> Option<u64> {
+        if let Reading::Length(left) = self.body { Some(left) } else { None }
+    }
+
     /// Reads on; 0 is the end.
     pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let room = match self.body {

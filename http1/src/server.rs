@@ -22,7 +22,7 @@ use crate::slow::SlowPeer;
 use crate::stream::{Stream, Upgraded};
 use crate::{encode, lines};
 use answer::Asked;
-use ending::{close, settle};
+use ending::{close, settle, will_close};
 use http::{Response, StatusCode, Version, header};
 use idle::{Closing, Idle};
 use shared::{Shared, lock};
@@ -282,7 +282,7 @@ async fn write<S: Service>(
     let mut asked = begun.asked;
     if begun.has_body() {
         let mut conn = lock(conn);
-        asked.is_kept &= !conn.is_broken;
+        asked.is_kept &= !conn.is_broken && !will_close(&conn);
         conn.has_answered = true;
     }
     let (mut writer, is_kept) = answer::begin::<S>(std::mem::take(room), response, asked);

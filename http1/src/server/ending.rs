@@ -3,7 +3,7 @@
 use super::idle::Closing;
 use super::shared::{Shared, lock};
 use super::tolerance::Tolerance;
-use crate::conn::Error;
+use crate::conn::{Conn, Error};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io;
@@ -37,6 +37,14 @@ pub(super) async fn settle(
     }
     close(conn, tolerance, closing).await;
     Ok(false)
+}
+
+/// Whether [`settle`] will close the connection, as far as can be known when the answer begins: more of the
+/// body is to come than is discarded, or the client still waits to be told to send it. The answer must say so
+/// (RFC 9112 section 9.6), or the client sends its next request into a connection that closes.
+pub(super) fn will_close(conn: &Conn) -> bool {
+    let is_too_much = conn.left().is_some_and(|left| left > DISCARD_BYTES_MAX as u64);
+    !conn.is_done() && (is_too_much || !conn.continue_owed.is_empty())
 }
 
 /// Reads and discards the rest of a body; whether that was all.

@@ -69,6 +69,7 @@ async fn a_client_that_waits_to_be_told_is_told_when_its_body_is_read_and_not_ot
     let answer = wire.rest().await;
     // It may send its body or not, so that nothing can be read after it.
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("no"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -99,7 +100,8 @@ async fn a_body_may_go_back_while_it_comes() {
 async fn an_answer_before_the_end_of_the_body_is_readable_and_the_rest_is_read_in_vain() {
     let mut wire = Wire::open();
     wire.say("POST /early HTTP/1.1\r\nContent-Length: 1000\r\n\r\n").await;
-    assert!(wire.hear("no").await.starts_with("HTTP/1.1 200 OK"));
+    let first = wire.hear("no").await;
+    assert!(first.starts_with("HTTP/1.1 200 OK") && !first.contains("Connection:"), "{first}");
     wire.say(&"x".repeat(1000)).await;
     wire.say("GET / HTTP/1.1\r\n\r\n").await;
     assert!(wire.hear("ok").await.starts_with("HTTP/1.1 200 OK"));
@@ -108,7 +110,9 @@ async fn an_answer_before_the_end_of_the_body_is_readable_and_the_rest_is_read_i
     wire.say(&"x".repeat(1_000_000)).await;
     wire.say("GET / HTTP/1.1\r\n\r\n").await;
     wire.stream.shutdown().await.expect("open");
-    assert!(wire.rest().await.ends_with("no"));
+    let last = wire.rest().await;
+    // The client is told, or its next request would go into a connection that closes.
+    assert!(last.contains("\r\nConnection: close\r\n") && last.ends_with("no"), "{last}");
 }
 
 #[tokio::test]
