@@ -11,7 +11,7 @@ pub struct Choice {
 
 /// Names of what is not stored are those of `NotStored` and `Bypass`.
 #[rustfmt::skip]
-pub const ALL: [Choice; 14] = [
+pub const ALL: [Choice; 15] = [
     // RFC 9111 section 7.3 warns of it, section 3 does not forbid it.
     Choice { name: "set-cookie", question: Question::Stored, is_made: |case, ours, theirs| refuses("set-cookie", ours, theirs) && case.answer.fields.has("set-cookie") },
     // What the app was told by a cookie is nobody else's, unless the rule says so.
@@ -40,6 +40,8 @@ pub const ALL: [Choice; 14] = [
     Choice { name: "authorization", question: Question::Selected, is_made: |case, ours, theirs| is_selected(ours, theirs, false) && case.second.fields.has("authorization") },
     // RFC 9111 section 5.2.2.4 forbids what the peer does when a client says max-stale.
     Choice { name: "no-cache-is-strict", question: Question::Stale, is_made: |_, ours, theirs| both(ours, theirs).is_some_and(|(ours, _)| !ours.is_good_stale && ours.left == 0) },
+    // RFC 5861 lets a cache choose: a stored failure shields the app for its lifetime, and stands in for nothing.
+    Choice { name: "failures-never-stand-in", question: Question::Stale, is_made: |case, ours, theirs| case.answer.status >= 500 && both(ours, theirs).is_some_and(|(ours, _)| !ours.is_good_stale) },
 ];
 
 fn refuses(name: &str, ours: &Verdict, theirs: &Verdict) -> bool {
