@@ -13,7 +13,7 @@ use http1::server::Exchange;
 use memory_cache::fill::Reader;
 use memory_cache::purge::Mark;
 use memory_cache::stored::Stored;
-use rules::cache::{Fetch, NotStored, Plan};
+use rules::cache::{Fetch, NotStored, OldEntry, Plan};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,4 +110,11 @@ pub(super) fn keep(job: &FetchJob, stored: &Arc<Stored>, mark: Mark) -> Result<(
         return Err(NotStored::Superseded);
     }
     app.store.insert(&job.plan.key, Arc::clone(stored), mark)
+}
+
+/// Lets go of what was stored where the fetch has ended that.
+pub(super) fn forget_old(job: &FetchJob, outcome: Fetch, stored: Option<&Arc<Stored>>) {
+    if let (Some(stored), OldEntry::Removed(_)) = (stored, outcome.old_entry(&job.plan)) {
+        job.worker.context.store.forget(&job.plan.key, stored);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::cache_fields;
 use super::coalescer::{FetchOutcome, FetchPermit};
-use super::fetch::{FetchJob, Fetched, keep, send};
+use super::fetch::{FetchJob, Fetched, forget_old, keep, send};
 use super::filling::{self, Coming};
 use super::redirected::{self, Whole};
 use crate::message::body::Body;
@@ -16,7 +16,7 @@ use memory_cache::fill::Filler;
 use memory_cache::stored::Stored;
 use memory_cache::uncacheable::Shown;
 use rules::ResponseHead;
-use rules::cache::{Fetch, NotStored, OldEntry, is_failure, judge_fetched};
+use rules::cache::{Fetch, NotStored, is_failure, judge_fetched};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -27,8 +27,10 @@ pub(super) async fn fetch_and_complete(
     permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
 ) {
-    let fetched = match fetch(&mut job, stored).await {
-        Begun::Coming(coming) => return filling::run(&job, coming, permit, asked).await,
+    let fetched = match fetch(&mut job, stored.clone()).await {
+        Begun::Coming(coming) => {
+            return filling::run(&job, (coming, stored.as_ref()), permit, asked).await;
+        }
         Begun::Fetched(fetched) => fetched,
     };
     permit.complete(match &fetched {
@@ -93,13 +95,6 @@ async fn answered(
             forget_old(job, fetched.outcome(), stored);
             Err(fetched)
         }
-    }
-}
-
-/// Lets go of what was stored where the fetch has ended that.
-fn forget_old(job: &FetchJob, outcome: Fetch, stored: Option<&Arc<Stored>>) {
-    if let (Some(stored), OldEntry::Removed(_)) = (stored, outcome.old_entry(&job.plan)) {
-        job.worker.context.store.forget(&job.plan.key, stored);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bringing in an answer that is read and stored at the same time.
 
 use super::coalescer::{FetchOutcome, FetchPermit};
-use super::fetch::{FetchJob, Fetched, keep};
+use super::fetch::{FetchJob, Fetched, forget_old, keep};
 use super::serving::count_not_stored;
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
@@ -13,7 +13,7 @@ use memory_cache::fill::{Fill, Filler, Next, Reader};
 use memory_cache::stored::Stored;
 use memory_cache::uncacheable::Shown;
 use rules::Problem;
-use rules::cache::NotStored;
+use rules::cache::{Fetch, NotStored};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -47,10 +47,11 @@ enum Came {
 }
 
 /// Reads all of it, keeps it if it may be, and tells the one who asked, and those who follow, as soon as
-/// something of it has to be waited for.
+/// something of it has to be waited for. `old` is what was stored before: it ends when this turns out to be too
+/// large, as it does when that is known from the beginning.
 pub(super) async fn run(
     job: &FetchJob,
-    coming: Coming,
+    (coming, old): (Coming, Option<&Arc<Stored>>),
     permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
 ) {
@@ -81,6 +82,8 @@ pub(super) async fn run(
             return broken(&error, announced);
         }
         if let Some(why) = filler.refused().filter(|_| announced.permit.is_some()) {
+            let status = filler.fill.head.status;
+            forget_old(job, Fetch::Answered { status, stored: Err(why) }, old);
             if why.is_of_the_answer() {
                 store.note_uncacheable(&job.plan, Shown::Planned, job.worker.context.clock.now());
             }

@@ -61,7 +61,7 @@ impl Default for State {
 
 /// Leave to try a connection; to be given back with what came of it.
 pub struct Leave<'a> {
-    health: &'a CircuitBreaker,
+    breaker: &'a CircuitBreaker,
     is_probe: bool,
 }
 
@@ -107,7 +107,7 @@ impl CircuitBreaker {
     fn turn(&self, failed_before: u64) -> Turn<'_> {
         let mut state = self.lock();
         if state.failures < FAILURES_MAX {
-            return Turn::Now(Leave { health: self, is_probe: false });
+            return Turn::Now(Leave { breaker: self, is_probe: false });
         }
         if state.failed_probes != failed_before {
             return Turn::Failed;
@@ -119,7 +119,7 @@ impl CircuitBreaker {
             Some(pause) => Turn::Later(Some(pause)),
             None => {
                 state.is_probed = true;
-                Turn::Now(Leave { health: self, is_probe: true })
+                Turn::Now(Leave { breaker: self, is_probe: true })
             }
         }
     }
@@ -159,13 +159,13 @@ impl CircuitBreaker {
 
 impl Leave<'_> {
     pub fn connected(self, address: Option<IpAddr>) {
-        let mut state = self.health.lock();
+        let mut state = self.breaker.lock();
         state.failures = 0;
         state.good = address.or(state.good);
     }
 
     pub fn failed(self) {
-        let mut state = self.health.lock();
+        let mut state = self.breaker.lock();
         state.failures = state.failures.saturating_add(1);
         if self.is_probe {
             state.failed_probes += 1;
@@ -180,9 +180,9 @@ impl Drop for Leave<'_> {
     /// Also when nobody waited for what would come of it: then the next one tries.
     fn drop(&mut self) {
         if self.is_probe {
-            self.health.lock().is_probed = false;
+            self.breaker.lock().is_probed = false;
         }
-        self.health.ended.notify_waiters();
+        self.breaker.ended.notify_waiters();
     }
 }
 
@@ -248,21 +248,21 @@ mod tests {
     use tokio::time::sleep;
 
     async fn broken() -> Arc<CircuitBreaker> {
-        let health = Arc::new(CircuitBreaker::default());
+        let breaker = Arc::new(CircuitBreaker::default());
         for _ in 0..FAILURES_MAX {
-            health.leave().await.expect("the first may all try").failed();
+            breaker.leave().await.expect("the first may all try").failed();
         }
-        health
+        breaker
     }
 
     /// Requests that want to connect, of which none is answered yet: how many got leave, and how many
     /// were refused.
-    fn ask(health: &Arc<CircuitBreaker>, count: usize) -> Arc<[AtomicUsize; 2]> {
+    fn ask(breaker: &Arc<CircuitBreaker>, count: usize) -> Arc<[AtomicUsize; 2]> {
         let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         for _ in 0..count {
-            let (health, counts) = (Arc::clone(health), Arc::clone(&counts));
+            let (breaker, counts) = (Arc::clone(breaker), Arc::clone(&counts));
             tokio::spawn(async move {
-                let leave = health.leave().await;
+                let leave = breaker.leave().await;
                 counts[usize::from(leave.is_err())].fetch_add(1, Ordering::Relaxed);
                 leave.map(|leave| leave.connected(None))
             });
@@ -276,10 +276,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_failures_requests_wait_for_one_attempt_and_go_on_when_it_succeeds() {
-        let health = broken().await;
+        let breaker = broken().await;
         sleep(PAUSE).await;
-        let probe = health.leave().await.expect("the pause is over");
-        let asked = ask(&health, 100);
+        let probe = breaker.leave().await.expect("the pause is over");
+        let asked = ask(&breaker, 100);
         sleep(WAIT_MAX / 2).await;
         assert_eq!(told(&asked), (0, 0), "all wait");
         probe.connected(None);
@@ -290,10 +290,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_waited_are_refused_when_the_attempt_fails_and_not_before() {
-        let health = broken().await;
+        let breaker = broken().await;
         sleep(PAUSE).await;
-        let probe = health.leave().await.expect("the pause is over");
-        let asked = ask(&health, 100);
+        let probe = breaker.leave().await.expect("the pause is over");
+        let asked = ask(&breaker, 100);
         sleep(WAIT_MAX / 2).await;
         assert_eq!(told(&asked), (0, 0), "all wait");
         probe.failed();
@@ -303,8 +303,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn in_the_pause_nobody_is_refused_and_one_of_them_tries_after_it() {
-        let health = broken().await;
-        let asked = ask(&health, 10);
+        let breaker = broken().await;
+        let asked = ask(&breaker, 10);
         sleep(PAUSE / 2).await;
         assert_eq!(told(&asked), (0, 0));
         sleep(PAUSE).await;
@@ -313,13 +313,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_hangs_or_is_given_up_holds_nobody_for_long() {
-        let health = broken().await;
+        let breaker = broken().await;
         sleep(PAUSE).await;
-        let hanging = health.leave().await.expect("the pause is over");
-        let asked = ask(&health, 10);
+        let hanging = breaker.leave().await.expect("the pause is over");
+        let asked = ask(&breaker, 10);
         sleep(WAIT_MAX * 2).await;
         assert_eq!(told(&asked), (0, 10));
-        let asked = ask(&health, 10);
+        let asked = ask(&breaker, 10);
         yield_now().await;
         drop(hanging);
         sleep(Duration::from_millis(1)).await;
@@ -328,20 +328,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_wait_than_may() {
-        let health = broken().await;
-        let asked = ask(&health, WAITING_MAX as usize + 7);
+        let breaker = broken().await;
+        let asked = ask(&breaker, WAITING_MAX as usize + 7);
         sleep(Duration::from_millis(1)).await;
         assert_eq!(told(&asked), (0, 7));
     }
 
     #[test]
     fn one_in_five_requests_may_be_sent_again_and_a_few_at_once() {
-        let health = CircuitBreaker::default();
-        assert_eq!((0..100).filter(|_| health.may_retry()).count(), RETRIES_MAX as usize);
-        (0..100).for_each(|_| health.sent());
-        let retries = (0..100).filter(|_| health.may_retry()).count();
+        let breaker = CircuitBreaker::default();
+        assert_eq!((0..100).filter(|_| breaker.may_retry()).count(), RETRIES_MAX as usize);
+        (0..100).for_each(|_| breaker.sent());
+        let retries = (0..100).filter(|_| breaker.may_retry()).count();
         assert_eq!(retries, RETRIES_MAX as usize);
-        (0..10).for_each(|_| health.sent());
-        assert_eq!((0..100).filter(|_| health.may_retry()).count(), 2);
+        (0..10).for_each(|_| breaker.sent());
+        assert_eq!((0..100).filter(|_| breaker.may_retry()).count(), 2);
     }
 }

@@ -99,16 +99,16 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
         outgoing.headers.insert(header::HOST, host);
     }
     match network.way(&outgoing.upstream)? {
-        Connections::Http1 { pool, health } => {
-            health.sent();
-            one_at_a_time(client, outgoing, &Http1 { network, pool, health }).await
+        Connections::Http1 { pool, breaker } => {
+            breaker.sent();
+            one_at_a_time(client, outgoing, &Http1 { network, pool, breaker }).await
         }
         // In a box, as all that is seldom: what every request holds is as large as the largest way.
-        Connections::Http2 { links, health } => {
+        Connections::Http2 { links, breaker } => {
             let way = multiplexed::Multiplexed {
                 connect_timeout: network.connect_timeout(),
                 links,
-                health,
+                breaker,
             };
             Box::pin(multiplexed::send(client, &way, outgoing)).await
         }
@@ -119,7 +119,7 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
 struct Http1<'a> {
     network: &'a Network,
     pool: &'a Arc<Pool>,
-    health: &'a CircuitBreaker,
+    breaker: &'a CircuitBreaker,
 }
 
 async fn one_at_a_time(
@@ -139,7 +139,7 @@ async fn one_at_a_time(
     if let Some(connection) = way.pool.take(began, purpose) {
         let sent = once(connection, outgoing, way.pool, began).await;
         match (unless_unsent(sent, outgoing, way, began).await?, spare) {
-            (Err(unanswered), Some(spare)) if unanswered.is_silent && way.health.may_retry() => {
+            (Err(unanswered), Some(spare)) if unanswered.is_silent && way.breaker.may_retry() => {
                 let name = &*outgoing.upstream.name;
                 client.metrics.http.retries.with_label_values(&[name]).inc();
                 outgoing.body = spare;
@@ -183,7 +183,7 @@ async fn connected(
     began: Instant,
 ) -> Result<Connection, Failure> {
     // In a box: seldom needed, and every request is as large as the largest way.
-    let connecting = Box::pin(way.network.connect(&outgoing.upstream, way.health));
+    let connecting = Box::pin(way.network.connect(&outgoing.upstream, way.breaker));
     let connection = in_time(outgoing, began, noticed(outgoing, connecting)).await?;
     connection.map_err(|error| unreachable(&outgoing.upstream, &error))
 }

@@ -76,7 +76,7 @@ impl Links {
     pub async fn place(
         &self,
         connect_timeout: Duration,
-        (upstream, health): (&Upstream, &CircuitBreaker),
+        (upstream, breaker): (&Upstream, &CircuitBreaker),
         refused: &[Arc<Link>],
     ) -> io::Result<StreamPermit> {
         loop {
@@ -96,7 +96,7 @@ impl Links {
                 self.freed.notified().await;
                 continue;
             }
-            let made = health.connected(connect_timeout, |good| open(upstream, good, &self.freed));
+            let made = breaker.connected(connect_timeout, |good| open(upstream, good, &self.freed));
             match made.await {
                 Ok(link) => self.lock().push(Arc::new(link)),
                 Err(error) => {

@@ -31,7 +31,7 @@ const REFUSALS_MAX: u32 = 8;
 pub(super) struct Multiplexed<'a> {
     pub connect_timeout: Duration,
     pub links: &'a Links,
-    pub health: &'a CircuitBreaker,
+    pub breaker: &'a CircuitBreaker,
 }
 
 /// Why an attempt has no answer.
@@ -56,7 +56,7 @@ pub(super) async fn send(
     let mut upload = Upload::new(body);
     let mut refused: Vec<Arc<Link>> = Vec::new();
     for _ in 0..=REFUSALS_MAX {
-        let to = (&*outgoing.upstream, way.health);
+        let to = (&*outgoing.upstream, way.breaker);
         let place = way.links.place(way.connect_timeout, to, &refused);
         let place = in_time(outgoing, began, noticed(outgoing, place)).await?;
         let place = Arc::new(place.map_err(|error| unreachable(&outgoing.upstream, &error))?);

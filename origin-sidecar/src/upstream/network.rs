@@ -74,9 +74,9 @@ pub struct Network {
 /// Connections to one upstream.
 pub enum Connections {
     /// One request each at a time.
-    Http1 { pool: Arc<Pool>, health: CircuitBreaker },
+    Http1 { pool: Arc<Pool>, breaker: CircuitBreaker },
     /// As many at once as the upstream takes.
-    Http2 { links: Links, health: CircuitBreaker },
+    Http2 { links: Links, breaker: CircuitBreaker },
 }
 
 impl Network {
@@ -84,10 +84,10 @@ impl Network {
         let way = |upstream: &Upstream| match upstream.protocol {
             Protocol::Http1 | Protocol::Tls(_) => {
                 let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
-                Connections::Http1 { pool, health: CircuitBreaker::default() }
+                Connections::Http1 { pool, breaker: CircuitBreaker::default() }
             }
             Protocol::Http2 => {
-                Connections::Http2 { links: Links::default(), health: CircuitBreaker::default() }
+                Connections::Http2 { links: Links::default(), breaker: CircuitBreaker::default() }
             }
         };
         let ways = servers.all().map(|server| way(server)).collect();
@@ -148,10 +148,10 @@ impl Network {
     pub async fn connect(
         &self,
         upstream: &Upstream,
-        health: &CircuitBreaker,
+        breaker: &CircuitBreaker,
     ) -> io::Result<Connection> {
         let connected =
-            health.connected(self.connect_timeout, |good| connect(upstream, good)).await;
+            breaker.connected(self.connect_timeout, |good| connect(upstream, good)).await;
         connected.map(|connection| connection.limited(self.head))
     }
 }

@@ -170,3 +170,39 @@ async fn a_part_of_what_is_not_kept_is_the_apps_to_give() {
     let answer = rest(&mut film).await;
     assert!(answer.contains("X-Part: 1") && answer.ends_with("56789"), "{answer}");
 }
+
+#[tokio::test]
+async fn an_answer_that_turns_out_too_large_ends_the_one_that_was_stored() {
+    let (app, sidecar) = App::start().await;
+    let mut first = ask(&sidecar, "/grows", "").await;
+    let mut small = app.asked(CHUNKED).await;
+    small.chunk("small").await;
+    small.end().await;
+    assert!(rest(&mut first).await.contains("small"));
+    let entries = "spillway_cache_entries";
+    support::eventually("it is stored", || async {
+        (sidecar.metric(entries).await >= 1.0).then_some(())
+    })
+    .await;
+    let admin = sidecar.admin().with("x-spillway-admin", "1");
+    let order = r#"{ "all": true, "soft": true }"#;
+    let purged = admin.with("content-type", "application/json").post("/purge", order).await;
+    assert_eq!(purged.status, 200);
+    let mut second = ask(&sidecar, "/grows", "").await;
+    let mut large = app.asked(CHUNKED).await;
+    let piece = "x".repeat(64 * 1024);
+    let reading = tokio::spawn(async move {
+        let mut all = Vec::new();
+        second.read_to_end(&mut all).await.expect("open");
+        all.len()
+    });
+    for _ in 0..=ENTRY_BYTES_MAX / piece.len() {
+        large.chunk(&piece).await;
+    }
+    support::eventually("the old answer is gone", || async {
+        (sidecar.metric(entries).await == 0.0).then_some(())
+    })
+    .await;
+    large.end().await;
+    assert!(reading.await.expect("read") > ENTRY_BYTES_MAX);
+}

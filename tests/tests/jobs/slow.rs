@@ -119,7 +119,7 @@ async fn a_class_that_is_quick_is_answered_while_another_of_the_same_route_is_qu
     app.answer("/backtests", |asked| {
         let is_long = asked.body.starts_with(br#"{"years":10"#);
         if is_long {
-            Reply::ok("long").after(std::time::Duration::from_millis(150))
+            Reply::ok("long").after(std::time::Duration::from_millis(300))
         } else {
             Reply::ok("short")
         }
@@ -135,7 +135,7 @@ async fn a_class_that_is_quick_is_answered_while_another_of_the_same_route_is_qu
 async fn one_request_in_twenty_of_a_slow_class_is_executed_to_go_on_learning() {
     let (app, proxy, _jobs) = world().await;
     let client = proxy.client();
-    app.answer("/backtests", |_| Reply::ok("").after(std::time::Duration::from_millis(150)));
+    app.answer("/backtests", |_| Reply::ok("").after(std::time::Duration::from_millis(300)));
     learn(&client, "{}").await;
     let executed = app.count("/backtests");
     for _ in 0..20 {
