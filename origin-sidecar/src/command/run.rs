@@ -51,7 +51,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         None => None,
     };
     let bound = listeners.first().and_then(|listener| listener.local_addr().ok());
-    if bound.is_some_and(|bound| process.jobs.servers.app.is_at(bound)) {
+    if bound.is_some_and(|bound| process.bound.servers.app.is_at(bound)) {
         let why = "is where this process listens: it would ask itself for ever";
         return Err(Stop::config(format!("--app {}: {why}", settings.common.app)));
     }

@@ -22,7 +22,6 @@ use tokio::sync::Semaphore;
 /// Shared by all threads.
 pub struct JobContext {
     pub active: Arc<ActiveRules>,
-    pub servers: Arc<Servers>,
     pub backends: Backends,
     pub limits: Arc<Limits>,
     pub metrics: Arc<Metrics>,
@@ -68,7 +67,7 @@ impl JobContext {
             Arc::clone(&parts.servers),
         );
         let destinations = Destinations {
-            servers: Arc::clone(&parts.servers),
+            servers: parts.servers,
             shard: parts.shard,
             secrets: secrets.clone(),
             clock: Arc::clone(&parts.clock),
@@ -76,7 +75,6 @@ impl JobContext {
         };
         Ok(Self {
             active: Arc::new(active),
-            servers: parts.servers,
             backends: parts.backends,
             limits,
             metrics,
@@ -120,7 +118,7 @@ pub struct JobWorker {
 impl JobWorker {
     pub fn new(context: Arc<JobContext>) -> Self {
         let (limits, metrics) = (Arc::clone(&context.limits), Arc::clone(&context.metrics));
-        let client = Client::new(&context.servers, limits, metrics);
+        let client = Client::new(&context.destinations.servers, limits, metrics);
         Self { context, client }
     }
 }

@@ -7,6 +7,13 @@ use std::time::Duration;
 use stores::results::{Listed, Results, StoreError};
 use tokio::time::Instant;
 
+/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
+/// crash shows within this and 10 s.
+pub(super) const LEASE_MS: u64 = 20_000;
+/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
+pub(super) const SKEW_MS: u64 = 5_000;
+/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
+pub(super) const TELL_MS: u64 = 180_000;
 /// Between two listings of a store of this node, which cost nothing.
 const LIST_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two listings of a bucket. A process that dies as it has renewed its lease shows in the next
@@ -119,16 +126,6 @@ fn over_after(written: u64, now: u64) -> Duration {
     let over = written.saturating_add(whole);
     Duration::from_millis(over.saturating_sub(now).min(whole))
 }
-
-/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
-/// crash shows within this and 10 s.
-pub(super) const LEASE_MS: u64 = 20_000;
-
-/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
-pub(super) const SKEW_MS: u64 = 5_000;
-
-/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
-pub(super) const TELL_MS: u64 = 180_000;
 
 /// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
 pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {

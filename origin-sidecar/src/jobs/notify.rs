@@ -132,7 +132,11 @@ async fn to_app(
         headers,
         body: Body::full(body.clone()),
         timeout: TIMEOUT,
-        ..Outgoing::to(worker.context.servers.app.clone(), Method::POST, path.to_owned())
+        ..Outgoing::to(
+            worker.context.destinations.servers.app.clone(),
+            Method::POST,
+            path.to_owned(),
+        )
     };
     let answered = forward::send(&worker.client, &mut outgoing).await;
     answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)

@@ -171,6 +171,10 @@ fn outgoing(worker: &JobWorker, question: &Question) -> Outgoing {
     Outgoing {
         headers: question.headers.clone(),
         timeout: CHECK_TIMEOUT,
-        ..Outgoing::to(worker.context.servers.app.clone(), Method::GET, question.path.clone())
+        ..Outgoing::to(
+            worker.context.destinations.servers.app.clone(),
+            Method::GET,
+            question.path.clone(),
+        )
     }
 }

@@ -231,7 +231,7 @@ impl Presence {
 
     async fn probe(&self, worker: &JobWorker, name: &str) {
         // A name that is not bound: the job itself fails by that.
-        let Some(upstream) = worker.context.servers.by_name(name) else {
+        let Some(upstream) = worker.context.destinations.servers.by_name(name) else {
             return self.set_here(name);
         };
         match worker.client.upstreams.probe(upstream).await {

@@ -167,7 +167,7 @@ fn job(
 }
 
 fn unread_timeout(clean: &SanitizedRequest<'_>, route_state: &RouteState) -> Duration {
-    let route = route_state.index.and_then(|index| clean.rules.route(index));
+    let route = route_state.route(clean.rules);
     let total = route.and_then(|route| route.total_timeout).map(Duration::from_millis);
     total.unwrap_or(UNREAD_TIMEOUT_DEFAULT)
 }

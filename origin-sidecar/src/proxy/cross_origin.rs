@@ -24,7 +24,7 @@ pub(super) fn share(
     let rule = if in_force.is_reserved(route_state) {
         cors::of_jobs(&rules.document.routes, origin)
     } else {
-        in_force.route(route_state).and_then(|route| route.cors.as_ref())
+        route_state.route(rules).and_then(|route| route.cors.as_ref())
     };
     let Some(rule) = rule else { return };
     if reply::first(response, &header::ACCESS_CONTROL_ALLOW_ORIGIN).is_none() {

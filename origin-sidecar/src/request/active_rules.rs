@@ -7,7 +7,7 @@ use crate::upstream::route_state::RouteState;
 use crate::upstream::servers::Servers;
 use rules::Rules;
 use rules::assets::Assets;
-use rules::document::{Route, UNMATCHED};
+use rules::document::UNMATCHED;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -67,11 +67,6 @@ impl RulesSnapshot {
     /// That of jobs, results and problem pages.
     pub fn reserved(&self) -> &Arc<RouteState> {
         &self.reserved
-    }
-
-    /// The route whose state this is; none for requests without a route.
-    pub fn route(&self, route_state: &RouteState) -> Option<&Route> {
-        route_state.index.and_then(|index| self.rules.route(index))
     }
 
     pub fn is_reserved(&self, route_state: &Arc<RouteState>) -> bool {

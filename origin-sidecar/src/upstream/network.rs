@@ -34,6 +34,7 @@ const IDLE_CONNECTIONS_MAX: usize = 1024;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// What accepts connections for an application that is not there closes them at once.
 const CLOSED_WITHIN: Duration = Duration::from_millis(100);
+
 /// Where requests go.
 pub enum Upstreams {
     Network(Network),

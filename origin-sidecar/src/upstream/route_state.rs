@@ -3,8 +3,9 @@
 use super::limits::RouteLimit;
 use super::server::Upstream;
 use crate::telemetry::meters::Meters;
+use rules::Rules;
 use rules::assets::Assets;
-use rules::document::Limit;
+use rules::document::{Limit, Route};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,4 +26,11 @@ pub struct RouteState {
     /// Where it has such.
     pub assets: Option<Assets>,
     pub meters: Meters,
+}
+
+impl RouteState {
+    /// The route itself, in the rules that this state was made for; none for requests without a route.
+    pub fn route<'r>(&self, rules: &'r Rules) -> Option<&'r Route> {
+        self.index.and_then(|index| rules.route(index))
+    }
 }

@@ -5,7 +5,8 @@ pub type Led = (u16, Option<Vec<u8>>);
 
 /// A series of requests, each with one more of the fields that were kept back. What changes by its presence
 /// alone where the answer leads is found. Begin one when a request that leads to its own path
-/// ([`super::Plan::leads_back`]) leads elsewhere once all is sent that the client sent. Ask as long as [`Trial::next_fields`] says, one request at a time.
+/// ([`super::Plan::leads_back`]) leads elsewhere once all is sent that the client sent. Ask as long as
+/// [`Trial::next_fields`] says, one request at a time.
 #[derive(Debug)]
 pub struct Trial {
     /// What the route's requests carry anyway.

@@ -48,7 +48,7 @@ pub(super) async fn drain(process: &Arc<Process>, delay: Duration) -> Response<B
         tokio::spawn(async move {
             tokio::select! {
                 () = sleep(delay) => jobs.drain.drain(),
-                () = gone(&jobs.servers.app) => jobs.drain.drain(),
+                () = gone(&jobs.destinations.servers.app) => jobs.drain.drain(),
                 () = async { Drain::begun(&mut jobs.drain.draining()).await } => {}
             }
         });
