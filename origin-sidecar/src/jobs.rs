@@ -47,6 +47,7 @@ mod permissions;
 mod pointer;
 pub mod presence;
 mod progress;
+mod ranged;
 mod receipt;
 pub mod receives;
 mod record;

@@ -6,3 +6,4 @@ pub mod depths;
 pub mod process;
 pub mod purge;
 pub mod reload;
+mod shards;

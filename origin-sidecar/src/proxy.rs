@@ -17,5 +17,8 @@ mod http2;
 mod in_body;
 mod invalidate;
 mod redirected;
+mod reserved;
+mod resharded;
 pub mod serve;
 pub mod serving;
+mod upgraded;

@@ -26,6 +26,8 @@ pub enum Purpose {
     Message,
     Owner,
     Hop,
+    /// Of a live shard map.
+    Map,
     Webhook,
     /// The name of a tenant in a queue.
     Tenant,
@@ -48,6 +50,7 @@ impl Purpose {
             Self::Message => b"spillway message",
             Self::Owner => b"spillway owner",
             Self::Hop => b"spillway shard hop",
+            Self::Map => b"spillway shard map",
             Self::Webhook => b"spillway webhook",
             Self::Tenant => b"spillway tenant",
             Self::Progress => b"spillway progress",
@@ -107,6 +110,11 @@ impl Secrets {
     pub fn opening(&self, name: &str, parts: &[&[u8]]) -> impl Iterator<Item = Vec<u8>> {
         let named = self.roots.iter().filter(move |root| key_name(root) == name);
         named.map(move |root| mac(root, Purpose::Sealed.label(), parts))
+    }
+
+    /// The keys of a purpose, one of each root: the first signs, all verify.
+    pub fn derived_all(&self, purpose: Purpose) -> Vec<Vec<u8>> {
+        self.roots.iter().map(|root| mac(root, purpose.label(), &[])).collect()
     }
 
     /// The key of a purpose, for signatures whose form a standard gives.

@@ -5,6 +5,8 @@ pub mod meters;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod registered;
 pub mod reporter;
+pub mod shards;
 pub mod spans;
 pub mod streams;

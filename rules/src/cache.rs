@@ -36,7 +36,7 @@ pub use freshness::{Entry, Lookup, OriginFailure, Source, Windows, is_failure};
 pub use invalidated::invalidated;
 pub use judge::{Judgement, judge};
 pub use meant::{as_meant, url_tag};
-pub use plan::{AUTHORIZATION, Cookies, Plan, Planned, plan, urls};
+pub use plan::{AUTHORIZATION, Cookies, Plan, Planned, ShardPart, plan, urls};
 pub use reason::{Bypass, NotStored};
 pub use sent::{USER_AGENT, is_of_one_request};
 pub use status::CacheStatus;

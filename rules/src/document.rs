@@ -13,7 +13,7 @@ pub use basic::{KeySource, KeyType, Mode};
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
 pub use offload::{Auth, Fallback, Identity, Login, Offload, ReplayAs, Retry, WaitEnds, When};
 pub use queue::{Delivery, Queue, QueueUser};
-pub use shards::{Range, Shard, ShardMap, ShardRule};
+pub use shards::{Hold, Range, SETTLE_DEFAULT_MS, Shard, ShardMap, ShardRule};
 
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
@@ -292,8 +292,27 @@ impl Document {
         })
     }
 
-    /// `config_hash`: SHA-256 of the canonical JSON, in hex. Both halves report it.
+    /// `config_hash`: SHA-256 of the canonical JSON, in hex. Both halves report it. The ranges of a live map
+    /// are no part of it: they are the seed of an object that has changed since.
     pub fn hash(&self) -> String {
-        hex(&Sha256::digest(self.to_json().as_bytes()))
+        if self.shard_maps.values().all(|map| !map.live) {
+            return hex(&Sha256::digest(self.to_json().as_bytes()));
+        }
+        let mut own = self.clone();
+        for map in own.shard_maps.values_mut().filter(|map| map.live) {
+            (map.ranges, map.until, map.outside) = (Vec::new(), None, None);
+        }
+        hex(&Sha256::digest(own.to_json().as_bytes()))
+    }
+
+    /// Hash of everything that processes which share a live map must agree on: its keys and shards, and the
+    /// shard rules of the routes that use it.
+    pub fn map_rules(&self, name: &str) -> String {
+        let map = self.shard_maps.get(name).map(|map| (map.key_type, &map.shards));
+        let rules =
+            self.routes.iter().filter_map(|route| Some((&route.name, route.shard.as_ref()?)));
+        let rules: Vec<_> = rules.filter(|(_, rule)| rule.map == name).collect();
+        let json = serde_json::to_string(&(map, rules)).unwrap_or_default();
+        hex(&Sha256::digest(json.as_bytes()))
     }
 }

@@ -1,7 +1,7 @@
 //! What the edge does with a request.
 
 use crate::assets::Assets;
-use crate::cache::{self, Bypass, Plan, Planned, Tier};
+use crate::cache::{self, Bypass, Plan, Planned, ShardPart, Tier};
 use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::{Head, overrides_method};
 use crate::hops;
@@ -9,7 +9,7 @@ use crate::offload;
 use crate::path;
 use crate::problem::Problem;
 use crate::rules::Rules;
-use crate::shard::{self, Step};
+use crate::shard::{self, Keys, Resolved};
 use crate::sidecar;
 
 /// The edge's decision on one request.
@@ -111,7 +111,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     };
     let parameters = found.parameters_for(route, &target.path);
     let shard = match edge_shard(rules, route, head, target.query.as_deref(), &parameters) {
-        Ok(step) => step,
+        Ok(found) => found,
         Err(problem) => return of(Some(route), Action::Refuse(problem)),
     };
     let planned = Planned {
@@ -122,7 +122,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         head,
         target: &target,
         parameters: &parameters,
-        shard: shard.resolved(),
+        shard: shard.as_ref().map(KnownShard::part),
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
     let planned = match offload::mark::job(&rules.document.jobs, head.target) {
@@ -140,18 +140,42 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
     of(Some(route), action)
 }
 
+/// What the edge knows of a request's shard.
+enum KnownShard<'r> {
+    Resolved(Resolved),
+    /// Of a live map: the edge has its seed at most, which may be old.
+    Keyed(&'r str, Keys),
+}
+
+impl KnownShard<'_> {
+    fn part(&self) -> ShardPart<'_> {
+        match self {
+            Self::Resolved(resolved) => ShardPart::Resolved(resolved),
+            Self::Keyed(map, keys) => ShardPart::Keyed { map, keys },
+        }
+    }
+}
+
 /// The edge refuses what no shard could answer, so that such requests never load the origin; a
-/// key in the body is left to the sidecar.
-fn edge_shard(
-    rules: &Rules,
-    route: &Route,
+/// key in the body is left to the sidecar, and so is whether a range of a live map holds the key.
+fn edge_shard<'r>(
+    rules: &'r Rules,
+    route: &'r Route,
     head: &Head<'_>,
     query: Option<&str>,
     parameters: &[(String, String)],
-) -> Result<Step, Problem> {
+) -> Result<Option<KnownShard<'r>>, Problem> {
     let on = route.shard.as_ref().filter(|rule| rule.mode == crate::document::Mode::On);
-    let Some(rule) = on else { return Ok(Step::None) };
+    let Some(rule) = on else { return Ok(None) };
     let Some(map) = rules.shard_maps.get(&rule.map) else { return Err(Problem::Internal) };
-    let step = shard::in_head(rule, map, head, query, parameters);
-    sidecar::step_of_preflight(step, head)
+    let found = shard::keys_in_head(rule, map.key_type(), head, query, parameters);
+    let found = found.and_then(|keys| {
+        let Some(keys) = keys else { return Ok(None) };
+        if map.is_live() {
+            return Ok(Some(KnownShard::Keyed(&rule.map, keys)));
+        }
+        Ok(Some(KnownShard::Resolved(Resolved::find(map, keys)?)))
+    });
+    // A preflight that no shard can be found for goes on: it carries neither body nor cookies.
+    if found.is_err() && crate::cors::preflight(head).is_some() { Ok(None) } else { found }
 }

@@ -7,6 +7,7 @@
 mod auth;
 mod checks;
 mod faults;
+mod intervals;
 mod jobs;
 mod names;
 mod offloads;

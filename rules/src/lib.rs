@@ -25,7 +25,7 @@
 //! let decision = sidecar::decide(&rules, &head);
 //! assert_eq!(decision.route_name(), "prices");
 //! let Action::Proceed(proceed) = decision.action else { return Err("refused".into()) };
-//! assert_eq!(proceed.shard.resolved().map(|r| r.shard.as_str()), Some("b"));
+//! assert_eq!(proceed.shard.resolved().map(|it| &**it.shard()), Some("b"));
 //! # Ok::<(), String>(())
 //! ```
 //!

@@ -19,6 +19,14 @@ pub enum Problem {
     KeyUnmapped,
     /// The request has several keys, which lie on different shards.
     CrossShard,
+    /// The shard map is a live one, and this process has not seen it yet.
+    MapUnknown,
+    /// Another sidecar follows a newer version of the shard map, and this one could not settle it in time.
+    MapBehind,
+    /// The keys move to another shard, and the move took longer than a request may wait.
+    RangeFenced,
+    /// Another sidecar follows an older version of the shard map; it asks again with the newer one.
+    StaleEpoch,
     /// The upstream of the key's shard can't be reached.
     ShardUnavailable,
     /// The request has passed more of us than a deployment has: two of them send it back and forth.
@@ -96,7 +104,7 @@ pub enum Problem {
 
 impl Problem {
     /// Each of them: for labels of metrics, and for the reference.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 47] = [
         Self::PathAmbiguous,
         Self::NoRoute,
         Self::HookPath,
@@ -104,6 +112,10 @@ impl Problem {
         Self::KeyInvalid,
         Self::KeyUnmapped,
         Self::CrossShard,
+        Self::MapUnknown,
+        Self::MapBehind,
+        Self::RangeFenced,
+        Self::StaleEpoch,
         Self::ShardUnavailable,
         Self::ShardLoop,
         Self::BodyTooLarge,
@@ -190,6 +202,10 @@ impl Problem {
             Self::KeyInvalid => ("key-invalid", 400, "The shard key does not have the form that the shard map wants.", "Send the key in the form that the map's `key_type` says: an integer without leading zeros, a UUID, text, or an RFC 3339 timestamp with an offset."),
             Self::KeyUnmapped => ("key-unmapped", 404, "No shard holds this key.", "Check the key. The operator adds a range to the shard map, raises `until`, or names a shard for all other keys: `outside`."),
             Self::CrossShard => ("cross-shard", 400, "The keys of this request lie on more than one shard.", "Send one request for each shard: ask for fewer keys at a time, and join the answers."),
+            Self::MapUnknown => ("map-unknown", 503, "The shard map is not known here yet.", "Retry after the time in Retry-After. The operator makes the map with `spillway shards init`, and checks that the sidecar reaches `--results` or one of its `--peers`."),
+            Self::MapBehind => ("map-behind", 503, "This sidecar follows an older version of the shard map than another one.", "Retry after the time in Retry-After. The operator checks whether this sidecar reaches `--results`: spillway_shard_map_age_seconds says since when it has not."),
+            Self::RangeFenced => ("range-fenced", 503, "The data of this request moves to another shard.", "Retry after the time in Retry-After. The operator sees with `spillway shards show` how far the move is; a move that nobody ends any more is ended with `spillway shards abort`."),
+            Self::StaleEpoch => ("stale-epoch", 421, "The sidecar that sent this request follows an older version of the shard map.", "Sidecars settle this among themselves, and no client sees it. One that does reaches a sidecar past its own: let clients use the address of the service."),
             Self::ShardUnavailable => ("shard-unavailable", 503, "The shard that holds this key can't be reached.", "Retry after the time in Retry-After. The operator checks whether the shard's pods are ready, and where `--upstream` says that they are."),
             Self::ShardLoop => ("shard-loop", 508, "The request was forwarded in a circle.", "Two sidecars, or the edge and a sidecar, disagree on who serves this request. The operator compares `--shard`, `--upstream` and /shards/map on the admin port of both."),
             Self::BodyTooLarge => ("body-too-large", 413, "The request body is larger than this route allows.", "Send less. The operator raises `max_body`, `offload.max_body` or `shard.body_limit` of the route: the detail says which."),

@@ -7,25 +7,27 @@ use crate::problem::Problem;
 use crate::route::Router;
 use crate::shard::{self, Resolved, ShardMap};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Stands where the hash of the rules in force would: no two files agree with it.
 const NO_RULES: &str = "none";
 
-/// Checked rules, indexed for decisions.
+/// Checked rules, indexed for decisions. A clone shares everything.
+#[derive(Clone)]
 pub struct Rules {
     /// The rules as data.
-    pub document: Document,
+    pub document: Arc<Document>,
     /// SHA-256 of the canonical JSON, in hex.
     pub hash: String,
     /// Set where there are no rules to be had; then these are empty.
     pub unreadable: Option<Unreadable>,
-    pub(crate) router: Router,
+    pub(crate) router: Arc<Router>,
     /// Indexed, by name.
-    pub shard_maps: BTreeMap<String, ShardMap>,
+    pub shard_maps: BTreeMap<String, Arc<ShardMap>>,
     /// Per route: a short hash of its cache policy, part of every cache key.
-    pub(crate) policy_hashes: Vec<String>,
+    pub(crate) policy_hashes: Arc<[String]>,
     /// Paths at which the app is told of finished jobs; see [`Rules::is_hook`].
-    hooks: Vec<String>,
+    hooks: Arc<[String]>,
 }
 
 /// Why compiled rules can't be used.
@@ -51,28 +53,43 @@ impl Rules {
         let router = Router::new(&document.routes).map_err(CompiledError)?;
         let mut shard_maps = BTreeMap::new();
         for (name, map) in &document.shard_maps {
-            let map = ShardMap::new(map.clone())
+            let map = ShardMap::new(name, map)
                 .map_err(|reason| CompiledError(format!("shard map {name}: {reason}")))?;
-            shard_maps.insert(name.clone(), map);
+            shard_maps.insert(name.clone(), Arc::new(map));
         }
         let policy_hashes = document.routes.iter().map(policy_hash).collect();
         let hooks = document.queues.values().filter_map(|queue| queue.notify_app.as_deref());
         let hooks = hooks.map(|hook| path_of(hook).to_owned()).collect();
         let hash = document.hash();
-        Ok(Self { document, hash, unreadable: None, router, shard_maps, policy_hashes, hooks })
+        Ok(Self {
+            document: document.into(),
+            hash,
+            unreadable: None,
+            router: router.into(),
+            shard_maps,
+            policy_hashes,
+            hooks,
+        })
     }
 
     /// What stands in for rules that can't be read. Its hash is that of no rules.
     pub fn unreadable(fallback: Fallback, reason: String) -> Self {
         Self {
-            document: Document { format: FORMAT, ..Document::default() },
+            document: Document { format: FORMAT, ..Document::default() }.into(),
             hash: NO_RULES.to_owned(),
             unreadable: Some(Unreadable { fallback, reason }),
-            router: Router::default(),
+            router: Arc::default(),
             shard_maps: BTreeMap::new(),
-            policy_hashes: Vec::new(),
-            hooks: Vec::new(),
+            policy_hashes: Arc::default(),
+            hooks: Arc::default(),
         }
+    }
+
+    /// The same rules with another version of a live map.
+    pub fn with_map(&self, map: Arc<ShardMap>) -> Self {
+        let mut rules = self.clone();
+        rules.shard_maps.insert(map.name().to_string(), map);
+        rules
     }
 
     pub(crate) fn fallback(&self) -> Option<Fallback> {

@@ -1,7 +1,7 @@
 //! What the sidecar does with a request: the one place with the order of the rules.
 
 use crate::assets::Assets;
-use crate::cache::{self, Bypass, Plan, Planned, Tier};
+use crate::cache::{self, Bypass, Plan, Planned, ShardPart, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
 use crate::fallback::Fallback;
@@ -214,7 +214,7 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
         head,
         target: &target,
         parameters: &parameters,
-        shard: shard.resolved(),
+        shard: shard.resolved().map(ShardPart::Resolved),
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
     let cache = match &shard {
@@ -256,7 +256,7 @@ fn sharded(
 
 /// A preflight that no shard can be found for goes to this pod's own app: it carries neither body nor
 /// cookies, and its answer is the same everywhere.
-pub(crate) fn step_of_preflight(
+fn step_of_preflight(
     step: Result<shard::Step, Problem>,
     head: &Head<'_>,
 ) -> Result<shard::Step, Problem> {

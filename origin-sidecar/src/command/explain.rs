@@ -5,7 +5,7 @@ use answer::Answer;
 use rules::cache::{Bypass, Plan};
 use rules::document::{Auth, Document, Lifetime, Mode, Versioned, When};
 use rules::offload::{Decision, Wait};
-use rules::shard::{Resolved, Step};
+use rules::shard::{OwnedRange, Resolved, Step};
 use rules::{Head, Problem, Rules, edge, path, sidecar};
 use std::fmt::Write;
 
@@ -183,12 +183,20 @@ fn refuse(out: &mut String, problem: Problem) {
 }
 
 fn shard(out: &mut String, resolved: &Resolved) {
-    let to = match &resolved.upstream {
+    let to = match &resolved.range.upstream {
         Some(upstream) => format!("forward to {upstream} (unless served by this pod)"),
         None => "annotate for the local app".to_owned(),
     };
-    let Resolved { map, key, shard, epoch, range, .. } = resolved;
-    line(out, "shard", &format!("{shard}  key {key} of {map} in {range}, epoch {epoch}: {to}"));
+    let Resolved { keys, range, .. } = resolved;
+    let OwnedRange { map, epoch, text, shard, since, state, .. } = &**range;
+    let state = state.as_str();
+    line(
+        out,
+        "shard",
+        &format!(
+            "{shard}  key {keys} of {map} in {text} ({state}, owned since epoch {since}), epoch {epoch}: {to}"
+        ),
+    );
 }
 
 fn cached(out: &mut String, plan: &Plan<'_>) {

@@ -60,6 +60,7 @@ pub(crate) async fn open(
         signatures,
         shard: common.shard.as_deref().map(Into::into),
         has_named_proxy,
+        has_secret: secrets.is_some(),
     };
     let rules = match read.and_then(|rules| bound.fit_start(rules)) {
         Ok(rules) => Some(rules),

@@ -17,6 +17,7 @@ use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::upstream::forward;
 use crate::upstream::outgoing::{Failure, Outgoing};
+use crate::writes::WriteInFlight;
 use http::Response;
 use rules::offload::learned::Sample;
 use rules::offload::{Reason, Wait};
@@ -112,6 +113,7 @@ pub(super) async fn run(
     let about = offered.about();
     let mut outgoing = outgoing(worker, offered, resolved)?;
     outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
+    let write = outgoing.write.as_ref().map(WriteInFlight::tag);
     let execution = Arc::new(Execution {
         worker: Arc::clone(worker),
         side: Mutex::new(Responder::Undecided),
@@ -151,6 +153,9 @@ pub(super) async fn run(
             biased;
             Ok(true) = adopting => {
                 metrics.offered(&route.name, "adopted", reason);
+                if let Some(write) = write {
+                    worker.context.maps.writes.adopted(write, &id);
+                }
                 let (route, reason_name) = (&route.name, reason.as_str());
                 tracing::info!(route, job = id, reason = reason_name, "request adopted as a job");
                 if is_failure {

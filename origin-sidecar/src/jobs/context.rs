@@ -9,7 +9,9 @@ use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::request::active_rules::ActiveRules;
 use crate::request::destination::Destinations;
-use crate::secrets::Secrets;
+use crate::secrets::{Purpose, Secrets, random_hex};
+use crate::shards::hold::Holds;
+use crate::shards::live_maps::{LiveMaps, Parts as MapParts};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reporter::Telemetry;
 use crate::upstream::client::Client;
@@ -29,6 +31,10 @@ pub struct JobContext {
     pub secrets: Option<Arc<Secrets>>,
     pub telemetry: Arc<Telemetry>,
     pub destinations: Destinations,
+    /// Live shard maps.
+    pub maps: Arc<LiveMaps>,
+    /// Writes that wait while a range moves.
+    pub holds: Arc<Holds>,
     pub drain: Arc<Drain>,
     pub spool: Spool,
     /// Where bodies find room that are read before they are sent on.
@@ -66,6 +72,18 @@ impl JobContext {
             Arc::clone(&limits),
             Arc::clone(&parts.servers),
         );
+        let active = Arc::new(active);
+        let maps = LiveMaps::new(MapParts {
+            active: Arc::clone(&active),
+            writes: Arc::default(),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&parts.clock),
+            results: parts.backends.results.clone(),
+            pod: pod().map_err(|error| error.to_string())?,
+            keys: secrets.as_ref().map_or_else(Vec::new, |own| own.derived_all(Purpose::Map)),
+            bound: parts.servers.named.keys().cloned().collect(),
+            shard: parts.shard.clone(),
+        });
         let destinations = Destinations {
             servers: parts.servers,
             shard: parts.shard,
@@ -74,7 +92,9 @@ impl JobContext {
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
-            active: Arc::new(active),
+            active,
+            maps: Arc::new(maps),
+            holds: Arc::new(Holds::new(Arc::clone(&metrics))),
             backends: parts.backends,
             limits,
             metrics,
@@ -108,6 +128,19 @@ impl JobContext {
         .expect("random bytes")
     }
 }
+
+/// Names this process among the members of a move: two may run on one host, or one after another.
+fn pod() -> std::io::Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.');
+    let host: String =
+        host.trim().chars().filter(|letter| legal(*letter)).take(HOST_CHARS_MAX).collect();
+    let host = if host.is_empty() { "pod" } else { &host };
+    Ok(format!("{host}-{}", random_hex(4)?))
+}
+
+/// A name of the domain name system has no more in one label.
+const HOST_CHARS_MAX: usize = 63;
 
 /// One thread's share: its own connections to the servers, everything else in common.
 pub struct JobWorker {

@@ -128,7 +128,7 @@ pub(super) fn outgoing(
         &mut headers,
         offered.clean.route_state.upstream.as_ref(),
         resolved,
-        offered.clean.is_forwarded,
+        offered.clean.is_forwarded(),
     )?;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(offered.body.length()));
     let body = offered.body.body().map_err(|error| NotRead::unreadable(&error).refused("", 0))?;
@@ -139,6 +139,8 @@ pub(super) fn outgoing(
         timeout,
         exchange: offered.clean.exchange,
         route_state: Some(Arc::clone(offered.clean.route_state)),
+        write: offered.clean.write,
+        may_be_stale: destination.may_be_stale(),
         ..Outgoing::to(Arc::clone(destination.upstream), offered.clean.method, offered.target)
     })
 }

@@ -3,6 +3,7 @@
 use super::context::JobWorker;
 use super::job::Job;
 use super::judge::{judge, judge_failure};
+use super::ranged::{admitted, map_unknown, stale};
 use super::replay::{self, NotSent};
 use super::verdict::{APP_UNAVAILABLE, Ended, Executed, Turn, Until, Verdict};
 use super::{flash, progress};
@@ -43,10 +44,15 @@ pub(super) async fn execute(
     let (route, resolved) = match resolve(worker, rules, job, &headers).await {
         Ok(found) => found,
         Err(Problem::NoRoom) => return no_room().into(),
+        Err(Problem::MapUnknown) => return map_unknown().into(),
         Err(problem) => return Verdict::Ended(Ended::failed(problem.name())).into(),
     };
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
         return Verdict::Ended(Ended::failed("bad-method")).into();
+    };
+    let (resolved, write) = match admitted(worker, route, resolved, job) {
+        Ok(admitted) => admitted,
+        Err(verdict) => return verdict.into(),
     };
     let destinations = &worker.context.destinations;
     let found = destinations.find(destinations.of_route(route), resolved.as_ref());
@@ -73,6 +79,8 @@ pub(super) async fn execute(
         headers,
         body,
         timeout,
+        write,
+        may_be_stale: destination.may_be_stale(),
         ..Outgoing::to(Arc::clone(destination.upstream), method, job.target.clone())
     };
     let rule = route.and_then(|route| route.offload.as_ref());
@@ -88,6 +96,9 @@ pub(super) async fn execute(
         Ok(response) => {
             turn.presence.answered(name);
             judge(response, (rule, &job.target), turn, worker.context.clock.now())
+        }
+        Err(failure) if failure.problem == Problem::StaleEpoch => {
+            stale(worker, resolved.as_ref()).await
         }
         Err(failure) if failure.is_unsent && failure.problem == Problem::UpstreamUnreachable => {
             turn.presence.away(name, &failure.detail);

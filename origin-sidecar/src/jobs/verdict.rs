@@ -94,6 +94,8 @@ pub(super) enum Until {
     After(Duration),
     /// There is room for its body.
     Room,
+    /// A range of the shard map moves no longer.
+    Moved(Arc<str>),
 }
 
 impl Until {
@@ -102,6 +104,7 @@ impl Until {
             Self::Back(_) => "app-away",
             Self::After(_) => "app-busy",
             Self::Room => "no-room",
+            Self::Moved(_) => "range-moves",
         }
     }
 }

@@ -66,6 +66,7 @@ impl Delivery<'_> {
             Until::Back(_) => Duration::ZERO,
             Until::After(after) => (*after).max(AFTER_MIN),
             Until::Room => ROOM_PAUSE,
+            Until::Moved(_) => Duration::ZERO,
         };
         held.note_again(until.reason(), after);
         loop {
@@ -87,6 +88,10 @@ impl Delivery<'_> {
                 Until::Back(name) => {
                     consumer.presence.opened(name).await;
                     Some(Arc::clone(name))
+                }
+                Until::Moved(map) => {
+                    consumer.worker.context.maps.settled(map).await;
+                    None
                 }
                 Until::After(_) | Until::Room => {
                     tokio::time::sleep(after).await;

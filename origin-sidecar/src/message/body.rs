@@ -10,6 +10,7 @@ use super::readers::{Read, Reader};
 use super::served_lines::{added_lines, added_status};
 use crate::telemetry::in_flight::{Carried, InFlight, UnderWay};
 use crate::telemetry::streams::Stream;
+use crate::writes::WriteInFlight;
 use bytes::Bytes;
 use ending::Ending;
 use http::{HeaderMap, HeaderValue, header};
@@ -63,6 +64,15 @@ pub enum Body {
     Carried(Box<Body>, Carried),
     /// Holds a place of its route until its end.
     Placed(Box<Body>, Permit),
+    /// A write in flight until its end.
+    Writing(Box<Body>, Option<WriteInFlight>),
+}
+
+/// What an upgraded connection holds until it ends.
+#[derive(Default)]
+pub struct UpgradedGuards {
+    pub place: Option<Permit>,
+    pub write: Option<WriteInFlight>,
 }
 
 /// A stored answer as it is sent.
@@ -157,6 +167,7 @@ impl Body {
             Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 body.encoded()
             }
+            Self::Writing(body, _) => body.encoded(),
             Self::Ending(own) => own.body.encoded(),
             _ => None,
         }
@@ -195,10 +206,17 @@ impl Body {
     }
 
     /// The connection itself, after 101 (Switching Protocols), with the place that it holds.
-    pub fn into_upgraded(self) -> Option<(Upgraded, Option<Permit>)> {
+    pub fn into_upgraded(self) -> Option<(Upgraded, UpgradedGuards)> {
         match self {
-            Self::Upstream(body) => Some((body.into_upgraded()?, None)),
-            Self::Placed(body, place) => Some((body.into_upgraded()?.0, Some(place))),
+            Self::Upstream(body) => Some((body.into_upgraded()?, UpgradedGuards::default())),
+            Self::Placed(body, place) => {
+                let (upgraded, guards) = body.into_upgraded()?;
+                Some((upgraded, UpgradedGuards { place: Some(place), ..guards }))
+            }
+            Self::Writing(body, write) => {
+                let (upgraded, guards) = body.into_upgraded()?;
+                Some((upgraded, UpgradedGuards { write, ..guards }))
+            }
             _ => None,
         }
     }
@@ -223,6 +241,16 @@ impl Body {
             Self::Full(bytes) => Some(Self::Full(bytes.clone())),
             _ => None,
         }
+    }
+
+    /// Counts as a write in flight until the body has ended.
+    pub fn writing(self, write: Option<WriteInFlight>) -> Self {
+        let Some(mut write) = write else { return self };
+        if self.is_end_stream() {
+            write.settled();
+            return self;
+        }
+        Self::Writing(Box::new(self), Some(write))
     }
 
     pub fn full(bytes: impl Into<Bytes>) -> Self {
@@ -258,6 +286,14 @@ impl HttpBody for Body {
             Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 Pin::new(body.as_mut()).poll_frame(context)
             }
+            Self::Writing(body, write) => {
+                let polled = Pin::new(body.as_mut()).poll_frame(context);
+                let has_ended = matches!(polled, Poll::Ready(None)) || body.is_end_stream();
+                if has_ended && let Some(mut write) = write.take() {
+                    write.settled();
+                }
+                polled
+            }
             Self::Read(read) => read.poll_frame(context),
             Self::Ending(own) => own.poll_frame(context),
             Self::Paced(own) => own.poll_frame(context),
@@ -284,6 +320,7 @@ impl HttpBody for Body {
             Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 body.is_end_stream()
             }
+            Self::Writing(body, _) => body.is_end_stream(),
         }
     }
 
@@ -308,6 +345,7 @@ impl HttpBody for Body {
             Self::Counted(body, _) | Self::Carried(body, _) | Self::Placed(body, _) => {
                 body.size_hint()
             }
+            Self::Writing(body, _) => body.size_hint(),
             Self::Prefixed(prefix, rest) => {
                 let ahead = prefix.as_ref().map_or(0, Bytes::len) as u64;
                 match rest.size_hint().exact() {

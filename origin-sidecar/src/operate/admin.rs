@@ -9,6 +9,7 @@ pub use guard::{FIELD, FIELD_VALUE, Hosts};
 
 use super::process::Process;
 use super::purge::{self, Order};
+use super::shards;
 use crate::message::body::{Body, Collected, collect};
 use crate::message::reply;
 use crate::proxy::context::ProxyContext;
@@ -20,7 +21,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rules::fallback::{Fallback, Unreadable};
-use rules::shard::Key;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -137,15 +137,21 @@ impl Port {
             return Ok(drain::drain(process, self.drain_delay).await);
         }
         guard::known(&request, peer, process.admin_token.as_deref())?;
+        let maps = &process.jobs.maps;
+        let query = request.uri().query().unwrap_or_default().to_owned();
         match request.uri().path() {
             "/purge" => {
                 guard::change(&request)?;
                 Ok(purged(proxy, request.into_body()).await)
             }
+            "/shards/map" if request.method() == Method::POST => {
+                guard::change(&request)?;
+                Ok(shards::pushed(maps, &query, request.into_body()).await)
+            }
             _ if request.method() != Method::GET => Err((405, "GET only\n")),
             "/routes" => Ok(routes(proxy)),
-            "/shards/map" => Ok(shard_maps(proxy)),
-            "/shards/lookup" => Ok(lookup(proxy, request.uri().query().unwrap_or_default())),
+            "/shards/map" => Ok(shards::shown(maps, &query)),
+            "/shards/lookup" => Ok(shards::lookup(maps, &query)),
             _ => Err((
                 404,
                 "/startup /ready /live /metrics /drained /drain /purge /routes /shards/map /shards/lookup\n",
@@ -196,37 +202,6 @@ pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
 
 fn routes(proxy: &ProxyContext) -> Response<Body> {
     let rules = proxy.active.rules();
-    let document = serde_json::to_value(&rules.document).unwrap_or_default();
+    let document = serde_json::to_value(&*rules.document).unwrap_or_default();
     reply::json(200, &serde_json::json!({ "config_hash": rules.hash, "rules": document }))
-}
-
-fn shard_maps(proxy: &ProxyContext) -> Response<Body> {
-    let rules = proxy.active.rules();
-    let maps = rules.shard_maps.iter().map(|(name, map)| {
-        let document = rules.document.shard_maps.get(name);
-        (name.clone(), serde_json::json!({ "epoch": map.epoch, "map": document }))
-    });
-    let maps: serde_json::Map<String, serde_json::Value> = maps.collect();
-    reply::json(200, &maps.into())
-}
-
-/// `?map=market_data&key=15000`
-fn lookup(proxy: &ProxyContext, query: &str) -> Response<Body> {
-    let value = |name: &str| rules::path::query_values(query, name).next().unwrap_or_default();
-    let rules = proxy.active.rules();
-    let name = value("map");
-    let Some(map) = rules.shard_maps.get(&name) else {
-        return reply::text(404, format!("there is no shard map `{name}`\n"));
-    };
-    let found = Key::parse(map.key_type(), &value("key")).ok_or(rules::Problem::KeyInvalid);
-    match found.and_then(|key| map.lookup(&name, &key)) {
-        Ok(found) => reply::json(
-            200,
-            &serde_json::json!({
-                "map": found.map, "key": found.key, "shard": found.shard, "epoch": found.epoch,
-                "range": found.range, "upstream": found.upstream,
-            }),
-        ),
-        Err(problem) => reply::problem(&rules.document.jobs.base, problem, problem.title()),
-    }
 }

@@ -16,6 +16,8 @@ pub struct Bound {
     pub shard: Option<Arc<str>>,
     /// Whether a proxy is named that is believed in who its clients are; true where nobody is listened to.
     pub has_named_proxy: bool,
+    /// Whether there is a root secret.
+    pub has_secret: bool,
 }
 
 impl Bound {
@@ -52,12 +54,33 @@ impl Bound {
             )
         }));
         let is_known = |shard: &str| {
-            rules.shard_maps.values().any(|map| map.shard_names().any(|name| name == shard))
+            rules.document.shard_maps.values().any(|map| map.shards.contains_key(shard))
         };
         if let Some(shard) = self.shard.as_deref().filter(|shard| !is_known(shard)) {
             faults.push(format!("--shard {shard}: no shard map has a shard of that name"));
         }
+        faults.extend(self.without_authority(&rules));
         if faults.is_empty() { Ok(rules) } else { Err(faults.join("\n")) }
+    }
+
+    /// Live maps, without what they need.
+    fn without_authority(&self, rules: &Rules) -> Vec<String> {
+        let live = rules.shard_maps.values().filter(|map| map.is_live());
+        let mut faults = Vec::new();
+        for map in live {
+            let name = map.name();
+            if self.backends.results.is_none() {
+                faults.push(format!(
+                    "shard map `{name}` is live: add --results, where its object lies (s3://BUCKET, or file:DIR on one node)"
+                ));
+            }
+            if !self.has_secret {
+                faults.push(format!(
+                    "shard map `{name}` is live: add --secret-file FILE or SPILLWAY_SECRET, which signs its object"
+                ));
+            }
+        }
+        faults
     }
 
     /// Whether something is bound that only rules need which protect or divide something.

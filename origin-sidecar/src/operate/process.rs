@@ -61,6 +61,7 @@ impl Process {
             signatures: None,
             shard: None,
             has_named_proxy: true,
+            has_secret: false,
         };
         Self::new(Parts {
             rules: Arc::new(Rules::from_toml(rules).expect("good rules")),

@@ -93,7 +93,7 @@ impl RulesFile {
                 }
                 Err(faults) => {
                     if let Some(rules) = self.stand_in(&process.bound, &faults) {
-                        process.jobs.active.set(Arc::new(rules));
+                        process.jobs.active.set(rules);
                     }
                     told = None;
                     "failure"
@@ -149,16 +149,55 @@ async fn take(process: &Process, path: PathBuf, read: io::Result<Vec<u8>>) -> Re
     let new = process.bound.fit(parsed.map_err(|error| error.to_string())??)?;
     let old = process.jobs.active.rules();
     // Two sidecars with different maps would each be right for themselves.
-    if old.unreadable.is_none() && new.document.shard_maps != old.document.shard_maps {
-        return Err("ranges of a live shard map are not changed by this file: restart all pods with the new map".to_owned());
+    if old.unreadable.is_none() {
+        check_shard_maps(&old, &new)?;
     }
     tracing::info!(config_hash = new.hash, "rules changed");
     for name in process.bound.backends.queues.keys() {
         let has_rules = new.document.queues.contains_key(name);
         process.bound.backends.soundness.has_rules(name, has_rules);
     }
-    process.jobs.active.set(Arc::new(new));
+    process.jobs.active.set(new);
     Ok(())
+}
+
+/// What a reload may change of shard maps. Two sidecars with different maps would each be right for themselves.
+///
+/// # Errors
+/// Names the map, and what to do instead.
+fn check_shard_maps(old: &Rules, new: &Rules) -> Result<(), String> {
+    let (old_maps, new_maps) = (&old.document.shard_maps, &new.document.shard_maps);
+    for (name, before) in old_maps {
+        let after = new_maps.get(name).filter(|after| before.live && after.live);
+        if let Some(after) = after {
+            if after.key_type != before.key_type {
+                return Err(format!("shard map {name}: `key_type` of a live map does not change"));
+            }
+            let object = old.shard_maps.get(name).and_then(|map| map.object());
+            let mut owners = object.iter().flat_map(|object| object.shards());
+            if let Some(gone) = owners.find(|shard| !after.shards.contains_key(*shard)) {
+                return Err(format!(
+                    "shard map {name}: shard `{gone}` still owns a range of the live map; move it first (`spillway shards announce`)"
+                ));
+            }
+            let is_seed_changed = (&after.ranges, &after.until, &after.outside)
+                != (&before.ranges, &before.until, &before.outside);
+            if is_seed_changed {
+                tracing::warn!(
+                    map = name,
+                    "the ranges in the rules file are only the seed of this live map: `spillway shards` changes it"
+                );
+            }
+        } else if new_maps.get(name) != Some(before) {
+            return Err(format!(
+                "shard map {name}: a reload does not change it; restart all pods with the new map, or make it live and change it with `spillway shards`"
+            ));
+        }
+    }
+    match new_maps.keys().find(|name| !old_maps.contains_key(*name)) {
+        Some(name) => Err(format!("shard map {name} is new: restart all pods with it")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use http1::head::RequestHead;
 use http1::server::Exchange;
 use rules::document::Route;
 use rules::offload::mark;
+use rules::shard::protocol::Marker;
 use rules::trust::{Removed, Trust};
 use rules::{Rules, hygiene};
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub struct Arrived {
     pub inbound: Inbound,
     /// What its signature says, where signatures are looked at.
     pub looked: Option<Looked>,
-    /// Sent on by another sidecar.
-    pub is_forwarded: bool,
+    /// What another sidecar says that sent the request on.
+    pub marker: Option<Marker>,
     pub is_upgrade: bool,
 }
 
@@ -45,10 +46,14 @@ pub fn arrive(
     rules: &Rules,
 ) -> Result<Arrived, Refused> {
     let Sender { peer, span, .. } = sender;
-    let is_forwarded = hop::take(&mut head.headers, worker.context.secrets.as_deref(), span.at);
+    let marker = hop::take(&mut head.headers, worker.context.secrets.as_deref(), span.at);
+    let is_recent = marker.as_ref().is_some_and(|marker| marker.is_recent);
+    if marker.is_some() && !is_recent {
+        worker.context.metrics.shards.stale.with_label_values(&["clock"]).inc();
+    }
     let marks = signed::take(&mut head.headers);
-    // Another sidecar of ours says truly for whom it forwards.
-    let trust = if is_forwarded { Trust::Named { by_forwarded: false } } else { peer.trust };
+    // Another sidecar of ours says truly for whom it forwards. An old marker may have been overheard.
+    let trust = if is_recent { Trust::Named { by_forwarded: false } } else { peer.trust };
     let removed = &worker.context.metrics.http.removed;
     let is_upgrade =
         hygiene::on_arrival(head.method.as_str(), &mut Map(&mut head.headers), trust, &|why| {
@@ -61,7 +66,7 @@ pub fn arrive(
         let view = View::of(&head.headers);
         let as_came = (&inbound, &inbound.head(&head.method, &view));
         let now = worker.context.clock.now();
-        signatures.look(rules, as_came, &marks, is_forwarded, now)
+        signatures.look(rules, as_came, &marks, is_recent, now)
     });
     // What it was worth is counted in any case, so that one sees whether it may be required.
     if let Some(looked) = &looked {
@@ -70,7 +75,7 @@ pub fn arrive(
     if let Some(visitor) = looked.as_ref().and_then(|looked| looked.visitor.as_ref()) {
         inbound.restore(visitor, &mut head.headers);
     }
-    Ok(Arrived { inbound, looked, is_forwarded, is_upgrade })
+    Ok(Arrived { inbound, looked, marker, is_upgrade })
 }
 
 /// Takes off what only the application may say of a caller: on the route's way to it a client could

@@ -41,6 +41,8 @@ pub(super) async fn past_the_cache(
         exchange: clean.exchange,
         may_pass,
         route_state: Some(Arc::clone(way.route_state)),
+        write: clean.write,
+        may_be_stale: way.destination.may_be_stale(),
         ..Outgoing::to(Arc::clone(way.destination.upstream), clean.method, target)
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;

@@ -6,8 +6,10 @@ use super::cached::ForwardTarget;
 use super::context::Worker;
 use super::cross_origin::{set_fields, share};
 use super::handled::{Handled, Total};
-use super::{cached, in_body};
-use crate::jobs;
+use super::reserved::reserved;
+use super::resharded::stale;
+use super::upgraded::upgraded;
+use super::{cached, in_body, resharded};
 use crate::jobs::accept;
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
@@ -20,20 +22,20 @@ use crate::request::signed;
 use crate::request::signed::Looked;
 use crate::telemetry::in_flight::{Carried, Carrier};
 use crate::telemetry::spans::{Span, SpanEnd};
-use crate::upstream::outgoing::Outgoing;
 use crate::upstream::route_state::RouteState;
-use crate::upstream::{hop, outgoing, upgrade};
+use crate::upstream::{hop, outgoing};
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
 use http1::head::RequestHead;
 use http1::lines;
 use http1::server::Exchange;
+use rules::Problem;
 use rules::cache::Bypass;
 use rules::document::Route;
 use rules::hygiene;
 use rules::offload::{Decision, mark};
 use rules::shard;
 use rules::sidecar::{self, Action, Proceed};
-use rules::{Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +70,9 @@ pub async fn handle(
     let mut response = answer.unwrap_or_else(|Refused { problem, detail }| {
         metrics.http.problems.with_label_values(&[&*route_state.name, problem.name()]).inc();
         let refusal = reply::problem(&in_force.rules.document.jobs.base, problem, &detail);
+        if problem == Problem::StaleEpoch {
+            return stale(&in_force, route_state, &detail);
+        }
         if is_grpc {
             grpc::refusal(problem, refusal.into_parts().0.headers).map(|()| Body::Empty)
         } else {
@@ -137,10 +142,10 @@ fn route<'a>(
 ) -> Result<Handled<'a>, Refused> {
     let rules = &in_force.rules;
     let Sender { exchange, span, .. } = sender;
-    let Arrived { inbound, looked, is_forwarded, is_upgrade } = arrived;
+    let Arrived { inbound, looked, marker, is_upgrade } = arrived;
     let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), route_state)?;
     let matched = decision.route;
-    remove_claims(worker, matched.filter(|_| !is_forwarded), &mut head.headers);
+    remove_claims(worker, matched.filter(|_| marker.is_none()), &mut head.headers);
     let proceed = match decision.action {
         Action::Refuse(problem) => return Err(Refused::new(problem, refusal(problem, &inbound))),
         Action::Reserved { path } => {
@@ -157,13 +162,24 @@ fn route<'a>(
         Action::Proceed(proceed) => proceed,
     };
     if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
-        hygiene::before_sending(&mut Map(&mut head.headers), &inbound.sender());
-        let outgoing = joined(worker, (head, span), (matched, route_state), proceed, is_forwarded)?;
         let exchange = exchange.clone();
+        hygiene::before_sending(&mut Map(&mut head.headers), &inbound.sender());
+        let clean = Box::new(SanitizedRequest {
+            inbound,
+            method: std::mem::take(&mut head.method),
+            headers: &mut head.headers,
+            came: &mut head.came,
+            is_rebuilt: true,
+            body: Body::Empty,
+            rules,
+            route_state,
+            marker,
+            read_ahead: 0,
+            write: None,
+            exchange: None,
+        });
         return Ok(Handled::Pending(Box::pin(async move {
-            upgrade::pass(worker.client(), outgoing, &exchange)
-                .await
-                .map_err(|failure| failure.refused(false))
+            upgraded(worker, clean, (matched, span), proceed, &exchange).await
         })));
     }
     let mut body = limited(body, matched)?;
@@ -182,7 +198,9 @@ fn route<'a>(
         body,
         rules,
         route_state,
-        is_forwarded,
+        marker,
+        read_ahead: 0,
+        write: None,
         exchange,
     });
     let total = Total::of(worker, matched, span);
@@ -202,6 +220,7 @@ async fn route_by_body<'a>(
 ) -> Result<Response<Body>, Refused> {
     let body = std::mem::replace(&mut clean.body, Body::Empty);
     let (body, resolved) = in_body::find(worker, (clean.rules, route), &proceed, body).await?;
+    clean.read_ahead = body.size_hint().lower();
     clean.body = body;
     proceed.shard = shard::Step::Resolved(Box::new(resolved));
     route_on(worker, clean, (route, span), proceed)?.done().await
@@ -245,66 +264,8 @@ fn refusal(problem: Problem, inbound: &Inbound) -> String {
     }
 }
 
-/// Jobs, results and problem pages.
-async fn reserved(
-    worker: &Arc<Worker>,
-    rules: &Arc<Rules>,
-    head: &RequestHead,
-    body: Body,
-    inbound: &Inbound,
-    path: &str,
-) -> Result<Response<Body>, Refused> {
-    let base = &rules.document.jobs.base;
-    let rest = path.strip_prefix(base.as_str()).unwrap_or_default().trim_start_matches('/');
-    if let Some(name) = rest.strip_prefix("problems/") {
-        return reply::problem_page(name)
-            .ok_or(Refused::new(Problem::NoRoute, "there is no such problem"));
-    }
-    match rest.strip_prefix("jobs/") {
-        Some(job) => {
-            let asked =
-                jobs::state::Asked { method: &head.method, headers: &head.headers, inbound, job };
-            jobs::status::answer(&worker.jobs, rules, asked, body).await
-        }
-        None => {
-            Err(Refused::new(Problem::NoRoute, format!("nothing is served under {base}/{rest}")))
-        }
-    }
-}
-
-/// Where a connection that changes protocols leads.
-fn joined(
-    worker: &Arc<Worker>,
-    (head, span): (&mut RequestHead, &Span),
-    (route, route_state): (Option<&Route>, &Arc<RouteState>),
-    mut proceed: Proceed<'_>,
-    is_forwarded: bool,
-) -> Result<Outgoing, Refused> {
-    if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
-        let detail = "an upgrade has no body to find the key in".to_owned();
-        return Err(Refused::new(Problem::KeyMissing, detail));
-    }
-    let mut headers = std::mem::take(&mut head.headers);
-    span.pass_on(&mut headers);
-    let destination = worker.jobs.context.destinations.direct(
-        &mut headers,
-        route_state.upstream.as_ref(),
-        proceed.shard.resolved(),
-        is_forwarded,
-    )?;
-    let upstream = destination.upstream;
-    Ok(Outgoing {
-        headers,
-        came: std::mem::take(&mut head.came),
-        timeout: outgoing::timeout(route),
-        route_state: Some(Arc::clone(route_state)),
-        ..Outgoing::to(Arc::clone(upstream), head.method.clone(), proceed.take_target())
-    })
-}
-
 /// Refuses a body that is known to be too large, and cuts off one that turns out to be.
 fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
-    use http_body::Body as _;
     use http_body_util::{BodyExt, Limited};
     if body.is_end_stream() {
         return Ok(Body::Empty);
@@ -324,14 +285,68 @@ fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     Ok(Body::boxed(Limited::new(body, max).map_err(std::io::Error::other).boxed_unsync()))
 }
 
-/// The rest of the way for a request whose shard is known: queue, cache or upstream.
+/// The rest of the way for a request whose shard is known, once it is settled who owns it.
 pub(super) fn route_on<'a>(
     worker: &'a Arc<Worker>,
     mut clean: Box<SanitizedRequest<'a>>,
     (route, span): (Option<&'a Route>, &'a Span),
     mut proceed: Proceed<'a>,
 ) -> Result<Handled<'a>, Refused> {
-    if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded)
+    // A job is not sent now: who runs it looks for the owner then.
+    let is_queued = matches!(proceed.offload, Decision::Enqueue { .. });
+    if let Some(resolved) = proceed.shard.resolved().filter(|it| it.range.is_live && !is_queued) {
+        let resolved = resolved.clone();
+        let is_unsettled = resharded::is_unsettled(&clean, route, &resolved);
+        let destinations = &worker.jobs.context.destinations;
+        let destination =
+            destinations.find(clean.route_state.upstream.as_ref(), Some(&resolved))?;
+        if is_unsettled || destination.may_be_stale() {
+            return Ok(Handled::Pending(Box::pin(async move {
+                if is_unsettled {
+                    let resolved = resharded::settle(worker, &mut clean, route, resolved).await?;
+                    proceed.shard = shard::Step::Resolved(Box::new(resolved));
+                }
+                to_live_shard(worker, clean, (route, span), proceed).await
+            })));
+        }
+    }
+    go_on(worker, clean, (route, span), proceed)
+}
+
+/// A request for a live shard: if another sidecar refuses it by a newer map, it is sent once more.
+async fn to_live_shard<'a>(
+    worker: &'a Arc<Worker>,
+    mut clean: Box<SanitizedRequest<'a>>,
+    (route, span): (Option<&'a Route>, &'a Span),
+    proceed: Proceed<'a>,
+) -> Result<Response<Body>, Refused> {
+    let (rules, route_state) = (clean.rules, clean.route_state);
+    let destinations = &worker.jobs.context.destinations;
+    let kept = match proceed.shard.resolved() {
+        Some(resolved)
+            if destinations.find(route_state.upstream.as_ref(), Some(resolved))?.may_be_stale() =>
+        {
+            let why = proceed.cache.as_ref().err().copied().unwrap_or(Bypass::MapChanged);
+            resharded::Kept::of(&mut clean, proceed.target(), resolved, why).await?
+        }
+        _ => None,
+    };
+    match (go_on(worker, clean, (route, span), proceed)?.done().await, kept) {
+        (Err(Refused { problem: Problem::MapBehind, .. }), Some(kept)) => {
+            kept.send_again(worker, rules, (route, span), route_state).await
+        }
+        (answered, _) => answered,
+    }
+}
+
+/// Queue, cache or upstream.
+fn go_on<'a>(
+    worker: &'a Arc<Worker>,
+    mut clean: Box<SanitizedRequest<'a>>,
+    (route, span): (Option<&'a Route>, &'a Span),
+    mut proceed: Proceed<'a>,
+) -> Result<Handled<'a>, Refused> {
+    if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded())
         && !matches!(proceed.offload, Decision::Inline(_))
     {
         clean.finalize_headers();
@@ -347,7 +362,7 @@ pub(super) fn route_on<'a>(
         clean.headers,
         clean.route_state.upstream.as_ref(),
         resolved,
-        clean.is_forwarded,
+        clean.is_forwarded(),
     )?;
     let upstream = destination.upstream;
     let timeout = if outgoing::is_call(upstream, clean.headers) {
@@ -360,7 +375,7 @@ pub(super) fn route_on<'a>(
     let way = ForwardTarget { destination, timeout, route_state: clean.route_state, span };
     let is_far = hop::is_far(upstream, clean.headers);
     match proceed {
-        Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded && !is_far => {
+        Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded() && !is_far => {
             if plan.has_token() {
                 clean.decide(|head| plan.seal(&worker.context.token_key, head));
             }

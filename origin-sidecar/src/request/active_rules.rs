@@ -8,8 +8,10 @@ use crate::upstream::servers::Servers;
 use rules::Rules;
 use rules::assets::Assets;
 use rules::document::UNMATCHED;
-use std::sync::{Arc, PoisonError, RwLock};
+use rules::shard::{OwnedRange, ShardMap, State};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Metric label of jobs, results and problem pages.
 const RESERVED: &str = "reserved";
@@ -77,6 +79,10 @@ impl RulesSnapshot {
 /// The rules of this process, which a reload replaces. A request keeps those it started with.
 pub struct ActiveRules {
     in_force: RwLock<Arc<RulesSnapshot>>,
+    /// Taken by whoever replaces them: a reload and a new shard map must not undo each other.
+    changing: Mutex<()>,
+    /// Counts changes, for those that wait for one.
+    changes: watch::Sender<u64>,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     servers: Arc<Servers>,
@@ -91,7 +97,9 @@ impl ActiveRules {
     ) -> Self {
         publish(&rules, &metrics);
         let in_force = RulesSnapshot::new(rules, &metrics, &limits, &servers);
-        Self { in_force: RwLock::new(Arc::new(in_force)), metrics, limits, servers }
+        let in_force = RwLock::new(Arc::new(in_force));
+        let (changing, changes) = (Mutex::default(), watch::channel(0).0);
+        Self { in_force, changing, changes, metrics, limits, servers }
     }
 
     pub fn in_force(&self) -> Arc<RulesSnapshot> {
@@ -103,11 +111,49 @@ impl ActiveRules {
         Arc::clone(&self.in_force().rules)
     }
 
-    pub fn set(&self, rules: Arc<Rules>) {
+    /// Takes the rules of a changed file; live maps stay as they are.
+    pub fn set(&self, rules: Rules) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.rules();
+        let mut rules = rules;
+        let document = Arc::clone(&rules.document);
+        for (name, document) in &document.shard_maps {
+            let own = old.shard_maps.get(name).filter(|_| document.live);
+            let Some((map, object)) = own.and_then(|map| Some((map, map.object()?))) else {
+                continue;
+            };
+            // A file that takes a shard away which owns something is refused before.
+            if let Ok(map) = ShardMap::live(map.name(), document, object) {
+                rules = rules.with_map(Arc::new(map));
+            }
+        }
+        self.replace(rules);
+    }
+
+    /// Takes another version of a live map, if `make` finds that it is one: it is given the rules in force,
+    /// which nobody else changes meanwhile.
+    pub fn change_map<T>(&self, make: impl FnOnce(&Rules) -> (Option<ShardMap>, T)) -> T {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.rules();
+        let (map, made) = make(&rules);
+        if let Some(map) = map {
+            self.replace(rules.with_map(Arc::new(map)));
+        }
+        made
+    }
+
+    /// Resolves whenever the rules or a map have changed since the last look.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn replace(&self, rules: Rules) {
         publish(&rules, &self.metrics);
+        let rules = Arc::new(rules);
         let in_force =
             Arc::new(RulesSnapshot::new(rules, &self.metrics, &self.limits, &self.servers));
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+        self.changes.send_modify(|changes| *changes += 1);
     }
 }
 
@@ -122,8 +168,15 @@ fn publish(rules: &Rules, metrics: &Metrics) {
         metrics.rules_fallback.with_label_values(&[mode]).set(1);
     }
     for (name, map) in &rules.shard_maps {
-        let epoch = i64::try_from(map.epoch).unwrap_or(i64::MAX);
-        metrics.shard_epoch.with_label_values(&[name.as_str()]).set(epoch);
+        let epoch = i64::try_from(map.epoch()).unwrap_or(i64::MAX);
+        metrics.shards.epoch.with_label_values(&[name.as_str()]).set(epoch);
+    }
+    metrics.shards.range_state.reset();
+    let ranges = rules.shard_maps.values().flat_map(|map| map.ranges());
+    for range in ranges.filter(|range| range.state != State::Active) {
+        let OwnedRange { map, state, .. } = &**range;
+        let labels = [&**map, &range.label(), state.as_str()];
+        metrics.shards.range_state.with_label_values(&labels).set(1);
     }
 }
 

@@ -36,11 +36,18 @@ pub enum Kind {
     Unsharded,
     /// The holder of the shard: the application beside us, or another sidecar.
     Shard,
+    /// The same, where a live map says who it is: another sidecar may follow a newer one.
+    LiveShard,
 }
 
 impl Destination<'_> {
     pub fn is_sharded(&self) -> bool {
-        self.kind == Kind::Shard
+        matches!(self.kind, Kind::Shard | Kind::LiveShard)
+    }
+
+    /// Whether the request goes to another sidecar that may follow a newer map.
+    pub fn may_be_stale(&self) -> bool {
+        self.kind == Kind::LiveShard && !self.upstream.is_app()
     }
 }
 
@@ -68,12 +75,13 @@ impl Destinations {
             let upstream = of_route.ok_or_else(|| unbound("of the route"))?;
             return Ok(Destination { upstream, kind: Kind::Unsharded });
         };
-        let is_own = self.shard.as_deref() == Some(resolved.shard.as_str());
-        let upstream = match resolved.upstream.as_deref().filter(|_| !is_own) {
+        let is_own = self.shard.as_deref() == Some(&**resolved.shard());
+        let upstream = match resolved.range.upstream.as_deref().filter(|_| !is_own) {
             None => &self.servers.app,
             Some(name) => self.servers.by_name(name).ok_or_else(|| unbound(name))?,
         };
-        Ok(Destination { upstream, kind: Kind::Shard })
+        let kind = if resolved.range.is_live { Kind::LiveShard } else { Kind::Shard };
+        Ok(Destination { upstream, kind })
     }
 
     /// Says in the headers of a request which shard it is for, and to another sidecar that it comes from
@@ -92,15 +100,16 @@ impl Destinations {
         let is_here = destination.upstream.is_app();
         let output = if is_here { "annotate" } else { "forward" };
         self.metrics
-            .shard_requests
-            .with_label_values(&[resolved.map.as_str(), &resolved.shard, output])
+            .shards
+            .requests
+            .with_label_values(&[&**resolved.map(), resolved.shard(), output])
             .inc();
         if is_here {
             return Ok(());
         }
         if is_forwarded {
             let own = self.shard.as_deref().unwrap_or("none");
-            let detail = format!("sent here for shard {}; this pod serves {own}", resolved.shard);
+            let detail = format!("sent here for shard {}; this pod serves {own}", resolved.shard());
             return Err(Refused::new(Problem::ShardLoop, detail));
         }
         if let Some(secrets) = &self.secrets {

@@ -4,10 +4,12 @@ use super::inbound::Inbound;
 use crate::message::body::Body;
 use crate::message::fields::{Map, Sent, View};
 use crate::upstream::route_state::RouteState;
+use crate::writes::WriteInFlight;
 use http::{HeaderMap, Method};
 use http1::received::Received;
 use http1::server::Exchange;
 use rules::hygiene::{self, AsSent};
+use rules::shard::protocol::Marker;
 use rules::{Fields, Head, Rules};
 use std::sync::Arc;
 
@@ -26,13 +28,22 @@ pub struct SanitizedRequest<'a> {
     pub body: Body,
     pub rules: &'a Arc<Rules>,
     pub route_state: &'a Arc<RouteState>,
-    /// Sent on by another sidecar.
-    pub is_forwarded: bool,
+    /// What another sidecar says that sent the request on.
+    pub marker: Option<Marker>,
+    /// Bytes of the body that were read to find its key.
+    pub read_ahead: u64,
+    /// Of a write in a live shard map.
+    pub write: Option<WriteInFlight>,
     /// The way back to the client, where its protocol has one beside the answer.
     pub exchange: Option<Exchange>,
 }
 
 impl SanitizedRequest<'_> {
+    /// Whether another sidecar sent it on.
+    pub fn is_forwarded(&self) -> bool {
+        self.marker.is_some()
+    }
+
     /// Makes the fields what is sent on.
     pub fn finalize_headers(&mut self) {
         if !self.is_rebuilt {

@@ -1,17 +1,16 @@
 //! Every metric of the program. Labels are route names and named reasons, never paths or keys.
 
+use super::registered::{LATENCY_BUCKETS, counters, gauge, gauges, histograms, opts};
+use super::shards::Shards;
 use super::streams::{Stream, Streams};
 use memory_cache::store::Store;
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 use rules::offload::Reason;
 use std::time::Duration;
 
-/// Seconds; from a cache hit to a report.
-const LATENCY_BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// Seconds; jobs run and wait longer than requests.
 const JOB_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0];
 
@@ -20,8 +19,7 @@ pub struct Metrics {
     pub http: Http,
     pub cache: Cache,
     pub jobs: Jobs,
-    pub shard_requests: IntCounterVec,
-    pub shard_epoch: IntGaugeVec,
+    pub shards: Shards,
     pub reloads: IntCounterVec,
     pub certificate_reloads: IntCounterVec,
     pub rules_info: IntGaugeVec,
@@ -196,18 +194,7 @@ impl Metrics {
             http: Http::new(r)?,
             cache: Cache::new(r)?,
             jobs: Jobs::new(r)?,
-            shard_requests: counters(
-                r,
-                "shard_requests_total",
-                "Requests routed to a shard.",
-                &["map", "shard", "output"],
-            )?,
-            shard_epoch: gauges(
-                r,
-                "shard_map_epoch",
-                "Epoch of the shard map in force.",
-                &["map"],
-            )?,
+            shards: Shards::new(r)?,
             reloads: counters(
                 r,
                 "rules_reloads_total",
@@ -318,49 +305,4 @@ fn build_info(r: &Registry) -> prometheus::Result<()> {
     let info = gauges(r, "build_info", "Version of this program.", &["version"])?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("spillway_{name}"), help)
-}
-
-fn counters(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let counters = IntCounterVec::new(opts(name, help), labels)?;
-    r.register(Box::new(counters.clone()))?;
-    Ok(counters)
-}
-
-fn gauges(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    let gauges = IntGaugeVec::new(opts(name, help), labels)?;
-    r.register(Box::new(gauges.clone()))?;
-    Ok(gauges)
-}
-
-fn gauge(r: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let gauge = IntGauge::with_opts(opts(name, help))?;
-    r.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
-}
-
-fn histograms(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: &[f64],
-) -> prometheus::Result<HistogramVec> {
-    let options = HistogramOpts::new(format!("spillway_{name}"), help).buckets(buckets.to_vec());
-    let histograms = HistogramVec::new(options, labels)?;
-    r.register(Box::new(histograms.clone()))?;
-    Ok(histograms)
 }

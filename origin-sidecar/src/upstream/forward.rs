@@ -35,6 +35,15 @@ type Unanswered = client::Unanswered<Body>;
 /// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
 /// not HTTP.
 pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
+    let mut write = outgoing.write.take();
+    let sent = limited(client, outgoing).await;
+    if let (Err(Failure { is_unsent: true, .. }), Some(write)) = (&sent, &mut write) {
+        write.settled();
+    }
+    Ok(sent?.map(|body| body.writing(write)))
+}
+
+async fn limited(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let Some(route_state) = outgoing.route_state.take() else {
         return unlimited(client, outgoing).await;
     };
@@ -68,6 +77,10 @@ async fn unlimited(client: &Client, outgoing: &mut Outgoing) -> Result<Response<
                 detail: "it changed protocols without being asked to".to_owned(),
                 is_unsent: false,
             }
+        }
+        Ok(response) if outgoing.may_be_stale && hop::is_stale(&response) => {
+            let detail = format!("{} follows a newer shard map", outgoing.upstream.name);
+            return Err(Failure { problem: Problem::StaleEpoch, detail, is_unsent: true });
         }
         Ok(mut response) => {
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -5,17 +5,25 @@
 //! sidecar of ours.
 
 use super::server::Upstream;
+use crate::message::body::Body;
 use crate::message::fields::View;
+use crate::message::reply;
 use crate::secrets::{Purpose, Secrets};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http1::lines;
 use rules::hops;
-use rules::shard::Resolved;
+use rules::shard::protocol::Marker;
+use rules::shard::{FILE_EPOCH, Resolved};
 
 pub const NAME: &str = "x-shard-hop";
+/// Tells the application which map a request follows, and another sidecar which one a refusal does.
+pub const EPOCH_NAME: &str = "x-shard-epoch";
+const V1: &str = "v1";
+const V2: &str = "v2";
 /// Another one of us, as a line ([`hops::FIELD`]).
 const LINE: &str = "CDN-Loop: spillway\r\n";
 static HEADER: HeaderName = HeaderName::from_static(NAME);
+static EPOCH: HeaderName = HeaderName::from_static(EPOCH_NAME);
 /// Milliseconds a marker is good for: clock differences between nodes plus the way.
 const GOOD_FOR_MS: u64 = 60_000;
 
@@ -42,26 +50,56 @@ pub fn is_far(upstream: &Upstream, headers: &HeaderMap) -> bool {
 
 /// Adds the marker for a request to another sidecar.
 pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now: u64) {
-    let time = now.to_string();
-    let signature = secrets
-        .sign(Purpose::Hop, &[time.as_bytes(), resolved.map.as_bytes(), resolved.shard.as_bytes()]);
-    let value = format!("v1.{time}.{}.{}.{signature}", resolved.map, resolved.shard);
+    let (time, epoch) = (now.to_string(), resolved.epoch().to_string());
+    let (map, shard) = (resolved.map(), resolved.shard());
+    let signed = [V2, &time, &epoch, map, shard].map(str::as_bytes);
+    let signature = secrets.sign(Purpose::Hop, &signed);
+    // Names have no dots (`bad-name`), so the parts can't be taken for each other.
+    let value = format!("{V2}.{time}.{epoch}.{map}.{shard}.{signature}");
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(HEADER.clone(), value);
     }
 }
 
-/// Takes the marker off; whether it was a valid one.
-pub fn take(headers: &mut HeaderMap, secrets: Option<&Secrets>, now: u64) -> bool {
-    let Some(value) = lines::take(headers, &HEADER) else { return false };
-    let parts: Vec<&str> = value.to_str().unwrap_or_default().split('.').collect();
-    let (Some(secrets), [version, time, map, shard, signature]) = (secrets, parts.as_slice())
-    else {
-        return false;
+/// Takes the marker off, and returns what it says if one of our keys signed it.
+pub fn take(headers: &mut HeaderMap, secrets: Option<&Secrets>, now: u64) -> Option<Marker> {
+    let value = lines::take(headers, &HEADER)?;
+    let parts: Vec<&str> = value.to_str().ok()?.split('.').collect();
+    let secrets = secrets?;
+    let is_recent =
+        |time: &str| time.parse::<u64>().is_ok_and(|time| time.abs_diff(now) <= GOOD_FOR_MS);
+    let is_ours = |signed: &[&str], signature: &str| {
+        let signed: Vec<&[u8]> = signed.iter().map(|part| part.as_bytes()).collect();
+        secrets.verify(Purpose::Hop, &signed, signature)
     };
-    let is_recent = time.parse::<u64>().is_ok_and(|time| time.abs_diff(now) <= GOOD_FOR_MS);
-    let signed = [time.as_bytes(), map.as_bytes(), shard.as_bytes()];
-    *version == "v1" && is_recent && secrets.verify(Purpose::Hop, &signed, signature)
+    match *parts.as_slice() {
+        [V2, time, epoch, map, shard, signature]
+            if is_ours(&[V2, time, epoch, map, shard], signature) =>
+        {
+            let (map, shard) = (map.to_owned(), shard.to_owned());
+            let epoch = epoch.parse().ok()?;
+            Some(Marker { knows_stale: true, map, shard, epoch, is_recent: is_recent(time) })
+        }
+        // Of a sidecar that has no live maps: while a deployment replaces it, both forms are on their way.
+        [V1, time, map, shard, signature] if is_ours(&[time, map, shard], signature) => {
+            let (map, shard) = (map.to_owned(), shard.to_owned());
+            let is_recent = is_recent(time);
+            Some(Marker { knows_stale: false, map, shard, epoch: FILE_EPOCH, is_recent })
+        }
+        _ => None,
+    }
+}
+
+/// Whether the answer is another sidecar's refusal of a request that followed an older map. An application's
+/// own 421 (RFC 9110 section 15.5.20) says no epoch.
+pub fn is_stale(response: &Response<Body>) -> bool {
+    let is_problem = || {
+        let kind = reply::first(response, &header::CONTENT_TYPE);
+        kind.is_some_and(|kind| kind == b"application/problem+json")
+    };
+    response.status() == StatusCode::MISDIRECTED_REQUEST
+        && reply::first(response, &EPOCH).is_some()
+        && is_problem()
 }
 
 /// Tells the app beside us which shard the request is for.
@@ -71,28 +109,26 @@ pub fn annotate(headers: &mut HeaderMap, resolved: &Resolved) {
             headers.insert(name, value);
         }
     };
-    set("x-shard", &resolved.shard);
-    set("x-shard-epoch", &resolved.epoch.to_string());
-    set("x-shard-range", &resolved.range);
+    set("x-shard", resolved.shard());
+    set(EPOCH_NAME, &resolved.epoch().to_string());
+    set("x-shard-range", &resolved.range.text);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rules::Rules;
+    use rules::shard::{Key, Keys};
+
+    const TEXT: &str = "[shard_map.m]\nkey_type = \"int\"\nranges = [{ from = 1, shard = \"a\" }]\nshards = { a = {} }\n";
 
     fn resolved() -> Resolved {
-        Resolved {
-            map: "m".into(),
-            key: "1".into(),
-            shard: "a".into(),
-            epoch: 1,
-            range: "[1,2)".into(),
-            upstream: None,
-        }
+        let rules = Rules::from_toml(TEXT).expect("good rules");
+        Resolved::find(&rules.shard_maps["m"], Keys::One(Key::Int(7))).expect("a shard")
     }
 
     #[test]
-    fn only_a_recent_marker_of_ours_counts_and_it_is_always_taken_off() {
+    fn only_a_marker_of_ours_counts_and_it_is_always_taken_off() {
         let ours = Secrets::parse(&"a".repeat(32)).expect("long enough");
         let theirs = Secrets::parse(&"b".repeat(32)).expect("long enough");
         let marked = || {
@@ -101,10 +137,31 @@ mod tests {
             headers
         };
         let mut headers = marked();
-        assert!(take(&mut headers, Some(&ours), 1_030_000));
+        let marker = take(&mut headers, Some(&ours), 1_030_000).expect("ours");
         assert!(!headers.contains_key(&HEADER));
-        assert!(!take(&mut marked(), Some(&ours), 1_061_000));
-        assert!(!take(&mut marked(), Some(&theirs), 1_000_000));
-        assert!(!take(&mut marked(), None, 1_000_000));
+        let (map, shard) = ("m".to_owned(), "a".to_owned());
+        let expected = Marker { knows_stale: true, map, shard, epoch: 1, is_recent: true };
+        assert_eq!(marker, expected);
+        // Two clocks may be far apart: it still says that a sidecar sent it.
+        let late = take(&mut marked(), Some(&ours), 1_061_000).expect("ours");
+        assert_eq!(late, Marker { is_recent: false, ..expected });
+        assert_eq!(take(&mut marked(), Some(&theirs), 1_000_000), None);
+        assert_eq!(take(&mut marked(), None, 1_000_000), None);
+    }
+
+    #[test]
+    fn the_marker_of_the_last_version_is_read_and_no_part_of_one_passes_for_another() {
+        let ours = Secrets::parse(&"a".repeat(32)).expect("long enough");
+        let first = ours.sign(Purpose::Hop, &[b"1000000", b"m", b"a"]);
+        let read = |value: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HEADER.clone(), HeaderValue::from_str(&value).expect("a value"));
+            take(&mut headers, Some(&ours), 1_000_000)
+        };
+        let old = read(format!("v1.1000000.m.a.{first}")).expect("ours");
+        assert!(!old.knows_stale && old.is_recent && old.epoch == FILE_EPOCH);
+        assert_eq!(read(format!("v2.1000000.m.a.{first}")), None);
+        assert_eq!(read(format!("v1.1000000.m.b.{first}")), None);
+        assert_eq!(read("v2.1.2.3.4.5.6.7".to_owned()), None);
     }
 }

@@ -6,6 +6,7 @@ use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::grpc;
 use crate::message::refused::Refused;
+use crate::writes::WriteInFlight;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http1::received::Received;
 use http1::server::Exchange;
@@ -71,6 +72,10 @@ pub struct Outgoing {
     pub route_state: Option<Arc<RouteState>>,
     /// Called when connecting takes more than a moment.
     pub slow: Option<Slow>,
+    /// Of a write in a live shard map: in flight until its end.
+    pub write: Option<WriteInFlight>,
+    /// Whether another sidecar gets it that may follow a newer shard map.
+    pub may_be_stale: bool,
 }
 
 impl Outgoing {
@@ -89,6 +94,8 @@ impl Outgoing {
             may_pass: false,
             route_state: None,
             slow: None,
+            write: None,
+            may_be_stale: false,
         }
     }
 
@@ -110,12 +117,13 @@ pub struct Failure {
 
 impl Failure {
     /// Why the request is refused. An unreachable shard is not a broken gateway: other keys are still
-    /// served.
+    /// served. And what one sidecar tells another is not for clients.
     pub fn refused(self, is_sharded: bool) -> Refused {
         match self.problem {
             Problem::UpstreamUnreachable if is_sharded => {
                 Refused::new(Problem::ShardUnavailable, self.detail)
             }
+            Problem::StaleEpoch => Refused::new(Problem::MapBehind, self.detail),
             problem => Refused::new(problem, self.detail),
         }
     }

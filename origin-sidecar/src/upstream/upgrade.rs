@@ -21,10 +21,10 @@ pub(crate) async fn pass(
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    if let Some((mut server, place)) = body.into_upgraded() {
+    if let Some((mut server, guards)) = body.into_upgraded() {
         let open = client.metrics.stream(Stream::Upgrade);
         exchange.upgrade(|mut client| async move {
-            let _until_its_end = (place, open);
+            let _until_its_end = (guards, open);
             if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
                 tracing::debug!(%error, "upgraded connection ended");
             }

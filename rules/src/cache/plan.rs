@@ -7,7 +7,7 @@ use super::tier::Tier;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
-use crate::shard::Resolved;
+use crate::shard::{Keys, Resolved};
 use crate::versioned::is_versioned;
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -114,6 +114,20 @@ impl Plan<'_> {
     }
 }
 
+/// What a cached answer's key says of the request's shard.
+#[derive(Clone, Copy)]
+pub enum ShardPart<'a> {
+    /// The owner, and since when it is: what the sidecar stores, and the edge for a map of the file.
+    Resolved(&'a Resolved),
+    /// The keys alone: the edge does not know the owners of a live map.
+    Keyed {
+        /// Name of the shard map.
+        map: &'a str,
+        /// The request's keys.
+        keys: &'a Keys,
+    },
+}
+
 /// Everything a plan is made from.
 pub struct Planned<'a, 'r> {
     /// `cache` of the route, where it has one.
@@ -131,7 +145,7 @@ pub struct Planned<'a, 'r> {
     /// The path's parameters, decoded.
     pub parameters: &'a [(String, String)],
     /// The shard that the request belongs to: part of the key.
-    pub shard: Option<&'a Resolved>,
+    pub shard: Option<ShardPart<'a>>,
     /// Where the shard's key may stand.
     pub shard_from: &'a [KeySource],
 }
@@ -331,11 +345,21 @@ fn key(
     if let Cookies::Only(value) = cookies {
         push(&mut key, value.as_deref().map(text_of).as_deref());
     }
-    if let Some(shard) = from.shard {
-        push(&mut key, Some(&shard.map));
-        push(&mut key, Some(&shard.key));
-        push(&mut key, Some(&shard.shard));
-        push(&mut key, Some(&shard.epoch.to_string()));
+    match from.shard {
+        Some(ShardPart::Resolved(resolved)) => {
+            push(&mut key, Some(resolved.map()));
+            push(&mut key, Some(&resolved.keys.to_string()));
+            push(&mut key, Some(resolved.shard()));
+            // Not the map's epoch: what moves empties the cache of the moved range alone.
+            for range in resolved.ranges() {
+                push(&mut key, Some(&range.since.to_string()));
+            }
+        }
+        Some(ShardPart::Keyed { map, keys }) => {
+            push(&mut key, Some(map));
+            push(&mut key, Some(&keys.to_string()));
+        }
+        None => {}
     }
     key
 }

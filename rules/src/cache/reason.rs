@@ -100,6 +100,8 @@ pub enum Bypass {
     ShardKeyInBody,
     /// Already forwarded once: the sender caches.
     Forwarded,
+    /// The shard map changed while the request was on its way, and it was sent once more.
+    MapChanged,
     /// Servers read the path in different ways.
     AmbiguousPath,
     /// The target has the reserved parameter of a job, which is never part of a key.
@@ -129,6 +131,7 @@ impl Bypass {
             Self::Body => "body",
             Self::ShardKeyInBody => "shard-key-in-body",
             Self::Forwarded => "forwarded",
+            Self::MapChanged => "map-changed",
             Self::AmbiguousPath => "ambiguous-path",
             Self::NoHost => "no-host",
             Self::Uncacheable => "uncacheable",

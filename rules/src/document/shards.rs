@@ -16,6 +16,32 @@ pub struct ShardRule {
     pub from: Vec<KeySource>,
     /// Bytes of a body that are read to find a key in it; a longer body is 413 `body-too-large`.
     pub body_limit: u64,
+    /// Whether requests of the route write; none: those with an unsafe method do (RFC 9110 section 9.2.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<bool>,
+    /// Milliseconds for which a write counts as in flight whose connection broke: the application may still
+    /// be writing.
+    #[serde(default = "settle_default", skip_serializing_if = "is_settle_default")]
+    pub settle: u64,
+}
+
+impl ShardRule {
+    /// Whether a request with this method writes.
+    pub fn is_write(&self, method: &str) -> bool {
+        let is_safe = matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        self.writes.unwrap_or(!is_safe)
+    }
+}
+
+/// `shard.settle` where a route says nothing else: as long as an application usually takes to answer.
+pub const SETTLE_DEFAULT_MS: u64 = 30_000;
+
+fn settle_default() -> u64 {
+    SETTLE_DEFAULT_MS
+}
+
+fn is_settle_default(settle: &u64) -> bool {
+    *settle == SETTLE_DEFAULT_MS
 }
 
 /// `[shard_map.NAME]`: which shard holds which keys.
@@ -32,6 +58,37 @@ pub struct ShardMap {
     pub outside: Option<String>,
     /// The shards by name.
     pub shards: BTreeMap<String, Shard>,
+    /// Whether the authority is an object in the result store; the ranges are its seed then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub live: bool,
+    /// How long and how many writes of a fenced range may wait, in each process.
+    #[serde(default, skip_serializing_if = "Hold::is_default")]
+    pub hold: Hold,
+}
+
+/// `[shard_map.NAME.hold]`: limits of the requests that wait while a range moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Milliseconds that one may wait.
+    pub time: u64,
+    /// How many may wait at once.
+    pub requests: u64,
+    /// Bytes of bodies that had to be read to find their keys.
+    pub bytes: u64,
+}
+
+impl Default for Hold {
+    /// A move stands still for about a second; load balancers give up after 60 s.
+    fn default() -> Self {
+        Self { time: 5_000, requests: 1_000, bytes: 16 * 1024 * 1024 }
+    }
+}
+
+impl Hold {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One range of a shard map, up to where the next begins.

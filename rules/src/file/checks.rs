@@ -67,6 +67,10 @@ fn shard_is_possible(document: &Document, route: &Route, table: &Table<'_>) {
         let reason = format!("there is no [shard_map.{}]", shard.map);
         table.fault("unknown-shard-map", reason, &format!("Add [shard_map.{}].", shard.map));
     }
+    if shard.writes == Some(true) && route.cache.is_some() {
+        let reason = "a request that writes can't be answered from the cache".to_owned();
+        table.fault("cache-of-writes", reason, "Remove `cache`, or `writes = true`.");
+    }
     for source in &shard.from {
         if let KeySource::Path(name) = source {
             parameter_exists(route, name, table);

@@ -6,8 +6,8 @@ use super::tree::{Table, Value};
 use super::values::{MODES, key_source, lower};
 use crate::assets::Assets;
 use crate::document::{
-    AmbiguousPath, Cache, Cors, Lifetime, Match, Mode, Override, QueryRest, Route, ShardRule,
-    UNMATCHED, Versioned,
+    AmbiguousPath, Cache, Cors, Lifetime, Match, Mode, Override, QueryRest, Route,
+    SETTLE_DEFAULT_MS, ShardRule, UNMATCHED, Versioned,
 };
 use crate::route::Template;
 use std::collections::BTreeMap;
@@ -242,6 +242,8 @@ fn read_shard(table: &Table<'_>, route: Mode) -> ShardRule {
         map: table.required_text("map"),
         from: sources.iter().filter_map(key_source).collect(),
         body_limit: table.size("body_limit").unwrap_or(BODY_LIMIT_DEFAULT),
+        writes: table.optional_flag("writes"),
+        settle: table.duration("settle").unwrap_or(SETTLE_DEFAULT_MS),
     };
     table.finish();
     rule

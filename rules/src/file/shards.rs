@@ -1,10 +1,13 @@
 //! `[shard_map.NAME]`.
 
+use super::intervals::{self, Written};
 use super::names;
 use super::tree::{Table, Value};
-use crate::document::KeyType;
-use crate::document::{Range, Shard, ShardMap};
+use crate::document::{Hold, KeyType, Shard, ShardMap};
 use crate::shard::Key;
+
+/// Each that waits keeps a connection open; more would fill a load balancer.
+const HOLD_REQUESTS_MAX: u64 = 100_000;
 
 pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
     let types = [
@@ -21,18 +24,9 @@ pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
     if items.is_empty() {
         table.missing("ranges", "[{ from = 1, shard = \"a\" }, …]");
     }
-    let ranges: Vec<Range> = items.iter().filter_map(|item| range(item, key_type)).collect();
-    ascending(table, &ranges, key_type);
+    let written: Vec<Written> = items.iter().filter_map(|item| range(item, key_type)).collect();
     let until = table.value("until").and_then(|value| bound(&value, key_type));
-    if let (Some(until), Some(last)) = (&until, ranges.last().and_then(|range| range.from.as_ref()))
-        && Key::parse(key_type, until) <= Key::parse(key_type, last)
-    {
-        table.fault(
-            "until-too-low",
-            format!("until = {until} is not above the last range"),
-            "`until` is the first key that no range holds.",
-        );
-    }
+    let (ranges, until) = intervals::ranges(table, key_type, written, until);
     let shards = table.table("shards");
     if let Some(shards) = &shards {
         names::of_entries(shards, "a shard");
@@ -42,7 +36,10 @@ pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
     let shards = shards.map_or_else(Default::default, |shards| {
         shards.entries().filter_map(|(name, value)| Some((name, shard(&value.table()?)))).collect()
     });
-    let map = ShardMap { key_type, ranges, until, outside: table.text("outside"), shards };
+    let outside = table.text("outside");
+    let live = table.flag("live");
+    let hold = table.table("hold").map_or_else(Hold::default, |hold| read_hold(&hold));
+    let map = ShardMap { key_type, ranges, until, outside, shards, live, hold };
     table.finish();
     let used = map.ranges.iter().map(|range| &range.shard).chain(&map.outside);
     for name in used.filter(|name| !map.shards.contains_key(*name)) {
@@ -62,18 +59,34 @@ fn shard(table: &Table<'_>) -> Shard {
     shard
 }
 
-/// A range's lower bound; "min" is open below.
-fn range(item: &Value<'_>, key_type: KeyType) -> Option<Range> {
+fn read_hold(table: &Table<'_>) -> Hold {
+    let usual = Hold::default();
+    let hold = Hold {
+        time: table.duration("time").unwrap_or(usual.time),
+        requests: table.number("requests", 1, HOLD_REQUESTS_MAX).unwrap_or(usual.requests),
+        bytes: table.size("bytes").unwrap_or(usual.bytes),
+    };
+    table.finish();
+    hold
+}
+
+/// One range as written: its lower bound, where "min" is open below, and its last key if it has one.
+fn range(item: &Value<'_>, key_type: KeyType) -> Option<Written> {
     let table = item.table()?;
     let from = table.value("from");
     if from.is_none() {
         table.missing("from", "the lowest key of the range, or \"min\"");
     }
     let is_open = from.as_ref().is_some_and(|value| value.is_text() && value.text() == Some("min"));
+    let to = table.value("to");
     let from = if is_open { None } else { Some(bound(&from?, key_type)?) };
-    let range = Range { from, shard: table.required_text("shard") };
+    let to = match to {
+        Some(value) => Some(bound(&value, key_type)?),
+        None => None,
+    };
+    let written = Written { from, to, shard: table.required_text("shard") };
     table.finish();
-    Some(range)
+    Some(written)
 }
 
 fn bound(value: &Value<'_>, key_type: KeyType) -> Option<String> {
@@ -84,22 +97,6 @@ fn bound(value: &Value<'_>, key_type: KeyType) -> Option<String> {
             let reason = format!("`{literal}` is not a key of type {}", key_type.as_str());
             value.fault("bad-key", reason, "Write the bound in the map's key_type.");
             None
-        }
-    }
-}
-
-/// Lower bounds only, so no gap and no overlap can be written; what remains is the order.
-fn ascending(table: &Table<'_>, ranges: &[Range], key_type: KeyType) {
-    let key = |range: &Range| range.from.as_deref().and_then(|from| Key::parse(key_type, from));
-    for (left, right) in ranges.iter().zip(ranges.iter().skip(1)) {
-        if key(right) <= key(left) {
-            let show = |range: &Range| range.from.clone().unwrap_or_else(|| "min".to_owned());
-            let reason = format!("range from {} comes after {}", show(right), show(left));
-            table.fault(
-                "ranges-not-ascending",
-                reason,
-                "Sort the ranges by `from`, each bound once.",
-            );
         }
     }
 }

@@ -287,14 +287,14 @@ impl<'a> Value<'a> {
 /// Every key of the file format.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
-    "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "bypass_cookies", "cache", "canonical",
+    "after", "ambiguous_path", "app", "auth", "base", "body_limit", "browser", "bypass_cookies", "bytes", "cache", "canonical",
     "check", "class", "concurrency", "cookies", "cors", "credentials", "deadline", "default",
-    "edge", "fallback", "flash", "foreign_consumers", "forward_headers", "from", "header", "headers", "hosts", "identity", "idle_timeout",
-    "ignore_cookies", "css", "job_timeout", "jobs", "keep", "key_type", "lang", "login", "map", "match", "max_age",
+    "edge", "fallback", "flash", "foreign_consumers", "forward_headers", "from", "header", "headers", "hold", "hosts", "identity", "idle_timeout",
+    "ignore_cookies", "css", "job_timeout", "jobs", "keep", "key_type", "lang", "live", "login", "map", "match", "max_age",
     "max_attempts", "max_body", "max_staleness", "message", "method", "methods", "mode", "name",
     "negative", "notify", "offload", "origin", "origins", "outside", "overload", "override", "owner", "page", "parameter", "path", "private", "query",
-    "query_rest", "queue", "ranges", "replay_as", "replay_ttl", "require_signature", "result", "result_ttl", "retry", "route", "shard", "shard_map",
+    "query_rest", "queue", "ranges", "replay_as", "replay_ttl", "requests", "require_signature", "result", "result_ttl", "retry", "route", "settle", "shard", "shard_map",
     "shards", "sidecar", "spill_over", "stale_if_error", "stale_while_revalidate", "strict_slash",
-    "strip_cookies", "tags", "targeted", "texts", "tenant", "tenant_concurrency", "timeout", "to", "total_timeout", "unkeyed_headers", "until", "upstream",
-    "urls", "user", "versioned", "visibility", "wait", "wait_ends", "wait_for_app", "when",
+    "strip_cookies", "tags", "targeted", "texts", "tenant", "tenant_concurrency", "time", "timeout", "to", "total_timeout", "unkeyed_headers", "until", "upstream",
+    "urls", "user", "versioned", "visibility", "wait", "wait_ends", "wait_for_app", "when", "writes",
 ];

@@ -102,8 +102,8 @@ pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<B
             add("action", json!("proceed"));
             add("target", json!(proceed.target()));
             add("offload", json!(offloaded(proceed.offload)));
-            add("shard", shard(&proceed.shard, |resolved| resolved.shard.clone()));
-            add("key", shard(&proceed.shard, |resolved| resolved.key.clone()));
+            add("shard", shard(&proceed.shard, |resolved| resolved.shard().to_string()));
+            add("key", shard(&proceed.shard, |resolved| resolved.keys.to_string()));
             add("cache", json!(proceed.cache.as_ref().map_or_else(|why| why.as_str(), |_| "use")));
             proceed.cache.ok()
         }

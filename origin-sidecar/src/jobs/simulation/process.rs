@@ -188,7 +188,7 @@ impl Process {
                     return Err(Refused::new(Problem::NoRoute, ""));
                 };
                 let offload = proceed.offload;
-                let (route_state, is_forwarded) = (in_force.route_state(decision.index), false);
+                let route_state = in_force.route_state(decision.index);
                 let clean = SanitizedRequest {
                     inbound,
                     method,
@@ -198,7 +198,9 @@ impl Process {
                     body,
                     rules,
                     route_state,
-                    is_forwarded,
+                    marker: None,
+                    read_ahead: 0,
+                    write: None,
                     exchange: None,
                 };
                 accept::accept(&self.worker, clean, route, proceed.take_target(), None, offload)

@@ -1,5 +1,6 @@
 use super::*;
-use crate::document::{Range, Shard};
+use crate::document::{self, Hold, KeyType, Range, Shard};
+use crate::problem::Problem;
 use proptest::prelude::*;
 
 fn map(bounds: &[i64], until: Option<i64>) -> ShardMap {
@@ -10,14 +11,10 @@ fn map(bounds: &[i64], until: Option<i64>) -> ShardMap {
         .collect();
     let shards = (0..bounds.len()).map(|index| (name(index), Shard { upstream: None })).collect();
     let until = until.map(|until| until.to_string());
-    ShardMap::new(document::ShardMap {
-        key_type: KeyType::Int,
-        ranges,
-        until,
-        outside: None,
-        shards,
-    })
-    .expect("ascending bounds")
+    let (outside, live, hold) = (None, false, Hold::default());
+    let key_type = KeyType::Int;
+    let document = document::ShardMap { key_type, ranges, until, outside, shards, live, hold };
+    ShardMap::new("m", &document).expect("ascending bounds")
 }
 
 #[test]
@@ -57,10 +54,10 @@ fn a_uuid_is_one_key_in_either_case() {
 #[test]
 fn a_key_below_the_first_or_above_the_last_range_is_unmapped() {
     let map = map(&[1, 10_001, 20_001], Some(30_001));
-    let shard = |key| map.lookup("m", &Key::Int(key)).map(|found| (found.shard, found.range));
-    assert_eq!(shard(10_000), Ok(("s0".into(), "[1,10001)".into())));
-    assert_eq!(shard(10_001), Ok(("s1".into(), "[10001,20001)".into())));
-    assert_eq!(shard(30_000), Ok(("s2".into(), "[20001,30001)".into())));
+    let shard = |key| map.lookup(&Key::Int(key)).map(|own| (&*own.shard, own.text.as_str()));
+    assert_eq!(shard(10_000), Ok(("s0", "[1,10001)")));
+    assert_eq!(shard(10_001), Ok(("s1", "[10001,20001)")));
+    assert_eq!(shard(30_000), Ok(("s2", "[20001,30001)")));
     assert_eq!(shard(0), Err(Problem::KeyUnmapped));
     assert_eq!(shard(30_001), Err(Problem::KeyUnmapped));
 }
@@ -73,7 +70,8 @@ proptest! {
         bounds.sort_unstable();
         bounds.dedup();
         let expected = bounds.iter().rposition(|from| *from <= key).map(|index| format!("s{index}"));
-        let found = map(&bounds, None).lookup("m", &Key::Int(key)).ok().map(|found| found.shard);
+        let map = map(&bounds, None);
+        let found = map.lookup(&Key::Int(key)).ok().map(|own| own.shard.to_string());
         prop_assert_eq!(found, expected);
     }
 

@@ -1,0 +1,61 @@
+//! Jobs of ranges of live shard maps: none starts while its range moves, and one that runs is a write in flight.
+
+use super::context::JobWorker;
+use super::job::Job;
+use super::verdict::{Ended, Until, Verdict};
+use crate::shards::admission::Entered;
+use crate::writes::{What, WriteInFlight};
+use rules::Problem;
+use rules::document::Route;
+use rules::shard::Resolved;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When the map is looked at again by which another sidecar refused a job.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// A job of a range that is about to move does not start: it may run for hours, and the move would wait for
+/// it. One that starts counts as a write in flight, unless its route says that it only reads.
+pub(super) fn admitted(
+    worker: &JobWorker,
+    route: Option<&Route>,
+    resolved: Option<Resolved>,
+    job: &Job,
+) -> Result<(Option<Resolved>, Option<WriteInFlight>), Verdict> {
+    let rule = route.and_then(|route| route.shard.as_ref());
+    let rule = rule.filter(|rule| rule.writes != Some(false));
+    let Some((rule, own)) = rule.zip(resolved.as_ref()).filter(|(_, own)| own.range.is_live) else {
+        return Ok((resolved, None));
+    };
+    match worker.context.maps.enter(rule, own.clone(), || What::Job(job.id.clone())) {
+        Ok(Entered::Go(resolved, write)) if resolved.may_start_job() => {
+            Ok((Some(resolved), Some(write)))
+        }
+        Ok(Entered::Go(own, mut write)) => {
+            write.settled();
+            Err(moves(&own))
+        }
+        Ok(Entered::Wait(own)) => Err(moves(&own)),
+        Err(problem) => Err(Verdict::Ended(Ended::failed(problem.name()))),
+    }
+}
+
+fn moves(resolved: &Resolved) -> Verdict {
+    let until = Until::Moved(Arc::clone(resolved.map()));
+    Verdict::Later { until, last: Ended::failed(Problem::RangeFenced.name()) }
+}
+
+/// Another sidecar follows a newer map: once this process does, the job goes where that says.
+pub(super) async fn stale(worker: &JobWorker, resolved: Option<&Resolved>) -> Verdict {
+    if let Some(resolved) = resolved {
+        worker.context.maps.refresh(resolved.map(), resolved.epoch()).await;
+    }
+    let last = Ended::failed(Problem::StaleEpoch.name());
+    Verdict::Later { until: Until::After(ASK_AGAIN), last }
+}
+
+/// The map will be known once the result store answers.
+pub(super) fn map_unknown() -> Verdict {
+    let last = Ended::failed(Problem::MapUnknown.name());
+    Verdict::Later { until: Until::After(ASK_AGAIN), last }
+}

@@ -1,0 +1,196 @@
+//! Requests for a live shard map: what has to be settled before one goes on, and a second try for one that
+//! another sidecar refused because its map is newer.
+
+use super::bypass::{Bypassing, past_the_cache};
+use super::cached::ForwardTarget;
+use super::context::Worker;
+use crate::message::body::{Body, Collected, collect};
+use crate::message::refused::Refused;
+use crate::message::reply;
+use crate::request::active_rules::RulesSnapshot;
+use crate::request::inbound::Inbound;
+use crate::request::sanitized::SanitizedRequest;
+use crate::telemetry::spans::Span;
+use crate::upstream::route_state::RouteState;
+use crate::upstream::{hop, outgoing};
+use crate::writes::What;
+use http::{HeaderMap, HeaderValue, Method, Response};
+use http_body::Body as _;
+use http1::received::Received;
+use http1::server::Exchange;
+use rules::cache::Bypass;
+use rules::document::Route;
+use rules::shard::Resolved;
+use rules::{Problem, Rules};
+use std::sync::Arc;
+
+/// Bytes of a body that are kept until another sidecar has taken the request. A larger one that meets a newer
+/// map is answered 503: most clients repeat that.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether a request of a live map, or one that another sidecar sent, has to settle something first.
+pub(super) fn is_unsettled(
+    clean: &SanitizedRequest<'_>,
+    route: Option<&Route>,
+    resolved: &Resolved,
+) -> bool {
+    resolved.range.is_live
+        && clean.write.is_none()
+        && (clean.marker.is_some() || is_write(route, &clean.method))
+}
+
+pub(super) fn is_write(route: Option<&Route>, method: &Method) -> bool {
+    let rule = route.and_then(|route| route.shard.as_ref());
+    rule.is_some_and(|rule| rule.is_write(method.as_str()))
+}
+
+/// The owner of a request's keys, once that is settled; a write is entered then. May wait.
+///
+/// # Errors
+/// `range-fenced`, `stale-epoch`, `map-behind`, and what a newer map says of the keys.
+pub(super) async fn settle(
+    worker: &Worker,
+    clean: &mut SanitizedRequest<'_>,
+    route: Option<&Route>,
+    resolved: Resolved,
+) -> Result<Resolved, Refused> {
+    let context = &worker.jobs.context;
+    let destinations = &context.destinations;
+    let mut resolved = resolved;
+    if let Some(marker) = &clean.marker {
+        let of_route = clean.route_state.upstream.as_ref();
+        let is_here = |resolved: &Resolved| {
+            let found = destinations.find(of_route, Some(resolved));
+            found.is_ok_and(|destination| destination.upstream.is_app())
+        };
+        let own_shard = destinations.shard.as_deref();
+        resolved = context.maps.settle_with_sender(marker, resolved, is_here, own_shard).await?;
+    }
+    let Some(rule) = route.and_then(|route| route.shard.as_ref()) else { return Ok(resolved) };
+    if !is_write(route, &clean.method) {
+        return Ok(resolved);
+    }
+    let (name, method) = (&clean.route_state.name, &clean.method);
+    let what = || What::Request { route: name.as_ref().into(), method: method.clone() };
+    let gate = (&*context.holds, &*context.drain);
+    let (resolved, write) =
+        context.maps.enter_in_turn(gate, rule, resolved, clean.read_ahead, what).await?;
+    clean.write = Some(write);
+    Ok(resolved)
+}
+
+/// The refusal of a request from another sidecar, with the epoch that it does not follow yet.
+pub(super) fn stale(
+    in_force: &RulesSnapshot,
+    route_state: &RouteState,
+    detail: &str,
+) -> Response<Body> {
+    let rules = &in_force.rules;
+    let mut refusal = reply::problem(&rules.document.jobs.base, Problem::StaleEpoch, detail);
+    let route = route_state.index.and_then(|index| rules.route(index));
+    let rule = route.and_then(|route| route.shard.as_ref());
+    let epoch = rule.and_then(|rule| rules.shard_maps.get(&rule.map)).map_or(0, |map| map.epoch());
+    refusal.headers_mut().insert(hop::EPOCH_NAME, HeaderValue::from(epoch));
+    refusal
+}
+
+/// A request as it was before it was sent to another sidecar.
+pub(super) struct Kept {
+    method: Method,
+    headers: HeaderMap,
+    came: Received,
+    inbound: Inbound,
+    body: Body,
+    target: String,
+    resolved: Resolved,
+    why: Bypass,
+    exchange: Option<Exchange>,
+}
+
+impl Kept {
+    /// Keeps the request, if its body is small enough to be sent twice.
+    ///
+    /// # Errors
+    /// `bad-request` when the client breaks its body off.
+    pub(super) async fn of(
+        clean: &mut SanitizedRequest<'_>,
+        target: &str,
+        resolved: &Resolved,
+        why: Bypass,
+    ) -> Result<Option<Self>, Refused> {
+        let is_small = |body: &Body| {
+            body.size_hint().exact().is_some_and(|length| length <= KEPT_BYTES_MAX as u64)
+        };
+        let body = std::mem::replace(&mut clean.body, Body::Empty);
+        if body.again().is_some() || !is_small(&body) {
+            clean.body = body;
+        } else {
+            let failed = |error: std::io::Error| {
+                Refused::new(Problem::BadRequest, format!("the body could not be read: {error}"))
+            };
+            clean.body = match collect(body, KEPT_BYTES_MAX).await.map_err(failed)? {
+                Collected::Whole(bytes) => Body::full(bytes),
+                Collected::TooLarge(body) => body,
+            };
+        }
+        let Some(body) = clean.body.again() else { return Ok(None) };
+        Ok(Some(Self {
+            method: clean.method.clone(),
+            headers: clean.headers.clone(),
+            came: clean.came.clone(),
+            inbound: clean.inbound.clone(),
+            body,
+            target: target.to_owned(),
+            resolved: resolved.clone(),
+            why,
+            exchange: clean.exchange.clone(),
+        }))
+    }
+
+    /// Sends the request once more, by a newer map.
+    ///
+    /// # Errors
+    /// As any request; `map-behind` when there is no newer map to be found.
+    pub(super) async fn send_again(
+        mut self,
+        worker: &Worker,
+        rules: &Arc<Rules>,
+        (route, span): (Option<&Route>, &Span),
+        route_state: &Arc<RouteState>,
+    ) -> Result<Response<Body>, Refused> {
+        let context = &worker.jobs.context;
+        context.metrics.shards.stale.with_label_values(&["sender"]).inc();
+        context.maps.refresh(self.resolved.map(), self.resolved.epoch()).await;
+        let newest = context.maps.newest(&self.resolved)?;
+        if newest.epoch() == self.resolved.epoch() {
+            return Err(Refused::from(Problem::MapBehind));
+        }
+        let mut clean = Box::new(SanitizedRequest {
+            inbound: self.inbound,
+            method: self.method,
+            headers: &mut self.headers,
+            came: &mut self.came,
+            is_rebuilt: false,
+            body: self.body,
+            rules,
+            route_state,
+            marker: None,
+            read_ahead: 0,
+            write: None,
+            exchange: self.exchange,
+        });
+        let resolved = settle(worker, &mut clean, route, newest).await?;
+        let destination = context.destinations.direct(
+            clean.headers,
+            route_state.upstream.as_ref(),
+            Some(&resolved),
+            false,
+        )?;
+        let way =
+            ForwardTarget { destination, timeout: outgoing::timeout(route), route_state, span };
+        let mut added = clean.finalize_as_lines();
+        span.pass_on_as_line(clean.headers, &mut added);
+        let sent = Bypassing { target: self.target, added, why: self.why };
+        past_the_cache(worker, clean, way, sent).await
+    }
+}

@@ -1,0 +1,59 @@
+//! Looks for changes of live maps in the result store, whether or not anybody pushes them.
+
+use super::live_maps::LiveMaps;
+use super::member::Member;
+use crate::drain::Drain;
+use crate::secrets;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// While a range moves. A move stands still for about a second: a process that no push reaches must not be
+/// the one that all wait for.
+const POLL_MOVING: Duration = Duration::from_millis(500);
+/// One look; a store that hangs must not keep the next map from being looked at.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Looks every `interval` ± 20 %, so that pods which were started together do not ask together; every 500 ms
+/// while a range moves. Ends with the drain.
+pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, drain: Arc<Drain>) {
+    let mut member = Member::default();
+    let (mut changes, mut ending) = (maps.active.changes(), drain.ending());
+    let mut next = Instant::now();
+    loop {
+        changes.mark_unchanged();
+        let names = maps.names();
+        if next <= Instant::now() {
+            for name in &names {
+                if let Ok(Err(error)) = tokio::time::timeout(LOOK_TIMEOUT, maps.look(name)).await {
+                    tracing::debug!(map = &**name, %error, "the result store did not answer");
+                }
+                maps.show_age(name);
+            }
+        }
+        for name in &names {
+            let _ = tokio::time::timeout(LOOK_TIMEOUT, member.report(&maps, name)).await;
+        }
+        let is_moving = names.iter().any(|name| maps.is_moving(name));
+        let pause = if is_moving { POLL_MOVING } else { spread(interval) };
+        next = if next <= Instant::now() {
+            Instant::now() + pause
+        } else {
+            next.min(Instant::now() + pause)
+        };
+        tokio::select! {
+            biased;
+            () = Drain::begun(&mut ending) => break,
+            // A map that was pushed: the coordinator is told at once.
+            _ = changes.changed() => {}
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+    member.leave(&maps).await;
+}
+
+/// Between 80 % and 120 % of a time.
+fn spread(interval: Duration) -> Duration {
+    let byte = secrets::random(1).ok().and_then(|bytes| bytes.first().copied()).unwrap_or(128);
+    interval.mul_f64(0.8 + 0.4 * f64::from(byte) / 255.0)
+}

@@ -1,0 +1,448 @@
+//! How a live map changes: each change makes the next object out of the last one.
+//!
+//! All of it is pure. Who calls it puts the new object into the store under the condition that the old one
+//! is still there; nothing else makes a change happen.
+
+use super::key::Key;
+use super::map::{State, interval};
+use super::object::{
+    Changed, EPOCH_MAX, FORMAT, Move, Object, Outside, RANGES_MAX, Stage, StoredRange,
+};
+use crate::document::ShardMap;
+use std::fmt;
+
+/// Epoch of the first object of a live map; the map of a rules file is epoch 1.
+pub const FIRST_EPOCH: u64 = 2;
+/// The driver of a move whose data nobody but a person moves.
+pub const BY_HAND: &str = "hand";
+
+/// Why a map can't be changed so. The name is what commands print, for scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another move is under way.
+    MoveUnderWay(String),
+    /// No move is under way, or another one than was named.
+    NoSuchMove,
+    /// The move is not at the stage from which this goes on.
+    WrongStage(&'static str),
+    /// Another tool leads the move.
+    OtherDriver(String),
+    /// The move can only go forwards.
+    PastReturn,
+    /// The bounds are no interval of the map's ranges.
+    BadRange(String),
+    /// More than one shard owns the range.
+    SeveralOwners,
+    /// The target owns the range already.
+    SameOwner,
+    /// The map would have more than [`RANGES_MAX`] ranges.
+    TooManyRanges,
+    /// Epochs are used up.
+    EpochsUsedUp,
+}
+
+impl Refusal {
+    /// As scripts read it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::MoveUnderWay(_) => "move-under-way",
+            Self::NoSuchMove => "no-such-move",
+            Self::WrongStage(_) => "wrong-stage",
+            Self::OtherDriver(_) => "other-driver",
+            Self::PastReturn => "move-past-return",
+            Self::BadRange(_) => "bad-range",
+            Self::SeveralOwners => "several-owners",
+            Self::SameOwner => "same-owner",
+            Self::TooManyRanges => "too-many-ranges",
+            Self::EpochsUsedUp => "epochs-used-up",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MoveUnderWay(id) => write!(
+                out,
+                "move {id} is under way: commit or abort it first (one move of a map at a time)"
+            ),
+            Self::NoSuchMove => out.write_str("no such move is under way: `spillway shards show` says what is"),
+            Self::WrongStage(stage) => write!(out, "the move is {stage}"),
+            Self::OtherDriver(driver) => write!(
+                out,
+                "`{driver}` leads this move and knows where the data is: let it go on, or say --i-know WHY"
+            ),
+            Self::PastReturn => out.write_str(
+                "the move is past its point of no return: the old owner takes no writes any more; commit it",
+            ),
+            Self::BadRange(why) => out.write_str(why),
+            Self::SeveralOwners => out.write_str("several shards own parts of the range: move the parts one by one"),
+            Self::SameOwner => out.write_str("the shard owns this range already"),
+            Self::TooManyRanges => write!(out, "the map would have more than {RANGES_MAX} ranges: merge some first"),
+            Self::EpochsUsedUp => out.write_str("the map has had 2^53 changes"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What a new move is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Tells it from every other move.
+    pub id: String,
+    /// Lowest key that moves; none: from the open lower end.
+    pub from: Option<String>,
+    /// First key above that stays; none: up to the open upper end.
+    pub until: Option<String>,
+    /// The new owner.
+    pub target: String,
+    /// [`BY_HAND`], or the tool that leads it.
+    pub driver: String,
+}
+
+/// Who may end a move that another tool leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver<'a> {
+    /// Only a move that this one leads.
+    Named(&'a str),
+    /// Whoever leads it: a person said why.
+    Any,
+}
+
+/// The first object of a map: the ranges of its rules file.
+pub fn first(name: &str, document: &ShardMap, changed: Changed) -> Object {
+    let outside = document.outside.clone();
+    Object {
+        format: FORMAT,
+        map: name.to_owned(),
+        key_type: document.key_type,
+        epoch: FIRST_EPOCH,
+        ranges: document.ranges.iter().map(StoredRange::seed).collect(),
+        until: document.until.clone(),
+        outside: outside.map(|shard| Outside { shard, since: super::map::FILE_EPOCH }),
+        moving: None,
+        changed,
+        mac: String::new(),
+    }
+}
+
+impl Object {
+    /// Begins a move: the range is cut out of its neighbours, which keep their owner and its epoch.
+    ///
+    /// # Errors
+    /// When another move is under way, or the range can't move so.
+    pub fn announce(&self, plan: Plan, changed: Changed) -> Result<Self, Refusal> {
+        self.check_idle()?;
+        let mut next = self.next(changed)?;
+        let cut_from = match &plan.from {
+            Some(from) => next.cut(from)?,
+            None => false,
+        };
+        let cut_until = match &plan.until {
+            Some(until) => next.cut(until)?,
+            None => false,
+        };
+        let covered = next.covered(plan.from.as_deref(), plan.until.as_deref());
+        let covered = covered.map_err(Refusal::BadRange)?;
+        let source = next.owner_of(covered.clone())?;
+        if source == plan.target {
+            return Err(Refusal::SameOwner);
+        }
+        if next.ranges.len() > RANGES_MAX {
+            return Err(Refusal::TooManyRanges);
+        }
+        next.set_state(covered, State::Announced);
+        let Plan { id, from, until, target, driver } = plan;
+        let (stage, no_return, at) = (Stage::Announced, false, next.changed.at);
+        next.moving = Some(Move {
+            id,
+            from,
+            until,
+            source,
+            target,
+            stage,
+            driver,
+            no_return,
+            cut_from,
+            cut_until,
+            at,
+        });
+        Ok(next)
+    }
+
+    /// Lets the writes of the range wait.
+    ///
+    /// # Errors
+    /// When the move is not announced, or another one leads it.
+    pub fn fence(&self, id: &str, driver: Driver<'_>, changed: Changed) -> Result<Self, Refusal> {
+        let moving = self.led(id, driver)?;
+        if moving.stage != Stage::Announced {
+            return Err(Refusal::WrongStage("fenced already"));
+        }
+        let mut next = self.next(changed)?;
+        next.set_state(self.moved()?, State::Fenced);
+        next.moving = Some(Move { stage: Stage::Fenced, ..moving.clone() });
+        Ok(next)
+    }
+
+    /// Marks that there is no way back: from here on the move can only be committed.
+    ///
+    /// # Errors
+    /// When the move is not fenced, or another one leads it.
+    pub fn pass_return(
+        &self,
+        id: &str,
+        driver: Driver<'_>,
+        changed: Changed,
+    ) -> Result<Self, Refusal> {
+        let moving = self.led(id, driver)?;
+        if moving.stage != Stage::Fenced {
+            return Err(Refusal::WrongStage("only announced: fence it first"));
+        }
+        let mut next = self.next(changed)?;
+        next.moving = Some(Move { no_return: true, ..moving.clone() });
+        Ok(next)
+    }
+
+    /// Gives the range to the target.
+    ///
+    /// # Errors
+    /// When the move is not fenced, or another one leads it.
+    pub fn commit(&self, id: &str, driver: Driver<'_>, changed: Changed) -> Result<Self, Refusal> {
+        let moving = self.led(id, driver)?;
+        if moving.stage != Stage::Fenced {
+            return Err(Refusal::WrongStage("only announced: fence it first"));
+        }
+        let covered = self.moved()?;
+        let mut next = self.next(changed)?;
+        let owned = StoredRange {
+            from: moving.from.clone(),
+            shard: moving.target.clone(),
+            since: next.epoch,
+            state: State::Active,
+        };
+        next.ranges.splice(covered, [owned]);
+        next.moving = None;
+        Ok(next)
+    }
+
+    /// Leaves the range with its owner, as it was before the announce.
+    ///
+    /// # Errors
+    /// `move-past-return` when the owner no longer takes writes; when another one leads the move.
+    pub fn abort(&self, id: &str, driver: Driver<'_>, changed: Changed) -> Result<Self, Refusal> {
+        let moving = self.led(id, driver)?;
+        if moving.no_return {
+            return Err(Refusal::PastReturn);
+        }
+        let covered = self.moved()?;
+        let mut next = self.next(changed)?;
+        next.set_state(covered.clone(), State::Active);
+        // From above, so that the lower position stays what it is.
+        if moving.cut_until {
+            next.join(covered.end);
+        }
+        if moving.cut_from {
+            next.join(covered.start);
+        }
+        next.moving = None;
+        Ok(next)
+    }
+
+    /// Gives keys above the last range, which nobody held, to a shard; `until` none: all of them.
+    ///
+    /// # Errors
+    /// When a move is under way, or somebody holds these keys.
+    pub fn extend_above(
+        &self,
+        until: Option<String>,
+        shard: String,
+        changed: Changed,
+    ) -> Result<Self, Refusal> {
+        self.check_idle()?;
+        let end = self.unheld(self.until.as_ref(), "above")?;
+        let bad = Refusal::BadRange;
+        if let Some(until) = &until
+            && self.key(until).map_err(bad)? <= self.key(&end).map_err(bad)?
+        {
+            return Err(bad(format!("the map ends at {end} already")));
+        }
+        let mut next = self.next(changed)?;
+        let (since, state) = (next.epoch, State::Active);
+        next.ranges.push(StoredRange { from: Some(end), shard, since, state });
+        next.until = until;
+        next.checked()
+    }
+
+    /// Gives keys below the first range, which nobody held, to a shard; `from` none: all of them.
+    ///
+    /// # Errors
+    /// When a move is under way, or somebody holds these keys.
+    pub fn extend_below(
+        &self,
+        from: Option<String>,
+        shard: String,
+        changed: Changed,
+    ) -> Result<Self, Refusal> {
+        self.check_idle()?;
+        let first = self.ranges.first().and_then(|range| range.from.as_ref());
+        let end = self.unheld(first, "below")?;
+        let bad = Refusal::BadRange;
+        if let Some(from) = &from
+            && self.key(from).map_err(bad)? >= self.key(&end).map_err(bad)?
+        {
+            return Err(bad(format!("the map begins at {end} already")));
+        }
+        let mut next = self.next(changed)?;
+        let (since, state) = (next.epoch, State::Active);
+        next.ranges.insert(0, StoredRange { from, shard, since, state });
+        next.checked()
+    }
+
+    /// Makes one range two, with the same owner: a part may move later, and is counted apart at once.
+    ///
+    /// # Errors
+    /// When a move is under way, or no range holds the key, or one begins there.
+    pub fn split(&self, at: &str, changed: Changed) -> Result<Self, Refusal> {
+        self.check_idle()?;
+        let mut next = self.next(changed)?;
+        if !next.cut(at)? {
+            return Err(Refusal::BadRange(format!("a range begins at {at} already")));
+        }
+        next.checked()
+    }
+
+    /// Makes the two ranges that meet at a key one.
+    ///
+    /// # Errors
+    /// When a move is under way, no two ranges of one owner meet there.
+    pub fn merge(&self, at: &str, changed: Changed) -> Result<Self, Refusal> {
+        self.check_idle()?;
+        let mut next = self.next(changed)?;
+        let begins = |range: &StoredRange| range.from.as_deref() == Some(at);
+        let bad = |why: String| Refusal::BadRange(why);
+        let found = next.ranges.iter().position(begins).filter(|position| *position > 0);
+        let position = found.ok_or_else(|| bad(format!("no two ranges meet at {at}")))?;
+        let removed = next.ranges.remove(position);
+        let Some(left) = next.ranges.get_mut(position - 1) else { return Err(Refusal::NoSuchMove) };
+        if left.shard != removed.shard {
+            return Err(Refusal::SeveralOwners);
+        }
+        // A key of either may be stored under the later epoch only if its owner is the same since then.
+        left.since = left.since.max(removed.since);
+        next.checked()
+    }
+
+    fn next(&self, changed: Changed) -> Result<Self, Refusal> {
+        if self.epoch >= EPOCH_MAX {
+            return Err(Refusal::EpochsUsedUp);
+        }
+        Ok(Self { epoch: self.epoch + 1, changed, mac: String::new(), ..self.clone() })
+    }
+
+    fn checked(self) -> Result<Self, Refusal> {
+        self.check().map_err(Refusal::BadRange)?;
+        Ok(self)
+    }
+
+    fn check_idle(&self) -> Result<(), Refusal> {
+        match &self.moving {
+            Some(moving) => Err(Refusal::MoveUnderWay(moving.id.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn led(&self, id: &str, driver: Driver<'_>) -> Result<&Move, Refusal> {
+        let moving = self.moving.as_ref().filter(|own| own.id == id).ok_or(Refusal::NoSuchMove)?;
+        match driver {
+            Driver::Named(name) if name != moving.driver => {
+                Err(Refusal::OtherDriver(moving.driver.clone()))
+            }
+            Driver::Named(_) | Driver::Any => Ok(moving),
+        }
+    }
+
+    fn moved(&self) -> Result<std::ops::Range<usize>, Refusal> {
+        let moving = self.moving.as_ref().ok_or(Refusal::NoSuchMove)?;
+        self.covered(moving.from.as_deref(), moving.until.as_deref()).map_err(Refusal::BadRange)
+    }
+
+    /// The end of the map that may be moved outwards.
+    fn unheld(&self, end: Option<&String>, side: &str) -> Result<String, Refusal> {
+        if let Some(outside) = &self.outside {
+            return Err(Refusal::BadRange(format!(
+                "shard `{}` holds all keys {side} the ranges (`outside`)",
+                outside.shard
+            )));
+        }
+        let open =
+            || Refusal::BadRange(format!("the map is open {side}: a range holds these keys"));
+        end.cloned().ok_or_else(open)
+    }
+
+    /// Lets a range begin at this key; whether one was cut for it.
+    fn cut(&mut self, at: &str) -> Result<bool, Refusal> {
+        let key = self.key(at).map_err(Refusal::BadRange)?;
+        if self.until.as_deref() == Some(at) {
+            return Ok(false);
+        }
+        let lies_below = |range: &StoredRange| {
+            let from = range.from.as_deref().and_then(|from| Key::parse(self.key_type, from));
+            from.is_none_or(|from| from <= key)
+        };
+        let above = self.ranges.partition_point(lies_below);
+        let end = self.until.as_deref().and_then(|until| Key::parse(self.key_type, until));
+        let is_inside = end.is_none_or(|end| key < end);
+        let holder = above.checked_sub(1).filter(|_| is_inside);
+        let Some((position, range)) = holder.and_then(|it| Some((it, self.ranges.get(it)?))) else {
+            return Err(Refusal::BadRange(format!("no range holds {at}")));
+        };
+        if range.from.as_deref() == Some(at) {
+            return Ok(false);
+        }
+        let upper = StoredRange { from: Some(at.to_owned()), ..range.clone() };
+        self.ranges.insert(position + 1, upper);
+        Ok(true)
+    }
+
+    /// Makes the range at a position one with the range below, from which it was cut.
+    fn join(&mut self, position: usize) {
+        let lower = position.checked_sub(1).and_then(|below| self.ranges.get(below));
+        let is_one = lower.zip(self.ranges.get(position)).is_some_and(|(lower, upper)| {
+            (&lower.shard, lower.since, lower.state) == (&upper.shard, upper.since, upper.state)
+        });
+        if is_one {
+            self.ranges.remove(position);
+        }
+    }
+
+    fn owner_of(&self, covered: std::ops::Range<usize>) -> Result<String, Refusal> {
+        let mut owners = self.ranges.get(covered).unwrap_or_default().iter().map(|own| &own.shard);
+        let first =
+            owners.next().ok_or_else(|| Refusal::BadRange("the range is empty".to_owned()))?;
+        if owners.all(|other| other == first) {
+            Ok(first.clone())
+        } else {
+            Err(Refusal::SeveralOwners)
+        }
+    }
+
+    fn set_state(&mut self, covered: std::ops::Range<usize>, state: State) {
+        for range in self.ranges.get_mut(covered).unwrap_or_default() {
+            range.state = state;
+        }
+    }
+
+    /// The move in one line, for people.
+    pub fn describe_move(&self) -> Option<String> {
+        let moving = self.moving.as_ref()?;
+        let range = interval(moving.from.as_deref(), moving.until.as_deref());
+        let past = if moving.no_return { ", past its point of no return" } else { "" };
+        let (id, source, target) = (&moving.id, &moving.source, &moving.target);
+        let (stage, driver) = (moving.stage.as_str(), &moving.driver);
+        Some(format!(
+            "move {id}: {range} from {source} to {target}, {stage}{past}, led by {driver}"
+        ))
+    }
+}

@@ -1,0 +1,235 @@
+//! From a request to its shard keys, and from the keys to the shard.
+
+use super::key::Key;
+use super::map::{OwnedRange, ShardMap, State};
+use crate::document::{KeySource, KeyType, ShardRule};
+use crate::head::{Head, cookie, first, text_of};
+use crate::path;
+use crate::problem::Problem;
+use std::fmt;
+use std::sync::Arc;
+
+/// The shard keys of a request: one, or a list whose keys all lie on one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keys {
+    /// Almost always; needs no memory of its own for numbers.
+    One(Key),
+    /// `ids=1,2,3`, without immediate repetitions.
+    Many(Vec<Key>),
+}
+
+impl Keys {
+    /// The keys in the order of the request.
+    pub fn as_slice(&self) -> &[Key] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+}
+
+impl fmt::Display for Keys {
+    /// The keys in canonical form with commas between them.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, key) in self.as_slice().iter().enumerate() {
+            if at > 0 {
+                out.write_str(",")?;
+            }
+            key.fmt(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a request's data lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The request's keys.
+    pub keys: Keys,
+    /// The range of the first key.
+    pub range: Arc<OwnedRange>,
+    /// The further ranges of a list. The same shard owns them.
+    more: Vec<Arc<OwnedRange>>,
+}
+
+impl Resolved {
+    /// Finds the owner of all the keys in this version of the map.
+    ///
+    /// # Errors
+    /// `key-unmapped`, `map-unknown`; `cross-shard` when the keys lie on several shards.
+    pub fn find(map: &ShardMap, keys: Keys) -> Result<Self, Problem> {
+        let (first, rest) = keys.as_slice().split_first().ok_or(Problem::KeyMissing)?;
+        let range = Arc::clone(map.lookup(first)?);
+        let mut more = Vec::new();
+        for key in rest {
+            let other = map.lookup(key)?;
+            if other.shard != range.shard {
+                return Err(Problem::CrossShard);
+            }
+            if !Arc::ptr_eq(other, &range) && !more.iter().any(|own| Arc::ptr_eq(own, other)) {
+                more.push(Arc::clone(other));
+            }
+        }
+        Ok(Self { keys, range, more })
+    }
+
+    /// The same keys as the sender of a marker resolved them, whose map is newer than the newest that can be
+    /// found here ([`super::protocol::Arrival::ServeAsSent`]): the data is here.
+    pub fn as_sent(&self, marker: &super::protocol::Marker) -> Self {
+        let mut range = OwnedRange::clone(&self.range);
+        (range.epoch, range.shard, range.state) =
+            (marker.epoch, marker.shard.as_str().into(), State::Active);
+        Self { keys: self.keys.clone(), range: Arc::new(range), more: Vec::new() }
+    }
+
+    /// Name of the shard map.
+    pub fn map(&self) -> &Arc<str> {
+        &self.range.map
+    }
+
+    /// Name of the shard that owns the keys.
+    pub fn shard(&self) -> &Arc<str> {
+        &self.range.shard
+    }
+
+    /// Epoch of the map that said so.
+    pub fn epoch(&self) -> u64 {
+        self.range.epoch
+    }
+
+    /// All ranges that hold a key of the request.
+    pub fn ranges(&self) -> impl Iterator<Item = &Arc<OwnedRange>> {
+        std::iter::once(&self.range).chain(&self.more)
+    }
+
+    /// Whether a request has to wait until a move has ended: it writes in a range that is fenced.
+    pub fn must_wait(&self, is_write: bool) -> bool {
+        is_write && self.ranges().any(|range| range.state == State::Fenced)
+    }
+
+    /// Whether a job may start: none of its ranges is about to move. A job may run for hours.
+    pub fn may_start_job(&self) -> bool {
+        self.ranges().all(|range| range.state == State::Active)
+    }
+}
+
+/// What could be said of a request's shard from its head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The route has no shard rule, or it is off.
+    None,
+    /// It is known.
+    Resolved(Box<Resolved>),
+    /// The key lies in the body: read up to `limit` bytes and ask [`crate::Rules::shard_in_body`].
+    NeedsBody {
+        /// Bytes; the route's `body_limit`.
+        limit: u64,
+    },
+}
+
+impl Step {
+    /// The shard, where it is known.
+    pub fn resolved(&self) -> Option<&Resolved> {
+        match self {
+            Self::Resolved(resolved) => Some(resolved),
+            Self::None | Self::NeedsBody { .. } => None,
+        }
+    }
+}
+
+/// Looks for the keys in path, query, headers and cookies; the first source that the request has counts.
+/// None where the next source is the body.
+///
+/// # Errors
+/// `key-missing`, `key-invalid`.
+pub(crate) fn keys_in_head(
+    rule: &ShardRule,
+    key_type: KeyType,
+    head: &Head<'_>,
+    query: Option<&str>,
+    parameters: &[(String, String)],
+) -> Result<Option<Keys>, Problem> {
+    for source in &rule.from {
+        let values: Vec<String> = match source {
+            KeySource::Path(name) => parameters
+                .iter()
+                .filter(|(own, _)| own == name)
+                .map(|(_, value)| value.clone())
+                .collect(),
+            KeySource::Query(name) => path::query_values(query.unwrap_or_default(), name).collect(),
+            KeySource::Header(name) => first(head.fields, name).into_iter().collect(),
+            KeySource::Cookie(name) => cookie(head.fields, name)
+                .map(|value| text_of(&value).trim_matches('"').to_owned())
+                .into_iter()
+                .collect(),
+            KeySource::Body(_) => return Ok(None),
+        };
+        if !values.is_empty() {
+            let is_list = matches!(source, KeySource::Query(_)) && key_type != KeyType::Text;
+            return parsed(key_type, &values, is_list).map(Some);
+        }
+    }
+    Err(Problem::KeyMissing)
+}
+
+fn parsed(key_type: KeyType, values: &[String], is_list: bool) -> Result<Keys, Problem> {
+    let parse = |text: &str| Key::parse(key_type, text).ok_or(Problem::KeyInvalid);
+    if let [value] = values
+        && (!is_list || !value.contains(','))
+    {
+        return parse(value).map(Keys::One);
+    }
+    let mut keys = Vec::new();
+    for value in values {
+        // The whole list is the key: two lists of one shard are two cache entries.
+        let mut texts: Vec<&str> =
+            if is_list { value.split(',').collect() } else { vec![value.as_str()] };
+        texts.dedup();
+        for text in texts {
+            keys.push(parse(text)?);
+        }
+    }
+    Ok(Keys::Many(keys))
+}
+
+/// Looks for the shard of a request in its head.
+///
+/// # Errors
+/// As [`keys_in_head`] and [`Resolved::find`].
+pub(crate) fn in_head(
+    rule: &ShardRule,
+    map: &ShardMap,
+    head: &Head<'_>,
+    query: Option<&str>,
+    parameters: &[(String, String)],
+) -> Result<Step, Problem> {
+    match keys_in_head(rule, map.key_type(), head, query, parameters)? {
+        None => Ok(Step::NeedsBody { limit: rule.body_limit }),
+        Some(keys) => Ok(Step::Resolved(Box::new(Resolved::find(map, keys)?))),
+    }
+}
+
+/// Looks for the key at the rule's JSON pointers.
+///
+/// # Errors
+/// `key-missing` without a key, `key-invalid` for one that is not of the map's type, that a body has twice,
+/// or a body that is not JSON; and as [`Resolved::find`].
+pub(crate) fn in_body(rule: &ShardRule, map: &ShardMap, body: &[u8]) -> Result<Resolved, Problem> {
+    let json: super::json::Unique =
+        serde_json::from_slice(body).map_err(|_| Problem::KeyInvalid)?;
+    let pointers = rule.from.iter().filter_map(|source| match source {
+        KeySource::Body(pointer) => Some(pointer),
+        _ => None,
+    });
+    for pointer in pointers {
+        let text = match json.0.pointer(pointer) {
+            None => continue,
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(serde_json::Value::Number(number)) => number.to_string(),
+            Some(_) => return Err(Problem::KeyInvalid),
+        };
+        let key = Key::parse(map.key_type(), &text).ok_or(Problem::KeyInvalid)?;
+        return Resolved::find(map, Keys::One(key));
+    }
+    Err(Problem::KeyMissing)
+}

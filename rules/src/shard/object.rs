@@ -1,0 +1,423 @@
+//! The object that a live map is: ranges and owners, at most one move, signed.
+//!
+//! It lies in the result store under `shards/NAME`, and is the only authority: whoever replaces it under the
+//! condition that nobody else has (`If-Match`) has changed the map.
+
+use super::key::Key;
+use super::map::{FILE_EPOCH, State};
+use crate::document::{self, KeyType};
+use crate::hex::hex;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// Raised when a field changes meaning; a program refuses an object of another version.
+pub const FORMAT: u32 = 1;
+/// Of the object as JSON. 10,000 ranges of text keys need about as much.
+pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
+/// More ranges are no plan any more, and would not fit into the object.
+pub const RANGES_MAX: usize = 10_000;
+/// JSON readers in other languages know whole numbers up to 2^53 exactly (RFC 8259 section 6).
+pub const EPOCH_MAX: u64 = 1 << 53;
+/// 128 bits can't be guessed.
+const MAC_BYTES: usize = 16;
+
+/// A live shard map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    /// [`FORMAT`] of the program that wrote it.
+    pub format: u32,
+    /// Name of the map in the rules file.
+    pub map: String,
+    /// How its keys are read; that of the rules file.
+    pub key_type: KeyType,
+    /// One more with every change.
+    pub epoch: u64,
+    /// Ascending; each range ends where the next begins.
+    pub ranges: Vec<StoredRange>,
+    /// Exclusive upper end of the last range; none: open.
+    pub until: Option<String>,
+    /// The owner of every key that no range holds; none: such requests are refused.
+    pub outside: Option<Outside>,
+    /// The move that is under way.
+    #[serde(rename = "move")]
+    pub moving: Option<Move>,
+    /// Who made this version.
+    pub changed: Changed,
+    /// Over [`Object::hash`], in hex.
+    pub mac: String,
+}
+
+/// One range of the object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredRange {
+    /// Lowest key in canonical form; none: open below.
+    pub from: Option<String>,
+    /// Name of the shard that owns it.
+    pub shard: String,
+    /// The epoch in which the owner changed last.
+    pub since: u64,
+    /// What may be done in it.
+    pub state: State,
+}
+
+impl StoredRange {
+    /// As the rules file has it.
+    pub fn seed(range: &document::Range) -> Self {
+        let (from, shard) = (range.from.clone(), range.shard.clone());
+        Self { from, shard, since: FILE_EPOCH, state: State::Active }
+    }
+}
+
+/// The owner of every key that no range holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    /// Name of the shard.
+    pub shard: String,
+    /// The epoch in which it became the owner.
+    pub since: u64,
+}
+
+/// How far a move has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Everybody is told, nothing waits but jobs.
+    Announced,
+    /// Writes of the range wait.
+    Fenced,
+}
+
+impl Stage {
+    /// As commands and logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// A range on its way from one owner to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// Tells this move from every other; 1 to 64 of `A-Za-z0-9-_`.
+    pub id: String,
+    /// Lowest key that moves; none: open below.
+    pub from: Option<String>,
+    /// First key above that stays; none: open above.
+    pub until: Option<String>,
+    /// The owner before.
+    pub source: String,
+    /// The owner after a commit.
+    pub target: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Who may end it: `hand`, or the tool that moves the data, such as `reshard:7`.
+    pub driver: String,
+    /// Whether the only way is forwards: an abort would give the range to an owner that no longer takes it.
+    pub no_return: bool,
+    /// Whether the announce cut the range that lies below in two.
+    pub cut_from: bool,
+    /// Whether the announce cut the range that lies above in two.
+    pub cut_until: bool,
+    /// When it was announced, in milliseconds since 1970.
+    pub at: u64,
+}
+
+/// Who made a version of the map, when and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// A person, machine or tool.
+    pub by: String,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// In words: the command, and what stood in its `WHY`.
+    pub why: String,
+}
+
+/// Why an object is not taken. The name is the metric label and the log field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// It is larger than [`OBJECT_BYTES_MAX`].
+    TooLarge,
+    /// It is no JSON of this form.
+    Unreadable(String),
+    /// Another version of the program wrote it.
+    Format(u64),
+    /// It is the object of another map.
+    OtherMap(String),
+    /// None of our keys made its mac.
+    Signature,
+    /// What it says contradicts itself.
+    Contradiction(String),
+    /// It names a shard that the rules file does not.
+    UnknownShard(String),
+}
+
+impl Unusable {
+    /// As metrics and logs have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too-large",
+            Self::Unreadable(_) => "unreadable",
+            Self::Format(_) => "format",
+            Self::OtherMap(_) => "other-map",
+            Self::Signature => "signature",
+            Self::Contradiction(_) => "contradiction",
+            Self::UnknownShard(_) => "unknown-shard",
+        }
+    }
+
+    /// Every name, for the series of the metric.
+    pub const NAMES: [&'static str; 7] = [
+        "too-large",
+        "unreadable",
+        "format",
+        "other-map",
+        "signature",
+        "contradiction",
+        "unknown-shard",
+    ];
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => write!(out, "the object has more than {OBJECT_BYTES_MAX} bytes"),
+            Self::Unreadable(why) => write!(out, "the object is no shard map: {why}"),
+            Self::Format(format) => write!(
+                out,
+                "the object has format {format}, and this program knows {FORMAT}: update it"
+            ),
+            Self::OtherMap(name) => write!(out, "the object is that of the map `{name}`"),
+            Self::Signature => out.write_str(
+                "none of the root keys signed the object: give every process the same secret, and call \
+                 `spillway shards sign` before a key is removed",
+            ),
+            Self::Contradiction(why) => write!(out, "the object contradicts itself: {why}"),
+            Self::UnknownShard(name) => write!(
+                out,
+                "the object names shard `{name}`, which the rules file does not: add it to `shards`"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// The field that tells the form of all the others.
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: u64,
+}
+
+impl Object {
+    /// Reads an object and checks everything that needs no secret: see [`Object::check`].
+    ///
+    /// # Errors
+    /// Why it can't be a map.
+    pub fn read(bytes: &[u8]) -> Result<Self, Unusable> {
+        if bytes.len() > OBJECT_BYTES_MAX {
+            return Err(Unusable::TooLarge);
+        }
+        let unreadable = |error: serde_json::Error| Unusable::Unreadable(error.to_string());
+        let AnyFormat { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
+        if format != u64::from(FORMAT) {
+            return Err(Unusable::Format(format));
+        }
+        let object: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        object.check().map_err(Unusable::Contradiction)?;
+        Ok(object)
+    }
+
+    /// Whether this process may follow it: the map it asked for, signed by one of our keys, of shards that
+    /// the rules file declares.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(
+        &self,
+        name: &str,
+        document: &document::ShardMap,
+        keys: &[Vec<u8>],
+    ) -> Result<(), Unusable> {
+        if self.map != name {
+            return Err(Unusable::OtherMap(self.map.clone()));
+        }
+        if !keys.iter().any(|key| self.is_signed_by(key)) {
+            return Err(Unusable::Signature);
+        }
+        if self.key_type != document.key_type {
+            let (own, other) = (document.key_type.as_str(), self.key_type.as_str());
+            let why = format!("its keys are {other}, those of the rules file {own}");
+            return Err(Unusable::Contradiction(why));
+        }
+        match self.shards().find(|shard| !document.shards.contains_key(*shard)) {
+            Some(unknown) => Err(Unusable::UnknownShard(unknown.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Names of all shards that it names, with repetitions.
+    pub fn shards(&self) -> impl Iterator<Item = &str> {
+        let owners = self.ranges.iter().map(|range| range.shard.as_str());
+        let outside = self.outside.iter().map(|own| own.shard.as_str());
+        let moving = self.moving.iter().flat_map(|own| [own.source.as_str(), own.target.as_str()]);
+        owners.chain(outside).chain(moving)
+    }
+
+    /// SHA-256, in hex, of the canonical JSON without the mac.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(self.unsigned().as_bytes()))
+    }
+
+    /// The canonical JSON: fields in the order of [`Object`], no white space.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn unsigned(&self) -> String {
+        Self { mac: String::new(), ..self.clone() }.json()
+    }
+
+    /// The same object with a mac under this key.
+    pub fn signed(mut self, key: &[u8]) -> Self {
+        self.mac = mac(key, &self.hash());
+        self
+    }
+
+    /// Whether this key signed it.
+    pub fn is_signed_by(&self, key: &[u8]) -> bool {
+        let own = mac(key, &self.hash());
+        let differ = own.bytes().zip(self.mac.bytes()).fold(0, |sum, (own, its)| sum | (own ^ its));
+        own.len() == self.mac.len() && differ == 0
+    }
+
+    /// Whether the object is consistent in itself.
+    ///
+    /// # Errors
+    /// One sentence that names the first contradiction.
+    pub fn check(&self) -> Result<(), String> {
+        if self.epoch <= FILE_EPOCH || self.epoch > EPOCH_MAX {
+            return Err(format!("epoch {} is not between 2 and 2^53", self.epoch));
+        }
+        if self.ranges.is_empty() || self.ranges.len() > RANGES_MAX {
+            return Err(format!("{} ranges where 1 to {RANGES_MAX} are known", self.ranges.len()));
+        }
+        let bounds = self.bounds()?;
+        if let Some(pair) = bounds.windows(2).find(|pair| pair[0] >= pair[1]) {
+            let show = |key: &Option<Key>| key.as_ref().map_or("-".to_owned(), Key::to_string);
+            return Err(format!("bound {} comes after {}", show(&pair[1]), show(&pair[0])));
+        }
+        let sinces = self.ranges.iter().map(|range| range.since);
+        let sinces = sinces.chain(self.outside.iter().map(|own| own.since));
+        if let Some(since) = sinces.into_iter().find(|since| *since == 0 || *since > self.epoch) {
+            return Err(format!("an owner since epoch {since} in epoch {}", self.epoch));
+        }
+        self.check_move()
+    }
+
+    /// The lower bounds, then the upper end where the last range has one.
+    fn bounds(&self) -> Result<Vec<Option<Key>>, String> {
+        let froms = self.ranges.iter().map(|range| range.from.as_deref());
+        let mut bounds = Vec::with_capacity(self.ranges.len() + 1);
+        for (at, from) in froms.enumerate() {
+            if from.is_none() && at > 0 {
+                return Err("only the first range may be open below".to_owned());
+            }
+            bounds.push(from.map(|from| self.key(from)).transpose()?);
+        }
+        if let Some(until) = &self.until {
+            bounds.push(Some(self.key(until)?));
+        }
+        Ok(bounds)
+    }
+
+    /// A bound, which must be in canonical form.
+    pub(super) fn key(&self, text: &str) -> Result<Key, String> {
+        let key = Key::parse(self.key_type, text).filter(|key| key.to_string() == text);
+        key.ok_or_else(|| {
+            format!("`{text}` is no canonical key of type {}", self.key_type.as_str())
+        })
+    }
+
+    /// Whether one of these keys lies in the range that moves.
+    pub fn moves(&self, keys: &super::find::Keys) -> bool {
+        let Some(moving) = &self.moving else { return false };
+        let bound = |text: &Option<String>| {
+            text.as_deref().and_then(|text| Key::parse(self.key_type, text))
+        };
+        let (from, until) = (bound(&moving.from), bound(&moving.until));
+        keys.as_slice().iter().any(|key| {
+            from.as_ref().is_none_or(|from| from <= key)
+                && until.as_ref().is_none_or(|until| key < until)
+        })
+    }
+
+    /// A range is announced or fenced if and only if the move says so, and belongs to its source.
+    fn check_move(&self) -> Result<(), String> {
+        let Some(moving) = &self.moving else {
+            let stray = self.ranges.iter().find(|range| range.state != State::Active);
+            return stray.map_or(Ok(()), |range| {
+                Err(format!("a range is {} and nothing moves", range.state.as_str()))
+            });
+        };
+        let state = match moving.stage {
+            Stage::Announced => State::Announced,
+            Stage::Fenced => State::Fenced,
+        };
+        let covered = self.covered(moving.from.as_deref(), moving.until.as_deref())?;
+        for (at, range) in self.ranges.iter().enumerate() {
+            let expected = if covered.contains(&at) { state } else { State::Active };
+            let is_the_sources = !covered.contains(&at) || range.shard == moving.source;
+            if range.state != expected || !is_the_sources {
+                let from = range.from.as_deref().unwrap_or("-");
+                return Err(format!("the range from {from} is not what the move says of it"));
+            }
+        }
+        let is_id = moving.id.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it));
+        if moving.id.is_empty() || moving.id.len() > 64 || !is_id {
+            return Err("the move has no usable id".to_owned());
+        }
+        if moving.source == moving.target {
+            return Err("the move leads to the owner itself".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The positions of the ranges that make up exactly this interval.
+    ///
+    /// # Errors
+    /// When no whole ranges do.
+    pub(super) fn covered(
+        &self,
+        from: Option<&str>,
+        until: Option<&str>,
+    ) -> Result<std::ops::Range<usize>, String> {
+        let none = || format!("no ranges make up {}", super::map::interval(from, until));
+        let begins = |range: &StoredRange| range.from.as_deref() == from;
+        let first = self.ranges.iter().position(begins).ok_or_else(none)?;
+        let end = if until == self.until.as_deref() {
+            self.ranges.len()
+        } else {
+            let ends = |range: &StoredRange| until.is_some() && range.from.as_deref() == until;
+            self.ranges.iter().position(ends).ok_or_else(none)?
+        };
+        if first < end { Ok(first..end) } else { Err(none()) }
+    }
+}
+
+fn mac(key: &[u8], hash: &str) -> String {
+    // HMAC takes keys of any length, so the error can't happen.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
+    mac.update(hash.as_bytes());
+    let bytes = mac.finalize().into_bytes();
+    hex(bytes.get(..MAC_BYTES).unwrap_or(&bytes))
+}
