@@ -3,7 +3,7 @@
 //!
 //! Each figure is the least of several rounds.
 
-use rules::sidecar::{Action, decide};
+use rules::sidecar::{SidecarAction, decide};
 use rules::{Head, Rules};
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -73,7 +73,7 @@ fn decision(rules: &Rules, count: usize, asked: usize) -> Duration {
             };
             let decision = decide(rules, black_box(&head));
             let state = decision.index.and_then(|index| states.get(index));
-            let is_right = matches!(decision.action, Action::Proceed(_)) && state.is_some();
+            let is_right = matches!(decision.action, SidecarAction::Proceed(_)) && state.is_some();
             assert!(is_right, "{target} was not decided as it should be");
             black_box(state);
         }

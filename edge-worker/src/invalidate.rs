@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::incoming::View;
 use crate::{js, store};
 use rules::cache::invalidated;
-use rules::edge::{Action, decide};
+use rules::edge::{EdgeAction, decide};
 use rules::{Head, ResponseHead};
 use web_sys::Response;
 use worker::console_error;
@@ -22,7 +22,7 @@ pub(crate) async fn stored(call: &Call, response: &Response) {
     for target in targets {
         let get =
             Head { fields: &rules::NoFields, target: &target, ..call.incoming.head_as("GET") };
-        if let Action::Cache(plan) = decide(call.rules, &get).action
+        if let EdgeAction::Cache(plan) = decide(call.rules, &get).action
             && let Err(thrown) = store::delete(&store::address(call, &plan)).await
         {
             console_error!("spillway-edge: store-delete: {}", js::reason(&thrown));

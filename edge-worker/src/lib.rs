@@ -29,7 +29,7 @@ use rules::assets::Assets;
 use rules::cache::{Bypass, CacheStatus, TokenKey};
 use rules::demo;
 use rules::document::UNMATCHED;
-use rules::edge::{Action, decide};
+use rules::edge::{EdgeAction, decide};
 use rules::signature::Keys;
 use rules::{Problem, Rules};
 use std::cell::OnceCell;
@@ -77,8 +77,8 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let assets = decision.route.and_then(Assets::of);
     let timeout = decision.route.and_then(|route| route.timeout);
     let action = match decision.action {
-        Action::Redirect { location } => return reply::redirect(&location),
-        Action::Refuse(problem) => return reply::problem(rules, problem),
+        EdgeAction::Redirect { location } => return reply::redirect(&location),
+        EdgeAction::Refuse(problem) => return reply::problem(rules, problem),
         _ if store::is_inside(rules, &incoming) => return reply::problem(rules, Problem::NoRoute),
         action => action,
     };
@@ -87,7 +87,7 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
     let call = Rc::new(Call { incoming, rules, route, origin, keys, assets, timeout, context });
     match action {
-        Action::Cache(mut plan) => {
+        EdgeAction::Cache(mut plan) => {
             if plan.has_token() {
                 let Some(keys) = call.keys else {
                     let status = CacheStatus::Bypass(Bypass::NoSecret);
@@ -97,8 +97,8 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
             }
             cached::serve(call, *plan).await
         }
-        Action::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
-        Action::Redirect { .. } | Action::Refuse(_) => Err("answered above".into()),
+        EdgeAction::Pass { target, why } => pass(&call, &target, CacheStatus::Bypass(why)).await,
+        EdgeAction::Redirect { .. } | EdgeAction::Refuse(_) => Err("answered above".into()),
     }
 }
 

@@ -48,12 +48,12 @@ fn drawn(drawn: &mut Unstructured<'_>) -> Result<()> {
     let later = drawn.int_in_range(0..=200_000_000)?;
     let now = if drawn.ratio(1, 16)? { drawn.arbitrary()? } else { NOW };
     let head = request.head();
-    if let sidecar::Action::Proceed(proceed) = sidecar::decide(&RULES, &head).action
+    if let sidecar::SidecarAction::Proceed(proceed) = sidecar::decide(&RULES, &head).action
         && let Ok(plan) = proceed.cache
     {
         judged(*plan, &request, &response, now, later);
     }
-    if let edge::Action::Cache(plan) = edge::decide(&RULES, &head).action {
+    if let edge::EdgeAction::Cache(plan) = edge::decide(&RULES, &head).action {
         judged(*plan, &request, &response, now, later);
     }
     Ok(())

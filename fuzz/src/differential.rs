@@ -159,7 +159,7 @@ fn ours(case: &Case) -> Verdict {
 
 fn entry(case: &Case) -> std::result::Result<Entry, &'static str> {
     let head = case.first.head();
-    let sidecar::Action::Proceed(proceed) = sidecar::decide(&RULES, &head).action else {
+    let sidecar::SidecarAction::Proceed(proceed) = sidecar::decide(&RULES, &head).action else {
         return Err("refused");
     };
     let mut plan = proceed.cache.map_err(|why| why.as_str())?;

@@ -15,7 +15,7 @@ const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
 /// What comes next.
 #[derive(Debug)]
-enum State {
+enum ChunkState {
     Size,
     Data(u64),
     /// The line end after a chunk's data.
@@ -27,7 +27,7 @@ enum State {
 /// Reads the chunked coding (RFC 9112 section 7.1) from whatever pieces it comes in.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: ChunkState,
     extension_bytes: usize,
 }
 
@@ -42,7 +42,7 @@ pub enum Piece {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: State::Size, extension_bytes: 0 }
+        Self { state: ChunkState::Size, extension_bytes: 0 }
     }
 }
 
@@ -54,42 +54,42 @@ impl Decoder {
     pub fn decode(&mut self, read: &mut BytesMut) -> Result<Option<Piece>, Refusal> {
         loop {
             match &mut self.state {
-                State::Size => match self.size(read)? {
+                ChunkState::Size => match self.size(read)? {
                     None => return Ok(None),
-                    Some(0) => self.state = State::Trailers(head::Progress::default()),
-                    Some(bytes) => self.state = State::Data(bytes),
+                    Some(0) => self.state = ChunkState::Trailers(head::Progress::default()),
+                    Some(bytes) => self.state = ChunkState::Data(bytes),
                 },
-                State::Data(_) if read.is_empty() => return Ok(None),
-                State::Data(left) => {
+                ChunkState::Data(_) if read.is_empty() => return Ok(None),
+                ChunkState::Data(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
                     *left -= here as u64;
                     if *left == 0 {
-                        self.state = State::DataEnd;
+                        self.state = ChunkState::DataEnd;
                     }
                     return Ok(Some(Piece::Data(read.split_to(here).freeze())));
                 }
-                State::DataEnd => match read.first_chunk::<2>() {
+                ChunkState::DataEnd => match read.first_chunk::<2>() {
                     Some(b"\r\n") => {
                         drop(read.split_to(2));
-                        self.state = State::Size;
+                        self.state = ChunkState::Size;
                     }
                     Some(_) => return Err(Refusal::ChunkEnd),
                     None if matches!(read.first(), None | Some(b'\r')) => return Ok(None),
                     None => return Err(Refusal::ChunkEnd),
                 },
-                State::Trailers(progress) => {
+                ChunkState::Trailers(progress) => {
                     let Some(fields) = head::trailers(read, progress)? else { return Ok(None) };
-                    self.state = State::End;
+                    self.state = ChunkState::End;
                     return Ok(Some(Piece::End(fields)));
                 }
-                State::End => return Ok(None),
+                ChunkState::End => return Ok(None),
             }
         }
     }
 
     /// Whether the last chunk and the trailers were read.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::End)
+        matches!(self.state, ChunkState::End)
     }
 
     fn size(&mut self, read: &mut BytesMut) -> Result<Option<u64>, Refusal> {

@@ -7,7 +7,7 @@ mod unanswered;
 
 pub use answer::{Answer, Mended};
 pub use call::Outgoing;
-pub use incoming::Incoming;
+pub use incoming::ResponseBody;
 pub use unanswered::{Unanswered, Unsent};
 
 pub use crate::connection::Connection;
@@ -117,7 +117,7 @@ fn answered<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
         Framing::Chunked | Framing::UntilClose => None,
     };
     let home = is_kept.then(|| Home { pool: Arc::clone(home), kept_for: stated.kept_for() });
-    let mut body = Incoming { call: Some(call), home, left };
+    let mut body = ResponseBody { call: Some(call), home, left };
     if framing == Framing::None && !is_switching {
         body.finish();
     }

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Held {
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<HeldTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HeldTable {
     /// By how much each matters, then by age.
     held: BTreeMap<(bool, u64), oneshot::Sender<()>>,
     count: u64,
@@ -44,7 +44,7 @@ impl Held {
         Hold { held: Arc::clone(self), key, told: Some(told) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HeldTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

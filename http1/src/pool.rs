@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 /// The one used last is used first, so that those that are not needed age and go.
 pub struct Pool {
-    idle: Mutex<Idle>,
+    idle: Mutex<IdleConnections>,
     most: usize,
     age_max: Duration,
 }
 
 #[derive(Default)]
-struct Idle {
+struct IdleConnections {
     /// In the order in which they came.
     connections: Vec<Waiting>,
     /// The longest that one of them was idle and then carried a request, or that the upstream told; no
@@ -112,12 +112,12 @@ impl Pool {
         idle.closed(shortest);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, IdleConnections> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Idle {
+impl IdleConnections {
     /// The upstream closed one that had been idle for so long.
     fn closed(&mut self, age: Duration) {
         self.seen = self.seen.min(age);

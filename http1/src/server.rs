@@ -10,7 +10,7 @@ mod standby;
 mod tolerance;
 mod watch;
 
-pub use incoming::{Exchange, Incoming};
+pub use incoming::{Exchange, RequestBody};
 pub use service::Service;
 pub use tolerance::{HALF_CLOSED_MAX, LINGERING_MAX, Tolerance};
 
@@ -24,7 +24,7 @@ use crate::{encode, lines};
 use answer::Asked;
 use ending::{close, settle, will_close};
 use http::{Response, StatusCode, Version, header};
-use idle::{Closing, Idle};
+use idle::{Closing, IdleWait};
 use shared::{Shared, lock};
 use standby::{Event, Standby};
 use std::future::poll_fn;
@@ -73,12 +73,12 @@ pub async fn serve<S: Service>(
     conn.progress.limits = service.head_limits();
     let conn = Arc::new(Mutex::new(conn));
     let mut closing = pin!(Closing::new(closing));
-    let mut idle = Idle::default();
+    let mut idle = IdleWait::default();
     while idle.until_bytes(&conn, closing.as_mut()).await? {
         // All that is large lies in this box, which an idle connection does without.
         match Box::pin(requests(&conn, service, closing.as_mut())).await? {
             After::Quiet => {
-                idle = Idle::after_use();
+                idle = IdleWait::after_use();
                 service.quiet();
             }
             After::Closed => break,
@@ -237,7 +237,7 @@ async fn exchange<S: Service>(
     let Begun { asked, framing, message, is_idempotent } = *begun;
     let tolerance = service.tolerance();
     let mut watch = Watch::new(tolerance.map(|own| &own.half_closed), is_idempotent);
-    let body = Incoming::new(conn, framing, message);
+    let body = RequestBody::new(conn, framing, message);
     // In place: what a service does may be large, and moving it costs more than much of its work.
     let answer = pin!(service.answer(head, body, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;

@@ -20,11 +20,11 @@ const PART_OF_ONE: usize = 16;
 pub struct SlowPeers {
     most: usize,
     most_of_one: usize,
-    state: Mutex<State>,
+    state: Mutex<SlowTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SlowTable {
     slow: BTreeMap<u64, Slow>,
     /// How many are of each address.
     of: BTreeMap<Option<Address>, usize>,
@@ -59,12 +59,12 @@ impl SlowPeers {
         Arc::new(Self { most, most_of_one, state: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlowTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SlowTable {
     fn enter(&mut self, address: Option<Address>, rate: u64, tell: oneshot::Sender<()>) -> u64 {
         self.count += 1;
         self.slow.insert(self.count, Slow { address, rate, tell });

@@ -11,8 +11,8 @@ use spillway::command::bindings::Bindings;
 use spillway::command::settings::Common;
 use spillway::jobs::spool::Spool;
 use spillway::memory::Allocator;
-use spillway::operate::bound::Bound;
-use spillway::operate::process::{Parts, Process};
+use spillway::operate::bound::ProcessBindings;
+use spillway::operate::process::{Process, ProcessParts};
 use spillway::operate::reload;
 use spillway::proxy::serve::{self, Options};
 use spillway::telemetry::metrics::Metrics;
@@ -41,14 +41,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Builder::new_current_thread().enable_all().build()?;
     let bindings = start.block_on(Bindings::open(&settings.common, Some(&rules)));
     let bindings = bindings.map_err(|faults| faults.join("\n"))?;
-    let bound = Bound {
+    let bound = ProcessBindings {
         servers: Arc::new(bindings.servers),
         backends: bindings.backends,
         signatures: None,
         shard: None,
         has_named_proxy: true,
     };
-    let process = Process::new(Parts {
+    let process = Process::new(ProcessParts {
         rules: Arc::new(rules),
         bound,
         metrics: Arc::new(Metrics::new()?),

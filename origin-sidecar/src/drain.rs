@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// The states of one process. Each begins once and never ends.
-pub struct Drain {
+pub struct DrainState {
     is_started: AtomicBool,
     /// Not ready any more, and no connection is kept beyond its next answer.
     leaving: watch::Sender<bool>,
@@ -16,7 +16,7 @@ pub struct Drain {
     ending: watch::Sender<bool>,
 }
 
-impl Default for Drain {
+impl Default for DrainState {
     fn default() -> Self {
         Self {
             is_started: AtomicBool::new(false),
@@ -28,7 +28,7 @@ impl Default for Drain {
     }
 }
 
-impl Drain {
+impl DrainState {
     pub fn set_ready(&self) {
         self.is_started.store(true, Ordering::Release);
     }
@@ -64,7 +64,7 @@ impl Drain {
         self.ending.send_replace(true);
     }
 
-    /// Resolves when that has begun: [`Drain::leaving`], [`Drain::draining`] or [`Drain::ending`].
+    /// Resolves when that has begun: [`DrainState::leaving`], [`DrainState::draining`] or [`DrainState::ending`].
     pub async fn begun(watched: &mut watch::Receiver<bool>) {
         // The sender lives as long as the process: the error can't happen.
         let _ = watched.wait_for(|begun| *begun).await;

@@ -4,7 +4,8 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use spillway::command::settings::{
-    Consume, Drain, EXIT_CONFIG, EXIT_USAGE, Jobs, Proxy, Purge, without_empty_variables,
+    Consume, DrainSettings, EXIT_CONFIG, EXIT_USAGE, JobsSettings, Proxy, Purge,
+    without_empty_variables,
 };
 use spillway::command::{inject, run, stop, tools, webhook};
 use spillway::logging;
@@ -30,9 +31,9 @@ enum Command {
     /// Run queued jobs: replay each request to the application, store its answer, notify the user
     Consume(Consume),
     /// Drain the process on this admin port and wait until it is idle: for a preStop hook
-    Drain(Drain),
+    Drain(DrainSettings),
     /// Look at jobs, run failed ones again, bring dead letters back
-    Jobs(Jobs),
+    Jobs(JobsSettings),
     /// Remove cached answers by URL or tag: in the sidecars, then at the edge
     Purge(Purge),
     /// Report every fault of a rules file at once

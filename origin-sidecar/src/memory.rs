@@ -91,15 +91,15 @@ pub fn give_back() {
 }
 
 /// Has every thread give memory back when one of them has freed much.
-pub struct Freed(watch::Sender<()>);
+pub struct TrimSignal(watch::Sender<()>);
 
-impl Default for Freed {
+impl Default for TrimSignal {
     fn default() -> Self {
         Self(watch::channel(()).0)
     }
 }
 
-impl Freed {
+impl TrimSignal {
     /// Gives memory back that was freed here, and has the other threads do so.
     pub fn give_back(&self) {
         give_back();

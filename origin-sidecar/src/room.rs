@@ -8,25 +8,25 @@ use tokio::time::timeout;
 
 /// So many bytes for all.
 #[derive(Debug, Clone)]
-pub struct Room {
+pub struct ByteBudget {
     free: Arc<Semaphore>,
     bytes: u64,
 }
 
 /// Bytes that one has, until this is dropped. More than a permit can count.
 #[derive(Debug)]
-pub struct Held {
+pub struct BytesPermit {
     free: Arc<Semaphore>,
     bytes: usize,
 }
 
-impl Drop for Held {
+impl Drop for BytesPermit {
     fn drop(&mut self) {
         self.free.add_permits(self.bytes);
     }
 }
 
-impl Held {
+impl BytesPermit {
     fn new(free: &Arc<Semaphore>, permit: OwnedSemaphorePermit) -> Self {
         let bytes = permit.num_permits();
         permit.forget();
@@ -40,17 +40,17 @@ impl Held {
 
     /// The bytes themselves, which hold their room as long as anybody has them.
     pub fn around(self, bytes: Bytes) -> Bytes {
-        struct Own(Bytes, #[expect(dead_code, reason = "it is held")] Held);
-        impl AsRef<[u8]> for Own {
+        struct PermittedBytes(Bytes, #[expect(dead_code, reason = "it is held")] BytesPermit);
+        impl AsRef<[u8]> for PermittedBytes {
             fn as_ref(&self) -> &[u8] {
                 &self.0
             }
         }
-        Bytes::from_owner(Own(bytes, self))
+        Bytes::from_owner(PermittedBytes(bytes, self))
     }
 }
 
-impl Room {
+impl ByteBudget {
     pub fn new(bytes: u64) -> Self {
         let places = usize::try_from(bytes).unwrap_or(Semaphore::MAX_PERMITS);
         Self { free: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))), bytes }
@@ -62,21 +62,21 @@ impl Room {
     }
 
     /// What is free now; `None` when that is too little.
-    pub fn try_take(&self, bytes: u64) -> Option<Held> {
+    pub fn try_take(&self, bytes: u64) -> Option<BytesPermit> {
         let count = u32::try_from(bytes).ok()?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(count).ok()?;
-        Some(Held::new(&self.free, permit))
+        Some(BytesPermit::new(&self.free, permit))
     }
 
     /// The same, waiting for others to give back, each in turn.
-    pub async fn take(&self, bytes: u64, within: Duration) -> Option<Held> {
+    pub async fn take(&self, bytes: u64, within: Duration) -> Option<BytesPermit> {
         if bytes > self.bytes {
             return None;
         }
         let count = u32::try_from(bytes).ok()?;
         let taken = Arc::clone(&self.free).acquire_many_owned(count);
         let permit = timeout(within, taken).await.ok()?.ok()?;
-        Some(Held::new(&self.free, permit))
+        Some(BytesPermit::new(&self.free, permit))
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_waits_for_it_and_not_for_ever() {
-        let (room, patience) = (Room::new(100), Duration::from_secs(5));
+        let (room, patience) = (ByteBudget::new(100), Duration::from_secs(5));
         let first = room.take(60, patience).await.expect("room");
         assert!(room.try_take(41).is_none() && room.take(41, patience).await.is_none());
         assert!(room.take(101, patience).await.is_none(), "there never is so much");
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn bytes_hold_their_room_until_the_last_copy_is_gone() {
-        let room = Room::new(10);
+        let room = ByteBudget::new(10);
         let bytes = room.try_take(10).expect("room").around(Bytes::from_static(b"0123456789"));
         let part = bytes.slice(2..3);
         drop(bytes);

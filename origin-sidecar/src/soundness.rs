@@ -32,13 +32,13 @@ pub fn is_definite(name: &str) -> bool {
 
 /// What refuses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Dependency {
     Queue(String),
     Results,
     Spool,
 }
 
-impl Part {
+impl Dependency {
     fn name(&self) -> &'static str {
         match self {
             Self::Queue(_) => "queue",
@@ -97,10 +97,10 @@ struct Fault {
 }
 
 #[derive(Default)]
-struct State {
-    faults: BTreeMap<(Part, Call), Fault>,
+struct FaultTable {
+    faults: BTreeMap<(Dependency, Call), Fault>,
     /// What has worked since the start.
-    worked: BTreeSet<(Part, Call)>,
+    worked: BTreeSet<(Dependency, Call)>,
     /// When a message was sent or received last.
     moved: Option<Instant>,
 }
@@ -108,24 +108,24 @@ struct State {
 /// What is known of this process's queues, results and spool.
 #[derive(Default)]
 pub struct Soundness {
-    state: Mutex<State>,
+    state: Mutex<FaultTable>,
     changed: Notify,
 }
 
 /// A part, what it refuses, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    pub part: Part,
+pub struct RefusedCall {
+    pub part: Dependency,
     pub call: Call,
     pub reason: &'static str,
     detail: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RefusedCall {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { part, call, reason, detail } = self;
         match part {
-            Part::Queue(name) => write!(out, "queue {name}")?,
+            Dependency::Queue(name) => write!(out, "queue {name}")?,
             part => out.write_str(part.name())?,
         }
         write!(out, ": {reason} ({}): {detail}", call.name())
@@ -133,12 +133,12 @@ impl fmt::Display for Refusal {
 }
 
 impl Soundness {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FaultTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It did what it was asked for, or gave an answer that is none of these refusals.
-    fn works(&self, part: &Part, call: Call) {
+    fn works(&self, part: &Dependency, call: Call) {
         let key = (part.clone(), call);
         let mut state = self.state();
         if let Some(fault) = state.faults.remove(&key) {
@@ -151,7 +151,7 @@ impl Soundness {
         state.worked.insert(key);
     }
 
-    fn refuses(&self, part: &Part, call: Call, reason: &'static str, detail: &str) {
+    fn refuses(&self, part: &Dependency, call: Call, reason: &'static str, detail: &str) {
         let now = Instant::now();
         let mut state = self.state();
         let fault = state.faults.get(&(part.clone(), call));
@@ -161,28 +161,28 @@ impl Soundness {
         state.faults.insert((part.clone(), call), fault);
         drop(state);
         if since.is_none() {
-            say(&Refusal { part: part.clone(), call, reason, detail: detail.to_owned() });
+            say(&RefusedCall { part: part.clone(), call, reason, detail: detail.to_owned() });
             self.changed.notify_waiters();
         }
     }
 
-    fn find(&self, is_it: impl Fn(&Part, Call, &Fault) -> bool) -> Option<Refusal> {
+    fn find(&self, is_it: impl Fn(&Dependency, Call, &Fault) -> bool) -> Option<RefusedCall> {
         let state = self.state();
         let ((part, call), fault) =
             state.faults.iter().find(|((part, call), fault)| is_it(part, *call, fault))?;
         let (part, detail) = (part.clone(), fault.detail.clone());
-        Some(Refusal { part, call: *call, reason: fault.reason, detail })
+        Some(RefusedCall { part, call: *call, reason: fault.reason, detail })
     }
 
     /// Why a request is not to become a job of the queue: its message can't be sent, or its outcome
     /// can't be stored.
-    pub fn of_new_jobs(&self, queue: &str) -> Option<Refusal> {
+    pub fn of_new_jobs(&self, queue: &str) -> Option<RefusedCall> {
         self.find(|part, call, fault| {
             let is_in_the_way = match (part, call) {
-                (Part::Queue(name), Call::Send) => name == queue,
-                (Part::Queue(name), Call::Count) => name == queue && fault.reason != "denied",
-                (Part::Queue(name), Call::Stand) => name == queue,
-                (Part::Results, Call::Read | Call::Write | Call::Stand) => true,
+                (Dependency::Queue(name), Call::Send) => name == queue,
+                (Dependency::Queue(name), Call::Count) => name == queue && fault.reason != "denied",
+                (Dependency::Queue(name), Call::Stand) => name == queue,
+                (Dependency::Results, Call::Read | Call::Write | Call::Stand) => true,
                 _ => false,
             };
             is_in_the_way && fault.seen.elapsed() < KNOWN_FOR
@@ -191,17 +191,17 @@ impl Soundness {
 
     /// Why nothing is to be received from the queue: outcomes can't be stored, or nobody knows what to
     /// do. A queue that refuses to be received from is asked for that itself.
-    pub fn of_receiving(&self, queue: &str) -> Option<Refusal> {
+    pub fn of_receiving(&self, queue: &str) -> Option<RefusedCall> {
         self.find(|part, call, _| match (part, call) {
-            (Part::Queue(name), Call::Stand | Call::Rules) => name == queue,
-            (Part::Results, Call::Read | Call::Write | Call::List | Call::Stand) => true,
-            (Part::Spool, _) => true,
+            (Dependency::Queue(name), Call::Stand | Call::Rules) => name == queue,
+            (Dependency::Results, Call::Read | Call::Write | Call::List | Call::Stand) => true,
+            (Dependency::Spool, _) => true,
             _ => false,
         })
     }
 
     /// What has never worked since the start and was refused for half a minute: a consumer ends by it.
-    pub fn of_start(&self) -> Option<Refusal> {
+    pub fn of_start(&self) -> Option<RefusedCall> {
         let worked = self.state().worked.clone();
         self.find(|part, call, fault| {
             let is_needed = match call {
@@ -229,7 +229,7 @@ impl Soundness {
 
     /// Whether a new set of rules has rules for a queue that is bound.
     pub fn has_rules(&self, queue: &str, has_rules: bool) {
-        let part = Part::Queue(queue.to_owned());
+        let part = Dependency::Queue(queue.to_owned());
         if has_rules {
             return self.works(&part, Call::Rules);
         }
@@ -250,12 +250,12 @@ impl Soundness {
     fn remind(&self) {
         let faults = self.state().faults.clone();
         for ((part, call), Fault { reason, detail, .. }) in faults {
-            say(&Refusal { part, call, reason, detail });
+            say(&RefusedCall { part, call, reason, detail });
         }
     }
 }
 
-fn say(Refusal { part, call, reason, detail }: &Refusal) {
+fn say(RefusedCall { part, call, reason, detail }: &RefusedCall) {
     let (part, queue, call) = (part.name(), part.queue(), call.name());
     tracing::warn!(part, queue, call, reason, detail, "permanently refused; still retrying");
 }
@@ -264,8 +264,8 @@ fn say(Refusal { part, call, reason, detail }: &Refusal) {
 mod tests {
     use super::*;
 
-    fn queue() -> Part {
-        Part::Queue("work".to_owned())
+    fn queue() -> Dependency {
+        Dependency::Queue("work".to_owned())
     }
 
     #[test]
@@ -274,12 +274,12 @@ mod tests {
         let refused = |queue| soundness.of_new_jobs(queue).map(|refusal| refusal.reason);
         soundness.refuses(&queue(), Call::Count, "denied", "");
         soundness.refuses(&queue(), Call::Receive, "denied", "");
-        soundness.refuses(&Part::Results, Call::List, "denied", "");
+        soundness.refuses(&Dependency::Results, Call::List, "denied", "");
         assert_eq!(refused("work"), None, "a sidecar needs none of these");
         soundness.refuses(&queue(), Call::Send, "denied", "");
         assert_eq!((refused("work"), refused("other")), (Some("denied"), None));
         soundness.works(&queue(), Call::Send);
-        soundness.refuses(&Part::Results, Call::Write, "bucket-missing", "");
+        soundness.refuses(&Dependency::Results, Call::Write, "bucket-missing", "");
         assert_eq!(refused("other"), Some("bucket-missing"));
     }
 
@@ -295,17 +295,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_start_is_refused_by_half_a_minute_of_the_same_answer_and_never_later() {
         let soundness = Soundness::default();
-        soundness.refuses(&Part::Results, Call::Write, "bucket-missing", "");
+        soundness.refuses(&Dependency::Results, Call::Write, "bucket-missing", "");
         tokio::time::advance(START - Duration::from_secs(1)).await;
         assert_eq!(soundness.of_start(), None);
-        soundness.refuses(&Part::Results, Call::Write, "denied", "another answer");
+        soundness.refuses(&Dependency::Results, Call::Write, "denied", "another answer");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(soundness.of_start(), None);
         tokio::time::advance(START).await;
         let refusal = soundness.of_start().expect("refused");
         assert_eq!(refusal.to_string(), "results: denied (write): another answer");
-        soundness.works(&Part::Results, Call::Write);
-        soundness.refuses(&Part::Results, Call::Write, "denied", "");
+        soundness.works(&Dependency::Results, Call::Write);
+        soundness.refuses(&Dependency::Results, Call::Write, "denied", "");
         tokio::time::advance(START).await;
         assert_eq!(soundness.of_start(), None, "it has worked");
     }

@@ -33,14 +33,14 @@ struct Entry {
     serial: u64,
     map: Arc<str>,
     keys: Keys,
-    what: What,
+    what: WriteKind,
     began: Instant,
     /// Until when an application may still be writing whose connection broke.
     unsettled_until: Option<Instant>,
 }
 
 /// What writes.
-pub enum What {
+pub enum WriteKind {
     Request {
         route: Arc<str>,
         method: Method,
@@ -92,7 +92,7 @@ impl Writes {
         self: &Arc<Self>,
         map: &Arc<str>,
         keys: &Keys,
-        what: What,
+        what: WriteKind,
         settle: Duration,
     ) -> WriteInFlight {
         let mut slots = self.lock();
@@ -124,7 +124,7 @@ impl Writes {
         let mut slots = self.lock();
         let entry = slots.entries.get_mut(tag.slot).and_then(Option::as_mut);
         if let Some(entry) = entry.filter(|entry| entry.serial == tag.serial) {
-            entry.what = What::Adopted(job.to_owned());
+            entry.what = WriteKind::Adopted(job.to_owned());
         }
     }
 
@@ -151,9 +151,9 @@ impl Writes {
                 next = Some(next.map_or(until, |next| next.min(until)));
             }
             match &entry.what {
-                What::Adopted(job) => found.adopted.push(job.clone()),
-                What::Job(job) => found.jobs.push(job.clone()),
-                What::Request { route, method } => {
+                WriteKind::Adopted(job) => found.adopted.push(job.clone()),
+                WriteKind::Job(job) => found.jobs.push(job.clone()),
+                WriteKind::Request { route, method } => {
                     found.requests += 1;
                     if found.named.len() < NAMED_MAX {
                         let age = now.duration_since(entry.began).as_secs();
@@ -228,15 +228,15 @@ impl Drop for WriteInFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rules::shard::Key;
+    use rules::shard::ShardKey;
 
     fn write(writes: &Arc<Writes>, key: i64) -> WriteInFlight {
-        let what = What::Request { route: "orders".into(), method: Method::POST };
-        writes.begin(&"m".into(), &Keys::One(Key::Int(key)), what, Duration::from_secs(30))
+        let what = WriteKind::Request { route: "orders".into(), method: Method::POST };
+        writes.begin(&"m".into(), &Keys::One(ShardKey::Int(key)), what, Duration::from_secs(30))
     }
 
     fn below_ten(keys: &Keys) -> bool {
-        keys.as_slice().iter().all(|key| *key < Key::Int(10))
+        keys.as_slice().iter().all(|key| *key < ShardKey::Int(10))
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,9 +11,9 @@ mod shards;
 
 pub use basic::{KeySource, KeyType, Mode};
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
-pub use offload::{Auth, Fallback, Identity, Login, Offload, ReplayAs, Retry, WaitEnds, When};
+pub use offload::{Auth, Identity, Login, Offload, QueueFallback, ReplayAs, Retry, WaitEnds, When};
 pub use queue::{Delivery, Queue, QueueUser};
-pub use shards::{Hold, Range, SETTLE_DEFAULT_MS, Shard, ShardMap, ShardRule};
+pub use shards::{Hold, Range, SETTLE_DEFAULT_MS, Shard, ShardMapSection, ShardRule};
 
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ pub struct Document {
     /// `[queue.NAME]` by name.
     pub queues: BTreeMap<String, Queue>,
     /// `[shard_map.NAME]` by name.
-    pub shard_maps: BTreeMap<String, ShardMap>,
+    pub shard_maps: BTreeMap<String, ShardMapSection>,
 }
 
 /// `[edge]`: how the edge and the sidecars behind it work together.

@@ -13,15 +13,15 @@ use crate::shard::{self, Keys, Resolved};
 use crate::sidecar;
 
 /// The edge's decision on one request.
-pub struct Decision<'r> {
+pub struct EdgeDecision<'r> {
     /// The route that matched; none before routes were asked, and where none matches.
     pub route: Option<&'r Route>,
     /// What to do with the request.
-    pub action: Action<'r>,
+    pub action: EdgeAction<'r>,
 }
 
 /// What the edge does with a request.
-pub enum Action<'r> {
+pub enum EdgeAction<'r> {
     /// 308 to the canonical host; method and body are kept.
     Redirect {
         /// The URL of the same target on the canonical host.
@@ -40,7 +40,7 @@ pub enum Action<'r> {
     Cache(Box<Plan<'r>>),
 }
 
-impl Decision<'_> {
+impl EdgeDecision<'_> {
     /// The route's name as metrics and logs have it: [`UNMATCHED`] where no route matched.
     pub fn route_name(&self) -> &str {
         self.route.map_or(UNMATCHED, |route| &route.name)
@@ -66,53 +66,57 @@ impl Decision<'_> {
 ///
 /// Pure, and cheap: the router's cost does not grow with the number of routes that can't match. A request that
 /// passes costs one copy of its target, one that may use the cache the plan with its key.
-pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
-    let of = |route, action| Decision { route, action };
+pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> EdgeDecision<'r> {
+    let of = |route, action| EdgeDecision { route, action };
     if hops::is_loop(head.fields) {
-        return of(None, Action::Refuse(Problem::ShardLoop));
+        return of(None, EdgeAction::Refuse(Problem::ShardLoop));
     }
     if let Some(canonical) = &rules.document.edge.canonical
         && canonical.from.iter().any(|host| host.eq_ignore_ascii_case(head.host))
     {
         let location = format!("{}://{}{}", head.scheme, canonical.to, head.target);
-        return of(None, Action::Redirect { location });
+        return of(None, EdgeAction::Redirect { location });
     }
     let Ok(target) = path::normalize(head.target) else {
         let decision = sidecar::ambiguous(rules, head);
         return match decision.action {
-            sidecar::Action::Refuse(problem) => of(decision.route, Action::Refuse(problem)),
-            sidecar::Action::Proceed(proceed) => {
+            sidecar::SidecarAction::Refuse(problem) => {
+                of(decision.route, EdgeAction::Refuse(problem))
+            }
+            sidecar::SidecarAction::Proceed(proceed) => {
                 let target = head.target.to_owned();
                 let why = proceed.cache.err().unwrap_or(Bypass::AmbiguousPath);
-                of(decision.route, Action::Pass { target, why })
+                of(decision.route, EdgeAction::Pass { target, why })
             }
-            _ => of(decision.route, Action::Refuse(Problem::PathAmbiguous)),
+            _ => of(decision.route, EdgeAction::Refuse(Problem::PathAmbiguous)),
         };
     };
     if overrides_method(head.fields) && sidecar::depends_on_method(rules, head, &target) {
-        return of(None, Action::Refuse(Problem::MethodOverride));
+        return of(None, EdgeAction::Refuse(Problem::MethodOverride));
     }
     if path::is_reserved(&rules.document.jobs.base, &target.path) {
         let target = head.target.to_owned();
-        return of(None, Action::Pass { target, why: Bypass::NoRule });
+        return of(None, EdgeAction::Pass { target, why: Bypass::NoRule });
     }
     if rules.is_hook(&target.path) {
-        return of(None, Action::Refuse(Problem::HookPath));
+        return of(None, EdgeAction::Refuse(Problem::HookPath));
     }
     let Some(found) = sidecar::find(rules, head, &target) else {
         let action = match rules.document.unmatched {
-            Unmatched::Refuse => Action::Refuse(Problem::NoRoute),
-            Unmatched::Pass => Action::Pass { target: head.target.to_owned(), why: Bypass::NoRule },
+            Unmatched::Refuse => EdgeAction::Refuse(Problem::NoRoute),
+            Unmatched::Pass => {
+                EdgeAction::Pass { target: head.target.to_owned(), why: Bypass::NoRule }
+            }
         };
         return of(None, action);
     };
     let Some(route) = rules.route(found.index) else {
-        return of(None, Action::Refuse(Problem::Internal));
+        return of(None, EdgeAction::Refuse(Problem::Internal));
     };
     let parameters = found.parameters_for(route, &target.path);
     let shard = match edge_shard(rules, route, head, target.query.as_deref(), &parameters) {
         Ok(found) => found,
-        Err(problem) => return of(Some(route), Action::Refuse(problem)),
+        Err(problem) => return of(Some(route), EdgeAction::Refuse(problem)),
     };
     let planned = Planned {
         rule: route.cache.as_ref(),
@@ -131,11 +135,11 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         None => cache::plan(&planned),
     };
     let action = match planned {
-        Ok(plan) => Action::Cache(plan),
+        Ok(plan) => EdgeAction::Cache(plan),
         Err(why) if sidecar::changes_target(rules, route) => {
-            Action::Pass { target: target.join(), why }
+            EdgeAction::Pass { target: target.join(), why }
         }
-        Err(why) => Action::Pass { target: head.target.to_owned(), why },
+        Err(why) => EdgeAction::Pass { target: head.target.to_owned(), why },
     };
     of(Some(route), action)
 }

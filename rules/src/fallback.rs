@@ -3,14 +3,14 @@
 
 /// What stands in for the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fallback {
+pub enum RulesFallback {
     /// Everything goes to this pod's own application, uncached; what is Spillway's own is refused.
     Pass,
     /// Nothing is served.
     Refuse,
 }
 
-impl Fallback {
+impl RulesFallback {
     /// Metric label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,20 +57,20 @@ const PROTECTIVE: [&[u8]; 6] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// What is done with requests until the rules can be read.
-    pub fallback: Fallback,
+    pub fallback: RulesFallback,
     /// Every fault of the file, for whoever has to mend it.
     pub reason: String,
 }
 
 /// `is_bound`: the process has a shard, upstreams, queues or keys of the edge, as only such rules need
 /// that protect or divide something. `text` is the file, as far as there is one.
-pub fn choose(wish: Wish, is_bound: bool, text: Option<&[u8]>) -> Option<Fallback> {
+pub fn choose(wish: Wish, is_bound: bool, text: Option<&[u8]>) -> Option<RulesFallback> {
     match wish {
         Wish::None => None,
-        Wish::Pass => Some(Fallback::Pass),
-        Wish::Refuse => Some(Fallback::Refuse),
-        Wish::Auto if is_bound || text.is_some_and(protects) => Some(Fallback::Refuse),
-        Wish::Auto => Some(Fallback::Pass),
+        Wish::Pass => Some(RulesFallback::Pass),
+        Wish::Refuse => Some(RulesFallback::Refuse),
+        Wish::Auto if is_bound || text.is_some_and(protects) => Some(RulesFallback::Refuse),
+        Wish::Auto => Some(RulesFallback::Pass),
     }
 }
 
@@ -81,25 +81,25 @@ fn protects(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sidecar::{Action, decide};
+    use crate::sidecar::{SidecarAction, decide};
     use crate::{Head, NoFields, Problem, Rules};
 
     #[test]
     fn each_protective_word_refuses_also_in_the_middle_of_a_text_that_is_no_toml() {
         for word in PROTECTIVE {
             let text = [b"[[route]\n\xff x-".as_slice(), word, b" = \""].concat();
-            assert_eq!(choose(Wish::Auto, false, Some(&text)), Some(Fallback::Refuse));
+            assert_eq!(choose(Wish::Auto, false, Some(&text)), Some(RulesFallback::Refuse));
             let cut = &text[..text.len() - word.len() - 4];
-            assert_eq!(choose(Wish::Auto, false, Some(cut)), Some(Fallback::Pass));
+            assert_eq!(choose(Wish::Auto, false, Some(cut)), Some(RulesFallback::Pass));
         }
     }
 
     #[test]
     fn what_the_process_is_bound_to_refuses_and_nothing_at_all_passes() {
-        assert_eq!(choose(Wish::Auto, true, None), Some(Fallback::Refuse));
-        assert_eq!(choose(Wish::Auto, false, None), Some(Fallback::Pass));
-        assert_eq!(choose(Wish::Pass, true, Some(b"shard")), Some(Fallback::Pass));
-        assert_eq!(choose(Wish::Refuse, false, None), Some(Fallback::Refuse));
+        assert_eq!(choose(Wish::Auto, true, None), Some(RulesFallback::Refuse));
+        assert_eq!(choose(Wish::Auto, false, None), Some(RulesFallback::Pass));
+        assert_eq!(choose(Wish::Pass, true, Some(b"shard")), Some(RulesFallback::Pass));
+        assert_eq!(choose(Wish::Refuse, false, None), Some(RulesFallback::Refuse));
         assert_eq!(choose(Wish::None, false, None), None);
         for name in Wish::NAMES {
             let is_none = Wish::from_name(name) == Wish::None;
@@ -107,13 +107,15 @@ mod tests {
         }
     }
 
-    fn action(fallback: Fallback, method: &str, target: &str) -> String {
+    fn action(fallback: RulesFallback, method: &str, target: &str) -> String {
         let rules = Rules::unreadable(fallback, "no such file".to_owned());
         let head = Head { method, scheme: "http", host: "h", target, fields: &NoFields };
         match decide(&rules, &head).action {
-            Action::Refuse(problem) => problem.name().to_owned(),
-            Action::Proceed(proceed) => format!("to the app: {}", proceed.target()),
-            Action::Reserved { .. } | Action::Preflight { .. } => "answered by us".to_owned(),
+            SidecarAction::Refuse(problem) => problem.name().to_owned(),
+            SidecarAction::Proceed(proceed) => format!("to the app: {}", proceed.target()),
+            SidecarAction::Reserved { .. } | SidecarAction::Preflight { .. } => {
+                "answered by us".to_owned()
+            }
         }
     }
 
@@ -121,13 +123,16 @@ mod tests {
     fn without_rules_all_passes_but_what_is_ours_or_nothing_does() {
         let unreadable = Problem::RulesUnreadable.name();
         for target in ["/", "/a%2Fb?x", "/admin"] {
-            assert_eq!(action(Fallback::Pass, "POST", target), format!("to the app: {target}"));
-            assert_eq!(action(Fallback::Refuse, "POST", target), unreadable);
+            assert_eq!(
+                action(RulesFallback::Pass, "POST", target),
+                format!("to the app: {target}")
+            );
+            assert_eq!(action(RulesFallback::Refuse, "POST", target), unreadable);
         }
         for target in ["/_spillway/jobs/1", "/_spillway", "/%5Fspillway/problems/x"] {
-            assert_eq!(action(Fallback::Pass, "GET", target), unreadable);
-            assert_eq!(action(Fallback::Refuse, "GET", target), unreadable);
+            assert_eq!(action(RulesFallback::Pass, "GET", target), unreadable);
+            assert_eq!(action(RulesFallback::Refuse, "GET", target), unreadable);
         }
-        assert_eq!(action(Fallback::Pass, "GET", "/x//../_spillway/jobs/1"), "path-ambiguous");
+        assert_eq!(action(RulesFallback::Pass, "GET", "/x//../_spillway/jobs/1"), "path-ambiguous");
     }
 }

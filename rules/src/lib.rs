@@ -4,7 +4,7 @@
 //! answers out; so that both can, this crate is pure:
 //!
 //! ```
-//! use rules::{Head, NoFields, Rules, sidecar::{self, Action}};
+//! use rules::{Head, NoFields, Rules, sidecar::{self, SidecarAction}};
 //!
 //! let rules = Rules::from_toml(r#"
 //!     [[route]]
@@ -24,7 +24,7 @@
 //! };
 //! let decision = sidecar::decide(&rules, &head);
 //! assert_eq!(decision.route_name(), "prices");
-//! let Action::Proceed(proceed) = decision.action else { return Err("refused".into()) };
+//! let SidecarAction::Proceed(proceed) = decision.action else { return Err("refused".into()) };
 //! assert_eq!(proceed.shard.resolved().map(|it| &**it.shard()), Some("b"));
 //! # Ok::<(), String>(())
 //! ```

@@ -45,7 +45,7 @@ pub fn prefer(head: &Head<'_>) -> Prefer {
 
 /// What becomes of a request on an offloadable route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum OffloadDecision {
     /// Executed while the client waits.
     Inline(Inline),
     /// Queued durably before the 202; then the client waits for the outcome.
@@ -78,7 +78,7 @@ pub enum Wait {
     ByRule(u64),
 }
 
-impl Decision {
+impl OffloadDecision {
     /// Why the request is offloaded, if it is.
     pub fn reason(self) -> Option<Reason> {
         match self {
@@ -151,23 +151,24 @@ impl Reason {
 }
 
 /// What the rule would do, whatever its mode. `methods` are those that the route names.
-pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Decision {
+pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> OffloadDecision {
     if has(head.fields, "upgrade") {
-        return Decision::Inline(Inline::Upgrade);
+        return OffloadDecision::Inline(Inline::Upgrade);
     }
     if cors::preflight(head).is_some() {
-        return Decision::Inline(Inline::Preflight);
+        return OffloadDecision::Inline(Inline::Preflight);
     }
     let is_question = matches!(head.method, "HEAD" | "OPTIONS");
     if is_question && !methods.iter().any(|own| own == head.method) {
-        return Decision::Inline(Inline::MethodNotNamed);
+        return OffloadDecision::Inline(Inline::MethodNotNamed);
     }
     let Prefer { respond_async, wait } = prefer(head);
     let by_rule = rule.wait.filter(|_| !respond_async).map_or(Wait::No, Wait::ByRule);
     match rule.when {
-        When::Always => {
-            Decision::Enqueue { reason: Reason::Always, wait: wait.map_or(by_rule, Wait::Asked) }
-        }
+        When::Always => OffloadDecision::Enqueue {
+            reason: Reason::Always,
+            wait: wait.map_or(by_rule, Wait::Asked),
+        },
         When::Slow => {
             let after = rule.after.unwrap_or_default();
             let after = match wait.filter(|_| respond_async) {
@@ -175,14 +176,16 @@ pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> De
                 None if respond_async => after,
                 None => after.max(rule.wait.unwrap_or_default()),
             };
-            Decision::Adopt { reason: Reason::Slow, after, wait: by_rule }
+            OffloadDecision::Adopt { reason: Reason::Slow, after, wait: by_rule }
         }
-        When::Prefer if !respond_async => Decision::Inline(Inline::NotPreferred),
+        When::Prefer if !respond_async => OffloadDecision::Inline(Inline::NotPreferred),
         When::Prefer => match wait {
-            Some(wait) => {
-                Decision::Adopt { reason: Reason::Preferred, after: wait * 1000, wait: Wait::No }
-            }
-            None => Decision::Enqueue { reason: Reason::Preferred, wait: Wait::No },
+            Some(wait) => OffloadDecision::Adopt {
+                reason: Reason::Preferred,
+                after: wait * 1000,
+                wait: Wait::No,
+            },
+            None => OffloadDecision::Enqueue { reason: Reason::Preferred, wait: Wait::No },
         },
     }
 }
@@ -207,16 +210,16 @@ pub struct Load {
 
 /// The decision in the light of what was learned and of how busy the application is: a request that
 /// has not been sent yet can still be queued.
-pub fn under_load(decision: Decision, rule: &Offload, load: Load) -> Decision {
-    let Decision::Adopt { reason, wait, .. } = decision else { return decision };
+pub fn under_load(decision: OffloadDecision, rule: &Offload, load: Load) -> OffloadDecision {
+    let OffloadDecision::Adopt { reason, wait, .. } = decision else { return decision };
     if load.is_cross_site {
         return decision;
     }
     if load.is_full || rule.spill_over.is_some_and(|most| load.executing >= most) {
-        return Decision::Enqueue { reason: Reason::Overload, wait };
+        return OffloadDecision::Enqueue { reason: Reason::Overload, wait };
     }
     if reason == Reason::Slow && load.learned == Learned::Slow {
-        return Decision::Enqueue { reason: Reason::Learned, wait };
+        return OffloadDecision::Enqueue { reason: Reason::Learned, wait };
     }
     decision
 }
@@ -262,13 +265,13 @@ pub fn value(
 }
 
 /// What is done.
-pub fn decide(rule: Option<&Offload>, methods: &[String], head: &Head<'_>) -> Decision {
+pub fn decide(rule: Option<&Offload>, methods: &[String], head: &Head<'_>) -> OffloadDecision {
     match rule {
-        None => Decision::Inline(Inline::NoRule),
+        None => OffloadDecision::Inline(Inline::NoRule),
         Some(rule) => match rule.mode {
             Mode::On => by_rule(rule, methods, head),
-            Mode::Observe => Decision::Inline(Inline::Observed),
-            Mode::Off => Decision::Inline(Inline::Off),
+            Mode::Observe => OffloadDecision::Inline(Inline::Observed),
+            Mode::Off => OffloadDecision::Inline(Inline::Off),
         },
     }
 }

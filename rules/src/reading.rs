@@ -151,7 +151,7 @@ fn digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sidecar::{self, Action};
+    use crate::sidecar::{self, SidecarAction};
     use crate::{Head, NoFields};
     use proptest::prelude::*;
 
@@ -248,7 +248,7 @@ timeout = "2m"
                         let target = spelled(&reading);
                         let fields = NoFields;
                         let head = Head { method, scheme: "http", host: "h", target: &target, fields: &fields };
-                        let Action::Proceed(proceed) = sidecar::decide(&rules, &head).action else {
+                        let SidecarAction::Proceed(proceed) = sidecar::decide(&rules, &head).action else {
                             // It can be read in several ways itself, and then it is not that path.
                             prop_assert!(crate::path::normalize(&target).is_err(), "{target}");
                             continue;

@@ -24,7 +24,7 @@ const OVERLAPS_MAX: usize = 1_000_000;
 
 /// Why a route that matches the path was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Miss {
+pub enum RouteMismatch {
     /// The path is longer or shorter than the template, though it begins alike.
     Path,
     /// `strict_slash`: the path ends otherwise than the template.
@@ -39,7 +39,7 @@ pub enum Miss {
     Query,
 }
 
-impl Miss {
+impl RouteMismatch {
     /// What `explain` prints.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -175,12 +175,12 @@ impl Router {
         head: &Head<'_>,
         path: &str,
         query: Option<&str>,
-        miss: &mut dyn FnMut(usize, Miss),
+        miss: &mut dyn FnMut(usize, RouteMismatch),
     ) -> Option<Found<'_>> {
         for (index, template) in self.candidates(path) {
             let Some(route) = routes.get(index) else { continue };
             if !template.matches(path) {
-                miss(index, Miss::Path);
+                miss(index, RouteMismatch::Path);
                 continue;
             }
             match misses(&route.matches, template, head, path, query) {
@@ -225,24 +225,24 @@ fn misses(
     head: &Head<'_>,
     path: &str,
     query: Option<&str>,
-) -> Option<Miss> {
+) -> Option<RouteMismatch> {
     if own.strict_slash && path.len() > 1 && path.ends_with('/') != template.ends_with_slash {
-        return Some(Miss::Slash);
+        return Some(RouteMismatch::Slash);
     }
     if !is_for_host(own, head.host) {
-        return Some(Miss::Host);
+        return Some(RouteMismatch::Host);
     }
     // HEAD is answered where GET is.
     let is_method =
         |method: &String| method == head.method || (method == "GET" && head.method == "HEAD");
     if !own.methods.is_empty() && !own.methods.iter().any(is_method) {
-        return Some(Miss::Method);
+        return Some(RouteMismatch::Method);
     }
     let has_header = |(name, value): (&String, &String)| {
         first(head.fields, name).is_some_and(|found| found == *value)
     };
     if !own.headers.iter().all(has_header) {
-        return Some(Miss::Header);
+        return Some(RouteMismatch::Header);
     }
     let has_parameter = |(name, value): (&String, &String)| {
         path::query_values(query.unwrap_or_default(), name)
@@ -250,7 +250,7 @@ fn misses(
             .is_some_and(|found| found == *value)
     };
     if !own.query.iter().all(has_parameter) {
-        return Some(Miss::Query);
+        return Some(RouteMismatch::Query);
     }
     None
 }

@@ -1,7 +1,7 @@
 //! The running form of the rules: the document with its indexes.
 
 use crate::document::{Document, FORMAT, Route};
-use crate::fallback::{Fallback, Unreadable};
+use crate::fallback::{RulesFallback, Unreadable};
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::route::Router;
@@ -73,7 +73,7 @@ impl Rules {
     }
 
     /// What stands in for rules that can't be read. Its hash is that of no rules.
-    pub fn unreadable(fallback: Fallback, reason: String) -> Self {
+    pub fn unreadable(fallback: RulesFallback, reason: String) -> Self {
         Self {
             document: Document { format: FORMAT, ..Document::default() }.into(),
             hash: NO_RULES.to_owned(),
@@ -92,7 +92,7 @@ impl Rules {
         rules
     }
 
-    pub(crate) fn fallback(&self) -> Option<Fallback> {
+    pub(crate) fn fallback(&self) -> Option<RulesFallback> {
         self.unreadable.as_ref().map(|unreadable| unreadable.fallback)
     }
 
@@ -166,7 +166,7 @@ impl Rules {
         &'r self,
         head: &Head<'_>,
         target: &crate::path::Target,
-        miss: &mut dyn FnMut(&'r Route, crate::route::Miss),
+        miss: &mut dyn FnMut(&'r Route, crate::route::RouteMismatch),
     ) -> Option<&'r Route> {
         let routes = &self.document.routes;
         let mut by_index = |index: usize, reason| {

@@ -2,7 +2,7 @@
 //!
 //! A map is an ordered list of lower bounds: each range ends where the next begins, so a gap or
 //! an overlap can't be written down. The map of a rules file does not change while a process runs. A live
-//! map is an [`object::Object`] in the result store: [`change`] makes its next version, and
+//! map is an [`object::MapObject`] in the result store: [`change`] makes its next version, and
 //! [`protocol`] is what the processes that share it decide.
 
 pub mod change;
@@ -15,8 +15,8 @@ pub mod protocol;
 
 pub use find::{Keys, Resolved, Step};
 pub(crate) use find::{in_body, in_head, keys_in_head};
-pub use key::Key;
-pub use map::{FILE_EPOCH, OwnedRange, ShardMap, State, interval};
+pub use key::ShardKey;
+pub use map::{FILE_EPOCH, OwnedRange, RangeState, ShardMap, interval};
 
 #[cfg(test)]
 mod live_tests;

@@ -4,7 +4,7 @@ use crate::assets::Assets;
 use crate::cache::{self, Bypass, Plan, Planned, ShardPart, Tier};
 use crate::cors::{self, FieldsToSet};
 use crate::document::{AmbiguousPath, Mode, Route, UNMATCHED, Unmatched};
-use crate::fallback::Fallback;
+use crate::fallback::RulesFallback;
 use crate::head::{Head, overrides_method};
 use crate::hops;
 use crate::offload;
@@ -16,19 +16,19 @@ use crate::rules::Rules;
 use crate::shard;
 
 /// The decision on one request.
-pub struct Decision<'r> {
+pub struct SidecarDecision<'r> {
     /// The route that matched; none before routes were asked, and where none matches.
     pub route: Option<&'r Route>,
     /// The route's position among the rules' routes: what a program keeps per route is found by it.
     pub index: Option<usize>,
     /// What to do with the request.
-    pub action: Action<'r>,
+    pub action: SidecarAction<'r>,
     /// What rules in `observe` mode would have done: (subject, outcome).
     pub observed: Vec<(&'static str, &'static str)>,
 }
 
 /// What the sidecar does with a request.
-pub enum Action<'r> {
+pub enum SidecarAction<'r> {
     /// Answer with this problem.
     Refuse(Problem),
     /// A path under the reserved prefix: status and results of jobs, problem pages.
@@ -52,7 +52,7 @@ pub struct Proceed<'r> {
     /// Which shard the request belongs to.
     pub shard: shard::Step,
     /// Whether the request becomes a job.
-    pub offload: offload::Decision,
+    pub offload: offload::OffloadDecision,
     /// How it uses the cache; or why it does not.
     pub cache: Result<Box<Plan<'r>>, Bypass>,
 }
@@ -70,7 +70,7 @@ impl Proceed<'_> {
     }
 }
 
-impl<'r> Decision<'r> {
+impl<'r> SidecarDecision<'r> {
     /// Metric label.
     pub fn route_name(&self) -> &'r str {
         self.route.map_or(UNMATCHED, |route| &route.name)
@@ -95,15 +95,15 @@ impl<'r> Decision<'r> {
 /// 5. Paths under the reserved prefix are Spillway's own; those of notifications are refused.
 /// 6. The most specific route that matches is taken; without one, `default` of the rules says what happens.
 /// 7. Of the route: the shard (what no shard holds is refused), then `offload`, then `cache`. A rule in observe
-///    mode changes nothing; what it would have done is in [`Decision::observed`].
+///    mode changes nothing; what it would have done is in [`SidecarDecision::observed`].
 ///
 /// Pure, and cheap: the router's cost does not grow with the number of routes that can't match. A request that
 /// no rule touches costs one copy of its target, one that may use the cache the plan with its key.
-pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
+pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> SidecarDecision<'r> {
     if head.method == "CONNECT" {
         return refuse(None, Problem::ConnectRefused);
     }
-    if rules.fallback() == Some(Fallback::Refuse) {
+    if rules.fallback() == Some(RulesFallback::Refuse) {
         return refuse(None, Problem::RulesUnreadable);
     }
     if hops::is_loop(head.fields) {
@@ -123,8 +123,8 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
         if rules.fallback().is_some() {
             return refuse(None, Problem::RulesUnreadable);
         }
-        let action = Action::Reserved { path: target.path.into_owned() };
-        return Decision { route: None, index: None, action, observed: Vec::new() };
+        let action = SidecarAction::Reserved { path: target.path.into_owned() };
+        return SidecarDecision { route: None, index: None, action, observed: Vec::new() };
     }
     if rules.is_hook(&target.path) {
         return refuse(None, Problem::HookPath);
@@ -169,7 +169,11 @@ pub(crate) fn changes_target(rules: &Rules, route: &Route) -> bool {
 }
 
 /// The preflight of a route with `cors`, or of the jobs; any other goes on to the app.
-fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<Decision<'r>> {
+fn preflight<'r>(
+    rules: &'r Rules,
+    head: &Head<'_>,
+    target: &Target,
+) -> Option<SidecarDecision<'r>> {
     let method = cors::preflight(head)?;
     let document = &rules.document;
     let (matched, rule) = if path::is_reserved(&document.jobs.base, &target.path) {
@@ -181,11 +185,16 @@ fn preflight<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<D
         let route = rules.route(found.index)?;
         (Some((found.index, route)), route.cors.as_ref()?)
     };
-    let action = Action::Preflight { fields: cors::preflight_answer(rule, head, &method) };
+    let action = SidecarAction::Preflight { fields: cors::preflight_answer(rule, head, &method) };
     Some(decided(matched, action))
 }
 
-fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_>) -> Decision<'r> {
+fn routed<'r>(
+    rules: &'r Rules,
+    head: &Head<'_>,
+    target: Target,
+    found: Found<'_>,
+) -> SidecarDecision<'r> {
     let Some(route) = rules.route(found.index) else { return refuse(None, Problem::Internal) };
     let mut observed = Vec::new();
     let parameters = found.parameters_for(route, &target.path);
@@ -233,8 +242,8 @@ fn routed<'r>(rules: &'r Rules, head: &Head<'_>, target: Target, found: Found<'_
         || if changes_target(rules, route) { target.join() } else { head.target.to_owned() };
     let uncached = cache.is_err().then(as_sent);
     let proceed = Proceed { uncached, shard, offload, cache };
-    let action = Action::Proceed(proceed);
-    Decision { observed, ..decided(Some((found.index, route)), action) }
+    let action = SidecarAction::Proceed(proceed);
+    SidecarDecision { observed, ..decided(Some((found.index, route)), action) }
 }
 
 fn sharded(
@@ -269,43 +278,46 @@ fn step_of_preflight(
     }
 }
 
-fn by_name(decision: offload::Decision) -> &'static str {
+fn by_name(decision: offload::OffloadDecision) -> &'static str {
     match decision {
-        offload::Decision::Inline(reason) => reason.as_str(),
-        offload::Decision::Enqueue { .. } => "enqueue",
-        offload::Decision::Adopt { .. } => "adopt",
+        offload::OffloadDecision::Inline(reason) => reason.as_str(),
+        offload::OffloadDecision::Enqueue { .. } => "enqueue",
+        offload::OffloadDecision::Adopt { .. } => "adopt",
     }
 }
 
 /// A route with its position among the rules' routes.
-type Matched<'r> = (usize, &'r Route);
+type IndexedRoute<'r> = (usize, &'r Route);
 
-fn decided<'r>(matched: Option<Matched<'r>>, action: Action<'r>) -> Decision<'r> {
+fn decided<'r>(
+    matched: Option<IndexedRoute<'r>>,
+    action: SidecarAction<'r>,
+) -> SidecarDecision<'r> {
     let (index, route) = matched.unzip();
-    Decision { route, index, action, observed: Vec::new() }
+    SidecarDecision { route, index, action, observed: Vec::new() }
 }
 
-fn refuse(matched: Option<Matched<'_>>, problem: Problem) -> Decision<'_> {
-    decided(matched, Action::Refuse(problem))
+fn refuse(matched: Option<IndexedRoute<'_>>, problem: Problem) -> SidecarDecision<'_> {
+    decided(matched, SidecarAction::Refuse(problem))
 }
 
-fn pass(matched: Option<Matched<'_>>, sent: String, why: Bypass) -> Decision<'_> {
+fn pass(matched: Option<IndexedRoute<'_>>, sent: String, why: Bypass) -> SidecarDecision<'_> {
     let proceed = Proceed {
         uncached: Some(sent),
         shard: shard::Step::None,
-        offload: offload::Decision::Inline(offload::Inline::NoRule),
+        offload: offload::OffloadDecision::Inline(offload::Inline::NoRule),
         cache: Err(why),
     };
-    decided(matched, Action::Proceed(proceed))
+    decided(matched, SidecarAction::Proceed(proceed))
 }
 
 /// A path that can be read in several ways is refused where one of the readings meets a rule, unless the
 /// route of its literal spelling says `bypass`. What is not refused goes on as it came, uncached.
-pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> Decision<'r> {
+pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> SidecarDecision<'r> {
     let (path, query) = path::split(head.target);
     let found = rules.router.find(&rules.document.routes, head, path, query);
     let matched = found.and_then(|found| Some((found.index, rules.route(found.index)?)));
-    let may_bypass = |(_, route): Matched<'_>| {
+    let may_bypass = |(_, route): IndexedRoute<'_>| {
         route.ambiguous_path == AmbiguousPath::Bypass && route.shard.is_none()
     };
     let why = if matched.is_some_and(may_bypass) {

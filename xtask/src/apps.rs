@@ -8,13 +8,13 @@ use std::process::Command;
 /// An application of `tests/apps`.
 struct App {
     name: &'static str,
-    install: Install,
+    install: AppInstall,
     /// Quick to install and to ask: part of `cargo xtask test`.
     short: bool,
 }
 
 /// What it needs, one version of each, in a folder of its own.
-enum Install {
+enum AppInstall {
     /// From PyPI.
     Python(&'static [&'static str]),
     /// From npm, at the versions of its lock file.
@@ -23,7 +23,7 @@ enum Install {
     NodeBuilt,
 }
 
-use Install::{Node, NodeBuilt, Python};
+use AppInstall::{Node, NodeBuilt, Python};
 
 const APPS: [App; 9] = [
     App {

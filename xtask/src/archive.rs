@@ -35,14 +35,14 @@ impl Blob {
 }
 
 /// The files of an image for one architecture, by Go's name of it, as images have it.
-pub(crate) struct Files {
+pub(crate) struct ImageFiles {
     pub(crate) architecture: &'static str,
     pub(crate) root: PathBuf,
 }
 
 /// Writes the archive, of one image or of an index with one for each architecture; its length. The first
 /// is what `docker load` takes, which knows no index.
-pub(crate) fn write(folder: &Path, all: &[Files], archive: &Path) -> Result<u64> {
+pub(crate) fn write(folder: &Path, all: &[ImageFiles], archive: &Path) -> Result<u64> {
     let layout = folder.join("layout");
     let blobs = layout.join("blobs/sha256");
     if layout.exists() {
@@ -88,7 +88,7 @@ struct Image {
     layer: Blob,
 }
 
-fn image(folder: &Path, blobs: &Path, files: &Files) -> Result<Image> {
+fn image(folder: &Path, blobs: &Path, files: &ImageFiles) -> Result<Image> {
     let plain = folder.join(format!("layer-{}.tar", files.architecture));
     tar(&files.root, &plain)?;
     let unpacked = hash(&read(&plain)?);
@@ -195,7 +195,7 @@ mod tests {
             let root = folder.join(architecture);
             fs::create_dir_all(&root).expect("a folder");
             fs::write(root.join("spillway"), architecture).expect("a file");
-            Files { architecture, root }
+            ImageFiles { architecture, root }
         });
         write(&folder, &files, &folder.join("image.tar")).expect("written");
         let layout = folder.join("layout");

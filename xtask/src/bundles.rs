@@ -6,10 +6,10 @@
 
 use crate::setup::{self, Result};
 use files::told;
-use names::Files;
+use names::BundleFiles;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tools::{Install, PROPSHAFT, TOOLS, Tool};
+use tools::{PROPSHAFT, TOOLS, Tool, ToolSource};
 
 mod files;
 mod names;
@@ -75,7 +75,7 @@ fn remake(root: &Path, tool: &Tool) -> Result<()> {
 /// What the tool is started with, once it is there, and its version.
 fn installed(tool: &Tool, base: &Path, work: &Path) -> Result<(PathBuf, String)> {
     match tool.install {
-        Install::Node(package) => {
+        ToolSource::Node(package) => {
             setup::npm(work)?;
             let program = work.join("node_modules/.bin").join(tool.command[0]);
             let manifest = work.join("node_modules").join(package).join("package.json");
@@ -83,7 +83,7 @@ fn installed(tool: &Tool, base: &Path, work: &Path) -> Result<(PathBuf, String)>
             let version = version.ok_or_else(|| format!("{}: no version", manifest.display()))?;
             Ok((program, version))
         }
-        Install::Python(package) => {
+        ToolSource::Python(package) => {
             let list = work.join("requirements.txt");
             let text = std::fs::read_to_string(&list).map_err(|error| told(&list, &error))?;
             let packages: Vec<&str> = text.lines().collect();
@@ -93,7 +93,7 @@ fn installed(tool: &Tool, base: &Path, work: &Path) -> Result<(PathBuf, String)>
             let programs = setup::python(&base.join("python"), &packages)?;
             Ok((programs.join("python"), version.to_owned()))
         }
-        Install::Ruby(library, constant) => {
+        ToolSource::Ruby(library, constant) => {
             let ruby = setup::program(&["ruby"], "ruby ruby-sprockets", "SPILLWAY_RUBY")?;
             let script = format!("require '{library}'; print {constant}");
             let version = output(Command::new(&ruby).args(["-e", &script]))
@@ -104,7 +104,7 @@ fn installed(tool: &Tool, base: &Path, work: &Path) -> Result<(PathBuf, String)>
 }
 
 /// One build, and the files that it left for browsers.
-fn build(root: &Path, tool: &Tool, program: &Path, work: &Path) -> Result<Files> {
+fn build(root: &Path, tool: &Tool, program: &Path, work: &Path) -> Result<BundleFiles> {
     setup::say(&format!("{} in {}", tool.command.join(" "), work.display()));
     let mut command = Command::new(program);
     command

@@ -1,7 +1,7 @@
 //! `cargo xtask image`: the container image of `spillway`, without Docker. A static program, the
 //! certificates it trusts and nothing else; an OCI archive is a tar of a tar and three JSON files.
 
-use crate::archive::{self, Files};
+use crate::archive::{self, ImageFiles};
 use crate::setup::{self, Result};
 use crate::{sbom, trained};
 use std::env::consts::ARCH;
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let bytes = archive::write(&folder(), &all, &file())?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut said = format!("{}: {:.1} MiB", file().display(), mib(bytes));
-    for Files { architecture, root } in &all {
+    for ImageFiles { architecture, root } in &all {
         let program = fs::metadata(root.join(PROGRAM)).map_err(|why| why.to_string())?;
         let _ = write!(said, ", program for {architecture} {:.1} MiB", mib(program.len()));
     }
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 }
 
 /// What an image for this architecture, by Rust's name of it, consists of. Only what runs here is trained.
-fn files_for(rust: &str, profile: &str) -> Result<Files> {
+fn files_for(rust: &str, profile: &str) -> Result<ImageFiles> {
     let root = setup::root();
     let target = format!("{rust}-unknown-linux-musl");
     setup::rust_target(&target)?;
@@ -92,7 +92,7 @@ fn files_for(rust: &str, profile: &str) -> Result<Files> {
     let name = if rust == ARCH { "root".to_owned() } else { format!("root-{architecture}") };
     let files = folder().join(name);
     fill(&files, &program, &sbom::of(&root, &target)?)?;
-    Ok(Files { architecture, root: files })
+    Ok(ImageFiles { architecture, root: files })
 }
 
 /// The files of the image.

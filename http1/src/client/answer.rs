@@ -1,6 +1,6 @@
 //! Answers whose head is there.
 
-use super::incoming::Incoming;
+use super::incoming::ResponseBody;
 use super::unanswered::{Unanswered, refused};
 use crate::encode;
 use crate::framing::Lengths;
@@ -19,7 +19,7 @@ pub struct Answer<B> {
     /// What of its `Content-Length` lines may go on.
     pub lengths: Lengths,
     /// To be read to its end, so that the connection can be used again.
-    pub body: Incoming<B>,
+    pub body: ResponseBody<B>,
 }
 
 /// An extension of an answer whose lengths contradicted each other in a way that has one reading
@@ -32,7 +32,7 @@ impl<B> Answer<B> {
     ///
     /// # Errors
     /// When one of them is no field of HTTP.
-    pub fn into_response(self) -> Result<Response<Incoming<B>>, Unanswered<B>> {
+    pub fn into_response(self) -> Result<Response<ResponseBody<B>>, Unanswered<B>> {
         let mut headers = self.fields.headers().map_err(refused)?;
         mend(&mut headers, self.lengths);
         let mut response = Response::new(self.body);

@@ -20,7 +20,7 @@ pub(super) struct Home {
 }
 
 /// The body of an answer, read as it is asked for. While it is, the rest of the request goes out.
-pub struct Incoming<B> {
+pub struct ResponseBody<B> {
     /// None at the end.
     pub(super) call: Option<Box<Call<B>>>,
     /// Where the connection goes when it is free again; None when it must be closed.
@@ -28,7 +28,7 @@ pub struct Incoming<B> {
     pub(super) left: Option<u64>,
 }
 
-impl<B> Incoming<B> {
+impl<B> ResponseBody<B> {
     /// The connection itself, after 101 (Switching Protocols).
     pub fn into_upgraded(self) -> Option<Upgraded> {
         self.call.map(|mut call| call.conn.take())
@@ -59,7 +59,7 @@ impl<B> Incoming<B> {
     }
 }
 
-impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Body for Incoming<B> {
+impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = Error;
 

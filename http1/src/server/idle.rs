@@ -17,11 +17,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const UNUSED_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
-pub(super) struct Idle {
+pub(super) struct IdleWait {
     is_used: bool,
 }
 
-impl Idle {
+impl IdleWait {
     pub fn after_use() -> Self {
         Self { is_used: true }
     }

@@ -15,14 +15,14 @@ use tokio::io::AsyncWrite;
 
 /// The body of a request, read from the connection as it is asked for: a service that does not
 /// read makes the client wait.
-pub struct Incoming {
+pub struct RequestBody {
     /// None where there is no body.
     conn: Option<Shared>,
     message: u64,
     left: Option<u64>,
 }
 
-impl Incoming {
+impl RequestBody {
     pub(super) fn new(conn: &Shared, framing: Framing, message: u64) -> Self {
         let (conn, left) = match framing {
             Framing::None => (None, Some(0)),
@@ -33,7 +33,7 @@ impl Incoming {
     }
 }
 
-impl Body for Incoming {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 

@@ -1,6 +1,6 @@
 //! What answers the requests of a connection.
 
-use super::incoming::{Exchange, Incoming};
+use super::incoming::{Exchange, RequestBody};
 use super::tolerance::Tolerance;
 use crate::block::Encoded;
 use crate::head::{HeadLimits, RequestHead};
@@ -26,7 +26,7 @@ pub trait Service: Sync {
     fn answer(
         &self,
         head: &mut RequestHead,
-        body: Incoming,
+        body: RequestBody,
         exchange: Exchange,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 

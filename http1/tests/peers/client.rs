@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use http1::client::{Connection, Incoming, Mended, Outgoing, Unanswered, send};
+use http1::client::{Connection, Mended, Outgoing, ResponseBody, Unanswered, send};
 use http1::head::Reason;
 use http1::pool::{For, Pool};
 use http1::received::Received;
@@ -55,7 +55,7 @@ impl Upstream {
         &mut self,
         method: Method,
         answer: &[u8],
-    ) -> Result<Response<Incoming<Body>>, Unanswered<Body>> {
+    ) -> Result<Response<ResponseBody<Body>>, Unanswered<Body>> {
         let connection = self
             .free
             .take()
@@ -68,7 +68,7 @@ impl Upstream {
     }
 }
 
-async fn text(response: Response<Incoming<Body>>) -> String {
+async fn text(response: Response<ResponseBody<Body>>) -> String {
     let body = response.into_body().collect().await.expect("a whole body").to_bytes();
     String::from_utf8_lossy(&body).into_owned()
 }

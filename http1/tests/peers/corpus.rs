@@ -5,7 +5,7 @@ use http::Response;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use http1::Refusal;
 use http1::head::RequestHead;
-use http1::server::{Exchange, Incoming, Service, serve};
+use http1::server::{Exchange, RequestBody, Service, serve};
 use http1::stream::Stream;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ impl Service for Mirror {
     async fn answer(
         &self,
         head: &mut RequestHead,
-        body: Incoming,
+        body: RequestBody,
         _: Exchange,
     ) -> Response<Self::Body> {
         let body = match body.collect().await {

@@ -6,7 +6,7 @@ use http::Response;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use http1::head::RequestHead;
 use http1::server::{
-    Exchange, HALF_CLOSED_MAX, Incoming, LINGERING_MAX, Service, Tolerance, serve,
+    Exchange, HALF_CLOSED_MAX, LINGERING_MAX, RequestBody, Service, Tolerance, serve,
 };
 use http1::stream::Stream;
 use http1::{Error, Refusal};
@@ -82,7 +82,7 @@ impl Service for App {
     async fn answer(
         &self,
         head: &mut RequestHead,
-        body: Incoming,
+        body: RequestBody,
         exchange: Exchange,
     ) -> Response<Self::Body> {
         self.running.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use http::Response;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use http1::Refusal;
 use http1::head::RequestHead;
-use http1::server::{Exchange, Incoming, Service, serve};
+use http1::server::{Exchange, RequestBody, Service, serve};
 use http1::stream::Stream;
 use std::future::pending;
 use std::io;
@@ -43,7 +43,7 @@ impl Service for App {
     async fn answer(
         &self,
         head: &mut RequestHead,
-        _: Incoming,
+        _: RequestBody,
         _: Exchange,
     ) -> Response<Self::Body> {
         let told = self.upstream.notified();

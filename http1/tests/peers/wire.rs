@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use http1::head::RequestHead;
-use http1::server::{Exchange, Incoming, Served, Service, serve};
+use http1::server::{Exchange, RequestBody, Served, Service, serve};
 use http1::stream::Stream;
 use http1::{Error, Refusal};
 use std::future::pending;
@@ -33,7 +33,7 @@ impl Service for ByPath {
     async fn answer(
         &self,
         head: &mut RequestHead,
-        body: Incoming,
+        body: RequestBody,
         exchange: Exchange,
     ) -> Response<Body> {
         match head.target.path() {

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http1::block::Block;
 use rules::cache::{Entry, Windows};
-use rules::sidecar::{Action, decide};
+use rules::sidecar::{SidecarAction, decide};
 use rules::{NoFields, Rules};
 
 const RULES: &str = r#"
@@ -29,7 +29,7 @@ fn head(target: &str) -> Head<'_> {
 
 impl World {
     fn plan(&self, target: &str) -> Box<Plan<'_>> {
-        let Action::Proceed(proceed) = decide(&self.rules, &head(target)).action else {
+        let SidecarAction::Proceed(proceed) = decide(&self.rules, &head(target)).action else {
             panic!("{target} is refused")
         };
         proceed.cache.expect("cacheable")

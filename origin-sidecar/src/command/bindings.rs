@@ -5,7 +5,7 @@ use crate::jobs::backends::Backends;
 use crate::jobs::receives::receives;
 use crate::soundness::Soundness;
 use crate::soundness::watched::{WatchedQueue, WatchedResults};
-use crate::upstream::server::{APP, Slot, Upstream};
+use crate::upstream::server::{APP, ServerSlot, Upstream};
 use crate::upstream::servers::Servers;
 use net::tls::Authorities;
 use rules::Rules;
@@ -36,7 +36,7 @@ impl Bindings {
             .map_or_else(|| Ok(Authorities::public()), Authorities::of);
         let roots = roots.map_err(&mut note).unwrap_or_else(|()| Authorities::none());
         let tls = roots.client().map(Arc::new).map_err(|fault| vec![fault])?;
-        let app = Upstream::parse((APP, Slot::APP), &common.app, &tls)
+        let app = Upstream::parse((APP, ServerSlot::APP), &common.app, &tls)
             .map(Arc::new)
             .map_err(&mut note)
             .ok();

@@ -1,10 +1,10 @@
 //! `spillway check` and `spillway explain`: what the rules say, without running anything.
 
 use super::explain::lines::{header, line};
-use answer::Answer;
+use answer::AnswerHead;
 use rules::cache::{Bypass, Plan};
 use rules::document::{Auth, Document, Lifetime, Mode, Versioned, When};
-use rules::offload::{Decision, Wait};
+use rules::offload::{OffloadDecision, Wait};
 use rules::shard::{OwnedRange, Resolved, Step};
 use rules::{Head, Problem, Rules, edge, path, sidecar};
 use std::fmt::Write;
@@ -62,7 +62,7 @@ impl Request {
 }
 
 /// What edge and sidecar would do with the request and, if it is given, with the app's answer.
-pub fn explain(rules: &Rules, request: &Request, answer: Option<&Answer>) -> String {
+pub fn explain(rules: &Rules, request: &Request, answer: Option<&AnswerHead>) -> String {
     let mut out = String::new();
     // Writing to a String can't fail, here and below.
     let _ =
@@ -91,19 +91,21 @@ fn routes(out: &mut String, rules: &Rules, request: &Request) {
     }
 }
 
-fn edge(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answer>) {
+fn edge(out: &mut String, rules: &Rules, request: &Request, answer: Option<&AnswerHead>) {
     let decision = edge::decide(rules, &request.head());
     match decision.action {
-        edge::Action::Redirect { location } => line(out, "redirect", &format!("308 {location}")),
-        edge::Action::Refuse(problem) => refuse(out, problem),
-        edge::Action::Pass { target, why } => {
+        edge::EdgeAction::Redirect { location } => {
+            line(out, "redirect", &format!("308 {location}"))
+        }
+        edge::EdgeAction::Refuse(problem) => refuse(out, problem),
+        edge::EdgeAction::Pass { target, why } => {
             line(out, "cache", &format!("not used: {}", why.as_str()));
             line(out, "fetch", &target);
             if answer.is_some() {
                 answer::passed(out, why);
             }
         }
-        edge::Action::Cache(plan) => {
+        edge::EdgeAction::Cache(plan) => {
             cached(out, &plan);
             line(out, "fetch", plan.target());
             if let Some(answer) = answer {
@@ -113,7 +115,7 @@ fn edge(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answ
     }
 }
 
-fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&Answer>) {
+fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&AnswerHead>) {
     let decision = sidecar::decide(rules, &request.head());
     if rules.document.requires_signature(decision.route) {
         line(out, "signed", "by the edge, else refused");
@@ -122,12 +124,12 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
         line(out, "observe", &format!("{rule} would: {outcome}"));
     }
     let proceed = match decision.action {
-        sidecar::Action::Refuse(problem) => return refuse(out, problem),
-        sidecar::Action::Reserved { path } => return line(out, "reserved", &path),
-        sidecar::Action::Preflight { fields } => {
+        sidecar::SidecarAction::Refuse(problem) => return refuse(out, problem),
+        sidecar::SidecarAction::Reserved { path } => return line(out, "reserved", &path),
+        sidecar::SidecarAction::Preflight { fields } => {
             return fields.iter().for_each(|(name, value)| line(out, name, value));
         }
-        sidecar::Action::Proceed(proceed) => proceed,
+        sidecar::SidecarAction::Proceed(proceed) => proceed,
     };
     match (&proceed.shard, &request.body) {
         (Step::None, _) => line(out, "shard", "none"),
@@ -147,8 +149,8 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
         }
     }
     match proceed.offload {
-        Decision::Inline(why) => line(out, "offload", &format!("no: {}", why.as_str())),
-        Decision::Enqueue { reason, wait } => {
+        OffloadDecision::Inline(why) => line(out, "offload", &format!("no: {}", why.as_str())),
+        OffloadDecision::Enqueue { reason, wait } => {
             let wait = match wait {
                 Wait::No => String::new(),
                 Wait::Asked(wait) => format!(", after waiting up to {wait} s"),
@@ -156,7 +158,7 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
             };
             line(out, "offload", &format!("queued ({}), 202{wait}", reason.as_str()));
         }
-        Decision::Adopt { reason, after, .. } => {
+        OffloadDecision::Adopt { reason, after, .. } => {
             line(
                 out,
                 "offload",

@@ -6,8 +6,8 @@ use super::settings::{self, Common};
 use super::stop::Stop;
 use crate::clock;
 use crate::jobs::spool::Spool;
-use crate::operate::bound::Bound;
-use crate::operate::process::{Parts, Process};
+use crate::operate::bound::ProcessBindings;
+use crate::operate::process::{Process, ProcessParts};
 use crate::operate::reload::RulesFile;
 use crate::request::signed::Signatures;
 use crate::telemetry::metrics::Metrics;
@@ -54,7 +54,7 @@ pub(crate) async fn open(
     }
     let telemetry = telemetry(common).map_err(|fault| faults.push(fault));
     let mut telemetry = telemetry.unwrap_or_default();
-    let bound = Bound {
+    let bound = ProcessBindings {
         servers: Arc::new(bindings.servers),
         backends: bindings.backends,
         signatures,
@@ -78,7 +78,7 @@ pub(crate) async fn open(
     }
     let metrics = Metrics::new().map_err(|error| Stop::run(error.to_string()))?;
     export(&mut telemetry, &metrics)?;
-    let process = Process::new(Parts {
+    let process = Process::new(ProcessParts {
         rules: Arc::new(rules),
         bound,
         metrics: Arc::new(metrics),

@@ -2,7 +2,7 @@
 //! answer again.
 
 use super::settings;
-use crate::operate::purge::Order;
+use crate::operate::purge::PurgeRequest;
 use crate::operate::{admin, reload};
 use bytes::Bytes;
 use http::request::Builder;
@@ -26,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// # Errors
 /// When one of them could not be purged; the others are.
 pub async fn everywhere(settings: &settings::Purge, out: &mut dyn Write) -> Result<(), String> {
-    let order = Order {
+    let order = PurgeRequest {
         urls: settings.url.clone(),
         tags: settings.tag.clone(),
         all: settings.all,
@@ -71,7 +71,7 @@ async fn one(
     client: &HttpsClient,
     pod: SocketAddr,
     token: Option<&str>,
-    order: &Order,
+    order: &PurgeRequest,
 ) -> Result<String, String> {
     let body = serde_json::to_string(order).map_err(|error| error.to_string())?;
     let request =
@@ -84,7 +84,7 @@ async fn edge(
     client: &HttpsClient,
     settings: &settings::Purge,
     zone: &str,
-    order: &Order,
+    order: &PurgeRequest,
     rules: &Rules,
 ) -> Result<String, String> {
     let Some(token) = settings.edge_token.as_deref() else {

@@ -14,7 +14,7 @@ use crate::operate::reload::{self, RulesFile};
 use crate::operate::{admin, depths};
 use crate::proxy::serve::{self, Options};
 use crate::request::signed::Signatures;
-use crate::soundness::checks::{self, Parts as Watched};
+use crate::soundness::checks::{self, CheckedDependencies as Watched};
 use http1::server::Tolerance;
 use net::cidr::Cidr;
 use net::tls::Certificates;
@@ -79,7 +79,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
             let metrics = Arc::clone(&process.jobs.metrics);
             tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
         }
-        let port = Port { listener: admin, hosts, drain_delay: delay };
+        let port = AdminListener { listener: admin, hosts, drain_delay: delay };
         attend(&process, file, port).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
@@ -123,7 +123,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let grace = Duration::from_secs(settings.grace);
     runtime.block_on(async {
         let mut consumers = start_consumers(&process.jobs, results, grace, is_until_empty)?;
-        let port = Port { listener: admin, hosts, drain_delay: Duration::ZERO };
+        let port = AdminListener { listener: admin, hosts, drain_delay: Duration::ZERO };
         let attended = attend(&process, file, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
@@ -234,14 +234,14 @@ fn announce(
 }
 
 /// The admin port, not yet served.
-struct Port {
+struct AdminListener {
     listener: std::net::TcpListener,
     hosts: Hosts,
     drain_delay: Duration,
 }
 
 /// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
-async fn attend(process: &Arc<Process>, file: RulesFile, port: Port) {
+async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener) {
     tokio::spawn(admin::run(Arc::clone(process), port.listener, port.drain_delay, port.hosts));
     tokio::spawn(file.watch(Arc::clone(process)));
     start_watches(&process.jobs);

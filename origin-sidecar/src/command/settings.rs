@@ -1,6 +1,6 @@
 //! Settings of one process: flags with environment twins. Rules are not here.
 
-use crate::jobs::operator::{End, Shown};
+use crate::jobs::operator::{EndArguments, JobFilter};
 use crate::secrets::Secrets;
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use clap::{Args, Command, Subcommand};
@@ -185,7 +185,7 @@ pub struct Purge {
 
 /// What `drain` needs: a preStop hook sees no arguments of its container, so the port stands in it.
 #[derive(Debug, Clone, Args)]
-pub struct Drain {
+pub struct DrainSettings {
     /// The admin port of the process beside this one
     #[arg(long, env = "SPILLWAY_ADMIN", default_value = "127.0.0.1:15081")]
     pub admin: SocketAddr,
@@ -203,7 +203,7 @@ pub struct Consume {
 
 /// What `jobs` needs: queue and store, no process.
 #[derive(Debug, Clone, Args)]
-pub struct Jobs {
+pub struct JobsSettings {
     /// The rules file
     #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml", global = true)]
     pub routes: PathBuf,
@@ -232,7 +232,7 @@ pub enum JobsCommand {
     /// Queue depths and the newest jobs
     List {
         #[arg(long, value_enum, default_value = "all")]
-        status: Shown,
+        status: JobFilter,
         /// How many jobs
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -244,7 +244,7 @@ pub enum JobsCommand {
     /// End a job that has not ended; a running one's connection is closed
     Cancel { id: String },
     /// End a job that another consumer has executed
-    Done(End),
+    Done(EndArguments),
     /// Bring dead letters back into their queue
     Redrive {
         queue_name: String,

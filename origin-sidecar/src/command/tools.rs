@@ -2,9 +2,9 @@
 
 use super::bindings::{open_queue, open_results};
 use super::explain as explaining;
-use super::explain::answer::Answer;
+use super::explain::answer::AnswerHead;
 use super::run::runtime;
-use super::settings::{self, Drain, Jobs, JobsCommand, Purge, pairs};
+use super::settings::{self, DrainSettings, JobsCommand, JobsSettings, Purge, pairs};
 use super::stop::Stop;
 use crate::clock::{self, Clock};
 use crate::jobs::operator::opened::Stores;
@@ -78,7 +78,7 @@ pub fn explain(
 }
 
 /// Bytes after the head may be a body of any kind.
-fn read_answer(file: &Path) -> Result<Answer, Stop> {
+fn read_answer(file: &Path) -> Result<AnswerHead, Stop> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes)
@@ -86,14 +86,14 @@ fn read_answer(file: &Path) -> Result<Answer, Stop> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     read.map_err(|why| Stop::config(format!("{}: {why}", file.display())))?;
-    Answer::read(&String::from_utf8_lossy(&bytes), clock::System.now()).map_err(Stop::config)
+    AnswerHead::read(&String::from_utf8_lossy(&bytes), clock::System.now()).map_err(Stop::config)
 }
 
 /// Looks at jobs, or changes them.
 ///
 /// # Errors
 /// Code 78 when settings or rules are wrong, 1 when queue or store fail or say no.
-pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
+pub fn jobs(settings: &JobsSettings) -> Result<(), Stop> {
     let mut out = std::io::stdout().lock();
     let secrets = settings::secrets(settings.secret_file.as_deref()).map_err(Stop::config)?;
     if matches!(settings.command, JobsCommand::Key) {
@@ -123,7 +123,7 @@ pub fn jobs(settings: &Jobs) -> Result<(), Stop> {
 ///
 /// # Errors
 /// Code 1 when there is no such process, or it is still busy at the end of its time.
-pub fn drain(settings: &Drain) -> Result<(), Stop> {
+pub fn drain(settings: &DrainSettings) -> Result<(), Stop> {
     runtime()?.block_on(super::hook::drain(settings.admin)).map_err(Stop::run)
 }
 
@@ -136,7 +136,7 @@ pub fn purge(settings: &Purge) -> Result<(), Stop> {
     runtime()?.block_on(super::purge::everywhere(settings, &mut out)).map_err(Stop::run)
 }
 
-async fn open(settings: &Jobs, secrets: Option<Secrets>) -> Result<Stores, String> {
+async fn open(settings: &JobsSettings, secrets: Option<Secrets>) -> Result<Stores, String> {
     let rules = reload::load(&settings.routes)?;
     let Some(results) = &settings.results else {
         return Err("results are not bound: add --results file:DIR or --results s3://BUCKET".into());

@@ -19,11 +19,11 @@ use crate::telemetry::metrics::Injections;
 use api::Api;
 use certificates::Plan;
 use clap::Args;
-use events::Events;
+use events::EventSender;
 use inject::{Mode, Options};
 use net::tls::{Certificates, Validity};
-use rotation::{Own, Source};
-use serve::{Drain, Reviewer};
+use rotation::{SelfIssued, Source};
+use serve::{Reviewer, WebhookDrain};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         let certificates = Arc::new(Certificates::default());
         let server = Arc::clone(&certificates).server(&["http/1.1"]).map_err(Stop::run)?;
         let (drain, draining) = watch::channel(false);
-        let state = Arc::new(State {
+        let state = Arc::new(WebhookAdmin {
             certificates: Arc::clone(&certificates),
             draining: draining.clone(),
             metrics: metrics.clone(),
@@ -111,11 +111,11 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
             let told = Arc::clone(&told);
             async move { told.answer(request.uri().path()) }
         }));
-        let events = Events::start(api.clone());
+        let events = EventSender::start(api.clone());
         let source = source(settings, api, (&events, &metrics));
         tokio::spawn(source.keep(certificates));
         let grace = Duration::from_secs(settings.grace);
-        let drain_of_idle = Drain { begun: draining, idle: grace / 6 * 5 };
+        let drain_of_idle = WebhookDrain { begun: draining, idle: grace / 6 * 5 };
         let opt_in = Options { is_opt_in: true, ..options.clone() };
         let reviewer = Reviewer { options, opt_in, metrics, events, drain: drain_of_idle };
         let reviewer = Arc::new(reviewer);
@@ -152,14 +152,14 @@ async fn fitting(options: Options, api: Option<&Api>) -> Options {
 fn source(
     settings: &Webhook,
     api: Option<Arc<Api>>,
-    (events, metrics): (&Events, &Injections),
+    (events, metrics): (&EventSender, &Injections),
 ) -> Source {
     let (Some(api), None) = (api, &settings.tls_dir) else {
         return Source::Folder(settings.tls_dir.clone().unwrap_or_default());
     };
     let Webhook { service, namespace, secret, configuration, .. } = settings;
     let names = ["", ".cluster.local"].map(|end| format!("{service}.{namespace}.svc{end}"));
-    Source::Own(Own {
+    Source::Own(SelfIssued {
         api,
         secret: format!("/api/v1/namespaces/{namespace}/secrets/{secret}"),
         configuration: format!(
@@ -175,7 +175,7 @@ fn source(
 }
 
 /// What the admin port tells.
-struct State {
+struct WebhookAdmin {
     certificates: Arc<Certificates>,
     draining: watch::Receiver<bool>,
     metrics: Injections,
@@ -183,7 +183,7 @@ struct State {
     api: Option<Arc<Api>>,
 }
 
-impl State {
+impl WebhookAdmin {
     fn answer(&self, path: &str) -> http::Response<crate::message::body::Body> {
         let validity = self.certificates.validity();
         match path {

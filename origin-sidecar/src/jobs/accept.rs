@@ -15,7 +15,7 @@ use crate::request::sanitized::SanitizedRequest;
 use crate::upstream::route_state::RouteState;
 use http::Response;
 use rules::document::{Auth, Login, Offload, Route};
-use rules::offload::{self, Decision};
+use rules::offload::{self, OffloadDecision};
 use rules::shard::Resolved;
 use rules::{Head, Problem};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub async fn accept(
     route: &Route,
     target: String,
     resolved: Option<&Resolved>,
-    decision: Decision,
+    decision: OffloadDecision,
 ) -> Result<Response<Body>, Refused> {
     let Some(rule) = &route.offload else {
         return Err(Refused::new(Problem::Internal, "no offload rule"));
@@ -37,7 +37,7 @@ pub async fn accept(
         let head = Head { host: clean.inbound.visitor_host(), ..*head };
         offload::is_cross_site(rule, route.cors.as_ref(), &head)
     });
-    if is_cross_site && matches!(decision, Decision::Enqueue { .. }) {
+    if is_cross_site && matches!(decision, OffloadDecision::Enqueue { .. }) {
         return Err(Refused::new(Problem::CrossSite, "nothing was queued"));
     }
     let mut allowed = match auth::check(worker, &clean, &rule.auth).await {
@@ -50,13 +50,13 @@ pub async fn accept(
     };
     let cookies = std::mem::take(&mut allowed.cookies);
     let (route_state, base) = (clean.route_state, clean.rules.document.jobs.base.clone());
-    let asked = Asked { route, rule, target, allowed, is_cross_site };
+    let asked = OffloadRequest { route, rule, target, allowed, is_cross_site };
     let answered = allowed_in(worker, clean, asked, resolved, decision).await;
     cookies.with(worker, route_state, &base, answered)
 }
 
 /// A request that may become a job.
-struct Asked<'a> {
+struct OffloadRequest<'a> {
     route: &'a Route,
     rule: &'a Offload,
     target: String,
@@ -67,11 +67,11 @@ struct Asked<'a> {
 async fn allowed_in(
     worker: &Arc<JobWorker>,
     mut clean: SanitizedRequest<'_>,
-    asked: Asked<'_>,
+    asked: OffloadRequest<'_>,
     resolved: Option<&Resolved>,
-    decision: Decision,
+    decision: OffloadDecision,
 ) -> Result<Response<Body>, Refused> {
-    let Asked { route, rule, target, allowed, is_cross_site } = asked;
+    let OffloadRequest { route, rule, target, allowed, is_cross_site } = asked;
     let body = std::mem::replace(&mut clean.body, Body::Empty);
     let (body, pointed) = read(worker, body, rule).await.map_err(|why| {
         if let (NotRead::NoRoom(name), Some(reason)) = (&why, decision.reason()) {
@@ -89,15 +89,15 @@ async fn allowed_in(
     let destination = context.destinations.find(route_state.upstream.as_ref(), resolved)?;
     load.is_full = context.limits.is_full(limit, destination.upstream.slot);
     match offload::under_load(decision, rule, load) {
-        Decision::Adopt { reason, after, wait } => {
+        OffloadDecision::Adopt { reason, after, wait } => {
             let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
             let wanted = adopt::AdoptOptions { reason, after, may_queue, wait, class };
             execute_once::run(worker, offered, resolved, wanted).await
         }
-        Decision::Enqueue { reason, wait } => {
+        OffloadDecision::Enqueue { reason, wait } => {
             enqueue(worker, offered, resolved, reason, wait).await
         }
-        Decision::Inline(_) => inline(worker, offered, resolved).await,
+        OffloadDecision::Inline(_) => inline(worker, offered, resolved).await,
     }
 }
 

@@ -2,7 +2,7 @@
 //! its 202 while **the same execution** goes on. Nothing is ever run twice.
 
 use super::context::JobWorker;
-use super::id::{self, Kind};
+use super::id::{self, JobKind};
 use super::latency::Executing;
 use super::leases::LEASE_MS;
 use super::notify::tell;
@@ -10,8 +10,8 @@ use super::offered::{OffloadCandidate, Opened, outgoing, tools};
 use super::once::Once;
 use super::receipt::Receipt;
 use super::record::{self, Adopted, Outcome, adopted_key};
-use super::store::{self, Ending, Whole};
-use super::verdict::Ended;
+use super::store::{self, CompleteEnd, OutcomeTarget};
+use super::verdict::ExecutionEnd;
 use super::{keyed, synchronous};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
@@ -75,7 +75,7 @@ impl Leased {
     }
 }
 
-pub(super) struct Execution {
+pub(super) struct AdoptedExecution {
     pub worker: Arc<JobWorker>,
     side: Mutex<Responder>,
     pub results: Arc<dyn Results>,
@@ -114,7 +114,7 @@ pub(super) async fn run(
     let mut outgoing = outgoing(worker, offered, resolved)?;
     outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
     let write = outgoing.write.as_ref().map(WriteInFlight::tag);
-    let execution = Arc::new(Execution {
+    let execution = Arc::new(AdoptedExecution {
         worker: Arc::clone(worker),
         side: Mutex::new(Responder::Undecided),
         results: Arc::clone(&results),
@@ -144,7 +144,7 @@ pub(super) async fn run(
     let now = worker.context.clock.now();
     let id = match &execution.once {
         Some(once) => Ok(once.id.clone()),
-        None => id::fresh(&secrets, Kind::Adopted, &route.name, &caller, now),
+        None => id::fresh(&secrets, JobKind::Adopted, &route.name, &caller, now),
     };
     if let Ok(id) = id {
         // Apart from the client, who may leave between the lease and the 202.
@@ -174,9 +174,9 @@ pub(super) async fn run(
     finish(answered.await, resolved)
 }
 
-type Sent = Result<Result<Response<Body>, Failure>, oneshot::error::RecvError>;
+type ForwardResult = Result<Result<Response<Body>, Failure>, oneshot::error::RecvError>;
 
-fn finish(sent: Sent, resolved: Option<&Resolved>) -> Result<Response<Body>, Refused> {
+fn finish(sent: ForwardResult, resolved: Option<&Resolved>) -> Result<Response<Body>, Refused> {
     match sent {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(failure)) => Err(failure.refused(resolved.is_some())),
@@ -184,7 +184,7 @@ fn finish(sent: Sent, resolved: Option<&Resolved>) -> Result<Response<Body>, Ref
     }
 }
 
-impl Execution {
+impl AdoptedExecution {
     /// Runs to the end whatever becomes of the client.
     async fn run(
         self: Arc<Self>,
@@ -327,28 +327,33 @@ impl Execution {
     }
 
     /// What the application's code says of it.
-    pub(super) fn judged(&self, response: Response<Body>) -> Ended {
+    pub(super) fn judged(&self, response: Response<Body>) -> ExecutionEnd {
         let route = self.rules.route_by_name(&self.about.route);
         let rule = route.and_then(|route| route.offload.as_ref());
-        Ended::by_code(response, rule, &self.target)
+        ExecutionEnd::by_code(response, rule, &self.target)
     }
 
     /// Stores the outcome and tells the receivers; false when it could not be stored.
     async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
         let ended = match ended {
             Ok(response) => self.judged(response),
-            Err(failure) => Ended::lost(&failure),
+            Err(failure) => ExecutionEnd::lost(&failure),
         };
         let whole = store::whole(&self.worker.context, ended, self.job_timeout()).await;
-        let whole = whole.unwrap_or_else(Whole::broken_off);
+        let whole = whole.unwrap_or_else(CompleteEnd::broken_off);
         let Some(outcome) = self.outcome(id, whole, false).await else { return false };
         self.told(&outcome).await;
         true
     }
 
     /// Stores the outcome; none when it could not be stored.
-    pub(super) async fn outcome(&self, id: &str, whole: Whole, answered: bool) -> Option<Outcome> {
-        let ending = Ending {
+    pub(super) async fn outcome(
+        &self,
+        id: &str,
+        whole: CompleteEnd,
+        answered: bool,
+    ) -> Option<Outcome> {
+        let ending = OutcomeTarget {
             id,
             queue: &self.about.queue,
             route: Some(&self.about.route),

@@ -5,14 +5,14 @@ use super::consumer::{Consumer, PAUSE};
 use super::delivery::{Delivery, HEARTBEAT_PART};
 use super::envelope::{self, NotAJob};
 use super::job::Job;
-use super::lease::{Held, Lost};
-use super::record::{self, End, Outcome, Terminal};
-use super::store::{self, BrokenOff, Whole};
-use super::turn::Slot;
-use super::verdict::{APP_UNAVAILABLE, Executed, Turn, UNKNOWN, Until, Verdict};
+use super::lease::{HeldLease, LeaseLost};
+use super::record::{self, JobEnd, Outcome, Terminal};
+use super::store::{self, BrokenOff, CompleteEnd};
+use super::turn::RunPermit;
+use super::verdict::{APP_UNAVAILABLE, Executed, Execution, ExecutionVerdict, UNKNOWN, Until};
 use super::waiting::Waited;
 use super::{judge, run};
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use stores::queue::Received;
@@ -25,7 +25,7 @@ const CANCEL_POLL: Duration = Duration::from_secs(2);
 /// What becomes of the message.
 pub(super) enum After {
     /// The job has ended: its lease goes with the message, and what nobody needs in the store.
-    Close(Held, Vec<String>),
+    Close(HeldLease, Vec<String>),
     GiveBack(Duration),
     /// Not ours any more, or for the dead letters.
     Leave,
@@ -35,7 +35,7 @@ pub(super) enum After {
 pub(super) const DRAINED: After = After::GiveBack(Duration::ZERO);
 
 /// What came of running the job.
-pub(super) enum Done {
+pub(super) enum AttemptOutcome {
     Stored(Outcome),
     /// A duplicate of a finished job, or its message outlived its consumer.
     Over(Outcome),
@@ -68,10 +68,10 @@ enum Unloaded {
 }
 
 /// How an outcome is to be written, and how many executions there were before an operator's retry.
-pub(super) type Open = (Condition, u64);
+pub(super) type PendingEnd = (Condition, u64);
 
 /// One attempt.
-struct About<'a> {
+struct AttemptInfo<'a> {
     /// Its number, from 1.
     attempt: u64,
     /// Since when the job has been waiting for its application, in milliseconds since 1970.
@@ -80,7 +80,7 @@ struct About<'a> {
     let_go: Option<&'a str>,
 }
 
-impl About<'_> {
+impl AttemptInfo<'_> {
     /// Executions before this one.
     fn before(&self) -> u64 {
         self.attempt.saturating_sub(1)
@@ -91,7 +91,7 @@ impl About<'_> {
 pub(super) async fn work(
     consumer: &Consumer,
     received: Received,
-    slot: Slot,
+    slot: RunPermit,
     place: OwnedSemaphorePermit,
 ) {
     let rules = consumer.rules();
@@ -134,7 +134,7 @@ impl Delivery<'_> {
         }
     }
 
-    async fn process(&self, mut slot: Slot, place: OwnedSemaphorePermit) -> After {
+    async fn process(&self, mut slot: RunPermit, place: OwnedSemaphorePermit) -> After {
         let (name, secrets) =
             (&self.consumer.name, self.consumer.worker.context.secrets.as_deref());
         let job = match envelope::unpack(self.received, Of { name, queue: self.queue, secrets }) {
@@ -184,7 +184,7 @@ impl Delivery<'_> {
 
     /// How the job ended, if it has. While the store is in trouble the message is kept in hand.
     /// `None` when the drain began.
-    pub(super) async fn end(&self, job: &Job) -> Option<End> {
+    pub(super) async fn end(&self, job: &Job) -> Option<JobEnd> {
         loop {
             match record::end(self.consumer.results.as_ref(), &job.id).await {
                 Ok(end) => return Some(end),
@@ -201,20 +201,20 @@ impl Delivery<'_> {
     async fn run_with_heartbeat(
         &self,
         job: &Job,
-        held: &mut Held,
+        held: &mut HeldLease,
         let_go: Option<&str>,
-    ) -> Result<Done, Unexecuted> {
+    ) -> Result<AttemptOutcome, Unexecuted> {
         let started = Instant::now();
         let mut giving_up = self.consumer.giving_up.subscribe();
-        let about = About { attempt: held.attempt, waiting: held.waiting, let_go };
+        let about = AttemptInfo { attempt: held.attempt, waiting: held.waiting, let_go };
         let done = tokio::select! {
             biased;
             done = self.execute(job, &about) => done,
-            () = Drain::begun(&mut giving_up) => Ok(Done::GivenUp),
-            Lost = self.renew(held) => Ok(Done::Lost),
-            () = self.overtaken(job) => Ok(Done::Overtaken),
+            () = DrainState::begun(&mut giving_up) => Ok(AttemptOutcome::GivenUp),
+            LeaseLost = self.renew(held) => Ok(AttemptOutcome::Lost),
+            () = self.overtaken(job) => Ok(AttemptOutcome::Overtaken),
         };
-        if !matches!(done, Ok(Done::Over(_) | Done::NotBegun) | Err(_)) {
+        if !matches!(done, Ok(AttemptOutcome::Over(_) | AttemptOutcome::NotBegun) | Err(_)) {
             let seconds = &self.consumer.worker.context.metrics.jobs.run_seconds;
             let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
             seconds.observe(started.elapsed().as_secs_f64());
@@ -231,43 +231,47 @@ impl Delivery<'_> {
 
     /// Runs the job unless it has ended. The end is looked for with the lease in hand: whoever had
     /// it before may have stored one until then.
-    async fn execute(&self, job: &Job, about: &About<'_>) -> Result<Done, Unexecuted> {
+    async fn execute(
+        &self,
+        job: &Job,
+        about: &AttemptInfo<'_>,
+    ) -> Result<AttemptOutcome, Unexecuted> {
         let open = match self.end(job).await {
-            Some(End::Open { condition, attempts }) => (condition, attempts),
-            Some(End::Is(outcome)) => {
+            Some(JobEnd::Open { condition, attempts }) => (condition, attempts),
+            Some(JobEnd::Is(outcome)) => {
                 return Ok(match self.is_anothers(job).await {
-                    Some(true) => Done::Undecodable(OF_ANOTHER.to_owned()),
-                    Some(false) => Done::Over(outcome),
-                    None => Done::NotBegun,
+                    Some(true) => AttemptOutcome::Undecodable(OF_ANOTHER.to_owned()),
+                    Some(false) => AttemptOutcome::Over(outcome),
+                    None => AttemptOutcome::NotBegun,
                 });
             }
-            None => return Ok(Done::NotBegun),
+            None => return Ok(AttemptOutcome::NotBegun),
         };
         // Before the body is looked for: a job that has had its chances needs none.
         if let Some(reason) = self.too_late(job, about) {
-            return Ok(self.store(job, about.before(), open, Whole::failed(reason)).await);
+            return Ok(self.store(job, about.before(), open, CompleteEnd::failed(reason)).await);
         }
         match self.load(job.clone()).await {
             Ok(job) => {
                 if self.note_owner(&job).await.is_none() {
-                    return Ok(Done::NotBegun);
+                    return Ok(AttemptOutcome::NotBegun);
                 }
                 match self.is_anothers(&job).await {
-                    Some(true) => Ok(Done::Undecodable(OF_ANOTHER.to_owned())),
+                    Some(true) => Ok(AttemptOutcome::Undecodable(OF_ANOTHER.to_owned())),
                     Some(false) => self.run(&job, about, open).await,
-                    None => Ok(Done::NotBegun),
+                    None => Ok(AttemptOutcome::NotBegun),
                 }
             }
             Err(Unloaded::Gone) => {
-                Ok(self.store(job, about.before(), open, Whole::failed("payload-gone")).await)
+                Ok(self.store(job, about.before(), open, CompleteEnd::failed("payload-gone")).await)
             }
-            Err(Unloaded::Undecodable(why)) => Ok(Done::Undecodable(why)),
-            Err(Unloaded::Drained) => Ok(Done::NotBegun),
+            Err(Unloaded::Undecodable(why)) => Ok(AttemptOutcome::Undecodable(why)),
+            Err(Unloaded::Drained) => Ok(AttemptOutcome::NotBegun),
         }
     }
 
     /// Why the job is not to be run any more.
-    fn too_late(&self, job: &Job, about: &About<'_>) -> Option<&'static str> {
+    fn too_late(&self, job: &Job, about: &AttemptInfo<'_>) -> Option<&'static str> {
         if about.attempt > self.queue.max_attempts {
             // Every attempt took its consumer with it: say so before the queue buries the job.
             return Some("attempts-exhausted");
@@ -278,7 +282,7 @@ impl Delivery<'_> {
     }
 
     /// Keeps the lease until another attempt has it.
-    async fn renew(&self, held: &mut Held) -> Lost {
+    async fn renew(&self, held: &mut HeldLease) -> LeaseLost {
         let mut pause = self.visibility / HEARTBEAT_PART;
         loop {
             tokio::time::sleep(pause).await;
@@ -295,16 +299,21 @@ impl Delivery<'_> {
         loop {
             tokio::time::sleep(CANCEL_POLL).await;
             let end = record::end(self.consumer.results.as_ref(), &job.id).await;
-            if matches!(end, Ok(End::Is(outcome)) if outcome.status == Terminal::Cancelled) {
+            if matches!(end, Ok(JobEnd::Is(outcome)) if outcome.status == Terminal::Cancelled) {
                 return;
             }
         }
     }
 
     /// Runs the job and stores its outcome.
-    async fn run(&self, job: &Job, about: &About<'_>, open: Open) -> Result<Done, Unexecuted> {
+    async fn run(
+        &self,
+        job: &Job,
+        about: &AttemptInfo<'_>,
+        open: PendingEnd,
+    ) -> Result<AttemptOutcome, Unexecuted> {
         let (worker, number) = (&self.consumer.worker, about.attempt);
-        let turn = Turn {
+        let execution = Execution {
             attempt: open.1 + number,
             number,
             received: self.received,
@@ -314,34 +323,34 @@ impl Delivery<'_> {
         };
         let waited = worker.context.clock.now().saturating_sub(self.received.sent);
         let Executed { verdict, is_repeatable } =
-            run::execute(worker, self.rules, job, self.queue, &turn).await;
-        if number == 1 && !matches!(verdict, Verdict::Later { .. }) {
+            run::execute(worker, self.rules, job, self.queue, &execution).await;
+        if number == 1 && !matches!(verdict, ExecutionVerdict::Later { .. }) {
             self.note_wait(waited);
         }
         let is_last = number >= self.queue.max_attempts;
         let (ended, executions) = match verdict {
-            Verdict::Later { until, .. } if !self.has_waited(job, about, &until) => {
+            ExecutionVerdict::Later { until, .. } if !self.has_waited(job, about, &until) => {
                 return Err(Unexecuted(until));
             }
-            Verdict::Retry { delay, last } if !is_last => {
-                return Ok(Done::Retry(delay, last.reason.unwrap_or_default()));
+            ExecutionVerdict::Retry { delay, last } if !is_last => {
+                return Ok(AttemptOutcome::Retry(delay, last.reason.unwrap_or_default()));
             }
-            Verdict::Later { last, .. } => (last, about.before()),
-            Verdict::Retry { last, .. } | Verdict::Ended(last) => (last, number),
+            ExecutionVerdict::Later { last, .. } => (last, about.before()),
+            ExecutionVerdict::Retry { last, .. } | ExecutionVerdict::Ended(last) => (last, number),
         };
         let in_time = Duration::from_millis(self.queue.job_timeout);
         let whole = match store::whole(&worker.context, ended, in_time).await {
             Ok(whole) => whole,
             Err(BrokenOff) if is_repeatable && !is_last => {
-                return Ok(Done::Retry(judge::backoff(&turn), UNKNOWN.to_owned()));
+                return Ok(AttemptOutcome::Retry(judge::backoff(&execution), UNKNOWN.to_owned()));
             }
-            Err(broken_off) => Whole::broken_off(broken_off),
+            Err(broken_off) => CompleteEnd::broken_off(broken_off),
         };
         Ok(self.store(job, executions, open, whole).await)
     }
 
     /// Whether the job has waited for its application for as long as it may.
-    fn has_waited(&self, job: &Job, about: &About<'_>, until: &Until) -> bool {
+    fn has_waited(&self, job: &Job, about: &AttemptInfo<'_>, until: &Until) -> bool {
         let since = about.waiting.unwrap_or_else(|| self.waiting_since(until));
         self.wait_end(job, since) <= self.consumer.worker.context.clock.now()
     }

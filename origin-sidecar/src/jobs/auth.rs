@@ -152,7 +152,7 @@ pub enum Still {
 
 /// A visitor who was found to own the job.
 #[derive(Clone)]
-pub struct Reader {
+pub struct JobOwner {
     visitor: Visitor,
     caller: Caller,
 }
@@ -192,12 +192,12 @@ impl Visitor {
         Ok((named(&self.auth, &self.headers, Some(&said))?, Cookies::of(&said)))
     }
 
-    pub fn known_as(self, caller: Caller) -> Reader {
-        Reader { visitor: self, caller }
+    pub fn known_as(self, caller: Caller) -> JobOwner {
+        JobOwner { visitor: self, caller }
     }
 }
 
-impl Reader {
+impl JobOwner {
     /// Asks again whether it is still the same caller.
     pub async fn still(&self) -> Still {
         if !self.caller.is_said_by_check() {

@@ -4,10 +4,10 @@ use super::attempt;
 use super::consumer::{Consumer, PAUSE};
 use super::context::JobWorker;
 use super::destinations::destinations;
-use super::limits::Limits;
-use super::presence::{Presence, Room};
+use super::limits::TenantLimits;
+use super::presence::{Presence, ReceiveAllowance};
 use super::receives::{ROUND, receives};
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::secrets::random_hex;
 use rules::{Rules, document};
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl Consumer {
             results,
             presence,
             holder: random_hex(8)?,
-            limits: Limits::default(),
+            limits: TenantLimits::default(),
             is_until_empty: false,
             slots: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1))),
             telling: Semaphore::new(TELLING_MAX),
@@ -131,7 +131,7 @@ impl Consumer {
             let free = tokio::select! {
                 biased;
                 free = self.free(&in_hand, &mut looks) => free,
-                () = Drain::begun(&mut draining) => break,
+                () = DrainState::begun(&mut draining) => break,
             };
             while running.try_join_next().is_some() {}
             quiet.note(running.is_empty());
@@ -167,7 +167,7 @@ impl Consumer {
         }
         let mut ending = self.worker.context.drain.ending();
         let over = async {
-            Drain::begun(&mut ending).await;
+            DrainState::begun(&mut ending).await;
             tokio::time::sleep(grace.saturating_sub(GIVE_BACK)).await;
         };
         let is_finished = tokio::select! {
@@ -224,13 +224,13 @@ impl Consumer {
                 continue;
             }
             match self.presence.room(destinations(&self.worker.context, &rules, &self.name)) {
-                Room::Many => {
+                ReceiveAllowance::Many => {
                     looks.put_off();
                     return free.clamp(1, RECEIVE_MAX);
                 }
-                Room::One => return 1,
-                Room::None if looks.is_due() => return free.clamp(1, RECEIVE_MAX),
-                Room::None => self.presence.news().await,
+                ReceiveAllowance::One => return 1,
+                ReceiveAllowance::None if looks.is_due() => return free.clamp(1, RECEIVE_MAX),
+                ReceiveAllowance::None => self.presence.news().await,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! A consumer of one queue.
 
 use super::context::JobWorker;
-use super::limits::Limits;
+use super::limits::TenantLimits;
 use super::presence::Presence;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Consumer {
     pub(super) presence: Arc<Presence>,
     /// Names this process in leases.
     pub holder: String,
-    pub(super) limits: Limits,
+    pub(super) limits: TenantLimits,
     /// Ends when a receive finds nothing and no job runs.
     pub is_until_empty: bool,
     /// Jobs that may run at once.

@@ -6,16 +6,16 @@ use super::latency::Latencies;
 use super::permissions::Permissions;
 use super::spool::Spool;
 use crate::clock::Clock;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::request::active_rules::ActiveRules;
 use crate::request::destination::Destinations;
 use crate::secrets::{Purpose, Secrets, random_hex};
 use crate::shards::hold::Holds;
-use crate::shards::live_maps::{LiveMaps, Parts as MapParts};
+use crate::shards::live_maps::{LiveMaps, LiveMapsParts};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reporter::Telemetry;
 use crate::upstream::client::Client;
-use crate::upstream::limits::Limits;
+use crate::upstream::limits::ConcurrencyLimits;
 use crate::upstream::servers::Servers;
 use rules::Rules;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 pub struct JobContext {
     pub active: Arc<ActiveRules>,
     pub backends: Backends,
-    pub limits: Arc<Limits>,
+    pub limits: Arc<ConcurrencyLimits>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub secrets: Option<Arc<Secrets>>,
@@ -35,7 +35,7 @@ pub struct JobContext {
     pub maps: Arc<LiveMaps>,
     /// Writes that wait while a range moves.
     pub holds: Arc<Holds>,
-    pub drain: Arc<Drain>,
+    pub drain: Arc<DrainState>,
     pub spool: Spool,
     /// Where bodies find room that are read before they are sent on.
     pub intake: Intake,
@@ -47,7 +47,7 @@ pub struct JobContext {
 }
 
 /// What [`JobContext::new`] is made from.
-pub struct Parts {
+pub struct JobContextParts {
     pub rules: Arc<Rules>,
     pub servers: Arc<Servers>,
     pub backends: Backends,
@@ -62,10 +62,10 @@ pub struct Parts {
 impl JobContext {
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn new(parts: Parts) -> Result<Self, String> {
+    pub fn new(parts: JobContextParts) -> Result<Self, String> {
         let metrics = parts.metrics;
         let secrets = parts.secrets.map(Arc::new);
-        let limits = Arc::new(Limits::new(&parts.servers, Arc::clone(&metrics)));
+        let limits = Arc::new(ConcurrencyLimits::new(&parts.servers, Arc::clone(&metrics)));
         let active = ActiveRules::new(
             parts.rules,
             Arc::clone(&metrics),
@@ -73,7 +73,7 @@ impl JobContext {
             Arc::clone(&parts.servers),
         );
         let active = Arc::new(active);
-        let maps = LiveMaps::new(MapParts {
+        let maps = LiveMaps::new(LiveMapsParts {
             active: Arc::clone(&active),
             writes: Arc::default(),
             metrics: Arc::clone(&metrics),
@@ -114,7 +114,7 @@ impl JobContext {
     /// With these rules, and nothing that is bound.
     #[cfg(test)]
     pub fn alone(rules: &str, clock: Arc<dyn Clock>) -> Self {
-        Self::new(Parts {
+        Self::new(JobContextParts {
             rules: Arc::new(Rules::from_toml(rules).expect("good rules")),
             servers: Arc::new(Servers::alone("127.0.0.1:1")),
             backends: Backends::default(),

@@ -2,9 +2,9 @@
 
 use super::context::JobContext;
 use super::lines::{Lines, Value};
-use super::record::{Answer, Outcome};
+use super::record::{Outcome, StoredAnswer};
 use super::state;
-use super::state::{Asked, State, unavailable};
+use super::state::{JobRequest, JobState, unavailable};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -28,15 +28,15 @@ const PASSED_BY_STORE: [&str; 4] =
 pub(super) async fn result(
     results: &dyn Results,
     id: &str,
-    state: State,
-    asked: &Asked<'_>,
+    state: JobState,
+    asked: &JobRequest<'_>,
     (delivery, is_open): (Delivery, bool),
 ) -> Result<Response<Body>, Refused> {
-    if let State::Ended(Outcome { answer: None, answered: true, .. }) = &state {
+    if let JobState::Ended(Outcome { answer: None, answered: true, .. }) = &state {
         let detail = "its client was given the answer, which is more than is kept of one";
         return Err(Refused::new(Problem::AlreadyAnswered, detail.to_owned()));
     }
-    let State::Ended(Outcome { answer: Some(answer), .. }) = state else {
+    let JobState::Ended(Outcome { answer: Some(answer), .. }) = state else {
         return Err(Refused::from(Problem::JobUnfinished));
     };
     if delivery == Delivery::Redirect
@@ -97,7 +97,10 @@ pub(super) async fn result(
 }
 
 /// A signed address of the store, with the type and the name that the app gave.
-async fn address(results: &dyn Results, answer: &Answer) -> Result<Option<String>, StoreError> {
+async fn address(
+    results: &dyn Results,
+    answer: &StoredAnswer,
+) -> Result<Option<String>, StoreError> {
     let is_passed = |name: &str| PASSED_BY_STORE.contains(&name);
     let passed = answer.headers.iter().filter(|(name, _)| is_passed(name));
     let passed =
@@ -141,6 +144,6 @@ pub(super) async fn finished(
 ) -> Option<Response<Body>> {
     let state = state::state(context, results, id).await.ok()?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());
-    let asked = Asked { method, headers, inbound: &clean.inbound, job: id };
+    let asked = JobRequest { method, headers, inbound: &clean.inbound, job: id };
     result(results, id, state, &asked, (Delivery::Proxy, false)).await.ok()
 }

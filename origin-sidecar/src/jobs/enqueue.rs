@@ -1,7 +1,7 @@
 //! A request becomes a job of the queue: 202 when the queue has it.
 
 use super::context::JobWorker;
-use super::id::{self, Kind};
+use super::id::{self, JobKind};
 use super::offered::{ENQUEUE_BUDGET, NotQueued, OffloadCandidate, Opened, inline, tools};
 use super::receipt::Receipt;
 use super::record::{self, Lease, Outcome, Terminal, lease_key, outcome_key};
@@ -46,7 +46,7 @@ pub(super) async fn enqueue(
     match put {
         Ok(None) => {}
         Ok(Some(found)) => {
-            let known = repeat::Known { id: &id, found, reason, wait };
+            let known = repeat::KnownKey { id: &id, found, reason, wait };
             let answer = repeat::answer(worker, &offered, &tools, known).await?;
             return Ok(keyed::marked(answer, key.as_ref()));
         }
@@ -87,7 +87,7 @@ pub(super) fn choose_id(
     if let Some(key) = keyed::of(offered)? {
         return Ok((id::keyed(tools.secrets, route, caller, &keyed::text(&key)), Some(key)));
     }
-    let id = id::fresh(tools.secrets, Kind::Queued, route, caller, worker.context.clock.now());
+    let id = id::fresh(tools.secrets, JobKind::Queued, route, caller, worker.context.clock.now());
     Ok((id.map_err(|error| Refused::new(Problem::OffloadUnavailable, error.to_string()))?, None))
 }
 

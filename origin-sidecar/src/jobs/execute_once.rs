@@ -1,7 +1,7 @@
 //! An execution under an Idempotency-Key: one for all requests with the key, adopted when it takes long.
 
 use super::context::JobWorker;
-use super::keyed::{self, Claim, Handling, Record};
+use super::keyed::{self, Handling, KeyClaim, Record};
 use super::offered::{NotQueued, OffloadCandidate, tools};
 use super::once::{Once, RECORD_BUDGET, release};
 use super::record::{self, Accepted, accepted_key};
@@ -10,7 +10,7 @@ use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::Response;
 use rules::Problem;
-use rules::document::Fallback;
+use rules::document::QueueFallback;
 use rules::shard::Resolved;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,18 +41,18 @@ pub(super) async fn run(
         Err(NotQueued::Unavailable("timeout", "the store took too long".to_owned()))
     });
     match claimed {
-        Ok(Claim::Ours(record)) => {
+        Ok(KeyClaim::Ours(record)) => {
             let once = Once { id, key, record };
             adopt::run(worker, offered, resolved, wanted, Some(once)).await
         }
-        Ok(Claim::Unsent(_)) if !wanted.may_queue => {
+        Ok(KeyClaim::Unsent(_)) if !wanted.may_queue => {
             Err(Refused::new(Problem::CrossSite, "nothing was queued"))
         }
-        Ok(Claim::Unsent(_)) => {
+        Ok(KeyClaim::Unsent(_)) => {
             enqueue::enqueue(worker, offered, resolved, reason, wanted.wait).await
         }
-        Ok(Claim::Known(found)) => {
-            let known = repeat::Known { id: &id, found, reason, wait: wanted.wait };
+        Ok(KeyClaim::Known(found)) => {
+            let known = repeat::KnownKey { id: &id, found, reason, wait: wanted.wait };
             let answer = repeat::answer(worker, &offered, &tools, known).await?;
             Ok(keyed::marked(answer, Some(&key)))
         }
@@ -60,7 +60,7 @@ pub(super) async fn run(
         Err(NotQueued::Unavailable(name, detail)) => {
             worker.context.metrics.jobs.offered(route, name, reason);
             tracing::warn!(route, reason = name, detail, "could not write the accept record");
-            if offered.rule.fallback == Fallback::Inline {
+            if offered.rule.fallback == QueueFallback::Inline {
                 // Whatever became of the record: with it the job is `unknown`, and not run again.
                 return offered::inline(worker, offered, resolved).await;
             }

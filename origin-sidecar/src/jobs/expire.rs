@@ -3,7 +3,7 @@
 
 use super::context::{JobContext, JobWorker};
 use super::leases::{AGAIN, Leases, SKEW_MS, TELL_MS, is_lost};
-use super::record::{self, ADOPTED, Adopted, EXPIRING, End, Outcome, PAYLOAD, Terminal};
+use super::record::{self, ADOPTED, Adopted, EXPIRING, JobEnd, Outcome, PAYLOAD, Terminal};
 use super::terminate::{Whose, end_from_outside};
 use super::{notify, state};
 use rules::offload;
@@ -199,10 +199,10 @@ async fn remove(results: &dyn Results, key: &str, before: u64) -> Result<bool, S
 
 /// The body of a job that still waits is needed, however old it is; and that of one that failed, as
 /// long as it can be run again.
-fn is_needed(end: &End, before: u64) -> bool {
+fn is_needed(end: &JobEnd, before: u64) -> bool {
     match end {
-        End::Open { .. } => true,
-        End::Is(outcome) => outcome.status == Terminal::Failed && outcome.finished >= before,
+        JobEnd::Open { .. } => true,
+        JobEnd::Is(outcome) => outcome.status == Terminal::Failed && outcome.finished >= before,
     }
 }
 

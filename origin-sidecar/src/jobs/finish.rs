@@ -1,16 +1,16 @@
 //! What becomes of a delivery: the outcome is stored and told, then the message is deleted; or it is
 //! given back.
 
-use super::attempt::{After, DRAINED, Done, Open};
+use super::attempt::{After, AttemptOutcome, DRAINED, PendingEnd};
 use super::consumer::PAUSE;
 use super::delivery::Delivery;
 use super::job::Job;
-use super::lease::Held;
+use super::lease::HeldLease;
 use super::notify::{self, Notice};
-use super::record::{self, Copy, End, Outcome, Terminal, failed_key};
-use super::store::{self, Whole};
+use super::record::{self, FailedMessage, JobEnd, Outcome, Terminal, failed_key};
+use super::store::{self, CompleteEnd};
 use super::{envelope, run};
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::telemetry::spans;
 use std::time::Duration;
 use stores::results::Condition;
@@ -22,14 +22,14 @@ impl Delivery<'_> {
         &self,
         job: &Job,
         attempt: u64,
-        (condition, before): Open,
-        ended: Whole,
-    ) -> Done {
+        (condition, before): PendingEnd,
+        ended: CompleteEnd,
+    ) -> AttemptOutcome {
         let worker = &self.consumer.worker;
         if ended.status == Terminal::Failed {
             self.keep_copy(job).await;
         }
-        let ending = store::Ending {
+        let ending = store::OutcomeTarget {
             id: &job.id,
             queue: &self.consumer.name,
             route: job.route.as_deref(),
@@ -41,8 +41,8 @@ impl Delivery<'_> {
         match store::outcome(worker.context.clock.as_ref(), &self.consumer.results, &ending, ended)
             .await
         {
-            Some(outcome) => Done::Stored(outcome),
-            None => Done::NotStored,
+            Some(outcome) => AttemptOutcome::Stored(outcome),
+            None => AttemptOutcome::NotStored,
         }
     }
 
@@ -50,7 +50,7 @@ impl Delivery<'_> {
     async fn keep_copy(&self, job: &Job) {
         let mut attributes = self.received.attributes.clone();
         envelope::keep_id(&mut attributes, &self.received.id);
-        let copy = Copy {
+        let copy = FailedMessage {
             body: self.received.body.clone(),
             attributes,
             group: self.received.group.clone(),
@@ -76,54 +76,54 @@ impl Delivery<'_> {
     pub(super) async fn finish(
         &self,
         job: &Job,
-        mut held: Held,
-        done: Done,
+        mut held: HeldLease,
+        done: AttemptOutcome,
         place: OwnedSemaphorePermit,
     ) -> After {
         let consumer = self.consumer;
         match done {
-            Done::Stored(outcome) => {
+            AttemptOutcome::Stored(outcome) => {
                 let reason = outcome.reason.as_deref().unwrap_or_default();
                 consumer.count(outcome.status.as_str(), reason);
                 self.close(job, held, &outcome, place).await
             }
-            Done::Over(outcome) => self.close(job, held, &outcome, place).await,
-            Done::Undecodable(why) => {
+            AttemptOutcome::Over(outcome) => self.close(job, held, &outcome, place).await,
+            AttemptOutcome::Undecodable(why) => {
                 held.release().await;
                 self.undecodable(&why)
             }
-            Done::Overtaken => match self.end(job).await {
-                Some(End::Is(outcome)) => {
+            AttemptOutcome::Overtaken => match self.end(job).await {
+                Some(JobEnd::Is(outcome)) => {
                     consumer.count(outcome.status.as_str(), "overtaken");
                     self.close(job, held, &outcome, place).await
                 }
                 _ => DRAINED,
             },
-            Done::Retry(delay, reason) => {
+            AttemptOutcome::Retry(delay, reason) => {
                 held.note_again(&reason, delay);
                 held.release().await;
                 consumer.count("retried", "retried");
                 After::GiveBack(delay)
             }
-            Done::NotStored => {
+            AttemptOutcome::NotStored => {
                 held.note_again("not-stored", PAUSE);
                 held.release().await;
                 consumer.count("not-stored", "not-stored");
                 After::GiveBack(PAUSE)
             }
-            Done::GivenUp => {
+            AttemptOutcome::GivenUp => {
                 held.note_again("drain", Duration::ZERO);
                 held.release().await;
                 consumer.count("given-back", "drain");
                 DRAINED
             }
-            Done::NotBegun => {
+            AttemptOutcome::NotBegun => {
                 held.take_back_attempt();
                 // Without an answer it runs out, and the attempt is counted.
                 let _ = held.lay_down().await;
                 DRAINED
             }
-            Done::Lost => self.lost(),
+            AttemptOutcome::Lost => self.lost(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Delivery<'_> {
     async fn close(
         &self,
         job: &Job,
-        held: Held,
+        held: HeldLease,
         outcome: &Outcome,
         place: OwnedSemaphorePermit,
     ) -> After {
@@ -180,7 +180,7 @@ impl Delivery<'_> {
                 drop(place);
                 notify::send(&consumer.worker, consumer.results.as_ref(), &notice).await;
             } => true,
-            () = Drain::begun(&mut giving_up) => false,
+            () = DrainState::begun(&mut giving_up) => false,
         }
     }
 }

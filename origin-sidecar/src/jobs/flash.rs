@@ -8,7 +8,7 @@ use super::auth::question_without;
 use super::caller::Caller;
 use super::context::JobWorker;
 use super::permission::{Denied, Freshness, ask};
-use super::record::{Answer, Flash, flash_key};
+use super::record::{Flash, StoredAnswer, flash_key};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::secrets::{Purpose, Secrets};
@@ -145,7 +145,7 @@ fn mac(secrets: &Secrets, id: &str, name: &str, headers: &HeaderMap) -> Option<S
 pub(super) async fn give(
     worker: &JobWorker,
     results: &dyn Results,
-    (id, answer): (&str, &Answer),
+    (id, answer): (&str, &StoredAnswer),
     asked: &HeaderMap,
     response: &mut Response<Body>,
 ) {

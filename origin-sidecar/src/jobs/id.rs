@@ -8,14 +8,14 @@ const RANDOM_BYTES: usize = 16;
 
 /// What became of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum JobKind {
     /// It lies in a queue: `v1.…`
     Queued,
     /// Its execution goes on in the proxy that took it: `a1.…`
     Adopted,
 }
 
-impl Kind {
+impl JobKind {
     fn name(self) -> &'static str {
         match self {
             Self::Queued => "v1",
@@ -35,7 +35,7 @@ impl Kind {
 /// When the system gives no random bytes.
 pub fn fresh(
     secrets: &Secrets,
-    kind: Kind,
+    kind: JobKind,
     route: &str,
     caller: &Caller,
     now: u64,
@@ -121,7 +121,7 @@ pub fn has_the_form_of_a_queued(id: &str) -> bool {
     let mut parts = id.split('.');
     let (kind, time) = (parts.next(), parts.next().unwrap_or_default());
     let rest: Vec<&str> = parts.collect();
-    kind == Some(Kind::Queued.name())
+    kind == Some(JobKind::Queued.name())
         && u64::from_str_radix(time, 16).is_ok()
         && rest.len() == 3
         && rest.iter().all(|part| part.len() == 2 * RANDOM_BYTES && is_hex(part))
@@ -146,7 +146,7 @@ mod tests {
     fn an_id_is_known_only_for_its_caller_and_route() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
         let alice = caller("alice");
-        let id = fresh(&secrets, Kind::Queued, "reports", &alice, 1234).expect("random bytes");
+        let id = fresh(&secrets, JobKind::Queued, "reports", &alice, 1234).expect("random bytes");
         assert_eq!(verify(&secrets, &id, "reports", &alice), Some(1234));
         assert_eq!(verify(&secrets, &id, "reports", &caller("bob")), None);
         assert_eq!(verify(&secrets, &id, "reports", &Caller::Anyone), None);
@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn an_id_names_its_route_to_who_has_the_secret() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
-        let fresh = fresh(&secrets, Kind::Adopted, "b", &caller("alice"), 1).expect("random bytes");
+        let fresh =
+            fresh(&secrets, JobKind::Adopted, "b", &caller("alice"), 1).expect("random bytes");
         let keyed = keyed(&secrets, "b", &caller("alice"), "key");
         let of = |id: &str| route_of(&secrets, id, ["a", "b"].into_iter());
         for id in [&fresh, &keyed] {

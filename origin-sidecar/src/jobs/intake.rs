@@ -6,7 +6,7 @@ use super::spool::{Spool, Spooled, Spooling};
 use crate::cgroup;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::room::{Held, Room};
+use crate::room::{ByteBudget, BytesPermit};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -34,9 +34,9 @@ pub(super) const ROOM_WAIT: Duration = Duration::from_secs(5);
 
 /// Where bodies find room.
 pub struct Intake {
-    bodies: Room,
+    bodies: ByteBudget,
     /// For messages while they are made and sent.
-    messages: Room,
+    messages: ByteBudget,
 }
 
 impl Default for Intake {
@@ -87,7 +87,7 @@ impl Intake {
     /// With so many bytes of memory in all.
     pub fn new(bytes: u64) -> Self {
         let messages = bytes / MESSAGES_PART;
-        Self { bodies: Room::new(bytes - messages), messages: Room::new(messages) }
+        Self { bodies: ByteBudget::new(bytes - messages), messages: ByteBudget::new(messages) }
     }
 
     /// Reads a body of up to `max` bytes.
@@ -129,13 +129,13 @@ impl Intake {
     }
 
     /// Room for bytes that could be done without.
-    pub(super) fn try_hold(&self, bytes: u64) -> Option<Held> {
+    pub(super) fn try_hold(&self, bytes: u64) -> Option<BytesPermit> {
         self.bodies.try_take(bytes)
     }
 
     /// Room for copies of what is read already. Those that need more than there is take all of it, one
     /// after the other.
-    pub(super) async fn copying(&self, bytes: u64, within: Duration) -> Option<Held> {
+    pub(super) async fn copying(&self, bytes: u64, within: Duration) -> Option<BytesPermit> {
         self.messages.take(bytes.min(self.messages.bytes()), within).await
     }
 
@@ -143,7 +143,7 @@ impl Intake {
     ///
     /// # Errors
     /// When they find none in time, or can't be read.
-    pub async fn open(&self, body: &Payload) -> Result<(Bytes, Option<Held>), NotRead> {
+    pub async fn open(&self, body: &Payload) -> Result<(Bytes, Option<BytesPermit>), NotRead> {
         let held = match body {
             Payload::Memory(_) => None,
             Payload::Spooled(spooled) => {
@@ -181,15 +181,15 @@ struct Reading<'a> {
     spool: &'a Spool,
     /// Its length, if it was said.
     said: Option<u64>,
-    kept: Kept,
+    kept: BufferedBody,
 }
 
-enum Kept {
+enum BufferedBody {
     Nothing,
     Memory {
         bytes: BytesMut,
         room: u64,
-        held: Held,
+        held: BytesPermit,
         /// When it goes to the spool.
         until: Instant,
     },
@@ -198,40 +198,40 @@ enum Kept {
 
 impl<'a> Reading<'a> {
     fn of(intake: &'a Intake, spool: &'a Spool, said: Option<u64>) -> Self {
-        Self { intake, spool, said, kept: Kept::Nothing }
+        Self { intake, spool, said, kept: BufferedBody::Nothing }
     }
 
     fn length(&self) -> u64 {
         match &self.kept {
-            Kept::Nothing => 0,
-            Kept::Memory { bytes, .. } => bytes.len() as u64,
-            Kept::Spooled(spooling) => spooling.length(),
+            BufferedBody::Nothing => 0,
+            BufferedBody::Memory { bytes, .. } => bytes.len() as u64,
+            BufferedBody::Spooled(spooling) => spooling.length(),
         }
     }
 
     fn until(&self) -> Option<Instant> {
         match &self.kept {
-            Kept::Memory { until, .. } => Some(*until),
-            Kept::Nothing | Kept::Spooled(_) => None,
+            BufferedBody::Memory { until, .. } => Some(*until),
+            BufferedBody::Nothing | BufferedBody::Spooled(_) => None,
         }
     }
 
     fn may_be_whole(&self, data: &Bytes) -> bool {
-        matches!(self.kept, Kept::Nothing) && data.len() as u64 <= BODY_BYTES_MAX
+        matches!(self.kept, BufferedBody::Nothing) && data.len() as u64 <= BODY_BYTES_MAX
     }
 
     async fn take(&mut self, data: &[u8]) -> Result<(), &'static str> {
         let needed = self.length() + data.len() as u64;
-        if matches!(self.kept, Kept::Nothing) {
+        if matches!(self.kept, BufferedBody::Nothing) {
             self.begin(needed).await?;
         }
         if !self.fits(needed) {
             self.spill().await?;
         }
         match &mut self.kept {
-            Kept::Nothing => {}
-            Kept::Memory { bytes, .. } => bytes.extend_from_slice(data),
-            Kept::Spooled(spooling) => spooling.append(data, ROOM_WAIT).await?,
+            BufferedBody::Nothing => {}
+            BufferedBody::Memory { bytes, .. } => bytes.extend_from_slice(data),
+            BufferedBody::Spooled(spooling) => spooling.append(data, ROOM_WAIT).await?,
         }
         Ok(())
     }
@@ -244,14 +244,14 @@ impl<'a> Reading<'a> {
         }
         let held = self.intake.bodies.take(room, ROOM_WAIT).await.ok_or(NO_MEMORY)?;
         let bytes = BytesMut::with_capacity(usize::try_from(room).unwrap_or_default());
-        self.kept = Kept::Memory { bytes, room, held, until: Instant::now() + UNHURRIED };
+        self.kept = BufferedBody::Memory { bytes, room, held, until: Instant::now() + UNHURRIED };
         Ok(())
     }
 
     /// Whether so many bytes may be in memory. One that has room does not wait for more of it: nobody
     /// who waits keeps others waiting.
     fn fits(&mut self, needed: u64) -> bool {
-        let Kept::Memory { bytes, room, held, .. } = &mut self.kept else { return true };
+        let BufferedBody::Memory { bytes, room, held, .. } = &mut self.kept else { return true };
         if needed <= *room {
             return true;
         }
@@ -268,18 +268,20 @@ impl<'a> Reading<'a> {
 
     async fn spill(&mut self) -> Result<(), &'static str> {
         let mut spooling = self.spool.body().await?;
-        if let Kept::Memory { bytes, .. } = &self.kept {
+        if let BufferedBody::Memory { bytes, .. } = &self.kept {
             spooling.append(bytes, ROOM_WAIT).await?;
         }
-        self.kept = Kept::Spooled(spooling);
+        self.kept = BufferedBody::Spooled(spooling);
         Ok(())
     }
 
     async fn finish(self) -> Result<Payload, NotRead> {
         match self.kept {
-            Kept::Nothing => Ok(Payload::Memory(Bytes::new())),
-            Kept::Memory { bytes, held, .. } => Ok(Payload::Memory(held.around(bytes.freeze()))),
-            Kept::Spooled(spooling) => {
+            BufferedBody::Nothing => Ok(Payload::Memory(Bytes::new())),
+            BufferedBody::Memory { bytes, held, .. } => {
+                Ok(Payload::Memory(held.around(bytes.freeze())))
+            }
+            BufferedBody::Spooled(spooling) => {
                 let spooled = spooling.finish().await.map_err(NotRead::NoRoom)?;
                 self.intake.load(spooled).await
             }

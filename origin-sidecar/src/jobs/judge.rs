@@ -1,7 +1,7 @@
 //! What an answer of the application, or none, says of a job: its end, another attempt, or that nobody
 //! executed it.
 
-use super::verdict::{APP_UNAVAILABLE, Ended, Turn, Until, Verdict};
+use super::verdict::{APP_UNAVAILABLE, Execution, ExecutionEnd, ExecutionVerdict, Until};
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
 use http::{HeaderMap, Response, header};
@@ -15,32 +15,37 @@ const BACKOFF_MAX_SECONDS: u64 = 900;
 pub(super) fn judge(
     response: Response<Body>,
     (rule, target): (Option<&Offload>, &str),
-    turn: &Turn<'_>,
+    execution: &Execution<'_>,
     now: u64,
-) -> Verdict {
-    let by_code = |response| Ended::by_code(response, rule, target);
+) -> ExecutionVerdict {
+    let by_code = |response| ExecutionEnd::by_code(response, rule, target);
     let after = retry_after(response.headers(), now);
     match (response.status().as_u16(), after) {
         // In maintenance: it has done nothing, and says when it will.
         (503, Some(after)) => {
-            let last = Ended { reason: Some(APP_UNAVAILABLE.to_owned()), ..by_code(response) };
-            Verdict::Later { until: Until::After(after), last }
+            let last =
+                ExecutionEnd { reason: Some(APP_UNAVAILABLE.to_owned()), ..by_code(response) };
+            ExecutionVerdict::Later { until: Until::After(after), last }
         }
         (408 | 425 | 429 | 500..=599, after) => {
             let last = by_code(response);
-            Verdict::Retry { delay: after.unwrap_or_else(|| backoff(turn)), last }
+            ExecutionVerdict::Retry { delay: after.unwrap_or_else(|| backoff(execution)), last }
         }
-        _ => Verdict::Ended(by_code(response)),
+        _ => ExecutionVerdict::Ended(by_code(response)),
     }
 }
 
 /// A request that may have been executed is not sent again, unless that is harmless.
-pub(super) fn judge_failure(failure: &Failure, is_repeatable: bool, turn: &Turn<'_>) -> Verdict {
+pub(super) fn judge_failure(
+    failure: &Failure,
+    is_repeatable: bool,
+    execution: &Execution<'_>,
+) -> ExecutionVerdict {
     if failure.is_unsent || is_repeatable {
-        let last = Ended::failed(failure.problem.name());
-        return Verdict::Retry { delay: backoff(turn), last };
+        let last = ExecutionEnd::failed(failure.problem.name());
+        return ExecutionVerdict::Retry { delay: backoff(execution), last };
     }
-    Verdict::Ended(Ended::lost(failure))
+    ExecutionVerdict::Ended(ExecutionEnd::lost(failure))
 }
 
 /// Seconds or a date (RFC 9110 section 10.2.3), never longer than a backoff.
@@ -59,16 +64,16 @@ fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
 /// 1 s, 2 s, 4 s …, with up to half as much again so that failures don't march in step. The message
 /// and the attempt decide how much: the same schedule is the same when it is simulated again.
 /// Deliveries of a job that nobody executed make it no longer.
-pub(super) fn backoff(turn: &Turn<'_>) -> Duration {
+pub(super) fn backoff(execution: &Execution<'_>) -> Duration {
     use std::hash::{DefaultHasher, Hash, Hasher};
     const JITTER_PARTS: u64 = 512;
-    let attempt = turn.number;
+    let attempt = execution.number;
     let base = 1_u64
         .checked_shl(u32::try_from(attempt.saturating_sub(1)).unwrap_or(63))
         .unwrap_or(u64::MAX);
     let base = Duration::from_secs(base.min(BACKOFF_MAX_SECONDS));
     let mut hasher = DefaultHasher::new();
-    (&turn.received.id, attempt).hash(&mut hasher);
+    (&execution.received.id, attempt).hash(&mut hasher);
     let jitter = hasher.finish() % JITTER_PARTS;
     base + base.mul_f64(jitter as f64 / JITTER_PARTS as f64 / 2.0)
 }
@@ -103,7 +108,7 @@ mod tests {
         let (received, presence) = (Received { receives: 90, ..received() }, presence());
         let backoff = |number| {
             let (received, presence) = (&received, &presence);
-            backoff(&Turn {
+            backoff(&Execution {
                 attempt: number,
                 number,
                 received,
@@ -135,13 +140,13 @@ mod tests {
         let (received, presence) = (received(), presence());
         let (received, presence) = (&received, &presence);
         let first =
-            Turn { attempt: 1, number: 1, received, queue_name: "q", presence, let_go: None };
+            Execution { attempt: 1, number: 1, received, queue_name: "q", presence, let_go: None };
         let lost =
             Failure { problem: Problem::UpstreamTimeout, detail: String::new(), is_unsent: false };
-        assert!(matches!(judge_failure(&lost, false, &first), Verdict::Ended(_)));
-        assert!(matches!(judge_failure(&lost, true, &first), Verdict::Retry { .. }));
+        assert!(matches!(judge_failure(&lost, false, &first), ExecutionVerdict::Ended(_)));
+        assert!(matches!(judge_failure(&lost, true, &first), ExecutionVerdict::Retry { .. }));
         let unsent = Failure { is_unsent: true, ..lost };
-        assert!(matches!(judge_failure(&unsent, false, &first), Verdict::Retry { .. }));
+        assert!(matches!(judge_failure(&unsent, false, &first), ExecutionVerdict::Retry { .. }));
     }
 
     #[test]
@@ -149,7 +154,7 @@ mod tests {
         let (received, presence) = (received(), presence());
         let (received, presence) = (&received, &presence);
         let first =
-            Turn { attempt: 1, number: 1, received, queue_name: "q", presence, let_go: None };
+            Execution { attempt: 1, number: 1, received, queue_name: "q", presence, let_go: None };
         let judged = |code: u16, after: Option<&'static str>| {
             let mut response = Response::new(Body::Empty);
             *response.status_mut() = http::StatusCode::from_u16(code).expect("a status");
@@ -159,13 +164,16 @@ mod tests {
             judge(response, (None, "/"), &first, 1_000)
         };
         let at = |code, after| match judged(code, Some(after)) {
-            Verdict::Later { until, .. } => Some(until),
+            ExecutionVerdict::Later { until, .. } => Some(until),
             _ => None,
         };
         assert_eq!(at(503, "5"), Some(Until::After(Duration::from_secs(5))));
         for (code, after) in [(503, None), (503, Some("soon")), (429, Some("5")), (500, Some("5"))]
         {
-            assert!(matches!(judged(code, after), Verdict::Retry { .. }), "{code} {after:?}");
+            assert!(
+                matches!(judged(code, after), ExecutionVerdict::Retry { .. }),
+                "{code} {after:?}"
+            );
         }
     }
 }

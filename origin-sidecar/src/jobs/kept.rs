@@ -1,14 +1,14 @@
 //! The answer to a request with a key: its client gets it as it comes, and meanwhile it is kept for a
 //! retry.
 
-use super::adopt::Execution;
+use super::adopt::AdoptedExecution;
 use super::intake::Intake;
-use super::once::{Freed, Once};
-use super::store::{self, Whole};
-use super::verdict::{Ended, UNKNOWN};
+use super::once::{KeyRelease, Once};
+use super::store::{self, CompleteEnd};
+use super::verdict::{ExecutionEnd, UNKNOWN};
 use super::{keyed, state};
 use crate::message::body::Body;
-use crate::room::Held;
+use crate::room::BytesPermit;
 use crate::upstream::outgoing::Failure;
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
@@ -26,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 const PIECES_AHEAD: usize = 1;
 
 /// What there is of an answer when it has come to its end.
-enum Kept {
+enum KeptAnswer {
     Whole(Bytes),
     /// More than is kept, or than there is room for.
     TooLarge,
@@ -34,15 +34,15 @@ enum Kept {
     Broken,
 }
 
-type Answer = oneshot::Sender<Result<Response<Body>, Failure>>;
+type AnswerSender = oneshot::Sender<Result<Response<Body>, Failure>>;
 
-impl Execution {
+impl AdoptedExecution {
     /// Gives the client its answer, and keeps that as the job's outcome. False when it could not be
     /// stored.
     pub(super) async fn keep(
         &self,
         once: &Once,
-        answer: Answer,
+        answer: AnswerSender,
         ended: Result<Response<Body>, Failure>,
     ) -> bool {
         let results = self.results.as_ref();
@@ -51,28 +51,28 @@ impl Execution {
             Err(failure) => failure.is_unsent,
         };
         // Before the answer: whoever gets it may try again at once.
-        let freed = if is_undone { once.release(results).await } else { Freed::No };
-        if freed == Freed::Yes {
+        let freed = if is_undone { once.release(results).await } else { KeyRelease::No };
+        if freed == KeyRelease::Yes {
             let _ = answer.send(ended);
             return true;
         }
         let (ended, answered) = match ended {
             Ok(response) => self.pass_on(once, answer, response).await,
             Err(failure) => {
-                let ended = Ended::lost(&failure);
+                let ended = ExecutionEnd::lost(&failure);
                 let _ = answer.send(Err(failure));
                 (ended, false)
             }
         };
-        if freed == Freed::Unknown {
+        if freed == KeyRelease::Unknown {
             match once.settle(results).await {
-                Freed::Yes => return true,
-                Freed::No => {}
-                Freed::Unknown => return false,
+                KeyRelease::Yes => return true,
+                KeyRelease::No => {}
+                KeyRelease::Unknown => return false,
             }
         }
         let whole = store::whole(&self.worker.context, ended, self.job_timeout()).await;
-        let whole = whole.unwrap_or_else(Whole::broken_off);
+        let whole = whole.unwrap_or_else(CompleteEnd::broken_off);
         let Some(outcome) = self.outcome(&once.id, whole, answered).await else { return false };
         if state::is_promised(results, &once.id).await {
             self.is_leased.store(true, Ordering::Release);
@@ -85,9 +85,9 @@ impl Execution {
     async fn pass_on(
         &self,
         once: &Once,
-        answer: Answer,
+        answer: AnswerSender,
         response: Response<Body>,
-    ) -> (Ended, bool) {
+    ) -> (ExecutionEnd, bool) {
         let (parts, body) = response.into_parts();
         let mut copy = Response::new(Body::Empty);
         *copy.status_mut() = parts.status;
@@ -99,9 +99,9 @@ impl Execution {
         let _ = answer.send(Ok(response));
         let until = self.began + self.job_timeout();
         match pass(&self.worker.context.intake, body, client, until).await {
-            Kept::Whole(bytes) => (self.judged(copy.map(|_| Body::full(bytes))), true),
-            Kept::TooLarge => (Ended { answer: None, ..self.judged(copy) }, true),
-            Kept::Broken => (Ended::failed(UNKNOWN), false),
+            KeptAnswer::Whole(bytes) => (self.judged(copy.map(|_| Body::full(bytes))), true),
+            KeptAnswer::TooLarge => (ExecutionEnd { answer: None, ..self.judged(copy) }, true),
+            KeptAnswer::Broken => (ExecutionEnd::failed(UNKNOWN), false),
         }
     }
 }
@@ -124,18 +124,18 @@ async fn pass(
     mut body: Body,
     client: Sender<Bytes, io::Error>,
     until: Instant,
-) -> Kept {
+) -> KeptAnswer {
     let mut client = Some(client);
-    let mut copy = Some(Copy::default());
+    let mut copy = Some(AnswerCopy::default());
     loop {
         if client.is_none() && copy.is_none() {
-            return Kept::TooLarge;
+            return KeptAnswer::TooLarge;
         }
         let frame = match &client {
             Some(_) => body.frame().await,
             None => match timeout_at(until, body.frame()).await {
                 Ok(frame) => frame,
-                Err(_) => return Kept::Broken,
+                Err(_) => return KeptAnswer::Broken,
             },
         };
         let frame = match frame {
@@ -145,7 +145,7 @@ async fn pass(
                 if let Some(client) = client {
                     client.abort(error);
                 }
-                return Kept::Broken;
+                return KeptAnswer::Broken;
             }
         };
         if let Some(data) = frame.data_ref() {
@@ -157,17 +157,17 @@ async fn pass(
         };
         client = client.filter(|_| is_sent);
     }
-    copy.map_or(Kept::TooLarge, |copy| Kept::Whole(copy.bytes()))
+    copy.map_or(KeptAnswer::TooLarge, |copy| KeptAnswer::Whole(copy.bytes()))
 }
 
 /// What was read so far, and the room that it takes.
 #[derive(Default)]
-struct Copy {
+struct AnswerCopy {
     bytes: BytesMut,
-    held: Option<Held>,
+    held: Option<BytesPermit>,
 }
 
-impl Copy {
+impl AnswerCopy {
     fn with(mut self, intake: &Intake, data: &[u8]) -> Option<Self> {
         if self.bytes.len() + data.len() > ANSWER_BYTES_MAX {
             return None;

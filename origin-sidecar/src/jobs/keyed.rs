@@ -37,7 +37,7 @@ pub(super) struct Record {
 }
 
 /// What an earlier request with the key has left to do.
-pub(super) enum Claim {
+pub(super) enum KeyClaim {
     /// There was none, or it came to nothing: this one is the first.
     Ours(Record),
     /// Somebody died, or is at it, between record and message.
@@ -52,12 +52,12 @@ pub(super) async fn claim(
     tools: &Opened<'_>,
     id: &str,
     own: Accepted,
-) -> Result<Claim, NotQueued> {
+) -> Result<KeyClaim, NotQueued> {
     let (results, key) = (tools.results.as_ref(), accepted_key(id));
     let mut condition = Condition::IfAbsent;
     for _ in 0..TRIES {
         match record::write(results, &key, &own, condition).await {
-            Ok(etag) => return Ok(Claim::Ours(Record { accepted: own, etag })),
+            Ok(etag) => return Ok(KeyClaim::Ours(Record { accepted: own, etag })),
             Err(PutError::Failed(error)) => return Err(store_failed(error)),
             Err(PutError::Precondition) => {}
         }
@@ -108,7 +108,7 @@ fn known(
     offered: &OffloadCandidate<'_>,
     own: &Accepted,
     found: Record,
-) -> Result<Claim, NotQueued> {
+) -> Result<KeyClaim, NotQueued> {
     let queue = offered.clean.rules.document.queues.get(&offered.rule.queue);
     let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
     let accepted = &found.accepted;
@@ -121,7 +121,7 @@ fn known(
         let detail = "the job of this Idempotency-Key has expired: send another key";
         return Err(NotQueued::Refused(Refused::new(Problem::JobExpired, detail.to_owned())));
     }
-    Ok(if accepted.queued { Claim::Known(found) } else { Claim::Unsent(found) })
+    Ok(if accepted.queued { KeyClaim::Known(found) } else { KeyClaim::Unsent(found) })
 }
 
 /// Accept record, message, mark: a retry at any point between ends in the same job. What an earlier
@@ -134,8 +134,8 @@ pub(super) async fn put(
 ) -> Result<Option<Record>, NotQueued> {
     let own = record(worker, offered, tools, Handling::Queue).await?;
     let Record { accepted, etag } = match claim(offered, tools, id, own).await? {
-        Claim::Known(found) => return Ok(Some(found)),
-        Claim::Ours(record) | Claim::Unsent(record) => record,
+        KeyClaim::Known(found) => return Ok(Some(found)),
+        KeyClaim::Ours(record) | KeyClaim::Unsent(record) => record,
     };
     send(worker, offered, tools, id).await?;
     let queued = Accepted { queued: true, ..accepted };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stores::results::{Condition, PutError, Results, StoreError};
 
 /// One attempt's hold on a job.
-pub(super) struct Held {
+pub(super) struct HeldLease {
     results: Arc<dyn Results>,
     clock: Arc<dyn Clock>,
     key: String,
@@ -23,7 +23,7 @@ pub(super) struct Held {
 
 /// What came of trying to take a lease.
 pub(super) enum Taken {
-    Ours(Held),
+    Ours(HeldLease),
     /// Another's, for so long.
     Others(Duration),
     /// The store did not say.
@@ -31,7 +31,7 @@ pub(super) enum Taken {
 }
 
 /// The lease went to another attempt: this one has no say any more.
-pub(super) struct Lost;
+pub(super) struct LeaseLost;
 
 /// `holder` names one attempt: a duplicate delivery to this process is another's too. Of a job its id
 /// and route are needed.
@@ -53,7 +53,7 @@ pub(super) async fn take(
         Ok(Some((own, etag))) if own.until > now => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
             let Lease { attempt, waiting, route, again, .. } = own;
-            return Taken::Ours(Held {
+            return Taken::Ours(HeldLease {
                 results,
                 clock,
                 key,
@@ -75,7 +75,17 @@ pub(super) async fn take(
         Ok(etag) => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
             let Lease { holder, route, again, .. } = lease;
-            Taken::Ours(Held { results, clock, key, holder, route, again, etag, attempt, waiting })
+            Taken::Ours(HeldLease {
+                results,
+                clock,
+                key,
+                holder,
+                route,
+                again,
+                etag,
+                attempt,
+                waiting,
+            })
         }
         Err(PutError::Precondition) => Taken::Others(time),
         Err(PutError::Failed(error)) => Taken::Unknown(error),
@@ -86,17 +96,17 @@ fn until(clock: &dyn Clock, time: Duration) -> u64 {
     clock.now().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-impl Held {
+impl HeldLease {
     /// Ours for so long from now. False when the store does not answer: the next try may get through
     /// before the lease runs out.
     ///
     /// # Errors
     /// When another attempt has it.
-    pub(super) async fn renew(&mut self, time: Duration) -> Result<bool, Lost> {
+    pub(super) async fn renew(&mut self, time: Duration) -> Result<bool, LeaseLost> {
         self.set(until(self.clock.as_ref(), time)).await
     }
 
-    async fn set(&mut self, until: u64) -> Result<bool, Lost> {
+    async fn set(&mut self, until: u64) -> Result<bool, LeaseLost> {
         match self.write(until).await {
             Ok(()) => Ok(true),
             Err(PutError::Failed(error)) => {
@@ -108,16 +118,16 @@ impl Held {
     }
 
     /// An earlier write may have happened without our knowing its etag.
-    async fn again(&mut self, until: u64) -> Result<bool, Lost> {
+    async fn again(&mut self, until: u64) -> Result<bool, LeaseLost> {
         match record::read::<Lease>(self.results.as_ref(), &self.key).await {
             Ok(Some((lease, etag))) if lease.holder == self.holder => {
                 self.etag = etag;
                 match self.write(until).await {
-                    Err(PutError::Precondition) => Err(Lost),
+                    Err(PutError::Precondition) => Err(LeaseLost),
                     written => Ok(written.is_ok()),
                 }
             }
-            Ok(_) => Err(Lost),
+            Ok(_) => Err(LeaseLost),
             Err(_) => Ok(false),
         }
     }
@@ -166,7 +176,7 @@ impl Held {
     ///
     /// # Errors
     /// When another attempt has it.
-    pub(super) async fn lay_down(&mut self) -> Result<bool, Lost> {
+    pub(super) async fn lay_down(&mut self) -> Result<bool, LeaseLost> {
         self.set(0).await
     }
 
@@ -188,7 +198,7 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(60);
 
-    async fn taken(results: &Arc<dyn Results>, holder: &str) -> Held {
+    async fn taken(results: &Arc<dyn Results>, holder: &str) -> HeldLease {
         let clock: Arc<dyn Clock> = Arc::new(System);
         match take(results, &clock, ("job", None), holder.to_owned(), TIME).await {
             Taken::Ours(held) => held,

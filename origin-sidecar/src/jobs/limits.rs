@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 type Share = (&'static str, String, u64);
 
 #[derive(Default)]
-pub(super) struct Limits {
+pub(super) struct TenantLimits {
     shares: Mutex<HashMap<Share, Arc<Semaphore>>>,
 }
 
@@ -17,7 +17,7 @@ pub(super) struct Shares {
     _places: Vec<OwnedSemaphorePermit>,
 }
 
-impl Limits {
+impl TenantLimits {
     /// Waits for a place in each of the shares. They are taken in order, so that no two jobs wait
     /// for each other; the tenant's first, as one with many jobs must not wait for its own turn with
     /// the route's places in its hands.
@@ -50,14 +50,14 @@ mod tests {
     use super::*;
     use std::task::{Context, Waker};
 
-    fn is_free(limits: &Limits, tenant: &str) -> bool {
+    fn is_free(limits: &TenantLimits, tenant: &str) -> bool {
         let waiting = limits.shares(None, Some((tenant, 1)));
         std::pin::pin!(waiting).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[tokio::test]
     async fn a_job_that_waits_for_its_tenant_leaves_the_routes_places_to_others() {
-        let limits = Limits::default();
+        let limits = TenantLimits::default();
         let (route, alice, bob) = (("reports", 2), ("alice", 1), ("bob", 1));
         let _running = limits.shares(Some(route), Some(alice)).await;
         let mut waiting = std::pin::pin!(limits.shares(Some(route), Some(alice)));
@@ -69,7 +69,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_tenants_jobs_take_nothing_from_anothers() {
-        let limits = Limits::default();
+        let limits = TenantLimits::default();
         let place = limits.shares(Some(("reports", 9)), Some(("alice", 1))).await;
         assert!(!is_free(&limits, "alice"));
         assert!(is_free(&limits, "bob"));

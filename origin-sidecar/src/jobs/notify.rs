@@ -1,7 +1,9 @@
 //! Telling somebody that a job is finished: a CloudEvent, signed as Standard Webhooks says.
 
 use super::context::JobWorker;
-use super::record::{self, Adopted, Deliveries, Delivery, Outcome, Terminal, notified_key};
+use super::record::{
+    self, Adopted, Deliveries, NotificationAttempt, Outcome, Terminal, notified_key,
+};
 use crate::message::body::Body;
 use crate::secrets::{Purpose, Secrets, hmac};
 use crate::upstream::forward;
@@ -91,7 +93,7 @@ fn event(notice: &Notice<'_>) -> serde_json::Value {
         "id": id,
         "source": format!("/spillway/queues/{}", notice.queue_name),
         "type": "dev.spillway.job.finished",
-        "time": rules::shard::Key::Timestamp(micros).to_string(),
+        "time": rules::shard::ShardKey::Timestamp(micros).to_string(),
         "datacontenttype": "application/json",
         "data": data,
     })
@@ -182,7 +184,7 @@ async fn until_taken<F>(
     worker: &JobWorker,
     to: &str,
     mut attempt: impl FnMut() -> F,
-) -> Vec<Delivery>
+) -> Vec<NotificationAttempt>
 where
     F: Future<Output = Result<u16, String>>,
 {
@@ -198,7 +200,11 @@ where
         }
         let answered = attempt().await;
         let mut note = |result: String| {
-            log.push(Delivery { at: worker.context.clock.now(), to: to.clone(), result });
+            log.push(NotificationAttempt {
+                at: worker.context.clock.now(),
+                to: to.clone(),
+                result,
+            });
         };
         match answered {
             Ok(200..=299) => {

@@ -21,7 +21,7 @@ pub(super) struct Once {
 
 /// Whether a key is free again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freed {
+pub(super) enum KeyRelease {
     Yes,
     /// Somebody was promised the job meanwhile.
     No,
@@ -30,45 +30,45 @@ pub(super) enum Freed {
 }
 
 /// Gives the key free: nothing was done.
-pub(super) async fn release(results: &dyn Results, id: &str, record: Record) -> Freed {
+pub(super) async fn release(results: &dyn Results, id: &str, record: Record) -> KeyRelease {
     let Record { accepted, etag } = record;
     let released = Accepted { released: true, ..accepted };
     let key = accepted_key(id);
     match record::write(results, &key, &released, Condition::IfMatch(etag)).await {
-        Ok(_) => Freed::Yes,
-        Err(PutError::Precondition) => Freed::No,
-        Err(PutError::Failed(_)) => Freed::Unknown,
+        Ok(_) => KeyRelease::Yes,
+        Err(PutError::Precondition) => KeyRelease::No,
+        Err(PutError::Failed(_)) => KeyRelease::Unknown,
     }
 }
 
 impl Once {
     /// The same, for an execution that the application did not begin, or says it did not.
-    pub(super) async fn release(&self, results: &dyn Results) -> Freed {
+    pub(super) async fn release(&self, results: &dyn Results) -> KeyRelease {
         let releasing = release(results, &self.id, self.record.clone());
-        timeout(RECORD_BUDGET, releasing).await.unwrap_or(Freed::Unknown)
+        timeout(RECORD_BUDGET, releasing).await.unwrap_or(KeyRelease::Unknown)
     }
 
     /// Finds out whether a release got through, and sees to it that it does not from now on: the job's
     /// end is stored next. `Unknown` while the store is away for long.
-    pub(super) async fn settle(&self, results: &dyn Results) -> Freed {
+    pub(super) async fn settle(&self, results: &dyn Results) -> KeyRelease {
         let key = accepted_key(&self.id);
         for _ in 0..SETTLE_TRIES {
             let Record { accepted, etag } = self.record.clone();
             // Another etag is all that it needs.
             let settled = Accepted { holder: format!("{}-", accepted.holder), ..accepted };
             match record::write(results, &key, &settled, Condition::IfMatch(etag)).await {
-                Ok(_) => return Freed::No,
+                Ok(_) => return KeyRelease::No,
                 Err(PutError::Precondition) => {
                     if let Ok(found) = record::read::<Accepted>(results, &key).await {
                         let is_free = found.is_none_or(|(found, _)| found.released);
-                        return if is_free { Freed::Yes } else { Freed::No };
+                        return if is_free { KeyRelease::Yes } else { KeyRelease::No };
                     }
                 }
                 Err(PutError::Failed(_)) => {}
             }
             sleep(SETTLE_PAUSE).await;
         }
-        Freed::Unknown
+        KeyRelease::Unknown
     }
 }
 

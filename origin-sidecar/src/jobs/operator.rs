@@ -6,15 +6,15 @@ mod known;
 mod list;
 pub mod opened;
 
-pub use done::End;
-pub use list::Shown;
+pub use done::EndArguments;
+pub use list::JobFilter;
 
 use super::bare::{self, Of};
 use super::job::DEADLINE;
-use super::operator::opened::{Done, Stores, line, text};
+use super::operator::opened::{CommandResult, Stores, line, text};
 use super::record::{
-    self, Accepted, Adopted, Copy, Deliveries, Lease, Outcome, Progress, Terminal, accepted_key,
-    adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
+    self, Accepted, Adopted, Deliveries, FailedMessage, JobProgress, Lease, Outcome, Terminal,
+    accepted_key, adopted_key, failed_key, lease_key, notified_key, outcome_key, progress_key,
 };
 use super::{envelope, job};
 use std::io::Write;
@@ -33,7 +33,7 @@ impl Stores {
     ///
     /// # Errors
     /// When nothing is, or the store fails.
-    pub async fn show(&self, out: &mut dyn Write, id: &str) -> Done {
+    pub async fn show(&self, out: &mut dyn Write, id: &str) -> CommandResult {
         let results = self.results.as_ref();
         let mut found = serde_json::Map::new();
         macro_rules! add {
@@ -49,9 +49,9 @@ impl Stores {
         add!("lease", Lease, lease_key(id));
         add!("adopted", Adopted, adopted_key(id));
         add!("accepted", Accepted, accepted_key(id));
-        add!("progress", Progress, progress_key(id));
+        add!("progress", JobProgress, progress_key(id));
         add!("deliveries", Deliveries, notified_key(id));
-        add!("message", Copy, failed_key(id));
+        add!("message", FailedMessage, failed_key(id));
         // What a terminal shows ends in a chat.
         let token = format!("/attributes/{}", job::TOKEN);
         for (record, at) in [
@@ -76,15 +76,15 @@ impl Stores {
     ///
     /// # Errors
     /// When it has not failed, nothing is left to run it from, or queue or store fail.
-    pub async fn retry(&self, out: &mut dyn Write, id: &str) -> Done {
+    pub async fn retry(&self, out: &mut dyn Write, id: &str) -> CommandResult {
         let results = self.results.as_ref();
-        let copy = record::read::<Copy>(results, &failed_key(id)).await.map_err(text)?;
+        let copy = record::read::<FailedMessage>(results, &failed_key(id)).await.map_err(text)?;
         let Some((copy, _)) = copy.filter(|(copy, _)| !copy.body.is_empty()) else {
             return Err(format!(
                 "{id}: there is no copy of its message. Only a queued job that failed can be retried, until it expires"
             ));
         };
-        let Copy { body, mut attributes, group } = copy;
+        let FailedMessage { body, mut attributes, group } = copy;
         if job::is_claim_check(&attributes) {
             let key = envelope::claimed_key(&body, results)?;
             if results.head(&key).await.map_err(text)?.is_none() {
@@ -112,7 +112,7 @@ impl Stores {
     }
 
     /// Takes the end of a failed job back. Whoever ends it next replaces this mark.
-    async fn requeue(&self, id: &str) -> Done {
+    async fn requeue(&self, id: &str) -> CommandResult {
         let results = self.results.as_ref();
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         let Some((outcome, etag)) = found else { return Err(format!("{id} has not ended")) };
@@ -146,7 +146,7 @@ impl Stores {
     }
 
     /// Attempts begin anew, and the receivers are told of the new end.
-    async fn renew(&self, id: &str) -> Done {
+    async fn renew(&self, id: &str) -> CommandResult {
         self.forget_attempts(id).await?;
         self.results.delete(&notified_key(id)).await.map_err(text)
     }
@@ -178,7 +178,7 @@ impl Stores {
     ///
     /// # Errors
     /// When the queue has no dead letters, or queue or store fail.
-    pub async fn redrive(&self, out: &mut dyn Write, name: &str, limit: usize) -> Done {
+    pub async fn redrive(&self, out: &mut dyn Write, name: &str, limit: usize) -> CommandResult {
         let queue = self.queue(name)?;
         let dead = queue.dead_letters().await.map_err(text)?;
         let Some(dead) = dead else {

@@ -1,14 +1,14 @@
 //! Ends that others bring: another's consumer, or an operator. They are stored like any other, under a lease of
 //! their own, so that none is stored beside an attempt that runs.
 
-use super::lease::{self, Held, Taken};
+use super::lease::{self, HeldLease, Taken};
 use super::record::{
-    self, Adopted, Copy, End, Lease, Outcome, Terminal, adopted_key, failed_key, lease_key,
-    result_key,
+    self, Adopted, FailedMessage, JobEnd, Lease, Outcome, Terminal, adopted_key, failed_key,
+    lease_key, result_key,
 };
-use super::state::State;
-use super::store::{self, Ending, Whole};
-use super::verdict::Ended;
+use super::state::JobState;
+use super::store::{self, CompleteEnd, OutcomeTarget};
+use super::verdict::ExecutionEnd;
 use super::{id, leases, state};
 use crate::clock::Clock;
 use crate::message::body::Body;
@@ -28,7 +28,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 const HOLDER_BYTES: usize = 8;
 
 /// What is said of a job's end.
-pub(super) struct Said {
+pub(super) struct ReportedEnd {
     /// As the application would have answered: what it says of the job is what it would have said then.
     pub code: StatusCode,
     pub media_type: Option<HeaderValue>,
@@ -74,10 +74,10 @@ pub(super) async fn store(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
     job: &ForeignJob<'_>,
-    said: Said,
+    said: ReportedEnd,
 ) -> Result<Outcome, NotStored> {
     // Before a lease is written: a job that has ended needs none.
-    if let End::Is(outcome) = record::end(results.as_ref(), job.id).await? {
+    if let JobEnd::Is(outcome) = record::end(results.as_ref(), job.id).await? {
         return Err(NotStored::Ended(outcome.status));
     }
     let no_random =
@@ -131,11 +131,11 @@ pub(super) async fn by_result(
         return Ok(None);
     }
     // After the lease: an attempt that has just ended has none any more, and an outcome.
-    let End::Open { condition: Condition::IfAbsent, .. } = record::end(store_of, job.id).await?
+    let JobEnd::Open { condition: Condition::IfAbsent, .. } = record::end(store_of, job.id).await?
     else {
         return Ok(None);
     };
-    let said = Said { code: StatusCode::OK, media_type: None, body: None };
+    let said = ReportedEnd { code: StatusCode::OK, media_type: None, body: None };
     match store(results, clock, job, said).await {
         Ok(outcome) => Ok(Some(outcome)),
         Err(NotStored::Store(error)) => Err(error),
@@ -160,7 +160,7 @@ async fn not_executed_elsewhere(
         return Ok(());
     }
     match state::running(results, id, now).await? {
-        Some(State::Ended(outcome)) => Err(NotStored::Ended(outcome.status)),
+        Some(JobState::Ended(outcome)) => Err(NotStored::Ended(outcome.status)),
         Some(_) => Err(NotStored::Running),
         None => Ok(()),
     }
@@ -168,30 +168,30 @@ async fn not_executed_elsewhere(
 
 /// The same with the lease in hand.
 async fn under(
-    held: &Held,
+    held: &HeldLease,
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
     job: &ForeignJob<'_>,
-    said: Said,
+    said: ReportedEnd,
 ) -> Result<Outcome, NotStored> {
     let (condition, before) = match record::end(results.as_ref(), job.id).await? {
-        End::Open { condition, attempts } => (condition, attempts),
-        End::Is(outcome) => return Err(NotStored::Ended(outcome.status)),
+        JobEnd::Open { condition, attempts } => (condition, attempts),
+        JobEnd::Is(outcome) => return Err(NotStored::Ended(outcome.status)),
     };
-    let ended = Ended::by_code(answer(&said), None, "");
+    let ended = ExecutionEnd::by_code(answer(&said), None, "");
     let whole = match said.body {
-        Some(body) => Whole::of(ended, body),
+        Some(body) => CompleteEnd::of(ended, body),
         None => {
             let key = result_key(job.id);
             let (_, length) = results.head(&key).await?.ok_or(NotStored::NoResult)?;
-            Whole::stored(ended, length, key)
+            CompleteEnd::stored(ended, length, key)
         }
     };
     if whole.status == Terminal::Failed {
         note_failed(results.as_ref(), job.id).await;
     }
     let attempt = before + held.attempt;
-    let ending = Ending {
+    let ending = OutcomeTarget {
         id: job.id,
         queue: job.queue,
         route: job.route,
@@ -214,14 +214,14 @@ async fn under(
 /// `spillway jobs list` finds failed jobs by the copies of their messages. This one's message is somebody
 /// else's, so there is nothing in the copy, and it can't be retried.
 async fn note_failed(results: &dyn Results, id: &str) {
-    let (key, copy) = (failed_key(id), Copy::default());
+    let (key, copy) = (failed_key(id), FailedMessage::default());
     if let Err(error) = record::write(results, &key, &copy, Condition::IfAbsent).await {
         tracing::debug!(job = id, ?error, "could not add the job to the list of failed jobs");
     }
 }
 
 /// Whoever may bring a result is not the application: what it brings runs nothing in its name.
-fn answer(said: &Said) -> Response<Body> {
+fn answer(said: &ReportedEnd) -> Response<Body> {
     let mut answer = Response::new(Body::Empty);
     *answer.status_mut() = said.code;
     let headers = answer.headers_mut();
@@ -251,10 +251,10 @@ mod tests {
     use crate::clock::System;
     use stores::results::dir::DirResults;
 
-    fn said(code: u16, body: Option<&'static str>) -> Said {
+    fn said(code: u16, body: Option<&'static str>) -> ReportedEnd {
         let media_type = Some(HeaderValue::from_static("text/csv"));
         let code = StatusCode::from_u16(code).expect("a code");
-        Said { code, media_type, body: body.map(|body| Bytes::from_static(body.as_bytes())) }
+        ReportedEnd { code, media_type, body: body.map(|body| Bytes::from_static(body.as_bytes())) }
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! Whose job an id is, and where those are sent whose it is not.
 
-use super::auth::{Cookies, Reader, Visitor};
+use super::auth::{Cookies, JobOwner, Visitor};
 use super::caller::Caller;
 use super::context::JobWorker;
 use super::id;
 use super::permission::Freshness;
 use super::record::{self, Accepted};
-use super::state::{Asked, unavailable, unknown};
+use super::state::{JobRequest, unavailable, unknown};
 use crate::message::refused::Refused;
 use crate::secrets::Secrets;
 use rules::document::{Auth, Login, Route};
@@ -24,7 +24,7 @@ pub(super) struct Owned<'r> {
     pub at: u64,
     /// The id that a plain producer gave it.
     pub own_id: Option<String>,
-    pub reader: Reader,
+    pub reader: JobOwner,
     pub cookies: Cookies,
     /// Whoever knows the id owns it.
     pub is_open: bool,
@@ -66,7 +66,7 @@ pub(super) async fn owned<'r>(
     worker: &Arc<JobWorker>,
     rules: &'r Rules,
     (results, secrets): (&dyn Results, &Secrets),
-    asked: &Asked<'_>,
+    asked: &JobRequest<'_>,
     id: &str,
 ) -> Result<Owned<'r>, Refused> {
     let Origin { route, queue, auth } = origin(rules, secrets, id).ok_or_else(unknown)?;

@@ -1,8 +1,8 @@
 //! What a person sees of a job: a page that follows it without or with JavaScript, and ends where the
 //! application's answer leads.
 
-use super::record::{Answer, Outcome, Progress, Terminal};
-use super::state::State;
+use super::record::{JobProgress, Outcome, StoredAnswer, Terminal};
+use super::state::JobState;
 use crate::message::body::Body;
 use crate::message::reply::{escape, html};
 use http::{HeaderValue, Response, header};
@@ -14,7 +14,7 @@ const RELOAD_SECONDS: u32 = 2;
 
 /// What a browser is to be shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum PageChoice {
     /// A page of ours.
     Page,
     /// The application's answer: it is a page itself.
@@ -39,35 +39,36 @@ impl Place<'_> {
         format!("{}/jobs/{}", self.jobs.base, self.id)
     }
 
-    fn landing(&self, answer: &Answer) -> Option<Landing> {
+    fn landing(&self, answer: &StoredAnswer) -> Option<Landing> {
         Some(landing(answer.leads_to.as_ref()?, self.scheme, self.host))
     }
 
     /// What is right for the state. An answer that says no with a page, as a form that is shown again, is
     /// shown as well.
-    pub(super) fn shown(&self, state: &State) -> Shown {
-        let State::Ended(Outcome { answer: Some(answer), status, .. }) = state else {
-            return Shown::Page;
+    pub(super) fn shown(&self, state: &JobState) -> PageChoice {
+        let JobState::Ended(Outcome { answer: Some(answer), status, .. }) = state else {
+            return PageChoice::Page;
         };
         if let Some(Landing::Own(target)) = self.landing(answer) {
-            return Shown::Landing(target);
+            return PageChoice::Landing(target);
         }
         let is_said = *status == Terminal::Succeeded || matches!(answer.code, 400..=499);
         if is_said && answer.leads_to.is_none() && is_page(answer) {
-            return Shown::Answer;
+            return PageChoice::Answer;
         }
-        Shown::Page
+        PageChoice::Page
     }
 
-    pub(super) fn page(&self, state: &State) -> Response<Body> {
+    pub(super) fn page(&self, state: &JobState) -> Response<Body> {
         let texts = &self.jobs.page;
         let (title, text) = match state {
-            State::Queued => ("waiting", self.message.to_owned()),
-            State::Running { progress: Some(Progress { message: Some(message), .. }), .. } => {
-                ("working", message.clone())
-            }
-            State::Running { .. } => ("working", self.message.to_owned()),
-            State::Ended(outcome) => match outcome.status {
+            JobState::Queued => ("waiting", self.message.to_owned()),
+            JobState::Running {
+                progress: Some(JobProgress { message: Some(message), .. }),
+                ..
+            } => ("working", message.clone()),
+            JobState::Running { .. } => ("working", self.message.to_owned()),
+            JobState::Ended(outcome) => match outcome.status {
                 Terminal::Succeeded => ("done", String::new()),
                 Terminal::Cancelled => ("cancelled", texts.text("was-cancelled").to_owned()),
                 Terminal::Failed | Terminal::Requeued => {
@@ -77,7 +78,7 @@ impl Place<'_> {
             },
         };
         let (head, below) = match state {
-            State::Ended(outcome) => self.ended(outcome),
+            JobState::Ended(outcome) => self.ended(outcome),
             _ => (reload("noscript"), self.pending(state)),
         };
         let page = document(texts, texts.text(title), &text, (&head, &below));
@@ -89,10 +90,10 @@ impl Place<'_> {
     }
 
     /// The bar, the buttons and the script of a job that has not ended.
-    fn pending(&self, state: &State) -> String {
+    fn pending(&self, state: &JobState) -> String {
         let (texts, at) = (&self.jobs.page, self.address());
         let value = match state {
-            State::Running { progress: Some(progress), .. } => {
+            JobState::Running { progress: Some(progress), .. } => {
                 format!(" max=100 value={}", progress.percent)
             }
             _ => String::new(),
@@ -135,7 +136,7 @@ impl Place<'_> {
 }
 
 /// Whether a browser shows the answer in the place of a page.
-fn is_page(answer: &Answer) -> bool {
+fn is_page(answer: &StoredAnswer) -> bool {
     let field = |name: &str| {
         let found = answer.headers.iter().find(|(own, _)| own == name);
         found.and_then(|(_, value)| value.as_text()).unwrap_or_default().to_ascii_lowercase()

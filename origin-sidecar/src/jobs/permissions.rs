@@ -24,10 +24,10 @@ pub(super) const KEY_BYTES: usize = 32;
 pub struct Permissions {
     pub(super) places: Semaphore,
     pub(super) key: Vec<u8>,
-    kept: Mutex<HashMap<Vec<u8>, Kept>>,
+    kept: Mutex<HashMap<Vec<u8>, CachedPermission>>,
 }
 
-struct Kept {
+struct CachedPermission {
     until: Instant,
     answer: Arc<HeaderMap>,
 }
@@ -54,7 +54,7 @@ impl Permissions {
             kept.retain(|_, kept| kept.until > now);
         }
         if kept.len() < KEPT_MAX {
-            kept.insert(fingerprint, Kept { until: asked + KEPT_FOR, answer });
+            kept.insert(fingerprint, CachedPermission { until: asked + KEPT_FOR, answer });
         }
     }
 

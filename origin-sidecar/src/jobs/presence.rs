@@ -20,7 +20,7 @@ const TRIAL: Duration = Duration::from_secs(5);
 
 /// What is known of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PresenceState {
     /// Nobody has looked yet.
     Unseen,
     Here,
@@ -40,7 +40,7 @@ enum State {
 
 /// How many jobs may be received for some upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Room {
+pub(super) enum ReceiveAllowance {
     None,
     /// One of them is back: see what it makes of a job.
     One,
@@ -49,7 +49,7 @@ pub(super) enum Room {
 
 /// The upstreams of one process.
 pub struct Presence {
-    states: Mutex<BTreeMap<Arc<str>, State>>,
+    states: Mutex<BTreeMap<Arc<str>, PresenceState>>,
     /// In the order in which they wait: a schedule of the simulation is the same each time.
     changed: Notify,
     metrics: Arc<Metrics>,
@@ -60,25 +60,27 @@ impl Presence {
         Self { states: Mutex::default(), changed: Notify::new(), metrics }
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, State>> {
+    fn states(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, PresenceState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many jobs may be received that go to one of these: as many as the application beside us may
     /// get, if it is one of them; else as many as any of them. Those that nobody has looked at yet are
     /// looked at.
-    pub(super) fn room<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Room {
-        let (mut room, mut of_app, mut is_new) = (Room::None, None, false);
+    pub(super) fn room<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> ReceiveAllowance {
+        let (mut room, mut of_app, mut is_new) = (ReceiveAllowance::None, None, false);
         let mut states = self.states();
         for name in names {
             let state = states.entry(name.into()).or_insert_with(|| {
                 is_new = true;
-                State::Unseen
+                PresenceState::Unseen
             });
             let own = match state {
-                State::Here => Room::Many,
-                State::Back { .. } => Room::One,
-                State::Unseen | State::Away { .. } | State::Trial { .. } => Room::None,
+                PresenceState::Here => ReceiveAllowance::Many,
+                PresenceState::Back { .. } => ReceiveAllowance::One,
+                PresenceState::Unseen
+                | PresenceState::Away { .. }
+                | PresenceState::Trial { .. } => ReceiveAllowance::None,
             };
             room = room.max(own);
             if name == APP {
@@ -101,10 +103,12 @@ impl Presence {
     /// For how long it has been away.
     pub(super) fn away_for(&self, name: &str) -> Duration {
         match self.states().get(name) {
-            Some(State::Away { since } | State::Back { since } | State::Trial { since, .. }) => {
-                since.elapsed()
-            }
-            None | Some(State::Unseen | State::Here) => Duration::ZERO,
+            Some(
+                PresenceState::Away { since }
+                | PresenceState::Back { since }
+                | PresenceState::Trial { since, .. },
+            ) => since.elapsed(),
+            None | Some(PresenceState::Unseen | PresenceState::Here) => Duration::ZERO,
         }
     }
 
@@ -112,16 +116,16 @@ impl Presence {
     pub(super) fn enter(&self, name: &str, is_let_go: bool) -> bool {
         let mut states = self.states();
         match states.get_mut(name) {
-            None | Some(State::Unseen | State::Here) => true,
-            Some(state @ State::Back { .. }) => {
+            None | Some(PresenceState::Unseen | PresenceState::Here) => true,
+            Some(state @ PresenceState::Back { .. }) => {
                 state.begin_trial();
                 drop(states);
                 // Whoever looks at the clock sleeps: a job that is never answered must not be the last.
                 self.changed.notify_waiters();
                 true
             }
-            Some(State::Trial { .. }) => is_let_go,
-            Some(State::Away { .. }) => false,
+            Some(PresenceState::Trial { .. }) => is_let_go,
+            Some(PresenceState::Away { .. }) => false,
         }
     }
 
@@ -132,12 +136,12 @@ impl Presence {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.states().get_mut(name) {
-                None | Some(State::Unseen | State::Here) => return,
-                Some(state @ State::Back { .. }) => {
+                None | Some(PresenceState::Unseen | PresenceState::Here) => return,
+                Some(state @ PresenceState::Back { .. }) => {
                     state.begin_trial();
                     break;
                 }
-                Some(State::Trial { .. } | State::Away { .. }) => {}
+                Some(PresenceState::Trial { .. } | PresenceState::Away { .. }) => {}
             }
             changed.await;
         }
@@ -147,8 +151,10 @@ impl Presence {
 
     /// It has answered a job.
     pub(super) fn answered(&self, name: &str) {
-        let is_tried =
-            matches!(self.states().get(name), Some(State::Back { .. } | State::Trial { .. }));
+        let is_tried = matches!(
+            self.states().get(name),
+            Some(PresenceState::Back { .. } | PresenceState::Trial { .. })
+        );
         if is_tried {
             self.set_here(name);
         }
@@ -157,11 +163,11 @@ impl Presence {
     /// It took no connection.
     pub(super) fn away(&self, name: &str, detail: &str) {
         let mut states = self.states();
-        let state = states.entry(name.into()).or_insert(State::Unseen);
+        let state = states.entry(name.into()).or_insert(PresenceState::Unseen);
         let since = match *state {
-            State::Away { .. } => return,
-            State::Back { since } | State::Trial { since, .. } => since,
-            State::Unseen | State::Here => {
+            PresenceState::Away { .. } => return,
+            PresenceState::Back { since } | PresenceState::Trial { since, .. } => since,
+            PresenceState::Unseen | PresenceState::Here => {
                 tracing::warn!(
                     upstream = name,
                     reason = "app-away",
@@ -171,7 +177,7 @@ impl Presence {
                 Instant::now()
             }
         };
-        *state = State::Away { since };
+        *state = PresenceState::Away { since };
         drop(states);
         self.metrics.jobs.app_up.with_label_values(&[name]).set(0);
         self.changed.notify_waiters();
@@ -185,9 +191,12 @@ impl Presence {
     }
 
     fn set_here(&self, name: &str) {
-        let before = self.states().insert(name.into(), State::Here);
-        if let Some(State::Away { since } | State::Back { since } | State::Trial { since, .. }) =
-            before
+        let before = self.states().insert(name.into(), PresenceState::Here);
+        if let Some(
+            PresenceState::Away { since }
+            | PresenceState::Back { since }
+            | PresenceState::Trial { since, .. },
+        ) = before
         {
             let seconds = since.elapsed().as_secs();
             tracing::info!(upstream = name, seconds, "the application is back");
@@ -217,12 +226,12 @@ impl Presence {
         let (mut sought, mut over, mut is_tried) = (Vec::new(), Vec::new(), false);
         for (name, state) in &*self.states() {
             match state {
-                State::Unseen | State::Away { .. } => sought.push(Arc::clone(name)),
-                State::Trial { begun, .. } if begun.elapsed() >= TRIAL => {
+                PresenceState::Unseen | PresenceState::Away { .. } => sought.push(Arc::clone(name)),
+                PresenceState::Trial { begun, .. } if begun.elapsed() >= TRIAL => {
                     over.push(Arc::clone(name));
                 }
-                State::Trial { .. } => is_tried = true,
-                State::Here | State::Back { .. } => {}
+                PresenceState::Trial { .. } => is_tried = true,
+                PresenceState::Here | PresenceState::Back { .. } => {}
             }
         }
         over.iter().for_each(|name| self.set_here(name));
@@ -239,11 +248,11 @@ impl Presence {
             Ok(()) => {
                 let state = self.states().get(name).copied();
                 match state {
-                    Some(State::Away { since }) => {
-                        self.states().insert(name.into(), State::Back { since });
+                    Some(PresenceState::Away { since }) => {
+                        self.states().insert(name.into(), PresenceState::Back { since });
                         self.changed.notify_waiters();
                     }
-                    Some(State::Unseen) => self.set_here(name),
+                    Some(PresenceState::Unseen) => self.set_here(name),
                     _ => {}
                 }
             }
@@ -251,7 +260,7 @@ impl Presence {
     }
 }
 
-impl State {
+impl PresenceState {
     fn begin_trial(&mut self) {
         if let Self::Back { since } = *self {
             *self = Self::Trial { since, begun: Instant::now() };
@@ -271,7 +280,7 @@ mod tests {
 
     fn back(presence: &Presence) {
         let since = Instant::now();
-        presence.states().insert("app".into(), State::Back { since });
+        presence.states().insert("app".into(), PresenceState::Back { since });
         presence.changed.notify_waiters();
     }
 
@@ -324,16 +333,20 @@ mod tests {
     #[test]
     fn jobs_are_received_while_the_application_is_there_or_else_one_of_their_upstreams() {
         let presence = presence();
-        assert_eq!(presence.room(["one", "two"]), Room::None, "nobody has looked yet");
+        assert_eq!(presence.room(["one", "two"]), ReceiveAllowance::None, "nobody has looked yet");
         presence.set_here("one");
         presence.away("two", "refused");
-        assert_eq!(presence.room(["one", "two"]), Room::Many);
+        assert_eq!(presence.room(["one", "two"]), ReceiveAllowance::Many);
         presence.away("app", "refused");
-        assert_eq!(presence.room(["app", "one"]), Room::None, "its own jobs would be in its hands");
-        assert_eq!(presence.room(["app"]), Room::None);
+        assert_eq!(
+            presence.room(["app", "one"]),
+            ReceiveAllowance::None,
+            "its own jobs would be in its hands"
+        );
+        assert_eq!(presence.room(["app"]), ReceiveAllowance::None);
         back(&presence);
-        assert_eq!(presence.room(["app"]), Room::One);
+        assert_eq!(presence.room(["app"]), ReceiveAllowance::One);
         presence.away("app", "refused again");
-        assert_eq!(presence.room(["app"]), Room::None);
+        assert_eq!(presence.room(["app"]), ReceiveAllowance::None);
     }
 }

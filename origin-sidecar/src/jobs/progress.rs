@@ -2,7 +2,7 @@
 //! with the request.
 
 use super::context::{JobContext, JobWorker};
-use super::record::{self, Progress, progress_key};
+use super::record::{self, JobProgress, progress_key};
 use crate::message::body::{Body, Collected, collect};
 use crate::message::refused::Refused;
 use crate::message::reply;
@@ -64,11 +64,11 @@ fn unknown() -> Refused {
     Refused::from(Problem::JobUnknown)
 }
 
-async fn read(body: Body) -> Result<Progress, String> {
+async fn read(body: Body) -> Result<JobProgress, String> {
     let Ok(Collected::Whole(bytes)) = collect(body, BODY_BYTES_MAX).await else {
         return Err(format!("a report has up to {BODY_BYTES_MAX} bytes"));
     };
-    let mut progress: Progress = serde_json::from_slice(&bytes)
+    let mut progress: JobProgress = serde_json::from_slice(&bytes)
         .map_err(|error| format!("write {{\"percent\": 40, \"message\": \"…\"}}: {error}"))?;
     if !(0.0..=100.0).contains(&progress.percent) {
         return Err("percent is a number from 0 to 100".to_owned());

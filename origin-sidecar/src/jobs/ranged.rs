@@ -2,9 +2,9 @@
 
 use super::context::JobWorker;
 use super::job::Job;
-use super::verdict::{Ended, Until, Verdict};
+use super::verdict::{ExecutionEnd, ExecutionVerdict, Until};
 use crate::shards::admission::Entered;
-use crate::writes::{What, WriteInFlight};
+use crate::writes::{WriteInFlight, WriteKind};
 use rules::Problem;
 use rules::document::Route;
 use rules::shard::Resolved;
@@ -21,13 +21,13 @@ pub(super) fn admitted(
     route: Option<&Route>,
     resolved: Option<Resolved>,
     job: &Job,
-) -> Result<(Option<Resolved>, Option<WriteInFlight>), Verdict> {
+) -> Result<(Option<Resolved>, Option<WriteInFlight>), ExecutionVerdict> {
     let rule = route.and_then(|route| route.shard.as_ref());
     let rule = rule.filter(|rule| rule.writes != Some(false));
     let Some((rule, own)) = rule.zip(resolved.as_ref()).filter(|(_, own)| own.range.is_live) else {
         return Ok((resolved, None));
     };
-    match worker.context.maps.enter(rule, own.clone(), || What::Job(job.id.clone())) {
+    match worker.context.maps.enter(rule, own.clone(), || WriteKind::Job(job.id.clone())) {
         Ok(Entered::Go(resolved, write)) if resolved.may_start_job() => {
             Ok((Some(resolved), Some(write)))
         }
@@ -36,26 +36,26 @@ pub(super) fn admitted(
             Err(moves(&own))
         }
         Ok(Entered::Wait(own)) => Err(moves(&own)),
-        Err(problem) => Err(Verdict::Ended(Ended::failed(problem.name()))),
+        Err(problem) => Err(ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name()))),
     }
 }
 
-fn moves(resolved: &Resolved) -> Verdict {
+fn moves(resolved: &Resolved) -> ExecutionVerdict {
     let until = Until::Moved(Arc::clone(resolved.map()));
-    Verdict::Later { until, last: Ended::failed(Problem::RangeFenced.name()) }
+    ExecutionVerdict::Later { until, last: ExecutionEnd::failed(Problem::RangeFenced.name()) }
 }
 
 /// Another sidecar follows a newer map: once this process does, the job goes where that says.
-pub(super) async fn stale(worker: &JobWorker, resolved: Option<&Resolved>) -> Verdict {
+pub(super) async fn stale(worker: &JobWorker, resolved: Option<&Resolved>) -> ExecutionVerdict {
     if let Some(resolved) = resolved {
         worker.context.maps.refresh(resolved.map(), resolved.epoch()).await;
     }
-    let last = Ended::failed(Problem::StaleEpoch.name());
-    Verdict::Later { until: Until::After(ASK_AGAIN), last }
+    let last = ExecutionEnd::failed(Problem::StaleEpoch.name());
+    ExecutionVerdict::Later { until: Until::After(ASK_AGAIN), last }
 }
 
 /// The map will be known once the result store answers.
-pub(super) fn map_unknown() -> Verdict {
-    let last = Ended::failed(Problem::MapUnknown.name());
-    Verdict::Later { until: Until::After(ASK_AGAIN), last }
+pub(super) fn map_unknown() -> ExecutionVerdict {
+    let last = ExecutionEnd::failed(Problem::MapUnknown.name());
+    ExecutionVerdict::Later { until: Until::After(ASK_AGAIN), last }
 }

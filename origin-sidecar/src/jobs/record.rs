@@ -30,7 +30,7 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// The app's own answer, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Box<Answer>>,
+    pub answer: Option<Box<StoredAnswer>>,
     /// The client that started it was given this very answer at once. Without an answer, it was too
     /// large to be kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -82,7 +82,7 @@ impl Terminal {
 
 /// Status and headers of the app's answer; its body is an object of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct StoredAnswer {
     pub code: u16,
     pub headers: Vec<(String, Value)>,
     pub length: u64,
@@ -98,7 +98,7 @@ pub struct Answer {
 
 /// What is known of a job's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum JobEnd {
     /// Not yet; how an outcome is to be written, and how many executions there were before an
     /// operator's retry.
     Open {
@@ -112,13 +112,13 @@ pub enum End {
 ///
 /// # Errors
 /// When the store fails or the record is damaged.
-pub async fn end(results: &dyn Results, id: &str) -> Result<End, StoreError> {
+pub async fn end(results: &dyn Results, id: &str) -> Result<JobEnd, StoreError> {
     Ok(match read::<Outcome>(results, &outcome_key(id)).await? {
-        None => End::Open { condition: Condition::IfAbsent, attempts: 0 },
+        None => JobEnd::Open { condition: Condition::IfAbsent, attempts: 0 },
         Some((outcome, etag)) if outcome.status == Terminal::Requeued => {
-            End::Open { condition: Condition::IfMatch(etag), attempts: outcome.attempt }
+            JobEnd::Open { condition: Condition::IfMatch(etag), attempts: outcome.attempt }
         }
-        Some((outcome, _)) => End::Is(outcome),
+        Some((outcome, _)) => JobEnd::Is(outcome),
     })
 }
 
@@ -163,7 +163,7 @@ pub struct Adopted {
 
 /// `progress/{id}`: what the app says of a job that runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct JobProgress {
     /// 0 to 100.
     pub percent: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,7 +173,7 @@ pub struct Progress {
 /// `failed/{id}`: the message of a job that failed, so that it can be run again. Empty of one that failed by
 /// another's word: only a message has a body.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copy {
+pub struct FailedMessage {
     pub body: String,
     pub attributes: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,12 +183,12 @@ pub struct Copy {
 /// `notified/{id}`: the notification has come to an end, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deliveries {
-    pub log: Vec<Delivery>,
+    pub log: Vec<NotificationAttempt>,
 }
 
 /// One attempt to tell one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
+pub struct NotificationAttempt {
     /// Milliseconds since 1970.
     pub at: u64,
     pub to: String,

@@ -5,10 +5,10 @@ use super::keyed;
 use super::offered::{OffloadCandidate, inline};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
-use crate::soundness::Refusal;
+use crate::soundness::RefusedCall;
 use http::Response;
 use rules::Problem;
-use rules::document::{Fallback, Offload, When};
+use rules::document::{Offload, QueueFallback, When};
 use rules::offload::Reason;
 use rules::shard::Resolved;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Whether a request that is no job is executed while its client waits. One that was meant to be quick
 /// is, where it is sure that there can't be a job.
 pub(super) fn may_be_inline(rule: &Offload, is_refused: bool) -> bool {
-    rule.fallback == Fallback::Inline || is_refused && rule.when != When::Always
+    rule.fallback == QueueFallback::Inline || is_refused && rule.when != When::Always
 }
 
 /// It is known that there can't be a job: none is begun.
@@ -25,7 +25,7 @@ pub(super) async fn without_queue(
     offered: OffloadCandidate<'_>,
     resolved: Option<&Resolved>,
     reason: Reason,
-    refusal: &Refusal,
+    refusal: &RefusedCall,
 ) -> Result<Response<Body>, Refused> {
     let (route, name) = (&offered.route.name, refusal.reason);
     worker.context.metrics.jobs.offered(route, name, reason);

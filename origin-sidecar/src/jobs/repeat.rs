@@ -6,8 +6,8 @@ use super::leases::LEASE_MS;
 use super::lines::Lines;
 use super::offered::{OffloadCandidate, Opened};
 use super::receipt::Receipt;
-use super::record::{self, Accepted, Adopted, Answer, Outcome, accepted_key, adopted_key};
-use super::state::{State, unavailable};
+use super::record::{self, Accepted, Adopted, Outcome, StoredAnswer, accepted_key, adopted_key};
+use super::state::{JobState, unavailable};
 use super::{state, synchronous};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 const BUDGET: Duration = Duration::from_secs(3);
 
 /// What is known of the key.
-pub(super) struct Known<'a> {
+pub(super) struct KnownKey<'a> {
     pub id: &'a str,
     pub found: Record,
     pub reason: Reason,
@@ -35,15 +35,15 @@ pub(super) async fn answer(
     worker: &Arc<JobWorker>,
     offered: &OffloadCandidate<'_>,
     tools: &Opened<'_>,
-    known: Known<'_>,
+    known: KnownKey<'_>,
 ) -> Result<Response<Body>, Refused> {
-    let Known { id, found, reason, wait } = known;
+    let KnownKey { id, found, reason, wait } = known;
     let result = if found.accepted.executed { "adopted" } else { "queued" };
     worker.context.metrics.jobs.offered(&offered.route.name, result, reason);
     let late = |_| Refused::new(Problem::OffloadUnavailable, "timeout");
     let state = timeout(BUDGET, state(worker, offered, tools, id, found)).await.map_err(late)?;
     let state = state.map_err(unavailable)?;
-    if let State::Ended(outcome) = &state
+    if let JobState::Ended(outcome) = &state
         && outcome.answered
     {
         return again(tools.results.as_ref(), id, outcome, &offered.clean.method).await;
@@ -62,13 +62,13 @@ async fn state(
     tools: &Opened<'_>,
     id: &str,
     found: Record,
-) -> Result<State, StoreError> {
+) -> Result<JobState, StoreError> {
     let (context, results) = (&worker.context, tools.results.as_ref());
     let state = state::state(context, results, id).await?;
     match state {
         // It is no job of a queue: its key was given free at this moment.
-        State::Queued if found.accepted.executed => return Err(race()),
-        State::Running { .. } if found.accepted.executed => {}
+        JobState::Queued if found.accepted.executed => return Err(race()),
+        JobState::Running { .. } if found.accepted.executed => {}
         state => return Ok(state),
     }
     let until = found.accepted.at + LEASE_MS;
@@ -82,7 +82,7 @@ async fn state(
         Err(PutError::Failed(error)) => return Err(error),
     };
     let state = state::state(context, results, id).await?;
-    if is_new && matches!(state, State::Ended(_)) {
+    if is_new && matches!(state, JobState::Ended(_)) {
         // It ended before, and its lease was removed before: nobody needs this one.
         results.delete(&key).await?;
     }
@@ -118,7 +118,7 @@ async fn again(
     outcome: &Outcome,
     method: &Method,
 ) -> Result<Response<Body>, Refused> {
-    let Some(Answer { code, headers, length, object, .. }) = outcome.answer.as_deref() else {
+    let Some(StoredAnswer { code, headers, length, object, .. }) = outcome.answer.as_deref() else {
         let detail = format!("job {id}: it was answered, with more than is kept of an answer");
         return Err(Refused::new(Problem::AlreadyAnswered, detail));
     };

@@ -7,7 +7,7 @@ use super::context::JobWorker;
 use super::job::Job;
 use super::lines::Lines;
 use super::permission::{Denied, Freshness, ask};
-use super::sealed::{self, Bound};
+use super::sealed::{self, SealScope};
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use rules::Rules;
@@ -52,8 +52,8 @@ pub(super) async fn seal(
     sealed::seal(secrets, &bound(job, queue, &body), expiry, plain)
 }
 
-fn bound<'a>(job: &'a Job, queue: &'a str, body: &'a [u8; 32]) -> Bound<'a> {
-    Bound {
+fn bound<'a>(job: &'a Job, queue: &'a str, body: &'a [u8; 32]) -> SealScope<'a> {
+    SealScope {
         id: &job.id,
         queue,
         route: job.route.as_deref().unwrap_or_default(),

@@ -5,7 +5,7 @@ use super::job::Job;
 use super::judge::{judge, judge_failure};
 use super::ranged::{admitted, map_unknown, stale};
 use super::replay::{self, NotSent};
-use super::verdict::{APP_UNAVAILABLE, Ended, Executed, Turn, Until, Verdict};
+use super::verdict::{APP_UNAVAILABLE, Executed, Execution, ExecutionEnd, ExecutionVerdict, Until};
 use super::{flash, progress};
 use crate::message::body::Body;
 use crate::message::fields::{Map, View};
@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use rules::document::{self, Retry, Route, UNMATCHED};
 use rules::hygiene::remove_hop_by_hop;
 use rules::shard::{Resolved, Step};
-use rules::sidecar::{self, Action};
+use rules::sidecar::{self, SidecarAction};
 use rules::{Head, Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(super) async fn execute(
     rules: &Rules,
     job: &Job,
     queue: &document::Queue,
-    turn: &Turn<'_>,
+    turn: &Execution<'_>,
 ) -> Executed {
     let mut headers = match replay::fields(worker, rules, job, turn.queue_name).await {
         Ok(fields) => with_attempt(fields, job, turn.attempt),
@@ -45,10 +45,12 @@ pub(super) async fn execute(
         Ok(found) => found,
         Err(Problem::NoRoom) => return no_room().into(),
         Err(Problem::MapUnknown) => return map_unknown().into(),
-        Err(problem) => return Verdict::Ended(Ended::failed(problem.name())).into(),
+        Err(problem) => {
+            return ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name())).into();
+        }
     };
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
-        return Verdict::Ended(Ended::failed("bad-method")).into();
+        return ExecutionVerdict::Ended(ExecutionEnd::failed("bad-method")).into();
     };
     let (resolved, write) = match admitted(worker, route, resolved, job) {
         Ok(admitted) => admitted,
@@ -57,7 +59,7 @@ pub(super) async fn execute(
     let destinations = &worker.context.destinations;
     let found = destinations.find(destinations.of_route(route), resolved.as_ref());
     let Ok(destination) = found else {
-        return Verdict::Ended(Ended::failed(Problem::Internal.name())).into();
+        return ExecutionVerdict::Ended(ExecutionEnd::failed(Problem::Internal.name())).into();
     };
     let name = &*destination.upstream.name;
     if !turn.presence.enter(name, turn.let_go == Some(name)) {
@@ -70,7 +72,7 @@ pub(super) async fn execute(
     if let Some(resolved) = &resolved
         && let Err(refused) = destinations.annotate(&mut headers, &destination, resolved, false)
     {
-        return Verdict::Ended(Ended::failed(refused.problem.name())).into();
+        return ExecutionVerdict::Ended(ExecutionEnd::failed(refused.problem.name())).into();
     }
     let Ok(body) = job.body.body() else { return no_room().into() };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
@@ -131,9 +133,9 @@ fn tell(
 }
 
 /// Of a job whose credentials are not used.
-fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
+fn not_sent(job: &Job, turn: &Execution<'_>, why: NotSent) -> ExecutionVerdict {
     match why {
-        NotSent::Failed(reason) => Verdict::Ended(Ended::failed(reason)),
+        NotSent::Failed(reason) => ExecutionVerdict::Ended(ExecutionEnd::failed(reason)),
         NotSent::Away(detail) => {
             turn.presence.away(APP, &detail);
             unsent(APP)
@@ -150,19 +152,25 @@ fn not_sent(job: &Job, turn: &Turn<'_>, why: NotSent) -> Verdict {
     }
 }
 
-fn unsent(upstream: &str) -> Verdict {
-    Verdict::Later { until: Until::Back(upstream.into()), last: Ended::failed(APP_UNAVAILABLE) }
+fn unsent(upstream: &str) -> ExecutionVerdict {
+    ExecutionVerdict::Later {
+        until: Until::Back(upstream.into()),
+        last: ExecutionEnd::failed(APP_UNAVAILABLE),
+    }
 }
 
 /// The application takes connections, and can't say whether the caller may.
-fn unable() -> Verdict {
+fn unable() -> ExecutionVerdict {
     let until = Until::After(ASK_AGAIN);
-    Verdict::Later { until, last: Ended::failed(APP_UNAVAILABLE) }
+    ExecutionVerdict::Later { until, last: ExecutionEnd::failed(APP_UNAVAILABLE) }
 }
 
 /// The body can't be read here and now.
-fn no_room() -> Verdict {
-    Verdict::Later { until: Until::Room, last: Ended::failed(Problem::NoRoom.name()) }
+fn no_room() -> ExecutionVerdict {
+    ExecutionVerdict::Later {
+        until: Until::Room,
+        last: ExecutionEnd::failed(Problem::NoRoom.name()),
+    }
 }
 
 fn is_safe_to_retry(route: Option<&Route>) -> bool {
@@ -190,9 +198,11 @@ async fn resolve<'r>(
         sidecar::decide(rules, &head)
     };
     let proceed = match decision.action {
-        Action::Refuse(problem) => return Err(problem),
-        Action::Reserved { .. } | Action::Preflight { .. } => return Err(Problem::NoRoute),
-        Action::Proceed(proceed) => proceed,
+        SidecarAction::Refuse(problem) => return Err(problem),
+        SidecarAction::Reserved { .. } | SidecarAction::Preflight { .. } => {
+            return Err(Problem::NoRoute);
+        }
+        SidecarAction::Proceed(proceed) => proceed,
     };
     let resolved = match proceed.shard {
         Step::None => None,

@@ -17,7 +17,7 @@ const FORM: &str = "s1";
 
 /// What a seal is good for: the request of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bound<'a> {
+pub(super) struct SealScope<'a> {
     pub id: &'a str,
     pub queue: &'a str,
     pub route: &'a str,
@@ -46,7 +46,7 @@ impl Unopened {
     }
 }
 
-impl Bound<'_> {
+impl SealScope<'_> {
     /// Each part with its length, so that no two requests have the same.
     fn data(&self, expiry: u64) -> Vec<u8> {
         let expiry = expiry.to_be_bytes();
@@ -75,7 +75,7 @@ impl Bound<'_> {
 /// When the system gives no random bytes.
 pub(super) fn seal(
     secrets: &Secrets,
-    bound: &Bound<'_>,
+    bound: &SealScope<'_>,
     expiry: u64,
     mut plain: Vec<u8>,
 ) -> io::Result<String> {
@@ -97,7 +97,7 @@ pub(super) fn seal(
 /// The name of why not.
 pub(super) fn open(
     secrets: &Secrets,
-    bound: &Bound<'_>,
+    bound: &SealScope<'_>,
     text: &str,
     now: u64,
 ) -> Result<Vec<u8>, Unopened> {
@@ -133,7 +133,7 @@ fn nonce() -> Nonce {
 mod tests {
     use super::*;
 
-    const ALICE: Bound<'_> = Bound {
+    const ALICE: SealScope<'_> = SealScope {
         id: "v1.1",
         queue: "work",
         route: "reports",
@@ -142,7 +142,7 @@ mod tests {
         target: "/reports?x=1",
         body: &[1; 32],
     };
-    const BOB: Bound<'_> = Bound {
+    const BOB: SealScope<'_> = SealScope {
         id: "v1.2",
         queue: "rest",
         route: "admin",
@@ -170,13 +170,13 @@ mod tests {
     fn no_part_of_one_job_can_stand_in_anothers() {
         let sealed = seal(&secrets("s"), &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
         for other in [
-            Bound { id: BOB.id, ..ALICE },
-            Bound { queue: BOB.queue, ..ALICE },
-            Bound { route: BOB.route, ..ALICE },
-            Bound { method: BOB.method, ..ALICE },
-            Bound { host: BOB.host, ..ALICE },
-            Bound { target: BOB.target, ..ALICE },
-            Bound { body: BOB.body, ..ALICE },
+            SealScope { id: BOB.id, ..ALICE },
+            SealScope { queue: BOB.queue, ..ALICE },
+            SealScope { route: BOB.route, ..ALICE },
+            SealScope { method: BOB.method, ..ALICE },
+            SealScope { host: BOB.host, ..ALICE },
+            SealScope { target: BOB.target, ..ALICE },
+            SealScope { body: BOB.body, ..ALICE },
             BOB,
         ] {
             assert_eq!(open(&secrets("s"), &other, &sealed, 0), Err(Unopened::Broken), "{other:?}");

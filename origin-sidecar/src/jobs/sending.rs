@@ -5,7 +5,7 @@ use super::intake::NO_MEMORY;
 use super::job::Job;
 use super::offered::{ENQUEUE_BUDGET, NotQueued, OffloadCandidate, Opened, store_failed};
 use super::{envelope, replay, tenant, token, travel};
-use crate::room::Held;
+use crate::room::BytesPermit;
 use rules::document::ReplayAs;
 use stores::results::PutError;
 
@@ -65,7 +65,7 @@ async fn copies(
     worker: &JobWorker,
     offered: &OffloadCandidate<'_>,
     tools: &Opened<'_>,
-) -> Result<Option<Held>, NotQueued> {
+) -> Result<Option<BytesPermit>, NotQueued> {
     const COPIES: u64 = 2;
     let length = offered.body.length();
     if length > tools.queue.message_bytes_max() as u64 {

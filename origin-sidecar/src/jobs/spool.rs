@@ -2,7 +2,7 @@
 //! job.
 
 use crate::message::body::Body;
-use crate::room::{Held, Room};
+use crate::room::{ByteBudget, BytesPermit};
 use http_body_util::BodyExt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -29,7 +29,7 @@ pub struct Spool {
     folder: PathBuf,
     /// Whether it is this process's own, because its size was given.
     is_own: bool,
-    room: Room,
+    room: ByteBudget,
 }
 
 /// A body on disk, all of it; removed with this, also when its job is cancelled under way.
@@ -46,7 +46,7 @@ pub struct Spooled {
 #[derive(Debug)]
 struct Guard {
     path: PathBuf,
-    held: Option<Held>,
+    held: Option<BytesPermit>,
 }
 
 impl Drop for Guard {
@@ -61,14 +61,14 @@ pub(super) struct Spooling {
     guard: Guard,
     file: tokio::fs::File,
     length: u64,
-    room: Room,
+    room: ByteBudget,
 }
 
 impl Spool {
     /// `size` is that of its volume in bytes, which nobody else uses then.
     pub fn new(folder: PathBuf, size: Option<u64>) -> Self {
         let bytes_max = size.map_or(u64::MAX, |size| size - size / FREE_PART);
-        Self { folder, is_own: size.is_some(), room: Room::new(bytes_max) }
+        Self { folder, is_own: size.is_some(), room: ByteBudget::new(bytes_max) }
     }
 
     pub fn folder(&self) -> &Path {

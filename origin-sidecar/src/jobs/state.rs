@@ -3,8 +3,8 @@
 use super::context::{JobContext, JobWorker};
 use super::leases::LEASE_MS;
 use super::record::{
-    self, Accepted, Adopted, Answer, End, Lease, Outcome, Progress, accepted_key, adopted_key,
-    lease_key,
+    self, Accepted, Adopted, JobEnd, JobProgress, Lease, Outcome, StoredAnswer, accepted_key,
+    adopted_key, lease_key,
 };
 use super::{id, leases, terminate};
 use crate::message::refused::Refused;
@@ -14,7 +14,7 @@ use http::{HeaderMap, Method};
 use rules::Problem;
 use stores::results::{Results, StoreError};
 
-pub struct Asked<'a> {
+pub struct JobRequest<'a> {
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
     pub inbound: &'a Inbound,
@@ -22,22 +22,22 @@ pub struct Asked<'a> {
     pub job: &'a str,
 }
 
-impl Asked<'_> {
+impl JobRequest<'_> {
     pub(super) fn is_get(&self) -> bool {
         matches!(*self.method, Method::GET | Method::HEAD)
     }
 }
 
 /// What is known of a job.
-pub(super) enum State {
+pub(super) enum JobState {
     Queued,
-    Running { attempt: u64, progress: Option<Progress> },
+    Running { attempt: u64, progress: Option<JobProgress> },
     Ended(Outcome),
 }
 
-impl State {
+impl JobState {
     /// The app's answer, once there is one.
-    pub(super) fn answer(&self) -> Option<&Answer> {
+    pub(super) fn answer(&self) -> Option<&StoredAnswer> {
         match self {
             Self::Ended(outcome) => outcome.answer.as_deref(),
             Self::Queued | Self::Running { .. } => None,
@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-impl State {
+impl JobState {
     /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
     /// ended, nobody can tell whether it still waits or was forgotten.
     pub(super) fn has_expired(&self, accepted: u64, ttl: u64, now: u64) -> bool {
@@ -98,18 +98,18 @@ pub(super) async fn state(
     context: &JobContext,
     results: &dyn Results,
     id: &str,
-) -> Result<State, StoreError> {
-    if let End::Is(outcome) = record::end(results, id).await? {
-        return Ok(State::Ended(outcome));
+) -> Result<JobState, StoreError> {
+    if let JobEnd::Is(outcome) = record::end(results, id).await? {
+        return Ok(JobState::Ended(outcome));
     }
     let now = context.clock.now();
-    if id::Kind::of(id) == id::Kind::Adopted {
+    if id::JobKind::of(id) == id::JobKind::Adopted {
         return match record::read::<Adopted>(results, &adopted_key(id)).await? {
             Some((lease, _)) if !leases::is_lost(&lease, now) => {
-                Ok(State::Running { attempt: 1, progress: None })
+                Ok(JobState::Running { attempt: 1, progress: None })
             }
             // The process that executed the request is gone: nobody will ever know how it ended.
-            _ => terminate::lost(results, id, now).await.map(State::Ended),
+            _ => terminate::lost(results, id, now).await.map(JobState::Ended),
         };
     }
     if id::is_keyed(id)
@@ -119,11 +119,11 @@ pub(super) async fn state(
     }
     match record::read::<Lease>(results, &lease_key(id)).await? {
         Some((lease, _)) if lease.until > now => {
-            let progress = record::read::<Progress>(results, &record::progress_key(id)).await?;
+            let progress = record::read::<JobProgress>(results, &record::progress_key(id)).await?;
             let progress = progress.map(|(progress, _)| progress);
-            Ok(State::Running { attempt: lease.attempt, progress })
+            Ok(JobState::Running { attempt: lease.attempt, progress })
         }
-        _ => Ok(State::Queued),
+        _ => Ok(JobState::Queued),
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn running(
     results: &dyn Results,
     id: &str,
     now: u64,
-) -> Result<Option<State>, StoreError> {
+) -> Result<Option<JobState>, StoreError> {
     let accepted = record::read::<Accepted>(results, &accepted_key(id)).await?;
     let executed = accepted.filter(|(accepted, _)| accepted.executed && !accepted.released);
     let Some((accepted, _)) = executed else { return Ok(None) };
@@ -143,9 +143,9 @@ pub(super) async fn running(
     // Until the first lease is written, the record is one.
     let until = lease.map_or(accepted.at + LEASE_MS, |(lease, _)| lease.until);
     Ok(Some(if leases::is_over(until, now) {
-        State::Ended(terminate::lost(results, id, now).await?)
+        JobState::Ended(terminate::lost(results, id, now).await?)
     } else {
-        State::Running { attempt: 1, progress: None }
+        JobState::Running { attempt: 1, progress: None }
     }))
 }
 

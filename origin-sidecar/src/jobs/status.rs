@@ -1,12 +1,12 @@
 //! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
 //! Any pod answers; everything is derived from what is in the store.
 
-use super::auth::{Reader, Still};
+use super::auth::{JobOwner, Still};
 use super::context::{JobContext, JobWorker};
 use super::ownership::{Owned, bound, login, owned};
-use super::page::Shown;
+use super::page::PageChoice;
 use super::receipt::is_page;
-use super::state::{Asked, State, note_unavailable, state, unavailable, unknown};
+use super::state::{JobRequest, JobState, note_unavailable, state, unavailable, unknown};
 use super::{deliver, id, outside, page, progress, terminate, token, watch};
 use crate::message::body::Body;
 use crate::message::fields::View;
@@ -25,7 +25,7 @@ use stores::results::Results;
 pub async fn answer(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
-    asked: Asked<'_>,
+    asked: JobRequest<'_>,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
     let is_page = asked.is_get() && is_page(asked.headers);
@@ -46,7 +46,7 @@ pub async fn answer(
 async fn of_job(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
-    asked: Asked<'_>,
+    asked: JobRequest<'_>,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
     let context = &worker.context;
@@ -63,7 +63,7 @@ async fn of_job(
     }
     let Owned { route, queue, at, own_id, reader, cookies, is_open } =
         owned(worker, rules, (results.as_ref(), secrets), &asked, id).await?;
-    let about = About {
+    let about = JobIdentity {
         base: rules.document.jobs.base.clone(),
         route: route.map(|route| route.name.clone()),
         id: id.to_owned(),
@@ -100,19 +100,19 @@ pub(super) async fn current(
     (queue, route): (&str, Option<&str>),
     id: &str,
     accepted: u64,
-) -> Result<State, Refused> {
+) -> Result<JobState, Refused> {
     let Some((results, _)) = bound(worker) else { return Err(unknown()) };
     let mut known = state(&worker.context, results.as_ref(), id).await.map_err(unavailable)?;
     let ttl = rules.document.queues.get(queue).map_or(u64::MAX, |queue| queue.result_ttl);
     let now = worker.context.clock.now();
     // What was forgotten looks like a result without an outcome, as its objects go one by one.
-    let may_be_put = matches!(known, State::Queued) && !known.has_expired(accepted, ttl, now);
-    if may_be_put && id::Kind::of(id) == id::Kind::Queued {
+    let may_be_put = matches!(known, JobState::Queued) && !known.has_expired(accepted, ttl, now);
+    if may_be_put && id::JobKind::of(id) == id::JobKind::Queued {
         let job = outside::ForeignJob { id, queue, route };
         let found = outside::by_result(results, &worker.context.clock, &job).await;
         if let Some(outcome) = found.map_err(unavailable)? {
             token::tell_of_result(worker, rules, &job, &outcome).await;
-            known = State::Ended(outcome);
+            known = JobState::Ended(outcome);
         }
     }
     if known.has_expired(accepted, ttl, now) {
@@ -133,8 +133,8 @@ struct VisitedJob<'a> {
     results: &'a Arc<dyn Results>,
     queue: &'a str,
     id: &'a str,
-    about: About,
-    reader: Reader,
+    about: JobIdentity,
+    reader: JobOwner,
     is_open: bool,
 }
 
@@ -142,9 +142,9 @@ impl VisitedJob<'_> {
     /// The answer to all but a stream of events.
     async fn respond(
         &self,
-        asked: &Asked<'_>,
+        asked: &JobRequest<'_>,
         part: &str,
-        mut known: State,
+        mut known: JobState,
     ) -> Result<Response<Body>, Refused> {
         let (rules, id, results) = (self.rules, self.id, self.results.as_ref());
         let waited = self.wait(asked).await?;
@@ -158,9 +158,9 @@ impl VisitedJob<'_> {
                 let (scheme, host) = (asked.inbound.scheme, asked.inbound.visitor_host());
                 let place = page::Place { jobs, id, message, scheme, host };
                 match place.shown(&state) {
-                    Shown::Page => place.page(&state),
-                    Shown::Landing(target) => page::see(&target),
-                    Shown::Answer => page::see(&format!("{}/jobs/{id}/result", jobs.base)),
+                    PageChoice::Page => place.page(&state),
+                    PageChoice::Landing(target) => page::see(&target),
+                    PageChoice::Answer => page::see(&format!("{}/jobs/{id}/result", jobs.base)),
                 }
             }
             "" if asked.is_get() => self.answer(&state),
@@ -192,7 +192,7 @@ impl VisitedJob<'_> {
     ///
     /// # Errors
     /// When the caller may not see the job any more, or the app can't say whether it may.
-    async fn wait(&self, asked: &Asked<'_>) -> Result<Option<HeaderValue>, Refused> {
+    async fn wait(&self, asked: &JobRequest<'_>) -> Result<Option<HeaderValue>, Refused> {
         let view = View::of(asked.headers);
         let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
         let Some(seconds) = preference.wait else { return Ok(None) };
@@ -208,34 +208,34 @@ impl VisitedJob<'_> {
         Ok(HeaderValue::from_str(&format!("wait={seconds}")).ok().filter(|_| is_waited))
     }
 
-    fn answer(&self, state: &State) -> Response<Body> {
+    fn answer(&self, state: &JobState) -> Response<Body> {
         let mut response = reply::json(200, &self.about.report(state));
-        if !matches!(state, State::Ended(_)) {
+        if !matches!(state, JobState::Ended(_)) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
 
     /// A queued job is dropped when it is received; a running one's connection is closed.
-    async fn cancel(&self, state: State) -> Result<Response<Body>, Refused> {
+    async fn cancel(&self, state: JobState) -> Result<Response<Body>, Refused> {
         let (id, results, now) = (self.id, self.results.as_ref(), self.context.clock.now());
         let of = (Some(self.queue), self.about.route.as_deref());
         let status = match state {
-            State::Ended(outcome) => outcome.status,
+            JobState::Ended(outcome) => outcome.status,
             _ => terminate::cancel(results, id, of, now).await.map_err(unavailable)?,
         };
         Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status.as_str() })))
     }
 
-    fn stream(&self, asked: &Asked<'_>, state: &State) -> Result<Response<Body>, Refused> {
+    fn stream(&self, asked: &JobRequest<'_>, state: &JobState) -> Result<Response<Body>, Refused> {
         let (context, results) = (self.context, self.results);
         let last = asked.headers.get("last-event-id").and_then(|last| last.to_str().ok());
         // The browser comes again after each end of a stream; 204 tells it not to.
-        if matches!(state, State::Ended(_)) && last == Some(state.name()) {
+        if matches!(state, JobState::Ended(_)) && last == Some(state.name()) {
             return Ok(reply::text(204, ""));
         }
         let about = self.about.clone();
-        let report = move |state: &State| about.report(state);
+        let report = move |state: &JobState| about.report(state);
         let response = watch::stream(context, results, self.id, self.reader.clone(), report);
         response.ok_or_else(|| Refused::from(Problem::TooManyWatchers))
     }
@@ -247,16 +247,16 @@ fn nobody_to_ask() -> Refused {
 
 /// What a job is known by.
 #[derive(Clone)]
-struct About {
+struct JobIdentity {
     base: String,
     route: Option<String>,
     id: String,
     own_id: Option<String>,
 }
 
-impl About {
+impl JobIdentity {
     /// What a GET of the job answers.
-    fn report(&self, state: &State) -> serde_json::Value {
+    fn report(&self, state: &JobState) -> serde_json::Value {
         let Self { base, route, id, own_id } = self;
         let location = format!("{base}/jobs/{id}");
         let mut body = serde_json::json!({
@@ -266,14 +266,14 @@ impl About {
             body["own_id"] = own_id.clone().into();
         }
         match state {
-            State::Queued => {}
-            State::Running { attempt, progress } => {
+            JobState::Queued => {}
+            JobState::Running { attempt, progress } => {
                 body["attempt"] = (*attempt).into();
                 if let Some(progress) = progress {
                     body["progress"] = serde_json::json!(progress);
                 }
             }
-            State::Ended(outcome) => {
+            JobState::Ended(outcome) => {
                 body["attempt"] = outcome.attempt.into();
                 if let Some(reason) = &outcome.reason {
                     body["reason"] = reason.clone().into();

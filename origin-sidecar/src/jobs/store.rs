@@ -3,9 +3,9 @@
 use super::context::JobContext;
 use super::flash::Flashes;
 use super::lines::Value;
-use super::record::{self, Answer, Bare, End, Outcome, Terminal, outcome_key, result_key};
+use super::record::{self, Bare, JobEnd, Outcome, StoredAnswer, Terminal, outcome_key, result_key};
 use super::spool::Spooled;
-use super::verdict::{Ended, Led, UNKNOWN};
+use super::verdict::{ExecutionEnd, Led, UNKNOWN};
 use crate::clock::Clock;
 use crate::message::body::{Body, Collected, collect};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ const STORE_ATTEMPTS: u32 = 66;
 const STORE_PAUSE_MAX_MS: u64 = 10_000;
 
 /// Where an outcome is written, and of what.
-pub(super) struct Ending<'a> {
+pub(super) struct OutcomeTarget<'a> {
     pub id: &'a str,
     pub queue: &'a str,
     pub route: Option<&'a str>,
@@ -36,29 +36,29 @@ pub(super) struct Ending<'a> {
 }
 
 /// An end with all of its answer.
-pub(super) struct Whole {
+pub(super) struct CompleteEnd {
     pub status: Terminal,
     pub reason: Option<String>,
     answer: Option<(Parts, Content)>,
 }
 
-impl Whole {
+impl CompleteEnd {
     pub(super) fn failed(reason: &str) -> Self {
         Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
     }
 
     /// Of an answer without its body, and the body.
-    pub(super) fn of(ended: Ended, body: Bytes) -> Self {
+    pub(super) fn of(ended: ExecutionEnd, body: Bytes) -> Self {
         Self::with(ended, Content::Memory(body))
     }
 
     /// The same of a body that lies in the store.
-    pub(super) fn stored(ended: Ended, length: u64, object: String) -> Self {
+    pub(super) fn stored(ended: ExecutionEnd, length: u64, object: String) -> Self {
         Self::with(ended, Content::Stored { length, object })
     }
 
-    fn with(ended: Ended, content: Content) -> Self {
-        let Ended { status, reason, answer } = ended;
+    fn with(ended: ExecutionEnd, content: Content) -> Self {
+        let ExecutionEnd { status, reason, answer } = ended;
         let answer = answer.map(|answer| (answer.into_parts().0, content));
         Self { status, reason, answer }
     }
@@ -80,18 +80,18 @@ pub(super) struct BrokenOff;
 /// When the answer breaks off that would have been a success.
 pub(super) async fn whole(
     context: &JobContext,
-    ended: Ended,
+    ended: ExecutionEnd,
     in_time: Duration,
-) -> Result<Whole, BrokenOff> {
-    let Ended { status, reason, answer } = ended;
-    let Some(answer) = answer else { return Ok(Whole { status, reason, answer: None }) };
+) -> Result<CompleteEnd, BrokenOff> {
+    let ExecutionEnd { status, reason, answer } = ended;
+    let Some(answer) = answer else { return Ok(CompleteEnd { status, reason, answer: None }) };
     let (parts, body) = answer.into_parts();
     match content(context, body, in_time).await {
-        Ok(content) => Ok(Whole { status, reason, answer: Some((parts, content)) }),
+        Ok(content) => Ok(CompleteEnd { status, reason, answer: Some((parts, content)) }),
         Err(Unread::Lost) if status == Terminal::Succeeded => Err(BrokenOff),
         // It has failed by its head, whatever else it says.
-        Err(Unread::Lost) => Ok(Whole { status, reason, answer: None }),
-        Err(Unread::Unkept(reason)) => Ok(Whole::failed(reason)),
+        Err(Unread::Lost) => Ok(CompleteEnd { status, reason, answer: None }),
+        Err(Unread::Unkept(reason)) => Ok(CompleteEnd::failed(reason)),
     }
 }
 
@@ -100,10 +100,10 @@ pub(super) async fn whole(
 pub(super) async fn outcome(
     clock: &dyn Clock,
     results: &Arc<dyn Results>,
-    ending: &Ending<'_>,
-    whole: Whole,
+    ending: &OutcomeTarget<'_>,
+    whole: CompleteEnd,
 ) -> Option<Outcome> {
-    let Whole { status, reason, answer } = whole;
+    let CompleteEnd { status, reason, answer } = whole;
     let id = ending.id;
     let answer = match answer {
         None => None,
@@ -137,8 +137,8 @@ async fn write_outcome(
             Ok(_) => return Some(outcome),
             // Somebody's, or our own whose answer was lost.
             Err(PutError::Precondition) => match record::end(results, id).await {
-                Ok(End::Is(other)) => return Some(other),
-                Ok(End::Open { condition: now, .. }) => condition = now,
+                Ok(JobEnd::Is(other)) => return Some(other),
+                Ok(JobEnd::Open { condition: now, .. }) => condition = now,
                 Err(error) => tracing::warn!(job = id, %error, "could not read the outcome"),
             },
             Err(PutError::Failed(error)) => {
@@ -191,7 +191,7 @@ async fn store_answer(
     id: &str,
     mut parts: Parts,
     content: Content,
-) -> Option<Answer> {
+) -> Option<StoredAnswer> {
     for name in [header::SET_COOKIE, header::CONTENT_LENGTH, header::DATE] {
         parts.headers.remove(name);
     }
@@ -205,7 +205,7 @@ async fn store_answer(
     };
     let leads_to = parts.extensions.remove::<Led>().map(|Led(led)| led);
     let flash = parts.extensions.remove::<Flashes>().map_or(Vec::new(), |Flashes(found)| found);
-    Some(Answer { code: parts.status.as_u16(), headers, length, leads_to, flash, object })
+    Some(StoredAnswer { code: parts.status.as_u16(), headers, length, leads_to, flash, object })
 }
 
 /// Tried as long as a small result is: an execution that is not recorded is repeated. Which name is free is

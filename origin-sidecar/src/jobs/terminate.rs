@@ -1,6 +1,6 @@
 //! Jobs that end by another hand than that of whoever executes them.
 
-use super::record::{self, End, Outcome, Terminal, outcome_key};
+use super::record::{self, JobEnd, Outcome, Terminal, outcome_key};
 use stores::results::{PutError, Results, StoreError};
 
 /// Who wrote the end that counts.
@@ -17,8 +17,8 @@ pub(super) async fn end_from_outside(
 ) -> Result<(Outcome, Whose), StoreError> {
     loop {
         let condition = match record::end(results, &outcome.id).await? {
-            End::Is(outcome) => return Ok((outcome, Whose::Others)),
-            End::Open { condition, attempts } => {
+            JobEnd::Is(outcome) => return Ok((outcome, Whose::Others)),
+            JobEnd::Open { condition, attempts } => {
                 outcome.attempt = attempts;
                 condition
             }

@@ -5,10 +5,10 @@ use super::intake::NotRead;
 use super::leases::TELL_MS;
 use super::notify;
 use super::offered::OffloadCandidate;
-use super::outside::{self, BODY_BYTES_MAX, NotStored, Said, is_an_end};
+use super::outside::{self, BODY_BYTES_MAX, NotStored, ReportedEnd, is_an_end};
 use super::ownership::{bound, route_of};
 use super::record::{self, Adopted, Outcome, adopted_key};
-use super::state::{Asked, unavailable, unknown};
+use super::state::{JobRequest, unavailable, unknown};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::message::reply;
@@ -27,7 +27,7 @@ pub(super) fn of(
     now: u64,
 ) -> Option<String> {
     let queue = offered.clean.rules.document.queues.get(&offered.rule.queue)?;
-    let claim = Claim {
+    let claim = TokenClaims {
         expiry: now.saturating_add(queue.result_ttl),
         user: offered.about().user.unwrap_or_default(),
     };
@@ -36,14 +36,14 @@ pub(super) fn of(
 
 /// What a token says.
 #[derive(Debug, PartialEq, Eq)]
-struct Claim {
+struct TokenClaims {
     /// Milliseconds since 1970.
     expiry: u64,
     /// Empty where nobody is named.
     user: String,
 }
 
-impl Claim {
+impl TokenClaims {
     /// `<expiry, hex>.<user, hex>.<mac over id, route, expiry and user>`
     fn sign(&self, secrets: &Secrets, id: &str, route: &str) -> String {
         let begin = format!("{:x}.{}", self.expiry, rules::hex::hex(self.user.as_bytes()));
@@ -79,7 +79,7 @@ pub(super) async fn end(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
     id: &str,
-    asked: &Asked<'_>,
+    asked: &JobRequest<'_>,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
     let (results, secrets) = bound(worker).ok_or_else(unknown)?;
@@ -88,7 +88,7 @@ pub(super) async fn end(
     // Rules that have taken it back have taken it back from tokens that are under way.
     let is_foreign = rules.document.queues.get(queue).is_some_and(|queue| queue.foreign_consumers);
     let token = bearer(asked.headers).filter(|_| is_foreign).ok_or_else(unknown)?;
-    let claim = Claim::verified(secrets, id, &route.name, token).ok_or_else(unknown)?;
+    let claim = TokenClaims::verified(secrets, id, &route.name, token).ok_or_else(unknown)?;
     if claim.expiry <= worker.context.clock.now() {
         return Err(Refused::new(Problem::JobExpired, "the token was good as long as the job"));
     }
@@ -101,7 +101,7 @@ pub(super) async fn end(
         return Err(bad("with stored=true the result is what lies at results/{id}: send no body"));
     }
     let (bytes, _room) = worker.context.intake.open(&body).await.map_err(refused)?;
-    let said = Said {
+    let said = ReportedEnd {
         code: how.code,
         media_type: asked.headers.get(header::CONTENT_TYPE).cloned(),
         body: (!how.is_stored).then_some(bytes),
@@ -225,16 +225,16 @@ mod tests {
     #[test]
     fn a_token_is_of_one_job_and_one_purpose() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
-        let claim = || Claim { expiry: 7, user: "żółw.1".to_owned() };
+        let claim = || TokenClaims { expiry: 7, user: "żółw.1".to_owned() };
         let token = claim().sign(&secrets, "v1.a", "reports");
-        let of = |id, route, token: &str| Claim::verified(&secrets, id, route, token);
+        let of = |id, route, token: &str| TokenClaims::verified(&secrets, id, route, token);
         assert_eq!(of("v1.a", "reports", &token), Some(claim()));
         assert_eq!(of("v1.b", "reports", &token), None);
         assert_eq!(of("v1.a", "other", &token), None);
         assert_eq!(of("v1.a", "reports", &token.replacen('7', "8", 1)), None);
         let progress = secrets.sign(Purpose::Progress, &[b"v1.a"]);
         assert_eq!(of("v1.a", "reports", &progress), None);
-        let nobody = Claim { expiry: 7, user: String::new() };
+        let nobody = TokenClaims { expiry: 7, user: String::new() };
         assert_eq!(of("v1.a", "reports", &nobody.sign(&secrets, "v1.a", "reports")), Some(nobody));
     }
 }

@@ -3,21 +3,21 @@
 use super::consumer::Consumer;
 use super::delivery::{Delivery, HEARTBEAT_PART};
 use super::job::Job;
-use super::lease::{self, Held, Taken};
+use super::lease::{self, HeldLease, Taken};
 use super::limits::Shares;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::telemetry::metrics::Running;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// A place among the jobs that run at once, if one was free.
-pub(super) type Slot = Option<OwnedSemaphorePermit>;
+pub(super) type RunPermit = Option<OwnedSemaphorePermit>;
 
 /// What a job holds while it runs; given back when it is dropped.
 pub(super) struct Places {
     _shares: Shares,
-    _slot: Slot,
+    _slot: RunPermit,
 }
 
 impl Delivery<'_> {
@@ -26,8 +26,8 @@ impl Delivery<'_> {
     pub(super) async fn begin(
         &self,
         job: &Job,
-        mut slot: Slot,
-    ) -> Option<((Places, Running), Held)> {
+        mut slot: RunPermit,
+    ) -> Option<((Places, Running), HeldLease)> {
         let mut is_counted = false;
         loop {
             let places = self.in_turn(job, slot.take()).await?;
@@ -54,14 +54,14 @@ impl Delivery<'_> {
         let mut draining = self.consumer.worker.context.drain.draining();
         tokio::select! {
             biased;
-            () = Drain::begun(&mut draining) => None,
+            () = DrainState::begun(&mut draining) => None,
             () = tokio::time::sleep(rest.min(self.visibility / HEARTBEAT_PART)) => Some(()),
         }
     }
 
     /// Waits until route and tenant have room for one more; the message stays ours, but the slot
     /// is left to others meanwhile. `None` when the drain began.
-    async fn in_turn(&self, job: &Job, slot: Slot) -> Option<Places> {
+    async fn in_turn(&self, job: &Job, slot: RunPermit) -> Option<Places> {
         let consumer = self.consumer;
         let route = job.route.as_deref().and_then(|name| self.rules.route_by_name(name));
         let most = route.and_then(|route| route.offload.as_ref()?.concurrency);
@@ -92,7 +92,7 @@ impl Delivery<'_> {
         tokio::select! {
             biased;
             places = turn => Some(places),
-            () = Drain::begun(&mut draining) => None,
+            () = DrainState::begun(&mut draining) => None,
         }
     }
 

@@ -22,13 +22,13 @@ pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
 pub(super) struct Led(pub String);
 
 /// How an execution ended.
-pub(super) struct Ended {
+pub(super) struct ExecutionEnd {
     pub status: Terminal,
     pub reason: Option<String>,
     pub answer: Option<Response<Body>>,
 }
 
-impl Ended {
+impl ExecutionEnd {
     fn answered(status: Terminal, reason: Option<String>, answer: Response<Body>) -> Self {
         Self { status, reason, answer: Some(answer) }
     }
@@ -71,17 +71,17 @@ impl Ended {
 }
 
 /// What becomes of a job after an execution.
-pub(super) enum Verdict {
-    Ended(Ended),
+pub(super) enum ExecutionVerdict {
+    Ended(ExecutionEnd),
     /// Try again after this delay; `last` is what to store when no attempt is left.
     Retry {
         delay: Duration,
-        last: Ended,
+        last: ExecutionEnd,
     },
     /// Nobody executed it: this was no attempt. `last` is what to store when it has waited too long.
     Later {
         until: Until,
-        last: Ended,
+        last: ExecutionEnd,
     },
 }
 
@@ -110,7 +110,7 @@ impl Until {
 }
 
 /// Which execution of a job this is.
-pub(super) struct Turn<'a> {
+pub(super) struct Execution<'a> {
     /// Counted over everything the job has been through.
     pub attempt: u64,
     /// The same without what was before an operator's retry.
@@ -124,13 +124,13 @@ pub(super) struct Turn<'a> {
 
 /// What came of an execution, and whether a second one does no harm.
 pub(super) struct Executed {
-    pub verdict: Verdict,
+    pub verdict: ExecutionVerdict,
     pub is_repeatable: bool,
 }
 
-impl From<Verdict> for Executed {
+impl From<ExecutionVerdict> for Executed {
     /// Of a request that was not sent.
-    fn from(verdict: Verdict) -> Self {
+    fn from(verdict: ExecutionVerdict) -> Self {
         Self { verdict, is_repeatable: true }
     }
 }

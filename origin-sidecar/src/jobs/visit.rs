@@ -3,8 +3,8 @@
 
 use super::context::JobWorker;
 use super::ownership::{self, Owned};
-use super::page::{Place, Shown, see, try_again};
-use super::state::Asked;
+use super::page::{PageChoice, Place, see, try_again};
+use super::state::JobRequest;
 use super::{deliver, flash, id, state, status};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
@@ -56,7 +56,7 @@ impl Visit {
 
     /// `None` when the job is not the visitor's: nobody is told that there is one.
     pub async fn answer(self) -> Option<Result<Response<Body>, Refused>> {
-        let asked = Asked {
+        let asked = JobRequest {
             method: &self.method,
             headers: &self.headers,
             inbound: &self.inbound,
@@ -72,7 +72,7 @@ impl Visit {
         }
     }
 
-    async fn show(&self, asked: &Asked<'_>) -> Result<Response<Body>, Refused> {
+    async fn show(&self, asked: &JobRequest<'_>) -> Result<Response<Body>, Refused> {
         let (worker, rules) = (&self.worker, &self.rules);
         let Some((results, secrets)) = ownership::bound(worker) else {
             return Err(Refused::new(Problem::JobUnknown, String::new()));
@@ -90,9 +90,9 @@ impl Visit {
             host: self.inbound.visitor_host(),
         };
         let mut response = match place.shown(&state) {
-            Shown::Page => place.page(&state),
-            Shown::Landing(target) => see(&target),
-            Shown::Answer => {
+            PageChoice::Page => place.page(&state),
+            PageChoice::Landing(target) => see(&target),
+            PageChoice::Answer => {
                 let results = results.as_ref();
                 deliver::result(results, &self.id, state, asked, (Delivery::Proxy, is_open)).await?
             }

@@ -4,10 +4,10 @@
 
 use super::delivery::Delivery;
 use super::job::Job;
-use super::lease::{Held, Lost};
+use super::lease::{HeldLease, LeaseLost};
 use super::receives::ROUND;
 use super::verdict::Until;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -54,7 +54,7 @@ impl Delivery<'_> {
     pub(super) async fn wait(
         &self,
         job: &Job,
-        held: &mut Held,
+        held: &mut HeldLease,
         until: &Until,
         began: Instant,
     ) -> Waited {
@@ -72,7 +72,7 @@ impl Delivery<'_> {
         loop {
             match held.lay_down().await {
                 Ok(true) => break,
-                Err(Lost) => return Waited::Lost,
+                Err(LeaseLost) => return Waited::Lost,
                 Ok(false) if consumer.pause().await.is_none() => return Waited::Drained,
                 Ok(false) => {}
             }
@@ -102,7 +102,7 @@ impl Delivery<'_> {
         let mut draining = consumer.worker.context.drain.draining();
         tokio::select! {
             biased;
-            () = Drain::begun(&mut draining) => Waited::Drained,
+            () = DrainState::begun(&mut draining) => Waited::Drained,
             // One look more, which ends it.
             () = sleep_until(end) => Waited::Again(None),
             let_go = again => Waited::Again(let_go),

@@ -1,12 +1,12 @@
 //! Waiting for a job: `Prefer: wait=N` and a stream of events (HTML standard, server-sent events).
 //! Both look at the store, soon at first and then less and less often.
 
-use super::auth::{Reader, Still};
+use super::auth::{JobOwner, Still};
 use super::context::JobContext;
-use super::record::{self, End};
+use super::record::{self, JobEnd};
 use super::state;
-use super::state::State;
-use crate::drain::Drain;
+use super::state::JobState;
+use crate::drain::DrainState;
 use crate::message::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -31,9 +31,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(15);
 const RECONNECT_MS: u32 = 1_000;
 
 /// When to look next.
-struct Pace(Duration);
+struct PollInterval(Duration);
 
-impl Pace {
+impl PollInterval {
     fn new() -> Self {
         Self(POLL_MIN)
     }
@@ -51,11 +51,11 @@ pub(super) async fn end(
     results: &dyn Results,
     id: &str,
     limit: Duration,
-    reader: Option<&Reader>,
+    reader: Option<&JobOwner>,
 ) -> bool {
     let Ok(_place) = context.watchers.try_acquire() else { return false };
     let until = Instant::now() + limit;
-    let mut pace = Pace::new();
+    let mut pace = PollInterval::new();
     let mut asked = Instant::now();
     let draining = context.drain.draining();
     // A process that is to stop lets nobody wait.
@@ -67,7 +67,7 @@ pub(super) async fn end(
             }
         }
         let looked = tokio::time::timeout_at(until, record::end(results, id)).await;
-        if matches!(looked, Ok(Ok(End::Is(_)))) {
+        if matches!(looked, Ok(Ok(JobEnd::Is(_)))) {
             return true;
         }
         pace.pause(until).await;
@@ -87,12 +87,12 @@ pub(super) fn stream(
     context: &Arc<JobContext>,
     results: &Arc<dyn Results>,
     id: &str,
-    reader: Reader,
-    report: impl Fn(&State) -> serde_json::Value + Send + 'static,
+    reader: JobOwner,
+    report: impl Fn(&JobState) -> serde_json::Value + Send + 'static,
 ) -> Option<Response<Body>> {
     let place = Arc::clone(&context.watchers).try_acquire_owned().ok()?;
     let (sender, body) = Channel::new(2);
-    let events = Events {
+    let events = EventStream {
         context: Arc::clone(context),
         results: Arc::clone(results),
         id: id.to_owned(),
@@ -111,22 +111,22 @@ pub(super) fn stream(
     Some(response)
 }
 
-struct Events {
+struct EventStream {
     context: Arc<JobContext>,
     results: Arc<dyn Results>,
     id: String,
-    reader: Reader,
+    reader: JobOwner,
     sender: Sender<Bytes, std::convert::Infallible>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Events {
-    async fn run(mut self, report: impl Fn(&State) -> serde_json::Value) {
+impl EventStream {
+    async fn run(mut self, report: impl Fn(&JobState) -> serde_json::Value) {
         let until = Instant::now() + STREAM_MAX;
         let mut draining = self.context.drain.draining();
         let mut silent_since = Instant::now();
         let mut last = String::new();
-        let mut pace = Pace::new();
+        let mut pace = PollInterval::new();
         let mut text = format!("retry: {RECONNECT_MS}\n\n");
         let mut asked = Instant::now();
         loop {
@@ -163,13 +163,13 @@ impl Events {
                     return;
                 }
             }
-            let has_ended = matches!(state, Some(State::Ended(_)));
+            let has_ended = matches!(state, Some(JobState::Ended(_)));
             if has_ended || Instant::now() >= until || *draining.borrow() {
                 return;
             }
             tokio::select! {
                 biased;
-                () = Drain::begun(&mut draining) => return,
+                () = DrainState::begun(&mut draining) => return,
                 () = pace.pause(until) => {}
             }
         }

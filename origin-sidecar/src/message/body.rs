@@ -4,9 +4,9 @@ mod ending;
 mod paced;
 
 use super::answered::Answered;
-use super::coming::Coming;
+use super::coming::FillingBody;
 use super::permit::Permit;
-use super::readers::{Read, Reader};
+use super::readers::{AnswerReader, Read};
 use super::served_lines::{added_lines, added_status};
 use crate::telemetry::in_flight::{Carried, InFlight, UnderWay};
 use crate::telemetry::streams::Stream;
@@ -37,11 +37,11 @@ pub enum Body {
     Full(Option<Bytes>),
     Served(Box<Served>),
     /// Read while it comes in for the cache.
-    Coming(Box<Coming>),
+    Coming(Box<FillingBody>),
     /// A client's, over HTTP/1.1.
-    Client(http1::server::Incoming),
+    Client(http1::server::RequestBody),
     /// An upstream's, over HTTP/1.1.
-    Upstream(Box<http1::client::Incoming<Self>>),
+    Upstream(Box<http1::client::ResponseBody<Self>>),
     /// The same, with the fields that came before it.
     Passed(Box<Passed>),
     /// A client's over HTTP/2, and of the admin port and the webhook's.
@@ -100,13 +100,13 @@ pub struct Passed {
     pub fields: Block,
     /// The body, where it came with the head.
     whole: Option<Bytes>,
-    body: http1::client::Incoming<Body>,
+    body: http1::client::ResponseBody<Body>,
     /// As [`Body::Counted`], without a box of its own.
     in_flight: Option<UnderWay>,
 }
 
 impl Passed {
-    pub fn new(fields: Block, mut body: http1::client::Incoming<Body>) -> Self {
+    pub fn new(fields: Block, mut body: http1::client::ResponseBody<Body>) -> Self {
         Self { fields, whole: body.whole(), body, in_flight: None }
     }
 
@@ -222,7 +222,7 @@ impl Body {
     }
 
     /// The same, if its client must be seen to read it.
-    pub fn read_by(self, reader: Reader) -> Self {
+    pub fn read_by(self, reader: AnswerReader) -> Self {
         if self.is_end_stream() { self } else { Self::Read(Box::new(Read::new(self, reader))) }
     }
 

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// A body that is read while it comes in for the cache.
-pub struct Coming {
+pub struct FillingBody {
     pub reader: Reader,
     /// The head that goes before it, and the lines that are added to that, where it is sent encoded.
     pub encoded: Option<(Arc<Stored>, String)>,
 }
 
-impl Coming {
+impl FillingBody {
     pub fn encoded(&self) -> Option<Encoded<'_>> {
         let (head, added) = self.encoded.as_ref()?;
         Some(Encoded { block: &head.fields, added })

@@ -121,19 +121,19 @@ impl FieldsMut for Map<'_> {
 
 /// The fields of a request that is sent on as it came. What is rebuilt becomes lines beside the map, which
 /// cost less than a place in it.
-pub struct Sent<'a> {
+pub struct OutgoingFields<'a> {
     pub headers: &'a mut HeaderMap,
     /// Each with its end.
     pub added: &'a mut String,
 }
 
-impl rules::Fields for Sent<'_> {
+impl rules::Fields for OutgoingFields<'_> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         visit_lines(self.headers, name, visit);
     }
 }
 
-impl FieldsMut for Sent<'_> {
+impl FieldsMut for OutgoingFields<'_> {
     fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool) {
         Map(self.headers).remove_where(is_unwanted);
     }

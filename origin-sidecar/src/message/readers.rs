@@ -30,11 +30,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// The answers of one connection that wait for its client.
 #[derive(Default)]
 pub struct Readers {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<ReaderTimes>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct ReaderTimes {
     /// From when on each is slow, and when it has been waited for long enough.
     until: BTreeMap<u64, (Instant, Instant)>,
     /// When one of them was last read on, or ended.
@@ -44,7 +44,7 @@ struct Waiting {
 }
 
 /// One answer that is being read.
-pub struct Reader {
+pub struct AnswerReader {
     readers: Arc<Readers>,
     id: u64,
     /// How long it may pause.
@@ -53,38 +53,38 @@ pub struct Reader {
 
 /// What is to be said of a connection's readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
+enum ReadState {
     Read,
     Slow,
     Over,
 }
 
-impl Waiting {
-    fn pace(&self, now: Instant) -> Pace {
+impl ReaderTimes {
+    fn pace(&self, now: Instant) -> ReadState {
         let rests = |pause: Duration| self.moved.is_none_or(|moved| moved + pause <= now);
         let is_past = |of: fn(&(Instant, Instant)) -> Instant| {
             self.until.values().any(|until| of(until) < now)
         };
         if rests(IDLE_TIMEOUT) && is_past(|(_, end)| *end) {
-            Pace::Over
+            ReadState::Over
         } else if rests(GRACE) && is_past(|(slow, _)| *slow) {
-            Pace::Slow
+            ReadState::Slow
         } else {
-            Pace::Read
+            ReadState::Read
         }
     }
 }
 
 impl Readers {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, ReaderTimes> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An answer whose head is about to go out, in whose reading the client may pause for so long.
-    pub fn begin(self: &Arc<Self>, idle: Duration) -> Reader {
+    pub fn begin(self: &Arc<Self>, idle: Duration) -> AnswerReader {
         let mut waiting = self.lock();
         waiting.count += 1;
-        let reader = Reader { readers: Arc::clone(self), id: waiting.count, idle };
+        let reader = AnswerReader { readers: Arc::clone(self), id: waiting.count, idle };
         drop(waiting);
         reader.given(0);
         reader
@@ -103,16 +103,16 @@ impl Readers {
             }
             let pace = self.lock().pace(Instant::now());
             match pace {
-                Pace::Over => return,
-                Pace::Slow if place.is_none() => place = Some(peer.enter(0)),
-                Pace::Slow => {}
-                Pace::Read => place = None,
+                ReadState::Over => return,
+                ReadState::Slow if place.is_none() => place = Some(peer.enter(0)),
+                ReadState::Slow => {}
+                ReadState::Read => place = None,
             }
         }
     }
 }
 
-impl Reader {
+impl AnswerReader {
     /// The client has got so many bytes to read: as long as over HTTP/1.1 for as many.
     pub fn given(&self, bytes: usize) {
         let earned = Duration::from_millis(bytes as u64 * 1000 / RATE_MIN);
@@ -134,11 +134,11 @@ pub struct Read<B> {
     body: B,
     /// Of what came from it.
     rest: Bytes,
-    reader: Reader,
+    reader: AnswerReader,
 }
 
 impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Read<B> {
-    pub fn new(body: B, reader: Reader) -> Self {
+    pub fn new(body: B, reader: AnswerReader) -> Self {
         Self { body, rest: Bytes::new(), reader }
     }
 
@@ -174,7 +174,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Read<B> {
     }
 }
 
-impl Drop for Reader {
+impl Drop for AnswerReader {
     fn drop(&mut self) {
         self.has_read();
     }

@@ -8,19 +8,19 @@ mod guard;
 pub use guard::{FIELD, FIELD_VALUE, Hosts};
 
 use super::process::Process;
-use super::purge::{self, Order};
+use super::purge::{self, PurgeRequest};
 use super::shards;
 use crate::message::body::{Body, Collected, collect};
 use crate::message::reply;
 use crate::proxy::context::ProxyContext;
-use connections::Connections;
-use drain::Waiters;
+use connections::AdminConnections;
+use drain::DrainWaiters;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rules::fallback::{Fallback, Unreadable};
+use rules::fallback::{RulesFallback, Unreadable};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,11 +35,11 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBES: [&str; 4] = ["/startup", "/ready", "/live", "/metrics"];
 
 /// What the port of a `proxy` or `consume` process answers from.
-struct Port {
+struct AdminService {
     process: Arc<Process>,
     drain_delay: Duration,
     hosts: Hosts,
-    waiters: Waiters,
+    waiters: DrainWaiters,
 }
 
 /// Serves until the process ends: probes must be answered during the drain too.
@@ -49,7 +49,8 @@ pub async fn run(
     drain_delay: Duration,
     hosts: Hosts,
 ) -> std::io::Result<()> {
-    let port = Arc::new(Port { process, drain_delay, hosts, waiters: Waiters::default() });
+    let port =
+        Arc::new(AdminService { process, drain_delay, hosts, waiters: DrainWaiters::default() });
     let answer = move |request: Request<Incoming>, peer| {
         let port = Arc::clone(&port);
         async move { port.answer(request, peer).await.unwrap_or_else(refused) }
@@ -57,7 +58,7 @@ pub async fn run(
     serve(TcpListener::from_std(listener)?, answer).await
 }
 
-fn refused((status, why): guard::Refusal) -> Response<Body> {
+fn refused((status, why): guard::GuardRefusal) -> Response<Body> {
     reply::text(status, why)
 }
 
@@ -67,7 +68,7 @@ where
     F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<Body>> + Send,
 {
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(AdminConnections::default());
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -109,12 +110,12 @@ where
     }
 }
 
-impl Port {
+impl AdminService {
     async fn answer(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
-    ) -> Result<Response<Body>, guard::Refusal> {
+    ) -> Result<Response<Body>, guard::GuardRefusal> {
         let (process, proxy) = (&self.process, &self.process.proxy);
         match request.uri().path() {
             "/startup" => return Ok(probe(proxy.drain.is_started(), "starting")),
@@ -166,7 +167,7 @@ async fn purged(proxy: &ProxyContext, body: Incoming) -> Response<Body> {
         Ok(Collected::TooLarge(_)) => return reply::text(413, "too long\n"),
         Err(error) => return reply::text(400, format!("{error}\n")),
     };
-    let order = serde_json::from_slice::<Order>(&read).map_err(|error| error.to_string());
+    let order = serde_json::from_slice::<PurgeRequest>(&read).map_err(|error| error.to_string());
     match order.and_then(|order| purge::here(proxy, &order)) {
         Ok(count) => reply::json(200, &serde_json::json!({ "purged": count })),
         Err(why) => reply::text(400, format!("{why}\n")),
@@ -180,7 +181,7 @@ pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
 /// A kubelet shows the body of what is not ready as an event of the pod: there somebody looks for why.
 fn ready(proxy: &ProxyContext) -> Response<Body> {
     match &proxy.active.rules().unreadable {
-        Some(Unreadable { fallback: Fallback::Refuse, reason }) => {
+        Some(Unreadable { fallback: RulesFallback::Refuse, reason }) => {
             reply::text(503, format!("rules-unreadable: {reason}\n"))
         }
         _ => probe(proxy.drain.is_ready(), "draining or starting"),

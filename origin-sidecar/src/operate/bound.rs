@@ -8,7 +8,7 @@ use rules::Rules;
 use rules::document::Delivery;
 use std::sync::Arc;
 
-pub struct Bound {
+pub struct ProcessBindings {
     pub servers: Arc<Servers>,
     pub backends: Backends,
     pub signatures: Option<Arc<Signatures>>,
@@ -20,7 +20,7 @@ pub struct Bound {
     pub has_secret: bool,
 }
 
-impl Bound {
+impl ProcessBindings {
     /// The same rules, if everything that they name is there and a queue that is bound has some: what
     /// a process may start with.
     ///

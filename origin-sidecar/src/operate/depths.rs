@@ -31,7 +31,7 @@ pub async fn watch(context: Arc<JobContext>) {
 
 /// What is known of one queue.
 #[derive(Default)]
-struct Known {
+struct QueueReading {
     /// When it was asked last.
     asked: Option<Instant>,
     is_refused: bool,
@@ -39,7 +39,7 @@ struct Known {
     depth: Option<(Instant, Depth)>,
 }
 
-impl Known {
+impl QueueReading {
     /// How long until it is asked again.
     fn until_due(&self, pause: Duration) -> Duration {
         let pause = if self.is_refused { AGAIN.min(pause) } else { pause };
@@ -71,7 +71,7 @@ impl Known {
 }
 
 async fn watch_queue(context: &JobContext, name: &str, queue: &dyn Queue) {
-    let mut known = Known::default();
+    let mut known = QueueReading::default();
     loop {
         let pause = match queue.is_billed() {
             false => INTERVAL,

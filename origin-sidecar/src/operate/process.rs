@@ -1,8 +1,8 @@
 //! Everything that a running process holds: one of each, shared by its threads.
 
-use super::bound::Bound;
+use super::bound::ProcessBindings;
 use crate::clock::Clock;
-use crate::jobs::context::{JobContext, Parts as JobParts};
+use crate::jobs::context::{JobContext, JobContextParts as JobParts};
 use crate::jobs::spool::Spool;
 use crate::proxy::context::ProxyContext;
 use crate::secrets::Secrets;
@@ -15,14 +15,14 @@ pub struct Process {
     pub jobs: Arc<JobContext>,
     pub proxy: Arc<ProxyContext>,
     /// What rules may need of this process.
-    pub bound: Bound,
+    pub bound: ProcessBindings,
     pub admin_token: Option<String>,
 }
 
 /// What [`Process::new`] is made from.
-pub struct Parts {
+pub struct ProcessParts {
     pub rules: Arc<Rules>,
-    pub bound: Bound,
+    pub bound: ProcessBindings,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
     pub secrets: Option<Secrets>,
@@ -35,7 +35,7 @@ pub struct Parts {
 impl Process {
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn new(parts: Parts) -> Result<Self, String> {
+    pub fn new(parts: ProcessParts) -> Result<Self, String> {
         let bound = parts.bound;
         let jobs = JobContext::new(JobParts {
             rules: parts.rules,
@@ -55,7 +55,7 @@ impl Process {
     /// With these rules and servers, and nothing else that is bound.
     #[cfg(test)]
     pub fn alone(rules: &str, servers: crate::upstream::servers::Servers) -> Self {
-        let bound = Bound {
+        let bound = ProcessBindings {
             servers: servers.into(),
             backends: Default::default(),
             signatures: None,
@@ -63,7 +63,7 @@ impl Process {
             has_named_proxy: true,
             has_secret: false,
         };
-        Self::new(Parts {
+        Self::new(ProcessParts {
             rules: Arc::new(Rules::from_toml(rules).expect("good rules")),
             bound,
             metrics: Arc::new(Metrics::new().expect("one of each")),

@@ -17,7 +17,7 @@ const TARGETS_MAX: usize = 30;
 /// What is to be purged; the body of `POST /purge`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Order {
+pub struct PurgeRequest {
     pub urls: Vec<String>,
     pub tags: Vec<String>,
     pub all: bool,
@@ -25,7 +25,7 @@ pub struct Order {
     pub soft: bool,
 }
 
-impl Order {
+impl PurgeRequest {
     /// # Errors
     /// When nothing is named, or too much.
     pub fn check(&self) -> Result<(), String> {
@@ -64,7 +64,7 @@ impl Order {
 ///
 /// # Errors
 /// What is wrong with the order.
-pub fn here(proxy: &ProxyContext, order: &Order) -> Result<usize, String> {
+pub fn here(proxy: &ProxyContext, order: &PurgeRequest) -> Result<usize, String> {
     order.check()?;
     let urls = order.stored_urls(&proxy.active.rules())?;
     let how = if order.soft { Purge::Soft { now: proxy.clock.now() } } else { Purge::Hard };

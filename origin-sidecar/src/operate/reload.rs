@@ -1,7 +1,7 @@
 //! The rules file and the certificate are watched; good changes take effect without dropping a
 //! connection.
 
-use super::bound::Bound;
+use super::bound::ProcessBindings;
 use super::process::Process;
 use crate::telemetry::metrics::Metrics;
 use net::tls::Certificates;
@@ -62,7 +62,7 @@ impl RulesFile {
     }
 
     /// What stands in for rules that can't be read, and why they can't; none where nothing may.
-    pub fn stand_in(&self, bound: &Bound, why: &str) -> Option<Rules> {
+    pub fn stand_in(&self, bound: &ProcessBindings, why: &str) -> Option<Rules> {
         let fallback = choose(self.wish, bound.protects(), self.text.as_deref())?;
         Some(Rules::unreadable(fallback, why.to_owned()))
     }

@@ -8,7 +8,7 @@ use http::Response;
 use hyper::body::Incoming;
 use rules::path::query_values;
 use rules::shard::object::OBJECT_BYTES_MAX;
-use rules::shard::{Key, Keys, Resolved};
+use rules::shard::{Keys, Resolved, ShardKey};
 use std::time::Duration;
 
 /// How long a push may wait for the writes of a fenced range to end. A move gives up before.
@@ -49,7 +49,7 @@ pub(super) fn lookup(maps: &LiveMaps, query: &str) -> Response<Body> {
         return reply::text(404, format!("there is no shard map `{name}`\n"));
     };
     let text = value(query, "key").unwrap_or_default();
-    let key = Key::parse(map.key_type(), &text).ok_or(rules::Problem::KeyInvalid);
+    let key = ShardKey::parse(map.key_type(), &text).ok_or(rules::Problem::KeyInvalid);
     match key.and_then(|key| Resolved::find(map, Keys::One(key))) {
         Ok(found) => {
             let range = &found.range;
@@ -82,7 +82,7 @@ pub(super) async fn pushed(maps: &LiveMaps, query: &str, body: Incoming) -> Resp
     let name = match maps.offer(&read) {
         Ok(object) => object.map.clone(),
         // Told of the newer one: the coordinator sees that it is not the last.
-        Err(NotTaken::Older(_)) => match rules::shard::object::Object::read(&read) {
+        Err(NotTaken::Older(_)) => match rules::shard::object::MapObject::read(&read) {
             Ok(object) => object.map,
             Err(why) => return reply::text(400, format!("{}: {why}\n", why.name())),
         },

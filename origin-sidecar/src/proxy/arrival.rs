@@ -19,7 +19,7 @@ use rules::{Rules, hygiene};
 use std::sync::Arc;
 
 /// Who sent a request, and the way back besides the answer.
-pub struct Sender<'a> {
+pub struct ClientSide<'a> {
     pub peer: &'a Peer,
     pub exchange: Option<Exchange>,
     pub span: &'a Span,
@@ -42,10 +42,10 @@ pub struct Arrived {
 pub fn arrive(
     worker: &Worker,
     head: &mut RequestHead,
-    sender: &Sender<'_>,
+    sender: &ClientSide<'_>,
     rules: &Rules,
 ) -> Result<Arrived, Refused> {
-    let Sender { peer, span, .. } = sender;
+    let ClientSide { peer, span, .. } = sender;
     let marker = hop::take(&mut head.headers, worker.context.secrets.as_deref(), span.at);
     let is_recent = marker.as_ref().is_some_and(|marker| marker.is_recent);
     if marker.is_some() && !is_recent {

@@ -1,7 +1,7 @@
 //! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
 
 use super::cache_fields;
-use super::coalescer::{self, FetchOutcome, FetchPermit, Part};
+use super::coalescer::{self, FetchOutcome, FetchPermit, FetchRole};
 use super::context::Worker;
 use super::fetch::{FetchJob, Fetched};
 use super::fetched::fetch_and_complete;
@@ -58,7 +58,7 @@ pub fn answer<'a>(
             return Ok(Handled::Ready(hit));
         }
         (AtHand::ServeAndRenew(status), Some(stored)) => {
-            if let Part::Leader(permit) = worker.context.coalescer.join(&plan.key) {
+            if let FetchRole::Leader(permit) = worker.context.coalescer.join(&plan.key) {
                 clean.finalize_headers();
                 way.span.pass_on(clean.headers);
                 let job = job(worker, &clean, &plan, way);
@@ -98,7 +98,7 @@ async fn miss(
     let stale =
         stored.as_ref().filter(|it| it.entry.serves_on_error(OriginFailure::Unreachable, now));
     let permit = match join(worker, &clean, &plan, (now, stale)).await {
-        Turn::Served(fresh) => {
+        CoalesceResult::Served(fresh) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             return Ok(serve(
                 worker,
@@ -108,13 +108,15 @@ async fn miss(
                 (status, worker.context.clock.now()),
             ));
         }
-        Turn::Joined(reader) => {
+        CoalesceResult::Joined(reader) => {
             let status = CacheStatus::Miss { reason, stored: Ok(()), collapsed: true };
             let now = worker.context.clock.now();
             return Ok(serve_coming(worker, &clean, way.route_state, reader, (status, now)));
         }
-        Turn::Stale(stale) => return Ok(serve_stale(worker, &clean, way.route_state, &stale)),
-        Turn::Fetch(permit) => permit,
+        CoalesceResult::Stale(stale) => {
+            return Ok(serve_stale(worker, &clean, way.route_state, &stale));
+        }
+        CoalesceResult::Fetch(permit) => permit,
     };
     let mut job = job(worker, &clean, &plan, way);
     let mut progress = permit.watch();
@@ -173,7 +175,7 @@ fn unread_timeout(clean: &SanitizedRequest<'_>, route_state: &RouteState) -> Dur
 }
 
 /// What became of waiting for another's fetch.
-enum Turn {
+enum CoalesceResult {
     Served(Arc<Stored>),
     /// It is still coming in.
     Joined(Reader),
@@ -190,25 +192,25 @@ async fn join(
     clean: &SanitizedRequest<'_>,
     plan: &Plan<'_>,
     (now, stale): (u64, Option<&Arc<Stored>>),
-) -> Turn {
+) -> CoalesceResult {
     // Cookies are either part of the key or do not reach the app.
     if plan.has_authorization && !plan.is_sealed {
-        return Turn::Fetch(FetchPermit::alone());
+        return CoalesceResult::Fetch(FetchPermit::alone());
     }
     let mut part = worker.context.coalescer.join(&plan.key);
     for _ in 0..FETCHES_AWAITED_MAX {
         let mut waiters = match part {
-            Part::Leader(permit) => {
+            FetchRole::Leader(permit) => {
                 // Another request's fetch may have been completed since the look-up.
                 return match usable(worker, clean, plan, now) {
                     Some(fresh) => {
                         permit.complete(FetchOutcome::Stored);
-                        Turn::Served(fresh)
+                        CoalesceResult::Served(fresh)
                     }
-                    None => Turn::Fetch(permit),
+                    None => CoalesceResult::Fetch(permit),
                 };
             }
-            Part::Follower(waiters) => waiters,
+            FetchRole::Follower(waiters) => waiters,
         };
         let Some(progress) = coalescer::follow(&mut waiters, stale.is_some()).await else { break };
         part = match (progress.outcome, progress.fill, stale) {
@@ -216,23 +218,25 @@ async fn join(
             (Some(FetchOutcome::Failed), _, Some(stale))
                 if stale.entry.serves_on_error(OriginFailure::Status, now) =>
             {
-                return Turn::Stale(Arc::clone(stale));
+                return CoalesceResult::Stale(Arc::clone(stale));
             }
             (Some(FetchOutcome::Failed), ..) => worker.context.coalescer.join(&plan.key),
             (Some(FetchOutcome::Stored), ..) => {
-                return usable(worker, clean, plan, now)
-                    .map_or_else(|| Turn::Fetch(FetchPermit::alone()), Turn::Served);
+                return usable(worker, clean, plan, now).map_or_else(
+                    || CoalesceResult::Fetch(FetchPermit::alone()),
+                    CoalesceResult::Served,
+                );
             }
             (None, Some(fill), _) => match look_at(worker, clean, &fill) {
-                Fit::Joined(reader) => return Turn::Joined(reader),
+                Fit::Joined(reader) => return CoalesceResult::Joined(reader),
                 Fit::Outdated => worker.context.coalescer.join_other(&plan.key, &waiters),
                 Fit::Other => break,
             },
-            (None, None, Some(stale)) => return Turn::Stale(Arc::clone(stale)),
+            (None, None, Some(stale)) => return CoalesceResult::Stale(Arc::clone(stale)),
             (Some(FetchOutcome::NotStored) | None, ..) => break,
         };
     }
-    Turn::Fetch(FetchPermit::alone())
+    CoalesceResult::Fetch(FetchPermit::alone())
 }
 
 /// Whether an answer that is coming in is one's own.

@@ -22,7 +22,7 @@ pub enum FetchOutcome {
 
 /// What is known of a fetch.
 #[derive(Clone, Default)]
-pub struct Progress {
+pub struct FetchProgress {
     /// Even the connection to the origin takes long.
     pub is_slow: bool,
     /// It has brought the head of an answer that may be stored.
@@ -31,18 +31,18 @@ pub struct Progress {
     pub outcome: Option<FetchOutcome>,
 }
 
-pub type Waiters = watch::Receiver<Progress>;
+pub type ProgressReceiver = watch::Receiver<FetchProgress>;
 
 /// The in-flight fetches, by cache key.
 #[derive(Default)]
 pub struct Coalescer {
-    in_flight: Mutex<HashMap<String, Waiters>>,
+    in_flight: Mutex<HashMap<String, ProgressReceiver>>,
 }
 
 /// What a request does about a key: fetch it, or wait for the request that does.
-pub enum Part {
+pub enum FetchRole {
     Leader(FetchPermit),
-    Follower(Waiters),
+    Follower(ProgressReceiver),
 }
 
 /// The right to fetch a key. A permit that is dropped without [`FetchPermit::complete`] completes the fetch as
@@ -51,29 +51,33 @@ pub struct FetchPermit {
     coalescer: Arc<Coalescer>,
     /// None when the fetch is complete.
     key: Option<String>,
-    sender: watch::Sender<Progress>,
+    sender: watch::Sender<FetchProgress>,
 }
 
 impl Coalescer {
-    pub fn join(self: &Arc<Self>, key: &str) -> Part {
+    pub fn join(self: &Arc<Self>, key: &str) -> FetchRole {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.get(key) {
-            Some(waiters) => Part::Follower(waiters.clone()),
-            None => Part::Leader(self.begin(&mut in_flight, key)),
+            Some(waiters) => FetchRole::Follower(waiters.clone()),
+            None => FetchRole::Leader(self.begin(&mut in_flight, key)),
         }
     }
 
     /// The same where what this fetch brings is of no use any more, though it has not ended.
-    pub fn join_other(self: &Arc<Self>, key: &str, than: &Waiters) -> Part {
+    pub fn join_other(self: &Arc<Self>, key: &str, than: &ProgressReceiver) -> FetchRole {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.get(key).filter(|waiters| !waiters.same_channel(than)) {
-            Some(waiters) => Part::Follower(waiters.clone()),
-            None => Part::Leader(self.begin(&mut in_flight, key)),
+            Some(waiters) => FetchRole::Follower(waiters.clone()),
+            None => FetchRole::Leader(self.begin(&mut in_flight, key)),
         }
     }
 
-    fn begin(self: &Arc<Self>, in_flight: &mut HashMap<String, Waiters>, key: &str) -> FetchPermit {
-        let (sender, waiters) = watch::channel(Progress::default());
+    fn begin(
+        self: &Arc<Self>,
+        in_flight: &mut HashMap<String, ProgressReceiver>,
+        key: &str,
+    ) -> FetchPermit {
+        let (sender, waiters) = watch::channel(FetchProgress::default());
         in_flight.insert(key.to_owned(), waiters);
         FetchPermit { coalescer: Arc::clone(self), key: Some(key.to_owned()), sender }
     }
@@ -82,12 +86,12 @@ impl Coalescer {
 impl FetchPermit {
     /// A fetch that nobody joins.
     pub fn alone() -> Self {
-        let sender = watch::channel(Progress::default()).0;
+        let sender = watch::channel(FetchProgress::default()).0;
         Self { coalescer: Arc::default(), key: None, sender }
     }
 
     /// What comes of it is told to whoever watches.
-    pub fn watch(&self) -> Waiters {
+    pub fn watch(&self) -> ProgressReceiver {
         self.sender.subscribe()
     }
 
@@ -130,13 +134,13 @@ impl Drop for FetchPermit {
 
 /// Waits for the head of what the leader brings, or until the leader turns out to be slow if that is
 /// enough; `None` when that took too long.
-pub async fn follow(waiters: &mut Waiters, until_slow: bool) -> Option<Progress> {
+pub async fn follow(waiters: &mut ProgressReceiver, until_slow: bool) -> Option<FetchProgress> {
     let limit = std::time::Duration::from_millis(FOLLOW_MS_MAX);
-    let is_known = |progress: &Progress| {
+    let is_known = |progress: &FetchProgress| {
         progress.outcome.is_some() || progress.fill.is_some() || (until_slow && progress.is_slow)
     };
     let known = tokio::time::timeout(limit, waiters.wait_for(is_known)).await.ok()?;
-    let failed = Progress { outcome: Some(FetchOutcome::Failed), ..Progress::default() };
+    let failed = FetchProgress { outcome: Some(FetchOutcome::Failed), ..FetchProgress::default() };
     Some(known.map_or(failed, |progress| progress.clone()))
 }
 
@@ -144,31 +148,37 @@ pub async fn follow(waiters: &mut Waiters, until_slow: bool) -> Option<Progress>
 mod tests {
     use super::*;
 
-    async fn landed(mut waiters: Waiters) -> Option<FetchOutcome> {
+    async fn landed(mut waiters: ProgressReceiver) -> Option<FetchOutcome> {
         follow(&mut waiters, false).await?.outcome
     }
 
     #[tokio::test]
     async fn followers_learn_what_the_leader_brought() {
         let coalescer = Arc::new(Coalescer::default());
-        let Part::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
-        let Part::Follower(waiters) = coalescer.join("k") else { panic!("the second must follow") };
+        let FetchRole::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
+        let FetchRole::Follower(waiters) = coalescer.join("k") else {
+            panic!("the second must follow")
+        };
         permit.complete(FetchOutcome::Stored);
         assert_eq!(landed(waiters).await, Some(FetchOutcome::Stored));
-        assert!(matches!(coalescer.join("k"), Part::Leader(_)));
+        assert!(matches!(coalescer.join("k"), FetchRole::Leader(_)));
     }
 
     #[test]
     fn one_who_is_told_can_lead_the_next_fetch_at_once() {
         for _ in 0..2_000 {
             let coalescer = Arc::new(Coalescer::default());
-            let Part::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
-            let Part::Follower(waiters) = coalescer.join("k") else { panic!("it must follow") };
+            let FetchRole::Leader(permit) = coalescer.join("k") else {
+                panic!("the first must lead")
+            };
+            let FetchRole::Follower(waiters) = coalescer.join("k") else {
+                panic!("it must follow")
+            };
             let outcome = std::thread::spawn(move || permit.complete(FetchOutcome::Failed));
             while waiters.borrow().outcome.is_none() {
                 std::hint::spin_loop();
             }
-            assert!(matches!(coalescer.join("k"), Part::Leader(_)));
+            assert!(matches!(coalescer.join("k"), FetchRole::Leader(_)));
             outcome.join().expect("no panic");
         }
     }
@@ -176,8 +186,10 @@ mod tests {
     #[tokio::test]
     async fn a_leader_that_is_dropped_does_not_leave_followers_waiting() {
         let coalescer = Arc::new(Coalescer::default());
-        let Part::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
-        let Part::Follower(waiters) = coalescer.join("k") else { panic!("the second must follow") };
+        let FetchRole::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
+        let FetchRole::Follower(waiters) = coalescer.join("k") else {
+            panic!("the second must follow")
+        };
         drop(permit);
         assert_eq!(landed(waiters).await, Some(FetchOutcome::Failed));
     }
@@ -185,8 +197,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_who_can_do_without_is_told_that_the_leader_is_slow_and_the_others_wait_on() {
         let coalescer = Arc::new(Coalescer::default());
-        let Part::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
-        let Part::Follower(mut waiters) = coalescer.join("k") else { panic!("it must follow") };
+        let FetchRole::Leader(permit) = coalescer.join("k") else { panic!("the first must lead") };
+        let FetchRole::Follower(mut waiters) = coalescer.join("k") else {
+            panic!("it must follow")
+        };
         permit.slowness()();
         let told = follow(&mut waiters, true).await.expect("at once");
         assert!(told.is_slow && told.outcome.is_none());
@@ -198,16 +212,20 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_that_is_of_no_use_any_more_is_followed_by_another() {
         let coalescer = Arc::new(Coalescer::default());
-        let Part::Leader(old) = coalescer.join("k") else { panic!("the first must lead") };
-        let Part::Follower(waiters) = coalescer.join("k") else { panic!("the second must follow") };
-        let Part::Leader(new) = coalescer.join_other("k", &waiters) else { panic!("it must lead") };
-        let Part::Follower(other) = coalescer.join_other("k", &waiters) else {
+        let FetchRole::Leader(old) = coalescer.join("k") else { panic!("the first must lead") };
+        let FetchRole::Follower(waiters) = coalescer.join("k") else {
+            panic!("the second must follow")
+        };
+        let FetchRole::Leader(new) = coalescer.join_other("k", &waiters) else {
+            panic!("it must lead")
+        };
+        let FetchRole::Follower(other) = coalescer.join_other("k", &waiters) else {
             panic!("one leads")
         };
         old.complete(FetchOutcome::Stored);
-        let Part::Follower(_) = coalescer.join("k") else { panic!("the other is under way") };
+        let FetchRole::Follower(_) = coalescer.join("k") else { panic!("the other is under way") };
         new.complete(FetchOutcome::NotStored);
         assert_eq!(landed(other).await, Some(FetchOutcome::NotStored));
-        assert!(matches!(coalescer.join("k"), Part::Leader(_)));
+        assert!(matches!(coalescer.join("k"), FetchRole::Leader(_)));
     }
 }

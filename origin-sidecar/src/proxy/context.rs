@@ -2,9 +2,9 @@
 
 use super::coalescer::Coalescer;
 use crate::clock::Clock;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::jobs::context::{JobContext, JobWorker};
-use crate::memory::Freed;
+use crate::memory::TrimSignal;
 use crate::request::active_rules::ActiveRules;
 use crate::request::signed::Signatures;
 use crate::secrets::{self, Secrets};
@@ -27,7 +27,7 @@ pub struct ProxyContext {
     pub clock: Arc<dyn Clock>,
     pub secrets: Option<Arc<Secrets>>,
     pub telemetry: Arc<Telemetry>,
-    pub drain: Arc<Drain>,
+    pub drain: Arc<DrainState>,
     /// Of a proxy: by what it knows its edge.
     pub signatures: Option<Arc<Signatures>>,
     pub store: Store,
@@ -35,7 +35,7 @@ pub struct ProxyContext {
     pub varies: Varies,
     /// By which cached answers for bearers of tokens are kept apart.
     pub token_key: TokenKey,
-    pub freed: Freed,
+    pub freed: TrimSignal,
 }
 
 impl ProxyContext {
@@ -61,7 +61,7 @@ impl ProxyContext {
             coalescer: Arc::default(),
             varies: Varies::default(),
             token_key: TokenKey::new(token_key),
-            freed: Freed::default(),
+            freed: TrimSignal::default(),
         })
     }
 }

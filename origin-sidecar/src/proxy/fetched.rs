@@ -3,8 +3,8 @@
 use super::cache_fields;
 use super::coalescer::{FetchOutcome, FetchPermit};
 use super::fetch::{FetchJob, Fetched, forget_old, keep, send};
-use super::filling::{self, Coming};
-use super::redirected::{self, Whole};
+use super::filling::{self, FillingAnswer};
+use super::redirected::{self, RefetchedAnswer};
 use crate::message::body::Body;
 use crate::message::fields::View;
 use crate::upstream::outgoing::Failure;
@@ -54,7 +54,7 @@ pub(super) async fn fetch_and_complete(
 enum Begun {
     Fetched(Fetched),
     /// It may be kept when all of it is there.
-    Coming(Coming),
+    Coming(FillingAnswer),
 }
 
 /// The origin's answer to the request with all that it depends on.
@@ -87,8 +87,8 @@ async fn answered(
     let asked = ask(job, stored.map(Arc::as_ref)).await;
     let response = asked.map_err(Fetched::Failed)?;
     match redirected::whole(job, response).await {
-        Whole::Same(response) => Ok(response),
-        Whole::Other(mut response) => {
+        RefetchedAnswer::Same(response) => Ok(response),
+        RefetchedAnswer::Other(mut response) => {
             let (status, headers) = (response.status(), response.headers_mut());
             cache_fields::edited(&job.route_state, job.plan.target(), status, headers);
             let fetched = Fetched::Passed(response, NotStored::ShownTooLittle);
@@ -175,5 +175,5 @@ async fn fetch(job: &mut FetchJob, stored: Option<Arc<Stored>>) -> Begun {
     }
     let head = (Arc::new(stored(Bytes::new())), length);
     let (filler, reader) = Filler::new(&app.store, room, head, (mark, Arc::clone(&job.config)));
-    Begun::Coming(Coming { filler, reader, body })
+    Begun::Coming(FillingAnswer { filler, reader, body })
 }

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 /// An answer whose head is there, and may be stored.
-pub(super) struct Coming {
+pub(super) struct FillingAnswer {
     pub filler: Filler,
     /// Of the one for whom it is fetched.
     pub reader: Reader,
@@ -51,11 +51,11 @@ enum Came {
 /// large, as it does when that is known from the beginning.
 pub(super) async fn run(
     job: &FetchJob,
-    (coming, old): (Coming, Option<&Arc<Stored>>),
+    (coming, old): (FillingAnswer, Option<&Arc<Stored>>),
     permit: FetchPermit,
     asked: Option<oneshot::Sender<Fetched>>,
 ) {
-    let Coming { mut filler, reader, mut body } = coming;
+    let FillingAnswer { mut filler, reader, mut body } = coming;
     let asked = asked.map(|asked| (asked, reader));
     let mut announced = Announced { asked, permit: Some(permit), is_told: false };
     let mut unread = None;

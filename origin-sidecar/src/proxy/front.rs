@@ -9,7 +9,7 @@ use http::Response;
 use http1::Refusal;
 use http1::block::Encoded;
 use http1::head::{HeadLimits, RequestHead};
-use http1::server::{self, Exchange, Incoming, Tolerance};
+use http1::server::{self, Exchange, RequestBody, Tolerance};
 use http1::slow::SlowPeer;
 use rules::Problem;
 use rules::document::UNMATCHED;
@@ -41,7 +41,7 @@ impl server::Service for Front {
     fn answer(
         &self,
         head: &mut RequestHead,
-        body: Incoming,
+        body: RequestBody,
         exchange: Exchange,
     ) -> impl Future<Output = Response<Body>> + Send {
         handle(&self.worker, head, Body::Client(body), &self.peer, Some(exchange))

@@ -1,6 +1,6 @@
 //! From a request to its answer, in reading order: refuse, offload, cache, forward.
 
-use super::arrival::{Arrived, Sender, arrive, marked, remove_claims};
+use super::arrival::{Arrived, ClientSide, arrive, marked, remove_claims};
 use super::bypass::{Bypassing, past_the_cache};
 use super::cached::ForwardTarget;
 use super::context::Worker;
@@ -33,9 +33,9 @@ use rules::Problem;
 use rules::cache::Bypass;
 use rules::document::Route;
 use rules::hygiene;
-use rules::offload::{Decision, mark};
+use rules::offload::{OffloadDecision, mark};
 use rules::shard;
-use rules::sidecar::{self, Action, Proceed};
+use rules::sidecar::{self, Proceed, SidecarAction};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub async fn handle(
     let is_grpc = head.method == Method::POST && grpc::is_grpc(&head.headers);
     // Over HTTP/1.1 a connection carries one stream, and gRPC is none that lasts.
     let (is_alone, is_call) = (exchange.is_some(), exchange.is_none() && is_grpc);
-    let sender = Sender { peer, exchange, span: &span };
+    let sender = ClientSide { peer, exchange, span: &span };
     let answer = match admit(worker, (head, body), sender, &in_force, &mut route_state) {
         Ok(Handled::Ready(response)) => Ok(response),
         Ok(Handled::Pending(rest)) if is_call => in_flight.call(rest).await,
@@ -111,7 +111,7 @@ pub struct IdleTimeout(pub Duration);
 fn admit<'a>(
     worker: &'a Arc<Worker>,
     (head, body): (&'a mut RequestHead, Body),
-    sender: Sender<'a>,
+    sender: ClientSide<'a>,
     in_force: &'a RulesSnapshot,
     route_state: &mut &'a Arc<RouteState>,
 ) -> Result<Handled<'a>, Refused> {
@@ -136,30 +136,32 @@ fn admit<'a>(
 fn route<'a>(
     worker: &'a Arc<Worker>,
     (head, body): (&'a mut RequestHead, Body),
-    sender: Sender<'a>,
+    sender: ClientSide<'a>,
     arrived: Arrived,
     (in_force, route_state): (&'a RulesSnapshot, &mut &'a Arc<RouteState>),
 ) -> Result<Handled<'a>, Refused> {
     let rules = &in_force.rules;
-    let Sender { exchange, span, .. } = sender;
+    let ClientSide { exchange, span, .. } = sender;
     let Arrived { inbound, looked, marker, is_upgrade } = arrived;
     let decision = decide(worker, in_force, (head, &inbound), looked.as_ref(), route_state)?;
     let matched = decision.route;
     remove_claims(worker, matched.filter(|_| marker.is_none()), &mut head.headers);
     let proceed = match decision.action {
-        Action::Refuse(problem) => return Err(Refused::new(problem, refusal(problem, &inbound))),
-        Action::Reserved { path } => {
+        SidecarAction::Refuse(problem) => {
+            return Err(Refused::new(problem, refusal(problem, &inbound)));
+        }
+        SidecarAction::Reserved { path } => {
             *route_state = in_force.reserved();
             span.pass_on(&mut head.headers);
             let asked = async move { reserved(worker, rules, head, body, &inbound, &path).await };
             return Ok(Handled::Pending(Box::pin(asked)));
         }
-        Action::Preflight { fields } => {
+        SidecarAction::Preflight { fields } => {
             let mut response = reply::text(204, "");
             set_fields(response.headers_mut(), fields);
             return Ok(Handled::Ready(response));
         }
-        Action::Proceed(proceed) => proceed,
+        SidecarAction::Proceed(proceed) => proceed,
     };
     if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
         let exchange = exchange.clone();
@@ -234,14 +236,14 @@ fn decide<'r>(
     (head, inbound): (&RequestHead, &Inbound),
     looked: Option<&Looked>,
     route_state: &mut &'r Arc<RouteState>,
-) -> Result<sidecar::Decision<'r>, Refused> {
+) -> Result<sidecar::SidecarDecision<'r>, Refused> {
     let rules = &in_force.rules;
     let view = View::of(&head.headers);
     let head = inbound.head(&head.method, &view);
     let decision = sidecar::decide(rules, &head);
     *route_state = in_force.route_state(decision.index);
     let is_required = rules.document.requires_signature(decision.route);
-    if let Action::Refuse(Problem::RulesUnreadable) = decision.action {
+    if let SidecarAction::Refuse(Problem::RulesUnreadable) = decision.action {
         // No rules, nothing that a signature would open.
         return Ok(decision);
     }
@@ -293,7 +295,7 @@ pub(super) fn route_on<'a>(
     mut proceed: Proceed<'a>,
 ) -> Result<Handled<'a>, Refused> {
     // A job is not sent now: who runs it looks for the owner then.
-    let is_queued = matches!(proceed.offload, Decision::Enqueue { .. });
+    let is_queued = matches!(proceed.offload, OffloadDecision::Enqueue { .. });
     if let Some(resolved) = proceed.shard.resolved().filter(|it| it.range.is_live && !is_queued) {
         let resolved = resolved.clone();
         let is_unsettled = resharded::is_unsettled(&clean, route, &resolved);
@@ -327,7 +329,7 @@ async fn to_live_shard<'a>(
             if destinations.find(route_state.upstream.as_ref(), Some(resolved))?.may_be_stale() =>
         {
             let why = proceed.cache.as_ref().err().copied().unwrap_or(Bypass::MapChanged);
-            resharded::Kept::of(&mut clean, proceed.target(), resolved, why).await?
+            resharded::KeptRequest::of(&mut clean, proceed.target(), resolved, why).await?
         }
         _ => None,
     };
@@ -347,7 +349,7 @@ fn go_on<'a>(
     mut proceed: Proceed<'a>,
 ) -> Result<Handled<'a>, Refused> {
     if let Some(route) = route.filter(|route| route.offload.is_some() && !clean.is_forwarded())
-        && !matches!(proceed.offload, Decision::Inline(_))
+        && !matches!(proceed.offload, OffloadDecision::Inline(_))
     {
         clean.finalize_headers();
         span.pass_on(clean.headers);

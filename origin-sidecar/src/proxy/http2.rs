@@ -3,7 +3,7 @@
 use super::context::ProxyContext;
 use super::front::Front;
 use super::handle::{IdleTimeout, handle};
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::message::body::Body;
 use crate::message::readers::Readers;
 use crate::telemetry::in_flight::{Carried, Carrier};
@@ -111,11 +111,11 @@ impl Goodbye {
     /// after its first request, or else it would come again and again.
     async fn due(mut self) {
         if !*self.leaving.borrow() {
-            return Drain::begun(&mut self.leaving).await;
+            return DrainState::begun(&mut self.leaving).await;
         }
         tokio::select! {
             () = self.first.notified() => {}
-            () = Drain::begun(&mut self.draining) => {}
+            () = DrainState::begun(&mut self.draining) => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use rules::cache::{Led, Trial};
 use std::sync::Arc;
 
 /// What the app answers to the client's request as it came.
-pub(super) enum Whole {
+pub(super) enum RefetchedAnswer {
     /// The same, or what was asked is no redirect to its own path; or nothing else came.
     Same(Response<Body>),
     /// The client's answer. It is not to be kept: it may depend on anything.
@@ -20,20 +20,20 @@ pub(super) enum Whole {
 
 /// Asks with all that the client sent, where the app redirects the request to its own path. When that fails the
 /// redirect is the answer.
-pub(super) async fn whole(job: &FetchJob, response: Response<Body>) -> Whole {
+pub(super) async fn whole(job: &FetchJob, response: Response<Body>) -> RefetchedAnswer {
     if !leads_back(job, &response) {
-        return Whole::Same(response);
+        return RefetchedAnswer::Same(response);
     }
     let led = led(&response);
     // Without its body, a redirect's page: the body holds a place of the route, of which there may be one.
     let response = response.map(|_| Body::Empty);
     match send_with(job, job.headers.clone()).await {
-        Ok(whole) if self::led(&whole) == led => Whole::Same(whole),
+        Ok(whole) if self::led(&whole) == led => RefetchedAnswer::Same(whole),
         Ok(whole) => {
             tokio::spawn(find_out(job.clone(), led));
-            Whole::Other(whole)
+            RefetchedAnswer::Other(whole)
         }
-        Err(_) => Whole::Same(without_length(response)),
+        Err(_) => RefetchedAnswer::Same(without_length(response)),
     }
 }
 

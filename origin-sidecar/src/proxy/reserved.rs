@@ -1,4 +1,4 @@
-//! What Spillway itself serves under its reserved prefix.
+//! WriteKind Spillway itself serves under its reserved prefix.
 
 use super::context::Worker;
 use crate::jobs;
@@ -28,8 +28,12 @@ pub(super) async fn reserved(
     }
     match rest.strip_prefix("jobs/") {
         Some(job) => {
-            let asked =
-                jobs::state::Asked { method: &head.method, headers: &head.headers, inbound, job };
+            let asked = jobs::state::JobRequest {
+                method: &head.method,
+                headers: &head.headers,
+                inbound,
+                job,
+            };
             jobs::status::answer(&worker.jobs, rules, asked, body).await
         }
         None => {

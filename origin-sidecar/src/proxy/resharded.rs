@@ -13,7 +13,7 @@ use crate::request::sanitized::SanitizedRequest;
 use crate::telemetry::spans::Span;
 use crate::upstream::route_state::RouteState;
 use crate::upstream::{hop, outgoing};
-use crate::writes::What;
+use crate::writes::WriteKind;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::Body as _;
 use http1::received::Received;
@@ -71,7 +71,7 @@ pub(super) async fn settle(
         return Ok(resolved);
     }
     let (name, method) = (&clean.route_state.name, &clean.method);
-    let what = || What::Request { route: name.as_ref().into(), method: method.clone() };
+    let what = || WriteKind::Request { route: name.as_ref().into(), method: method.clone() };
     let gate = (&*context.holds, &*context.drain);
     let (resolved, write) =
         context.maps.enter_in_turn(gate, rule, resolved, clean.read_ahead, what).await?;
@@ -95,7 +95,7 @@ pub(super) fn stale(
 }
 
 /// A request as it was before it was sent to another sidecar.
-pub(super) struct Kept {
+pub(super) struct KeptRequest {
     method: Method,
     headers: HeaderMap,
     came: Received,
@@ -107,7 +107,7 @@ pub(super) struct Kept {
     exchange: Option<Exchange>,
 }
 
-impl Kept {
+impl KeptRequest {
     /// Keeps the request, if its body is small enough to be sent twice.
     ///
     /// # Errors

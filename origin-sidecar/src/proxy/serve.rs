@@ -6,7 +6,7 @@
 use super::context::{ProxyContext, Worker};
 use super::front::Front;
 use super::http2;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::jobs::context::JobContext;
 use crate::memory;
 use crate::message::fields::TrustedProxies;
@@ -41,7 +41,7 @@ const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a connection ended early.
-type Ended = Box<dyn std::error::Error + Send + Sync>;
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a serving thread needs to know besides the context.
 #[derive(Clone)]
@@ -121,7 +121,7 @@ pub async fn run(
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
         tokio::select! {
             biased;
-            () = Drain::begun(&mut draining) => break,
+            () = DrainState::begun(&mut draining) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(stream, peer, Some(slot)),
                 Err(error) => {
@@ -149,7 +149,7 @@ pub async fn run(
     };
     let mut ending = context.drain.ending();
     let grace = async {
-        Drain::begun(&mut ending).await;
+        DrainState::begun(&mut ending).await;
         tokio::time::sleep(options.grace).await;
     };
     tokio::select! {
@@ -183,7 +183,11 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
 }
 
 /// TLS first, in which both sides agree on a protocol.
-async fn secure(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>) -> Result<(), Ended> {
+async fn secure(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    front: Arc<Front>,
+) -> Result<(), ConnectionError> {
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
     if stream.get_ref().1.alpn_protocol() == Some(ALPN[0].as_bytes()) {
         return Ok(Box::pin(http2::serve(stream, front)).await?);
@@ -192,9 +196,9 @@ async fn secure(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>) -> 
 }
 
 /// HTTP/1.1, or HTTP/2 if the client begins with it.
-async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), Ended> {
+async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), ConnectionError> {
     let mut draining = front.worker.context.drain.draining();
-    let drained = async move { Drain::begun(&mut draining).await };
+    let drained = async move { DrainState::begun(&mut draining).await };
     match server::serve(stream, front.as_ref(), drained).await? {
         Served::Closed => Ok(()),
         Served::Http2(stream) => Ok(Box::pin(http2::serve(stream, front)).await?),

@@ -2,7 +2,7 @@
 
 use super::context::Worker;
 use crate::message::body::{Body, Served};
-use crate::message::coming::Coming;
+use crate::message::coming::FillingBody;
 use crate::message::fields::Map;
 use crate::message::reply;
 use crate::message::served_lines::added_lines;
@@ -74,7 +74,7 @@ pub(super) fn serve_coming(
     let selected = selected(clean, &head, length);
     let age = head.entry.age(now) / 1000;
     let has_body = clean.method != Method::HEAD;
-    let coming = |reader, encoded| Body::Coming(Box::new(Coming { reader, encoded }));
+    let coming = |reader, encoded| Body::Coming(Box::new(FillingBody { reader, encoded }));
     let body = match selected {
         Selected::Full if clean.may_pass() && !has_body => {
             return encoded(clean, &head, age, status);

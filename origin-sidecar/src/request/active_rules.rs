@@ -2,13 +2,13 @@
 
 use crate::telemetry::meters::Meters;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::limits::Limits;
+use crate::upstream::limits::ConcurrencyLimits;
 use crate::upstream::route_state::RouteState;
 use crate::upstream::servers::Servers;
 use rules::Rules;
 use rules::assets::Assets;
 use rules::document::UNMATCHED;
-use rules::shard::{OwnedRange, ShardMap, State};
+use rules::shard::{OwnedRange, RangeState, ShardMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ impl RulesSnapshot {
     pub fn new(
         rules: Arc<Rules>,
         metrics: &Arc<Metrics>,
-        limits: &Limits,
+        limits: &ConcurrencyLimits,
         servers: &Servers,
     ) -> Self {
         let route_state = |name: &str, index: Option<usize>| {
@@ -84,7 +84,7 @@ pub struct ActiveRules {
     /// Counts changes, for those that wait for one.
     changes: watch::Sender<u64>,
     metrics: Arc<Metrics>,
-    limits: Arc<Limits>,
+    limits: Arc<ConcurrencyLimits>,
     servers: Arc<Servers>,
 }
 
@@ -92,7 +92,7 @@ impl ActiveRules {
     pub fn new(
         rules: Arc<Rules>,
         metrics: Arc<Metrics>,
-        limits: Arc<Limits>,
+        limits: Arc<ConcurrencyLimits>,
         servers: Arc<Servers>,
     ) -> Self {
         publish(&rules, &metrics);
@@ -173,7 +173,7 @@ fn publish(rules: &Rules, metrics: &Metrics) {
     }
     metrics.shards.range_state.reset();
     let ranges = rules.shard_maps.values().flat_map(|map| map.ranges());
-    for range in ranges.filter(|range| range.state != State::Active) {
+    for range in ranges.filter(|range| range.state != RangeState::Active) {
         let OwnedRange { map, state, .. } = &**range;
         let labels = [&**map, &range.label(), state.as_str()];
         metrics.shards.range_state.with_label_values(&labels).set(1);
@@ -197,7 +197,7 @@ mod tests {
     fn places_and_counts_of_a_route_outlive_a_change_of_the_rules() {
         let metrics = Arc::new(Metrics::new().expect("one of each"));
         let servers = Servers::alone("127.0.0.1:1");
-        let limits = Limits::new(&servers, Arc::clone(&metrics));
+        let limits = ConcurrencyLimits::new(&servers, Arc::clone(&metrics));
         let place = |in_force: &RulesSnapshot| {
             let route_state = in_force.route_state(Some(0));
             route_state.meters.answered(200, Duration::ZERO);

@@ -27,11 +27,11 @@ pub struct Destinations {
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
     pub upstream: &'a Arc<Upstream>,
-    pub kind: Kind,
+    pub kind: DestinationKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DestinationKind {
     /// The route's upstream, or the application beside us.
     Unsharded,
     /// The holder of the shard: the application beside us, or another sidecar.
@@ -42,12 +42,12 @@ pub enum Kind {
 
 impl Destination<'_> {
     pub fn is_sharded(&self) -> bool {
-        matches!(self.kind, Kind::Shard | Kind::LiveShard)
+        matches!(self.kind, DestinationKind::Shard | DestinationKind::LiveShard)
     }
 
     /// Whether the request goes to another sidecar that may follow a newer map.
     pub fn may_be_stale(&self) -> bool {
-        self.kind == Kind::LiveShard && !self.upstream.is_app()
+        self.kind == DestinationKind::LiveShard && !self.upstream.is_app()
     }
 }
 
@@ -73,14 +73,18 @@ impl Destinations {
             |name: &str| Refused::new(Problem::Internal, format!("upstream {name} is not bound"));
         let Some(resolved) = resolved else {
             let upstream = of_route.ok_or_else(|| unbound("of the route"))?;
-            return Ok(Destination { upstream, kind: Kind::Unsharded });
+            return Ok(Destination { upstream, kind: DestinationKind::Unsharded });
         };
         let is_own = self.shard.as_deref() == Some(&**resolved.shard());
         let upstream = match resolved.range.upstream.as_deref().filter(|_| !is_own) {
             None => &self.servers.app,
             Some(name) => self.servers.by_name(name).ok_or_else(|| unbound(name))?,
         };
-        let kind = if resolved.range.is_live { Kind::LiveShard } else { Kind::Shard };
+        let kind = if resolved.range.is_live {
+            DestinationKind::LiveShard
+        } else {
+            DestinationKind::Shard
+        };
         Ok(Destination { upstream, kind })
     }
 

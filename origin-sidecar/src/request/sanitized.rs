@@ -2,7 +2,7 @@
 
 use super::inbound::Inbound;
 use crate::message::body::Body;
-use crate::message::fields::{Map, Sent, View};
+use crate::message::fields::{Map, OutgoingFields, View};
 use crate::upstream::route_state::RouteState;
 use crate::writes::WriteInFlight;
 use http::{HeaderMap, Method};
@@ -56,7 +56,7 @@ impl SanitizedRequest<'_> {
     pub fn finalize_as_lines(&mut self) -> String {
         let mut added = String::with_capacity(ADDED_BYTES_USUAL);
         if !self.is_rebuilt {
-            let mut fields = Sent { headers: self.headers, added: &mut added };
+            let mut fields = OutgoingFields { headers: self.headers, added: &mut added };
             hygiene::before_sending(&mut fields, &self.inbound.sender());
             self.is_rebuilt = true;
         }

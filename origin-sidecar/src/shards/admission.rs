@@ -3,9 +3,9 @@
 
 use super::hold::Holds;
 use super::live_maps::LiveMaps;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::message::refused::Refused;
-use crate::writes::{What, WriteInFlight};
+use crate::writes::{WriteInFlight, WriteKind};
 use rules::Problem;
 use rules::document::{Hold, ShardRule};
 use rules::shard::Resolved;
@@ -42,7 +42,7 @@ impl LiveMaps {
         &self,
         rule: &ShardRule,
         resolved: Resolved,
-        what: impl Fn() -> What,
+        what: impl Fn() -> WriteKind,
     ) -> Result<Entered, Problem> {
         let mut resolved = resolved;
         loop {
@@ -74,11 +74,11 @@ impl LiveMaps {
     /// `range-fenced` where it may not wait, or not that long; as [`LiveMaps::newest`].
     pub async fn enter_in_turn(
         &self,
-        (holds, drain): (&Holds, &Drain),
+        (holds, drain): (&Holds, &DrainState),
         rule: &ShardRule,
         resolved: Resolved,
         read_ahead: u64,
-        what: impl Fn() -> What,
+        what: impl Fn() -> WriteKind,
     ) -> Result<(Resolved, WriteInFlight), Refused> {
         let limits = self.hold_limits(&resolved);
         let until = Instant::now() + Duration::from_millis(limits.time);

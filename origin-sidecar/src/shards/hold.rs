@@ -4,12 +4,12 @@
 //! socket (backpressure). They go on in the order in which they came.
 
 use super::live_maps::LiveMaps;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::message::refused::Refused;
 use crate::telemetry::metrics::Metrics;
 use rules::Problem;
 use rules::document::Hold;
-use rules::shard::object::{Object, Stage};
+use rules::shard::object::{MapObject, MoveStage};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ struct Queue {
 
 /// Why a write did not go on. The name is a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Given {
+enum HoldRefusal {
     /// As many wait as may.
     Requests,
     /// Bodies that were read take as much room as they may.
@@ -43,7 +43,7 @@ enum Given {
     Draining,
 }
 
-impl Given {
+impl HoldRefusal {
     fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
@@ -55,7 +55,7 @@ impl Given {
 }
 
 /// One that waits: it leaves the queue when its client does.
-struct Waiting<'a> {
+struct HeldRequest<'a> {
     holds: &'a Holds,
     map: &'a Arc<str>,
     number: u64,
@@ -63,7 +63,7 @@ struct Waiting<'a> {
     began: Instant,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for HeldRequest<'_> {
     fn drop(&mut self) {
         let mut queues = self.holds.lock();
         if let Some(queue) = queues.get_mut(self.map) {
@@ -94,7 +94,7 @@ impl Holds {
         limits: Hold,
         bytes: u64,
         until: Instant,
-        drain: &Drain,
+        drain: &DrainState,
     ) -> Result<(), Refused> {
         let entered = self.enter(map, limits, bytes);
         let (_waiting, released) = entered.map_err(|given| self.refused(map, given))?;
@@ -103,8 +103,8 @@ impl Holds {
             biased;
             // The sender is dropped with the queue only, which lives as long as the process.
             _ = released => Ok(()),
-            () = Drain::begun(&mut leaving) => Err(self.refused(map, Given::Draining)),
-            () = tokio::time::sleep_until(until) => Err(self.refused(map, Given::Time)),
+            () = DrainState::begun(&mut leaving) => Err(self.refused(map, HoldRefusal::Draining)),
+            () = tokio::time::sleep_until(until) => Err(self.refused(map, HoldRefusal::Time)),
         }
     }
 
@@ -113,14 +113,14 @@ impl Holds {
         map: &'a Arc<str>,
         limits: Hold,
         bytes: u64,
-    ) -> Result<(Waiting<'a>, oneshot::Receiver<()>), Given> {
+    ) -> Result<(HeldRequest<'a>, oneshot::Receiver<()>), HoldRefusal> {
         let mut queues = self.lock();
         let queue = queues.entry(Arc::clone(map)).or_default();
         if queue.waiting.len() as u64 >= limits.requests {
-            return Err(Given::Requests);
+            return Err(HoldRefusal::Requests);
         }
         if bytes > 0 && queue.bytes.saturating_add(bytes) > limits.bytes {
-            return Err(Given::Bytes);
+            return Err(HoldRefusal::Bytes);
         }
         let (release, released) = oneshot::channel();
         queue.arrived += 1;
@@ -129,11 +129,11 @@ impl Holds {
         queue.waiting.insert(number, release);
         drop(queues);
         self.metrics.shards.held.with_label_values(&[map]).inc();
-        let waiting = Waiting { holds: self, map, number, bytes, began: Instant::now() };
+        let waiting = HeldRequest { holds: self, map, number, bytes, began: Instant::now() };
         Ok((waiting, released))
     }
 
-    fn refused(&self, map: &str, given: Given) -> Refused {
+    fn refused(&self, map: &str, given: HoldRefusal) -> Refused {
         let name = given.name();
         self.metrics.shards.hold_refused.with_label_values(&[map, name]).inc();
         let detail =
@@ -158,8 +158,8 @@ impl Holds {
     }
 }
 
-fn is_fenced(object: &Object) -> bool {
-    object.moving.as_ref().is_some_and(|moving| moving.stage == Stage::Fenced)
+fn is_fenced(object: &MapObject) -> bool {
+    object.moving.as_ref().is_some_and(|moving| moving.stage == MoveStage::Fenced)
 }
 
 /// Watches the maps until the process ends, and lets requests go on whose range is not fenced any more.
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_go_on_in_the_order_in_which_they_came() {
-        let (holds, map, drain) = (holds(), Arc::from("m"), Drain::default());
+        let (holds, map, drain) = (holds(), Arc::from("m"), DrainState::default());
         let order = Mutex::new(Vec::new());
         let wait = |number: u32| {
             let (holds, map, drain, order) = (&holds, &map, &drain, &order);
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_finds_no_room_or_waits_too_long_is_refused_by_name() {
-        let (holds, map, drain) = (holds(), Arc::from("m"), Drain::default());
+        let (holds, map, drain) = (holds(), Arc::from("m"), DrainState::default());
         let began = Instant::now();
         let first = holds.wait(&map, LIMITS, 60, soon(), &drain);
         let too_much = async { holds.wait(&map, LIMITS, 60, soon(), &drain).await };
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_leaves_makes_room_and_a_drain_ends_the_wait() {
-        let (holds, map, drain) = (holds(), Arc::from("m"), Drain::default());
+        let (holds, map, drain) = (holds(), Arc::from("m"), DrainState::default());
         let one = Hold { requests: 1, ..LIMITS };
         let left =
             tokio::time::timeout(Duration::from_secs(1), holds.wait(&map, one, 0, soon(), &drain));

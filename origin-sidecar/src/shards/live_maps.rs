@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::Limited;
 use rules::Rules;
-use rules::shard::object::{OBJECT_BYTES_MAX, Object, Stage, Unusable};
+use rules::shard::object::{MapObject, MoveStage, OBJECT_BYTES_MAX, Unusable};
 use rules::shard::protocol::{Ack, Adoption, adoption};
 use rules::shard::{Keys, ShardMap};
 use std::collections::BTreeMap;
@@ -57,8 +57,8 @@ struct Look {
     behind_since: Option<Instant>,
 }
 
-/// What [`LiveMaps::new`] is made from.
-pub struct Parts {
+/// WriteKind [`LiveMaps::new`] is made from.
+pub struct LiveMapsParts {
     pub active: Arc<ActiveRules>,
     pub writes: Arc<Writes>,
     pub metrics: Arc<Metrics>,
@@ -125,7 +125,7 @@ pub enum Seen {
 }
 
 impl LiveMaps {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: LiveMapsParts) -> Self {
         Self {
             active: parts.active,
             writes: parts.writes,
@@ -149,7 +149,7 @@ impl LiveMaps {
     }
 
     /// The object of a map in force.
-    pub fn object(&self, name: &str) -> Option<Arc<Object>> {
+    pub fn object(&self, name: &str) -> Option<Arc<MapObject>> {
         self.active.rules().shard_maps.get(name)?.object().cloned()
     }
 
@@ -169,8 +169,8 @@ impl LiveMaps {
     ///
     /// # Errors
     /// Why it is not in force now.
-    pub fn offer(&self, bytes: &[u8]) -> Result<Arc<Object>, NotTaken> {
-        let offered = Object::read(bytes).map_err(NotTaken::from).and_then(|object| {
+    pub fn offer(&self, bytes: &[u8]) -> Result<Arc<MapObject>, NotTaken> {
+        let offered = MapObject::read(bytes).map_err(NotTaken::from).and_then(|object| {
             let object = Arc::new(object);
             self.active.change_map(|rules| match self.adopted(rules, &object) {
                 Ok(map) => (map, Ok(Arc::clone(&object))),
@@ -192,7 +192,11 @@ impl LiveMaps {
     }
 
     /// The map to put in force, if it is another one than is.
-    fn adopted(&self, rules: &Rules, object: &Arc<Object>) -> Result<Option<ShardMap>, NotTaken> {
+    fn adopted(
+        &self,
+        rules: &Rules,
+        object: &Arc<MapObject>,
+    ) -> Result<Option<ShardMap>, NotTaken> {
         let document = rules.document.shard_maps.get(&object.map).filter(|map| map.live);
         let (document, old) = document
             .and_then(|document| Some((document, rules.shard_maps.get(&object.map)?)))
@@ -217,7 +221,7 @@ impl LiveMaps {
         Ok(Some(map))
     }
 
-    fn show(&self, object: &Object) {
+    fn show(&self, object: &MapObject) {
         let shards = &self.metrics.shards;
         let name = [object.map.as_str()];
         let is_current = self.keys.first().is_some_and(|key| object.is_signed_by(key));
@@ -225,7 +229,7 @@ impl LiveMaps {
         let rules = self.active.rules();
         let seed = rules.document.shard_maps.get(&object.map).map(|document| {
             let seed = rules::shard::change::first(&object.map, document, object.changed.clone());
-            let bounds = |own: &Object| {
+            let bounds = |own: &MapObject| {
                 let ranges = own.ranges.iter().map(|own| (own.from.clone(), own.shard.clone()));
                 (ranges.collect::<Vec<_>>(), own.until.clone())
             };
@@ -341,9 +345,9 @@ impl LiveMaps {
     pub async fn ack(&self, name: &str, wait: Duration) -> Ack {
         let end = Instant::now() + wait;
         let object = self.object(name);
-        let fenced = object
-            .as_ref()
-            .filter(|own| own.moving.as_ref().is_some_and(|moving| moving.stage == Stage::Fenced));
+        let fenced = object.as_ref().filter(|own| {
+            own.moving.as_ref().is_some_and(|moving| moving.stage == MoveStage::Fenced)
+        });
         if let Some(object) = fenced {
             let object = Arc::clone(object);
             let is_inside = move |keys: &Keys| object.moves(keys);

@@ -3,7 +3,7 @@
 
 use super::keys;
 use super::live_maps::LiveMaps;
-use rules::shard::object::Stage;
+use rules::shard::object::MoveStage;
 use std::collections::BTreeMap;
 use stores::results::Condition;
 
@@ -39,7 +39,7 @@ impl Member {
         }
         let Some(moving) = moving else { return };
         let ack = maps.standing(name);
-        let is_fenced = moving.stage == Stage::Fenced;
+        let is_fenced = moving.stage == MoveStage::Fenced;
         let writes = ack.in_flight + ack.adopted.len() as u64 + ack.jobs.len() as u64;
         let told = Told {
             move_id: moving.id.clone(),

@@ -2,7 +2,7 @@
 
 use super::live_maps::LiveMaps;
 use super::member::Member;
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::secrets;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Looks every `interval` ± 20 %, so that pods which were started together do not ask together; every 500 ms
 /// while a range moves. Ends with the drain.
-pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, drain: Arc<Drain>) {
+pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, drain: Arc<DrainState>) {
     let mut member = Member::default();
     let (mut changes, mut ending) = (maps.active.changes(), drain.ending());
     let mut next = Instant::now();
@@ -43,7 +43,7 @@ pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, drain: Arc<Drain>) {
         };
         tokio::select! {
             biased;
-            () = Drain::begun(&mut ending) => break,
+            () = DrainState::begun(&mut ending) => break,
             // A map that was pushed: the coordinator is told at once.
             _ = changes.changed() => {}
             () = tokio::time::sleep_until(next) => {}

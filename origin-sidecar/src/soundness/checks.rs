@@ -1,6 +1,6 @@
 //! Questions that nobody else asks: is the bucket there before the first job is, and the folder still?
 
-use super::{Call, FOLDER_MISSING, Part, Refusal, Soundness};
+use super::{Call, Dependency, FOLDER_MISSING, RefusedCall, Soundness};
 use crate::telemetry::metrics::Metrics;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ const PROBE: &str = "probe/written";
 const PROBE_ABSENT: &str = "probe/absent";
 
 /// What is looked after.
-pub struct Parts {
+pub struct CheckedDependencies {
     pub soundness: Arc<Soundness>,
     /// By name.
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
@@ -43,10 +43,10 @@ pub struct Parts {
 }
 
 /// Asks as long as the process runs. Never returns.
-pub async fn watch(parts: Parts) {
+pub async fn watch(parts: CheckedDependencies) {
     let soundness = &parts.soundness;
     let results = parts.results.as_deref().filter(|results| !results.keeps_for_good());
-    let mut asked = Asked::default();
+    let mut asked = LastChecks::default();
     // What nobody was asked yet is asked whole.
     let mut lists = true;
     loop {
@@ -81,7 +81,7 @@ pub async fn watch(parts: Parts) {
 
 /// When it was last done.
 #[derive(Default)]
-struct Asked {
+struct LastChecks {
     read: Option<Instant>,
     written: Option<Instant>,
     said: Option<Instant>,
@@ -113,20 +113,20 @@ async fn ask_all(results: &dyn Results, lists: bool) {
 }
 
 /// Looks whether folders are where they were. A spool can be made again: what it held is gone either way.
-async fn look(parts: &Parts) {
+async fn look(parts: &CheckedDependencies) {
     let soundness = &parts.soundness;
-    let note = |part: Part, stands: Result<(), String>| match stands {
+    let note = |part: Dependency, stands: Result<(), String>| match stands {
         Ok(()) => soundness.works(&part, Call::Stand),
         Err(detail) => soundness.refuses(&part, Call::Stand, FOLDER_MISSING, &detail),
     };
     let gone = || "its files are not where they were".to_owned();
     for (name, queue) in &parts.queues {
         if !queue.stands() {
-            note(Part::Queue(name.clone()), Err(gone()));
+            note(Dependency::Queue(name.clone()), Err(gone()));
         }
     }
     if let Some(results) = parts.results.as_deref().filter(|it| it.keeps_for_good()) {
-        note(Part::Results, if results.stands() { Ok(()) } else { Err(gone()) });
+        note(Dependency::Results, if results.stands() { Ok(()) } else { Err(gone()) });
     }
     let folder = parts.spool.as_path();
     if !tokio::fs::try_exists(folder).await.unwrap_or(false) {
@@ -135,14 +135,14 @@ async fn look(parts: &Parts) {
             let (folder, reason) = (folder.display().to_string(), FOLDER_MISSING);
             tracing::warn!(folder, reason, "the folder of --spool was missing; created it again");
         }
-        note(Part::Spool, made.map_err(|error| format!("{}: {error}", folder.display())));
+        note(Dependency::Spool, made.map_err(|error| format!("{}: {error}", folder.display())));
     } else {
-        note(Part::Spool, Ok(()));
+        note(Dependency::Spool, Ok(()));
     }
 }
 
 /// Resolves when this process can't do its work and never could: with what it is refused.
-pub async fn start_refused(soundness: &Soundness) -> Refusal {
+pub async fn start_refused(soundness: &Soundness) -> RefusedCall {
     loop {
         if let Some(refusal) = soundness.of_start() {
             return refusal;

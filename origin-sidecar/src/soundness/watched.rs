@@ -1,6 +1,6 @@
 //! Queue and results that are listened to: whatever they answer to anybody is known to all.
 
-use super::{Call, Part, Soundness, is_definite};
+use super::{Call, Dependency, Soundness, is_definite};
 use bytes::Bytes;
 use net::boxed::Boxed;
 use std::path::Path;
@@ -11,16 +11,16 @@ use stores::results::{Condition, Listed, Object, PutError, Results, StoreError};
 
 /// Listens to the answers of one part.
 struct Ear {
-    part: Part,
+    part: Dependency,
     soundness: Arc<Soundness>,
 }
 
 /// The name and the detail of an error.
-type Said<'a> = Option<(&'static str, &'a str)>;
+type ErrorDetail<'a> = Option<(&'static str, &'a str)>;
 
 impl Ear {
     /// An error that is no answer, or says something else, changes nothing.
-    fn hears(&self, call: Call, said: Said<'_>) {
+    fn hears(&self, call: Call, said: ErrorDetail<'_>) {
         match said {
             None => self.soundness.works(&self.part, call),
             Some((name, detail)) if is_definite(name) => {
@@ -73,7 +73,7 @@ pub struct WatchedQueue {
 
 impl WatchedQueue {
     pub fn new(name: &str, inner: Arc<dyn Queue>, soundness: &Arc<Soundness>) -> Self {
-        let part = Part::Queue(name.to_owned());
+        let part = Dependency::Queue(name.to_owned());
         Self { inner, ear: Ear { part, soundness: Arc::clone(soundness) } }
     }
 }
@@ -144,7 +144,7 @@ pub struct WatchedResults {
 
 impl WatchedResults {
     pub fn new(inner: Arc<dyn Results>, soundness: &Arc<Soundness>) -> Self {
-        Self { inner, ear: Ear { part: Part::Results, soundness: Arc::clone(soundness) } }
+        Self { inner, ear: Ear { part: Dependency::Results, soundness: Arc::clone(soundness) } }
     }
 }
 

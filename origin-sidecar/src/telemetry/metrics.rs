@@ -18,7 +18,7 @@ pub struct Metrics {
     registry: Registry,
     pub http: Http,
     pub cache: Cache,
-    pub jobs: Jobs,
+    pub jobs: JobMetrics,
     pub shards: Shards,
     pub reloads: IntCounterVec,
     pub certificate_reloads: IntCounterVec,
@@ -59,7 +59,7 @@ pub struct Cache {
 }
 
 /// Offload, queues and jobs.
-pub struct Jobs {
+pub struct JobMetrics {
     offloads: IntCounterVec,
     pub enqueue_seconds: HistogramVec,
     /// Questions to the application whether a request may, by what came of them.
@@ -131,7 +131,7 @@ impl Cache {
 }
 
 #[rustfmt::skip]
-impl Jobs {
+impl JobMetrics {
     fn new(r: &Registry) -> prometheus::Result<Self> {
         let learned = GaugeVec::new(opts("offload_learned_p95_seconds", "Learned 95th percentile of the duration of the route's slowest class."), &["route"])?;
         r.register(Box::new(learned.clone()))?;
@@ -142,7 +142,7 @@ impl Jobs {
             finished: counters(r, "jobs_total", "Job deliveries finished or returned to the queue, by outcome and reason.", &["queue", "outcome", "reason"])?,
             run_seconds: histograms(r, "job_run_duration_seconds", "Time a job ran.", &["queue"], &JOB_BUCKETS)?,
             wait_seconds: histograms(r, "job_wait_duration_seconds", "Time a job waited before its first run.", &["queue"], &JOB_BUCKETS)?,
-            running: gauges(r, "jobs_running", "Jobs running in this process.", &["queue"])?,
+            running: gauges(r, "jobs_running", "JobMetrics running in this process.", &["queue"])?,
             faults: gauges(r, "offload_fault", "1 while a queue, the result store or the spool refuses this call permanently.", &["part", "queue", "call", "reason"])?,
             app_up: gauges(r, "consumer_app_up", "1 while the upstream accepts connections of the consumer, else 0.", &["upstream"])?,
             messages: gauges(r, "queue_messages", "Messages by state.", &["queue", "state"])?,
@@ -154,7 +154,7 @@ impl Jobs {
     }
 }
 
-impl Jobs {
+impl JobMetrics {
     /// A request that was offered to a queue: what became of it, and why it was.
     pub fn offered(&self, route: &str, result: &str, reason: Reason) {
         self.offloads.with_label_values(&[route, result, reason.as_str()]).inc();
@@ -173,7 +173,7 @@ impl Jobs {
     }
 }
 
-/// A job that runs; see [`Jobs::run`].
+/// A job that runs; see [`JobMetrics::run`].
 pub struct Running(IntGauge);
 
 impl Drop for Running {
@@ -193,7 +193,7 @@ impl Metrics {
         Ok(Self {
             http: Http::new(r)?,
             cache: Cache::new(r)?,
-            jobs: Jobs::new(r)?,
+            jobs: JobMetrics::new(r)?,
             shards: Shards::new(r)?,
             reloads: counters(
                 r,

@@ -22,12 +22,12 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which side of an operation a span is (the protocol's numbers).
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum SpanKind {
     Server = 2,
     Consumer = 5,
 }
 
-enum Order {
+enum ExportCommand {
     Span(Value),
     /// Send what there is, then say so.
     Flush(oneshot::Sender<()>),
@@ -35,11 +35,11 @@ enum Order {
 
 /// The way to the collector.
 pub struct Exporter {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ExportCommand>,
     spans: IntCounterVec,
 }
 
-struct Sender {
+struct SpanSender {
     client: HttpsClient,
     uri: Uri,
     service: String,
@@ -59,21 +59,21 @@ impl Exporter {
         let uri = uri.ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
         let uri = uri.ok_or_else(|| format!("{ENDPOINT}={endpoint}: write http://host:4318"))?;
         let (orders, waiting) = mpsc::channel(QUEUE_MAX);
-        let sender = Sender { client: https::client(), uri, service, spans: spans.clone() };
+        let sender = SpanSender { client: https::client(), uri, service, spans: spans.clone() };
         tokio::spawn(sender.run(waiting));
         Ok(Some(Self { orders, spans: spans.clone() }))
     }
 
     pub fn answered(&self, span: &Span, ended: &SpanEnd<'_>) {
-        self.enqueue(encoded(span, ended, Kind::Server));
+        self.enqueue(encoded(span, ended, SpanKind::Server));
     }
 
     pub fn executed(&self, span: &Span, ended: &SpanEnd<'_>) {
-        self.enqueue(encoded(span, ended, Kind::Consumer));
+        self.enqueue(encoded(span, ended, SpanKind::Consumer));
     }
 
     fn enqueue(&self, span: Value) {
-        if self.orders.try_send(Order::Span(span)).is_err() {
+        if self.orders.try_send(ExportCommand::Span(span)).is_err() {
             self.spans.with_label_values(&["queue-full"]).inc();
         }
     }
@@ -81,15 +81,15 @@ impl Exporter {
     /// Waits until what came before is sent, or lost.
     pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
-        if self.orders.send(Order::Flush(done)).await.is_ok() {
+        if self.orders.send(ExportCommand::Flush(done)).await.is_ok() {
             // Only when the sender is gone, and the spans with it.
             let _ = sent.await;
         }
     }
 }
 
-impl Sender {
-    async fn run(self, mut waiting: mpsc::Receiver<Order>) {
+impl SpanSender {
+    async fn run(self, mut waiting: mpsc::Receiver<ExportCommand>) {
         // The first of a batch opens it; a flush or the end of its time closes it.
         while let Some(first) = waiting.recv().await {
             let mut batch = Vec::new();
@@ -104,16 +104,16 @@ impl Sender {
 
     async fn collect(
         &self,
-        first: Order,
+        first: ExportCommand,
         batch: &mut Vec<Value>,
-        waiting: &mut mpsc::Receiver<Order>,
+        waiting: &mut mpsc::Receiver<ExportCommand>,
     ) -> Option<oneshot::Sender<()>> {
         let until = tokio::time::Instant::now() + BATCH_WAIT;
         let mut order = first;
         loop {
             match order {
-                Order::Flush(done) => return Some(done),
-                Order::Span(span) => batch.push(span),
+                ExportCommand::Flush(done) => return Some(done),
+                ExportCommand::Span(span) => batch.push(span),
             }
             if batch.len() >= BATCH_MAX {
                 return None;
@@ -159,7 +159,7 @@ impl Sender {
     }
 }
 
-fn encoded(span: &Span, ended: &SpanEnd<'_>, kind: Kind) -> Value {
+fn encoded(span: &Span, ended: &SpanEnd<'_>, kind: SpanKind) -> Value {
     let start = u128::from(span.at) * 1_000_000;
     let end = start + span.took().as_nanos();
     let mut attributes = vec![

@@ -24,12 +24,12 @@ const RETRIES_MAX: u32 = 10;
 
 #[derive(Default)]
 pub struct CircuitBreaker {
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
     /// Told when an attempt has ended for which others may wait.
     ended: Notify,
 }
 
-struct State {
+struct BreakerState {
     failures: u32,
     /// Nobody tries before.
     pause: Option<Instant>,
@@ -44,7 +44,7 @@ struct State {
     good: Option<IpAddr>,
 }
 
-impl Default for State {
+impl Default for BreakerState {
     fn default() -> Self {
         Self {
             failures: 0,
@@ -59,16 +59,16 @@ impl Default for State {
 }
 
 /// Leave to try a connection; to be given back with what came of it.
-pub struct Leave<'a> {
+pub struct ConnectPermit<'a> {
     breaker: &'a CircuitBreaker,
     is_probe: bool,
 }
 
 /// A request that waits for leave.
-struct Waiting<'a>(&'a CircuitBreaker);
+struct WaitingGuard<'a>(&'a CircuitBreaker);
 
-enum Turn<'a> {
-    Now(Leave<'a>),
+enum ConnectDecision<'a> {
+    Now(ConnectPermit<'a>),
     /// The attempt that was waited for has failed.
     Failed,
     /// Not before this, unless an attempt ends sooner.
@@ -81,9 +81,9 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// When another's attempt has failed meanwhile, or did not end in time, or too many wait for it.
-    pub async fn leave(&self) -> io::Result<Leave<'_>> {
+    pub async fn leave(&self) -> io::Result<ConnectPermit<'_>> {
         let failed_before = self.lock().failed_probes;
-        if let Turn::Now(leave) = self.turn(failed_before) {
+        if let ConnectDecision::Now(leave) = self.turn(failed_before) {
             return Ok(leave);
         }
         let left_alone = || io::Error::other("circuit open: the last connection attempts failed");
@@ -93,43 +93,43 @@ impl CircuitBreaker {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
             let until = match self.turn(failed_before) {
-                Turn::Now(leave) => return Ok(leave),
-                Turn::Failed => return Err(left_alone()),
-                Turn::Later(_) if Instant::now() >= end => return Err(left_alone()),
-                Turn::Later(until) => until.map_or(end, |until| until.min(end)),
+                ConnectDecision::Now(leave) => return Ok(leave),
+                ConnectDecision::Failed => return Err(left_alone()),
+                ConnectDecision::Later(_) if Instant::now() >= end => return Err(left_alone()),
+                ConnectDecision::Later(until) => until.map_or(end, |until| until.min(end)),
             };
             // Either way the next look tells.
             let _ = timeout_at(until, ended).await;
         }
     }
 
-    fn turn(&self, failed_before: u64) -> Turn<'_> {
+    fn turn(&self, failed_before: u64) -> ConnectDecision<'_> {
         let mut state = self.lock();
         if state.failures < FAILURES_MAX {
-            return Turn::Now(Leave { breaker: self, is_probe: false });
+            return ConnectDecision::Now(ConnectPermit { breaker: self, is_probe: false });
         }
         if state.failed_probes != failed_before {
-            return Turn::Failed;
+            return ConnectDecision::Failed;
         }
         if state.is_probed {
-            return Turn::Later(None);
+            return ConnectDecision::Later(None);
         }
         match state.pause.filter(|pause| Instant::now() < *pause) {
-            Some(pause) => Turn::Later(Some(pause)),
+            Some(pause) => ConnectDecision::Later(Some(pause)),
             None => {
                 state.is_probed = true;
-                Turn::Now(Leave { breaker: self, is_probe: true })
+                ConnectDecision::Now(ConnectPermit { breaker: self, is_probe: true })
             }
         }
     }
 
-    fn begin_to_wait(&self) -> Option<Waiting<'_>> {
+    fn begin_to_wait(&self) -> Option<WaitingGuard<'_>> {
         let mut state = self.lock();
         if state.waiting >= WAITING_MAX {
             return None;
         }
         state.waiting += 1;
-        Some(Waiting(self))
+        Some(WaitingGuard(self))
     }
 
     /// The address that answered last.
@@ -151,12 +151,12 @@ impl CircuitBreaker {
         left.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Leave<'_> {
+impl ConnectPermit<'_> {
     pub fn connected(self, address: Option<IpAddr>) {
         let mut state = self.breaker.lock();
         state.failures = 0;
@@ -175,7 +175,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for ConnectPermit<'_> {
     /// Also when nobody waited for what would come of it: then the next one tries.
     fn drop(&mut self) {
         if self.is_probe {
@@ -185,7 +185,7 @@ impl Drop for Leave<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().waiting -= 1;
     }

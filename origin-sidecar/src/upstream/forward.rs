@@ -3,7 +3,7 @@
 use super::circuit_breaker::CircuitBreaker;
 use super::client::Client;
 use super::limits::RouteLimit;
-use super::network::{Connections, Network, Upstreams};
+use super::network::{Network, UpstreamConnections, Upstreams};
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, of_body, request, unreachable};
 use super::{hop, multiplexed};
 use crate::message::body::{Body, Collected, Passed, collect};
@@ -112,12 +112,12 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
         outgoing.headers.insert(header::HOST, host);
     }
     match network.way(&outgoing.upstream)? {
-        Connections::Http1 { pool, breaker } => {
+        UpstreamConnections::Http1 { pool, breaker } => {
             breaker.sent();
             one_at_a_time(client, outgoing, &Http1 { network, pool, breaker }).await
         }
         // In a box, as all that is seldom: what every request holds is as large as the largest way.
-        Connections::Http2 { links, breaker } => {
+        UpstreamConnections::Http2 { links, breaker } => {
             let way = multiplexed::Multiplexed {
                 connect_timeout: network.connect_timeout(),
                 links,

@@ -1,6 +1,6 @@
 //! What upstreams are sent at once: the limits of the rules file, kept.
 
-use super::server::{self, Slot};
+use super::server::{self, ServerSlot};
 use super::servers::Servers;
 use crate::message::permit::Permit;
 use crate::telemetry::metrics::Metrics;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Of this process, over all of its threads.
-pub struct Limits {
+pub struct ConcurrencyLimits {
     /// By the slots of the servers.
     upstreams: Vec<UpstreamLoad>,
     /// Requests of a route whose answers have not ended, for routes with a limit.
@@ -30,7 +30,7 @@ struct UpstreamLoad {
     learned: Mutex<Adaptive>,
 }
 
-impl Limits {
+impl ConcurrencyLimits {
     /// For all servers that there are.
     pub fn new(servers: &Servers, metrics: Arc<Metrics>) -> Self {
         let upstream = |_: &Arc<server::Upstream>| {
@@ -53,7 +53,7 @@ impl Limits {
     pub fn enter<'a>(
         &'a self,
         limit: Limit,
-        slot: Slot,
+        slot: ServerSlot,
     ) -> Result<Option<UpstreamPermit<'a>>, Problem> {
         let upstream = if limit == Limit::None { None } else { self.upstreams.get(slot.0) };
         let Some(upstream) = upstream else { return Ok(None) };
@@ -69,7 +69,7 @@ impl Limits {
     }
 
     /// Whether a request that would be sent now would be refused.
-    pub fn is_full(&self, limit: Limit, slot: Slot) -> bool {
+    pub fn is_full(&self, limit: Limit, slot: ServerSlot) -> bool {
         let Some(upstream) = self.upstreams.get(slot.0) else { return false };
         limit != Limit::None && upstream.waiting.load(Ordering::Relaxed) >= upstream.most(limit)
     }
@@ -81,7 +81,7 @@ impl Limits {
     }
 }
 
-/// As many requests of a route as may be under way; see [`Limits::places`].
+/// As many requests of a route as may be under way; see [`ConcurrencyLimits::places`].
 pub struct RouteLimit {
     taken: Arc<AtomicU64>,
     most: u64,
@@ -110,7 +110,7 @@ impl UpstreamLoad {
 
 /// A request whose answer has not begun.
 pub struct UpstreamPermit<'a> {
-    limits: &'a Limits,
+    limits: &'a ConcurrencyLimits,
     upstream: &'a UpstreamLoad,
     at_once: u64,
     since: Instant,

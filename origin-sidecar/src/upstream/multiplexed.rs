@@ -35,7 +35,7 @@ pub(super) struct Multiplexed<'a> {
 }
 
 /// Why an attempt has no answer.
-enum Lost {
+enum AttemptError {
     /// Nothing was sent, or the upstream says that it has processed nothing.
     Unprocessed(Failure),
     Broken(Failure),
@@ -67,9 +67,9 @@ pub(super) async fn send(
                 let answered = |body| Answered::new(body, is_grpc, place);
                 return Ok(answer.map(|body| Body::Multiplexed(Box::new(answered(body)))));
             }
-            Err(Lost::Broken(failure)) => return Err(failure),
-            Err(Lost::Unprocessed(failure)) if !upload.rewind() => return Err(failure),
-            Err(Lost::Unprocessed(_)) => refused.push(Arc::clone(place.link())),
+            Err(AttemptError::Broken(failure)) => return Err(failure),
+            Err(AttemptError::Unprocessed(failure)) if !upload.rewind() => return Err(failure),
+            Err(AttemptError::Unprocessed(_)) => refused.push(Arc::clone(place.link())),
         }
         client.metrics.http.retries.with_label_values(&[&*outgoing.upstream.name]).inc();
     }
@@ -85,7 +85,7 @@ async fn attempt(
     upload: &Upload,
     place: &StreamPermit,
     request: Request<Body>,
-) -> Result<Response<Incoming>, Lost> {
+) -> Result<Response<Incoming>, AttemptError> {
     let mut sender = place.sender();
     let mut answer = pin!(sender.try_send_request(request));
     loop {
@@ -95,14 +95,14 @@ async fn attempt(
         }
         // Meanwhile it may have taken more of the body.
         if upload.end(outgoing.timeout) <= Instant::now() {
-            return Err(Lost::Broken(late(outgoing)));
+            return Err(AttemptError::Broken(late(outgoing)));
         }
     }
 }
 
-fn lost(upload: &Upload, mut error: TrySendError<Request<Body>>) -> Lost {
+fn lost(upload: &Upload, mut error: TrySendError<Request<Body>>) -> AttemptError {
     if let Some(failure) = upload.broken() {
-        return Lost::Broken(failure);
+        return AttemptError::Broken(failure);
     }
     let is_unsent = error.take_message().is_some();
     let error = error.into_error();
@@ -112,7 +112,7 @@ fn lost(upload: &Upload, mut error: TrySendError<Request<Body>>) -> Lost {
         detail: net::https::chain(&error),
         is_unsent: is_unprocessed,
     };
-    if is_unprocessed { Lost::Unprocessed(failure) } else { Lost::Broken(failure) }
+    if is_unprocessed { AttemptError::Unprocessed(failure) } else { AttemptError::Broken(failure) }
 }
 
 /// Whether the upstream says so: its stream comes after the last one that GOAWAY names, or was refused

@@ -66,14 +66,14 @@ impl Upstreams {
 /// One thread's connections.
 pub struct Network {
     /// By the slots of the servers.
-    ways: Vec<Connections>,
+    ways: Vec<UpstreamConnections>,
     connect_timeout: Duration,
     /// How large heads of answers may be.
     head: HeadLimits,
 }
 
 /// Connections to one upstream.
-pub enum Connections {
+pub enum UpstreamConnections {
     /// One request each at a time.
     Http1 { pool: Arc<Pool>, breaker: CircuitBreaker },
     /// As many at once as the upstream takes.
@@ -85,11 +85,12 @@ impl Network {
         let way = |upstream: &Upstream| match upstream.protocol {
             Protocol::Http1 | Protocol::Tls(_) => {
                 let pool = Arc::new(Pool::new(IDLE_CONNECTIONS_MAX, IDLE_MAX));
-                Connections::Http1 { pool, breaker: CircuitBreaker::default() }
+                UpstreamConnections::Http1 { pool, breaker: CircuitBreaker::default() }
             }
-            Protocol::Http2 => {
-                Connections::Http2 { links: Links::default(), breaker: CircuitBreaker::default() }
-            }
+            Protocol::Http2 => UpstreamConnections::Http2 {
+                links: Links::default(),
+                breaker: CircuitBreaker::default(),
+            },
         };
         let ways = servers.all().map(|server| way(server)).collect();
         Self { ways, connect_timeout: servers.connect_timeout, head: servers.head }
@@ -97,7 +98,7 @@ impl Network {
 
     /// # Errors
     /// When the upstream is none that this process started with.
-    pub fn way(&self, upstream: &Upstream) -> Result<&Connections, Failure> {
+    pub fn way(&self, upstream: &Upstream) -> Result<&UpstreamConnections, Failure> {
         self.ways.get(upstream.slot.0).ok_or_else(|| Failure {
             problem: Problem::Internal,
             detail: format!("upstream {} is not bound", upstream.name),
@@ -116,8 +117,8 @@ impl Network {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             for way in &self.ways {
                 match way {
-                    Connections::Http1 { pool, .. } => pool.sweep(),
-                    Connections::Http2 { links, .. } => links.sweep(),
+                    UpstreamConnections::Http1 { pool, .. } => pool.sweep(),
+                    UpstreamConnections::Http2 { links, .. } => links.sweep(),
                 }
             }
         }

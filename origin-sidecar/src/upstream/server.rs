@@ -11,9 +11,9 @@ pub const APP: &str = "app";
 
 /// The position of a server among those of its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(pub usize);
+pub struct ServerSlot(pub usize);
 
-impl Slot {
+impl ServerSlot {
     /// Of the application beside this process.
     pub const APP: Self = Self(0);
 }
@@ -23,7 +23,7 @@ impl Slot {
 pub struct Upstream {
     pub name: Arc<str>,
     /// By which a process finds what it keeps of this server.
-    pub slot: Slot,
+    pub slot: ServerSlot,
     pub protocol: Protocol,
     pub authority: Authority,
 }
@@ -51,7 +51,7 @@ impl Upstream {
     /// # Errors
     /// Names what is wrong with the URL.
     pub fn parse(
-        (name, slot): (&str, Slot),
+        (name, slot): (&str, ServerSlot),
         url: &str,
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, String> {
@@ -77,7 +77,7 @@ impl Upstream {
 impl Upstream {
     /// Whether it is the application beside this process.
     pub fn is_app(&self) -> bool {
-        self.slot == Slot::APP
+        self.slot == ServerSlot::APP
     }
 
     /// Whether whoever listens there is this upstream: as far as that can be told without asking.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_upstream_is_a_scheme_a_host_and_a_port_and_nothing_else() {
         let tls = Arc::new(Authorities::none().client().expect("a client"));
-        let parse = |url: &str| Upstream::parse(("app", Slot::APP), url, &tls);
+        let parse = |url: &str| Upstream::parse(("app", ServerSlot::APP), url, &tls);
         for good in ["http://127.0.0.1:8080", "http://app", "https://app.example", "h2c://[::1]:1"]
         {
             assert!(parse(good).is_ok(), "{good}");

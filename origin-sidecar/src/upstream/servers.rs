@@ -1,6 +1,6 @@
 //! The servers that this process may send requests to, by their names in the rules file.
 
-use super::server::{APP, Slot, Upstream};
+use super::server::{APP, ServerSlot, Upstream};
 use http1::head::HeadLimits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,9 +28,9 @@ impl Servers {
     }
 
     /// The slots that these names get: in alphabetical order, after the application's.
-    pub fn slots<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Slot> {
+    pub fn slots<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, ServerSlot> {
         let names: BTreeSet<&str> = names.collect();
-        names.into_iter().zip((Slot::APP.0 + 1..).map(Slot)).collect()
+        names.into_iter().zip((ServerSlot::APP.0 + 1..).map(ServerSlot)).collect()
     }
 
     /// The application alone.
@@ -38,7 +38,7 @@ impl Servers {
     pub fn alone(authority: &str) -> Self {
         let app = Upstream {
             name: APP.into(),
-            slot: Slot::APP,
+            slot: ServerSlot::APP,
             protocol: super::server::Protocol::Http1,
             authority: authority.parse().expect("an authority"),
         };

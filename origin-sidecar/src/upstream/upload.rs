@@ -17,9 +17,9 @@ use tokio::time::Instant;
 /// Bytes that are kept until the answer begins, as gRPC's own transparent retry has it.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) struct Upload(Arc<Mutex<State>>);
+pub(super) struct Upload(Arc<Mutex<UploadState>>);
 
-struct State {
+struct UploadState {
     body: Body,
     /// What was sent of it; none once that is too much, or there is an answer.
     kept: Option<BytesMut>,
@@ -35,20 +35,20 @@ struct State {
 
 /// The body as one attempt sends it.
 struct Attempt {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<UploadState>>,
     attempt: u32,
     /// What earlier attempts have sent.
     again: Bytes,
     _place: Arc<StreamPermit>,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<UploadState>) -> MutexGuard<'_, UploadState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Upload {
     pub fn new(body: Body) -> Self {
-        let state = State {
+        let state = UploadState {
             body,
             kept: Some(BytesMut::new()),
             broken: None,
@@ -135,7 +135,7 @@ impl HttpBody for Attempt {
     }
 }
 
-impl State {
+impl UploadState {
     fn keep(&mut self, frame: &Frame<Bytes>) {
         let Some(kept) = &mut self.kept else { return };
         match frame.data_ref() {

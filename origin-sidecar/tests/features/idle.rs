@@ -6,13 +6,13 @@ use rules::Rules;
 use spillway::clock::Clock;
 use spillway::command::run::{start_consumers, start_watches};
 use spillway::jobs::backends::Backends;
-use spillway::jobs::context::{JobContext, Parts};
+use spillway::jobs::context::{JobContext, JobContextParts};
 use spillway::jobs::spool::Spool;
 use spillway::soundness::Soundness;
 use spillway::soundness::watched::{WatchedQueue, WatchedResults};
 use spillway::telemetry::metrics::Metrics;
 use spillway::telemetry::reporter::Telemetry;
-use spillway::upstream::server::{Slot, Upstream};
+use spillway::upstream::server::{ServerSlot, Upstream};
 use spillway::upstream::servers::Servers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ impl World {
         let results = Arc::new(results.expect("the bucket"));
         let results: Arc<dyn Results> = Arc::new(WatchedResults::new(results, &soundness));
         let tls = Arc::new(Authorities::none().client().expect("a client"));
-        let app = Upstream::parse(("app", Slot::APP), &self.application.url(), &tls)
+        let app = Upstream::parse(("app", ServerSlot::APP), &self.application.url(), &tls)
             .expect("an upstream");
         let servers = Servers {
             app: Arc::new(app),
@@ -108,7 +108,7 @@ impl World {
             head: Default::default(),
         };
         let queues = BTreeMap::from([("work".to_owned(), Arc::new(queue) as _)]);
-        let parts = Parts {
+        let parts = JobContextParts {
             rules: Arc::clone(&self.rules),
             servers: servers.into(),
             backends: Backends { queues, results: Some(Arc::clone(&results)), soundness },

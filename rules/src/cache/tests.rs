@@ -3,7 +3,7 @@ mod isolation;
 use super::*;
 use crate::cache::control::CacheControl;
 use crate::head::{Head, NoFields, ResponseHead};
-use crate::sidecar::{Action, decide};
+use crate::sidecar::{SidecarAction, decide};
 use proptest::prelude::*;
 
 fn control(lines: &[&str]) -> CacheControl {
@@ -67,7 +67,7 @@ fn a_failure_that_is_stored_shields_the_origin_and_never_stands_in() {
     );
     let rules = rules.expect("good rules");
     let head = Head { method: "GET", scheme: "http", host: "h", target: "/a", fields: &NoFields };
-    let Action::Proceed(proceed) = decide(&rules, &head).action else { panic!("refused") };
+    let SidecarAction::Proceed(proceed) = decide(&rules, &head).action else { panic!("refused") };
     let plan = proceed.cache.expect("a plan");
     let failure = ResponseHead { status: 503, fields: &NoFields };
     let first = judge_fetched(&plan, &head, &failure, None, 1_000_000).expect("stored").entry;
@@ -92,7 +92,7 @@ fn keyed(target: &str, fields: &[(String, String)]) -> Option<(String, String)> 
     let fields = fields.to_vec();
     let head = Head { method: "GET", scheme: "http", host: "h", target, fields: &fields };
     match decide(&rules, &head).action {
-        Action::Proceed(proceed) => {
+        SidecarAction::Proceed(proceed) => {
             proceed.cache.ok().map(|plan| (plan.key.clone(), plan.target().to_owned()))
         }
         _ => None,
@@ -123,7 +123,7 @@ proptest! {
     ) {
         let rules = crate::Rules::from_toml(&RULES.replace("\"10s\"", "\"from-origin\"")).expect("good rules");
         let head = Head { method: "GET", scheme: "http", host: "h", target: "/p/1", fields: &NoFields };
-        let Action::Proceed(proceed) = decide(&rules, &head).action else {
+        let SidecarAction::Proceed(proceed) = decide(&rules, &head).action else {
             return Err(TestCaseError::fail("refused"));
         };
         let plan = proceed.cache.map_err(|_| TestCaseError::fail("bypassed"))?;
@@ -167,7 +167,9 @@ fn a_plan_knows_its_url_as_a_person_means_it() {
     for host in ["h", "h:80", "h:443", "h:8080", "[::1]:80"] {
         for target in ["/p/1", "/p/1?a=1", "/p/1?a", "/p/1?a=%31", "/p/1?a=1&b=2", "/p/1?"] {
             let head = Head { method: "GET", scheme: "http", host, target, fields: &NoFields };
-            let Action::Proceed(proceed) = decide(&rules, &head).action else { panic!("refused") };
+            let SidecarAction::Proceed(proceed) = decide(&rules, &head).action else {
+                panic!("refused")
+            };
             let plan = proceed.cache.unwrap_or_else(|why| panic!("{}", why.as_str()));
             assert_eq!(plan.url_as_meant(), as_meant(&plan.url), "{host}{target}");
         }

@@ -34,7 +34,7 @@ pub struct Offload {
     /// Whether a run with an unknown outcome is repeated.
     pub retry: Retry,
     /// What becomes of a request whose job the queue does not take.
-    pub fallback: Fallback,
+    pub fallback: QueueFallback,
     /// For `slow`: requests of one class are alike in how long they take.
     pub class: Option<KeySource>,
     /// Executions at once in one sidecar while their clients wait; more are queued.
@@ -165,7 +165,7 @@ pub enum Retry {
 /// What happens when the queue can't take the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fallback {
+pub enum QueueFallback {
     /// 503 with the problem `offload-unavailable`.
     Refuse,
     /// It is executed while the client waits.

@@ -47,7 +47,7 @@ fn is_settle_default(settle: &u64) -> bool {
 /// `[shard_map.NAME]`: which shard holds which keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ShardMap {
+pub struct ShardMapSection {
     /// How keys are read and ordered.
     pub key_type: KeyType,
     /// Lower bounds, ascending; each range ends where the next begins. `None` = open below.

@@ -227,7 +227,7 @@ fn tags_are_possible(route: &Route, table: &Table<'_>) {
 
 /// What a route matches, in a form in which it is equal for those that match the same requests.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Matched<'d> {
+struct RouteConditions<'d> {
     shape: String,
     strict_slash: bool,
     methods: Vec<&'d String>,
@@ -236,7 +236,7 @@ struct Matched<'d> {
     query: &'d BTreeMap<String, String>,
 }
 
-impl<'d> Matched<'d> {
+impl<'d> RouteConditions<'d> {
     /// None for a template that is none, which is a fault of its own.
     fn of(own: &'d Match) -> Option<Self> {
         let sorted = |names: &'d [String]| {
@@ -256,8 +256,12 @@ impl<'d> Matched<'d> {
 }
 
 /// Two routes that match exactly the same requests: the later one is never used.
-fn shadowed<'d>(seen: &mut BTreeMap<Matched<'d>, &'d str>, route: &'d Route, table: &Table<'_>) {
-    let Some(matched) = Matched::of(&route.matches) else { return };
+fn shadowed<'d>(
+    seen: &mut BTreeMap<RouteConditions<'d>, &'d str>,
+    route: &'d Route,
+    table: &Table<'_>,
+) {
+    let Some(matched) = RouteConditions::of(&route.matches) else { return };
     match seen.entry(matched) {
         Entry::Vacant(entry) => {
             entry.insert(&route.name);

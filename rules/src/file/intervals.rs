@@ -5,7 +5,7 @@
 
 use super::tree::Table;
 use crate::document::{KeyType, Range};
-use crate::shard::Key;
+use crate::shard::ShardKey;
 
 /// One range as it is written; bounds in canonical form.
 pub(super) struct Written {
@@ -44,7 +44,8 @@ pub(super) fn ranges(
 
 /// Lower bounds only, so no gap and no overlap can be written; what remains is the order.
 fn check_order(table: &Table<'_>, key_type: KeyType, ranges: &[Written]) {
-    let key = |range: &Written| range.from.as_deref().and_then(|from| Key::parse(key_type, from));
+    let key =
+        |range: &Written| range.from.as_deref().and_then(|from| ShardKey::parse(key_type, from));
     for (left, right) in ranges.iter().zip(ranges.iter().skip(1)) {
         if key(right) <= key(left) {
             let show = |range: &Written| range.from.clone().unwrap_or_else(|| "min".to_owned());
@@ -61,7 +62,7 @@ fn check_order(table: &Table<'_>, key_type: KeyType, ranges: &[Written]) {
 fn check_until(table: &Table<'_>, key_type: KeyType, ranges: &[Written], until: Option<&str>) {
     let last = ranges.last().and_then(|range| range.from.as_deref());
     if let (Some(until), Some(last)) = (until, last)
-        && Key::parse(key_type, until) <= Key::parse(key_type, last)
+        && ShardKey::parse(key_type, until) <= ShardKey::parse(key_type, last)
     {
         table.fault(
             "until-too-low",
@@ -93,7 +94,7 @@ fn closed_end(
         );
         return None;
     }
-    let key = |text: &Option<String>| text.as_deref().and_then(|it| Key::parse(key_type, it));
+    let key = |text: &Option<String>| text.as_deref().and_then(|it| ShardKey::parse(key_type, it));
     let show = |own: &Written| {
         let (from, to) = (own.from.as_deref().unwrap_or("min"), own.to.as_deref());
         format!("{from}-{}", to.unwrap_or_default())
@@ -127,11 +128,11 @@ fn closed_end(
 }
 
 /// The next key; none after the last one, where the range is open above.
-fn after(key: &Key) -> Option<Key> {
+fn after(key: &ShardKey) -> Option<ShardKey> {
     match key {
-        Key::Int(number) => number.checked_add(1).map(Key::Int),
-        Key::Uuid(number) => number.checked_add(1).map(Key::Uuid),
-        Key::Text(_) | Key::Timestamp(_) => None,
+        ShardKey::Int(number) => number.checked_add(1).map(ShardKey::Int),
+        ShardKey::Uuid(number) => number.checked_add(1).map(ShardKey::Uuid),
+        ShardKey::Text(_) | ShardKey::Timestamp(_) => None,
     }
 }
 

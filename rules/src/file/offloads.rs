@@ -3,7 +3,9 @@
 use super::auth;
 use super::tree::Table;
 use super::values::{MODES, key_source, lower};
-use crate::document::{Auth, Fallback, Identity, Mode, Offload, ReplayAs, Retry, WaitEnds, When};
+use crate::document::{
+    Auth, Identity, Mode, Offload, QueueFallback, ReplayAs, Retry, WaitEnds, When,
+};
 
 /// The largest body that is taken into a job, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
@@ -46,8 +48,11 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
             .choice("retry", &[("never", Retry::Never), ("safe", Retry::Safe)])
             .unwrap_or(Retry::Never),
         fallback: table
-            .choice("fallback", &[("refuse", Fallback::Refuse), ("inline", Fallback::Inline)])
-            .unwrap_or(Fallback::Refuse),
+            .choice(
+                "fallback",
+                &[("refuse", QueueFallback::Refuse), ("inline", QueueFallback::Inline)],
+            )
+            .unwrap_or(QueueFallback::Refuse),
         class: table.value("class").as_ref().and_then(key_source),
         spill_over: table.number("spill_over", 1, 100_000),
         concurrency: table.number("concurrency", 1, 1000),

@@ -3,13 +3,13 @@
 use super::intervals::{self, Written};
 use super::names;
 use super::tree::{Table, Value};
-use crate::document::{Hold, KeyType, Shard, ShardMap};
-use crate::shard::Key;
+use crate::document::{Hold, KeyType, Shard, ShardMapSection};
+use crate::shard::ShardKey;
 
 /// Each that waits keeps a connection open; more would fill a load balancer.
 const HOLD_REQUESTS_MAX: u64 = 100_000;
 
-pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
+pub(super) fn shard_map(table: &Table<'_>) -> ShardMapSection {
     let types = [
         ("int", KeyType::Int),
         ("text", KeyType::Text),
@@ -39,7 +39,7 @@ pub(super) fn shard_map(table: &Table<'_>) -> ShardMap {
     let outside = table.text("outside");
     let live = table.flag("live");
     let hold = table.table("hold").map_or_else(Hold::default, |hold| read_hold(&hold));
-    let map = ShardMap { key_type, ranges, until, outside, shards, live, hold };
+    let map = ShardMapSection { key_type, ranges, until, outside, shards, live, hold };
     table.finish();
     let used = map.ranges.iter().map(|range| &range.shard).chain(&map.outside);
     for name in used.filter(|name| !map.shards.contains_key(*name)) {
@@ -91,7 +91,7 @@ fn range(item: &Value<'_>, key_type: KeyType) -> Option<Written> {
 
 fn bound(value: &Value<'_>, key_type: KeyType) -> Option<String> {
     let literal = value.literal()?;
-    match Key::parse(key_type, &literal) {
+    match ShardKey::parse(key_type, &literal) {
         Some(key) => Some(key.to_string()),
         None => {
             let reason = format!("`{literal}` is not a key of type {}", key_type.as_str());

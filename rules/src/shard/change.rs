@@ -3,12 +3,12 @@
 //! All of it is pure. Who calls it puts the new object into the store under the condition that the old one
 //! is still there; nothing else makes a change happen.
 
-use super::key::Key;
-use super::map::{State, interval};
+use super::key::ShardKey;
+use super::map::{RangeState, interval};
 use super::object::{
-    Changed, EPOCH_MAX, FORMAT, Move, Object, Outside, RANGES_MAX, Stage, StoredRange,
+    Changed, EPOCH_MAX, FORMAT, MapObject, Move, MoveStage, OutsideOwner, RANGES_MAX, StoredRange,
 };
-use crate::document::ShardMap;
+use crate::document::ShardMapSection;
 use std::fmt;
 
 /// Epoch of the first object of a live map; the map of a rules file is epoch 1.
@@ -18,7 +18,7 @@ pub const BY_HAND: &str = "hand";
 
 /// Why a map can't be changed so. The name is what commands print, for scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ChangeRefusal {
     /// Another move is under way.
     MoveUnderWay(String),
     /// No move is under way, or another one than was named.
@@ -41,7 +41,7 @@ pub enum Refusal {
     EpochsUsedUp,
 }
 
-impl Refusal {
+impl ChangeRefusal {
     /// As scripts read it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ChangeRefusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MoveUnderWay(id) => write!(
@@ -84,11 +84,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ChangeRefusal {}
 
 /// What a new move is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct MovePlan {
     /// Tells it from every other move.
     pub id: String,
     /// Lowest key that moves; none: from the open lower end.
@@ -103,7 +103,7 @@ pub struct Plan {
 
 /// Who may end a move that another tool leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver<'a> {
+pub enum MoveDriver<'a> {
     /// Only a move that this one leads.
     Named(&'a str),
     /// Whoever leads it: a person said why.
@@ -111,28 +111,28 @@ pub enum Driver<'a> {
 }
 
 /// The first object of a map: the ranges of its rules file.
-pub fn first(name: &str, document: &ShardMap, changed: Changed) -> Object {
+pub fn first(name: &str, document: &ShardMapSection, changed: Changed) -> MapObject {
     let outside = document.outside.clone();
-    Object {
+    MapObject {
         format: FORMAT,
         map: name.to_owned(),
         key_type: document.key_type,
         epoch: FIRST_EPOCH,
         ranges: document.ranges.iter().map(StoredRange::seed).collect(),
         until: document.until.clone(),
-        outside: outside.map(|shard| Outside { shard, since: super::map::FILE_EPOCH }),
+        outside: outside.map(|shard| OutsideOwner { shard, since: super::map::FILE_EPOCH }),
         moving: None,
         changed,
         mac: String::new(),
     }
 }
 
-impl Object {
+impl MapObject {
     /// Begins a move: the range is cut out of its neighbours, which keep their owner and its epoch.
     ///
     /// # Errors
     /// When another move is under way, or the range can't move so.
-    pub fn announce(&self, plan: Plan, changed: Changed) -> Result<Self, Refusal> {
+    pub fn announce(&self, plan: MovePlan, changed: Changed) -> Result<Self, ChangeRefusal> {
         self.check_idle()?;
         let mut next = self.next(changed)?;
         let cut_from = match &plan.from {
@@ -144,17 +144,17 @@ impl Object {
             None => false,
         };
         let covered = next.covered(plan.from.as_deref(), plan.until.as_deref());
-        let covered = covered.map_err(Refusal::BadRange)?;
+        let covered = covered.map_err(ChangeRefusal::BadRange)?;
         let source = next.owner_of(covered.clone())?;
         if source == plan.target {
-            return Err(Refusal::SameOwner);
+            return Err(ChangeRefusal::SameOwner);
         }
         if next.ranges.len() > RANGES_MAX {
-            return Err(Refusal::TooManyRanges);
+            return Err(ChangeRefusal::TooManyRanges);
         }
-        next.set_state(covered, State::Announced);
-        let Plan { id, from, until, target, driver } = plan;
-        let (stage, no_return, at) = (Stage::Announced, false, next.changed.at);
+        next.set_state(covered, RangeState::Announced);
+        let MovePlan { id, from, until, target, driver } = plan;
+        let (stage, no_return, at) = (MoveStage::Announced, false, next.changed.at);
         next.moving = Some(Move {
             id,
             from,
@@ -175,14 +175,19 @@ impl Object {
     ///
     /// # Errors
     /// When the move is not announced, or another one leads it.
-    pub fn fence(&self, id: &str, driver: Driver<'_>, changed: Changed) -> Result<Self, Refusal> {
+    pub fn fence(
+        &self,
+        id: &str,
+        driver: MoveDriver<'_>,
+        changed: Changed,
+    ) -> Result<Self, ChangeRefusal> {
         let moving = self.led(id, driver)?;
-        if moving.stage != Stage::Announced {
-            return Err(Refusal::WrongStage("fenced already"));
+        if moving.stage != MoveStage::Announced {
+            return Err(ChangeRefusal::WrongStage("fenced already"));
         }
         let mut next = self.next(changed)?;
-        next.set_state(self.moved()?, State::Fenced);
-        next.moving = Some(Move { stage: Stage::Fenced, ..moving.clone() });
+        next.set_state(self.moved()?, RangeState::Fenced);
+        next.moving = Some(Move { stage: MoveStage::Fenced, ..moving.clone() });
         Ok(next)
     }
 
@@ -193,12 +198,12 @@ impl Object {
     pub fn pass_return(
         &self,
         id: &str,
-        driver: Driver<'_>,
+        driver: MoveDriver<'_>,
         changed: Changed,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ChangeRefusal> {
         let moving = self.led(id, driver)?;
-        if moving.stage != Stage::Fenced {
-            return Err(Refusal::WrongStage("only announced: fence it first"));
+        if moving.stage != MoveStage::Fenced {
+            return Err(ChangeRefusal::WrongStage("only announced: fence it first"));
         }
         let mut next = self.next(changed)?;
         next.moving = Some(Move { no_return: true, ..moving.clone() });
@@ -209,10 +214,15 @@ impl Object {
     ///
     /// # Errors
     /// When the move is not fenced, or another one leads it.
-    pub fn commit(&self, id: &str, driver: Driver<'_>, changed: Changed) -> Result<Self, Refusal> {
+    pub fn commit(
+        &self,
+        id: &str,
+        driver: MoveDriver<'_>,
+        changed: Changed,
+    ) -> Result<Self, ChangeRefusal> {
         let moving = self.led(id, driver)?;
-        if moving.stage != Stage::Fenced {
-            return Err(Refusal::WrongStage("only announced: fence it first"));
+        if moving.stage != MoveStage::Fenced {
+            return Err(ChangeRefusal::WrongStage("only announced: fence it first"));
         }
         let covered = self.moved()?;
         let mut next = self.next(changed)?;
@@ -220,7 +230,7 @@ impl Object {
             from: moving.from.clone(),
             shard: moving.target.clone(),
             since: next.epoch,
-            state: State::Active,
+            state: RangeState::Active,
         };
         next.ranges.splice(covered, [owned]);
         next.moving = None;
@@ -231,14 +241,19 @@ impl Object {
     ///
     /// # Errors
     /// `move-past-return` when the owner no longer takes writes; when another one leads the move.
-    pub fn abort(&self, id: &str, driver: Driver<'_>, changed: Changed) -> Result<Self, Refusal> {
+    pub fn abort(
+        &self,
+        id: &str,
+        driver: MoveDriver<'_>,
+        changed: Changed,
+    ) -> Result<Self, ChangeRefusal> {
         let moving = self.led(id, driver)?;
         if moving.no_return {
-            return Err(Refusal::PastReturn);
+            return Err(ChangeRefusal::PastReturn);
         }
         let covered = self.moved()?;
         let mut next = self.next(changed)?;
-        next.set_state(covered.clone(), State::Active);
+        next.set_state(covered.clone(), RangeState::Active);
         // From above, so that the lower position stays what it is.
         if moving.cut_until {
             next.join(covered.end);
@@ -259,17 +274,17 @@ impl Object {
         until: Option<String>,
         shard: String,
         changed: Changed,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ChangeRefusal> {
         self.check_idle()?;
         let end = self.unheld(self.until.as_ref(), "above")?;
-        let bad = Refusal::BadRange;
+        let bad = ChangeRefusal::BadRange;
         if let Some(until) = &until
             && self.key(until).map_err(bad)? <= self.key(&end).map_err(bad)?
         {
             return Err(bad(format!("the map ends at {end} already")));
         }
         let mut next = self.next(changed)?;
-        let (since, state) = (next.epoch, State::Active);
+        let (since, state) = (next.epoch, RangeState::Active);
         next.ranges.push(StoredRange { from: Some(end), shard, since, state });
         next.until = until;
         next.checked()
@@ -284,18 +299,18 @@ impl Object {
         from: Option<String>,
         shard: String,
         changed: Changed,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ChangeRefusal> {
         self.check_idle()?;
         let first = self.ranges.first().and_then(|range| range.from.as_ref());
         let end = self.unheld(first, "below")?;
-        let bad = Refusal::BadRange;
+        let bad = ChangeRefusal::BadRange;
         if let Some(from) = &from
             && self.key(from).map_err(bad)? >= self.key(&end).map_err(bad)?
         {
             return Err(bad(format!("the map begins at {end} already")));
         }
         let mut next = self.next(changed)?;
-        let (since, state) = (next.epoch, State::Active);
+        let (since, state) = (next.epoch, RangeState::Active);
         next.ranges.insert(0, StoredRange { from, shard, since, state });
         next.checked()
     }
@@ -304,11 +319,11 @@ impl Object {
     ///
     /// # Errors
     /// When a move is under way, or no range holds the key, or one begins there.
-    pub fn split(&self, at: &str, changed: Changed) -> Result<Self, Refusal> {
+    pub fn split(&self, at: &str, changed: Changed) -> Result<Self, ChangeRefusal> {
         self.check_idle()?;
         let mut next = self.next(changed)?;
         if !next.cut(at)? {
-            return Err(Refusal::BadRange(format!("a range begins at {at} already")));
+            return Err(ChangeRefusal::BadRange(format!("a range begins at {at} already")));
         }
         next.checked()
     }
@@ -317,86 +332,90 @@ impl Object {
     ///
     /// # Errors
     /// When a move is under way, no two ranges of one owner meet there.
-    pub fn merge(&self, at: &str, changed: Changed) -> Result<Self, Refusal> {
+    pub fn merge(&self, at: &str, changed: Changed) -> Result<Self, ChangeRefusal> {
         self.check_idle()?;
         let mut next = self.next(changed)?;
         let begins = |range: &StoredRange| range.from.as_deref() == Some(at);
-        let bad = |why: String| Refusal::BadRange(why);
+        let bad = |why: String| ChangeRefusal::BadRange(why);
         let found = next.ranges.iter().position(begins).filter(|position| *position > 0);
         let position = found.ok_or_else(|| bad(format!("no two ranges meet at {at}")))?;
         let removed = next.ranges.remove(position);
-        let Some(left) = next.ranges.get_mut(position - 1) else { return Err(Refusal::NoSuchMove) };
+        let Some(left) = next.ranges.get_mut(position - 1) else {
+            return Err(ChangeRefusal::NoSuchMove);
+        };
         if left.shard != removed.shard {
-            return Err(Refusal::SeveralOwners);
+            return Err(ChangeRefusal::SeveralOwners);
         }
         // A key of either may be stored under the later epoch only if its owner is the same since then.
         left.since = left.since.max(removed.since);
         next.checked()
     }
 
-    fn next(&self, changed: Changed) -> Result<Self, Refusal> {
+    fn next(&self, changed: Changed) -> Result<Self, ChangeRefusal> {
         if self.epoch >= EPOCH_MAX {
-            return Err(Refusal::EpochsUsedUp);
+            return Err(ChangeRefusal::EpochsUsedUp);
         }
         Ok(Self { epoch: self.epoch + 1, changed, mac: String::new(), ..self.clone() })
     }
 
-    fn checked(self) -> Result<Self, Refusal> {
-        self.check().map_err(Refusal::BadRange)?;
+    fn checked(self) -> Result<Self, ChangeRefusal> {
+        self.check().map_err(ChangeRefusal::BadRange)?;
         Ok(self)
     }
 
-    fn check_idle(&self) -> Result<(), Refusal> {
+    fn check_idle(&self) -> Result<(), ChangeRefusal> {
         match &self.moving {
-            Some(moving) => Err(Refusal::MoveUnderWay(moving.id.clone())),
+            Some(moving) => Err(ChangeRefusal::MoveUnderWay(moving.id.clone())),
             None => Ok(()),
         }
     }
 
-    fn led(&self, id: &str, driver: Driver<'_>) -> Result<&Move, Refusal> {
-        let moving = self.moving.as_ref().filter(|own| own.id == id).ok_or(Refusal::NoSuchMove)?;
+    fn led(&self, id: &str, driver: MoveDriver<'_>) -> Result<&Move, ChangeRefusal> {
+        let moving =
+            self.moving.as_ref().filter(|own| own.id == id).ok_or(ChangeRefusal::NoSuchMove)?;
         match driver {
-            Driver::Named(name) if name != moving.driver => {
-                Err(Refusal::OtherDriver(moving.driver.clone()))
+            MoveDriver::Named(name) if name != moving.driver => {
+                Err(ChangeRefusal::OtherDriver(moving.driver.clone()))
             }
-            Driver::Named(_) | Driver::Any => Ok(moving),
+            MoveDriver::Named(_) | MoveDriver::Any => Ok(moving),
         }
     }
 
-    fn moved(&self) -> Result<std::ops::Range<usize>, Refusal> {
-        let moving = self.moving.as_ref().ok_or(Refusal::NoSuchMove)?;
-        self.covered(moving.from.as_deref(), moving.until.as_deref()).map_err(Refusal::BadRange)
+    fn moved(&self) -> Result<std::ops::Range<usize>, ChangeRefusal> {
+        let moving = self.moving.as_ref().ok_or(ChangeRefusal::NoSuchMove)?;
+        self.covered(moving.from.as_deref(), moving.until.as_deref())
+            .map_err(ChangeRefusal::BadRange)
     }
 
     /// The end of the map that may be moved outwards.
-    fn unheld(&self, end: Option<&String>, side: &str) -> Result<String, Refusal> {
+    fn unheld(&self, end: Option<&String>, side: &str) -> Result<String, ChangeRefusal> {
         if let Some(outside) = &self.outside {
-            return Err(Refusal::BadRange(format!(
+            return Err(ChangeRefusal::BadRange(format!(
                 "shard `{}` holds all keys {side} the ranges (`outside`)",
                 outside.shard
             )));
         }
         let open =
-            || Refusal::BadRange(format!("the map is open {side}: a range holds these keys"));
+            || ChangeRefusal::BadRange(format!("the map is open {side}: a range holds these keys"));
         end.cloned().ok_or_else(open)
     }
 
     /// Lets a range begin at this key; whether one was cut for it.
-    fn cut(&mut self, at: &str) -> Result<bool, Refusal> {
-        let key = self.key(at).map_err(Refusal::BadRange)?;
+    fn cut(&mut self, at: &str) -> Result<bool, ChangeRefusal> {
+        let key = self.key(at).map_err(ChangeRefusal::BadRange)?;
         if self.until.as_deref() == Some(at) {
             return Ok(false);
         }
         let lies_below = |range: &StoredRange| {
-            let from = range.from.as_deref().and_then(|from| Key::parse(self.key_type, from));
+            let from = range.from.as_deref().and_then(|from| ShardKey::parse(self.key_type, from));
             from.is_none_or(|from| from <= key)
         };
         let above = self.ranges.partition_point(lies_below);
-        let end = self.until.as_deref().and_then(|until| Key::parse(self.key_type, until));
+        let end = self.until.as_deref().and_then(|until| ShardKey::parse(self.key_type, until));
         let is_inside = end.is_none_or(|end| key < end);
         let holder = above.checked_sub(1).filter(|_| is_inside);
         let Some((position, range)) = holder.and_then(|it| Some((it, self.ranges.get(it)?))) else {
-            return Err(Refusal::BadRange(format!("no range holds {at}")));
+            return Err(ChangeRefusal::BadRange(format!("no range holds {at}")));
         };
         if range.from.as_deref() == Some(at) {
             return Ok(false);
@@ -417,18 +436,19 @@ impl Object {
         }
     }
 
-    fn owner_of(&self, covered: std::ops::Range<usize>) -> Result<String, Refusal> {
+    fn owner_of(&self, covered: std::ops::Range<usize>) -> Result<String, ChangeRefusal> {
         let mut owners = self.ranges.get(covered).unwrap_or_default().iter().map(|own| &own.shard);
-        let first =
-            owners.next().ok_or_else(|| Refusal::BadRange("the range is empty".to_owned()))?;
+        let first = owners
+            .next()
+            .ok_or_else(|| ChangeRefusal::BadRange("the range is empty".to_owned()))?;
         if owners.all(|other| other == first) {
             Ok(first.clone())
         } else {
-            Err(Refusal::SeveralOwners)
+            Err(ChangeRefusal::SeveralOwners)
         }
     }
 
-    fn set_state(&mut self, covered: std::ops::Range<usize>, state: State) {
+    fn set_state(&mut self, covered: std::ops::Range<usize>, state: RangeState) {
         for range in self.ranges.get_mut(covered).unwrap_or_default() {
             range.state = state;
         }

@@ -1,7 +1,7 @@
 //! From a request to its shard keys, and from the keys to the shard.
 
-use super::key::Key;
-use super::map::{OwnedRange, ShardMap, State};
+use super::key::ShardKey;
+use super::map::{OwnedRange, RangeState, ShardMap};
 use crate::document::{KeySource, KeyType, ShardRule};
 use crate::head::{Head, cookie, first, text_of};
 use crate::path;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keys {
     /// Almost always; needs no memory of its own for numbers.
-    One(Key),
+    One(ShardKey),
     /// `ids=1,2,3`, without immediate repetitions.
-    Many(Vec<Key>),
+    Many(Vec<ShardKey>),
 }
 
 impl Keys {
     /// The keys in the order of the request.
-    pub fn as_slice(&self) -> &[Key] {
+    pub fn as_slice(&self) -> &[ShardKey] {
         match self {
             Self::One(key) => std::slice::from_ref(key),
             Self::Many(keys) => keys,
@@ -78,7 +78,7 @@ impl Resolved {
     pub fn as_sent(&self, marker: &super::protocol::Marker) -> Self {
         let mut range = OwnedRange::clone(&self.range);
         (range.epoch, range.shard, range.state) =
-            (marker.epoch, marker.shard.as_str().into(), State::Active);
+            (marker.epoch, marker.shard.as_str().into(), RangeState::Active);
         Self { keys: self.keys.clone(), range: Arc::new(range), more: Vec::new() }
     }
 
@@ -104,12 +104,12 @@ impl Resolved {
 
     /// Whether a request has to wait until a move has ended: it writes in a range that is fenced.
     pub fn must_wait(&self, is_write: bool) -> bool {
-        is_write && self.ranges().any(|range| range.state == State::Fenced)
+        is_write && self.ranges().any(|range| range.state == RangeState::Fenced)
     }
 
     /// Whether a job may start: none of its ranges is about to move. A job may run for hours.
     pub fn may_start_job(&self) -> bool {
-        self.ranges().all(|range| range.state == State::Active)
+        self.ranges().all(|range| range.state == RangeState::Active)
     }
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn keys_in_head(
 }
 
 fn parsed(key_type: KeyType, values: &[String], is_list: bool) -> Result<Keys, Problem> {
-    let parse = |text: &str| Key::parse(key_type, text).ok_or(Problem::KeyInvalid);
+    let parse = |text: &str| ShardKey::parse(key_type, text).ok_or(Problem::KeyInvalid);
     if let [value] = values
         && (!is_list || !value.contains(','))
     {
@@ -228,7 +228,7 @@ pub(crate) fn in_body(rule: &ShardRule, map: &ShardMap, body: &[u8]) -> Result<R
             Some(serde_json::Value::Number(number)) => number.to_string(),
             Some(_) => return Err(Problem::KeyInvalid),
         };
-        let key = Key::parse(map.key_type(), &text).ok_or(Problem::KeyInvalid)?;
+        let key = ShardKey::parse(map.key_type(), &text).ok_or(Problem::KeyInvalid)?;
         return Resolved::find(map, Keys::One(key));
     }
     Err(Problem::KeyMissing)

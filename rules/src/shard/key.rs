@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A shard key in the canonical form of its type, so that two spellings are one key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
+pub enum ShardKey {
     /// See [`KeyType::Int`].
     Int(i64),
     /// See [`KeyType::Text`].
@@ -19,7 +19,7 @@ pub enum Key {
 /// A longer text is not a key but data.
 const TEXT_BYTES_MAX: usize = 256;
 
-impl Key {
+impl ShardKey {
     /// `None` when the text is not exactly a key of that type: no sign `+`, no leading zeros, no
     /// exponent, no overflow, no local time.
     pub fn parse(key_type: KeyType, text: &str) -> Option<Self> {
@@ -35,7 +35,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for ShardKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int(number) => write!(out, "{number}"),

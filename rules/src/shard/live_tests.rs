@@ -1,7 +1,7 @@
 //! Live maps: how they change, and what requests find in them.
 
-use super::change::{BY_HAND, Driver, Plan, Refusal, first};
-use super::object::{Changed, Object, Unusable};
+use super::change::{BY_HAND, ChangeRefusal, MoveDriver, MovePlan, first};
+use super::object::{Changed, MapObject, Unusable};
 use super::protocol::{Adoption, adoption};
 use super::*;
 use crate::problem::Problem;
@@ -34,30 +34,30 @@ fn changed() -> Changed {
     Changed { by: "test".to_owned(), at: 7, why: "a test".to_owned() }
 }
 
-fn seed() -> Object {
+fn seed() -> MapObject {
     first("m", &rules().document.shard_maps["m"], changed())
 }
 
-fn plan(from: i64, until: i64, target: &str) -> Plan {
+fn plan(from: i64, until: i64, target: &str) -> MovePlan {
     let (id, driver) = ("1".to_owned(), BY_HAND.to_owned());
     let bound = |key: i64| Some(key.to_string());
-    Plan { id, from: bound(from), until: bound(until), target: target.to_owned(), driver }
+    MovePlan { id, from: bound(from), until: bound(until), target: target.to_owned(), driver }
 }
 
 /// Ranges in one line: `1 a2`, owner since epoch 2.
-fn shown(object: &Object) -> String {
+fn shown(object: &MapObject) -> String {
     let range = |own: &object::StoredRange| {
         let mark = match own.state {
-            State::Active => "",
-            State::Announced => "?",
-            State::Fenced => "!",
+            RangeState::Active => "",
+            RangeState::Announced => "?",
+            RangeState::Fenced => "!",
         };
         format!("{}:{}{}{mark}", own.from.as_deref().unwrap_or("-"), own.shard, own.since)
     };
     object.ranges.iter().map(range).collect::<Vec<_>>().join(" ")
 }
 
-fn in_force(object: Object) -> Rules {
+fn in_force(object: MapObject) -> Rules {
     object.check().expect("consistent");
     let rules = rules();
     let document = &rules.document.shard_maps["m"];
@@ -69,8 +69,10 @@ fn decided(rules: &Rules, target: &str) -> Result<Resolved, Problem> {
     let (scheme, host) = ("http", "h");
     let head = Head { method: "GET", scheme, host, target, fields: &NoFields };
     match sidecar::decide(rules, &head).action {
-        sidecar::Action::Proceed(proceed) => Ok(proceed.shard.resolved().expect("a key").clone()),
-        sidecar::Action::Refuse(problem) => Err(problem),
+        sidecar::SidecarAction::Proceed(proceed) => {
+            Ok(proceed.shard.resolved().expect("a key").clone())
+        }
+        sidecar::SidecarAction::Refuse(problem) => Err(problem),
         _ => panic!("neither"),
     }
 }
@@ -78,7 +80,7 @@ fn decided(rules: &Rules, target: &str) -> Result<Resolved, Problem> {
 fn cache_key(rules: &Rules, target: &str) -> String {
     let (scheme, host) = ("http", "h");
     let head = Head { method: "GET", scheme, host, target, fields: &NoFields };
-    let sidecar::Action::Proceed(proceed) = sidecar::decide(rules, &head).action else {
+    let sidecar::SidecarAction::Proceed(proceed) = sidecar::decide(rules, &head).action else {
         panic!("refused")
     };
     proceed.cache.ok().expect("cached").key.clone()
@@ -90,11 +92,11 @@ fn a_move_cuts_its_range_out_and_an_abort_puts_it_back() {
     assert_eq!(shown(&object), "1:a1 100:b1");
     let announced = object.announce(plan(150, 200, "c"), changed()).expect("announced");
     assert_eq!(shown(&announced), "1:a1 100:b1 150:b1? 200:b1");
-    let fenced = announced.fence("1", Driver::Named(BY_HAND), changed()).expect("fenced");
+    let fenced = announced.fence("1", MoveDriver::Named(BY_HAND), changed()).expect("fenced");
     assert_eq!(shown(&fenced), "1:a1 100:b1 150:b1! 200:b1");
-    let aborted = fenced.abort("1", Driver::Named(BY_HAND), changed()).expect("aborted");
+    let aborted = fenced.abort("1", MoveDriver::Named(BY_HAND), changed()).expect("aborted");
     assert_eq!((shown(&aborted).as_str(), aborted.epoch), ("1:a1 100:b1", 5));
-    let committed = fenced.commit("1", Driver::Named(BY_HAND), changed()).expect("committed");
+    let committed = fenced.commit("1", MoveDriver::Named(BY_HAND), changed()).expect("committed");
     assert_eq!(shown(&committed), "1:a1 100:b1 150:c5 200:b1");
     for object in [announced, fenced, aborted, committed] {
         object.check().expect("consistent");
@@ -103,16 +105,16 @@ fn a_move_cuts_its_range_out_and_an_abort_puts_it_back() {
 
 #[test]
 fn a_move_past_its_return_can_only_be_committed() {
-    let led = Driver::Named("reshard:7");
-    let plan = Plan { driver: "reshard:7".to_owned(), ..plan(1, 100, "c") };
+    let led = MoveDriver::Named("reshard:7");
+    let plan = MovePlan { driver: "reshard:7".to_owned(), ..plan(1, 100, "c") };
     let announced = seed().announce(plan, changed()).expect("announced");
-    let by_hand = announced.fence("1", Driver::Named(BY_HAND), changed());
-    assert_eq!(by_hand, Err(Refusal::OtherDriver("reshard:7".to_owned())));
+    let by_hand = announced.fence("1", MoveDriver::Named(BY_HAND), changed());
+    assert_eq!(by_hand, Err(ChangeRefusal::OtherDriver("reshard:7".to_owned())));
     let early = announced.pass_return("1", led, changed());
     assert_eq!(early.map_err(|it| it.name()), Err("wrong-stage"));
     let fenced = announced.fence("1", led, changed()).expect("fenced");
     let past = fenced.pass_return("1", led, changed()).expect("past");
-    assert_eq!(past.abort("1", Driver::Any, changed()), Err(Refusal::PastReturn));
+    assert_eq!(past.abort("1", MoveDriver::Any, changed()), Err(ChangeRefusal::PastReturn));
     assert_eq!(shown(&past.commit("1", led, changed()).expect("done")), "1:c6 100:b1");
 }
 
@@ -124,7 +126,7 @@ fn what_is_no_range_of_one_owner_does_not_move() {
     assert_eq!(why(plan(50, 50, "c")), Some("bad-range"));
     assert_eq!(why(plan(200, 301, "c")), Some("bad-range"));
     assert_eq!(why(plan(0, 50, "c")), Some("bad-range"));
-    let open = Plan { until: None, ..plan(200, 0, "c") };
+    let open = MovePlan { until: None, ..plan(200, 0, "c") };
     assert_eq!(why(open), Some("bad-range"), "the map ends at 300");
     assert_eq!(why(plan(200, 300, "c")), None);
     let twice = seed().announce(plan(1, 50, "c"), changed()).expect("announced");
@@ -149,14 +151,14 @@ fn a_map_grows_at_its_ends_splits_and_merges_without_a_move() {
     let split = seed().split("50", changed()).expect("split");
     assert_eq!(shown(&split), "1:a1 50:a1 100:b1");
     assert_eq!(shown(&split.merge("50", changed()).expect("merged")), "1:a1 100:b1");
-    assert_eq!(split.merge("100", changed()), Err(Refusal::SeveralOwners));
+    assert_eq!(split.merge("100", changed()), Err(ChangeRefusal::SeveralOwners));
 }
 
 #[test]
 fn an_abort_does_not_undo_a_split() {
     let split = seed().split("150", changed()).expect("split");
     let announced = split.announce(plan(150, 200, "c"), changed()).expect("announced");
-    let aborted = announced.abort("1", Driver::Any, changed()).expect("aborted");
+    let aborted = announced.abort("1", MoveDriver::Any, changed()).expect("aborted");
     assert_eq!(shown(&aborted), shown(&split));
 }
 
@@ -169,8 +171,8 @@ fn the_keys_of_a_map_that_nobody_has_seen_are_refused_and_others_are_not() {
 #[test]
 fn only_writes_of_a_fenced_range_wait_and_no_job_of_a_moving_one_starts() {
     let announced = seed().announce(plan(150, 200, "c"), changed()).expect("announced");
-    let fenced = announced.fence("1", Driver::Any, changed()).expect("fenced");
-    let waits = |object: &Object, target: &str| {
+    let fenced = announced.fence("1", MoveDriver::Any, changed()).expect("fenced");
+    let waits = |object: &MapObject, target: &str| {
         let own = decided(&in_force(object.clone()), target).expect("a shard");
         (own.must_wait(true), own.must_wait(false), !own.may_start_job())
     };
@@ -182,14 +184,14 @@ fn only_writes_of_a_fenced_range_wait_and_no_job_of_a_moving_one_starts() {
 #[test]
 fn a_cutover_changes_the_cache_keys_of_the_moved_range_alone() {
     let announced = seed().announce(plan(150, 200, "c"), changed()).expect("announced");
-    let fenced = announced.fence("1", Driver::Any, changed()).expect("fenced");
-    let committed = fenced.commit("1", Driver::Any, changed()).expect("committed");
+    let fenced = announced.fence("1", MoveDriver::Any, changed()).expect("fenced");
+    let committed = fenced.commit("1", MoveDriver::Any, changed()).expect("committed");
     let (before, after) = (in_force(seed()), in_force(committed));
     let is_same = |target: &str| cache_key(&before, target) == cache_key(&after, target);
     assert!(is_same("/orders/149") && is_same("/orders/200") && is_same("/orders/1"));
     assert!(!is_same("/orders/150"));
     // And an abort changes none.
-    let aborted = in_force(fenced.abort("1", Driver::Any, changed()).expect("aborted"));
+    let aborted = in_force(fenced.abort("1", MoveDriver::Any, changed()).expect("aborted"));
     assert_eq!(cache_key(&before, "/orders/150"), cache_key(&aborted, "/orders/150"));
 }
 
@@ -200,8 +202,8 @@ fn the_edge_judges_only_the_form_of_a_live_maps_key() {
         let (scheme, host) = ("https", "h");
         let head = Head { method: "GET", scheme, host, target, fields: &NoFields };
         match edge::decide(&rules, &head).action {
-            edge::Action::Cache(plan) => Ok(plan.key.clone()),
-            edge::Action::Refuse(problem) => Err(problem),
+            edge::EdgeAction::Cache(plan) => Ok(plan.key.clone()),
+            edge::EdgeAction::Refuse(problem) => Err(problem),
             _ => panic!("neither"),
         }
     };
@@ -214,12 +216,12 @@ fn the_edge_judges_only_the_form_of_a_live_maps_key() {
 fn an_object_is_taken_only_if_it_is_ours_whole_and_newer() {
     let document = &rules().document.shard_maps["m"];
     let object = seed().signed(KEY);
-    let read = Object::read(object.json().as_bytes()).expect("an object");
+    let read = MapObject::read(object.json().as_bytes()).expect("an object");
     assert_eq!(read.admit("m", document, &[b"new".to_vec(), KEY.to_vec()]), Ok(()));
     assert_eq!(read.admit("m", document, &[b"new".to_vec()]), Err(Unusable::Signature));
     let other = read.admit("n", document, &[KEY.to_vec()]).map_err(|it| it.name());
     assert_eq!(other, Err("other-map"));
-    let tampered = Object { epoch: 3, ..object.clone() };
+    let tampered = MapObject { epoch: 3, ..object.clone() };
     assert_eq!(tampered.admit("m", document, &[KEY.to_vec()]), Err(Unusable::Signature));
     let mut unknown = object.clone();
     unknown.ranges[0].shard = "z".to_owned();
@@ -234,7 +236,7 @@ fn objects_that_contradict_themselves_are_refused_by_name() {
     let text = seed().signed(KEY).json();
     let why = |from: &str, to: &str| {
         assert!(text.contains(from), "{from} is not in {text}");
-        Object::read(text.replacen(from, to, 1).as_bytes()).map_err(|it| it.name()).err()
+        MapObject::read(text.replacen(from, to, 1).as_bytes()).map_err(|it| it.name()).err()
     };
     assert_eq!(why("\"format\":1", "\"format\":2"), Some("format"));
     assert_eq!(why("\"format\":1", "\"format\":1,\"x\":1"), Some("unreadable"));
@@ -245,11 +247,11 @@ fn objects_that_contradict_themselves_are_refused_by_name() {
     assert_eq!(why("\"state\":\"active\"", "\"state\":\"fenced\""), Some("contradiction"));
     assert_eq!(why("\"state\":\"active\"", "\"state\":\"resting\""), Some("unreadable"));
     assert_eq!(
-        Object::read(&text.as_bytes()[..40]).map_err(|it| it.name()).err(),
+        MapObject::read(&text.as_bytes()[..40]).map_err(|it| it.name()).err(),
         Some("unreadable")
     );
     let long = format!("{text}{}", " ".repeat(1024 * 1024));
-    assert_eq!(Object::read(long.as_bytes()), Err(Unusable::TooLarge));
+    assert_eq!(MapObject::read(long.as_bytes()), Err(Unusable::TooLarge));
 }
 
 #[test]
@@ -264,9 +266,9 @@ fn a_map_never_goes_back_and_one_epoch_is_one_map() {
 proptest! {
     #[test]
     fn no_object_panics(text in "\\PC*", cut in 0_usize..600) {
-        let _ = Object::read(text.as_bytes());
+        let _ = MapObject::read(text.as_bytes());
         let own = seed().signed(KEY).json();
-        let _ = Object::read(&own.as_bytes()[..cut.min(own.len())]);
+        let _ = MapObject::read(&own.as_bytes()[..cut.min(own.len())]);
     }
 
     /// Whatever moves, splits and merges: each key has an owner, and only a commit changes it.
@@ -275,9 +277,9 @@ proptest! {
         steps in proptest::collection::vec((0_u8..6, 1_i64..300, 1_i64..300, 0_u8..3), 1..40),
     ) {
         let mut object = seed();
-        let owner = |object: &Object, key: i64| {
+        let owner = |object: &MapObject, key: i64| {
             let rules = in_force(object.clone());
-            rules.shard_maps["m"].lookup(&Key::Int(key)).expect("an owner").shard.to_string()
+            rules.shard_maps["m"].lookup(&ShardKey::Int(key)).expect("an owner").shard.to_string()
         };
         for (step, from, until, target) in steps {
             let target = ["a", "b", "c"][usize::from(target)];
@@ -285,9 +287,9 @@ proptest! {
             let id = moving.as_ref().map_or("", |own| own.id.as_str());
             let next = match step {
                 0 => object.announce(plan(from, until, target), changed()),
-                1 => object.fence(id, Driver::Any, changed()),
-                2 => object.commit(id, Driver::Any, changed()),
-                3 => object.abort(id, Driver::Any, changed()),
+                1 => object.fence(id, MoveDriver::Any, changed()),
+                2 => object.commit(id, MoveDriver::Any, changed()),
+                3 => object.abort(id, MoveDriver::Any, changed()),
                 4 => object.split(&from.to_string(), changed()),
                 _ => object.merge(&from.to_string(), changed()),
             };
@@ -296,7 +298,7 @@ proptest! {
             prop_assert_eq!(next.epoch, object.epoch + 1);
             for key in [1, from, from.max(2) - 1, until, until.max(2) - 1, 299] {
                 let (before, after) = (owner(&object, key), owner(&next, key));
-                let key = Key::Int(key);
+                let key = ShardKey::Int(key);
                 let bound = |text: &Option<String>| object.key(text.as_deref().expect("closed"));
                 let moved = moving.as_ref().filter(|own| step == 2
                     && bound(&own.from).expect("a key") <= key

@@ -1,7 +1,7 @@
 //! A shard map ready for look-ups: which range holds a key, and who owns the range.
 
-use super::key::Key;
-use super::object::{Object, StoredRange};
+use super::key::ShardKey;
+use super::object::{MapObject, StoredRange};
 use crate::document::{self, KeyType};
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ pub const FILE_EPOCH: u64 = 1;
 /// What may be done in a range while it moves from one owner to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum RangeState {
     /// It does not move.
     Active,
     /// It will move: requests go on, jobs wait.
@@ -23,7 +23,7 @@ pub enum State {
     Fenced,
 }
 
-impl State {
+impl RangeState {
     /// As it stands in the object, in metrics and in what commands print.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ pub struct OwnedRange {
     pub map: Arc<str>,
     /// Epoch of the map that this range is of.
     pub epoch: u64,
-    /// Whether the map is a live one ([`document::ShardMap::live`]).
+    /// Whether the map is a live one ([`document::ShardMapSection::live`]).
     pub is_live: bool,
     /// Half-open, as written in `X-Shard-Range`: `[10001,20001)`, `-` for an open end; `outside` for the
     /// keys that no range holds.
@@ -53,7 +53,7 @@ pub struct OwnedRange {
     /// The epoch in which the owner changed last. A cached answer belongs to it.
     pub since: u64,
     /// What may be done in it.
-    pub state: State,
+    pub state: RangeState,
     /// Binding name of the shard's upstream; none: the local application serves it.
     pub upstream: Option<Arc<str>>,
 }
@@ -77,8 +77,8 @@ pub struct ShardMap {
     name: Arc<str>,
     key_type: KeyType,
     /// Ascending by lower bound; `None` sorts before every key. Each range ends where the next begins.
-    ranges: Vec<(Option<Key>, Arc<OwnedRange>)>,
-    until: Option<Key>,
+    ranges: Vec<(Option<ShardKey>, Arc<OwnedRange>)>,
+    until: Option<ShardKey>,
     outside: Option<Arc<OwnedRange>>,
     epoch: u64,
     standing: Standing,
@@ -92,7 +92,7 @@ enum Standing {
     /// The map is live, and this process has not seen its object yet.
     Unknown,
     /// The object in the result store says them.
-    Live(Arc<Object>),
+    Live(Arc<MapObject>),
 }
 
 impl ShardMap {
@@ -100,7 +100,7 @@ impl ShardMap {
     ///
     /// # Errors
     /// One sentence that says what is wrong with it; nothing is with one that `check` has compiled.
-    pub fn new(name: &str, document: &document::ShardMap) -> Result<Self, String> {
+    pub fn new(name: &str, document: &document::ShardMapSection) -> Result<Self, String> {
         let name: Arc<str> = name.into();
         if document.live {
             return Ok(Self {
@@ -119,14 +119,14 @@ impl ShardMap {
         version.index(&stored, document.until.as_deref(), outside, Standing::File)
     }
 
-    /// A live map as its object says. `object` must have passed [`Object::check`].
+    /// A live map as its object says. `object` must have passed [`MapObject::check`].
     ///
     /// # Errors
     /// One sentence for an object that is not a map of these shards.
     pub fn live(
         name: &Arc<str>,
-        document: &document::ShardMap,
-        object: &Arc<Object>,
+        document: &document::ShardMapSection,
+        object: &Arc<MapObject>,
     ) -> Result<Self, String> {
         let version = Version { name, epoch: object.epoch, is_live: true, document };
         let outside = object.outside.as_ref().map(|own| (own.shard.as_str(), own.since));
@@ -155,7 +155,7 @@ impl ShardMap {
     }
 
     /// The object that a live map was made from; none for one of the file, and while it is unknown.
-    pub fn object(&self) -> Option<&Arc<Object>> {
+    pub fn object(&self) -> Option<&Arc<MapObject>> {
         match &self.standing {
             Standing::Live(object) => Some(object),
             Standing::File | Standing::Unknown => None,
@@ -172,7 +172,7 @@ impl ShardMap {
     /// # Errors
     /// `key-unmapped` when no range holds it and the map names no shard for everything else; `map-unknown`
     /// for a live map whose object this process has not seen.
-    pub fn lookup(&self, key: &Key) -> Result<&Arc<OwnedRange>, Problem> {
+    pub fn lookup(&self, key: &ShardKey) -> Result<&Arc<OwnedRange>, Problem> {
         if self.standing == Standing::Unknown {
             return Err(Problem::MapUnknown);
         }
@@ -190,7 +190,7 @@ struct Version<'a> {
     name: &'a Arc<str>,
     epoch: u64,
     is_live: bool,
-    document: &'a document::ShardMap,
+    document: &'a document::ShardMapSection,
 }
 
 impl Version<'_> {
@@ -202,8 +202,9 @@ impl Version<'_> {
         standing: Standing,
     ) -> Result<ShardMap, String> {
         let key_type = self.document.key_type;
-        let parse =
-            |text: &str| Key::parse(key_type, text).ok_or_else(|| format!("`{text}` is not a key"));
+        let parse = |text: &str| {
+            ShardKey::parse(key_type, text).ok_or_else(|| format!("`{text}` is not a key"))
+        };
         let mut ranges = Vec::with_capacity(stored.len());
         for (at, range) in stored.iter().enumerate() {
             let from = range.from.as_deref().map(parse).transpose()?;
@@ -216,14 +217,14 @@ impl Version<'_> {
             return Err("ranges are not ascending".to_owned());
         }
         let outside = outside.map(|(shard, since)| {
-            Arc::new(self.owned("outside".to_owned(), shard, since, State::Active))
+            Arc::new(self.owned("outside".to_owned(), shard, since, RangeState::Active))
         });
         let until = until.map(parse).transpose()?;
         let (name, epoch) = (Arc::clone(self.name), self.epoch);
         Ok(ShardMap { name, key_type, ranges, until, outside, epoch, standing })
     }
 
-    fn owned(&self, text: String, shard: &str, since: u64, state: State) -> OwnedRange {
+    fn owned(&self, text: String, shard: &str, since: u64, state: RangeState) -> OwnedRange {
         let upstream = self.document.shards.get(shard).and_then(|own| own.upstream.as_deref());
         OwnedRange {
             map: Arc::clone(self.name),

@@ -3,8 +3,8 @@
 //! It lies in the result store under `shards/NAME`, and is the only authority: whoever replaces it under the
 //! condition that nobody else has (`If-Match`) has changed the map.
 
-use super::key::Key;
-use super::map::{FILE_EPOCH, State};
+use super::key::ShardKey;
+use super::map::{FILE_EPOCH, RangeState};
 use crate::document::{self, KeyType};
 use crate::hex::hex;
 use hmac::{Hmac, KeyInit, Mac};
@@ -26,7 +26,7 @@ const MAC_BYTES: usize = 16;
 /// A live shard map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Object {
+pub struct MapObject {
     /// [`FORMAT`] of the program that wrote it.
     pub format: u32,
     /// Name of the map in the rules file.
@@ -40,13 +40,13 @@ pub struct Object {
     /// Exclusive upper end of the last range; none: open.
     pub until: Option<String>,
     /// The owner of every key that no range holds; none: such requests are refused.
-    pub outside: Option<Outside>,
+    pub outside: Option<OutsideOwner>,
     /// The move that is under way.
     #[serde(rename = "move")]
     pub moving: Option<Move>,
     /// Who made this version.
     pub changed: Changed,
-    /// Over [`Object::hash`], in hex.
+    /// Over [`MapObject::hash`], in hex.
     pub mac: String,
 }
 
@@ -61,21 +61,21 @@ pub struct StoredRange {
     /// The epoch in which the owner changed last.
     pub since: u64,
     /// What may be done in it.
-    pub state: State,
+    pub state: RangeState,
 }
 
 impl StoredRange {
     /// As the rules file has it.
     pub fn seed(range: &document::Range) -> Self {
         let (from, shard) = (range.from.clone(), range.shard.clone());
-        Self { from, shard, since: FILE_EPOCH, state: State::Active }
+        Self { from, shard, since: FILE_EPOCH, state: RangeState::Active }
     }
 }
 
 /// The owner of every key that no range holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Outside {
+pub struct OutsideOwner {
     /// Name of the shard.
     pub shard: String,
     /// The epoch in which it became the owner.
@@ -85,14 +85,14 @@ pub struct Outside {
 /// How far a move has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stage {
+pub enum MoveStage {
     /// Everybody is told, nothing waits but jobs.
     Announced,
     /// Writes of the range wait.
     Fenced,
 }
 
-impl Stage {
+impl MoveStage {
     /// As commands and logs have it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ pub struct Move {
     /// The owner after a commit.
     pub target: String,
     /// How far it has come.
-    pub stage: Stage,
+    pub stage: MoveStage,
     /// Who may end it: `hand`, or the tool that moves the data, such as `reshard:7`.
     pub driver: String,
     /// Whether the only way is forwards: an abort would give the range to an owner that no longer takes it.
@@ -218,8 +218,8 @@ struct AnyFormat {
     format: u64,
 }
 
-impl Object {
-    /// Reads an object and checks everything that needs no secret: see [`Object::check`].
+impl MapObject {
+    /// Reads an object and checks everything that needs no secret: see [`MapObject::check`].
     ///
     /// # Errors
     /// Why it can't be a map.
@@ -245,7 +245,7 @@ impl Object {
     pub fn admit(
         &self,
         name: &str,
-        document: &document::ShardMap,
+        document: &document::ShardMapSection,
         keys: &[Vec<u8>],
     ) -> Result<(), Unusable> {
         if self.map != name {
@@ -278,7 +278,7 @@ impl Object {
         hex(&Sha256::digest(self.unsigned().as_bytes()))
     }
 
-    /// The canonical JSON: fields in the order of [`Object`], no white space.
+    /// The canonical JSON: fields in the order of [`MapObject`], no white space.
     pub fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -313,7 +313,8 @@ impl Object {
         }
         let bounds = self.bounds()?;
         if let Some(pair) = bounds.windows(2).find(|pair| pair[0] >= pair[1]) {
-            let show = |key: &Option<Key>| key.as_ref().map_or("-".to_owned(), Key::to_string);
+            let show =
+                |key: &Option<ShardKey>| key.as_ref().map_or("-".to_owned(), ShardKey::to_string);
             return Err(format!("bound {} comes after {}", show(&pair[1]), show(&pair[0])));
         }
         let sinces = self.ranges.iter().map(|range| range.since);
@@ -325,7 +326,7 @@ impl Object {
     }
 
     /// The lower bounds, then the upper end where the last range has one.
-    fn bounds(&self) -> Result<Vec<Option<Key>>, String> {
+    fn bounds(&self) -> Result<Vec<Option<ShardKey>>, String> {
         let froms = self.ranges.iter().map(|range| range.from.as_deref());
         let mut bounds = Vec::with_capacity(self.ranges.len() + 1);
         for (at, from) in froms.enumerate() {
@@ -341,8 +342,8 @@ impl Object {
     }
 
     /// A bound, which must be in canonical form.
-    pub(super) fn key(&self, text: &str) -> Result<Key, String> {
-        let key = Key::parse(self.key_type, text).filter(|key| key.to_string() == text);
+    pub(super) fn key(&self, text: &str) -> Result<ShardKey, String> {
+        let key = ShardKey::parse(self.key_type, text).filter(|key| key.to_string() == text);
         key.ok_or_else(|| {
             format!("`{text}` is no canonical key of type {}", self.key_type.as_str())
         })
@@ -352,7 +353,7 @@ impl Object {
     pub fn moves(&self, keys: &super::find::Keys) -> bool {
         let Some(moving) = &self.moving else { return false };
         let bound = |text: &Option<String>| {
-            text.as_deref().and_then(|text| Key::parse(self.key_type, text))
+            text.as_deref().and_then(|text| ShardKey::parse(self.key_type, text))
         };
         let (from, until) = (bound(&moving.from), bound(&moving.until));
         keys.as_slice().iter().any(|key| {
@@ -364,18 +365,18 @@ impl Object {
     /// A range is announced or fenced if and only if the move says so, and belongs to its source.
     fn check_move(&self) -> Result<(), String> {
         let Some(moving) = &self.moving else {
-            let stray = self.ranges.iter().find(|range| range.state != State::Active);
+            let stray = self.ranges.iter().find(|range| range.state != RangeState::Active);
             return stray.map_or(Ok(()), |range| {
                 Err(format!("a range is {} and nothing moves", range.state.as_str()))
             });
         };
         let state = match moving.stage {
-            Stage::Announced => State::Announced,
-            Stage::Fenced => State::Fenced,
+            MoveStage::Announced => RangeState::Announced,
+            MoveStage::Fenced => RangeState::Fenced,
         };
         let covered = self.covered(moving.from.as_deref(), moving.until.as_deref())?;
         for (at, range) in self.ranges.iter().enumerate() {
-            let expected = if covered.contains(&at) { state } else { State::Active };
+            let expected = if covered.contains(&at) { state } else { RangeState::Active };
             let is_the_sources = !covered.contains(&at) || range.shard == moving.source;
             if range.state != expected || !is_the_sources {
                 let from = range.from.as_deref().unwrap_or("-");

@@ -2,10 +2,10 @@
 //! another sidecar sent it, the coordinator about what the members of a move have told it.
 
 use super::find::Resolved;
-use super::object::{Object, Stage};
+use super::object::{MapObject, MoveStage};
 use serde::{Deserialize, Serialize};
 
-/// What a process does with an object that it may follow ([`Object::admit`]).
+/// What a process does with an object that it may follow ([`MapObject::admit`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adoption {
     /// It is newer than what is in force.
@@ -102,7 +102,7 @@ pub struct Ack {
     pub is_live: bool,
     /// Epoch in force; 0 when it knows none.
     pub epoch: u64,
-    /// [`Object::hash`] of what is in force.
+    /// [`MapObject::hash`] of what is in force.
     pub hash: String,
     /// Hash of shards, key type and shard rules of the map in its rules file.
     pub map_rules: String,
@@ -178,7 +178,7 @@ impl std::fmt::Display for Hindrance {
 ///
 /// `map_rules` is that of the coordinator's rules file. An ack is worth nothing once a newer object exists,
 /// so each stage asks anew.
-pub fn hindrance(object: &Object, map_rules: &str, ack: Option<&Ack>) -> Option<Hindrance> {
+pub fn hindrance(object: &MapObject, map_rules: &str, ack: Option<&Ack>) -> Option<Hindrance> {
     let Some(ack) = ack else { return Some(Hindrance::Silent) };
     if !ack.is_live {
         let why = "its rules file does not say `live = true` for this map";
@@ -204,7 +204,7 @@ pub fn hindrance(object: &Object, map_rules: &str, ack: Option<&Ack>) -> Option<
     if ack.epoch > object.epoch || ack.hash != object.hash() {
         return Some(Hindrance::Conflict);
     }
-    let is_fenced = object.moving.as_ref().is_some_and(|own| own.stage == Stage::Fenced);
+    let is_fenced = object.moving.as_ref().is_some_and(|own| own.stage == MoveStage::Fenced);
     let count = ack.in_flight + ack.adopted.len() as u64 + ack.jobs.len() as u64;
     if is_fenced && count > 0 {
         let ids = ack.jobs.iter().chain(&ack.adopted).map(|id| format!("job {id}"));

@@ -13,15 +13,16 @@ fn map(bounds: &[i64], until: Option<i64>) -> ShardMap {
     let until = until.map(|until| until.to_string());
     let (outside, live, hold) = (None, false, Hold::default());
     let key_type = KeyType::Int;
-    let document = document::ShardMap { key_type, ranges, until, outside, shards, live, hold };
+    let document =
+        document::ShardMapSection { key_type, ranges, until, outside, shards, live, hold };
     ShardMap::new("m", &document).expect("ascending bounds")
 }
 
 #[test]
 fn two_spellings_of_one_integer_are_not_two_keys() {
-    let parse = |text| Key::parse(KeyType::Int, text);
-    assert_eq!(parse("15000"), Some(Key::Int(15000)));
-    assert_eq!(parse("-7"), Some(Key::Int(-7)));
+    let parse = |text| ShardKey::parse(KeyType::Int, text);
+    assert_eq!(parse("15000"), Some(ShardKey::Int(15000)));
+    assert_eq!(parse("-7"), Some(ShardKey::Int(-7)));
     for text in ["", "+1", "01", "-0", "1e4", "1.0", " 1", "9223372036854775808", "１"] {
         assert_eq!(parse(text), None, "{text}");
     }
@@ -29,9 +30,9 @@ fn two_spellings_of_one_integer_are_not_two_keys() {
 
 #[test]
 fn timestamps_with_different_offsets_are_one_key() {
-    let parse = |text| Key::parse(KeyType::Timestamp, text);
+    let parse = |text| ShardKey::parse(KeyType::Timestamp, text);
     assert_eq!(parse("2024-03-01T00:30:00+01:00"), parse("2024-02-29T23:30:00Z"));
-    assert_eq!(parse("1970-01-01T00:00:01.5Z"), Some(Key::Timestamp(1_500_000)));
+    assert_eq!(parse("1970-01-01T00:00:01.5Z"), Some(ShardKey::Timestamp(1_500_000)));
     assert_eq!(
         parse("2024-02-29T23:30:00Z").map(|key| key.to_string()).as_deref(),
         Some("2024-02-29T23:30:00.000000Z")
@@ -46,15 +47,15 @@ fn timestamps_with_different_offsets_are_one_key() {
 #[test]
 fn a_uuid_is_one_key_in_either_case() {
     let text = "0188F2A4-7C3B-7D10-8000-0123456789AB";
-    let key = Key::parse(KeyType::Uuid, text);
-    assert_eq!(key.as_ref().map(Key::to_string), Some(text.to_ascii_lowercase()));
-    assert_eq!(Key::parse(KeyType::Uuid, "0188f2a47c3b7d1080000123456789ab"), None);
+    let key = ShardKey::parse(KeyType::Uuid, text);
+    assert_eq!(key.as_ref().map(ShardKey::to_string), Some(text.to_ascii_lowercase()));
+    assert_eq!(ShardKey::parse(KeyType::Uuid, "0188f2a47c3b7d1080000123456789ab"), None);
 }
 
 #[test]
 fn a_key_below_the_first_or_above_the_last_range_is_unmapped() {
     let map = map(&[1, 10_001, 20_001], Some(30_001));
-    let shard = |key| map.lookup(&Key::Int(key)).map(|own| (&*own.shard, own.text.as_str()));
+    let shard = |key| map.lookup(&ShardKey::Int(key)).map(|own| (&*own.shard, own.text.as_str()));
     assert_eq!(shard(10_000), Ok(("s0", "[1,10001)")));
     assert_eq!(shard(10_001), Ok(("s1", "[10001,20001)")));
     assert_eq!(shard(30_000), Ok(("s2", "[20001,30001)")));
@@ -71,21 +72,21 @@ proptest! {
         bounds.dedup();
         let expected = bounds.iter().rposition(|from| *from <= key).map(|index| format!("s{index}"));
         let map = map(&bounds, None);
-        let found = map.lookup(&Key::Int(key)).ok().map(|own| own.shard.to_string());
+        let found = map.lookup(&ShardKey::Int(key)).ok().map(|own| own.shard.to_string());
         prop_assert_eq!(found, expected);
     }
 
     #[test]
     fn a_timestamp_is_its_own_canonical_form(micros in -62_135_596_800_000_000_i64..253_402_300_799_000_000) {
-        let text = Key::Timestamp(micros).to_string();
-        prop_assert_eq!(Key::parse(KeyType::Timestamp, &text), Some(Key::Timestamp(micros)));
+        let text = ShardKey::Timestamp(micros).to_string();
+        prop_assert_eq!(ShardKey::parse(KeyType::Timestamp, &text), Some(ShardKey::Timestamp(micros)));
     }
 
     #[test]
     fn no_text_panics(text in "\\PC*") {
         for key_type in [KeyType::Int, KeyType::Text, KeyType::Uuid, KeyType::Timestamp] {
-            if let Some(key) = Key::parse(key_type, &text) {
-                prop_assert_eq!(Key::parse(key_type, &key.to_string()), Some(key));
+            if let Some(key) = ShardKey::parse(key_type, &text) {
+                prop_assert_eq!(ShardKey::parse(key_type, &key.to_string()), Some(key));
             }
         }
     }

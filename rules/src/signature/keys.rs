@@ -12,9 +12,9 @@ const ID_CHARS_MAX: usize = 64;
 
 /// Never printed: it has no `Debug`.
 #[derive(Clone)]
-pub(super) struct Key(Vec<u8>);
+pub(super) struct SigningKey(Vec<u8>);
 
-impl Key {
+impl SigningKey {
     pub(super) fn new(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
@@ -40,8 +40,8 @@ impl Key {
 /// Keys by their names. The first signs, all verify, so that a rotation breaks nothing.
 #[derive(Clone)]
 pub struct Keys {
-    first: (String, Key),
-    others: Vec<(String, Key)>,
+    first: (String, SigningKey),
+    others: Vec<(String, SigningKey)>,
 }
 
 impl Keys {
@@ -50,7 +50,7 @@ impl Keys {
     /// # Errors
     /// Says what is wrong with the text and what to do. Never repeats a secret.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut keys: Vec<(String, Key)> = Vec::new();
+        let mut keys: Vec<(String, SigningKey)> = Vec::new();
         for line in text.split(['\n', ',']).map(str::trim).filter(|line| !line.is_empty()) {
             let (id, key) = read(line)?;
             if keys.iter().any(|(other, _)| *other == id) {
@@ -74,17 +74,17 @@ impl Keys {
         self.first.1.mac(purpose)
     }
 
-    pub(super) fn first(&self) -> (&str, &Key) {
+    pub(super) fn first(&self) -> (&str, &SigningKey) {
         (&self.first.0, &self.first.1)
     }
 
-    pub(super) fn named(&self, id: &str) -> Option<&Key> {
+    pub(super) fn named(&self, id: &str) -> Option<&SigningKey> {
         let mut all = std::iter::once(&self.first).chain(&self.others);
         all.find(|(own, _)| own == id).map(|(_, key)| key)
     }
 }
 
-fn read(line: &str) -> Result<(String, Key), String> {
+fn read(line: &str) -> Result<(String, SigningKey), String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let Some((id, secret)) = line.split_once('=') else {
         return Err("a key has no name: write NAME=SECRET".to_owned());
@@ -99,5 +99,5 @@ fn read(line: &str) -> Result<(String, Key), String> {
             "the key {id} is shorter than {KEY_CHARS_MIN} characters: use `openssl rand -hex 32`"
         ));
     }
-    Ok((id.to_owned(), Key::new(secret.as_bytes())))
+    Ok((id.to_owned(), SigningKey::new(secret.as_bytes())))
 }

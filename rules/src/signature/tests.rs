@@ -1,7 +1,7 @@
 //! RFC 9421's own examples, and every reason for which a signature does not count.
 
 use super::base::base;
-use super::keys::Key;
+use super::keys::SigningKey;
 use super::nonces::NONCES_MAX;
 use super::{Invalid, Keys, LIFETIME_S, Member, Nonces, SKEW_S, part, sign, verify};
 use crate::head::{Head, NoFields};
@@ -47,7 +47,7 @@ fn the_rfcs_hmac_example_has_the_rfcs_base_and_signature() {
     assert_eq!(base.as_deref(), Some(wanted));
     let secret =
         "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==";
-    let key = Key::new(&BASE64_STANDARD.decode(secret).expect("the RFC's secret"));
+    let key = SigningKey::new(&BASE64_STANDARD.decode(secret).expect("the RFC's secret"));
     let signature = "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=";
     assert_eq!(BASE64_STANDARD.encode(key.mac(wanted)), signature);
     assert!(key.is_mac(wanted, &BASE64_STANDARD.decode(signature).expect("the RFC's signature")));

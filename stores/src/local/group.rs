@@ -21,18 +21,18 @@ const LINGER: Duration = Duration::from_micros(300);
 const BATCH_MAX: usize = 256;
 
 /// What the thread does for one kind of store. All methods run on it.
-pub(crate) trait Work: Send + 'static {
-    type Order: Send + 'static;
-    type Outcome: Send + 'static;
+pub(crate) trait StoreWork: Send + 'static {
+    type Command: Send + 'static;
+    type Reply: Send + 'static;
 
-    fn execute(&mut self, db: &Connection, order: &Self::Order) -> Sql<Self::Outcome>;
+    fn execute(&mut self, db: &Connection, order: &Self::Command) -> Sql<Self::Reply>;
 
     /// The outcomes where none of the orders has anything to write now.
     fn without_writing<'a>(
         &mut self,
         _db: &Connection,
-        _orders: impl Iterator<Item = &'a Self::Order>,
-    ) -> Sql<Option<Vec<Self::Outcome>>> {
+        _orders: impl Iterator<Item = &'a Self::Command>,
+    ) -> Sql<Option<Vec<Self::Reply>>> {
         Ok(None)
     }
 
@@ -45,7 +45,7 @@ pub(crate) trait Work: Send + 'static {
     fn end(&mut self, _committed: bool) {}
 
     /// Nobody waited for this outcome any more.
-    fn undelivered(&mut self, _outcome: Self::Outcome) {}
+    fn undelivered(&mut self, _outcome: Self::Reply) {}
 
     /// Whether a transaction is due although no order waits.
     fn is_due(&self) -> bool {
@@ -53,7 +53,7 @@ pub(crate) trait Work: Send + 'static {
     }
 
     /// Whether the order still helps when nobody waits for its outcome any more.
-    fn outlives_caller(order: &Self::Order) -> bool;
+    fn outlives_caller(order: &Self::Command) -> bool;
 }
 
 /// Why it was not done.
@@ -63,17 +63,17 @@ pub(crate) struct Fault {
     pub(crate) detail: String,
 }
 
-struct Operation<W: Work> {
-    order: W::Order,
-    answer: oneshot::Sender<Result<W::Outcome, Fault>>,
+struct Operation<W: StoreWork> {
+    order: W::Command,
+    answer: oneshot::Sender<Result<W::Reply, Fault>>,
 }
 
 /// The way to the writer thread, which ends when this is dropped.
-pub(crate) struct Writer<W: Work> {
+pub(crate) struct Writer<W: StoreWork> {
     operations: SyncSender<Operation<W>>,
 }
 
-impl<W: Work> Writer<W> {
+impl<W: StoreWork> Writer<W> {
     pub(crate) fn start(db: Connection, work: W) -> Result<Self, String> {
         let (operations, waiting) = sync_channel(WAITING_MAX);
         std::thread::Builder::new()
@@ -84,7 +84,7 @@ impl<W: Work> Writer<W> {
     }
 
     /// Resolves after the commit.
-    pub(crate) async fn run(&self, order: W::Order) -> Result<W::Outcome, Fault> {
+    pub(crate) async fn run(&self, order: W::Command) -> Result<W::Reply, Fault> {
         let (answer, outcome) = oneshot::channel();
         self.operations.try_send(Operation { order, answer }).map_err(|error| match error {
             TrySendError::Full(_) => Fault {
@@ -108,7 +108,7 @@ struct Thread<W> {
     last: usize,
 }
 
-impl<W: Work> Thread<W> {
+impl<W: StoreWork> Thread<W> {
     fn run(mut self, waiting: &Receiver<Operation<W>>) {
         while let Some(batch) = self.next_batch(waiting) {
             let outcomes = self.outcomes(&batch);
@@ -136,7 +136,7 @@ impl<W: Work> Thread<W> {
         Some(batch)
     }
 
-    fn outcomes(&mut self, batch: &[Operation<W>]) -> Sql<Vec<W::Outcome>> {
+    fn outcomes(&mut self, batch: &[Operation<W>]) -> Sql<Vec<W::Reply>> {
         let orders = batch.iter().map(|it| &it.order);
         if let Some(outcomes) = self.work.without_writing(&self.db, orders)? {
             return Ok(outcomes);
@@ -146,7 +146,7 @@ impl<W: Work> Thread<W> {
         outcomes
     }
 
-    fn commit(&mut self, batch: &[Operation<W>]) -> Sql<Vec<W::Outcome>> {
+    fn commit(&mut self, batch: &[Operation<W>]) -> Sql<Vec<W::Reply>> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.work.begin(&transaction)?;
         let outcomes = batch
@@ -157,7 +157,7 @@ impl<W: Work> Thread<W> {
         Ok(outcomes)
     }
 
-    fn answer(&mut self, batch: Vec<Operation<W>>, outcomes: Sql<Vec<W::Outcome>>) {
+    fn answer(&mut self, batch: Vec<Operation<W>>, outcomes: Sql<Vec<W::Reply>>) {
         match outcomes {
             Ok(outcomes) => {
                 for (operation, outcome) in batch.into_iter().zip(outcomes) {
@@ -191,10 +191,10 @@ mod tests {
         undelivered: Vec<u32>,
     }
 
-    impl Work for Steps {
-        type Order = u32;
+    impl StoreWork for Steps {
+        type Command = u32;
         /// The order, and those whose outcome nobody took before.
-        type Outcome = (u32, Vec<u32>);
+        type Reply = (u32, Vec<u32>);
 
         fn execute(&mut self, _: &Connection, order: &u32) -> Sql<(u32, Vec<u32>)> {
             self.begun.send(*order).expect("the test listens");

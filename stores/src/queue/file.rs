@@ -16,7 +16,7 @@ use std::time::Duration;
 use store::Receipt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use work::{Order, Outcome, Work};
+use work::{QueueCommand, QueueReply, QueueWork};
 
 const FILE: &str = "queue.db";
 
@@ -29,7 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// `queue-full`, `closed`, `busy`, `disk-full`, `corrupt`, `denied`, `store-failed`.
 #[derive(Clone)]
 pub struct FileQueue {
-    writer: Arc<Writer<Work>>,
+    writer: Arc<Writer<QueueWork>>,
     /// Wakes the long polls of this process.
     arrived: Arc<Notify>,
     /// Counting must not hold up the writer.
@@ -50,7 +50,7 @@ impl FileQueue {
         let reader = Arc::new(Mutex::new(local::reopen(&dir, FILE)?));
         let arrived = Arc::new(Notify::new());
         let max_receives = max_receives.max(1);
-        let writer = Writer::start(db, Work::new(max_receives, arrived.clone()))?;
+        let writer = Writer::start(db, QueueWork::new(max_receives, arrived.clone()))?;
         let (writer, anchor) = (Arc::new(writer), Anchor::of(&dir, FILE)?);
         Ok(Self { writer, arrived, reader, is_dead: false, max_receives, anchor })
     }
@@ -60,9 +60,9 @@ impl FileQueue {
         let attributes = serde_json::to_string(&message.attributes)
             .map_err(|error| failed("message-illegal", &error))?;
         let group = message.group.unwrap_or_default();
-        let order = Order::Send { body: message.body, attributes, group };
+        let order = QueueCommand::Send { body: message.body, attributes, group };
         match self.writer.run(order).await? {
-            Outcome::Sent(id) => Ok(id),
+            QueueReply::Sent(id) => Ok(id),
             other => Err(unexpected(&other)),
         }
     }
@@ -82,11 +82,11 @@ impl FileQueue {
             tokio::pin!(arrived);
             arrived.as_mut().enable();
             let (visibility, dead) = (millis(visibility), self.is_dead);
-            let order = Order::Receive { max, visibility, dead };
+            let order = QueueCommand::Receive { max, visibility, dead };
             match self.writer.run(order).await? {
-                Outcome::Received(messages) if !messages.is_empty() => return Ok(messages),
-                Outcome::Received(none) if Instant::now() >= deadline => return Ok(none),
-                Outcome::Received(_) => {}
+                QueueReply::Received(messages) if !messages.is_empty() => return Ok(messages),
+                QueueReply::Received(none) if Instant::now() >= deadline => return Ok(none),
+                QueueReply::Received(_) => {}
                 other => return Err(unexpected(&other)),
             }
             let next = deadline.min(Instant::now() + POLL_INTERVAL);
@@ -98,7 +98,7 @@ impl FileQueue {
     async fn change(
         &self,
         receipt: &str,
-        order: impl FnOnce(Receipt) -> Order,
+        order: impl FnOnce(Receipt) -> QueueCommand,
     ) -> Result<(), QueueError> {
         let stale = || QueueError {
             name: "receipt-stale",
@@ -106,8 +106,8 @@ impl FileQueue {
         };
         let receipt = Receipt::parse(receipt).ok_or_else(stale)?;
         match self.writer.run(order(receipt)).await? {
-            Outcome::Done => Ok(()),
-            Outcome::Stale => Err(stale()),
+            QueueReply::Done => Ok(()),
+            QueueReply::Stale => Err(stale()),
             other => Err(unexpected(&other)),
         }
     }
@@ -141,7 +141,7 @@ impl Queue for FileQueue {
     }
 
     fn delete<'a>(&'a self, receipt: &'a str) -> Boxed<'a, Result<(), QueueError>> {
-        Box::pin(self.change(receipt, Order::Delete))
+        Box::pin(self.change(receipt, QueueCommand::Delete))
     }
 
     fn set_visibility<'a>(
@@ -152,7 +152,8 @@ impl Queue for FileQueue {
         Box::pin(async move {
             check_visibility(visibility)?;
             let visibility = millis(visibility);
-            self.change(receipt, |receipt| Order::SetVisibility { receipt, visibility }).await
+            self.change(receipt, |receipt| QueueCommand::SetVisibility { receipt, visibility })
+                .await
         })
     }
 
@@ -188,6 +189,6 @@ fn failed(name: &'static str, error: &dyn std::fmt::Display) -> QueueError {
     QueueError { name, detail: error.to_string() }
 }
 
-fn unexpected(outcome: &Outcome) -> QueueError {
+fn unexpected(outcome: &QueueReply) -> QueueError {
     failed("store-failed", &format!("the writer answered {outcome:?}"))
 }

@@ -19,7 +19,7 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use work::{Order, Outcome, Work};
+use work::{ResultsCommand, ResultsReply, ResultsWork};
 
 const FILE: &str = "results.db";
 
@@ -39,7 +39,7 @@ pub struct DirResults {
 
 struct Shared {
     objects: PathBuf,
-    writer: Writer<Work>,
+    writer: Writer<ResultsWork>,
     /// Reads must not wait for a sync.
     reader: Mutex<Connection>,
     /// Held as long as this process writes files that no row names yet.
@@ -65,7 +65,7 @@ impl DirResults {
             Err(TryLockError::Error(error)) => return Err(fault(&error)),
         }
         in_use.lock_shared().map_err(|error| fault(&error))?;
-        let writer = Writer::start(writer, Work)?;
+        let writer = Writer::start(writer, ResultsWork)?;
         let reader = Mutex::new(reader);
         let anchor = Anchor::of(&dir, FILE)?;
         Ok(Self { shared: Arc::new(Shared { objects, writer, reader, _in_use: in_use, anchor }) })
@@ -159,8 +159,9 @@ impl Shared {
             Place::File(name) => Some(name.clone()),
         };
         // After an error the commit may have happened all the same: the sweep will know.
-        let outcome = self.writer.run(Order::Put { key, length, place, condition }).await?;
-        let Outcome::Put(written) = outcome else { return Err(unexpected()) };
+        let outcome =
+            self.writer.run(ResultsCommand::Put { key, length, place, condition }).await?;
+        let ResultsReply::Put(written) = outcome else { return Err(unexpected()) };
         let unused = match &written {
             Written::Yes { replaced, .. } => replaced.clone(),
             Written::Precondition => own,
@@ -170,8 +171,8 @@ impl Shared {
     }
 
     async fn delete(self: Arc<Self>, key: String) -> Result<(), StoreError> {
-        let outcome = self.writer.run(Order::Delete { key }).await?;
-        let Outcome::Deleted(file) = outcome else { return Err(unexpected()) };
+        let outcome = self.writer.run(ResultsCommand::Delete { key }).await?;
+        let ResultsReply::Deleted(file) = outcome else { return Err(unexpected()) };
         self.discard(file).await;
         Ok(())
     }

@@ -53,23 +53,23 @@ pub(crate) fn edge<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<Box<
     let mut facts = facts([("route", json!(decision.route_name()))]);
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
     let plan = match decision.action {
-        edge::Action::Redirect { location } => {
+        edge::EdgeAction::Redirect { location } => {
             add("action", json!("redirect"));
             add("location", json!(location));
             None
         }
-        edge::Action::Refuse(problem) => {
+        edge::EdgeAction::Refuse(problem) => {
             add("action", json!("refuse"));
             add("problem", json!(problem.name()));
             None
         }
-        edge::Action::Pass { target, why } => {
+        edge::EdgeAction::Pass { target, why } => {
             add("action", json!("pass"));
             add("why", json!(why.as_str()));
             add("target", json!(target));
             None
         }
-        edge::Action::Cache(plan) => {
+        edge::EdgeAction::Cache(plan) => {
             add("action", json!("cache"));
             Some(plan)
         }
@@ -83,22 +83,22 @@ pub(crate) fn sidecar<'r>(rules: &'r Rules, head: &Head<'_>) -> (Facts, Option<B
         facts([("route", json!(decision.route_name())), ("observed", json!(decision.observed))]);
     let mut add = |name: &str, value: Value| facts.insert(name.to_owned(), value);
     let plan = match decision.action {
-        sidecar::Action::Refuse(problem) => {
+        sidecar::SidecarAction::Refuse(problem) => {
             add("action", json!("refuse"));
             add("problem", json!(problem.name()));
             None
         }
-        sidecar::Action::Reserved { path } => {
+        sidecar::SidecarAction::Reserved { path } => {
             add("action", json!("reserved"));
             add("path", json!(path));
             None
         }
-        sidecar::Action::Preflight { fields } => {
+        sidecar::SidecarAction::Preflight { fields } => {
             add("action", json!("preflight"));
             add("fields", json!(fields));
             None
         }
-        sidecar::Action::Proceed(proceed) => {
+        sidecar::SidecarAction::Proceed(proceed) => {
             add("action", json!("proceed"));
             add("target", json!(proceed.target()));
             add("offload", json!(offloaded(proceed.offload)));
@@ -124,19 +124,19 @@ fn shard(step: &Step, of: impl Fn(&rules::shard::Resolved) -> String) -> Value {
 }
 
 /// `inline no-rule`, `enqueue always`, `enqueue always wait 5 s`, `adopt slow after 2000 ms`.
-fn offloaded(decision: offload::Decision) -> String {
+fn offloaded(decision: offload::OffloadDecision) -> String {
     match decision {
-        offload::Decision::Inline(why) => format!("inline {}", why.as_str()),
-        offload::Decision::Enqueue { reason, wait: offload::Wait::No } => {
+        offload::OffloadDecision::Inline(why) => format!("inline {}", why.as_str()),
+        offload::OffloadDecision::Enqueue { reason, wait: offload::Wait::No } => {
             format!("enqueue {}", reason.as_str())
         }
-        offload::Decision::Enqueue { reason, wait: offload::Wait::Asked(wait) } => {
+        offload::OffloadDecision::Enqueue { reason, wait: offload::Wait::Asked(wait) } => {
             format!("enqueue {} wait {wait} s", reason.as_str())
         }
-        offload::Decision::Enqueue { reason, wait: offload::Wait::ByRule(wait) } => {
+        offload::OffloadDecision::Enqueue { reason, wait: offload::Wait::ByRule(wait) } => {
             format!("enqueue {} wait {wait} ms", reason.as_str())
         }
-        offload::Decision::Adopt { reason, after, .. } => {
+        offload::OffloadDecision::Adopt { reason, after, .. } => {
             format!("adopt {} after {after} ms", reason.as_str())
         }
     }

@@ -12,14 +12,14 @@ type Names = BTreeSet<String>;
 const ENUMS: [(&str, &str); 11] = [
     ("Ambiguous", "ambiguous"),
     ("Bypass", "bypass"),
-    ("Fallback", "fallback"),
     ("Inline", "inline"),
     ("Invalid", "signature"),
     ("KeyType", "key type"),
-    ("Miss", "not taken"),
     ("NotStored", "not stored"),
     ("Reason", "offloaded"),
     ("Removed", "removed"),
+    ("RouteMismatch", "not taken"),
+    ("RulesFallback", "fallback"),
     ("Source", "lifetime by"),
 ];
 

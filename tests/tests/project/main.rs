@@ -5,4 +5,5 @@ mod bundles;
 mod cases;
 mod docs;
 mod layers;
+mod names;
 mod tidy;

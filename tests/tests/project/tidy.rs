@@ -25,7 +25,7 @@ fn page(name: &str) -> String {
 }
 
 /// Files below a folder of the repository whose name ends so; nothing that was built or installed.
-fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+pub(super) fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     let mut folders = vec![root().join(folder)];
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -47,12 +47,12 @@ fn files(folder: &str, end: &str) -> Vec<PathBuf> {
     found
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
 /// A source without its comments and its tests.
-fn code(path: &Path) -> String {
+pub(super) fn code(path: &Path) -> String {
     let name = shown(path);
     if name.ends_with("tests.rs") || name.contains("/tests/") {
         return String::new();

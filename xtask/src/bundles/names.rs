@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// Contents by URL path.
-pub(super) type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type BundleFiles = BTreeMap<String, Vec<u8>>;
 
 /// The names of one folder.
 pub(super) struct Decided {
@@ -19,8 +19,8 @@ pub(super) struct Decided {
 }
 
 /// All files below a folder; `url` ends with a slash.
-pub(super) fn listing(folder: &Path, url: &str) -> Result<Files> {
-    let mut files = Files::new();
+pub(super) fn listing(folder: &Path, url: &str) -> Result<BundleFiles> {
+    let mut files = BundleFiles::new();
     for path in entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = format!("{url}{}", encoded(&name));
@@ -46,7 +46,7 @@ fn encoded(name: &str) -> String {
 }
 
 /// Decides by two builds, the second of changed sources.
-pub(super) fn decide(tool: &Tool, first: &Files, second: &Files) -> Result<Decided> {
+pub(super) fn decide(tool: &Tool, first: &BundleFiles, second: &BundleFiles) -> Result<Decided> {
     let mapped = mapped(tool, first)?;
     let mut decided = Decided { hashed: BTreeSet::new(), plain: BTreeSet::new() };
     let mut unchanged = Vec::new();
@@ -77,7 +77,7 @@ pub(super) fn decide(tool: &Tool, first: &Files, second: &Files) -> Result<Decid
 }
 
 /// The hashed names that the tool's own manifest has, where it writes one.
-fn mapped(tool: &Tool, files: &Files) -> Result<Option<BTreeSet<String>>> {
+fn mapped(tool: &Tool, files: &BundleFiles) -> Result<Option<BTreeSet<String>>> {
     let Some(manifest) = tool.manifest else { return Ok(None) };
     let name = format!("{}{manifest}", tool.folder);
     let bytes = files.get(&name).ok_or_else(|| format!("the build wrote no {name}"))?;

@@ -5,7 +5,7 @@ pub(super) struct Tool {
     pub(super) name: &'static str,
     /// Its application, a folder of `tests/bundles/apps`.
     pub(super) app: &'static str,
-    pub(super) install: Install,
+    pub(super) install: ToolSource,
     /// The program with its arguments.
     pub(super) command: &'static [&'static str],
     /// Where it writes what browsers then find below `folder`.
@@ -18,7 +18,7 @@ pub(super) struct Tool {
 }
 
 /// Where a tool comes from.
-pub(super) enum Install {
+pub(super) enum ToolSource {
     /// From npm, at the versions of the application's lock file; the package with the version.
     Node(&'static str),
     /// From PyPI, at the versions of `requirements.txt`; the package with the version.
@@ -27,7 +27,7 @@ pub(super) enum Install {
     Ruby(&'static str, &'static str),
 }
 
-use Install::{Node, Python, Ruby};
+use ToolSource::{Node, Python, Ruby};
 
 /// What is said of the one tool whose names are not made here.
 pub(super) const PROPSHAFT: &str = "propshaft: not built here: it comes from rubygems.org only, \

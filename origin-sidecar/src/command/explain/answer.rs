@@ -8,14 +8,14 @@ use rules::cache::{
 use rules::{Head, ResponseHead};
 
 /// The head of an answer.
-pub struct Answer {
+pub struct AnswerHead {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     /// When it came, in milliseconds since 1970.
     pub now: u64,
 }
 
-impl Answer {
+impl AnswerHead {
     /// From the head as it is on the wire and as `curl -si` prints it; of several, the last (the
     /// others are 1xx, or a proxy's). What follows it is not looked at.
     ///
@@ -44,7 +44,7 @@ impl Answer {
 }
 
 /// The answer to a request that may use the cache.
-pub fn judged(out: &mut String, mut plan: Plan<'_>, request: &Head<'_>, answer: &Answer) {
+pub fn judged(out: &mut String, mut plan: Plan<'_>, request: &Head<'_>, answer: &AnswerHead) {
     let response = ResponseHead { status: answer.status, fields: &answer.headers };
     let again = plan.kept_back(request, &response);
     if !again.is_empty() {

@@ -37,13 +37,13 @@ pub struct Issued {
 
 /// What all replicas share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct SharedCertificates {
     pub serving: Issued,
     pub next: Option<Issued>,
     pub previous_ca: Option<String>,
 }
 
-impl Kept {
+impl SharedCertificates {
     /// Every CA that an API server should know now.
     pub fn bundle(&self) -> String {
         let next = self.next.as_ref().map_or("", |next| next.ca.as_str());
@@ -58,13 +58,13 @@ pub enum Found<'k> {
     Nothing,
     /// Something that can't be read: a key that is not the certificate's, half of a text.
     Broken,
-    Kept(&'k Kept),
+    Kept(&'k SharedCertificates),
 }
 
 /// What should be kept from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    pub kept: Kept,
+    pub kept: SharedCertificates,
     /// Whether it replaces what nobody can use; the time of the last such stands in the Secret.
     pub is_replacement: bool,
 }
@@ -99,13 +99,17 @@ impl Plan {
             if is_recent {
                 return Ok(None);
             }
-            let kept = Kept { serving: self.issue(now)?, next: None, previous_ca };
+            let kept = SharedCertificates { serving: self.issue(now)?, next: None, previous_ca };
             Ok(Some(Step { kept, is_replacement: true }))
         };
-        let usual = |kept: Kept| Ok(Some(Step { kept, is_replacement: false }));
+        let usual = |kept: SharedCertificates| Ok(Some(Step { kept, is_replacement: false }));
         let kept = match found {
             Found::Nothing => {
-                return usual(Kept { serving: self.issue(now)?, next: None, previous_ca: None });
+                return usual(SharedCertificates {
+                    serving: self.issue(now)?,
+                    next: None,
+                    previous_ca: None,
+                });
             }
             Found::Broken => return replaced(None),
             Found::Kept(kept) => kept,
@@ -121,13 +125,13 @@ impl Plan {
         let lifetime = until.saturating_sub(made_at).min(self.lifetime.as_secs());
         match &kept.next {
             Some(next) if !next.validity.contains(now) => {
-                usual(Kept { next: None, ..kept.clone() })
+                usual(SharedCertificates { next: None, ..kept.clone() })
             }
             Some(next) if now.saturating_sub(next.made_at) >= self.settle().as_secs() => {
-                usual(Kept { serving: next.clone(), next: None, previous_ca })
+                usual(SharedCertificates { serving: next.clone(), next: None, previous_ca })
             }
             None if now.saturating_sub(made_at) >= lifetime / 3 * 2 => {
-                usual(Kept { next: Some(self.issue(now)?), ..kept.clone() })
+                usual(SharedCertificates { next: Some(self.issue(now)?), ..kept.clone() })
             }
             _ => Ok(None),
         }
@@ -216,7 +220,7 @@ mod tests {
         Plan { names, lifetime: Duration::from_secs(90 * DAY) }
     }
 
-    fn stepped(kept: Option<&Kept>, now: u64) -> Option<Kept> {
+    fn stepped(kept: Option<&SharedCertificates>, now: u64) -> Option<SharedCertificates> {
         let found = kept.map_or(Found::Nothing, Found::Kept);
         plan().step(found, None, now).expect("random numbers").map(|step| step.kept)
     }

@@ -1,7 +1,7 @@
 //! Events on the owner of a pod: `kubectl describe` then says why there is no sidecar.
 
 use super::api::Api;
-use super::review::Verdict;
+use super::review::ReviewResult;
 use crate::clock::{Clock, System};
 use http::Method;
 use serde_json::{Value, json};
@@ -17,9 +17,9 @@ const NAME_DIGITS: usize = 12;
 
 /// Where events are put; one task sends them.
 #[derive(Clone)]
-pub struct Events(mpsc::Sender<Value>);
+pub struct EventSender(mpsc::Sender<Value>);
 
-impl Events {
+impl EventSender {
     /// Without an API they go nowhere.
     pub fn start(api: Option<Arc<Api>>) -> Self {
         let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
@@ -38,7 +38,7 @@ impl Events {
     }
 
     /// The verdict about the pod of this review, if its owner should know. Not for a dry run.
-    pub fn tell(&self, request: &Value, verdict: &Verdict, now: &str) {
+    pub fn tell(&self, request: &Value, verdict: &ReviewResult, now: &str) {
         if verdict.message.is_empty() || request["dryRun"] == true {
             return;
         }
@@ -59,7 +59,7 @@ async fn send(api: &Api, event: &Value) {
     }
 }
 
-fn event(request: &Value, verdict: &Verdict, now: &str) -> Value {
+fn event(request: &Value, verdict: &ReviewResult, now: &str) -> Value {
     let pod = &request["object"]["metadata"];
     let owners = pod["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
     let owner = owners.iter().find(|owner| owner["controller"] == true);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// What became of a review, for metrics and events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ReviewResult {
     /// `injected`, `skipped` or `ignored`; of a Service `seen` or `warned`.
     pub result: &'static str,
     /// A reason's name, or nothing.
@@ -21,7 +21,7 @@ pub struct Verdict {
 ///
 /// # Errors
 /// Says what is missing from what should be a review.
-pub fn answer(body: &[u8], options: &Options) -> Result<(Value, Verdict), String> {
+pub fn answer(body: &[u8], options: &Options) -> Result<(Value, ReviewResult), String> {
     let review: Value =
         serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
     let request = &review["request"];
@@ -36,7 +36,7 @@ pub fn answer(body: &[u8], options: &Options) -> Result<(Value, Verdict), String
     } else if is_service {
         look_at(&request["object"], &mut response)
     } else {
-        Verdict { result: "ignored", reason: "not-a-pod", message: String::new() }
+        ReviewResult { result: "ignored", reason: "not-a-pod", message: String::new() }
     };
     let answer = json!({
         "apiVersion": "admission.k8s.io/v1",
@@ -47,16 +47,16 @@ pub fn answer(body: &[u8], options: &Options) -> Result<(Value, Verdict), String
 }
 
 /// Services are never changed; who writes one that leads around the sidecars is told so.
-fn look_at(service: &Value, response: &mut Value) -> Verdict {
+fn look_at(service: &Value, response: &mut Value) -> ReviewResult {
     let Some(warning) = inject::bypass::by_number(service) else {
-        return Verdict { result: "seen", reason: "", message: String::new() };
+        return ReviewResult { result: "seen", reason: "", message: String::new() };
     };
     response["warnings"] = json!([format!("spillway: {warning}")]);
     let reason = warning.caution.as_str();
-    Verdict { result: "warned", reason, message: warning.to_string() }
+    ReviewResult { result: "warned", reason, message: warning.to_string() }
 }
 
-fn decide(pod: &Value, options: &Options, response: &mut Value) -> Verdict {
+fn decide(pod: &Value, options: &Options, response: &mut Value) -> ReviewResult {
     let Answer { outcome, warnings, is_asked_for } = inject::inject(pod, options);
     let mut told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     let verdict = match outcome {
@@ -64,10 +64,14 @@ fn decide(pod: &Value, options: &Options, response: &mut Value) -> Verdict {
             let patch: Vec<Value> = patch.iter().map(Operation::to_json).collect();
             response["patchType"] = "JSONPatch".into();
             response["patch"] = STANDARD.encode(Value::from(patch).to_string()).into();
-            Verdict { result: "injected", reason: "", message: "the sidecar was injected".into() }
+            ReviewResult {
+                result: "injected",
+                reason: "",
+                message: "the sidecar was injected".into(),
+            }
         }
         Outcome::Already => {
-            Verdict { result: "skipped", reason: "already-injected", message: String::new() }
+            ReviewResult { result: "skipped", reason: "already-injected", message: String::new() }
         }
         Outcome::Refused(refusals) => {
             let is_news = |quiet: bool| is_asked_for || !quiet;
@@ -78,7 +82,7 @@ fn decide(pod: &Value, options: &Options, response: &mut Value) -> Verdict {
                 .collect();
             told.extend(news.iter().cloned());
             let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
-            Verdict { result: "skipped", reason, message: news.join("; ") }
+            ReviewResult { result: "skipped", reason, message: news.join("; ") }
         }
     };
     if !told.is_empty() {

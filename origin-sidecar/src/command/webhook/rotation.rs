@@ -2,8 +2,8 @@
 //! replicas do so; the Secret's `resourceVersion` decides between two who want the same change.
 
 use super::api::Api;
-use super::certificates::{Found, Issued, Kept, Plan, Step};
-use super::events::{self, Events};
+use super::certificates::{Found, Issued, Plan, SharedCertificates, Step};
+use super::events::{self, EventSender};
 use crate::telemetry::metrics::Injections;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,18 +26,18 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Where the certificate comes from.
 pub enum Source {
     /// Our own CA, in a Secret that all replicas share.
-    Own(Own),
+    Own(SelfIssued),
     /// Files that somebody else renews (cert-manager), `caBundle` included.
     Folder(PathBuf),
 }
 
-pub struct Own {
+pub struct SelfIssued {
     pub api: Arc<Api>,
     /// Paths of the API.
     pub secret: String,
     pub configuration: String,
     pub plan: Plan,
-    pub events: Events,
+    pub events: EventSender,
     pub metrics: Injections,
 }
 
@@ -87,7 +87,7 @@ impl Failures {
     }
 }
 
-impl Own {
+impl SelfIssued {
     async fn look(&self, certificates: &Certificates) -> Result<(), String> {
         let Self { api, secret, configuration, plan, .. } = self;
         let found = read(api, secret).await?;
@@ -152,7 +152,7 @@ async fn write(
     api: &Api,
     path: &str,
     found: Option<Value>,
-    (kept, replaced_at): (&Kept, Option<u64>),
+    (kept, replaced_at): (&SharedCertificates, Option<u64>),
 ) -> Result<(), String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let (method, path) = if found.is_some() { (Method::PUT, path) } else { (Method::POST, folder) };
@@ -203,7 +203,7 @@ async fn publish(api: &Api, path: &str, bundle: &str) -> Result<(), String> {
 }
 
 /// The Secret's fields. `tls.crt` and `tls.key` have the names that everybody knows.
-fn data(kept: &Kept) -> Value {
+fn data(kept: &SharedCertificates) -> Value {
     let mut data = json!({});
     let mut put = |name: String, value: &str| data[name] = STANDARD.encode(value).into();
     for (prefix, issued) in [("", Some(&kept.serving)), ("next-", kept.next.as_ref())] {
@@ -226,7 +226,7 @@ fn text(data: &Value, name: &str) -> Option<String> {
 }
 
 /// What can be used of it: certificates that can be read, each with its key.
-fn kept(data: &Value) -> Option<Kept> {
+fn kept(data: &Value) -> Option<SharedCertificates> {
     let get = |name: String| text(data, &name);
     let issued = |prefix: &str| {
         let certificate = get(format!("{prefix}tls.crt"))?;
@@ -241,5 +241,5 @@ fn kept(data: &Value) -> Option<Kept> {
         })
     };
     let previous_ca = get("previous-ca.crt".to_owned());
-    Some(Kept { serving: issued("")?, next: issued("next-"), previous_ca })
+    Some(SharedCertificates { serving: issued("")?, next: issued("next-"), previous_ca })
 }

@@ -1,7 +1,7 @@
 //! The webhook's port: HTTPS, one path, one kind of question.
 
-use super::events::{self, Events};
-use super::review::{self, Verdict};
+use super::events::{self, EventSender};
+use super::review::{self, ReviewResult};
 use crate::message::body::Body;
 use crate::message::reply;
 use crate::telemetry::metrics::Injections;
@@ -35,21 +35,21 @@ pub struct Reviewer {
     /// The same in namespaces whose pods have to ask.
     pub opt_in: Options,
     pub metrics: Injections,
-    pub events: Events,
-    pub drain: Drain,
+    pub events: EventSender,
+    pub drain: WebhookDrain,
 }
 
 /// How connections end. API servers keep them, use them at any moment, and do not repeat a review: one that
 /// is cut off under a review costs a pod its sidecar.
 #[derive(Clone)]
-pub struct Drain {
+pub struct WebhookDrain {
     /// Turns true once: each answer closes its connection from then on.
     pub begun: watch::Receiver<bool>,
     /// How long an idle connection is kept after that.
     pub idle: Duration,
 }
 
-impl Drain {
+impl WebhookDrain {
     /// Resolves when a connection that came now, and on which nothing was asked since the drain began, is
     /// to be closed.
     async fn idle_is_over(&self) {
@@ -147,7 +147,7 @@ impl Reviewer {
         reply::text(status, format!("{why}\n"))
     }
 
-    fn tell(&self, body: &[u8], verdict: &Verdict) {
+    fn tell(&self, body: &[u8], verdict: &ReviewResult) {
         tracing::debug!(result = verdict.result, reason = verdict.reason, "reviewed");
         if !verdict.message.is_empty()
             && let Ok(review) = serde_json::from_slice::<Value>(body)

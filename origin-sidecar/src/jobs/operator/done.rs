@@ -1,8 +1,8 @@
 //! `spillway jobs done`: whoever may write to the store ends a job that was worked off elsewhere.
 
-use super::opened::{Done, Stores, line, text};
+use super::opened::{CommandResult, Stores, line, text};
 use crate::clock::{Clock, System};
-use crate::jobs::outside::{self, BODY_BYTES_MAX, ForeignJob, NotStored, Said, is_an_end};
+use crate::jobs::outside::{self, BODY_BYTES_MAX, ForeignJob, NotStored, ReportedEnd, is_an_end};
 use crate::jobs::record::{self, Adopted, adopted_key};
 use bytes::Bytes;
 use clap::Args;
@@ -14,7 +14,7 @@ use stores::results::Condition;
 
 /// How a job ended that was worked off elsewhere.
 #[derive(Debug, Clone, Args)]
-pub struct End {
+pub struct EndArguments {
     pub id: String,
     /// What the application would have answered: 2xx is a success
     #[arg(long, default_value_t = 200)]
@@ -33,7 +33,7 @@ pub struct End {
 impl Stores {
     /// # Errors
     /// When there is no such job, it has ended or is being run, or the store fails.
-    pub async fn done(&self, out: &mut dyn Write, end: &End) -> Done {
+    pub async fn done(&self, out: &mut dyn Write, end: &EndArguments) -> CommandResult {
         let id = &end.id;
         let said = said(end)?;
         let about = self.about(id).await?;
@@ -56,7 +56,7 @@ impl Stores {
     }
 
     /// A consumer tells the receivers, as for an adopted job whose process is gone.
-    async fn leave_telling(&self, id: &str, queue: String, route: Option<&str>) -> Done {
+    async fn leave_telling(&self, id: &str, queue: String, route: Option<&str>) -> CommandResult {
         let route = route.unwrap_or_default().to_owned();
         let about = Adopted { until: 0, route, queue, user: None };
         let written =
@@ -67,7 +67,7 @@ impl Stores {
     }
 }
 
-fn said(end: &End) -> Result<Said, String> {
+fn said(end: &EndArguments) -> Result<ReportedEnd, String> {
     let code = StatusCode::from_u16(end.code).ok().filter(|_| is_an_end(end.code));
     let code = code.ok_or("--code is 200 to 299 but 204 and 205, or 400 to 599")?;
     let media_type = end.media_type.as_deref().map(HeaderValue::from_str).transpose();
@@ -77,7 +77,7 @@ fn said(end: &End) -> Result<Said, String> {
         Some(file) => Some(read(file)?),
         None => Some(Bytes::new()),
     };
-    Ok(Said { code, media_type, body })
+    Ok(ReportedEnd { code, media_type, body })
 }
 
 fn read(file: &Path) -> Result<Bytes, String> {

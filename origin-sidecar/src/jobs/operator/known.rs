@@ -1,6 +1,6 @@
 //! Which jobs there are, as far as the store and the form of an id can tell; and ending one of them.
 
-use super::opened::{Done, Stores, line, text};
+use super::opened::{CommandResult, Stores, line, text};
 use crate::jobs::record::{
     self, Accepted, Adopted, Lease, Outcome, accepted_key, adopted_key, failed_key, lease_key,
     outcome_key,
@@ -10,14 +10,14 @@ use std::io::Write;
 
 /// What is known of a job.
 #[derive(Default)]
-pub(super) struct About {
+pub(super) struct KnownJob {
     pub queue: Option<String>,
     pub route: Option<String>,
     /// Nothing is stored of it, and nobody could say whether its id was ever given out.
     pub is_unchecked: bool,
 }
 
-impl About {
+impl KnownJob {
     /// What an operator is told beside what was done.
     pub(super) fn doubt(&self) -> &'static str {
         if self.is_unchecked {
@@ -34,7 +34,7 @@ impl Stores {
     ///
     /// # Errors
     /// When there is no such job, or the store fails.
-    pub(super) async fn about(&self, id: &str) -> Result<About, String> {
+    pub(super) async fn about(&self, id: &str) -> Result<KnownJob, String> {
         if !id::is_plausible(id) {
             return Err(nobody_knows(id));
         }
@@ -45,18 +45,18 @@ impl Stores {
             return Err(nobody_knows(id));
         }
         let Some(secrets) = &self.secrets else {
-            return Ok(About { is_unchecked: true, ..About::default() });
+            return Ok(KnownJob { is_unchecked: true, ..KnownJob::default() });
         };
         let route = ownership::route_of(&self.rules, secrets, id).ok_or_else(|| {
             format!("{}: its mark is of no route that offloads", nobody_knows(id))
         })?;
         let queue = route.offload.as_ref().map(|offload| offload.queue.clone());
-        Ok(About { queue, route: Some(route.name.clone()), is_unchecked: false })
+        Ok(KnownJob { queue, route: Some(route.name.clone()), is_unchecked: false })
     }
 
-    async fn recorded(&self, id: &str) -> Result<Option<About>, String> {
+    async fn recorded(&self, id: &str) -> Result<Option<KnownJob>, String> {
         let results = self.results.as_ref();
-        let about = |queue, route| Some(About { queue, route, is_unchecked: false });
+        let about = |queue, route| Some(KnownJob { queue, route, is_unchecked: false });
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         if let Some((outcome, _)) = found {
             return Ok(about(outcome.queue, outcome.route));
@@ -75,7 +75,7 @@ impl Stores {
             return Ok(about(self.queue_of(id, route.as_deref()), route));
         }
         let has_failed = results.head(&failed_key(id)).await.map_err(text)?.is_some();
-        Ok(has_failed.then(About::default))
+        Ok(has_failed.then(KnownJob::default))
     }
 
     fn queue_of(&self, id: &str, route: Option<&str>) -> Option<String> {
@@ -89,7 +89,7 @@ impl Stores {
 
     /// # Errors
     /// When there is no such job, or the store fails.
-    pub async fn cancel(&self, out: &mut dyn Write, id: &str) -> Done {
+    pub async fn cancel(&self, out: &mut dyn Write, id: &str) -> CommandResult {
         let about = self.about(id).await?;
         let of = (about.queue.as_deref(), about.route.as_deref());
         let status = terminate::cancel(self.results.as_ref(), id, of, self.now).await;

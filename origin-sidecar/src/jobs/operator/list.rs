@@ -1,6 +1,6 @@
 //! `spillway jobs list`: depths of the queues, then jobs that run, wait for another attempt or have ended.
 
-use super::opened::{Done, Stores, line, text};
+use super::opened::{CommandResult, Stores, line, text};
 use crate::jobs::record::{
     self, ADOPTED, Adopted, FAILED, Lease, Outcome, Terminal, failed_key, outcome_key,
 };
@@ -17,7 +17,7 @@ const LEASES: &str = "leases/";
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Shown {
+pub enum JobFilter {
     All,
     Running,
     /// For another attempt
@@ -27,7 +27,7 @@ pub enum Shown {
     Cancelled,
 }
 
-impl Shown {
+impl JobFilter {
     fn takes(self, status: Terminal) -> bool {
         match self {
             Self::All => true,
@@ -55,7 +55,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn print(&self, out: &mut dyn Write) -> Done {
+    fn print(&self, out: &mut dyn Write) -> CommandResult {
         let Self { status, attempt, id, .. } = self;
         let (route, reason) = (self.route.unwrap_or("-"), self.reason.unwrap_or("-"));
         let age = age(self.age);
@@ -70,7 +70,7 @@ impl Stores {
     ///
     /// # Errors
     /// When the store fails or the output is gone.
-    pub async fn list(&self, out: &mut dyn Write, shown: Shown, limit: usize) -> Done {
+    pub async fn list(&self, out: &mut dyn Write, shown: JobFilter, limit: usize) -> CommandResult {
         for (name, queue) in &self.queues {
             let depth = queue.depth().await.map_err(text)?;
             let oldest = depth.oldest.map_or(String::new(), |oldest| {
@@ -94,18 +94,23 @@ impl Stores {
         if shown.is_of_leases() {
             self.list_leases(out, shown, limit).await?;
         }
-        if matches!(shown, Shown::All | Shown::Running) {
+        if matches!(shown, JobFilter::All | JobFilter::Running) {
             self.list_adopted(out, limit).await?;
         }
-        if matches!(shown, Shown::Running | Shown::Waiting) {
+        if matches!(shown, JobFilter::Running | JobFilter::Waiting) {
             return Ok(());
         }
         self.list_ended(out, shown, limit).await
     }
 
-    async fn list_ended(&self, out: &mut dyn Write, shown: Shown, limit: usize) -> Done {
+    async fn list_ended(
+        &self,
+        out: &mut dyn Write,
+        shown: JobFilter,
+        limit: usize,
+    ) -> CommandResult {
         let mut newest = self.newest(OUTCOMES).await?;
-        if shown == Shown::Failed {
+        if shown == JobFilter::Failed {
             self.keep_failed(&mut newest).await?;
         }
         let mut left = limit;
@@ -133,7 +138,7 @@ impl Stores {
 
     /// Leaves those that may have failed, so that not every outcome is read: a queued job that fails
     /// leaves a copy of its message. Those that were executed at once have none.
-    async fn keep_failed(&self, ends: &mut Vec<Listed>) -> Done {
+    async fn keep_failed(&self, ends: &mut Vec<Listed>) -> CommandResult {
         let copies = self.newest(FAILED).await?;
         let copies: BTreeSet<String> = copies.into_iter().map(|copy| copy.key).collect();
         ends.retain(|end| {
@@ -145,10 +150,16 @@ impl Stores {
     }
 
     /// Of each, `limit`: those that wait leave newer leases, and must not hide those that run.
-    async fn list_leases(&self, out: &mut dyn Write, shown: Shown, limit: usize) -> Done {
+    async fn list_leases(
+        &self,
+        out: &mut dyn Write,
+        shown: JobFilter,
+        limit: usize,
+    ) -> CommandResult {
         let results = self.results.as_ref();
-        let wanted = |of: Shown| if matches!(shown, Shown::All) || shown == of { limit } else { 0 };
-        let (mut running, mut waiting) = (wanted(Shown::Running), wanted(Shown::Waiting));
+        let wanted =
+            |of: JobFilter| if matches!(shown, JobFilter::All) || shown == of { limit } else { 0 };
+        let (mut running, mut waiting) = (wanted(JobFilter::Running), wanted(JobFilter::Waiting));
         for listed in self.newest(LEASES).await? {
             if running == 0 && waiting == 0 {
                 break;
@@ -185,7 +196,7 @@ impl Stores {
         }
     }
 
-    async fn list_adopted(&self, out: &mut dyn Write, limit: usize) -> Done {
+    async fn list_adopted(&self, out: &mut dyn Write, limit: usize) -> CommandResult {
         let mut left = limit;
         for listed in self.newest(ADOPTED).await? {
             if left == 0 {

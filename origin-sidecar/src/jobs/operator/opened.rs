@@ -19,9 +19,9 @@ pub struct Stores {
     pub now: u64,
 }
 
-pub type Done = Result<(), String>;
+pub type CommandResult = Result<(), String>;
 
-pub fn line(out: &mut dyn Write, line: &str) -> Done {
+pub fn line(out: &mut dyn Write, line: &str) -> CommandResult {
     writeln!(out, "{line}").map_err(text)
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::jobs::caller::Caller;
-use crate::jobs::id::{self, Kind};
+use crate::jobs::id::{self, JobKind};
 use crate::jobs::record::Again;
 use crate::secrets::Secrets;
 use rules::Rules;
@@ -39,7 +39,7 @@ impl World {
         record::write(results, key, record, Condition::Always).await.expect("room");
     }
 
-    async fn list(&self, shown: Shown, limit: usize) -> String {
+    async fn list(&self, shown: JobFilter, limit: usize) -> String {
         let mut out = Vec::new();
         self.stores.list(&mut out, shown, limit).await.expect("a list");
         String::from_utf8(out).expect("text")
@@ -68,7 +68,7 @@ fn secret() -> Secrets {
 }
 
 fn queued_id(route: &str) -> String {
-    id::fresh(&secret(), Kind::Queued, route, &Caller::Anyone, 1).expect("random bytes")
+    id::fresh(&secret(), JobKind::Queued, route, &Caller::Anyone, 1).expect("random bytes")
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_job_that_runs_is_listed_however_many_wait_for_their_next_attempt() {
     for number in 0..20 {
         world.write(&lease_key(&format!("v1.waits{number}")), &lease(0, None)).await;
     }
-    let out = world.list(Shown::Running, 5).await;
+    let out = world.list(JobFilter::Running, 5).await;
     assert!(out.contains("reports") && out.contains("v1.runs") && !out.contains("waits"), "{out}");
 }
 
@@ -91,7 +91,7 @@ async fn a_job_that_is_tried_again_is_listed_with_the_reason_and_when() {
     world.write(&lease_key("v1.left"), &lease(0, None)).await;
     let end = Outcome::without_answer("v1.over", Terminal::Succeeded, "-", 1);
     world.write(&outcome_key("v1.over"), &end).await;
-    let out = world.list(Shown::Waiting, 5).await;
+    let out = world.list(JobFilter::Waiting, 5).await;
     let row = out.lines().find(|line| line.ends_with("v1.later")).expect("its row");
     assert!(row.starts_with("waiting") && row.contains("http-500, in 8s"), "{row}");
     assert!(!out.contains("v1.over") && !out.contains("v1.left"), "{out}");
@@ -108,14 +108,14 @@ async fn failed_jobs_are_found_by_their_messages_and_those_that_never_had_one_by
     ] {
         world.write(&outcome_key(id), &Outcome::without_answer(id, status, "http-500", 1)).await;
     }
-    let copy = Copy { body: "{}".to_owned(), attributes: BTreeMap::new(), group: None };
+    let copy = FailedMessage { body: "{}".to_owned(), attributes: BTreeMap::new(), group: None };
     for id in ["v1.failed", "v1.again"] {
         world.write(&failed_key(id), &copy).await;
     }
     // A damaged outcome is an error of whoever reads it.
     let (results, damaged) = (&world.stores.results, outcome_key("v1.not-read"));
     results.put(&damaged, "{".into(), Condition::Always).await.expect("room");
-    let out = world.list(Shown::Failed, 5).await;
+    let out = world.list(JobFilter::Failed, 5).await;
     let shown: Vec<_> = out.lines().skip(1).filter_map(|row| row.split(' ').next_back()).collect();
     assert_eq!(shown.len(), 2, "{out}");
     assert!(shown.contains(&"v1.failed") && shown.contains(&"a1.lost"), "{out}");
@@ -130,9 +130,9 @@ async fn an_id_that_nobody_knows_is_not_cancelled() {
         let refused = world.cancel(typo).await.expect_err(typo);
         assert!(refused.contains("no such job"), "{refused}");
     }
-    assert!(!world.list(Shown::All, 9).await.contains("cancelled"));
+    assert!(!world.list(JobFilter::All, 9).await.contains("cancelled"));
     assert_eq!(world.cancel(&id).await, Ok(format!("{id} cancelled\n")));
-    let out = world.list(Shown::Cancelled, 9).await;
+    let out = world.list(JobFilter::Cancelled, 9).await;
     assert!(out.contains("reports") && out.contains("caller"), "{out}");
 }
 

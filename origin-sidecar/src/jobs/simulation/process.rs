@@ -8,7 +8,7 @@ use super::variants::Variant;
 use super::world::{Link, Vitals, Watch, World};
 use crate::jobs::backends::Backends;
 use crate::jobs::consumer::Consumer;
-use crate::jobs::context::{JobContext, JobWorker, Parts};
+use crate::jobs::context::{JobContext, JobContextParts, JobWorker};
 use crate::jobs::presence::Presence;
 use crate::jobs::spool::Spool;
 use crate::jobs::{accept, expire, state, status};
@@ -25,7 +25,7 @@ use crate::upstream::network::Upstreams;
 use crate::upstream::servers::Servers;
 use http::{Request, Response};
 use http1::head::RequestHead;
-use rules::sidecar::{self, Action};
+use rules::sidecar::{self, SidecarAction};
 use rules::trust::Trust;
 use rules::{Problem, Rules};
 use std::collections::BTreeMap;
@@ -53,12 +53,12 @@ pub(super) struct Process {
     besides: Vec<JoinHandle<()>>,
 }
 
-fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> Parts {
+fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> JobContextParts {
     let queue: Arc<dyn Queue> = Arc::new(SimQueue(link.clone()));
     let results: Arc<dyn Results> = Arc::new(SimStore(link.clone()));
     let (queue, results) = variant.wrap(link, queue, results);
     let queues = BTreeMap::from([(QUEUE.to_owned(), queue)]);
-    Parts {
+    JobContextParts {
         rules: Arc::clone(rules),
         servers: Servers::alone("app:80").into(),
         backends: Backends { queues, results: Some(results), ..Backends::default() },
@@ -175,15 +175,15 @@ impl Process {
         let RequestHead { method, mut headers, mut came, .. } = head;
         let decision = sidecar::decide(rules, &inbound.head(&method, &View::of(&headers)));
         match decision.action {
-            Action::Refuse(problem) => Err(Refused::new(problem, "")),
-            Action::Preflight { .. } => Err(Refused::new(Problem::NoRoute, "")),
-            Action::Reserved { path } => {
+            SidecarAction::Refuse(problem) => Err(Refused::new(problem, "")),
+            SidecarAction::Preflight { .. } => Err(Refused::new(Problem::NoRoute, "")),
+            SidecarAction::Reserved { path } => {
                 let job = path.split("/jobs/").nth(1).unwrap_or_default();
                 let (method, headers, inbound) = (&method, &headers, &inbound);
-                let asked = state::Asked { method, headers, inbound, job };
+                let asked = state::JobRequest { method, headers, inbound, job };
                 status::answer(&self.worker, rules, asked, body).await
             }
-            Action::Proceed(mut proceed) => {
+            SidecarAction::Proceed(mut proceed) => {
                 let Some(route) = decision.route else {
                     return Err(Refused::new(Problem::NoRoute, ""));
                 };

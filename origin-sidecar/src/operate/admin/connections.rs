@@ -14,16 +14,16 @@ pub(super) const CONNECTIONS_MAX: usize = 256;
 pub(super) const CONNECTIONS_KEPT: usize = 32;
 
 #[derive(Default)]
-pub(super) struct Connections(Mutex<Table>);
+pub(super) struct AdminConnections(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
     /// Of connections that came, and of answers.
     next: u64,
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, OpenConnection>,
 }
 
-struct Open {
+struct OpenConnection {
     is_busy: bool,
     /// Its place among all that came or were answered last.
     quiet_since: u64,
@@ -33,14 +33,14 @@ struct Open {
 
 /// One connection's place.
 pub(super) struct Seat {
-    connections: Arc<Connections>,
+    connections: Arc<AdminConnections>,
     number: u64,
 }
 
 /// A request that is being answered.
 pub(super) struct Busy<'s>(&'s Seat);
 
-impl Connections {
+impl AdminConnections {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,7 +55,9 @@ impl Connections {
             table.open.remove(&longest?);
         }
         let number = table.count();
-        table.open.insert(number, Open { is_busy: false, quiet_since: number, _close: close });
+        table
+            .open
+            .insert(number, OpenConnection { is_busy: false, quiet_since: number, _close: close });
         Some((Seat { connections: Arc::clone(self), number }, closed))
     }
 }
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_takes_the_place_of_whoever_has_said_nothing_for_longest() {
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(AdminConnections::default());
         let mut all: Vec<_> =
             (0..CONNECTIONS_MAX).map(|_| connections.sit().expect("there is room")).collect();
         let first = all.remove(0);
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn one_that_came_first_and_asks_now_and_then_keeps_its_place() {
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(AdminConnections::default());
         let (scraper, mut closed) = connections.sit().expect("there is room");
         for _ in 0..2 * CONNECTIONS_MAX {
             drop(scraper.busy());

@@ -8,7 +8,7 @@
 //! The application's hook also runs when its container alone is restarted. Then nothing drains, and it
 //! must change nothing.
 
-use crate::drain::Drain;
+use crate::drain::DrainState;
 use crate::jobs::context::JobContext;
 use crate::message::body::Body;
 use crate::message::reply;
@@ -49,7 +49,7 @@ pub(super) async fn drain(process: &Arc<Process>, delay: Duration) -> Response<B
             tokio::select! {
                 () = sleep(delay) => jobs.drain.drain(),
                 () = gone(&jobs.destinations.servers.app) => jobs.drain.drain(),
-                () = async { Drain::begun(&mut jobs.drain.draining()).await } => {}
+                () = async { DrainState::begun(&mut jobs.drain.draining()).await } => {}
             }
         });
     }
@@ -76,22 +76,22 @@ async fn gone(app: &Upstream) {
 }
 
 /// Of one admin port.
-pub(super) struct Waiters(Semaphore);
+pub(super) struct DrainWaiters(Semaphore);
 
-impl Default for Waiters {
+impl Default for DrainWaiters {
     fn default() -> Self {
         Self(Semaphore::new(WAITERS_MAX))
     }
 }
 
-impl Waiters {
+impl DrainWaiters {
     /// Blocks while a drain goes on, and begins none.
     pub async fn drained(&self, process: &Process) -> Response<Body> {
         let Ok(_place) = self.0.try_acquire() else {
             return reply::text(503, "too many wait already\n");
         };
         let until = Instant::now() + DRAIN_MAX;
-        if timeout(BEGIN_MAX, Drain::begun(&mut process.jobs.drain.leaving())).await.is_err() {
+        if timeout(BEGIN_MAX, DrainState::begun(&mut process.jobs.drain.leaving())).await.is_err() {
             return reply::text(200, "there is no drain\n");
         }
         until_idle(process, until).await
@@ -100,7 +100,7 @@ impl Waiters {
 
 async fn until_idle(process: &Process, until: Instant) -> Response<Body> {
     let idle = timeout_at(until, async {
-        Drain::begun(&mut process.jobs.drain.draining()).await;
+        DrainState::begun(&mut process.jobs.drain.draining()).await;
         while !is_idle(process) {
             sleep(POLL).await;
         }
@@ -127,7 +127,7 @@ fn running(jobs: &JobContext) -> i64 {
 /// Resolves when a drain was begun long ago, nothing is left of what was in flight, streams included,
 /// and nobody has ended the process.
 pub async fn abandoned(process: &Process) {
-    Drain::begun(&mut process.jobs.drain.draining()).await;
+    DrainState::begun(&mut process.jobs.drain.draining()).await;
     sleep(ABANDONED_AFTER).await;
     while !is_idle(process) || process.jobs.metrics.has_streams() {
         sleep(POLL).await;
@@ -173,7 +173,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_applications_hook_waits_for_a_drain_to_begin_but_not_for_long() {
         let (process, _listener) = alone();
-        let (waiters, process) = (Waiters::default(), Arc::new(process));
+        let (waiters, process) = (DrainWaiters::default(), Arc::new(process));
         let began = Instant::now();
         assert_eq!(waiters.drained(&process).await.status(), 200);
         assert_eq!(began.elapsed(), BEGIN_MAX);

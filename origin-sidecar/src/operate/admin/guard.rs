@@ -17,7 +17,7 @@ static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SITES: [&str; 2] = ["none", "same-origin"];
 
 /// A status and what is wrong.
-pub(super) type Refusal = (u16, &'static str);
+pub(super) type GuardRefusal = (u16, &'static str);
 
 /// Names besides `localhost` by which the port may be called.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Hosts {
 }
 
 /// Whether a browser may be behind it that looks at somebody else's page.
-pub(super) fn foreign<B>(request: &Request<B>, hosts: &Hosts) -> Result<(), Refusal> {
+pub(super) fn foreign<B>(request: &Request<B>, hosts: &Hosts) -> Result<(), GuardRefusal> {
     let headers = request.headers();
     let stated = only(headers, &header::HOST);
     let in_target = request.uri().authority().map(http::uri::Authority::as_str);
@@ -87,7 +87,7 @@ pub(super) fn foreign<B>(request: &Request<B>, hosts: &Hosts) -> Result<(), Refu
 }
 
 /// Whether it has the form of what may change something.
-pub(super) fn change<B>(request: &Request<B>) -> Result<(), Refusal> {
+pub(super) fn change<B>(request: &Request<B>) -> Result<(), GuardRefusal> {
     let headers = request.headers();
     if request.method() != Method::POST {
         return Err((405, "POST only\n"));
@@ -112,7 +112,7 @@ pub(super) fn known<B>(
     request: &Request<B>,
     peer: SocketAddr,
     token: Option<&str>,
-) -> Result<(), Refusal> {
+) -> Result<(), GuardRefusal> {
     if is_loopback(peer.ip()) {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 
 use crate::cache::{Cookies, Plan, Tier, TokenKey, fits, judge, secondary};
 use crate::head::{Head, ResponseHead};
-use crate::sidecar::{Action, decide};
+use crate::sidecar::{SidecarAction, decide};
 use crate::{NoFields, Rules, edge};
 use proptest::prelude::*;
 
@@ -64,11 +64,11 @@ fn planned<'r>(rules: &'r Rules, asked: &Asked, tier: Tier) -> Option<Box<Plan<'
     let head = asked.head();
     let mut plan = match tier {
         Tier::Sidecar => match decide(rules, &head).action {
-            Action::Proceed(proceed) => proceed.cache.ok(),
+            SidecarAction::Proceed(proceed) => proceed.cache.ok(),
             _ => None,
         },
         Tier::Edge => match edge::decide(rules, &head).action {
-            edge::Action::Cache(plan) => Some(plan),
+            edge::EdgeAction::Cache(plan) => Some(plan),
             _ => None,
         },
     }?;

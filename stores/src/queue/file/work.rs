@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// What to do.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum QueueCommand {
     Send { body: String, attributes: String, group: String },
     Receive { max: usize, visibility: u64, dead: bool },
     Delete(Receipt),
@@ -18,14 +18,14 @@ pub(super) enum Order {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum QueueReply {
     Sent(String),
     Received(Vec<Received>),
     Done,
     Stale,
 }
 
-pub(super) struct Work {
+pub(super) struct QueueWork {
     max_receives: u64,
     /// Tells long polls of this process that messages may have become visible.
     arrived: Arc<Notify>,
@@ -38,7 +38,7 @@ pub(super) struct Work {
     last: String,
 }
 
-impl Work {
+impl QueueWork {
     pub(super) fn new(max_receives: u64, arrived: Arc<Notify>) -> Self {
         Self {
             max_receives,
@@ -51,26 +51,26 @@ impl Work {
     }
 }
 
-impl group::Work for Work {
-    type Order = Order;
-    type Outcome = Outcome;
+impl group::StoreWork for QueueWork {
+    type Command = QueueCommand;
+    type Reply = QueueReply;
 
     /// Empty long polls ask again and again: they shall not take the lock from other processes.
     fn without_writing<'a>(
         &mut self,
         db: &Connection,
-        orders: impl Iterator<Item = &'a Order>,
-    ) -> Result<Option<Vec<Outcome>>> {
+        orders: impl Iterator<Item = &'a QueueCommand>,
+    ) -> Result<Option<Vec<QueueReply>>> {
         if !self.put_back.is_empty() {
             return Ok(None);
         }
         let mut outcomes = Vec::new();
         for order in orders {
-            let Order::Receive { dead, .. } = order else { return Ok(None) };
+            let QueueCommand::Receive { dead, .. } = order else { return Ok(None) };
             if store::any_visible(db, *dead, now())? {
                 return Ok(None);
             }
-            outcomes.push(Outcome::Received(Vec::new()));
+            outcomes.push(QueueReply::Received(Vec::new()));
         }
         Ok(Some(outcomes))
     }
@@ -82,15 +82,17 @@ impl group::Work for Work {
         self.put_back.iter().try_for_each(|receipt| store::put_back(db, receipt, self.now))
     }
 
-    fn execute(&mut self, db: &Connection, order: &Order) -> Result<Outcome> {
+    fn execute(&mut self, db: &Connection, order: &QueueCommand) -> Result<QueueReply> {
         let until = |visibility: u64| self.now.saturating_add(visibility);
-        self.shows |=
-            matches!(order, Order::Send { .. } | Order::SetVisibility { visibility: 0, .. });
+        self.shows |= matches!(
+            order,
+            QueueCommand::Send { .. } | QueueCommand::SetVisibility { visibility: 0, .. }
+        );
         Ok(match order {
-            Order::Send { body, attributes, group } => {
-                Outcome::Sent(store::send(db, body, attributes, group, self.now)?)
+            QueueCommand::Send { body, attributes, group } => {
+                QueueReply::Sent(store::send(db, body, attributes, group, self.now)?)
             }
-            Order::Receive { max, visibility, dead } => {
+            QueueCommand::Receive { max, visibility, dead } => {
                 let mut wanted = Wanted {
                     max: *max,
                     max_receives: self.max_receives,
@@ -99,10 +101,10 @@ impl group::Work for Work {
                     until: until(*visibility),
                     last: &mut self.last,
                 };
-                Outcome::Received(store::receive(db, &mut wanted)?)
+                QueueReply::Received(store::receive(db, &mut wanted)?)
             }
-            Order::Delete(receipt) => fresh(store::delete(db, receipt)?),
-            Order::SetVisibility { receipt, visibility } => {
+            QueueCommand::Delete(receipt) => fresh(store::delete(db, receipt)?),
+            QueueCommand::SetVisibility { receipt, visibility } => {
                 fresh(store::set_visible_at(db, receipt, until(*visibility))?)
             }
         })
@@ -116,8 +118,8 @@ impl group::Work for Work {
         }
     }
 
-    fn undelivered(&mut self, outcome: Outcome) {
-        if let Outcome::Received(messages) = outcome {
+    fn undelivered(&mut self, outcome: QueueReply) {
+        if let QueueReply::Received(messages) = outcome {
             self.put_back.extend(messages.iter().filter_map(|it| Receipt::parse(&it.receipt)));
         }
     }
@@ -127,36 +129,36 @@ impl group::Work for Work {
     }
 
     /// Whoever stopped waiting for a send was told a failure: the job must not run after that.
-    fn outlives_caller(order: &Order) -> bool {
-        matches!(order, Order::Delete(_) | Order::SetVisibility { .. })
+    fn outlives_caller(order: &QueueCommand) -> bool {
+        matches!(order, QueueCommand::Delete(_) | QueueCommand::SetVisibility { .. })
     }
 }
 
-fn fresh(fresh: bool) -> Outcome {
-    if fresh { Outcome::Done } else { Outcome::Stale }
+fn fresh(fresh: bool) -> QueueReply {
+    if fresh { QueueReply::Done } else { QueueReply::Stale }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::local::group::Work as _;
+    use crate::local::group::StoreWork as _;
 
     #[test]
     fn what_nobody_took_is_visible_in_the_next_transaction() {
         let db = Connection::open_in_memory().expect("in memory");
         db.execute_batch(store::FORMAT.schema).expect("schema");
-        let mut work = Work::new(1, Arc::new(Notify::new()));
+        let mut work = QueueWork::new(1, Arc::new(Notify::new()));
         store::send(&db, "a", "{}", "", 1).expect("sent");
         let (until, last) = (u64::MAX >> 1, &mut String::new());
         let mut wanted = Wanted { max: 1, max_receives: 1, dead: false, now: 1, until, last };
         let messages = store::receive(&db, &mut wanted).expect("received");
         assert!(!work.is_due());
-        work.undelivered(Outcome::Received(messages.clone()));
+        work.undelivered(QueueReply::Received(messages.clone()));
         assert!(work.is_due(), "nobody else may come to start a transaction");
         work.begin(&db).expect("begun");
-        let again = Order::Receive { max: 1, visibility: 60_000, dead: false };
+        let again = QueueCommand::Receive { max: 1, visibility: 60_000, dead: false };
         let outcome = work.execute(&db, &again).expect("executed");
-        assert!(matches!(outcome, Outcome::Received(found) if found == messages));
+        assert!(matches!(outcome, QueueReply::Received(found) if found == messages));
         work.end(true);
         assert!(!work.is_due());
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 const RECEIVE_SLACK: Duration = Duration::from_secs(10);
 
 /// An entry's answer and what became of it: the id of SQS's own answers is the place in the batch.
-type Results<R> = Vec<Option<Result<R, QueueError>>>;
+type BatchResults<R> = Vec<Option<Result<R, QueueError>>>;
 
 pub(super) async fn send(client: &Client, url: &str, entries: Vec<Entry<Message, String>>) {
     let (messages, answers) = split(entries);
@@ -147,8 +147,8 @@ fn split<T, R>(entries: Vec<Entry<T, R>>) -> (Vec<T>, Answers<R>) {
     alive.map(|it| (it.item, it.answer)).unzip()
 }
 
-fn failures<R>(count: usize, failed: &[BatchResultErrorEntry]) -> Results<R> {
-    let mut results: Results<R> = (0..count).map(|_| None).collect();
+fn failures<R>(count: usize, failed: &[BatchResultErrorEntry]) -> BatchResults<R> {
+    let mut results: BatchResults<R> = (0..count).map(|_| None).collect();
     for entry in failed {
         let detail = format!("{}: {}", entry.code, entry.message.as_deref().unwrap_or("no reason"));
         set(&mut results, &entry.id, Err(QueueError { name: error::name(&entry.code), detail }));
@@ -156,14 +156,14 @@ fn failures<R>(count: usize, failed: &[BatchResultErrorEntry]) -> Results<R> {
     results
 }
 
-fn set<R>(results: &mut Results<R>, id: &str, result: Result<R, QueueError>) {
+fn set<R>(results: &mut BatchResults<R>, id: &str, result: Result<R, QueueError>) {
     let place = id.parse().ok().and_then(|at: usize| results.get_mut(at));
     if let Some(place) = place {
         *place = Some(result);
     }
 }
 
-fn answer<R>(answers: Answers<R>, results: Results<R>) {
+fn answer<R>(answers: Answers<R>, results: BatchResults<R>) {
     for (answer, result) in answers.into_iter().zip(results) {
         let missing = || QueueError {
             name: "unavailable",

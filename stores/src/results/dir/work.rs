@@ -6,35 +6,35 @@ use crate::results::Condition;
 use rusqlite::{Connection, Result};
 
 /// What to do. A body's file is durable before its order is given.
-pub(super) enum Order {
+pub(super) enum ResultsCommand {
     Put { key: String, length: u64, place: Place, condition: Condition },
     Delete { key: String },
 }
 
 /// What came of it.
-pub(super) enum Outcome {
+pub(super) enum ResultsReply {
     Put(Written),
     /// The file of the body that is gone.
     Deleted(Option<String>),
 }
 
-pub(super) struct Work;
+pub(super) struct ResultsWork;
 
-impl group::Work for Work {
-    type Order = Order;
-    type Outcome = Outcome;
+impl group::StoreWork for ResultsWork {
+    type Command = ResultsCommand;
+    type Reply = ResultsReply;
 
-    fn execute(&mut self, db: &Connection, order: &Order) -> Result<Outcome> {
+    fn execute(&mut self, db: &Connection, order: &ResultsCommand) -> Result<ResultsReply> {
         Ok(match order {
-            Order::Put { key, length, place, condition } => {
-                Outcome::Put(rows::put(db, key, *length, place, condition)?)
+            ResultsCommand::Put { key, length, place, condition } => {
+                ResultsReply::Put(rows::put(db, key, *length, place, condition)?)
             }
-            Order::Delete { key } => Outcome::Deleted(rows::delete(db, key)?),
+            ResultsCommand::Delete { key } => ResultsReply::Deleted(rows::delete(db, key)?),
         })
     }
 
     /// The task that gave the order waits to the end, whoever asked for it.
-    fn outlives_caller(_: &Order) -> bool {
+    fn outlives_caller(_: &ResultsCommand) -> bool {
         true
     }
 }

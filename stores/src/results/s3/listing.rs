@@ -4,7 +4,7 @@ use crate::results::{Listed, StoreError};
 use http_body_util::{BodyExt, Limited};
 use net::boxed::ObjectBody;
 use rules::document::KeyType;
-use rules::shard::Key;
+use rules::shard::ShardKey;
 use rusty_s3::actions::ListObjectsV2;
 
 /// S3 names at most as many keys in one answer.
@@ -28,8 +28,8 @@ pub(super) async fn read(body: ObjectBody, prefix: &str) -> Result<Vec<Listed>, 
 
 fn listed(key: &str, written: Option<&str>, prefix: &str) -> Option<Listed> {
     let key = key.strip_prefix(prefix)?.to_owned();
-    let written = Key::parse(KeyType::Timestamp, written?)?;
-    let Key::Timestamp(micros) = written else { return None };
+    let written = ShardKey::parse(KeyType::Timestamp, written?)?;
+    let ShardKey::Timestamp(micros) = written else { return None };
     Some(Listed { key, written: u64::try_from(micros / 1000).ok()? })
 }
 
