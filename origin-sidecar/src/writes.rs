@@ -4,7 +4,7 @@
 //! that a move also finds those that began before it was announced.
 
 use http::Method;
-use rules::shard::Keys;
+use rules::shard::ShardKeys;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -32,7 +32,7 @@ struct Slots {
 struct Entry {
     serial: u64,
     map: Arc<str>,
-    keys: Keys,
+    keys: ShardKeys,
     what: WriteKind,
     began: Instant,
     /// Until when an application may still be writing whose connection broke.
@@ -91,7 +91,7 @@ impl Writes {
     pub fn begin(
         self: &Arc<Self>,
         map: &Arc<str>,
-        keys: &Keys,
+        keys: &ShardKeys,
         what: WriteKind,
         settle: Duration,
     ) -> WriteInFlight {
@@ -129,12 +129,16 @@ impl Writes {
     }
 
     /// The writes of a map whose keys lie in a range.
-    pub fn in_range(&self, map: &str, is_inside: &dyn Fn(&Keys) -> bool) -> InRange {
+    pub fn in_range(&self, map: &str, is_inside: &dyn Fn(&ShardKeys) -> bool) -> InRange {
         self.look(map, is_inside).0
     }
 
     /// The same, and when the next of them ends that nobody will tell of.
-    fn look(&self, map: &str, is_inside: &dyn Fn(&Keys) -> bool) -> (InRange, Option<Instant>) {
+    fn look(
+        &self,
+        map: &str,
+        is_inside: &dyn Fn(&ShardKeys) -> bool,
+    ) -> (InRange, Option<Instant>) {
         let now = Instant::now();
         let mut slots = self.lock();
         let over = |entry: &Entry| entry.unsettled_until.is_some_and(|until| until <= now);
@@ -171,7 +175,7 @@ impl Writes {
     pub async fn drained(
         &self,
         map: &str,
-        is_inside: &(dyn Fn(&Keys) -> bool + Sync),
+        is_inside: &(dyn Fn(&ShardKeys) -> bool + Sync),
         end: Instant,
     ) -> InRange {
         loop {
@@ -232,10 +236,15 @@ mod tests {
 
     fn write(writes: &Arc<Writes>, key: i64) -> WriteInFlight {
         let what = WriteKind::Request { route: "orders".into(), method: Method::POST };
-        writes.begin(&"m".into(), &Keys::One(ShardKey::Int(key)), what, Duration::from_secs(30))
+        writes.begin(
+            &"m".into(),
+            &ShardKeys::One(ShardKey::Int(key)),
+            what,
+            Duration::from_secs(30),
+        )
     }
 
-    fn below_ten(keys: &Keys) -> bool {
+    fn below_ten(keys: &ShardKeys) -> bool {
         keys.as_slice().iter().all(|key| *key < ShardKey::Int(10))
     }
 

@@ -9,7 +9,7 @@ use crate::offload;
 use crate::path;
 use crate::problem::Problem;
 use crate::rules::Rules;
-use crate::shard::{self, Keys, Resolved};
+use crate::shard::{self, Resolved, ShardKeys};
 use crate::sidecar;
 
 /// The edge's decision on one request.
@@ -148,7 +148,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> EdgeDecision<'r> {
 enum KnownShard<'r> {
     Resolved(Resolved),
     /// Of a live map: the edge has its seed at most, which may be old.
-    Keyed(&'r str, Keys),
+    Keyed(&'r str, ShardKeys),
 }
 
 impl KnownShard<'_> {

@@ -6,17 +6,21 @@
 //! [`protocol`] is what the processes that share it decide.
 
 pub mod change;
+mod consistency;
 mod find;
+mod growth;
 mod json;
 mod key;
 mod map;
 pub mod object;
 pub mod protocol;
+mod range;
 
-pub use find::{Keys, Resolved, Step};
+pub use find::{Resolved, Step};
 pub(crate) use find::{in_body, in_head, keys_in_head};
-pub use key::ShardKey;
-pub use map::{FILE_EPOCH, OwnedRange, RangeState, ShardMap, interval};
+pub use key::{ShardKey, ShardKeys};
+pub use map::{OwnedRange, ShardMap};
+pub use range::{FILE_EPOCH, RangeState, interval};
 
 #[cfg(test)]
 mod live_tests;

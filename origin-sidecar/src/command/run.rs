@@ -14,6 +14,8 @@ use crate::operate::reload::{self, RulesFile};
 use crate::operate::{admin, depths};
 use crate::proxy::serve::{self, Options};
 use crate::request::signed::Signatures;
+use crate::shards::peers::{self, Peers};
+use crate::shards::{hold, poll};
 use crate::soundness::checks::{self, CheckedDependencies as Watched};
 use http1::server::Tolerance;
 use net::cidr::Cidr;
@@ -79,7 +81,8 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
             let metrics = Arc::clone(&process.jobs.metrics);
             tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
         }
-        let port = AdminListener { listener: admin, hosts, drain_delay: delay };
+        let common = &settings.common;
+        let port = AdminListener { common, listener: admin, hosts, drain_delay: delay };
         attend(&process, file, port).await;
         // The admin port is served by this runtime, also while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
@@ -123,7 +126,8 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let grace = Duration::from_secs(settings.grace);
     runtime.block_on(async {
         let mut consumers = start_consumers(&process.jobs, results, grace, is_until_empty)?;
-        let port = AdminListener { listener: admin, hosts, drain_delay: Duration::ZERO };
+        let port =
+            AdminListener { common: settings, listener: admin, hosts, drain_delay: Duration::ZERO };
         let attended = attend(&process, file, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
@@ -168,6 +172,23 @@ pub fn start_consumers(
         tokio::spawn(expire::sweep(Arc::clone(jobs), results));
     }
     Ok(consumers)
+}
+
+/// Follows the live shard maps in tasks of its own. The process has started once it knows them, or has looked
+/// for long enough. A reload can't make a map live: where there is none, none will be.
+fn start_following(jobs: &Arc<JobContext>, common: &Common) {
+    if jobs.maps.names().is_empty() {
+        return jobs.drain.set_ready();
+    }
+    let (maps, drain) = (Arc::clone(&jobs.maps), Arc::clone(&jobs.drain));
+    tokio::spawn(hold::watch(Arc::clone(&maps), Arc::clone(&jobs.holds)));
+    let peers = Peers { names: common.peers.clone(), token: common.admin_token.clone() };
+    let interval = Duration::from_secs(common.map_poll);
+    tokio::spawn(async move {
+        peers::find(&maps, &peers).await;
+        drain.set_ready();
+        poll::watch(maps, interval, drain).await;
+    });
 }
 
 /// What every process asks its queues and results beside its work, in tasks of their own.
@@ -220,7 +241,6 @@ fn announce(
     listen: Option<std::net::SocketAddr>,
     admin: &std::net::TcpListener,
 ) {
-    process.jobs.drain.set_ready();
     let listen = listen.map(|address| address.to_string()).unwrap_or_default();
     let admin = admin.local_addr().map(|address| address.to_string()).unwrap_or_default();
     tracing::info!(
@@ -234,14 +254,16 @@ fn announce(
 }
 
 /// The admin port, not yet served.
-struct AdminListener {
+struct AdminListener<'a> {
+    common: &'a Common,
     listener: std::net::TcpListener,
     hosts: Hosts,
     drain_delay: Duration,
 }
 
 /// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
-async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener) {
+async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener<'_>) {
+    start_following(&process.jobs, port.common);
     tokio::spawn(admin::run(Arc::clone(process), port.listener, port.drain_delay, port.hosts));
     tokio::spawn(file.watch(Arc::clone(process)));
     start_watches(&process.jobs);

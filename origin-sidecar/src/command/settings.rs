@@ -80,6 +80,14 @@ pub struct Common {
     /// Fraction of the traces started here that are sampled: 0 to 1
     #[arg(long, env = "SPILLWAY_TRACE_SAMPLE", default_value_t = 1.0, value_name = "SHARE")]
     pub trace_sample: f64,
+    /// Admin ports of siblings (repeatable), HOST:PORT: asked for live shard maps at the start while the result
+    /// store is away; every address of the name is asked
+    #[arg(long, env = "SPILLWAY_PEERS", value_delimiter = ',', value_parser = trimmed, value_name = "HOST:PORT")]
+    pub peers: Vec<String>,
+    /// How often in seconds the result store is asked whether a live shard map has changed: 1 to 3600. While a
+    /// range moves it is asked twice a second
+    #[arg(long, env = "SPILLWAY_MAP_POLL", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
+    pub map_poll: u64,
     /// Grace period in seconds for requests and jobs in flight after SIGTERM
     #[arg(long, env = "SPILLWAY_GRACE", default_value_t = 25)]
     pub grace: u64,

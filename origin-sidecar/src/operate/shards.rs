@@ -8,7 +8,7 @@ use http::Response;
 use hyper::body::Incoming;
 use rules::path::query_values;
 use rules::shard::object::OBJECT_BYTES_MAX;
-use rules::shard::{Keys, Resolved, ShardKey};
+use rules::shard::{Resolved, ShardKey, ShardKeys};
 use std::time::Duration;
 
 /// How long a push may wait for the writes of a fenced range to end. A move gives up before.
@@ -50,7 +50,7 @@ pub(super) fn lookup(maps: &LiveMaps, query: &str) -> Response<Body> {
     };
     let text = value(query, "key").unwrap_or_default();
     let key = ShardKey::parse(map.key_type(), &text).ok_or(rules::Problem::KeyInvalid);
-    match key.and_then(|key| Resolved::find(map, Keys::One(key))) {
+    match key.and_then(|key| Resolved::find(map, ShardKeys::One(key))) {
         Ok(found) => {
             let range = &found.range;
             reply::json(

@@ -1,7 +1,8 @@
 //! How a process that starts finds its maps: in the result store, in the log beside it, or at a sibling.
 
 use super::keys;
-use super::live_maps::{LiveMaps, NotTaken, Seen, read};
+use super::live_maps::{LiveMaps, NotTaken};
+use super::store::{StoreAnswer, read};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -38,7 +39,7 @@ pub async fn find(maps: &LiveMaps, peers: &Peers) {
             let seen = tokio::time::timeout(ANSWER_TIMEOUT, maps.look(&name)).await;
             may_come |= !matches!(seen, Ok(Ok(_)));
             let _ = tokio::time::timeout(ANSWER_TIMEOUT, newest_of_log(maps, &name)).await;
-            if !matches!(seen, Ok(Ok(Seen::Current))) {
+            if !matches!(seen, Ok(Ok(StoreAnswer::Current))) {
                 ask_siblings(maps, &client, peers, &name).await;
             }
         }

@@ -118,13 +118,13 @@ pub fn annotate(headers: &mut HeaderMap, resolved: &Resolved) {
 mod tests {
     use super::*;
     use rules::Rules;
-    use rules::shard::{Keys, ShardKey};
+    use rules::shard::{ShardKey, ShardKeys};
 
     const TEXT: &str = "[shard_map.m]\nkey_type = \"int\"\nranges = [{ from = 1, shard = \"a\" }]\nshards = { a = {} }\n";
 
     fn resolved() -> Resolved {
         let rules = Rules::from_toml(TEXT).expect("good rules");
-        Resolved::find(&rules.shard_maps["m"], Keys::One(ShardKey::Int(7))).expect("a shard")
+        Resolved::find(&rules.shard_maps["m"], ShardKeys::One(ShardKey::Int(7))).expect("a shard")
     }
 
     #[test]

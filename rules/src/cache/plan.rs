@@ -7,7 +7,7 @@ use super::tier::Tier;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
-use crate::shard::{Keys, Resolved};
+use crate::shard::{Resolved, ShardKeys};
 use crate::versioned::is_versioned;
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -124,7 +124,7 @@ pub enum ShardPart<'a> {
         /// Name of the shard map.
         map: &'a str,
         /// The request's keys.
-        keys: &'a Keys,
+        keys: &'a ShardKeys,
     },
 }
 

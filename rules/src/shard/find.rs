@@ -1,51 +1,19 @@
 //! From a request to its shard keys, and from the keys to the shard.
 
-use super::key::ShardKey;
-use super::map::{OwnedRange, RangeState, ShardMap};
+use super::key::{ShardKey, ShardKeys};
+use super::map::{OwnedRange, ShardMap};
+use super::range::RangeState;
 use crate::document::{KeySource, KeyType, ShardRule};
 use crate::head::{Head, cookie, first, text_of};
 use crate::path;
 use crate::problem::Problem;
-use std::fmt;
 use std::sync::Arc;
-
-/// The shard keys of a request: one, or a list whose keys all lie on one shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Keys {
-    /// Almost always; needs no memory of its own for numbers.
-    One(ShardKey),
-    /// `ids=1,2,3`, without immediate repetitions.
-    Many(Vec<ShardKey>),
-}
-
-impl Keys {
-    /// The keys in the order of the request.
-    pub fn as_slice(&self) -> &[ShardKey] {
-        match self {
-            Self::One(key) => std::slice::from_ref(key),
-            Self::Many(keys) => keys,
-        }
-    }
-}
-
-impl fmt::Display for Keys {
-    /// The keys in canonical form with commas between them.
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, key) in self.as_slice().iter().enumerate() {
-            if at > 0 {
-                out.write_str(",")?;
-            }
-            key.fmt(out)?;
-        }
-        Ok(())
-    }
-}
 
 /// Where a request's data lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// The request's keys.
-    pub keys: Keys,
+    pub keys: ShardKeys,
     /// The range of the first key.
     pub range: Arc<OwnedRange>,
     /// The further ranges of a list. The same shard owns them.
@@ -57,7 +25,7 @@ impl Resolved {
     ///
     /// # Errors
     /// `key-unmapped`, `map-unknown`; `cross-shard` when the keys lie on several shards.
-    pub fn find(map: &ShardMap, keys: Keys) -> Result<Self, Problem> {
+    pub fn find(map: &ShardMap, keys: ShardKeys) -> Result<Self, Problem> {
         let (first, rest) = keys.as_slice().split_first().ok_or(Problem::KeyMissing)?;
         let range = Arc::clone(map.lookup(first)?);
         let mut more = Vec::new();
@@ -148,7 +116,7 @@ pub(crate) fn keys_in_head(
     head: &Head<'_>,
     query: Option<&str>,
     parameters: &[(String, String)],
-) -> Result<Option<Keys>, Problem> {
+) -> Result<Option<ShardKeys>, Problem> {
     for source in &rule.from {
         let values: Vec<String> = match source {
             KeySource::Path(name) => parameters
@@ -172,12 +140,12 @@ pub(crate) fn keys_in_head(
     Err(Problem::KeyMissing)
 }
 
-fn parsed(key_type: KeyType, values: &[String], is_list: bool) -> Result<Keys, Problem> {
+fn parsed(key_type: KeyType, values: &[String], is_list: bool) -> Result<ShardKeys, Problem> {
     let parse = |text: &str| ShardKey::parse(key_type, text).ok_or(Problem::KeyInvalid);
     if let [value] = values
         && (!is_list || !value.contains(','))
     {
-        return parse(value).map(Keys::One);
+        return parse(value).map(ShardKeys::One);
     }
     let mut keys = Vec::new();
     for value in values {
@@ -189,7 +157,7 @@ fn parsed(key_type: KeyType, values: &[String], is_list: bool) -> Result<Keys, P
             keys.push(parse(text)?);
         }
     }
-    Ok(Keys::Many(keys))
+    Ok(ShardKeys::Many(keys))
 }
 
 /// Looks for the shard of a request in its head.
@@ -229,7 +197,7 @@ pub(crate) fn in_body(rule: &ShardRule, map: &ShardMap, body: &[u8]) -> Result<R
             Some(_) => return Err(Problem::KeyInvalid),
         };
         let key = ShardKey::parse(map.key_type(), &text).ok_or(Problem::KeyInvalid)?;
-        return Resolved::find(map, Keys::One(key));
+        return Resolved::find(map, ShardKeys::One(key));
     }
     Err(Problem::KeyMissing)
 }

@@ -68,6 +68,38 @@ impl fmt::Display for ShardKey {
     }
 }
 
+/// The shard keys of a request: one, or a list whose keys all lie on one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardKeys {
+    /// Almost always; needs no memory of its own for numbers.
+    One(ShardKey),
+    /// `ids=1,2,3`, without immediate repetitions.
+    Many(Vec<ShardKey>),
+}
+
+impl ShardKeys {
+    /// The keys in the order of the request.
+    pub fn as_slice(&self) -> &[ShardKey] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+}
+
+impl fmt::Display for ShardKeys {
+    /// The keys in canonical form with commas between them.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, key) in self.as_slice().iter().enumerate() {
+            if at > 0 {
+                out.write_str(",")?;
+            }
+            key.fmt(out)?;
+        }
+        Ok(())
+    }
+}
+
 fn parse_int(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let is_canonical = !digits.is_empty()

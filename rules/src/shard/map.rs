@@ -2,37 +2,11 @@
 
 use super::key::ShardKey;
 use super::object::{MapObject, StoredRange};
+use super::range::{FILE_EPOCH, RangeState, interval};
 use crate::document::{self, KeyType};
 use crate::problem::Problem;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-
-/// Epoch of a map that stands in the rules file.
-pub const FILE_EPOCH: u64 = 1;
-
-/// What may be done in a range while it moves from one owner to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RangeState {
-    /// It does not move.
-    Active,
-    /// It will move: requests go on, jobs wait.
-    Announced,
-    /// It moves: reads go on, writes and jobs wait.
-    Fenced,
-}
-
-impl RangeState {
-    /// As it stands in the object, in metrics and in what commands print.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Announced => "announced",
-            Self::Fenced => "fenced",
-        }
-    }
-}
 
 /// One range of one version of a map. Made once per version; requests share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,9 +212,4 @@ impl Version<'_> {
             upstream: upstream.map(Arc::from),
         }
     }
-}
-
-/// A half-open interval of keys, `-` for an open end.
-pub fn interval(from: Option<&str>, until: Option<&str>) -> String {
-    format!("[{},{})", from.unwrap_or("-"), until.unwrap_or("-"))
 }

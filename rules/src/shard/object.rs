@@ -3,8 +3,7 @@
 //! It lies in the result store under `shards/NAME`, and is the only authority: whoever replaces it under the
 //! condition that nobody else has (`If-Match`) has changed the map.
 
-use super::key::ShardKey;
-use super::map::{FILE_EPOCH, RangeState};
+use super::range::{FILE_EPOCH, RangeState};
 use crate::document::{self, KeyType};
 use crate::hex::hex;
 use hmac::{Hmac, KeyInit, Mac};
@@ -298,120 +297,6 @@ impl MapObject {
         let own = mac(key, &self.hash());
         let differ = own.bytes().zip(self.mac.bytes()).fold(0, |sum, (own, its)| sum | (own ^ its));
         own.len() == self.mac.len() && differ == 0
-    }
-
-    /// Whether the object is consistent in itself.
-    ///
-    /// # Errors
-    /// One sentence that names the first contradiction.
-    pub fn check(&self) -> Result<(), String> {
-        if self.epoch <= FILE_EPOCH || self.epoch > EPOCH_MAX {
-            return Err(format!("epoch {} is not between 2 and 2^53", self.epoch));
-        }
-        if self.ranges.is_empty() || self.ranges.len() > RANGES_MAX {
-            return Err(format!("{} ranges where 1 to {RANGES_MAX} are known", self.ranges.len()));
-        }
-        let bounds = self.bounds()?;
-        if let Some(pair) = bounds.windows(2).find(|pair| pair[0] >= pair[1]) {
-            let show =
-                |key: &Option<ShardKey>| key.as_ref().map_or("-".to_owned(), ShardKey::to_string);
-            return Err(format!("bound {} comes after {}", show(&pair[1]), show(&pair[0])));
-        }
-        let sinces = self.ranges.iter().map(|range| range.since);
-        let sinces = sinces.chain(self.outside.iter().map(|own| own.since));
-        if let Some(since) = sinces.into_iter().find(|since| *since == 0 || *since > self.epoch) {
-            return Err(format!("an owner since epoch {since} in epoch {}", self.epoch));
-        }
-        self.check_move()
-    }
-
-    /// The lower bounds, then the upper end where the last range has one.
-    fn bounds(&self) -> Result<Vec<Option<ShardKey>>, String> {
-        let froms = self.ranges.iter().map(|range| range.from.as_deref());
-        let mut bounds = Vec::with_capacity(self.ranges.len() + 1);
-        for (at, from) in froms.enumerate() {
-            if from.is_none() && at > 0 {
-                return Err("only the first range may be open below".to_owned());
-            }
-            bounds.push(from.map(|from| self.key(from)).transpose()?);
-        }
-        if let Some(until) = &self.until {
-            bounds.push(Some(self.key(until)?));
-        }
-        Ok(bounds)
-    }
-
-    /// A bound, which must be in canonical form.
-    pub(super) fn key(&self, text: &str) -> Result<ShardKey, String> {
-        let key = ShardKey::parse(self.key_type, text).filter(|key| key.to_string() == text);
-        key.ok_or_else(|| {
-            format!("`{text}` is no canonical key of type {}", self.key_type.as_str())
-        })
-    }
-
-    /// Whether one of these keys lies in the range that moves.
-    pub fn moves(&self, keys: &super::find::Keys) -> bool {
-        let Some(moving) = &self.moving else { return false };
-        let bound = |text: &Option<String>| {
-            text.as_deref().and_then(|text| ShardKey::parse(self.key_type, text))
-        };
-        let (from, until) = (bound(&moving.from), bound(&moving.until));
-        keys.as_slice().iter().any(|key| {
-            from.as_ref().is_none_or(|from| from <= key)
-                && until.as_ref().is_none_or(|until| key < until)
-        })
-    }
-
-    /// A range is announced or fenced if and only if the move says so, and belongs to its source.
-    fn check_move(&self) -> Result<(), String> {
-        let Some(moving) = &self.moving else {
-            let stray = self.ranges.iter().find(|range| range.state != RangeState::Active);
-            return stray.map_or(Ok(()), |range| {
-                Err(format!("a range is {} and nothing moves", range.state.as_str()))
-            });
-        };
-        let state = match moving.stage {
-            MoveStage::Announced => RangeState::Announced,
-            MoveStage::Fenced => RangeState::Fenced,
-        };
-        let covered = self.covered(moving.from.as_deref(), moving.until.as_deref())?;
-        for (at, range) in self.ranges.iter().enumerate() {
-            let expected = if covered.contains(&at) { state } else { RangeState::Active };
-            let is_the_sources = !covered.contains(&at) || range.shard == moving.source;
-            if range.state != expected || !is_the_sources {
-                let from = range.from.as_deref().unwrap_or("-");
-                return Err(format!("the range from {from} is not what the move says of it"));
-            }
-        }
-        let is_id = moving.id.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it));
-        if moving.id.is_empty() || moving.id.len() > 64 || !is_id {
-            return Err("the move has no usable id".to_owned());
-        }
-        if moving.source == moving.target {
-            return Err("the move leads to the owner itself".to_owned());
-        }
-        Ok(())
-    }
-
-    /// The positions of the ranges that make up exactly this interval.
-    ///
-    /// # Errors
-    /// When no whole ranges do.
-    pub(super) fn covered(
-        &self,
-        from: Option<&str>,
-        until: Option<&str>,
-    ) -> Result<std::ops::Range<usize>, String> {
-        let none = || format!("no ranges make up {}", super::map::interval(from, until));
-        let begins = |range: &StoredRange| range.from.as_deref() == from;
-        let first = self.ranges.iter().position(begins).ok_or_else(none)?;
-        let end = if until == self.until.as_deref() {
-            self.ranges.len()
-        } else {
-            let ends = |range: &StoredRange| until.is_some() && range.from.as_deref() == until;
-            self.ranges.iter().position(ends).ok_or_else(none)?
-        };
-        if first < end { Ok(first..end) } else { Err(none()) }
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Marker {
     pub map: String,
     /// The shard that it sent the request to.
     pub shard: String,
-    /// The map's epoch there; [`super::map::FILE_EPOCH`] in the first form of the marker, which says none.
+    /// The map's epoch there; [`super::range::FILE_EPOCH`] in the first form of the marker, which says none.
     pub epoch: u64,
     /// Whether the marker is recent. The clocks of two nodes may be far apart: an old marker still proves
     /// that a sidecar sent the request, but not that its map is newer.

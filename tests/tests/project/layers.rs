@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// The folders and files of the sidecar's crate, lowest first: each may import what stands in a line before
 /// its own, and nothing beside it.
-const LAYERS: [&[&str]; 11] = [
-    &["cgroup", "clock", "drain", "logging", "memory", "room", "secrets"],
+const LAYERS: [&[&str]; 12] = [
+    &["cgroup", "clock", "drain", "logging", "memory", "room", "secrets", "writes"],
     &["telemetry"],
     &["message"],
     &["soundness"],
     &["upstream"],
     &["request"],
+    &["shards"],
     &["jobs"],
     &["proxy"],
     &["operate"],
