@@ -1,17 +1,18 @@
-//! What answers under the names of assets leave with, from the store or past it.
+//! The header fields with which answers under the names of assets leave, whether they come from the
+//! store or from the origin.
 //!
-//! A file whose name holds its version may be kept by browsers for a year. What answers in its place for
-//! a moment, the error of a deploy or the application's own page, must not be.
+//! Browsers may keep a file whose name contains its version for a year. They must not keep what
+//! stands in for it for a moment: an error during a deploy, or a page of the application.
 
 use crate::cors;
 use crate::document::{Mode, Route, Versioned};
 use crate::head::{Edit, ResponseHead, first, media_type};
 use crate::versioned::is_versioned;
 
-/// Types of content by extension; a slash or a dash at the end stands for all of a kind, a plus
-/// at the begin for all of a syntax (RFC 6839). Servers that do not know
-/// an extension call a file `application/octet-stream`; browsers take that for an image, a font or a film,
-/// but not for a script or a style sheet.
+/// Content types by extension. An entry that ends with a slash or a dash covers all types with that
+/// prefix; one that begins with a plus covers a structured syntax suffix (RFC 6839). Servers that
+/// do not know an extension send `application/octet-stream`; browsers accept that for an image, a
+/// font or a film, but not for a script or a style sheet.
 const TYPES: [(&[&str], &[&str]); 9] = [
     (
         &["js", "mjs", "cjs"],
@@ -63,14 +64,14 @@ impl Assets {
         is_on.then_some(Self { versioned: cache.versioned, are_for_all_origins })
     }
 
-    /// Whether a page of any origin may read them, by one answer for all.
+    /// Whether pages of any origin may read the answers, so that one answer serves all of them.
     pub(crate) fn are_for_all_origins(route: &Route) -> bool {
         let is_versioned = route.cache.as_ref().is_some_and(|it| it.versioned != Versioned::No);
         is_versioned
             && route.cors.as_ref().is_some_and(|cors| cors.origins == ["*"] && !cors.credentials)
     }
 
-    /// What is changed of an answer to GET or HEAD that did not come from the store.
+    /// The changes to an answer to GET or HEAD that did not come from the store.
     pub fn edits(self, target: &str, response: &ResponseHead<'_>) -> Vec<Edit> {
         let path = path(target);
         let mut edits = Vec::new();
@@ -84,10 +85,10 @@ impl Assets {
     }
 }
 
-/// For what stands in the place of an asset.
+/// The `Cache-Control` of an answer that stands in for an asset.
 pub(crate) const NO_STORE: &str = "no-store";
 
-/// Whether the answer can be what was asked for: all of it, a part of it, or that it is unchanged.
+/// Whether the answer can be the asset: all of it, a part of it, or a 304.
 fn is_asset(path: &str, response: &ResponseHead<'_>) -> bool {
     match response.status {
         200 => fits(path, response),
@@ -96,8 +97,8 @@ fn is_asset(path: &str, response: &ResponseHead<'_>) -> bool {
     }
 }
 
-/// Whether the type of the content is one that the path's extension stands for. An extension that we do
-/// not know, or none, stands for anything but a page; an answer without a type is not held against it.
+/// Whether the content type is one that the path's extension stands for. An unknown extension, or
+/// none, accepts every type but a page's. An answer without a type is accepted.
 pub(crate) fn fits(target: &str, response: &ResponseHead<'_>) -> bool {
     let Some(content_type) = first(response.fields, "content-type") else { return true };
     let found = media_type(&content_type).to_ascii_lowercase();

@@ -4,13 +4,13 @@
 use crate::document::{Cors, Route};
 use crate::head::{Edit, Fields, Head, first, joined};
 
-/// Fields of ours that a page may read, besides those that every page may.
+/// Fields of ours that a page may read, besides those that the standard always exposes.
 const EXPOSED: &str = "Location, Retry-After, Preference-Applied, X-Job-Id, Idempotency-Key, ETag, Content-Range, Accept-Ranges";
 
 /// Header fields to set, in order.
 pub type FieldsToSet = Vec<(&'static str, String)>;
 
-/// The origin of a page that calls from elsewhere, or from here by another method than GET.
+/// The origin of a cross-origin page, or of a page of this site that uses another method than GET.
 pub fn origin(head: &Head<'_>) -> Option<String> {
     first(head.fields, "origin").filter(|origin| !origin.is_empty())
 }
@@ -23,8 +23,8 @@ pub fn preflight(head: &Head<'_>) -> Option<String> {
     first(head.fields, "access-control-request-method").filter(|method| !method.is_empty())
 }
 
-/// What an answer of the route says to a page of that origin. An origin that is not allowed gets
-/// `Vary` only, and its browser keeps the answer from it.
+/// The fields that an answer of the route gets for a page of that origin. A page of an origin that
+/// is not allowed gets `Vary` only; its browser then withholds the answer from it.
 pub fn answer(rule: &Cors, origin: &str) -> FieldsToSet {
     let mut fields = vec![("vary", "origin".to_owned())];
     if allow(rule, origin, &mut fields) {
@@ -33,7 +33,8 @@ pub fn answer(rule: &Cors, origin: &str) -> FieldsToSet {
     fields
 }
 
-/// What makes one answer good for pages of all origins, in the place of what the app says for one.
+/// The changes that make one answer usable by pages of all origins; they replace what the
+/// application says for one origin.
 pub(crate) fn for_all_origins(fields: &dyn Fields) -> Vec<Edit> {
     let mut edits = vec![
         Edit::Set("access-control-allow-origin", "*".to_owned()),
@@ -52,7 +53,7 @@ pub(crate) fn for_all_origins(fields: &dyn Fields) -> Vec<Edit> {
     edits
 }
 
-/// The answer to a preflight that asks for a method which the route takes.
+/// The fields of the answer to a preflight whose method the route accepts.
 pub(crate) fn preflight_answer(rule: &Cors, head: &Head<'_>, method: &str) -> FieldsToSet {
     let vary = "origin, access-control-request-method, access-control-request-headers";
     let mut fields = vec![("vary", vary.to_owned())];
@@ -68,7 +69,7 @@ pub(crate) fn preflight_answer(rule: &Cors, head: &Head<'_>, method: &str) -> Fi
     fields
 }
 
-/// The rule for jobs and their results: that of the first offloadable route which allows the origin.
+/// The rule for jobs and their results: that of the first offloadable route that allows the origin.
 pub fn of_jobs<'r>(routes: &'r [Route], origin: &str) -> Option<&'r Cors> {
     let rules = routes.iter().filter(|route| route.offload.is_some());
     rules.filter_map(|route| route.cors.as_ref()).find(|rule| is_allowed(rule, origin))

@@ -1,15 +1,16 @@
-//! The rules of the example application, which `routes.toml` of the repository is: what of them must not
-//! serve anybody's own host, because it sends that host's visitors to an origin that nobody has.
+//! Recognises the rules of the example application, which are the repository's `routes.toml`. They
+//! must not serve a real host: they would send its visitors to an origin that does not exist.
 
 use crate::document::Document;
 
-/// The origin that the demo's rules name. It can't exist: the name is reserved (RFC 2606).
+/// The origin in the demo's rules. It can't exist: the name is reserved (RFC 2606).
 pub const ORIGIN: &str = "https://origin.example.com";
-/// The hosts that the demo's rules name as the visitors'.
+/// The hosts of visitors in the demo's rules.
 pub(crate) const HOSTS: [&str; 2] = ["example.com", "www.example.com"];
 
-/// Whether an edge that was built from the demo's rules is asked for somebody's own host. `bound` is the
-/// deployment's own origin, which wins over the one in the rules; `host` is what the visitor asks.
+/// Whether an edge built from the demo's rules is asked for a real host. `bound` is the
+/// deployment's own origin, which overrides the rules' origin; `host` is the host that the visitor
+/// asks for.
 pub fn is_demo(document: &Document, bound: Option<&str>, host: &str) -> bool {
     let origin = bound.or(document.edge.origin.as_deref());
     origin.is_some_and(is_origin) && !is_tried_out(host)
@@ -25,7 +26,8 @@ pub fn is_host(host: &str) -> bool {
     HOSTS.iter().any(|own| host.eq_ignore_ascii_case(own))
 }
 
-/// Whether a host is only ever asked to try something out: this machine, or Cloudflare's address for tests.
+/// Whether a host is only used for trying things out: this machine, or Cloudflare's preview
+/// address.
 fn is_tried_out(host: &str) -> bool {
     let host = without_port(host).to_ascii_lowercase();
     host == "localhost"
@@ -34,13 +36,13 @@ fn is_tried_out(host: &str) -> bool {
         || is_loopback(&host)
 }
 
-/// 127.0.0.0/8 and `[::1]`, as URLs write them.
+/// Whether the host is in 127.0.0.0/8 or `[::1]`, as URLs write them.
 fn is_loopback(host: &str) -> bool {
     let numbers: Result<Vec<u8>, _> = host.split('.').map(str::parse).collect();
     host == "[::1]" || matches!(numbers.as_deref(), Ok([127, _, _, _]))
 }
 
-/// `host:port` and `[address]:port` without the port.
+/// The host of `host:port` or `[address]:port`.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -98,7 +100,7 @@ mod tests {
             assert!(!is_demo(&document(origin), None, OWN), "{origin:?}");
         }
         assert!(!is_demo(&document(Some(ORIGIN)), Some("https://origin.shop.example"), OWN));
-        // What wrangler.toml shows as an example, taken as it is.
+        // The example in wrangler.toml, used unchanged.
         assert!(is_demo(&document(None), Some(ORIGIN), OWN));
         assert!(is_demo(&document(Some("HTTPS://Origin.Example.COM")), None, OWN));
     }

@@ -20,21 +20,22 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Raised when a field changes meaning; a program refuses a document of another version.
+/// Raised when a field changes its meaning. A program refuses a document of another version.
 pub const FORMAT: u32 = 2;
 
-/// Attempts of a job where a queue says nothing else.
+/// Attempts of a job where its queue does not say how many.
 pub const MAX_ATTEMPTS_DEFAULT: u64 = 5;
-/// Of a queue: how long a job waits for an application that is away, in milliseconds.
+/// How long a job waits for an application that is away, in milliseconds, where its queue does not
+/// say.
 pub const WAIT_FOR_APP_DEFAULT_MS: u64 = 24 * 3_600_000;
 
-/// The reserved prefix where a file names no other.
+/// The reserved prefix where the file sets none.
 pub(crate) const JOBS_BASE: &str = "/_spillway";
 
-/// The reserved query parameter where a file names no other.
+/// The reserved query parameter where the file sets none.
 pub(crate) const JOBS_PARAMETER: &str = "spillway-job";
 
-/// A checked rules file. A key that a file leaves out stands here with its default.
+/// A checked rules file. Keys that the file omits have their defaults here.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
@@ -60,13 +61,15 @@ pub struct Document {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
-    /// `scheme://host` that the edge sends requests to. None: the zone's own origin, behind the Worker's route.
+    /// `scheme://host` to which the edge sends requests. None: the zone's own origin, behind the
+    /// Worker's route.
     pub origin: Option<String>,
     /// Hosts that are redirected to another one.
     pub canonical: Option<Canonical>,
-    /// Hosts that visitors ask, besides the canonical one: the app is told of them where the origin has another.
+    /// Hosts, besides the canonical one, that visitors ask for. The application gets their name
+    /// where the origin has another one.
     pub hosts: Vec<String>,
-    /// Whether sidecars refuse what the edge has not signed; a route may say otherwise.
+    /// Whether sidecars refuse requests that the edge has not signed. A route may override it.
     pub require_signature: bool,
 }
 
@@ -91,7 +94,7 @@ pub enum Unmatched {
     Refuse,
 }
 
-/// `[jobs]`: where jobs are looked at, and what people see of them.
+/// `[jobs]`: where the status of jobs is served, and how people see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Jobs {
@@ -111,12 +114,12 @@ pub struct Page {
     pub lang: String,
     /// A style sheet of the own site, after the page's own style.
     pub css: Option<String>,
-    /// By what they stand for: [`Page::TEXTS`].
+    /// The page's texts by their place: see [`Page::TEXTS`].
     pub texts: BTreeMap<String, String>,
 }
 
 impl Page {
-    /// What is written on the page, and as which it stands where the rules say nothing else.
+    /// The places of texts on the page, with their defaults.
     pub const TEXTS: [(&'static str, &'static str); 12] = [
         ("waiting", "Waiting"),
         ("working", "Working"),
@@ -135,7 +138,7 @@ impl Page {
         ),
     ];
 
-    /// What is written in that place.
+    /// The text in that place.
     pub fn text(&self, place: &str) -> &str {
         let usual = || Self::TEXTS.iter().find(|(own, _)| *own == place).map(|(_, text)| *text);
         self.texts.get(place).map(String::as_str).or_else(usual).unwrap_or_default()
@@ -158,31 +161,31 @@ impl Default for Jobs {
     }
 }
 
-/// What an upstream is sent at once.
+/// How many requests an upstream gets at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overload {
-    /// How many requests of one sidecar may wait for an upstream's answer.
+    /// How many requests of one sidecar may be in flight to an upstream.
     pub concurrency: Limit,
 }
 
-/// Requests that may wait for an upstream's answer at once.
+/// How many requests may be in flight to an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
-    /// As many as come.
+    /// There is no limit.
     #[default]
     None,
-    /// Learned from how long they take: [`crate::overload::Adaptive`].
+    /// The limit is learned from latencies: [`crate::overload::Adaptive`].
     Adaptive,
-    /// So many, 1 to 100,000.
+    /// A fixed limit, 1 to 100,000.
     Fixed(u64),
 }
 
-/// Stands for the route of what none matches; no route has this name.
+/// The name of the route in metrics and logs where none matched; no route may have it.
 pub const UNMATCHED: &str = "unmatched";
 
-/// `[[route]]`: which requests, and what is done with them. Durations are milliseconds.
+/// `[[route]]`: which requests it matches, and what is done with them. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -191,27 +194,28 @@ pub struct Route {
     pub name: String,
     /// `match`: which requests belong to the route.
     pub matches: Match,
-    /// What becomes of a path that servers read in different ways.
+    /// What becomes of a path that servers interpret in different ways.
     pub ambiguous_path: AmbiguousPath,
-    /// Until the head of the answer must be there; then 504 `upstream-timeout`. None: 60 s.
+    /// How long the upstream may take until the head of its answer, in milliseconds; then 504
+    /// `upstream-timeout`. None: 60 s.
     pub timeout: Option<u64>,
-    /// How long a client may pause in an upload or in reading an answer.
+    /// How long a client may pause in sending a body or reading an answer, in milliseconds.
     pub idle_timeout: Option<u64>,
-    /// Of the whole exchange, bodies included; milliseconds, as all durations.
+    /// How long the whole exchange may take, bodies included, in milliseconds.
     pub total_timeout: Option<u64>,
-    /// Bytes that a request's body may have; a longer one is 413 `body-too-large`. None: no limit.
+    /// The longest request body in bytes; a longer one gets 413 `body-too-large`. None: no limit.
     pub max_body: Option<u64>,
-    /// Requests sent on whose answers have not ended.
+    /// How many requests of the route may be in flight.
     pub concurrency: Option<u64>,
     /// Name of the upstream, as `--upstream` binds it. None: the local application.
     pub upstream: Option<String>,
-    /// `None`: as `[edge]` says.
+    /// Whether unsigned requests are refused; none leaves it to `[edge]`.
     pub require_signature: Option<bool>,
     /// `cors`: which pages of other origins may read the answers.
     pub cors: Option<Cors>,
-    /// `cache`: what is stored. None: nothing.
+    /// `cache`: what is stored. None: nothing is.
     pub cache: Option<Cache>,
-    /// `shard`: where the key is that says which shard a request belongs to.
+    /// `shard`: where the shard key is in a request.
     pub shard: Option<ShardRule>,
     /// `offload`: which requests become jobs.
     pub offload: Option<Offload>,
@@ -223,13 +227,13 @@ pub struct Route {
 pub struct Cors {
     /// `https://app.example.com`, or `*` alone.
     pub origins: Vec<String>,
-    /// With cookies; never together with `*`.
+    /// Whether credentials are allowed; never together with `*`.
     pub credentials: bool,
-    /// Milliseconds that a browser may keep a preflight's answer.
+    /// How long a browser may keep a preflight's answer, in milliseconds.
     pub max_age: u64,
 }
 
-/// `match` of a route. All that is said must hold.
+/// `match` of a route. All conditions must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
@@ -241,20 +245,20 @@ pub struct Match {
     pub hosts: Vec<String>,
     /// Methods in capitals; `GET` matches HEAD, too. Empty: every method.
     pub methods: Vec<String>,
-    /// Field names in lower case, and the value that the first line of each has.
+    /// Field names in lower case, with the value that the first line of each must have.
     pub headers: BTreeMap<String, String>,
-    /// Names of parameters, and the decoded value that the first of each name has.
+    /// Parameter names, with the decoded value that the first parameter of each name must have.
     pub query: BTreeMap<String, String>,
 }
 
-/// What becomes of a path that servers read in different ways ([`crate::path::Ambiguous`]) and that meets a
-/// rule in one reading.
+/// What becomes of a path that servers interpret in different ways ([`crate::path::Ambiguous`]) and
+/// that meets a rule in one of its readings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AmbiguousPath {
     /// 400 with the problem `path-ambiguous`.
     Refuse,
-    /// It is sent on as it came, past every rule.
+    /// It is forwarded unchanged, and no rule is applied.
     Bypass,
 }
 
@@ -265,8 +269,9 @@ impl Document {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The path that says whether somebody is the owner of a bare message's job: the `auth.check` of the first
-    /// route that knows its callers so, of those that offload to this queue before others.
+    /// The path that checks whether a visitor owns the job of a bare message: the `auth.check` of
+    /// the first route that identifies its callers in the same way. Routes that offload to this
+    /// queue come first.
     pub fn check_of_owner(&self, queue: &str, owner: &Identity) -> Option<&str> {
         let rules = self.routes.iter().filter_map(|route| route.offload.as_ref());
         let known = rules.filter(|rule| rule.auth.identities().contains(owner));
@@ -282,7 +287,7 @@ impl Document {
         own.unwrap_or(self.edge.require_signature)
     }
 
-    /// The routes whose callers only a named proxy can tell.
+    /// The routes whose callers can only be identified through a named proxy.
     pub fn routes_with_callers_of_proxies(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(|route| {
             let identities = route.offload.iter().flat_map(|offload| offload.auth.identities());

@@ -14,7 +14,8 @@ use crate::sidecar;
 
 /// The edge's decision on one request.
 pub struct EdgeDecision<'r> {
-    /// The route that matched; none before routes were asked, and where none matches.
+    /// The matched route; none where no route matches, or where the request was refused before
+    /// matching.
     pub route: Option<&'r Route>,
     /// What to do with the request.
     pub action: EdgeAction<'r>,
@@ -29,19 +30,19 @@ pub enum EdgeAction<'r> {
     },
     /// Answer with this problem.
     Refuse(Problem),
-    /// To the origin, answer not stored. `target` is what to ask for.
+    /// Forwarded to the origin; the answer is not stored.
     Pass {
-        /// Path and query to ask the origin for.
+        /// Path and query for the origin.
         target: String,
-        /// Why the cache is not used.
+        /// Why the request bypasses the cache.
         why: Bypass,
     },
-    /// Answer from the cache, or fetch and store, as the plan says.
+    /// Answered from the cache, or fetched and stored, as the plan says.
     Cache(Box<Plan<'r>>),
 }
 
 impl EdgeDecision<'_> {
-    /// The route's name as metrics and logs have it: [`UNMATCHED`] where no route matched.
+    /// The route's name for metrics and logs; [`UNMATCHED`] where no route matched.
     pub fn route_name(&self) -> &str {
         self.route.map_or(UNMATCHED, |route| &route.name)
     }
@@ -130,7 +131,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> EdgeDecision<'r> {
         shard_from: route.shard.as_ref().map_or(&[], |rule| &rule.from),
     };
     let planned = match offload::mark::job(&rules.document.jobs, head.target) {
-        // Whose job it is, and whether it is one, the sidecar knows.
+        // Only the sidecar knows whether the job exists and who may see it.
         Some(_) => Err(Bypass::JobParameter),
         None => cache::plan(&planned),
     };

@@ -1,12 +1,13 @@
-//! What a sidecar does while its rules can't be read: the file is missing, has a fault, or names
-//! something that nothing is bound to.
+//! What a sidecar does while its rules can't be used: the file is missing, has a fault, or names
+//! something that is not bound.
 
-/// What stands in for the rules.
+/// What replaces the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RulesFallback {
-    /// Everything goes to this pod's own application, uncached; what is Spillway's own is refused.
+    /// Every request goes uncached to this pod's own application; Spillway's own endpoints are
+    /// refused.
     Pass,
-    /// Nothing is served.
+    /// Every request is refused.
     Refuse,
 }
 
@@ -20,24 +21,24 @@ impl RulesFallback {
     }
 }
 
-/// What the operator wants to happen.
+/// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// To pass, unless something says that the rules protect.
+    /// Passes requests, unless the rules may protect something.
     Auto,
     /// Every request is sent on to the application, as if there were no rules.
     Pass,
     /// Every request is refused with the problem `rules-unreadable`.
     Refuse,
-    /// Not to start.
+    /// The process does not start.
     None,
 }
 
 impl Wish {
-    /// The words of `--rules-fallback`.
+    /// The values of `--rules-fallback`.
     pub const NAMES: [&str; 4] = ["auto", "pass", "refuse", "none"];
 
-    /// One of [`Wish::NAMES`]; whatever else is `none`.
+    /// The wish of that name, one of [`Wish::NAMES`]. Any other name means `none`.
     pub fn from_name(name: &str) -> Self {
         match name {
             "auto" => Self::Auto,
@@ -48,22 +49,23 @@ impl Wish {
     }
 }
 
-/// Words of rules that keep requests away from an application, or away from this one. Looked for as bytes:
-/// a text that is no TOML has them too.
+/// Words of rules that keep requests away from an application. They are searched as bytes, because
+/// the text may not be valid TOML.
 const PROTECTIVE: [&[u8]; 6] =
     [b"require_signature", b"authorize", b"refuse", b"shard", b"notify", b"rate_limit"];
 
-/// Rules that can't be read, and what stands in for them.
+/// Rules that can't be used, and what replaces them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// What is done with requests until the rules can be read.
     pub fallback: RulesFallback,
-    /// Every fault of the file, for whoever has to mend it.
+    /// Every fault of the file.
     pub reason: String,
 }
 
-/// `is_bound`: the process has a shard, upstreams, queues or keys of the edge, as only such rules need
-/// that protect or divide something. `text` is the file, as far as there is one.
+/// Chooses what replaces unusable rules; none where the process must not start. `is_bound`: the
+/// process has a shard, upstreams, queues or signing keys, which only rules need that protect or
+/// divide something. `text` is the file, as far as it could be read.
 pub fn choose(wish: Wish, is_bound: bool, text: Option<&[u8]>) -> Option<RulesFallback> {
     match wish {
         Wish::None => None,

@@ -1,21 +1,21 @@
-//! What is wrong with a rules file: where, what, and how to mend it.
+//! What is wrong with a rules file: the place, the fault and its remedy.
 
 /// One fault. All faults of a file are reported together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// From 1; 0 when the fault belongs to no line.
+    /// The line, from 1; 0 when the fault belongs to no line.
     pub line: usize,
-    /// In characters, from 1; 0 when the fault belongs to no line.
+    /// The column in characters, from 1; 0 when the fault belongs to no line.
     pub column: usize,
     /// Dotted path of the key, e.g. `route[2].cache.edge`.
     pub path: String,
     /// Stable name, e.g. `unknown-key`; listed in docs/rules.md.
     pub name: &'static str,
-    /// What is wrong, in a sentence without its full stop.
+    /// What is wrong, as a sentence without its full stop.
     pub reason: String,
     /// How to mend it.
     pub remedy: String,
-    /// Warnings don't stop a program from starting.
+    /// Whether it is a warning, which does not stop a program from starting.
     pub is_warning: bool,
 }
 
@@ -30,11 +30,11 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A place in a text that only goes forward: (line, column), both from 1.
+/// A position that moves forward through a text.
 pub struct Place {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
     at: usize,
 }
@@ -46,7 +46,7 @@ impl Default for Place {
 }
 
 impl Place {
-    /// Goes on to byte `at` of the text, which must not lie before the present place.
+    /// Moves on to byte `at` of the text, which must not lie before the current position.
     pub fn go_to(&mut self, text: &str, at: usize) {
         let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         let passed = text.get(self.at..at).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! `routes.toml` → [`Document`], or every fault of the file at once.
+//! Reads `routes.toml` into a [`Document`], or reports every fault of the file at once.
 //!
-//! The text is parsed to a tree that knows its positions and is then walked by hand: serde's
-//! `deny_unknown_fields` stops at the first fault, and a user who mends ten faults in ten runs
-//! has a bad evening.
+//! The text is parsed to a tree with positions, which is then walked by hand: serde's
+//! `deny_unknown_fields` stops at the first fault, and a user should not need ten runs for ten
+//! faults.
 
 mod auth;
 mod checks;
@@ -28,19 +28,22 @@ use tree::Table;
 /// A rules file larger than this is refused: 1 MiB is some 5,000 routes, and a ConfigMap's limit.
 pub(crate) const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Requests at once that a limit may allow; more is none.
+/// The highest concurrency limit that a file may set.
 const CONCURRENCY_MAX: i64 = 100_000;
 
-/// The document and the warnings of a good file.
+/// The result of checking a file without faults.
 #[derive(Debug)]
 pub struct Checked {
     /// The rules as data.
     pub document: Document,
-    /// What is legal and probably not what is meant.
+    /// What is legal but probably not intended.
     pub warnings: Vec<Fault>,
 }
 
-/// Reads and checks a rules file. `Err` holds at least one fault that is not a warning.
+/// Reads and checks a rules file.
+///
+/// # Errors
+/// All faults and warnings, at least one of which is a fault.
 pub fn check(text: &str) -> Result<Checked, Vec<Fault>> {
     let faults = Faults::default();
     let document = read(text, &faults);
@@ -138,8 +141,7 @@ fn edge(table: &Table<'_>) -> Edge {
     Edge { origin, canonical, hosts, require_signature }
 }
 
-/// A host as browsers name it when they come back: in lower case, without the port that the scheme has
-/// anyway.
+/// A host as browsers send it: in lower case, without the default port of the scheme.
 fn bare_host(text: &str) -> String {
     let host = text.to_ascii_lowercase();
     let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(&host);

@@ -1,30 +1,30 @@
-//! What a believed peer says of how it was asked: `X-Forwarded-*`, and `Forwarded` (RFC 7239).
+//! What a trusted peer says about the client's request: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 
 use crate::head::Fields;
 use crate::trust::Trust;
 
-/// How the client asked, as far as a believed peer says so.
+/// How the client made its request, as far as a trusted peer says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stated {
-    /// `http` or `https`.
+    /// The scheme: `http` or `https`.
     pub scheme: Option<&'static str>,
-    /// In lower case, with the port if one was named.
+    /// The host in lower case, with the port if there was one.
     pub host: Option<String>,
 }
 
-/// `Forwarded` says something else than `X-Forwarded-*`: the app would believe one of them, and nobody
+/// `Forwarded` contradicts `X-Forwarded-*`: the application would believe one of them, and nobody
 /// knows which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict(pub &'static str);
 
-/// A host name is 255 bytes at most (RFC 1035), a port six.
+/// A host name has 255 bytes at most (RFC 1035), a port six with its colon.
 const HOST_BYTES_MAX: usize = 261;
 
-/// What the nearest proxy says. Each adds to the end of a list, so that only the last element is the
-/// peer's own word; what comes before it may be the client's.
+/// What the nearest proxy says. Each proxy appends to the list, so only the last element is the
+/// peer's own; those before may be the client's.
 ///
 /// # Errors
-/// When both families are believed and differ about scheme, host or client.
+/// Both families of fields are trusted and differ about scheme, host or client.
 pub fn stated(fields: &dyn Fields, trust: Trust) -> Result<Stated, Conflict> {
     if !trust.is_some() {
         return Ok(Stated::default());
@@ -55,7 +55,7 @@ pub fn stated(fields: &dyn Fields, trust: Trust) -> Result<Stated, Conflict> {
     Ok(Stated { scheme: own.scheme.or(theirs.scheme), host: own.host.or(theirs.host) })
 }
 
-/// The host of the nearest proxy's `X-Forwarded-Host`.
+/// The host that the nearest proxy names in `X-Forwarded-Host`.
 pub fn host(fields: &dyn Fields) -> Option<String> {
     last(fields, "x-forwarded-host").filter(|host| is_host(host))
 }
@@ -64,7 +64,7 @@ fn agreed(what: &'static str, are_both: bool, are_equal: bool) -> Result<(), Con
     if are_both && !are_equal { Err(Conflict(what)) } else { Ok(()) }
 }
 
-/// `Forwarded` with an element for the peer, where there is one to be continued.
+/// `Forwarded` with an appended element for the peer; none where the request has no `Forwarded`.
 pub(crate) fn continued(fields: &dyn Fields, address: &str) -> Option<String> {
     let mut chain: Option<String> = None;
     fields.each("forwarded", &mut |line| {
@@ -91,7 +91,7 @@ fn scheme(value: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a text can stand in `Host`.
+/// Whether a text is valid in `Host`.
 pub fn is_host(text: &str) -> bool {
     let legal = |byte: u8| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
@@ -99,7 +99,7 @@ pub fn is_host(text: &str) -> bool {
     !text.is_empty() && text.len() <= HOST_BYTES_MAX && text.bytes().all(legal)
 }
 
-/// The last element of a list, in lower case, over all lines.
+/// The last element of a list over all its lines, in lower case.
 fn last(fields: &dyn Fields, name: &str) -> Option<String> {
     let mut found = None;
     fields.each(name, &mut |line| {
@@ -109,7 +109,7 @@ fn last(fields: &dyn Fields, name: &str) -> Option<String> {
     found.filter(|text| !text.is_empty())
 }
 
-/// The last element of `Forwarded`: a comma within quotes is no end of one.
+/// The last element of `Forwarded`. A comma within quotes does not end an element.
 fn last_element(fields: &dyn Fields) -> Option<String> {
     let mut found = None;
     fields.each("forwarded", &mut |line| {
@@ -119,7 +119,7 @@ fn last_element(fields: &dyn Fields) -> Option<String> {
     found.filter(|text: &String| !text.is_empty())
 }
 
-/// The value of a parameter, without quotes and in lower case.
+/// The value of a parameter of an element, without quotes and in lower case.
 fn parameter(element: &str, name: &str) -> Option<String> {
     split(element, ';').into_iter().find_map(|pair| {
         let (own, value) = pair.split_once('=')?;
@@ -128,7 +128,7 @@ fn parameter(element: &str, name: &str) -> Option<String> {
     })
 }
 
-/// By a letter that does not stand within quotes (RFC 9110 section 5.6.4).
+/// Splits at a character outside quotes (RFC 9110 section 5.6.4).
 fn split(text: &str, by: char) -> Vec<&str> {
     let (mut parts, mut start) = (Vec::new(), 0);
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -148,7 +148,7 @@ fn split(text: &str, by: char) -> Vec<&str> {
     parts
 }
 
-/// A node without brackets and port, so that both families' spellings compare.
+/// A node without brackets and port, so that both spellings compare equal.
 fn node(text: &str) -> &str {
     if let Some(rest) = text.strip_prefix('[') {
         return rest.split(']').next().unwrap_or_default();

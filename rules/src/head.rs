@@ -1,28 +1,28 @@
-//! The small view of a request and a response that decisions are made from.
+//! The view of a request and a response from which decisions are made.
 
 use crate::hex::hex;
 
-/// By these a client that can only POST names another method. They pass where no rule depends on the
-/// method; [`overrides_method`] tells.
+/// Fields with which a client that can only POST names another method. They pass where no rule
+/// depends on the method; see [`overrides_method`].
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// Read access to header fields, so that hyper's map and a browser's `Headers` both serve
-/// without being copied.
+/// Read access to header fields. Both hyper's map and a browser's `Headers` implement it without
+/// being copied.
 pub trait Fields {
     /// Calls `visit` with the value of each field line of that name (lower case), in order.
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
 }
 
-/// Fields that can be changed. Names are in lower case.
+/// Header fields that can be changed. Names are in lower case.
 pub trait FieldsMut: Fields {
-    /// Removes all lines of each name that `is_unwanted` says yes to.
+    /// Removes all lines of each name for which `is_unwanted` is true.
     fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool);
-    /// Sets a field in the place of all its lines.
+    /// Sets a field, in place of all its lines.
     fn set(&mut self, field: Rebuilt, value: &str);
 }
 
-/// What the app is told of who asked.
+/// Fields that tell the application who made the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rebuilt {
     /// `X-Forwarded-For`: addresses of the client and of the proxies behind it.
@@ -36,7 +36,7 @@ pub enum Rebuilt {
 }
 
 impl Rebuilt {
-    /// In lower case.
+    /// The name in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Self::For => "x-forwarded-for",
@@ -46,7 +46,7 @@ impl Rebuilt {
         }
     }
 
-    /// The usual spelling.
+    /// The name in its usual spelling.
     pub const fn spelled(self) -> &'static str {
         match self {
             Self::For => "X-Forwarded-For",
@@ -69,14 +69,14 @@ impl Rebuilt {
     }
 }
 
-/// No fields at all.
+/// A set without any field.
 pub struct NoFields;
 
 impl Fields for NoFields {
     fn each(&self, _: &str, _: &mut dyn FnMut(&[u8])) {}
 }
 
-/// Pairs of (lower-case name, value); for tests, `explain` and stored entries.
+/// Pairs of lower-case name and value, for tests, `explain` and stored entries.
 impl Fields for &[(String, String)] {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
         for (own, value) in *self {
@@ -104,24 +104,24 @@ impl FieldsMut for Vec<(String, String)> {
     }
 }
 
-/// A change of an answer's fields. Names are in lower case.
+/// A change to an answer's fields. Names are in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
-    /// All lines of that name are taken off.
+    /// Removes all lines of that name.
     Remove(&'static str),
-    /// In the place of all lines of that name.
+    /// Sets a field, in place of all its lines.
     Set(&'static str, String),
 }
 
 impl Edit {
-    /// The field that is changed.
+    /// The name of the changed field.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Remove(name) | Self::Set(name, _) => name,
         }
     }
 
-    /// What stands there afterwards.
+    /// Its value after the change; none where it is removed.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::Remove(_) => None,
@@ -153,25 +153,25 @@ pub struct ResponseHead<'a> {
 }
 
 impl Head<'_> {
-    /// Safe methods in the sense of RFC 9110 section 9.2.1. A request that names another method besides
-    /// may be anything.
+    /// Whether the method is safe (RFC 9110 section 9.2.1). A request that names another method in
+    /// a field is not.
     pub fn is_safe(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
             && !overrides_method(self.fields)
     }
 
-    /// Whether the method is one whose answers can be stored.
+    /// Whether the method is GET or HEAD, whose answers can be stored.
     pub fn is_get_or_head(&self) -> bool {
         matches!(self.method, "GET" | "HEAD")
     }
 }
 
-/// Whether the request names another method than its own, by a field that frameworks obey.
+/// Whether the request names another method than its own, in a field that frameworks obey.
 pub fn overrides_method(fields: &dyn Fields) -> bool {
     METHOD_OVERRIDES.into_iter().any(|name| has(fields, name))
 }
 
-/// The first line of a field, if it is there and is text.
+/// The first line of a field, if there is one and it is text.
 pub fn first(fields: &dyn Fields, name: &str) -> Option<String> {
     let mut found: Option<Option<String>> = None;
     fields.each(name, &mut |value| {
@@ -199,8 +199,8 @@ pub fn joined(fields: &dyn Fields, name: &str) -> Option<String> {
     joined
 }
 
-/// A value as text that no other value has: bytes that are not UTF-8 are kept apart by a hex form, which
-/// no text of a field can be, since it begins with NUL.
+/// A value as text. Each value has a text of its own: bytes that are not UTF-8 become a hex form
+/// that begins with NUL, which no field value contains.
 pub fn text_of(value: &[u8]) -> String {
     match std::str::from_utf8(value) {
         Ok(text) => text.trim().to_owned(),
@@ -208,7 +208,7 @@ pub fn text_of(value: &[u8]) -> String {
     }
 }
 
-/// Writes a number. Not `write!`, whose machinery costs more than all of a short text.
+/// Appends a number. This is cheaper than `write!`, which costs more than all of a short text.
 pub fn push_number(text: &mut String, mut number: u64) {
     let digit = |number: u64| char::from(b'0' + (number % 10) as u8);
     if number < 100 {
@@ -230,20 +230,21 @@ pub fn push_number(text: &mut String, mut number: u64) {
     text.push_str(str::from_utf8(digits.get(begin..).unwrap_or_default()).unwrap_or_default());
 }
 
-/// `text/html` of a `Content-Type`, in the case it has there (RFC 9110 section 8.3.1).
+/// The media type of a `Content-Type`, such as `text/html`, in its original case (RFC 9110 section
+/// 8.3.1).
 pub fn media_type(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
-/// Whether there is a line of that name (lower case).
+/// Whether there is a field of that name (lower case).
 pub fn has(fields: &dyn Fields, name: &str) -> bool {
     let mut found = false;
     fields.each(name, &mut |_| found = true);
     found
 }
 
-/// The value of a cookie of that name (RFC 6265 section 4.2), quotes included; the first one wins. Byte by
-/// byte: one cookie that is no text hides none of the others.
+/// The value of the first cookie of that name (RFC 6265 section 4.2), quotes included. Parsing is
+/// bytewise, so that a cookie that is not text hides none of the others.
 pub fn cookie(fields: &dyn Fields, name: &str) -> Option<Vec<u8>> {
     let mut found = None;
     fields.each("cookie", &mut |line| {

@@ -1,6 +1,6 @@
 //! Bytes as text.
 
-/// Each byte as two lower-case hex digits.
+/// The bytes as lower-case hex, two digits each.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(bytes.len() * 2);

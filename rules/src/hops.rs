@@ -1,20 +1,21 @@
-//! How many processes of ours a request has passed (RFC 8586). Edge and sidecar each add one member to
-//! `CDN-Loop` when they send a request on to anything but their own application.
+//! Counts the Spillway processes that a request has passed (RFC 8586). Edge and sidecar each add
+//! one member to `CDN-Loop` when they forward a request to anything but their own application.
 //!
-//! Two that disagree on who serves what, and know each other by no common secret, would otherwise send
-//! one request round until no descriptor is left.
+//! Otherwise two processes that disagree on who serves what, and that share no secret, would
+//! forward one request in a loop until descriptors run out.
 
 use crate::head::Fields;
 
-/// The field that is counted in, in lower case (RFC 8586).
+/// The name of the field, in lower case (RFC 8586).
 pub const FIELD: &str = "cdn-loop";
-/// The member that each of us adds.
+/// The member that each process adds.
 pub const MEMBER: &str = "spillway";
-/// Edge, the sidecar that is asked, the one that it forwards to: one more is no deployment.
+/// A request passes the edge, the sidecar that receives it and the one that it forwards to. No
+/// deployment has more.
 pub(crate) const HOPS_MAX: usize = 3;
 
-/// How many of us have sent it on. Members of others stay and are not looked at; what a client writes
-/// itself makes the number higher, never lower, whatever it quotes.
+/// How many Spillway processes have forwarded the request. Members of other systems are ignored.
+/// What a client writes itself can raise the number but never lower it.
 pub fn count(fields: &dyn Fields) -> usize {
     let mut count = 0;
     fields.each(FIELD, &mut |line| {
@@ -26,7 +27,7 @@ pub fn count(fields: &dyn Fields) -> usize {
     count
 }
 
-/// Whether it goes round.
+/// Whether the request is in a loop.
 pub(crate) fn is_loop(fields: &dyn Fields) -> bool {
     count(fields) > HOPS_MAX
 }
@@ -48,7 +49,7 @@ mod tests {
         assert_eq!(counted(&["spillway, cloudflare;x=\"a\" , Spillway;v=1"]), 2);
         assert_eq!(counted(&["spillway", "other", " spillway "]), 2);
         assert_eq!(counted(&["spillway-2, myspillway, x.spillway"]), 0);
-        // A quote that a client leaves open hides none of ours.
+        // A quote that a client leaves open hides none of our members.
         assert_eq!(counted(&["x; y=\"open", "spillway"]), 1);
         assert_eq!(counted(&["x; y=\"open, spillway"]), 1);
     }

@@ -1,10 +1,11 @@
-//! Which fields of a request are believed and go on to the app, in both halves.
+//! Decides, for both halves, which fields of a request are trusted and forwarded to the
+//! application.
 
 use crate::forwarded;
 use crate::head::{Fields, FieldsMut, Rebuilt, has};
 use crate::trust::{Removed, Trust, is_of_proxies, why_removed};
 
-/// Fields of one connection (RFC 9110 section 7.6.1), whether or not `Connection` names them.
+/// Hop-by-hop fields (RFC 9110 section 7.6.1), whether or not `Connection` names them.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
@@ -16,22 +17,23 @@ const HOP_BY_HOP: [&str; 8] = [
     "upgrade",
 ];
 
-/// Who sent a request, for the app.
+/// The client of a request, as the application is told.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
-    /// As `X-Forwarded-For` has it.
+    /// The address for `X-Forwarded-For`.
     pub address: &'a str,
-    /// The host it asked; empty when an old client named none.
+    /// The host that it asked for; empty when an old client sent none.
     pub host: &'a str,
-    /// As it asked, or says that it was asked.
+    /// The scheme of the request, or the one that a trusted proxy states.
     pub scheme: &'static str,
-    /// How far the peer that sent the request is believed.
+    /// How far the peer that sent the request is trusted.
     pub trust: Trust,
 }
 
-/// What must happen before any rule looks at a request; whether it asks to change to WebSocket. A
-/// field that was part of a cache key and then vanished would give everybody the answer of a request
-/// that did not have it. `removed` is told of each name that is taken off because of who says it.
+/// Cleans a request before any rule looks at it, and tells whether it asks to upgrade to WebSocket.
+/// A field that was part of a cache key and removed later would give all clients the answer of a
+/// request that did not have it. `removed` is called for each kind of field that is removed because
+/// the peer is not trusted with it.
 pub fn on_arrival(
     method: &str,
     fields: &mut dyn FieldsMut,
@@ -53,9 +55,9 @@ pub fn on_arrival(
     is_upgrade
 }
 
-/// Whether the edge keeps back a field of a client's request (lower-case name): it believes no client in what
-/// only a proxy may say, and writes anew what it says itself. `named` is what [`named_by_connection`] says of the
-/// request. A fetch of the Worker's has no trailers.
+/// Whether the edge drops a field (lower-case name) of a client's request. It trusts no client with
+/// fields that only a proxy may set, and sets its own anew. `named` is the result of
+/// [`named_by_connection`] for the request. A fetch of the Worker has no trailers.
 pub fn is_kept_back_by_edge(name: &str, named: &[String]) -> bool {
     is_of_connection(name.as_bytes(), named)
         || matches!(name, "http2-settings" | "trailer")
@@ -63,8 +65,8 @@ pub fn is_kept_back_by_edge(name: &str, named: &[String]) -> bool {
         || why_removed(name, Trust::Nobody).is_some()
 }
 
-/// What must happen before a request is sent on: what a believed peer says of the way is continued,
-/// anyone else's was removed on arrival and is written anew.
+/// Prepares a request for forwarding. Forwarding fields of a trusted peer are continued; those of
+/// any other peer were removed on arrival, and are set anew.
 pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
     fields.remove_where(&is_hop_by_hop);
     let chain = continued(fields, sender.address);
@@ -81,12 +83,12 @@ pub fn before_sending(fields: &mut dyn FieldsMut, sender: &Sender<'_>) {
     }
 }
 
-/// The fields as [`before_sending`] would leave them, without the work: for what is decided about a
-/// request that may never be sent.
+/// A view of the fields as [`before_sending`] would leave them, without the work, for decisions on
+/// a request that may never be sent.
 pub struct AsSent<'a> {
     /// The fields as they arrived.
     pub fields: &'a dyn Fields,
-    /// Whom [`before_sending`] would tell the app of.
+    /// The client that [`before_sending`] would name.
     pub sender: Sender<'a>,
 }
 
@@ -107,7 +109,7 @@ impl Fields for AsSent<'_> {
         let mut is_said = false;
         self.fields.each(name, &mut |value| {
             is_said = true;
-            // Mostly there is none, and nothing to be found out about it.
+            // Most requests have no such field, and are done here.
             if !is_hop_by_hop(name) {
                 visit(value);
             }
@@ -118,21 +120,21 @@ impl Fields for AsSent<'_> {
     }
 }
 
-/// Removes what belongs to one connection, and what its `Connection` names. Of an answer this must
-/// happen before it is stored: a stored `Connection: close` would close every hit's connection.
+/// Removes hop-by-hop fields, and those that `Connection` names. An answer must be cleaned before
+/// it is stored: a stored `Connection: close` would close the connection of every hit.
 pub fn remove_hop_by_hop(fields: &mut dyn FieldsMut) {
     let named = named_by_connection(fields);
     fields.remove_where(&|name| is_of_connection(name.as_bytes(), &named));
 }
 
-/// Whether a field belongs to one connection, whose `Connection` names what [`named_by_connection`]
-/// says. In any case.
+/// Whether a field belongs to one connection: a hop-by-hop field, or one of `named`, the result of
+/// [`named_by_connection`]. The name may be in any case.
 pub fn is_of_connection(name: &[u8], named: &[String]) -> bool {
     let is = |own: &str| own.as_bytes().eq_ignore_ascii_case(name);
     (is_as_long_as_one(name) && HOP_BY_HOP.into_iter().any(is)) || named.iter().any(|own| is(own))
 }
 
-/// Whether a field of a connection has a name of this length, as few others have.
+/// Whether a hop-by-hop field has a name of this length, as few other fields do.
 fn is_as_long_as_one(name: &[u8]) -> bool {
     const LENGTHS: u64 = {
         let (mut lengths, mut rest) = (0, HOP_BY_HOP.as_slice());
@@ -145,14 +147,14 @@ fn is_as_long_as_one(name: &[u8]) -> bool {
     name.len() < 64 && LENGTHS & (1 << name.len()) != 0
 }
 
-/// Whether a field (lower-case name) is one of those that belong to one connection, whatever `Connection` says
-/// (RFC 9110 section 7.6.1).
+/// Whether a field (lower-case name) is hop-by-hop, whatever `Connection` says (RFC 9110 section
+/// 7.6.1).
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
-/// What `Connection` names beside the fields of a connection. What frames the message stays until it
-/// is sent on.
+/// The fields that `Connection` names besides the hop-by-hop ones. Fields that frame the message
+/// stay until it is forwarded.
 pub fn named_by_connection(fields: &dyn Fields) -> Vec<String> {
     const FRAMING: [&str; 1] = ["content-length"];
     let mut named = Vec::new();
@@ -165,8 +167,8 @@ pub fn named_by_connection(fields: &dyn Fields) -> Vec<String> {
     named
 }
 
-/// By `Connection` and `Upgrade` (RFC 9110 section 7.8). No other protocol is changed to: an `Upgrade:
-/// h2c` that was passed on would open a tunnel past every rule.
+/// Whether `Connection` and `Upgrade` ask for WebSocket (RFC 9110 section 7.8). No other protocol
+/// is supported: a forwarded `Upgrade: h2c` would open a tunnel past every rule.
 fn asks_for_websocket(fields: &dyn Fields) -> bool {
     if !has(fields, "upgrade") {
         return false;
@@ -190,7 +192,7 @@ fn each_option(fields: &dyn Fields, visit: &mut dyn FnMut(&str)) {
     });
 }
 
-/// All lines: a proxy may append its own below a client's.
+/// Uses all lines, because a proxy may append its own line below a client's.
 fn continued(fields: &dyn Fields, address: &str) -> String {
     let mut chain = String::new();
     fields.each("x-forwarded-for", &mut |line| {
@@ -339,7 +341,7 @@ mod tests {
         let told = std::cell::RefCell::new(Vec::new());
         let mut fields = fields(&lines);
         on_arrival("GET", &mut fields, Trust::Nobody, &|why| told.borrow_mut().push(why));
-        // The last is of a route, which is not known on arrival.
+        // The last one is decided per route, which is not known on arrival.
         assert_eq!(told.into_inner(), Removed::ALL[..4]);
         assert!(fields.is_empty());
     }

@@ -1,9 +1,9 @@
-//! What somebody who misspelt a name probably meant.
+//! Suggests the name that a misspelt one was probably meant to be.
 
-/// More letters than these that differ are another word.
+/// Words that differ by more letters than this are different words.
 const LETTERS_MAX: usize = 2;
 
-/// The known name that differs by two letters at most; of several, the first in the alphabet.
+/// The known name within two letters of this one; of several, the first in alphabetical order.
 pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k &'k str>) -> Option<&'k str> {
     known
         .into_iter()
@@ -13,7 +13,7 @@ pub fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k &'k str>) -> 
         .map(|(_, key)| key)
 }
 
-/// Levenshtein distance.
+/// The Levenshtein distance.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();

@@ -1,4 +1,4 @@
-//! Is a request answered at once with 202 and executed later?
+//! Decides whether a request is answered with 202 and executed later.
 
 pub mod landing;
 pub mod learned;
@@ -11,17 +11,16 @@ use crate::head::{Head, cookie, first, has, text_of};
 use crate::path;
 use learned::Learned;
 
-/// RFC 7240 preferences that matter here.
+/// The preferences of RFC 7240 that matter here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Prefer {
-    /// `respond-async` (RFC 7240 section 4.1): the client can do with a 202.
+    /// `respond-async` (RFC 7240 section 4.1): the client can handle a 202.
     pub respond_async: bool,
-    /// Seconds the client is willing to wait.
+    /// How many seconds the client is willing to wait.
     pub wait: Option<u64>,
 }
 
-/// A client may not hold a connection longer than this by `wait=N`, in seconds: load balancers
-/// cut at 60.
+/// The longest `wait=N` in seconds: load balancers cut connections after 60.
 pub(crate) const WAIT_MAX_SECONDS: u64 = 50;
 
 /// Reads all `Prefer` lines; the first occurrence of a preference wins (RFC 7240 section 2).
@@ -43,26 +42,26 @@ pub fn prefer(head: &Head<'_>) -> Prefer {
     found
 }
 
-/// What becomes of a request on an offloadable route.
+/// How a request on an offloadable route is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffloadDecision {
     /// Executed while the client waits.
     Inline(Inline),
-    /// Queued durably before the 202; then the client waits for the outcome.
+    /// Queued durably before the 202 is sent; then the client waits for the outcome.
     Enqueue {
         /// Why it becomes a job.
         reason: Reason,
         /// How long the client waits for the outcome.
         wait: Wait,
     },
-    /// Executed at once; when no answer has come after `after`, the client gets 202 and that same execution
-    /// goes on.
+    /// Executed at once. When there is no answer after `after`, the client gets 202 and the same
+    /// execution goes on.
     Adopt {
         /// Why it may become a job.
         reason: Reason,
-        /// Milliseconds.
+        /// How long the client waits for the answer, in milliseconds.
         after: u64,
-        /// For a request that is queued after all.
+        /// How long the client waits where the request is queued after all.
         wait: Wait,
     },
 }
@@ -72,9 +71,9 @@ pub enum OffloadDecision {
 pub enum Wait {
     /// It gets the 202 at once.
     No,
-    /// As it asked, in seconds (RFC 7240 section 4.3).
+    /// As long as the client asks, in seconds (RFC 7240 section 4.3).
     Asked(u64),
-    /// As the route says for clients that ask nothing, in milliseconds.
+    /// As long as the route says for clients that do not ask, in milliseconds.
     ByRule(u64),
 }
 
@@ -97,13 +96,13 @@ pub enum Inline {
     Off,
     /// The route's `offload` is in observe mode.
     Observed,
-    /// The route offloads what prefers it, and the request does not.
+    /// The route offloads requests that prefer it, and this one does not.
     NotPreferred,
     /// The request asks to change the protocol.
     Upgrade,
-    /// A browser asks whether it may ask: nobody waits for that, and it has no credentials.
+    /// The request is a CORS preflight: it must be answered at once, and has no credentials.
     Preflight,
-    /// HEAD and OPTIONS are nothing to queue, unless the route's `methods` names them.
+    /// HEAD and OPTIONS are not queued, unless the route's `methods` names them.
     MethodNotNamed,
 }
 
@@ -129,7 +128,7 @@ pub enum Reason {
     Always,
     /// The request has `Prefer: respond-async`.
     Preferred,
-    /// The route offloads what has no answer in time.
+    /// The route offloads requests that have no answer in time.
     Slow,
     /// Requests of this class are known to be slow.
     Learned,
@@ -150,7 +149,7 @@ impl Reason {
     }
 }
 
-/// What the rule would do, whatever its mode. `methods` are those that the route names.
+/// The decision as if the rule were `on`. `methods` are those that the route names.
 pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> OffloadDecision {
     if has(head.fields, "upgrade") {
         return OffloadDecision::Inline(Inline::Upgrade);
@@ -195,21 +194,22 @@ pub fn may_adopt(rule: &Offload) -> bool {
     rule.mode == Mode::On && rule.when != When::Always
 }
 
-/// What the sidecar knows of the application when a request that would be executed comes.
+/// The state of the application when a request arrives that would be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     /// How long requests of its class take.
     pub learned: Learned,
-    /// Executions of the route whose clients wait.
+    /// Executions of the route in flight, whose clients wait.
     pub executing: u64,
-    /// Another would be refused: `overload.concurrency`.
+    /// Whether one more request would be refused for `overload.concurrency`.
     pub is_full: bool,
-    /// It may be another site's, and must not run apart from what the application tells that by.
+    /// Whether the request may be another site's (CSRF). It must not be separated from the fields
+    /// by which the application detects that.
     pub is_cross_site: bool,
 }
 
-/// The decision in the light of what was learned and of how busy the application is: a request that
-/// has not been sent yet can still be queued.
+/// Adjusts the decision to the learned latencies and to the application's load. A request that has
+/// not been sent yet can still be queued.
 pub fn under_load(decision: OffloadDecision, rule: &Offload, load: Load) -> OffloadDecision {
     let OffloadDecision::Adopt { reason, wait, .. } = decision else { return decision };
     if load.is_cross_site {
@@ -224,8 +224,8 @@ pub fn under_load(decision: OffloadDecision, rule: &Offload, load: Load) -> Offl
     decision
 }
 
-/// Whether a request could be another site's in the name of a user whom a cookie names: it may not
-/// become a job whose request comes without what the application tells forged ones by.
+/// Whether a request may come from another site in the name of a user identified by a cookie. It
+/// must not become a job, which runs without the fields that protect against forged requests.
 pub fn is_cross_site(rule: &Offload, cors: Option<&Cors>, head: &Head<'_>) -> bool {
     let named_by_cookie =
         |it: &Identity| matches!(it, Identity::Cookie(_)) || !matches!(it, Identity::Header(_));
@@ -235,7 +235,7 @@ pub fn is_cross_site(rule: &Offload, cors: Option<&Cors>, head: &Head<'_>) -> bo
     is_asked && !site::is_own(head, cors)
 }
 
-/// The value of a source in a whole request; `None` where it has none.
+/// The value of a source in a whole request; `None` where there is none.
 pub fn value(
     source: &KeySource,
     head: &Head<'_>,
@@ -264,7 +264,7 @@ pub fn value(
     }
 }
 
-/// What is done.
+/// Decides on a request by the route's `offload`.
 pub fn decide(rule: Option<&Offload>, methods: &[String], head: &Head<'_>) -> OffloadDecision {
     match rule {
         None => OffloadDecision::Inline(Inline::NoRule),

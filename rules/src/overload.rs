@@ -12,59 +12,61 @@
 
 use std::collections::BTreeMap;
 
-/// Requests at once before anything is known.
+/// Requests in flight allowed before anything is known.
 pub(crate) const LIMIT_START: f64 = 64.0;
-/// Fewer would starve an application.
+/// A lower limit would starve the application.
 pub(crate) const LIMIT_MIN: f64 = 3.0;
-/// More than any sidecar's application.
+/// A higher limit than any application beside a sidecar needs.
 pub(crate) const LIMIT_MAX: f64 = 10_000.0;
-/// Times as long as without company: one waits for each that is worked on.
+/// The latency, as a multiple of the unloaded one, at which the limit falls: one request waits for
+/// each that is worked on.
 const TOLERANCE: f64 = 2.0;
-/// Times as long up to which the limit rises fast: what is let in now shows a window later.
+/// The multiple up to which the limit rises fast: the effect of new requests shows one window
+/// later.
 const CLIMB_BELOW: f64 = 1.5;
-/// Milliseconds over which times are averaged, at least.
+/// The shortest window over which latencies are averaged, in milliseconds.
 const WINDOW_MS: u64 = 250;
 /// Requests of such a window, at least.
 const SAMPLES_MIN: u64 = 20;
-/// A window is no longer than this if it has any request at all.
+/// The longest window that had any request, in milliseconds.
 const WINDOW_MS_MAX: u64 = 2_000;
-/// A route's own time follows slow changes by so much of it per window.
+/// The factor per window by which a route's unloaded latency follows slow changes.
 const DRIFT: f64 = 1.01;
-/// Times as long as without company up to which a change is taken for the route's own.
+/// The multiple up to which a change counts as the route's own, not as congestion.
 const DRIFT_BELOW: f64 = 1.25;
-/// Under pressure the times without company are measured again after so many milliseconds: half a
-/// second of fewer requests is then 2 % of the time.
+/// Under pressure the unloaded latency is measured again after this many milliseconds. Half a
+/// second with fewer requests is then 2 % of the time.
 const PROBE_EVERY_MS: u64 = 30_000;
-/// And when hardly anybody is let in and it is slow all the same.
+/// The same interval where hardly any request is admitted and latencies are high nevertheless.
 const PROBE_SOON_MS: u64 = 5_000;
-/// The part of the limit that is let in to measure.
+/// The fraction of the limit that is admitted while measuring.
 const PROBE_PART: f64 = 0.125;
-/// Routes whose time is known; the others count as the rest do.
+/// Routes whose latency is tracked; all others share one.
 const ROUTES_MAX: usize = 1_000;
 
-/// One route's times.
+/// The latencies of one route.
 #[derive(Debug, Default, Clone, Copy)]
 struct Times {
-    /// Milliseconds without company; 0 while nothing is known.
+    /// The unloaded latency in milliseconds; 0 while unknown.
     own: f64,
-    /// In this window.
+    /// The sum of latencies in this window.
     sum: f64,
     count: f64,
 }
 
-/// What the limit is doing.
+/// How the limit is currently moving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Steady,
-    /// Few are let in. The first window is for those to leave who were in before.
+    /// Few requests are admitted. The first window lets earlier requests finish.
     Probing {
         is_settled: bool,
     },
-    /// After that: half as many more with each window, until it becomes slow.
+    /// After probing, the limit rises by half with each window until latencies rise.
     Climbing,
 }
 
-/// The limit of one upstream. Pure: times and counts are arguments.
+/// The adaptive limit of one upstream. It is pure: times and counts are arguments.
 #[derive(Debug)]
 pub struct Adaptive {
     limit: f64,
@@ -91,13 +93,13 @@ impl Default for Adaptive {
 }
 
 impl Adaptive {
-    /// Requests that may be under way at once.
+    /// How many requests may be in flight.
     pub fn limit(&self) -> u64 {
         self.limit as u64
     }
 
-    /// A request of the route was answered after so many milliseconds; `at_once` were under way
-    /// with it. `now` is in milliseconds of any clock that only goes on.
+    /// Records that a request of the route was answered after `took` milliseconds, with `at_once`
+    /// requests in flight. `now` is in milliseconds of any monotonic clock.
     pub fn answered(&mut self, route: &str, took: f64, at_once: u64, now: u64) {
         let is_known = self.routes.contains_key(route);
         if is_known || self.routes.len() < ROUTES_MAX {
@@ -142,7 +144,7 @@ impl Adaptive {
         (self.since, self.samples, self.most_at_once) = (now, 0, 0);
     }
 
-    /// How many times as long as without company requests took in this window.
+    /// The latency of this window as a multiple of the unloaded one.
     fn slowness(&mut self) -> f64 {
         let (mut took, mut own) = (0.0, 0.0);
         for times in self.routes.values_mut().filter(|times| times.count > 0.0) {

@@ -1,13 +1,13 @@
-//! One path normalisation for both halves (RFC 3986 section 6.2.2), and query parameters.
+//! Path normalisation (RFC 3986 section 6.2.2) and query parameters, for both halves.
 //!
-//! Two spellings that a server might read as the same file must not be two cache entries, and
-//! one spelling that two servers read differently must not reach either: what can't be told apart
-//! safely is refused by name.
+//! Two spellings that a server might read as the same file must not be two cache entries, and a
+//! spelling that two servers read differently must not reach either: what can't be told apart
+//! safely is refused with a named problem.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Why a path means different things to different servers.
+/// Why servers interpret a path in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguous {
     /// `.` or `..`, plain or encoded.
@@ -18,12 +18,12 @@ pub enum Ambiguous {
     EmptySegment,
     /// `%` without two hex digits, or `%00`.
     BadEncoding,
-    /// Does not start with `/`.
+    /// The path does not start with `/`.
     NotAbsolute,
 }
 
 impl Ambiguous {
-    /// Detail of the problem `path-ambiguous`.
+    /// The detail of the problem `path-ambiguous`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DotSegment => "dot-segment",
@@ -38,15 +38,16 @@ impl Ambiguous {
 /// A request target in its one normal form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// Starts with `/`; unreserved characters plain, everything else `%XX` in upper case.
+    /// The path. It starts with `/`; unreserved characters are plain, everything else is `%XX` in
+    /// upper case.
     pub path: Cow<'a, str>,
-    /// Without the `?`; as received, but for letters that no URI may have, which are `%XX`. `None` when
-    /// there was no `?`.
+    /// The query without the `?`, as received, except that characters that no URI may contain are
+    /// encoded. `None` when there was no `?`.
     pub query: Option<Cow<'a, str>>,
 }
 
 impl Target<'_> {
-    /// As it is sent.
+    /// The target as it is sent.
     pub fn join(&self) -> String {
         match &self.query {
             Some(query) => [&*self.path, "?", query].concat(),
@@ -55,7 +56,10 @@ impl Target<'_> {
     }
 }
 
-/// Brings a target as received into its normal form, or says why that can't be done.
+/// Normalises a target as received.
+///
+/// # Errors
+/// Why the path is ambiguous.
 pub fn normalize(target: &str) -> Result<Target<'_>, Ambiguous> {
     let (path, query) = split(target);
     let query = query.map(|query| encoded(query, is_plain_in_query));
@@ -79,8 +83,9 @@ pub(crate) fn split(target: &str) -> (&str, Option<&str>) {
     (path, query.map(|query| until(query, b'#').map_or(query, |(before, _)| before)))
 }
 
-/// A target in which every letter that no URI may have (RFC 3986 section 2) is encoded once; what is
-/// legal or encoded already stays as it is. For those who take no other: queues, HTTP/2.
+/// The target with each character encoded that no URI may contain (RFC 3986 section 2); what is
+/// legal or encoded already stays unchanged. For receivers that accept nothing else: queues and
+/// HTTP/2.
 pub fn legal(target: &str) -> Cow<'_, str> {
     encoded(target, |byte| is_plain_in_query(byte) || byte == b'#')
 }
@@ -103,8 +108,8 @@ pub(crate) fn push_encoded(byte: u8, text: &mut String) {
     text.push(hex(byte & 15).to_ascii_uppercase());
 }
 
-/// What comes before a letter of ASCII, and what after it. By bytes: targets are short, and a search for
-/// letters costs more to begin than they have bytes.
+/// Splits before and after an ASCII character. Compares bytes: targets are short, and setting up a
+/// search costs more than comparing them.
 pub(crate) fn until(text: &str, letter: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|byte| byte == letter)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
@@ -125,12 +130,12 @@ fn by_segments(path: &str) -> Result<String, Ambiguous> {
     Ok(normal)
 }
 
-/// Whether a path is in its normal form for sure, as most are.
+/// Whether a path certainly is in its normal form, as most are.
 fn is_normal(path: &str) -> bool {
     let may_stand = |byte: u8| is_unreserved(byte) || is_plain_in_path(byte);
     let mut before = None;
     for byte in path.bytes() {
-        // After a slash, a dot or another slash want a closer look; and so does whatever is first.
+        // Slashes and dots after a slash need a closer look, and so does the first character.
         let is_plain = match before {
             None => byte == b'/',
             Some(b'/') => may_stand(byte) && byte != b'.',
@@ -168,7 +173,7 @@ fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
             _ => push_encoded(byte, normal),
         }
     }
-    // `..;` is a parent directory to servers that cut path parameters off (Tomcat, Jetty).
+    // Servers that cut off path parameters (Tomcat, Jetty) read `..;` as the parent directory.
     let name = normal.get(start..).unwrap_or_default().split(';').next().unwrap_or_default();
     if name == "." || name == ".." { Err(Ambiguous::DotSegment) } else { Ok(()) }
 }
@@ -177,7 +182,7 @@ pub(crate) fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Sub-delimiters, `:` and `@`: allowed plain in a segment, and not the same as encoded.
+/// Sub-delimiters, `:` and `@`: they are allowed in a segment, and differ from their encoded form.
 pub(crate) fn is_plain_in_path(byte: u8) -> bool {
     matches!(
         byte,
@@ -185,14 +190,15 @@ pub(crate) fn is_plain_in_path(byte: u8) -> bool {
     )
 }
 
-/// What a query may hold as it is, with the brackets that many send plain and all take.
+/// Characters that a query may contain, including brackets, which many clients send unencoded and
+/// all servers accept.
 fn is_plain_in_query(byte: u8) -> bool {
     is_unreserved(byte)
         || is_plain_in_path(byte)
         || matches!(byte, b'/' | b'?' | b'%' | b'[' | b']')
 }
 
-/// Decodes `%XX` of a path parameter; `None` when the bytes are not UTF-8.
+/// Decodes the `%XX` of a path parameter. `None` when the bytes are not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
@@ -217,8 +223,8 @@ fn decode_form(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
-/// Keeps the listed parameters only, sorted by name (parameters of one name keep their order).
-/// The second value says whether anything was dropped.
+/// Keeps only the listed parameters, sorted by name; parameters of one name keep their order. The
+/// second value says whether any was dropped.
 pub fn filter_query(query: &str, keep: &[String]) -> (Option<String>, bool) {
     let mut kept: Vec<(String, &str)> = Vec::new();
     let mut dropped = false;

@@ -3,13 +3,12 @@
 /// A named refusal. The name is the problem type, the log field and the metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Problem {
-    /// The path of the request means different things to different servers, and a rule depends on what it
-    /// means.
+    /// Servers interpret the request's path in different ways, and a rule depends on it.
     PathAmbiguous,
-    /// No route matches and the rules say `default = "refuse"`, or nothing is served under the reserved prefix
-    /// there.
+    /// No route matches and the rules say `default = "refuse"`, or there is no such resource under
+    /// the reserved prefix.
     NoRoute,
-    /// A client asked for the path on which the application is told of finished jobs.
+    /// A client asked for the path at which the application is notified of finished jobs.
     HookPath,
     /// No source of the route's `shard.from` is in the request.
     KeyMissing,
@@ -29,11 +28,11 @@ pub enum Problem {
     StaleEpoch,
     /// The upstream of the key's shard can't be reached.
     ShardUnavailable,
-    /// The request has passed more of us than a deployment has: two of them send it back and forth.
+    /// The request has passed more Spillway processes than a deployment has: it is in a loop.
     ShardLoop,
     /// The body is larger than `max_body`, `offload.max_body` or `shard.body_limit` allow.
     BodyTooLarge,
-    /// The body has to be held, and memory or spool for bodies is full (backpressure).
+    /// The body must be buffered, and the memory or spool for bodies is full (backpressure).
     NoRoom,
     /// Queue or result store did not take the job, and the route does not run it inline.
     OffloadUnavailable,
@@ -41,7 +40,7 @@ pub enum Problem {
     OffloadUnauthorized,
     /// A request with a user's cookie may come from a page of another site (cross-site request forgery).
     CrossSite,
-    /// The client waited for the outcome of its job as long as the route lets it.
+    /// The client waited for the outcome of its job for as long as the route allows.
     WaitOver,
     /// The `Idempotency-Key` belongs to a job that was started by another request.
     IdempotencyMismatch,
@@ -51,52 +50,53 @@ pub enum Problem {
     JobUnknown,
     /// The result was kept for `result_ttl`, and is gone.
     JobExpired,
-    /// The result was asked for before there is one.
+    /// The result was requested before the job has ended.
     JobUnfinished,
-    /// The outcome of a job was told that has one already.
+    /// An outcome was reported for a job that already has one.
     JobEnded,
-    /// The outcome of a job was told by one who does not hold its lease.
+    /// An outcome was reported by a caller that does not hold the job's lease.
     JobRunning,
-    /// As many clients as may hold streams of job events.
+    /// The limit of clients with streams of job events is reached.
     TooManyWatchers,
-    /// The edge has to sign the request, and has not.
+    /// The request must have a signature of the edge, and has none.
     SignatureMissing,
-    /// The request has a signature of the edge's that is not good ([`crate::signature::Invalid`]).
+    /// The request's edge signature is invalid ([`crate::signature::Invalid`]).
     SignatureInvalid,
-    /// Replay protection has no room to remember one more signature.
+    /// Replay protection can't remember another signature.
     SignatureUnchecked,
-    /// No connection to the application, or it was closed before an answer.
+    /// The application could not be connected to, or closed the connection before an answer.
     UpstreamUnreachable,
-    /// No head of an answer within the route's `timeout`; or `only-if-cached` and nothing usable stored.
+    /// There was no head of an answer within the route's `timeout`; or the request has
+    /// `only-if-cached`, and nothing usable is stored.
     UpstreamTimeout,
     /// The exchange took longer than the route's `total_timeout`.
     TotalTimeout,
-    /// What the application sent is not HTTP, or broke off.
+    /// What the application sent is not valid HTTP, or broke off.
     UpstreamInvalid,
     /// CONNECT asks for a tunnel (RFC 9110 section 9.3.6).
     ConnectRefused,
-    /// What the client sent is not HTTP, or contradicts itself.
+    /// What the client sent is not valid HTTP, or contradicts itself.
     BadRequest,
-    /// A believed proxy says one thing in `Forwarded` and another in `X-Forwarded-*`.
+    /// A trusted proxy contradicts itself in `Forwarded` and `X-Forwarded-*`.
     ForwardedConflict,
     /// A field names another method than the request has, where a rule depends on the method.
     MethodOverride,
-    /// The request target is longer than is read.
+    /// The request target is longer than the limit.
     TargetTooLong,
-    /// The request's head has more bytes or lines than are read.
+    /// The request's head has more bytes or lines than the limits allow.
     HeadTooLarge,
-    /// A transfer coding other than chunked (RFC 9112 section 6.1).
+    /// The transfer coding is not chunked (RFC 9112 section 6.1).
     CodingUnknown,
-    /// Another major version of HTTP (RFC 9110 section 15.6.6).
+    /// The major version of HTTP is not supported (RFC 9110 section 15.6.6).
     VersionUnsupported,
     /// The upstream's concurrency limit is reached, and the request may neither be queued nor served stale
     /// (load shedding).
     Overloaded,
     /// The route's `concurrency` is reached.
     RouteBusy,
-    /// The sidecar has never had rules that it could read, and refuses until it has.
+    /// The sidecar has never had valid rules, and refuses requests until it has.
     RulesUnreadable,
-    /// The edge was deployed with the rules of the demo, whose origin is nobody's.
+    /// The edge was deployed with the demo's rules, whose origin does not exist.
     DemoRules,
     /// A fault of Spillway's own.
     Internal,
@@ -154,7 +154,7 @@ impl Problem {
         Self::Internal,
     ];
 
-    /// As programs read it: in the answer's `type`, in metrics and in logs. Names do not change.
+    /// The stable name in the answer's `type`, in metrics and in logs.
     pub fn name(self) -> &'static str {
         self.facts().0
     }
@@ -164,12 +164,13 @@ impl Problem {
         self.facts().1
     }
 
-    /// What a client of gRPC is told instead: the code that its makers give for the status
-    /// (http-grpc-status-mapping), or a closer one where there is one.
+    /// The status for a gRPC client: the code that gRPC's http-grpc-status-mapping gives for the
+    /// HTTP status, or a more precise one.
     pub fn grpc_status(self) -> u16 {
         match self {
             Self::BodyTooLarge | Self::HeadTooLarge | Self::TargetTooLong => 8,
-            // It may have been done: one that repeats what was UNAVAILABLE must not repeat it.
+            // The request may have been executed: clients repeat UNAVAILABLE, and must not repeat
+            // this one.
             Self::UpstreamTimeout | Self::TotalTimeout => 4,
             _ => match self.status() {
                 401 => 16,
@@ -181,13 +182,14 @@ impl Problem {
         }
     }
 
-    /// One sentence for the person who reads the answer (RFC 9457 section 3.1.3).
+    /// One sentence for the reader of the answer (RFC 9457 section 3.1.3).
     pub fn title(self) -> &'static str {
         self.facts().2
     }
 
-    /// What to do about it, for the page at the problem's type URI: first for the client, then for the operator.
-    /// In backticks stand keys of the rules file, options and commands of `spillway`, fields and settings.
+    /// What to do about it, for the page at the problem's type URI: first for the client, then for
+    /// the operator. Backticks mark keys of the rules file, options and commands of `spillway`,
+    /// fields and settings.
     pub fn remedy(self) -> &'static str {
         self.facts().3
     }

@@ -1,8 +1,8 @@
-//! Paths that servers read in different ways: which readings there are, and whether it matters.
+//! Paths that servers interpret in different ways: which readings exist, and whether they matter.
 //!
-//! `%2F`, `\\`, `//` and `%zz` are legal on the wire and in daily use (npm's scoped packages, RabbitMQ's
-//! `/api/queues/%2F/…`). Where no reading of such a path meets a rule, nothing of ours can be got
-//! round by it, and it passes as it came.
+//! `%2F`, `\\`, `//` and `%zz` are legal on the wire and in daily use (npm's scoped packages,
+//! RabbitMQ's `/api/queues/%2F/…`). Where no reading of such a path meets a rule, nothing can be
+//! bypassed with it, and it is forwarded unchanged.
 
 use crate::document::{AmbiguousPath, Mode, Route, Unmatched};
 use crate::path::is_reserved;
@@ -10,13 +10,13 @@ use crate::path::{is_plain_in_path, is_unreserved, push_encoded};
 use crate::rules::Rules;
 use std::collections::BTreeSet;
 
-/// Readings of one path. No honest one has more than a dozen; each costs a look-up.
+/// The most readings of one path. No legitimate path has more than a dozen; each costs a lookup.
 const READINGS_MAX: usize = 64;
-/// How often a path is decoded by those who decode it twice.
+/// How often servers decode a path at most.
 const DECODINGS_MAX: u8 = 2;
 
-/// Whether a path that can be read in several ways may pass as it came: when each of them gets the
-/// decision of a path that no rule touches. `path` is as received, without the query.
+/// Whether an ambiguous path may be forwarded unchanged: every reading of it must get the decision
+/// of a path that no rule touches. `path` is as received, without the query.
 pub(crate) fn is_harmless(rules: &Rules, host: &str, path: &str) -> bool {
     if !path.starts_with('/') || rules.document.unmatched == Unmatched::Refuse {
         return false;
@@ -32,9 +32,9 @@ pub(crate) fn is_harmless(rules: &Rules, host: &str, path: &str) -> bool {
     })
 }
 
-/// Whether a route decides more about a request than how long it is waited for.
+/// Whether a route decides more about a request than its timeouts.
 fn touches(rules: &Rules, route: &Route) -> bool {
-    // Every field is named, so that a new one can't be forgotten here.
+    // All fields are listed, so that a new one can't be forgotten here.
     let Route {
         name: _,
         matches: _,
@@ -63,8 +63,8 @@ fn touches(rules: &Rules, route: &Route) -> bool {
         || offload.as_ref().is_some_and(|rule| is_on(rule.mode))
 }
 
-/// What servers make of a path: all that comes of decoding it once or twice, of `\\` as `/`, of
-/// merging slashes and of cutting off what follows a `;` in a segment. None when there are too many.
+/// All readings of a path by servers: decoding it once or twice, reading `\\` as `/`, merging
+/// slashes, and cutting off what follows a `;` in a segment. None when there are too many.
 fn readings(path: &str) -> Option<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut open = vec![(path.as_bytes().to_vec(), 0)];
@@ -90,7 +90,7 @@ fn readings(path: &str) -> Option<BTreeSet<String>> {
     Some(found)
 }
 
-/// Each `%XX` as its byte; what is none stays.
+/// Replaces each `%XX` by its byte; an invalid one stays.
 fn decoded(path: &[u8]) -> Vec<u8> {
     percent_encoding::percent_decode(path).collect()
 }
@@ -105,21 +105,21 @@ fn merged(path: &[u8]) -> Vec<u8> {
     merged
 }
 
-/// `/a;v=1/b` as servers see it that take parameters of a path for something else (Tomcat, Jetty).
+/// The path as servers see it that strip parameters such as in `/a;v=1/b` (Tomcat, Jetty).
 fn without_parameters(path: &[u8]) -> Vec<u8> {
     let segments = path.split(|byte| *byte == b'/');
     let bare = segments.map(|it| it.split(|byte| *byte == b';').next().unwrap_or_default());
     bare.collect::<Vec<_>>().join(&b'/')
 }
 
-/// `.` or `..`, with or without parameters.
+/// Whether a segment is `.` or `..`, with or without parameters.
 fn has_dot_segment(reading: &str) -> bool {
     let segments = reading.split(['/', '\\']);
     segments.map(|it| it.split(';').next().unwrap_or_default()).any(|it| it == "." || it == "..")
 }
 
-/// A reading as routes are written: unreserved letters plain, the others encoded. An encoded slash
-/// stays one: where it is none, another reading has it as a slash.
+/// A reading in the spelling of routes: unreserved characters plain, all others encoded. An encoded
+/// slash stays encoded; another reading has it as a slash.
 fn spelled(reading: &str) -> String {
     let mut normal = String::with_capacity(reading.len() + 8);
     let mut rest = reading.as_bytes();
@@ -249,7 +249,7 @@ timeout = "2m"
                         let fields = NoFields;
                         let head = Head { method, scheme: "http", host: "h", target: &target, fields: &fields };
                         let SidecarAction::Proceed(proceed) = sidecar::decide(&rules, &head).action else {
-                            // It can be read in several ways itself, and then it is not that path.
+                            // The normal form may be ambiguous itself; then it is a different path.
                             prop_assert!(crate::path::normalize(&target).is_err(), "{target}");
                             continue;
                         };

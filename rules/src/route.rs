@@ -1,10 +1,10 @@
-//! Which route a request belongs to, with Gateway API precedence.
+//! Finds the route of a request, with the precedence of the Gateway API.
 //!
-//! `matchit` finds a template that matches the path in some 50 ns whatever their number. It
-//! refuses `{*rest}` beside `{id}`, knows one answer only, and does not match a bare prefix; the
-//! thin layer here groups equal shapes and keeps with each shape all routes whose templates
-//! overlap it, most specific first, so that the next best route is tried when the method, a
-//! header or a query parameter of the best does not fit.
+//! `matchit` finds a template that matches the path in about 50 ns, whatever their number. But it
+//! refuses `{*rest}` beside `{id}`, gives one answer only, and does not match a bare prefix. The
+//! thin layer here groups equal shapes and keeps with each shape all routes whose templates overlap
+//! it, most specific first, so that the next route is tried when the method, a header or a query
+//! parameter of the best one does not match.
 
 mod overlaps;
 mod template;
@@ -18,29 +18,29 @@ use overlaps::Overlaps;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 
-/// Pairs of routes that can match the same path: each costs memory, and thousands of `/a/{x}` beside
-/// thousands of `/{x}/b` are millions.
+/// Pairs of routes that can match the same path. Each pair costs memory, and thousands of `/a/{x}`
+/// beside thousands of `/{x}/b` make millions.
 const OVERLAPS_MAX: usize = 1_000_000;
 
-/// Why a route that matches the path was not taken.
+/// Why a route that matches the path was not chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteMismatch {
-    /// The path is longer or shorter than the template, though it begins alike.
+    /// The path begins like the template, but is longer or shorter.
     Path,
-    /// `strict_slash`: the path ends otherwise than the template.
+    /// `strict_slash`: only one of path and template ends with a slash.
     Slash,
-    /// Not one of `hosts`.
+    /// The host is not one of `hosts`.
     Host,
-    /// Not one of `methods`.
+    /// The method is not one of `methods`.
     Method,
-    /// `headers` wants another value.
+    /// A field does not have its value in `headers`.
     Header,
-    /// `query` wants another value.
+    /// A parameter does not have its value in `query`.
     Query,
 }
 
 impl RouteMismatch {
-    /// What `explain` prints.
+    /// The text that `explain` prints.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Path => "path",
@@ -58,34 +58,34 @@ impl RouteMismatch {
 pub struct Router {
     exact: matchit::Router<usize>,
     rest: matchit::Router<usize>,
-    /// Per shape: the routes that can match where the shape does, most specific first. Indexes into
-    /// the document's routes.
+    /// For each shape, the routes that can match where the shape does, most specific first, as
+    /// indexes of the document's routes.
     leaves: Vec<Vec<usize>>,
-    /// As the document's routes.
+    /// One for each of the document's routes, in their order.
     templates: Vec<Template>,
 }
 
 /// The route of a request.
 pub struct Found<'r> {
-    /// The route's place among the document's routes.
+    /// The route's position among the document's routes.
     pub index: usize,
     template: &'r Template,
 }
 
 impl Found<'_> {
-    /// The path's parameters, decoded.
+    /// The path's parameters with their decoded values.
     pub fn parameters(&self, path: &str) -> Vec<(String, String)> {
         let mut parameters = Vec::new();
         let keep = |name: &str, value: &str| {
             parameters.push((name.to_owned(), path::decode(value)?));
             Some(())
         };
-        // It matched, or this would not have been found.
+        // The template matches, because the route was found by it.
         let _ = self.template.capture(path, keep);
         parameters
     }
 
-    /// The same, if the rules of the route read any: most do not.
+    /// The same parameters, but none where the route's rules read none, as most do.
     pub(crate) fn parameters_for(&self, route: &Route, path: &str) -> Vec<(String, String)> {
         let has_tags = route.cache.as_ref().is_some_and(|rule| !rule.tags.is_empty());
         if has_tags || route.shard.is_some() { self.parameters(path) } else { Vec::new() }
@@ -93,6 +93,8 @@ impl Found<'_> {
 }
 
 impl Router {
+    /// Indexes the routes.
+    ///
     /// # Errors
     /// Names the route whose template can't be indexed.
     pub fn new(routes: &[Route]) -> Result<Self, String> {
@@ -131,7 +133,7 @@ impl Router {
             return self.exact.insert(shape, leaf).map_err(failed);
         }
         self.rest.insert(shape, leaf).map_err(failed)?;
-        // `{*rest}` also matches the bare prefix, which matchit does not.
+        // `{*rest}` also matches the bare prefix, which matchit does not do.
         let prefix = shape.strip_suffix("/{*r}").unwrap_or(shape);
         let prefix = if prefix.is_empty() { "/" } else { prefix };
         self.rest.insert(prefix, leaf).map_err(failed)
@@ -156,7 +158,7 @@ impl Router {
         routes.filter_map(|route| Some((*route, self.templates.get(*route)?)))
     }
 
-    /// The routes that match path and host, whatever else they ask for.
+    /// The routes that match path and host, whatever their other conditions.
     pub(crate) fn of_path<'r>(
         &'r self,
         routes: &'r [Route],
@@ -168,7 +170,8 @@ impl Router {
         matching.filter(move |route| is_for_host(&route.matches, host))
     }
 
-    /// As [`Router::find`]; tells `miss` of each route that was considered and not taken.
+    /// Finds a route as [`Router::find`] does, and calls `miss` for each route that was considered
+    /// and rejected.
     pub fn walk(
         &self,
         routes: &[Route],
@@ -192,8 +195,8 @@ impl Router {
     }
 }
 
-/// The routes of these indexes, in the order of the Gateway API: path, then method, headers, query
-/// parameters; then file order.
+/// Sorts routes by the precedence of the Gateway API: path, then method, headers, query parameters,
+/// then file order.
 fn candidates(mut indexes: Vec<usize>, templates: &[Template], routes: &[Route]) -> Vec<usize> {
     let count = |route: &Route| {
         let own = &route.matches;
@@ -232,7 +235,7 @@ fn misses(
     if !is_for_host(own, head.host) {
         return Some(RouteMismatch::Host);
     }
-    // HEAD is answered where GET is.
+    // A route for GET matches HEAD, too.
     let is_method =
         |method: &String| method == head.method || (method == "GET" && head.method == "HEAD");
     if !own.methods.is_empty() && !own.methods.iter().any(is_method) {

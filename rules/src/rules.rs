@@ -1,4 +1,4 @@
-//! The running form of the rules: the document with its indexes.
+//! The indexed form of the rules, on which decisions run.
 
 use crate::document::{Document, FORMAT, Route};
 use crate::fallback::{RulesFallback, Unreadable};
@@ -9,7 +9,7 @@ use crate::shard::{self, Resolved, ShardMap};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Stands where the hash of the rules in force would: no two files agree with it.
+/// The hash where there are no rules, which equals no real hash.
 const NO_RULES: &str = "none";
 
 /// Checked rules, indexed for decisions. A clone shares everything.
@@ -19,7 +19,7 @@ pub struct Rules {
     pub document: Arc<Document>,
     /// SHA-256 of the canonical JSON, in hex.
     pub hash: String,
-    /// Set where there are no rules to be had; then these are empty.
+    /// Set where no valid rules are available; then these are empty.
     pub unreadable: Option<Unreadable>,
     pub(crate) router: Arc<Router>,
     /// Indexed, by name.
@@ -43,6 +43,8 @@ impl std::fmt::Display for CompiledError {
 impl std::error::Error for CompiledError {}
 
 impl Rules {
+    /// Indexes a document.
+    ///
     /// # Errors
     /// Only for a document that `file::check` did not make.
     pub fn new(document: Document) -> Result<Self, CompiledError> {
@@ -72,7 +74,7 @@ impl Rules {
         })
     }
 
-    /// What stands in for rules that can't be read. Its hash is that of no rules.
+    /// The rules of a process that has no valid ones. Their hash equals no real hash.
     pub fn unreadable(fallback: RulesFallback, reason: String) -> Self {
         Self {
             document: Document { format: FORMAT, ..Document::default() }.into(),
@@ -96,17 +98,17 @@ impl Rules {
         self.unreadable.as_ref().map(|unreadable| unreadable.fallback)
     }
 
-    /// From the canonical JSON that `spillway check --json` prints.
+    /// Reads the canonical JSON that `spillway check --json` prints.
     ///
     /// # Errors
-    /// When the JSON is not a document of this format.
+    /// The JSON is not a document of this format.
     pub fn from_compiled(json: &str) -> Result<Self, CompiledError> {
         let document =
             serde_json::from_str(json).map_err(|error| CompiledError(error.to_string()))?;
         Self::new(document)
     }
 
-    /// From the text of a rules file.
+    /// Reads the text of a rules file.
     ///
     /// # Errors
     /// Every fault of the file.
@@ -126,14 +128,14 @@ impl Rules {
         })
     }
 
-    /// Whether the path is where the app is told of finished jobs. A client that reached it could
-    /// tell the app's users whatever it likes.
+    /// Whether the application is notified of finished jobs at this path. A client that could reach
+    /// it could send the application's users false messages.
     pub(crate) fn is_hook(&self, path: &str) -> bool {
         let bare = path.strip_suffix('/').unwrap_or(path);
         self.hooks.iter().any(|hook| hook == bare)
     }
 
-    /// All routes that a path in its normal form can belong to on a host, whatever the method, the
+    /// All routes that a path in normal form can belong to on a host, whatever the method, the
     /// header and the query.
     pub(crate) fn routes_of_path<'r>(
         &'r self,
@@ -143,17 +145,16 @@ impl Rules {
         self.router.of_path(&self.document.routes, host, path)
     }
 
-    /// The route at this place of the document, as [`crate::route::Found::index`] counts.
+    /// The route at this position of the document, as counted by [`crate::route::Found::index`].
     pub fn route(&self, index: usize) -> Option<&Route> {
         self.document.routes.get(index)
     }
 
-    /// The shard of a request whose key lies in its body, of which the route and these bytes are known
-    /// ([`crate::shard::Step::NeedsBody`]).
+    /// The shard of a request whose key is in its body ([`crate::shard::Step::NeedsBody`]).
     ///
     /// # Errors
-    /// The problem of a key that is missing, no key of its type or in no range; `internal` for a route that
-    /// is not divided over shards.
+    /// The problem of a key that is missing, invalid for its type or in no range; `internal` for a
+    /// route without shards.
     pub fn shard_in_body(&self, route: Option<&Route>, body: &[u8]) -> Result<Resolved, Problem> {
         let rule = route.and_then(|route| route.shard.as_ref());
         let map = rule.and_then(|rule| self.shard_maps.get(&rule.map));
@@ -161,7 +162,8 @@ impl Rules {
         shard::in_body(rule, map, body)
     }
 
-    /// The route a request belongs to; tells `miss` of each one considered and not taken.
+    /// Finds the route of a request, and calls `miss` for each one that was considered and
+    /// rejected.
     pub fn walk<'r>(
         &'r self,
         head: &Head<'_>,
@@ -179,7 +181,7 @@ impl Rules {
         routes.get(found.index)
     }
 
-    /// The parameters that the request's route finds in its path.
+    /// The parameters of the request's path under its route.
     pub fn parameters(&self, head: &Head<'_>, path: &str) -> Vec<(String, String)> {
         let query = head.target.split_once('?').map(|(_, query)| query);
         let found = self.router.find(&self.document.routes, head, path, query);
@@ -196,7 +198,8 @@ fn path_of(hook: &str) -> &str {
     hook.split('?').next().unwrap_or_default()
 }
 
-/// A reload that mends a leak must not go on serving what leaked.
+/// The hash covers the whole policy: a reload that fixes a leak must not go on serving leaked
+/// answers.
 fn policy_hash(route: &Route) -> String {
     use sha2::{Digest, Sha256};
     const HEX_DIGITS: usize = 12;

@@ -1,4 +1,4 @@
-//! What the sidecar does with a request: the one place with the order of the rules.
+//! Decides what the sidecar does with a request. The order of the rules is defined here alone.
 
 use crate::assets::Assets;
 use crate::cache::{self, Bypass, Plan, Planned, ShardPart, Tier};
@@ -17,9 +17,10 @@ use crate::shard;
 
 /// The decision on one request.
 pub struct SidecarDecision<'r> {
-    /// The route that matched; none before routes were asked, and where none matches.
+    /// The matched route; none where no route matches, or where the request was refused before
+    /// matching.
     pub route: Option<&'r Route>,
-    /// The route's position among the rules' routes: what a program keeps per route is found by it.
+    /// The route's position in the rules. Programs find their state of the route by it.
     pub index: Option<usize>,
     /// What to do with the request.
     pub action: SidecarAction<'r>,
@@ -36,34 +37,34 @@ pub enum SidecarAction<'r> {
         /// The request's path in normal form.
         path: String,
     },
-    /// A page asks whether it may call from another origin; answered with these fields.
+    /// A CORS preflight, which is answered with these fields.
     Preflight {
-        /// Names in lower case, and values.
+        /// Lower-case names and values.
         fields: FieldsToSet,
     },
-    /// Answer from the cache, queue, or send on.
+    /// The request is answered from the cache, queued, or forwarded.
     Proceed(Proceed<'r>),
 }
 
-/// How a request that is not refused goes on.
+/// How a request proceeds that is not refused.
 pub struct Proceed<'r> {
-    /// See [`Proceed::target`]; none where the plan has it.
+    /// The target of a request without a cache plan; see [`Proceed::target`].
     uncached: Option<String>,
     /// Which shard the request belongs to.
     pub shard: shard::Step,
     /// Whether the request becomes a job.
     pub offload: offload::OffloadDecision,
-    /// How it uses the cache; or why it does not.
+    /// How the request uses the cache, or why it does not.
     pub cache: Result<Box<Plan<'r>>, Bypass>,
 }
 
 impl Proceed<'_> {
-    /// The same, for who sends it on.
+    /// Moves the target out, for the caller that forwards the request; see [`Proceed::target`].
     pub fn take_target(&mut self) -> String {
         self.uncached.take().unwrap_or_else(|| self.target().to_owned())
     }
 
-    /// Path and query to send on: the normal form when a route matched.
+    /// Path and query to forward: in normal form where a route matched.
     pub fn target(&self) -> &str {
         let planned = self.cache.as_ref().map_or("", |plan| plan.target());
         self.uncached.as_deref().unwrap_or(planned)
@@ -71,7 +72,7 @@ impl Proceed<'_> {
 }
 
 impl<'r> SidecarDecision<'r> {
-    /// Metric label.
+    /// The route's name as a metric label.
     pub fn route_name(&self) -> &'r str {
         self.route.map_or(UNMATCHED, |route| &route.name)
     }
@@ -136,8 +137,8 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> SidecarDecision<'r> {
     }
 }
 
-/// The route of a request. A preflight belongs to the route of the request that it asks for: there the
-/// application has to answer it.
+/// Finds the route of a request. A preflight belongs to the route of the request that it announces;
+/// the application there answers it.
 pub(crate) fn find<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Option<Found<'r>> {
     let (routes, query) = (&rules.document.routes, target.query.as_deref());
     let meant = cors::preflight(head).and_then(|method| {
@@ -147,7 +148,8 @@ pub(crate) fn find<'r>(rules: &'r Rules, head: &Head<'_>, target: &Target) -> Op
     meant.or_else(|| rules.router.find(routes, head, &target.path, query))
 }
 
-/// Whether rules of the path, or we ourselves, do something else with another method.
+/// Whether the rules for the path, or Spillway's own endpoints, would treat another method
+/// differently.
 pub(crate) fn depends_on_method(rules: &Rules, head: &Head<'_>, target: &Target) -> bool {
     path::is_reserved(&rules.document.jobs.base, &target.path)
         || rules.routes_of_path(head.host, &target.path).any(|route| {
@@ -158,8 +160,8 @@ pub(crate) fn depends_on_method(rules: &Rules, head: &Head<'_>, target: &Target)
         })
 }
 
-/// Whether the app is sent a target in its normal form on a route, because a key or a signature holds
-/// that one. Elsewhere it is sent the bytes that came.
+/// Whether the application gets the target in normal form on this route, because a cache key or a
+/// signature covers it. On other routes it gets the received bytes.
 pub(crate) fn changes_target(rules: &Rules, route: &Route) -> bool {
     let is_on = |mode: Mode| mode == Mode::On;
     route.cache.as_ref().is_some_and(|rule| is_on(rule.mode))
@@ -168,7 +170,8 @@ pub(crate) fn changes_target(rules: &Rules, route: &Route) -> bool {
         || rules.document.requires_signature(Some(route))
 }
 
-/// The preflight of a route with `cors`, or of the jobs; any other goes on to the app.
+/// Answers a preflight for a route with `cors`, or for jobs; any other is forwarded to the
+/// application.
 fn preflight<'r>(
     rules: &'r Rules,
     head: &Head<'_>,
@@ -263,7 +266,7 @@ fn sharded(
     (rule.mode, step_of_preflight(step, head))
 }
 
-/// A preflight that no shard can be found for goes to this pod's own app: it carries neither body nor
+/// A preflight without a shard key goes to this pod's own application: it has neither body nor
 /// cookies, and its answer is the same everywhere.
 fn step_of_preflight(
     step: Result<shard::Step, Problem>,
@@ -311,8 +314,9 @@ fn pass(matched: Option<IndexedRoute<'_>>, sent: String, why: Bypass) -> Sidecar
     decided(matched, SidecarAction::Proceed(proceed))
 }
 
-/// A path that can be read in several ways is refused where one of the readings meets a rule, unless the
-/// route of its literal spelling says `bypass`. What is not refused goes on as it came, uncached.
+/// Decides on an ambiguous path. It is refused where one of its readings meets a rule, unless the
+/// route of its literal spelling says `bypass`. A path that is not refused is forwarded unchanged
+/// and uncached.
 pub(crate) fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> SidecarDecision<'r> {
     let (path, query) = path::split(head.target);
     let found = rules.router.find(&rules.document.routes, head, path, query);

@@ -1,11 +1,11 @@
-//! Requests that the edge signs and the sidecar verifies (RFC 9421, hmac-sha256).
+//! The edge signs requests, and the sidecar verifies them (RFC 9421, hmac-sha256).
 //!
-//! Signed are method, authority, path and query, with a time, an end and a nonce, and the host that the visitor
-//! asked where the edge says it. Bodies and other
-//! fields are TLS's to protect. Both halves use this one module, so that they can't differ.
+//! The signature covers method, authority, path and query, with a time, an expiry and a nonce, and
+//! the host that the visitor asked for where the edge states it. TLS protects bodies and other
+//! fields. Both halves use this module, so that they can't differ.
 //!
-//! HMAC from a crate and not WebCrypto at the edge: that one is asynchronous, and waiting for it
-//! costs more than the few hundred bytes that are hashed here.
+//! HMAC comes from a crate, not from WebCrypto at the edge: WebCrypto is asynchronous, and waiting
+//! for it costs more than hashing these few hundred bytes.
 
 mod base;
 mod invalid;
@@ -26,12 +26,12 @@ use base::base;
 use invalid::{LIFETIME_S, SKEW_S};
 use member::Parameters;
 
-/// What must be signed.
+/// Components that must be signed.
 const COMPONENTS: [&str; 4] = ["@method", "@authority", "@path", "@query"];
-/// What must be signed where it is there.
+/// Fields that must be signed where they are present.
 const FIELDS: [&str; 2] = [visitor::HOST, visitor::SCHEME];
-/// Signs with the first key. `now` is in milliseconds; `nonce` must be new for each request and may
-/// hold nothing but letters, digits and dashes.
+/// Signs with the first key. `now` is in milliseconds since 1970; `nonce` must be new for each
+/// request and consist of letters, digits and dashes.
 pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {
     let (id, key) = keys.first();
     let created = seconds(now);
@@ -41,16 +41,17 @@ pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {
     let listed = listed.join(" ");
     let parameters =
         format!("({listed});created={created};expires={expires};nonce=\"{nonce}\";keyid=\"{id}\"");
-    // These components are there, and once each.
+    // Each of these components is present exactly once.
     let base = base(head, &names, &parameters).unwrap_or_default();
     Member::new(&parameters, &key.mac(&base))
 }
 
-/// Whether the request is signed with one of the keys, and still good. The number is the same for
-/// each copy of the request, and for no other: [`Nonces`] finds copies by it.
+/// Verifies the request's signature with the known keys. `now` is in milliseconds since 1970. The
+/// returned number identifies the signature: copies of a request have the same one, by which
+/// [`Nonces`] finds them.
 ///
 /// # Errors
-/// The reason, by name.
+/// The reason why the signature is not valid.
 pub fn verify(keys: &Keys, head: &Head<'_>, member: &Member, now: u64) -> Result<u64, Invalid> {
     let (parameters, mac) = member.read()?;
     let key = keys.named(&parameters.key_id).ok_or(Invalid::UnknownKey)?;
@@ -70,7 +71,7 @@ pub fn verify(keys: &Keys, head: &Head<'_>, member: &Member, now: u64) -> Result
     Ok(u64::from_be_bytes(start))
 }
 
-/// What a signature of this request must cover.
+/// The components that a signature of this request must cover.
 fn required<'a>(head: &'a Head<'_>) -> impl Iterator<Item = &'static str> + 'a {
     let fields = FIELDS.into_iter().filter(|name| has(head.fields, name));
     COMPONENTS.into_iter().chain(fields)

@@ -1,27 +1,28 @@
 //! W3C Trace Context: reading and writing `traceparent`.
 
-/// One operation of a trace.
+/// The context of one operation in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
-    /// Of the whole trace; never 0.
+    /// The id of the trace; never 0.
     pub trace: u128,
-    /// Of the sender's part of it; never 0.
+    /// The id of the sender's span; never 0.
     pub span: u64,
-    /// Whether the caller records the trace; whoever continues it follows.
+    /// Whether the caller records the trace; whoever continues it does the same.
     pub is_sampled: bool,
 }
 
-/// Of version `00`; a later one may be longer.
+/// Bytes of version `00`; a later version may be longer.
 const LENGTH: usize = 55;
 
 impl Context {
-    /// `None` for what may not be continued (section 3.2.2 of the recommendation).
+    /// Parses a `traceparent`. `None` for one that must not be continued (section 3.2.2 of the
+    /// recommendation).
     pub fn parse(text: &str) -> Option<Self> {
         let (own, more) = text.split_at_checked(LENGTH)?;
         let mut parts = own.split('-');
         let mut next = |digits: usize| {
             let part = parts.next().filter(|part| part.len() == digits)?;
-            // Lower case only, and nothing that a number may begin with.
+            // Only lower-case hex is allowed, and no sign, which a number could begin with.
             let is_hex = part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
             if is_hex { u128::from_str_radix(part, 16).ok() } else { None }
         };
@@ -36,7 +37,7 @@ impl Context {
 }
 
 impl Context {
-    /// As a field's value.
+    /// The value of the field.
     pub fn value(&self) -> [u8; LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         let [_, _, _, rest @ ..] = &mut text;
@@ -55,7 +56,7 @@ impl std::fmt::Display for Context {
     }
 }
 
-/// Not `{:032x}`, whose machinery costs more than all else that a trace needs of a request.
+/// Writes bytes as hex. `{:032x}` would cost more than all else that tracing does for a request.
 fn write_hex(digits: &mut [u8], bytes: &[u8]) {
     let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
     let (pairs, _) = digits.as_chunks_mut::<2>();
@@ -95,7 +96,7 @@ mod tests {
         ] {
             assert_eq!(Context::parse(text), None, "{text}");
         }
-        // A later version says at least what this one does.
+        // A later version contains at least the fields of this one.
         assert!(
             Context::parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-09-more")
                 .is_some()

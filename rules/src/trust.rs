@@ -1,14 +1,14 @@
-//! How far the word of a peer counts about those before it, and which fields are its to say.
+//! How far a peer is trusted about the clients behind it, and which fields it may set.
 
-/// Only Spillway itself may say these to the app.
+/// Fields that only Spillway itself may set for the application.
 const OURS: [&str; 3] = ["x-shard", "x-job-", "x-spillway-"];
 
-/// By these a client could make the app believe that it was asked for another target or host than the
-/// rules and the cache's key were told.
+/// Fields with which a client could tell the application another target or host than the rules and
+/// the cache key used.
 const OTHER_TARGETS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-host"];
 
-/// How a request reached a proxy: scheme, client address, host and port. Who is on the same network is
-/// believed in these.
+/// How a request reached a proxy: scheme, client address, host and port. Peers on the same network
+/// are trusted with these fields.
 const WAY: [&str; 8] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -20,39 +20,40 @@ const WAY: [&str; 8] = [
     "x-real-ip",
 ];
 
-/// Who a proxy found the client to be (RFC 9440); with all other `X-Forwarded-*` they are believed of
-/// a named proxy only.
+/// The client certificate as a proxy states it (RFC 9440). These and all other `X-Forwarded-*` are
+/// accepted from a named proxy only.
 const CERTIFICATES: [&str; 2] = ["client-cert", "client-cert-chain"];
 
-/// What the edge takes from no client besides: a trusted proxy's number of the request.
+/// A field that the edge accepts from no client, either: a trusted proxy's request id.
 const REQUEST_ID: &str = "x-request-id";
 
-/// How far the word of a peer counts about those before it.
+/// How far a peer is trusted about the clients behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// Anybody: it says nothing about others.
+    /// The peer may be anybody; it is trusted about itself only.
     Nobody,
-    /// On the same network: scheme, client address, host and port.
+    /// The peer is on the same network; it is trusted with scheme, client address, host and port.
     Network,
-    /// A proxy that the operator has named: all, identities included.
+    /// The operator has named the proxy; it is trusted with everything, identities included.
     Named {
-        /// `Forwarded` (RFC 7239), too, which most proxies pass on as a client wrote it.
+        /// Whether `Forwarded` (RFC 7239) is trusted, too. Most proxies forward it as a client
+        /// wrote it.
         by_forwarded: bool,
     },
 }
 
 impl Trust {
-    /// Whether the peer is believed how it was asked.
+    /// Whether the peer is trusted about how the client made its request.
     pub fn is_some(self) -> bool {
         self != Self::Nobody
     }
 
-    /// Whether there may be many behind the peer.
+    /// Whether many clients may be behind the peer.
     pub fn is_named(self) -> bool {
         matches!(self, Self::Named { .. })
     }
 
-    /// Whether a field (lower-case name) is the peer's to say.
+    /// Whether the peer may set a field (lower-case name).
     fn covers(self, name: &str) -> bool {
         if name == "forwarded" {
             return self == Self::Named { by_forwarded: true };
@@ -65,7 +66,7 @@ impl Trust {
     }
 }
 
-/// Whether a field tells something about the client that is behind the peer.
+/// Whether a field says something about the client behind the peer.
 fn is_said_of_others(name: &str) -> bool {
     name.starts_with("x-forwarded-")
         || name == "x-real-ip"
@@ -73,34 +74,35 @@ fn is_said_of_others(name: &str) -> bool {
         || CERTIFICATES.contains(&name)
 }
 
-/// Whether the edge keeps a field of a client back, because only a proxy may say it.
+/// Whether the edge drops a client's field, because only a proxy may set it.
 pub(crate) fn is_of_proxies(name: &str) -> bool {
     is_said_of_others(name) || name == REQUEST_ID
 }
 
-/// Whether a client names itself by this field only if a proxy is believed: `identity` of jobs.
+/// Whether this field identifies a caller only where a proxy is trusted; for the `identity` of
+/// jobs.
 pub(crate) fn needs_named_proxy(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     is_said_of_others(&name) && !WAY.contains(&name.as_str())
 }
 
-/// Why a field of a request was taken off, for the metric.
+/// Why a field of a request was removed, for the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
-    /// CGI and WSGI read `X_Job_Id` as `X-Job-Id`.
+    /// The name has an underscore: CGI and WSGI read `X_Job_Id` as `X-Job-Id`.
     Underscore,
-    /// `X-Shard*`, `X-Job-*`, `X-Spillway-*`.
+    /// Only Spillway may set it: `X-Shard*`, `X-Job-*`, `X-Spillway-*`.
     Ours,
-    /// By which a client could name another target or host than the rules were asked about.
+    /// It could name another target or host than the rules were evaluated for.
     OtherTarget,
-    /// Said of others by a peer that is not believed in it.
+    /// It is about others, and the peer is not trusted with that.
     Untrusted,
-    /// Who the caller is, which the route's `auth.check` says.
+    /// It identifies the caller, which only the route's `auth.check` may do.
     SaidByCheck,
 }
 
 impl Removed {
-    /// Each of them, for the metric's labels.
+    /// All reasons, for the metric's labels.
     pub const ALL: [Self; 5] =
         [Self::Underscore, Self::Ours, Self::OtherTarget, Self::Untrusted, Self::SaidByCheck];
 
@@ -116,7 +118,7 @@ impl Removed {
     }
 }
 
-/// Why a field (lower-case name) of a peer is not passed on; none for what is.
+/// Why a field (lower-case name) of a peer is removed; none where it is forwarded.
 pub fn why_removed(name: &str, trust: Trust) -> Option<Removed> {
     if name.contains('_') {
         return Some(Removed::Underscore);

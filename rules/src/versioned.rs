@@ -1,29 +1,30 @@
-//! Is a version or content hash part of the file's name?
+//! Whether a file's name contains a version or content hash.
 //!
 //! Only then may an answer be called immutable: a wrong guess pins old bytes in browsers for a
-//! year. So never a guess; a name that is not sure is revalidated instead.
+//! year. In doubt the answer is revalidated instead.
 
 use crate::document::Versioned;
 
-/// Hex digits a content hash has at least (webpack and Rails write 8 and more).
+/// The fewest hex digits of a content hash (webpack and Rails write 8 and more).
 const HASH_DIGITS_MIN: usize = 8;
-/// Digits a `.vN.` version has at most; more is a date or an id.
+/// The most digits of a `.vN.` version; a longer number is a date or an id.
 const VERSION_DIGITS_MAX: usize = 6;
-/// Letters and digits of a folder that is named by a build, at least: a UUID or a hash, and the 21 of
+/// The fewest characters of a folder that a build names: a UUID, a hash, or the 21 characters of
 /// Next.js' build id.
 const BUILD_BYTES_MIN: usize = 16;
-/// Letters of each word in `remoteEntry`, at least: shorter ones are found in hashes.
+/// The fewest letters of each word in names like `remoteEntry`: shorter words occur in hashes.
 const WORD_BYTES_MIN: usize = 4;
-/// Letters before an abbreviation as in `registerSW`, at least, and of it at most.
+/// In names like `registerSW`: the fewest letters before the abbreviation, and the most of the
+/// abbreviation.
 const ABBREVIATED_BYTES: (usize, usize) = (6, 3);
-/// Digits of a size or a year, at most.
+/// The most digits of a size or a year.
 const NUMBER_DIGITS_MAX: usize = 4;
-/// Letters of a word with a number behind it, and the number's digits, at most.
+/// In names like `logo2`: the most letters of the word, and the most digits of the number.
 const NUMBERED_BYTES_MAX: (usize, usize) = (8, 2);
-/// An esbuild hash: so many of A to Z and 2 to 7, of which all may be letters.
+/// The length of an esbuild hash. It consists of A to Z and 2 to 7, and may be letters only.
 const BASE32_BYTES: usize = 8;
 
-/// Whether a file's contents can't change under this path, as the rule knows such names.
+/// Whether a file's contents can't change under this path, according to the rule.
 pub fn is_versioned(path: &str, rule: Versioned) -> bool {
     match rule {
         Versioned::No => false,
@@ -32,9 +33,9 @@ pub fn is_versioned(path: &str, rule: Versioned) -> bool {
     }
 }
 
-/// Whether the path's last segment carries a version: `main.v123.css`, `main.3f2a9c1b.css`,
-/// `main-3f2a9c1b.css`. Not `user-settings.js`, not `photo-20240101.jpg` (digits alone are a
-/// date), not a query parameter.
+/// Whether the path's last segment contains a version: `main.v123.css`, `main.3f2a9c1b.css`,
+/// `main-3f2a9c1b.css`. Not `user-settings.js`, not `photo-20240101.jpg` (digits alone are a date),
+/// and not a query parameter.
 fn is_named(path: &str) -> bool {
     let file = path.rsplit('/').next().unwrap_or_default();
     let mut parts = file.split('.');
@@ -46,15 +47,15 @@ fn is_named(path: &str) -> bool {
     }
     let hashed_stem =
         stem.rsplit_once('-').is_some_and(|(name, hash)| !name.is_empty() && is_hash(hash));
-    // Django: `LICENSE.2c54f4e1ca1c`, of a file without an extension.
+    // Django's `LICENSE.2c54f4e1ca1c`, a file without an extension.
     hashed_stem
         || is_hash(extension)
         || middle.iter().any(|part| is_version(part) || is_hash_part(part))
 }
 
-/// In a folder whose files a build tool names by their contents, in whatever letters: every file but
-/// those that the tool, or whoever copies files there, gave a name of words alone (`latest.json`,
-/// `remoteEntry.js`), unless a folder above is named by the build.
+/// Whether a file in a folder of build output is immutable. Build tools name files there by their
+/// contents, in any characters. Files whose names are plain words (`latest.json`, `remoteEntry.js`)
+/// are not immutable, unless a folder above is named by the build.
 fn is_of_a_build(path: &str) -> bool {
     let Some((folders, file)) = path.rsplit_once('/') else { return false };
     let Some((stem, _extension)) = file.rsplit_once('.').filter(|(stem, _)| !stem.is_empty())
@@ -70,7 +71,7 @@ fn is_of_words(name: &str) -> bool {
     pieces.filter(|piece| !piece.is_empty()).all(is_word)
 }
 
-/// `192`, `2024`, `32x32`.
+/// Whether a piece is a number or a size: `192`, `2024`, `32x32`.
 fn is_number(piece: &str) -> bool {
     piece.split('x').all(|digits| {
         let is_short = (1..=NUMBER_DIGITS_MAX).contains(&digits.len());
@@ -78,7 +79,7 @@ fn is_number(piece: &str) -> bool {
     })
 }
 
-/// `logo2`, `heading1`.
+/// Whether a piece is a word with a number: `logo2`, `heading1`.
 fn is_numbered(letters: &str, digits: usize) -> bool {
     let (letters_max, digits_max) = NUMBERED_BYTES_MAX;
     (1..=letters_max).contains(&letters.len())
@@ -86,8 +87,8 @@ fn is_numbered(letters: &str, digits: usize) -> bool {
         && letters.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-/// `latest`, `README`, `remoteEntry`, `registerSW`. One in 100 hashes of mixed letters looks so, and is
-/// revalidated.
+/// Whether a piece is a word: `latest`, `README`, `remoteEntry`, `registerSW`. About one in 100
+/// hashes of mixed letters looks like a word, and is revalidated.
 fn is_word(piece: &str) -> bool {
     let letters = piece.trim_end_matches(|letter: char| letter.is_ascii_digit());
     if letters.len() < piece.len() {
@@ -128,7 +129,7 @@ fn is_version(part: &str) -> bool {
     })
 }
 
-/// `main.bundle-3f2a9c1b.js` has its hash behind a dash of a middle part.
+/// In `main.bundle-3f2a9c1b.js` the hash follows a dash in a middle part.
 fn is_hash_part(part: &str) -> bool {
     is_hash(part) || part.rsplit_once('-').is_some_and(|(_, hash)| is_hash(hash))
 }

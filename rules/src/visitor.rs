@@ -1,27 +1,29 @@
-//! The host that a visitor asked at the edge, where the edge's origin has another one: how the edge tells it,
-//! when the sidecar believes it, and what of the origin's own host the edge takes off its answers.
+//! The host that a visitor asked for at the edge, where the edge's origin has another one: how the
+//! edge states it, when the sidecar trusts it, and how the edge removes the origin's own host from
+//! answers.
 
 use crate::document::Edge;
 use crate::forwarded::is_host;
 use crate::head::{Fields, Head};
 
-/// Fields that the edge writes and signs. From anybody else they are taken off, as all of `X-Spillway-*`.
+/// The field in which the edge states the visitor's host; the edge signs it. It is removed from any
+/// other peer's requests, like all `X-Spillway-*`.
 pub const HOST: &str = "x-spillway-host";
-/// The field in which the edge says `http` or `https`, as the visitor asked; in lower case.
+/// The field in which the edge states the visitor's scheme, `http` or `https` in lower case.
 pub const SCHEME: &str = "x-spillway-scheme";
 
-/// What the edge says of a visitor's request.
+/// A visitor's request, as the edge states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
-    /// In lower case, with the port when it is not the scheme's own.
+    /// The host in lower case, with the port unless it is the scheme's default.
     pub host: String,
-    /// `http` or `https`, as the visitor asked.
+    /// The scheme that the visitor used: `http` or `https`.
     pub scheme: &'static str,
 }
 
 impl Visitor {
-    /// For a request that the edge sends to an origin (`scheme://host`) of another host; none where the rules do
-    /// not name the visitor's.
+    /// The visitor, for a request that the edge sends to an origin (`scheme://host`) of another
+    /// host; none where the rules do not name the visitor's host.
     pub fn told(edge: &Edge, head: &Head<'_>, origin: &str) -> Option<Self> {
         let (_, origin) = origin.split_once("://")?;
         let is_other = !origin.eq_ignore_ascii_case(head.host);
@@ -29,15 +31,16 @@ impl Visitor {
         (is_other && edge.names(&visitor.host)).then_some(visitor)
     }
 
-    /// What a request says, once its signature is known to be good and to cover both fields; none where the
-    /// rules do not name the host, or a field is missing, twice there or no host.
+    /// The visitor that a request with a valid signature over both fields states; none where the
+    /// rules do not name the host, or where a field is missing, repeated or not a host.
     pub fn said(edge: &Edge, fields: &dyn Fields) -> Option<Self> {
         let host = only(fields, HOST)?.to_ascii_lowercase();
         let scheme = known(&only(fields, SCHEME)?)?;
         (is_host(&host) && edge.names(&host)).then_some(Self { host, scheme })
     }
 
-    /// A `Location` of the origin as the visitor must see it; none where it leads elsewhere or has no authority.
+    /// Rewrites the origin's `Location` for the visitor; none where it leads elsewhere or has no
+    /// authority.
     pub fn location(&self, location: &str, origin: &str) -> Option<String> {
         let origin = origin.split_once("://")?.1;
         let (led, rest) = match location.split_once("://") {
@@ -47,14 +50,14 @@ impl Visitor {
         let (authority, rest) =
             rest.split_at_checked(rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
         let is_origins = authority.eq_ignore_ascii_case(origin);
-        // A redirect to https is what it says: in the visitor's own scheme it would lead back for ever.
+        // A redirect to https stays one: in the visitor's own scheme it would loop.
         let scheme = if led == "https" { led } else { self.scheme };
         is_origins.then(|| format!("{scheme}://{}{rest}", self.host))
     }
 }
 
-/// A `Set-Cookie` value without a `Domain` that is the origin's own host: the visitor's browser would refuse it.
-/// None where there is no such.
+/// A `Set-Cookie` value without its `Domain`, where that is the origin's own host, which the
+/// visitor's browser would reject. None where there is no such attribute.
 pub fn cookie(set_cookie: &str, origin: &str) -> Option<String> {
     let origin = origin.split_once("://")?.1;
     let host = origin.split(':').next().unwrap_or_default();
@@ -80,7 +83,7 @@ fn known(scheme: &str) -> Option<&'static str> {
     }
 }
 
-/// The value of a field that is there once.
+/// The value of a field that occurs exactly once.
 fn only(fields: &dyn Fields, name: &str) -> Option<String> {
     let mut lines = Vec::new();
     fields.each(name, &mut |line| lines.push(line.to_vec()));
@@ -91,8 +94,8 @@ fn only(fields: &dyn Fields, name: &str) -> Option<String> {
 }
 
 impl Edge {
-    /// Whether visitors ask this host, as far as the rules say it: `hosts`, and where other hosts are redirected
-    /// to.
+    /// Whether the rules name this host as one that visitors ask for: in `hosts`, or as the target
+    /// of canonical redirects.
     pub fn names(&self, host: &str) -> bool {
         let canonical = self.canonical.iter().map(|canonical| &canonical.to);
         self.hosts.iter().chain(canonical).any(|own| own.eq_ignore_ascii_case(host))

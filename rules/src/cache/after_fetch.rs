@@ -34,12 +34,12 @@ pub enum Fetch {
     Confirmed(Result<(), NotStored>),
     /// Another answer, of this status; whether it may be stored.
     Answered {
-        /// The status of the answer.
+        /// The status code of the answer.
         status: u16,
-        /// As [`judge_fetched`] says, and the store.
+        /// Whether the answer may be stored, and was, as [`judge_fetched`] and the store say.
         stored: Result<(), NotStored>,
     },
-    /// No answer, or none in time.
+    /// The origin sent no answer, or none in time.
     Unanswered,
 }
 
@@ -73,27 +73,29 @@ pub enum OldEntry {
 pub enum KeepReason {
     /// The origin failed.
     OriginFailed,
-    /// The new answer is for the client whose request fetched it, and says nothing of what others are given.
+    /// The new answer is for the one client whose request fetched it, and says nothing about the
+    /// answers for others.
     ForOneClient,
-    /// The new answer is about how often or when the origin is asked (408, 425, 429).
+    /// The new answer is about how often the origin is asked (408, 425, 429), not about the
+    /// resource.
     AskedTooMuch,
-    /// It could be stored as far as it goes; the store did not take it.
+    /// The answer may be stored, but the store did not take it.
     NotTaken,
 }
 
 /// Why a stored answer is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoveReason {
-    /// The origin has given another answer since, which may not be stored: the old one is not its answer any
-    /// more.
+    /// The origin has since given another answer, which may not be stored; the old one is out of
+    /// date.
     Outdated,
-    /// The origin does not take the bearer's token any more (401, 403).
+    /// The origin no longer accepts the bearer's token (401, 403).
     TokenRefused,
 }
 
 impl Fetch {
-    /// What the client is answered with. `stored` is what was stored when the fetch began, `miss` why that was
-    /// not enough; `now` is in milliseconds since 1970.
+    /// What the client is answered with. `stored` is the entry that was stored when the fetch
+    /// began, `miss` says why it did not suffice, and `now` is in milliseconds since 1970.
     pub fn reply(
         self,
         request: &Head<'_>,
@@ -128,7 +130,7 @@ impl Fetch {
         }
     }
 
-    /// What becomes of the answer that was stored when the fetch for this plan began.
+    /// What becomes of the entry that was stored when the fetch for this plan began.
     pub fn old_entry(self, plan: &Plan<'_>) -> OldEntry {
         let (status, why) = match self {
             Self::Unanswered => return OldEntry::Kept(KeepReason::OriginFailed),
@@ -154,14 +156,15 @@ impl Fetch {
 }
 
 impl Entry {
-    /// The `Cache-Status` of this answer, served because the origin failed: with this status, or with none.
+    /// The `Cache-Status` of the stored answer when it is served because the origin failed.
+    /// `status` is the origin's, or none where it did not answer.
     pub fn stale_on_error(&self, status: Option<u16>, now: u64) -> CacheStatus {
         let past = self.age(now).saturating_sub(self.windows.fresh) / 1000;
         CacheStatus::StaleOnError { ttl: -i64::try_from(past).unwrap_or(i64::MAX), status }
     }
 }
 
-/// Only GET has ranges (RFC 9110 section 14.2).
+/// Whether the request asks for a range; only GET has ranges (RFC 9110 section 14.2).
 fn is_for_range(request: &Head<'_>) -> bool {
     request.method == "GET" && has(request.fields, "range")
 }

@@ -21,9 +21,10 @@ pub enum Selected {
     Unsatisfiable,
 }
 
-/// Which part of a stored answer a request asks for. `status` is the answer's own: conditions and ranges are
-/// about a 200 only (RFC 9110 sections 13.2.1 and 14.2). `length` is that of the stored body in bytes; without
-/// it, as of one that is still coming in, there are no parts.
+/// Which part of a stored answer the request asks for. `status` is the answer's own: conditions and
+/// ranges apply to a 200 only (RFC 9110 sections 13.2.1 and 14.2). `length` is the length of the
+/// stored body in bytes. It is none while the body is still being received; then ranges are
+/// answered in full.
 pub fn select(request: &Head<'_>, entry: &Entry, status: u16, length: Option<u64>) -> Selected {
     if status != 200 {
         return Selected::Full;
@@ -43,8 +44,8 @@ pub fn select(request: &Head<'_>, entry: &Entry, status: u16, length: Option<u64
 }
 
 impl Selected {
-    /// Whether a field of the stored answer (lower-case name) is not said with this one: it describes a body
-    /// that is not sent, or not as a whole.
+    /// Whether this field (lower-case name) of the stored answer is left out: it describes a body
+    /// that is not sent, or not sent as a whole.
     pub fn leaves_out(self, name: &str) -> bool {
         match self {
             Self::Full => false,
@@ -55,7 +56,7 @@ impl Selected {
         }
     }
 
-    /// The status of the answer, of a stored one with this status.
+    /// The status code to answer with, where `stored` is that of the stored answer.
     pub fn status(self, stored: u16) -> u16 {
         match self {
             Self::Full => stored,
@@ -79,7 +80,7 @@ fn is_not_modified(request: &Head<'_>, entry: &Entry) -> bool {
     matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
 }
 
-/// Entity tags of a list; commas inside quotes belong to the tag.
+/// The entity tags of a list. Commas inside quotes belong to the tag.
 fn entity_tags(list: &str) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     list.split(move |letter| {
@@ -95,7 +96,8 @@ fn weak(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
-/// If-Range: a strong match or the exact date (section 13.1.5).
+/// Whether `If-Range` lets the range apply: it needs a strong match or the exact date (section
+/// 13.1.5).
 fn range_applies(request: &Head<'_>, entry: &Entry) -> bool {
     let Some(condition) = first(request.fields, "if-range") else { return true };
     if condition.starts_with("W/") {
@@ -105,7 +107,7 @@ fn range_applies(request: &Head<'_>, entry: &Entry) -> bool {
     if condition.starts_with('"') { is(&entry.etag) } else { is(&entry.last_modified) }
 }
 
-/// One byte range; several are answered in full, which section 14.2 allows.
+/// Parses one byte range. Several ranges are answered in full, which section 14.2 allows.
 fn part(range: &str, length: u64) -> Selected {
     let Some(spec) = range.strip_prefix("bytes=") else { return Selected::Full };
     let Some((first, last)) = spec.trim().split_once('-') else { return Selected::Full };

@@ -7,27 +7,28 @@ use crate::hygiene::{is_of_connection, named_by_connection};
 
 const CONTENT_TYPE: &str = "content-type";
 const SET_COOKIE: &str = "set-cookie";
-/// They describe the bytes that are stored, which the 304 does not bring.
+/// Fields that describe the stored bytes, which a 304 does not bring.
 const OF_THE_BYTES: [&str; 3] = ["content-encoding", "content-length", "content-range"];
-/// They were said of the exchange that brought the stored answer, and go even where the 304 does not say
-/// them anew: how old it was, which caches it came through, when it was made, who was given a cookie.
+/// Fields that describe the exchange that brought the stored answer: its age, the caches on its
+/// way, its date, and the cookies for one client. They are dropped even where the 304 does not set
+/// them again.
 const OF_THE_EXCHANGE: [&str; 4] = ["age", "cache-status", "date", SET_COOKIE];
 
 /// A stored answer after a 304, as lines of name and value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed<N, V> {
-    /// Of the answer from now on. Without `Date` where the 304 had none: then it is the time of receipt
-    /// (RFC 9110 section 6.6.1).
+    /// The answer's fields from now on. `Date` is missing where the 304 had none; the time of
+    /// receipt takes its place (RFC 9110 section 6.6.1).
     pub fields: Vec<(N, V)>,
-    /// Values of the `Set-Cookie` that the 304 brought, for the client whose request it answered and for
-    /// nobody else. None where the rule strips cookies, or
-    /// has everybody given them, and none with an asset.
+    /// The values of `Set-Cookie` in the 304. They are for the client whose request it answered and
+    /// for nobody else. Empty where the rule strips cookies or shares them, and with assets.
     pub cookies: Vec<V>,
 }
 
-/// Every field of the 304 replaces the stored one, but those of the connection and those that describe the
-/// stored bytes. Its `Content-Type` counts where it names the same media type: frameworks give a 304, which
-/// has no content, the type that they give everything. Names are in lower case.
+/// Merges a 304 into a stored answer: each field of the 304 replaces the stored one, except
+/// hop-by-hop fields and those that describe the stored bytes. `Content-Type` is replaced only
+/// where both name the same media type: frameworks put their default type on a 304, which has no
+/// content. Names are in lower case.
 pub fn confirmed<N: AsRef<str>, V: AsRef<[u8]>>(
     plan: &Plan<'_>,
     stored: impl IntoIterator<Item = (N, V)>,

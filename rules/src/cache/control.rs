@@ -6,13 +6,13 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 /// Delta-seconds that overflow count as this (RFC 9111 section 1.2.2).
 pub(crate) const DELTA_SECONDS_MAX: u64 = 1 << 31;
 
-/// Directives whose value is a number of seconds …
+/// Directives whose value is a number of seconds.
 const SECONDS: [&str; 4] = ["max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"];
-/// … and those that may name fields.
+/// Directives that may list field names.
 const LISTS: [&str; 2] = ["private", "no-cache"];
 
-/// Directives of all lines of a field. Names are matched in any case; the smaller of two values
-/// of one directive counts; a value that is no number counts as 0 (stale).
+/// The directives of all lines of a field. Names are case-insensitive. The smaller of two values of
+/// one directive counts. A value that is not a number counts as 0, which is stale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheControl {
     /// `no-store` (RFC 9111 section 5.2.2.5, in requests 5.2.1.5).
@@ -41,21 +41,21 @@ pub struct CacheControl {
     pub stale_if_error: Option<u64>,
     /// Fields that `private="…"` or `no-cache="…"` keep out of a shared cache.
     pub fields: Vec<String>,
-    /// There is a directive at all.
+    /// Whether there is any directive at all.
     pub is_present: bool,
 }
 
 impl CacheControl {
-    /// The directives for us: a targeted field when there is a valid one. The flag says so;
-    /// `Expires` is ignored then. `targets` are names of fields, the first that is there counts
-    /// (RFC 9213 section 2.2).
+    /// Reads the directives that apply to this cache: those of the first valid field among
+    /// `targets` (RFC 9213 section 2.2), otherwise `Cache-Control`. The flag is true where a
+    /// targeted field applied; `Expires` is ignored then.
     pub fn read_targeted(fields: &dyn Fields, targets: &[String]) -> (Self, bool) {
         let targeted = targets.iter().find_map(|name| Self::read_target(fields, name));
         targeted.map_or_else(|| (Self::read(fields), false), |targeted| (targeted, true))
     }
 
-    /// A dictionary of Structured Fields (RFC 9651); one that is not, or has a value of another type
-    /// than the directive has, does not count as a whole.
+    /// Reads a targeted field as a dictionary of Structured Fields (RFC 9651). The whole field is
+    /// ignored where it is malformed or a directive has a value of the wrong type.
     fn read_target(fields: &dyn Fields, name: &str) -> Option<Self> {
         let list = joined(fields, name).filter(|list| !list.is_empty())?;
         let directives: Dictionary = Parser::new(&list).parse().ok()?;
@@ -161,7 +161,7 @@ fn field_names(value: &[u8]) -> impl Iterator<Item = String> + '_ {
         .filter(|name| !name.is_empty())
 }
 
-/// Digits only; anything else is 0, overflow is [`DELTA_SECONDS_MAX`].
+/// Parses seconds. Anything but digits counts as 0, and an overflow as [`DELTA_SECONDS_MAX`].
 pub(super) fn delta_seconds(value: &[u8]) -> u64 {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return 0;

@@ -1,14 +1,14 @@
-//! Dates of HTTP (RFC 9110 section 5.6.7): the three forms, in any case, and nothing else. A date in
-//! another form is no date, which for `Expires` means the past (RFC 9111 section 5.3).
+//! HTTP dates (RFC 9110 section 5.6.7): the three forms, case-insensitive, and nothing else. A date
+//! in another form is invalid, which for `Expires` means the past (RFC 9111 section 5.3).
 
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] =
     ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
-/// Two-digit years from here on are of the last century.
+/// Two-digit years from this one on belong to the last century.
 const CENTURY_TURN: u64 = 70;
 
-/// Milliseconds since 1970; `None` also for what lies before.
+/// Parses a date to milliseconds since 1970. `None` for an invalid date and for one before 1970.
 pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     match text.split_once(", ") {
@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Option<u64> {
     }
 }
 
-/// The form that is written (IMF-fixdate), of milliseconds since 1970.
+/// Formats milliseconds since 1970 as an IMF-fixdate, the form that servers must send.
 pub fn format(moment: u64) -> String {
     let seconds = moment / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -37,8 +37,9 @@ pub fn format(moment: u64) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Year, month and day so many days after the first of January 1970. Years are counted from March, so that a
-/// leap day is the last of its year: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
+/// The date (year, month, day) of a number of days since 1970-01-01. Years begin in March here, so
+/// that a leap day is the last of its year:
+/// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
 fn date_of(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -55,7 +56,7 @@ fn is_day(short: &str) -> bool {
     DAYS.iter().any(|day| day.get(..3) == Some(short))
 }
 
-/// `06 nov 1994 08:49:37 gmt`
+/// Parses an IMF-fixdate: `06 nov 1994 08:49:37 gmt`.
 fn imf(text: &str) -> Option<u64> {
     let mut parts = text.split(' ');
     let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
@@ -66,7 +67,7 @@ fn imf(text: &str) -> Option<u64> {
     moment(number(year, 4)?, month, number(day, 2)?, time)
 }
 
-/// `06-nov-94 08:49:37 gmt`
+/// Parses the RFC 850 form: `06-nov-94 08:49:37 gmt`.
 fn rfc850(text: &str) -> Option<u64> {
     let (date, rest) = text.split_once(' ')?;
     let time = rest.strip_suffix(" gmt")?;
@@ -80,7 +81,7 @@ fn rfc850(text: &str) -> Option<u64> {
     moment(year, month, number(day, 2)?, time)
 }
 
-/// `sun nov  6 08:49:37 1994`
+/// Parses the asctime form: `sun nov  6 08:49:37 1994`.
 fn asctime(text: &str) -> Option<u64> {
     let (day_name, rest) = text.split_once(' ')?;
     let (month, rest) = rest.split_once(' ')?;
@@ -95,7 +96,7 @@ fn asctime(text: &str) -> Option<u64> {
     moment(number(year, 4)?, month, day, time)
 }
 
-/// Exactly so many digits.
+/// Parses a number of exactly this many digits.
 fn number(text: &str, digits: usize) -> Option<u64> {
     let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { text.parse().ok() } else { None }
@@ -105,7 +106,7 @@ fn moment(year: u64, month: &str, day: u64, time: &str) -> Option<u64> {
     let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
     let mut parts = time.split(':');
     let mut next = |max: u64| number(parts.next()?, 2).filter(|value| *value <= max);
-    // A leap second counts as the one before.
+    // A leap second counts as the second before it.
     let (hour, minute, second) = (next(23)?, next(59)?, next(60)?.min(59));
     if parts.next().is_some() || year < 1970 || day == 0 || day > days_of(year, month) {
         return None;

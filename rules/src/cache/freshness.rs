@@ -5,33 +5,34 @@ use crate::document::{Lifetime, Override};
 use crate::head::{Fields, ResponseHead, first};
 use serde::{Deserialize, Serialize};
 
-/// Heuristic lifetime: a tenth of the time since Last-Modified (RFC 9111 section 4.2.2) …
+/// The heuristic lifetime is a tenth of the time since `Last-Modified` (RFC 9111 section 4.2.2).
 const HEURISTIC_PART: u64 = 10;
-/// … but a day at most.
+/// The heuristic lifetime is at most one day.
 const HEURISTIC_MAX_MS: u64 = 86_400_000;
-/// Clocks of two machines differ by less than this, or one of them is wrong.
+/// Clocks of two machines are taken to differ by less than this.
 const CLOCKS_MS: u64 = 60_000;
-/// How long an answer may be used after its lifetime when the origin can't be reached and nobody says
-/// how long: a restart of the application takes less.
+/// How long past its lifetime an answer may be used while the origin can't be reached and neither
+/// rule nor origin names a time. A restart of the application takes less.
 const DISCONNECTED_MS: u64 = 5 * 60_000;
 
-/// How long an answer is good for, in milliseconds of its age.
+/// How long an answer may be used, in milliseconds of its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Windows {
-    /// Fresh while younger.
+    /// The answer is fresh while it is younger.
     pub fresh: u64,
-    /// Past `fresh`: usable while it is revalidated in the background.
+    /// How long past `fresh` the answer may be served while it is revalidated in the background.
     pub stale_while_revalidate: u64,
-    /// Past `fresh`: usable when the origin fails.
+    /// How long past `fresh` the answer may be served when the origin fails.
     pub stale_if_error: u64,
-    /// Past `fresh`: usable when the origin can't be reached (RFC 9111 section 4.2.4).
+    /// How long past `fresh` the answer may be served when the origin can't be reached (RFC 9111
+    /// section 4.2.4).
     pub disconnected: u64,
-    /// Never used at a greater age, errors aside.
+    /// The answer is never used at a greater age, unless the origin fails.
     pub max_staleness: Option<u64>,
 }
 
 impl Windows {
-    /// Never used stale.
+    /// Windows of an answer that is never used stale.
     pub fn fresh_only(fresh: u64) -> Self {
         let (stale_while_revalidate, stale_if_error, disconnected) = (0, 0, 0);
         Self { fresh, stale_while_revalidate, stale_if_error, disconnected, max_staleness: None }
@@ -43,9 +44,9 @@ impl Windows {
 pub struct Entry {
     /// Milliseconds since 1970 when the answer was received.
     pub received: u64,
-    /// Milliseconds it was old at that moment.
+    /// Its age at that moment, in milliseconds.
     pub age_at_receipt: u64,
-    /// What it may be used for at which age.
+    /// How long it may be used, and for what.
     pub windows: Windows,
     /// The answer's `ETag`, byte for byte (RFC 9110 section 8.8.3).
     pub etag: Option<String>,
@@ -53,7 +54,8 @@ pub struct Entry {
     pub last_modified: Option<String>,
     /// Request fields the answer depends on, with their values, normalised.
     pub vary: Vec<(String, Option<String>)>,
-    /// The origin said that it may be shared by those who are authorized (RFC 9111 section 3.5).
+    /// Whether the origin allows sharing an answer to a request with `Authorization` (RFC 9111
+    /// section 3.5).
     pub is_shared: bool,
     /// The one language it is in (`Content-Language`), in lower case.
     pub language: Option<String>,
@@ -69,14 +71,14 @@ pub enum Lookup {
         /// Seconds of freshness that are left.
         ttl: u64,
     },
-    /// It may be served while somebody fetches a new one (RFC 5861 section 3).
+    /// It may be served while a fetch in the background renews it (RFC 5861 section 3).
     StaleWhileRevalidate {
         /// Seconds.
         age: u64,
         /// Seconds since it was fresh, as a negative number.
         ttl: i64,
     },
-    /// Must be asked for again before it is used.
+    /// It must be revalidated before it is used.
     Expired {
         /// Seconds.
         age: u64,
@@ -90,17 +92,18 @@ pub enum Lookup {
 pub enum OriginFailure {
     /// It answered 5xx.
     Status,
-    /// No answer, or none in time.
+    /// It sent no answer, or none in time.
     Unreachable,
 }
 
 impl Entry {
-    /// Milliseconds of current age (RFC 9111 section 4.2.3).
+    /// The current age in milliseconds (RFC 9111 section 4.2.3). `now` is in milliseconds since
+    /// 1970.
     pub fn age(&self, now: u64) -> u64 {
         self.age_at_receipt.saturating_add(now.saturating_sub(self.received))
     }
 
-    /// What it may be used for; `now` is in milliseconds since 1970.
+    /// What the answer may be used for. `now` is in milliseconds since 1970.
     pub fn look_up(&self, now: u64) -> Lookup {
         let age = self.age(now);
         let windows = self.windows;
@@ -127,12 +130,12 @@ impl Entry {
         self.age(now) < windows.fresh.saturating_add(window)
     }
 
-    /// Makes the answer stale from now on; its stale windows begin.
+    /// Makes the answer stale as of `now`; its stale windows begin then.
     pub fn expire(&mut self, now: u64) {
         self.windows.fresh = self.windows.fresh.min(self.age(now));
     }
 
-    /// Whether there is anything to revalidate with.
+    /// Whether the answer has a validator, so that it can be revalidated.
     pub fn has_validator(&self) -> bool {
         self.etag.is_some() || self.last_modified.is_some()
     }
@@ -146,22 +149,22 @@ impl Entry {
     }
 }
 
-/// Whose clock began to count a lifetime.
+/// The moment at which a lifetime begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begin {
-    /// The rule's lifetime begins when the answer comes in.
+    /// A rule's lifetime begins when the answer is received.
     Receipt,
-    /// The origin's, of so many milliseconds, begins at its `Date`.
+    /// The origin's lifetime, in milliseconds, begins at the answer's `Date`.
     Date { lifetime: u64 },
 }
 
-/// Milliseconds that an answer is old when it comes in: what `Age` says, and for a lifetime of the
-/// origin's its `Date`, when that says older. Dates that differ from our clock by less than the lifetime,
-/// or than a minute, differ because clocks do: servers write them once a second, and few are set right.
+/// The age of an answer at receipt, in milliseconds: that of `Age`, or of `Date` where the lifetime
+/// is the origin's and `Date` says more. A `Date` that differs from our clock by less than the
+/// lifetime, or less than a minute, is taken for clock skew.
 pub(super) fn age_at_receipt(fields: &dyn Fields, begin: Begin, now: u64) -> u64 {
     let mut age = None;
     fields.each("age", &mut |line| {
-        // The first of several (RFC 9111 section 5.1).
+        // Of several values the first one counts (RFC 9111 section 5.1).
         let value = line.split(|byte| *byte == b',').next().unwrap_or_default();
         age.get_or_insert_with(|| delta_seconds(value.trim_ascii()));
     });
@@ -186,11 +189,11 @@ pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<u64> {
 pub enum Source {
     /// `edge` or `sidecar` of the rule.
     Rule,
-    /// The rule's, cut short: a page that appears must be seen soon.
+    /// The rule's lifetime, cut short for a 404 or 410: a page that appears must be seen soon.
     NotFound,
     /// `negative` of the rule.
     Negative,
-    /// A versioned name: a year.
+    /// The name contains a version: one year.
     Version,
     /// The origin's `s-maxage`.
     SMaxAge,
@@ -200,14 +203,14 @@ pub enum Source {
     Expires,
     /// Guessed from the origin's `Last-Modified` (RFC 9111 section 4.2.2).
     LastModified,
-    /// The origin's `no-cache`: never fresh.
+    /// The origin's `no-cache`: the answer is never fresh.
     NoCache,
-    /// Nobody says one: never fresh.
+    /// Neither rule nor origin gives a lifetime: the answer is never fresh.
     Nothing,
 }
 
 impl Source {
-    /// Whether the rules file gave the lifetime, and nobody else.
+    /// Whether the lifetime comes from the rules file alone.
     pub(crate) fn is_rule(self) -> bool {
         matches!(self, Self::Rule | Self::NotFound | Self::Negative | Self::Version)
     }
@@ -229,7 +232,7 @@ impl Source {
     }
 }
 
-/// The lifetime the origin gives its answer, in milliseconds, and by what.
+/// The lifetime in milliseconds that the origin gives its answer, and where it comes from.
 pub(super) fn from_origin(
     control: &CacheControl,
     is_targeted: bool,
@@ -258,21 +261,23 @@ pub(super) fn from_origin(
     }
 }
 
-/// RFC 9110 section 15.1, less 206 (not stored here).
+/// The statuses of RFC 9110 section 15.1 that allow a heuristic lifetime, without 206, which is not
+/// stored here.
 pub(super) fn is_heuristically_cacheable(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-/// Any 5xx counts as a failure of the origin: section 4.3.3 of RFC 9111 lets a cache treat it as if there had
-/// been no answer.
+/// From this status on an answer counts as a failure of the origin: section 4.3.3 of RFC 9111 lets
+/// a cache treat any 5xx as if there had been no answer.
 const FIRST_FAILURE: u16 = 500;
 
-/// Whether an answer of this status tells that the origin failed, and so nothing of what was asked for.
+/// Whether this status says that the origin failed, so that the answer says nothing about the
+/// resource.
 pub fn is_failure(status: u16) -> bool {
     status >= FIRST_FAILURE
 }
 
-/// Joins the rule's lifetimes with the origin's.
+/// Combines the rule's windows with the origin's.
 pub(super) fn windows(
     rule: &crate::document::Cache,
     lifetime: Lifetime,
@@ -283,7 +288,8 @@ pub(super) fn windows(
         Lifetime::Fixed(fixed) => fixed,
         Lifetime::FromOrigin => origin_fresh.unwrap_or(0),
     };
-    // RFC 9111 section 5.2.2.2, .8, .10: these forbid serving stale, whatever the windows say.
+    // These directives forbid serving stale answers, whatever the windows say (RFC 9111 sections
+    // 5.2.2.2, 5.2.2.8 and 5.2.2.10).
     let overridden = rule.overrides.contains(&Override::MustRevalidate);
     let strict = (control.must_revalidate || control.proxy_revalidate) && !overridden;
     let s_maxage_rules = control.s_maxage.is_some() && lifetime == Lifetime::FromOrigin;

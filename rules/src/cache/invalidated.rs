@@ -6,11 +6,11 @@ use crate::head::{Head, ResponseHead, first};
 /// Fields of an answer that name what else the request has changed.
 const NAMING_OTHERS: [&str; 2] = ["location", "content-location"];
 
-/// Targets (path and query) on the request's own host whose stored answers are obsolete once a request that is
-/// not [safe](Head::is_safe) was answered: its own, and those that `Location` and `Content-Location` name, which
-/// must not be of another origin. `visited_host` is the host that the client asked for, where a believed proxy
-/// says another one than the request's. Empty when the request failed: an answer is no error when its status is
-/// 2xx or 3xx.
+/// The targets (path and query) on the request's own host whose stored answers are obsolete after
+/// an unsafe request was answered: its own target, and those in `Location` and `Content-Location`
+/// where they are on the same origin. `visited_host` is the host that the client asked for, where a
+/// trusted proxy names another one than the request does. Empty when the request is
+/// [safe](Head::is_safe), or when its answer is neither 2xx nor 3xx.
 pub fn invalidated(
     request: &Head<'_>,
     visited_host: &str,

@@ -1,4 +1,5 @@
-//! May an answer be stored in a shared cache, and for how long? (RFC 9111 sections 3 and 4)
+//! Decides whether an answer may be stored in a shared cache, and for how long (RFC 9111 sections 3
+//! and 4).
 
 use super::control::CacheControl;
 use super::freshness::{self, Begin, Entry, Source};
@@ -13,11 +14,10 @@ use crate::cors;
 use crate::document::{Lifetime, Override, Versioned};
 use crate::head::{Edit, Head, ResponseHead, first, has, joined};
 
-/// A rule's lifetime counts for 404 and 410 up to this: a page that appears must be seen soon.
+/// The longest lifetime of a 404 or 410 under a rule: a page that appears must be seen soon.
 const NEGATIVE_MAX_MS: u64 = 10_000;
 
-/// Extensions of files that no page and no data has: Cloudflare's list of what is static, less the
-/// kinds that are data.
+/// Extensions of static files: Cloudflare's list without the kinds that are data.
 #[rustfmt::skip]
 const STATIC: [&str; 32] = [
     "avi", "avif", "bmp", "class", "css", "cur", "eot", "flac", "gif", "ico", "jar", "jpeg", "jpg",
@@ -25,29 +25,32 @@ const STATIC: [&str; 32] = [
     "ttf", "wasm", "webm", "webp", "woff2",
 ];
 
-/// Tags of one answer; Cloudflare takes some 1,000 of 16 characters.
+/// Tags of one answer at most; Cloudflare accepts about 1,000 of 16 characters.
 const TAGS_MAX: usize = 1_000;
-/// As long as Fastly takes a key.
+/// Bytes of one tag at most, as Fastly limits its keys.
 const TAG_BYTES_MAX: usize = 1_024;
 
 /// An answer that may be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// What is to be remembered of the answer.
+    /// What is remembered of the answer.
     pub entry: Entry,
     /// Where `entry.windows.fresh` comes from.
     pub source: Source,
     /// Fields that must not be stored: `Set-Cookie` under `strip_cookies`, and those that
     /// `private="…"` or `no-cache="…"` name.
     pub remove: Vec<String>,
-    /// What else is changed of its fields before they are stored.
+    /// Further changes to its fields before they are stored.
     pub edits: Vec<Edit>,
-    /// Sent to clients as `Cache-Control` when set.
+    /// The `Cache-Control` that clients are sent; the answer's own where none.
     pub client_cache_control: Option<String>,
-    /// By which the answer may be purged: the route's, `Cache-Tag` and `Surrogate-Key`.
+    /// The tags by which the answer can be purged: the route's, and those in `Cache-Tag` and
+    /// `Surrogate-Key`.
     pub tags: Vec<String>,
 }
 
+/// Decides whether an answer to a request with this plan may be stored.
+///
 /// # Errors
 /// The reason why the answer must not or can't be stored.
 pub fn judge(
@@ -57,7 +60,7 @@ pub fn judge(
     now: u64,
 ) -> Result<Judgement, NotStored> {
     if plan.leads_back(request, response) {
-        // Others may be answered otherwise, for a field that this client did not send.
+        // The redirect may depend on a field that this client did not send.
         return Err(NotStored::LeadsBack);
     }
     let (control, is_targeted) = CacheControl::read_targeted(response.fields, &plan.rule.targeted);
@@ -65,7 +68,7 @@ pub fn judge(
     let vary = vary::selected(plan, request, response)?;
     let (mut lifetime, mut source) = lifetime(plan, &control, is_targeted, response, now)?;
     if plan.is_versioned && response.status != 200 && source != Source::Negative {
-        // It stands in the place of an asset, which may be there at the next moment.
+        // The answer stands in for an asset, which may appear at the next moment.
         lifetime = lifetime.min(NEGATIVE_MAX_MS);
     }
     let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
@@ -94,13 +97,14 @@ pub fn judge(
         etag: first(response.fields, "etag"),
         last_modified: first(response.fields, "last-modified"),
         vary,
-        // One bearer's answer is found by that bearer only.
+        // Only the bearer's own requests find a sealed answer.
         is_shared: is_shared(&control) || plan.is_sealed,
         language: language(response),
     };
     let has_lifetime = entry.windows.fresh > entry.age_at_receipt
         || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > 0;
-    // Where the rule gives a lifetime the next answer may have one: nobody need stop to wait for it.
+    // Where the rule gives a lifetime, the next answer may be storable: followers need not stop
+    // waiting.
     if !has_lifetime && !entry.has_validator() && !source.is_rule() {
         return Err(NotStored::NoLifetime);
     }
@@ -109,7 +113,8 @@ pub fn judge(
         false => Vec::new(),
     };
     if !has(response.fields, "date") {
-        // The origin has no clock (RFC 9110 section 6.6.1): the first client is told the same as later ones.
+        // The origin has no clock (RFC 9110 section 6.6.1). The first client gets the same `Date`
+        // as later ones.
         edits.push(Edit::Set("date", super::date::format(now)));
     }
     let client_cache_control = client_cache_control(plan, response);
@@ -117,14 +122,15 @@ pub fn judge(
     Ok(Judgement { entry, source, remove, edits, client_cache_control, tags })
 }
 
-/// Whether the answer may be given to others at all; the names of the fields that must not be.
+/// Whether the answer may be given to other clients at all, and which of its fields must not be
+/// stored.
 fn allowed(
     plan: &Plan<'_>,
     control: &CacheControl,
     response: &ResponseHead<'_>,
 ) -> Result<Vec<String>, NotStored> {
     let overrides = |which: Override| plan.rule.overrides.contains(&which);
-    // RFC 9111 section 5.2.2.3: who understands the status ignores no-store.
+    // A cache that understands the status ignores `no-store` (RFC 9111 section 5.2.2.3).
     if control.must_understand && !is_understood(response.status) {
         return Err(NotStored::Status);
     }
@@ -156,14 +162,15 @@ fn allowed(
     Ok(remove)
 }
 
-/// Whether the origin lets answers to requests with `Authorization` be shared (RFC 9111 section 3.5). A
-/// rule's lifetime never does.
+/// Whether the origin allows sharing answers to requests with `Authorization` (RFC 9111 section
+/// 3.5). A rule's lifetime never does.
 fn is_shared(control: &CacheControl) -> bool {
     control.public || control.s_maxage.is_some() || control.must_revalidate
 }
 
-/// Browsers send a session's cookie with every asset, and frameworks renew it with the answer. Off a
-/// versioned name nothing but the asset itself is ever given to others.
+/// Whether cookies are stripped from the answer. Browsers send the session cookie with every asset,
+/// and frameworks renew it in the answer. Of a versioned name nothing but the asset itself is
+/// shared.
 fn strips_cookies(plan: &Plan<'_>, response: &ResponseHead<'_>) -> bool {
     match plan.is_versioned {
         true => response.status == 200 && fits(plan.target(), response),
@@ -176,13 +183,13 @@ fn language(response: &ResponseHead<'_>) -> Option<String> {
     (!language.is_empty() && !language.contains(',')).then_some(language)
 }
 
-/// `Cache-Tag` has commas between tags (Cloudflare, Akamai), `Surrogate-Key` spaces (Fastly,
-/// Varnish).
+/// The tags of an answer. `Cache-Tag` separates them by commas (Cloudflare, Akamai),
+/// `Surrogate-Key` by spaces (Fastly, Varnish).
 fn tags(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Result<Vec<String>, NotStored> {
     let mut tags = plan.tags.clone();
     for (field, separator) in [("cache-tag", ','), ("surrogate-key", ' ')] {
         let Some(list) = joined(response.fields, field) else { continue };
-        // Lines are joined by a comma, which a key does not have.
+        // Field lines are joined by commas, which no key contains.
         let split = |letter: char| letter == separator || letter == ',';
         let named = list.split(split).map(str::trim).filter(|tag| !tag.is_empty());
         tags.extend(named.map(str::to_owned));
@@ -196,7 +203,7 @@ fn tags(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Result<Vec<String>, Not
     if is_good { Ok(tags) } else { Err(NotStored::TooManyTags) }
 }
 
-/// Milliseconds of freshness, and what says so.
+/// The lifetime in milliseconds, and where it comes from.
 fn lifetime(
     plan: &Plan<'_>,
     control: &CacheControl,
@@ -221,7 +228,7 @@ fn lifetime(
             if !freshness::is_heuristically_cacheable(status) && !explicit && !control.public {
                 return Err(NotStored::Status);
             }
-            // Guessed from Last-Modified, a name without a version would outlive the next deploy.
+            // A heuristic lifetime would let a name without a version outlive the next deploy.
             if plan.rule.versioned != Versioned::No && !explicit {
                 return Ok((0, Source::Nothing));
             }
@@ -230,17 +237,19 @@ fn lifetime(
     }
 }
 
-/// Statuses whose meaning for caches we know (RFC 9110 section 15).
+/// Statuses whose caching rules this cache knows (RFC 9110 section 15).
 fn is_understood(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300 | 301 | 302 | 307 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-/// What the client is told: `immutable` for versioned names, `browser` of the rule, or the
-/// origin's own words; for a name without a version that the origin says nothing of, not to guess.
+/// The `Cache-Control` for the client: `immutable` for versioned names, otherwise `browser` of the
+/// rule, otherwise the origin's own. A name without a version gets one that forbids heuristic
+/// caching where the origin says nothing.
 fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<String> {
     let status = response.status;
     if plan.is_sealed {
-        // For the one who has the token: a rule's words must not let a cache in front give it to others.
+        // The answer is for the bearer of the token: the rule must not let a cache in front share
+        // it.
         let browser = plan.rule.browser.filter(|_| status == 200)?;
         return Some(format!("private, max-age={}", browser / 1000));
     }
@@ -257,8 +266,8 @@ fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<
     (status == 200).then(|| format!("max-age={seconds}"))
 }
 
-/// A page or data under the name of a script, style, image or font: an application that ignores what
-/// follows its own path, and cache deception (Gil, Black Hat 2017).
+/// Whether a script, style, image or font was answered with a page or data: the application ignores
+/// what follows its own path, or this is cache deception (Gil, Black Hat 2017).
 fn is_mismatch(target: &str, content_type: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();

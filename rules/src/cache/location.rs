@@ -1,10 +1,12 @@
-//! Where an answer's `Location` or `Content-Location` leads, as long as that is on the request's own origin.
+//! Resolves an answer's `Location` or `Content-Location`, as long as it is on the request's own
+//! origin.
 
 use crate::head::Head;
 
-/// Path and query that a URI reference (RFC 9110 section 10.2.2) names when it is on the origin (scheme, host
-/// and port, RFC 9110 section 4.3.1) of the request. None when it is on another one. `hosts` are those that the
-/// request was asked for under, `path` is the one that a relative reference starts from (RFC 3986 section 5.2).
+/// The path and query of a URI reference (RFC 9110 section 10.2.2) on the request's own origin
+/// (scheme, host and port, RFC 9110 section 4.3.1). None when it is on another one. `hosts` are the
+/// hosts under which the request was made; a relative reference is resolved against `path` (RFC
+/// 3986 section 5.2).
 pub(super) fn on_own_origin(
     request: &Head<'_>,
     hosts: &[&str],
@@ -38,7 +40,7 @@ pub(super) fn on_own_origin(
     target.map(without_dot_segments)
 }
 
-/// RFC 3986 section 5.2.4.
+/// Removes dot segments (RFC 3986 section 5.2.4).
 fn without_dot_segments(target: String) -> String {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     if !path.split('/').any(|segment| matches!(segment, "." | "..")) {
@@ -59,7 +61,7 @@ fn without_dot_segments(target: String) -> String {
     format!("/{}{query}", kept.join("/"))
 }
 
-/// RFC 9110 sections 4.2.1 and 4.2.2.
+/// The host without the default port of its scheme (RFC 9110 sections 4.2.1 and 4.2.2).
 fn without_default_port<'h>(scheme: &str, host: &'h str) -> &'h str {
     let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
     host.strip_suffix(port).unwrap_or(host)

@@ -1,15 +1,16 @@
-//! URLs as people mean them who purge.
+//! URLs in the form in which people write them in purge requests.
 
 use crate::hex::hex;
 use crate::path;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
-/// A URL ([`super::Plan::url`]) as a person means it who purges: without the port of its scheme, and with its
-/// query's pairs as they are decoded. Keys stay apart; only a purge takes such answers for one.
+/// The form in which a person writes a URL ([`super::Plan::url`]): without the scheme's default
+/// port, and with the query decoded. Cache keys stay distinct; only a purge treats such URLs as
+/// one.
 pub fn as_meant(url: &str) -> Cow<'_, str> {
     let (before, query) = path::split(url);
-    // By bytes: each request comes by here.
+    // Compares bytes, because each request comes through here.
     let end = before.bytes().position(|byte| byte == b'/').unwrap_or(before.len());
     let (host, target) = before.split_at_checked(end).unwrap_or((before, ""));
     let bare = without_usual_port(host);
@@ -36,7 +37,7 @@ pub(super) fn without_usual_port(host: &str) -> Option<&str> {
     host.strip_suffix(":80").or_else(|| host.strip_suffix(":443"))
 }
 
-/// What would be read as something else stays encoded.
+/// Appends decoded text. Characters that would change the meaning of the URL stay encoded.
 fn push_meant(text: &str, kept: &str, meant: &mut String) {
     for letter in text.chars() {
         match u8::try_from(letter) {
@@ -46,7 +47,7 @@ fn push_meant(text: &str, kept: &str, meant: &mut String) {
     }
 }
 
-/// The tag by which the edge finds the answers of a URL ([`super::Plan::url`]): its cache is purged by tags.
+/// The tag of a URL ([`super::Plan::url`]) in the edge's cache, which can only be purged by tags.
 pub fn url_tag(url: &str) -> String {
     let hash = hex(&Sha256::digest(as_meant(url).as_bytes()));
     format!("spillway-url-{}", hash.get(..32).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! May this request use the cache, and under which key?
+//! Decides whether a request may use the cache, and under which key.
 
 use super::control::CacheControl;
 use super::meant::{as_meant, without_usual_port};
@@ -15,15 +15,16 @@ use std::ops::Deref;
 /// The field with a bearer's token, as rules name it.
 pub const AUTHORIZATION: &str = "authorization";
 
-/// A versioned asset at the edge: a year (RFC 8246 section 2 by convention).
+/// The edge keeps a versioned asset for a year, in milliseconds (by the convention of RFC 8246
+/// section 2).
 const IMMUTABLE_MS: u64 = 31_536_000_000;
 
-/// Which cookies reach the app, so that nothing it saw is missing from the key.
+/// Which cookies reach the application, so that everything it sees is part of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cookies {
-    /// There are none, or all of them reach the app: then nothing is stored.
+    /// The request has none, or all of them reach the application; then nothing is stored.
     Untouched,
-    /// None.
+    /// All cookies are removed.
     Removed,
     /// The listed ones, as a `Cookie` field value; `None` when the request has none of them.
     Only(Option<Vec<u8>>),
@@ -56,55 +57,54 @@ pub struct Plan<'r> {
     pub tier: Tier,
     /// How long the rule keeps answers in this tier.
     pub lifetime: Lifetime,
-    /// Unambiguous: parts are length-prefixed.
+    /// The cache key. Its parts are length-prefixed, so that it is unambiguous.
     pub key: String,
-    /// A version in the path: immutable.
+    /// Whether the path contains a version: the answer never changes.
     pub is_versioned: bool,
-    /// Pages of every origin may read it, by one answer.
+    /// Whether one answer serves pages of every origin.
     pub is_for_all_origins: bool,
     /// The request has `Authorization`.
     pub has_authorization: bool,
-    /// The key holds the request's token, as [`Plan::seal`] puts it there.
+    /// Whether [`Plan::seal`] has put the request's token into the key.
     pub is_sealed: bool,
-    /// The request is HEAD: it is answered by what a GET fetches.
+    /// Whether the request is HEAD: it is answered from what a GET fetches.
     pub is_head: bool,
-    /// Host and target as the client asked for them: what the answers of this URL have in common, whoever
-    /// asks.
+    /// Host and target as the client asked for them: the URL that all answers under it share.
     pub url: String,
-    /// Of the URL, those of the host.
+    /// How many bytes of `url` are the host.
     host_bytes: usize,
-    /// Whether the URL is as a person means it already, as most are.
+    /// Whether the URL is already in the form in which people write it, as most are.
     is_plain: bool,
-    /// What the app is shown of the request's cookies.
+    /// Which of the request's cookies the application gets.
     pub cookies: Cookies,
-    /// Request fields that are part of the key because a shard's key may stand in them.
+    /// Request fields in which the shard key may be; they are part of the cache key.
     pub shard_headers: Vec<String>,
-    /// Request fields that answers of the route turned out to depend on, in lower case: they are sent,
-    /// and keep answers apart. Set by whoever remembers them.
+    /// Request fields (lower case) that answers of the route are known to vary by. They are sent to
+    /// the origin, and keep answers apart. Whoever remembers them sets this.
     pub learned: Vec<String>,
-    /// With the route's parameters filled in.
+    /// The rule's tags, with the route's parameters filled in.
     pub tags: Vec<String>,
     /// `Cache-Control: only-if-cached` (RFC 9111 section 5.2.1.7).
     pub only_if_cached: bool,
 }
 
 impl Plan<'_> {
-    /// The target to fetch: what the key says, nothing more.
+    /// The target to fetch: exactly what the key covers.
     pub fn target(&self) -> &str {
         self.url.get(self.host_bytes..).unwrap_or_default()
     }
 
-    /// The URL as [`as_meant`] has it.
+    /// The URL in the form of [`as_meant`].
     pub fn url_as_meant(&self) -> Cow<'_, str> {
         if self.is_plain { Cow::Borrowed(&self.url) } else { as_meant(&self.url) }
     }
 
-    /// The host that the client asked for: what the app is told in `X-Forwarded-Host`.
+    /// The host that the client asked for; the application gets it as `X-Forwarded-Host`.
     pub fn host(&self) -> &str {
         self.url.get(..self.host_bytes).unwrap_or_default()
     }
 
-    /// For a fetch that outlives the request that started it.
+    /// Copies what is borrowed, for a fetch that outlives the request that started it.
     pub fn into_owned(self) -> Plan<'static> {
         let rule = match self.rule {
             Rule::Of(rule) => Rule::Own(Box::new(rule.clone())),
@@ -132,9 +132,10 @@ pub enum ShardPart<'a> {
 pub struct Planned<'a, 'r> {
     /// `cache` of the route, where it has one.
     pub rule: Option<&'r Cache>,
-    /// One answer serves pages of all origins (its route has `cors = { origins = ["*"] }` and `versioned`).
+    /// Whether one answer serves pages of all origins (the route has `versioned` and `cors = {
+    /// origins = ["*"] }`).
     pub is_for_all_origins: bool,
-    /// Part of the key: answers that were kept by other rules are not found.
+    /// Hash of the cache rules, part of the key: entries stored under other rules are not found.
     pub policy_hash: &'a str,
     /// The cache that the plan is for.
     pub tier: Tier,
@@ -150,8 +151,10 @@ pub struct Planned<'a, 'r> {
     pub shard_from: &'a [KeySource],
 }
 
+/// Makes the plan for a request.
+///
 /// # Errors
-/// The reason why the request goes past the cache.
+/// The reason why the request bypasses the cache.
 pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
     let rule = from.rule.ok_or(Bypass::NoRule)?;
     match rule.mode {
@@ -161,7 +164,7 @@ pub fn plan<'r>(from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
     }
 }
 
-/// What the rule would do, whatever its mode.
+/// Makes the plan as if the rule were `on`.
 fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>, Bypass> {
     let head = from.head;
     let is_versioned = is_versioned(&from.target.path, rule.versioned);
@@ -213,8 +216,8 @@ fn by_rule<'r>(rule: &'r Cache, from: &Planned<'_, 'r>) -> Result<Box<Plan<'r>>,
     }))
 }
 
-/// The host that a believed proxy says it was asked for: the app is told of it, so answers depend on it.
-/// What nobody is believed in was removed on arrival; the edge believes nobody.
+/// The host that a trusted proxy says was asked for. The application gets it, so answers may depend
+/// on it. An untrusted one was removed on arrival, and the edge trusts nobody.
 fn stated_host(from: &Planned<'_, '_>) -> Option<String> {
     if from.tier == Tier::Edge {
         return None;
@@ -230,7 +233,8 @@ fn lifetime(rule: &Cache, tier: Tier, is_versioned: bool) -> Option<Lifetime> {
     };
     match (own, tier) {
         (_, Tier::Edge) if is_versioned => Some(Lifetime::Fixed(IMMUTABLE_MS)),
-        // An unversioned name among versioned ones revalidates: the origin's own words count.
+        // A name without a version on a versioned route is revalidated: the origin's directives
+        // count.
         (None, Tier::Edge) if rule.versioned != Versioned::No => Some(Lifetime::FromOrigin),
         (own, _) => own,
     }
@@ -251,15 +255,17 @@ fn cookies(rule: &Cache, head: &Head<'_>, is_versioned: bool) -> Result<Cookies,
         let pairs: Vec<Vec<u8>> = rule.cookies.iter().filter_map(pair).collect();
         return Ok(Cookies::Only((!pairs.is_empty()).then(|| pairs.join(&b"; "[..]))));
     }
-    // Browsers send the session cookie with every asset; a versioned name can't depend on it.
+    // Browsers send the session cookie with every asset; the answer under a versioned name can't
+    // depend on it.
     if rule.ignore_cookies || is_versioned || !rule.bypass_cookies.is_empty() {
         return Ok(Cookies::Removed);
     }
     if has(head.fields, "cookie") { Err(Bypass::Cookie) } else { Ok(Cookies::Untouched) }
 }
 
-/// Whether the request has a cookie of `bypass_cookies`, as far as anybody may read it so: in any case, in
-/// quotes, or behind a comma. A cookie that only the app would take for one of them does not reach it.
+/// Whether the request has a cookie of `bypass_cookies` in any way that an application might read
+/// it: in any case, in quotes, or after a comma. A cookie that only the application would recognise
+/// is not sent to it.
 fn bypasses(rule: &Cache, head: &Head<'_>) -> bool {
     let mut is_there = false;
     if rule.bypass_cookies.is_empty() {
@@ -284,8 +290,8 @@ fn url_of(host: &str, path: &str, query: Option<&str>) -> String {
     }
 }
 
-/// The URLs ([`Plan::url`]) under which answers to this target may be stored: one for each way in
-/// which routes leave query parameters away. For purges, which know of no request's header fields.
+/// The URLs ([`Plan::url`]) under which answers to this target may be stored, one for each way in
+/// which routes drop query parameters. For purges, which do not know the request's header fields.
 pub fn urls<'r>(
     rules: impl Iterator<Item = &'r Cache>,
     host: &str,
@@ -314,8 +320,8 @@ fn query<'q>(rule: &Cache, query: Option<&'q str>) -> Result<Option<Cow<'q, str>
     Ok(kept.map(Cow::Owned))
 }
 
-/// Everything the answer may depend on, length-prefixed so that no two requests can be made to
-/// look alike.
+/// The cache key: everything that the answer may depend on, length-prefixed, so that no two
+/// different requests have the same key.
 fn key(
     rule: &Cache,
     from: &Planned<'_, '_>,
@@ -337,7 +343,7 @@ fn key(
     push(&mut key, Some(&from.target.path));
     push(&mut key, query);
     push(&mut key, Some(from.policy_hash));
-    // A token gets into the key when the plan is sealed.
+    // [`Plan::seal`] adds the token to the key.
     let told = |name: &&String| *name != AUTHORIZATION;
     for name in rule.headers.iter().chain(shard_headers).filter(told) {
         push(&mut key, joined(from.head.fields, name).as_deref());

@@ -3,7 +3,7 @@
 /// Why an answer is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotStored {
-    /// Answers with this status are not stored by this rule, or by nobody.
+    /// The rule, or the cache in general, does not store answers with this status.
     Status,
     /// The origin says `no-store`.
     NoStore,
@@ -25,18 +25,18 @@ pub enum NotStored {
     ContentTypeMismatch,
     /// The body is longer than the store takes.
     TooLarge,
-    /// Answers that are coming in hold all the memory that they may.
+    /// Answers being received already use all the memory that they may.
     NoRoom,
-    /// Its fields contradict each other about its length, in a way that has one reading.
+    /// Its fields contradict each other about the length, but allow only one safe reading.
     Mended,
-    /// With more tags than are kept it could not be purged by all of them.
+    /// It has more tags than are kept, so it could not be purged by all of them.
     TooManyTags,
-    /// It redirected to its own path until it was asked with all that the client sent: which of the fields
-    /// that were kept back it depends on is being found out.
+    /// The answer redirected to its own path until the full request was sent. Which of the omitted
+    /// fields it depends on is being determined.
     ShownTooLittle,
     /// A redirect of the request to its own path: it may depend on what this client did not send.
     LeadsBack,
-    /// Rules, epoch or purge changed while the answer was fetched.
+    /// Rules, epoch or purge state changed while the answer was fetched.
     Superseded,
 }
 
@@ -63,7 +63,7 @@ impl NotStored {
         }
     }
 
-    /// Whether the next answer will hardly be stored either, so that nobody should wait for it.
+    /// Whether the next answer is unlikely to be stored either, so that nobody should wait for it.
     pub fn is_of_the_answer(self) -> bool {
         !matches!(self, Self::NoRoom | Self::Superseded)
     }
@@ -82,11 +82,11 @@ pub enum Bypass {
     OtherTier,
     /// Neither GET nor HEAD.
     Method,
-    /// The request has a cookie, and the rule says nothing of cookies.
+    /// The request has a cookie, and the rule does not say how to treat cookies.
     Cookie,
     /// A cookie that `bypass_cookies` names.
     BypassCookie,
-    /// The answer is for the bearer of a token, and there is no key to keep tokens apart with.
+    /// The answer is for the bearer of a token, and there is no secret with which to key it.
     NoSecret,
     /// An unlisted query parameter under `query_rest = "bypass"`.
     Query,
@@ -96,9 +96,9 @@ pub enum Bypass {
     Upgrade,
     /// The request has a body.
     Body,
-    /// The key is not known before the body is read.
+    /// The shard key is in the body, which has not been read yet.
     ShardKeyInBody,
-    /// Already forwarded once: the sender caches.
+    /// A sidecar has already forwarded the request: that sidecar caches.
     Forwarded,
     /// The shard map changed while the request was on its way, and it was sent once more.
     MapChanged,
@@ -108,7 +108,7 @@ pub enum Bypass {
     JobParameter,
     /// HTTP/1.0 without a Host: there is no URL that an answer could be stored under.
     NoHost,
-    /// Lately an answer of this key could not be stored.
+    /// The last answer under this key could not be stored.
     Uncacheable,
 }
 

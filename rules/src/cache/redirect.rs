@@ -1,8 +1,10 @@
-//! Redirects to the request's own path: signs that the application was shown too little.
+//! Redirects to the request's own path: signs that the application did not get enough of the
+//! request.
 //!
-//! Next.js computes a checksum over fields of a request and redirects one whose URL has another: without
-//! those fields no URL is ever right, and a browser goes round for ever. Such redirects do not say `Vary`.
-//! So the client's request is sent on whole, and the fields that were kept back are tried one by one.
+//! Next.js computes a checksum over fields of a request and redirects a URL that has another one.
+//! Without those fields no URL is ever right, and a browser loops for ever. Such redirects do not
+//! name the fields in `Vary`. So the client's full request is sent on, and then the omitted fields
+//! are tried one by one.
 
 use super::location::on_own_origin;
 use super::plan::Plan;
@@ -11,10 +13,10 @@ use crate::hops;
 use crate::hygiene::is_hop_by_hop;
 use crate::path;
 
-/// Fields that are tried for one answer: each costs the application a request.
+/// Fields that are tried for one answer at most: each costs the application a request.
 const TRIES_MAX: usize = 5;
 
-/// Of those on the way, who say something else of each request: never tried. A prefix ends with a dash.
+/// Fields that proxies set anew on each request; they are never tried. A prefix ends with a dash.
 const OF_THE_WAY: [&str; 19] = [
     hops::FIELD,
     "baggage",
@@ -37,7 +39,7 @@ const OF_THE_WAY: [&str; 19] = [
     "x-request-id",
 ];
 
-/// What browsers send with everything: tried last. A prefix ends with a dash.
+/// Fields that browsers send with every request; they are tried last. A prefix ends with a dash.
 const USUAL: [&str; 10] = [
     "accept",
     "accept-encoding",
@@ -66,8 +68,8 @@ impl Plan<'_> {
         normal(led).is_some_and(|led| Some(led) == normal(own))
     }
 
-    /// Of the request's fields (lower-case names) those that the application was not shown and that its
-    /// answers may depend on, as many as are tried, the likeliest first.
+    /// The request's fields (lower-case names) that the application did not get and that its
+    /// answers may depend on: the likeliest first, and no more than are tried.
     pub fn untried<'n>(
         &self,
         names: impl Iterator<Item = &'n str>,
@@ -84,7 +86,7 @@ impl Plan<'_> {
     }
 }
 
-/// Whether a list has the name, or a prefix of it that ends with a dash.
+/// Whether the list contains the name, or a prefix of it that ends with a dash.
 fn is_among(name: &str, list: &[&str]) -> bool {
     list.iter().any(|own| if own.ends_with('-') { name.starts_with(own) } else { name == *own })
 }

@@ -1,10 +1,10 @@
-//! What the origin is shown of a request whose answer may be stored: nothing that neither the key nor
-//! the stored answer holds, so that nobody's answer can depend on what another client said.
+//! Which fields of a request reach the origin when its answer may be stored: only those that the
+//! key or the stored answer covers, so that no answer depends on what another client sent.
 //!
-//! Fields that the key does not have are kept back. When the answer says by `Vary` that it depends on
-//! one of them, the request is sent again with it; from then on the route's requests carry it, and all
-//! answers to them are kept apart by it, whether or not each one says so. `unkeyed_headers` of the rule
-//! declares fields that reach the origin and keep nobody apart unless `Vary` names them.
+//! Other fields are left out. When the answer names one of them in `Vary`, the request is sent
+//! again with it; from then on all requests of the route carry the field, and their answers are
+//! kept apart by it, whether or not each answer names it. A rule lists in `unkeyed_headers` the
+//! fields that reach the origin without keeping answers apart, unless `Vary` names them.
 
 use super::freshness::Entry;
 use super::freshness::is_failure;
@@ -12,12 +12,13 @@ use super::plan::{Cookies, Plan};
 use super::vary;
 use crate::head::{Head, ResponseHead, has};
 
-/// Part of the message or of the connection, or decided by the plan itself; never learned.
+/// Fields of the message or the connection, and those that the plan itself decides; they are never
+/// learned.
 const OTHERWISE: [&str; 5] =
     ["authorization", "cookie", "host", "x-forwarded-host", "x-forwarded-proto"];
 
-/// One client's conditions, range and address are not everybody's, and what applications are known to
-/// obey like another path or method is nobody's to say: never sent, whatever the rule lists.
+/// Fields that are never sent, whatever the rule lists: one client's conditions, range and address,
+/// and those by which applications accept another path or method.
 const NEVER: [&str; 23] = [
     "cache-control",
     "content-length",
@@ -48,10 +49,11 @@ const NEVER: [&str; 23] = [
 const OF_ONE_REQUEST: [&str; 6] =
     ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "range"];
 
-/// In `unkeyed_headers`: all fields.
+/// The value of `unkeyed_headers` that stands for all fields.
 const ALL: &str = "*";
 
-/// The User-Agent of every fetch: the client's own only where the rule or the origin asks for it.
+/// The User-Agent of every fetch. The client's own is sent only where the rule or the origin asks
+/// for it.
 pub const USER_AGENT: &str = concat!("spillway/", env!("CARGO_PKG_VERSION"));
 
 impl Plan<'_> {
@@ -60,10 +62,11 @@ impl Plan<'_> {
         match name {
             "host" => true,
             "authorization" => self.has_authorization,
-            // The ones that are part of the key are set anew: see `own_fields`.
+            // The cookies that are part of the key are set anew: see `own_fields`.
             "cookie" => self.cookies == Cookies::Untouched,
             "traceparent" => is_traceparent(request),
-            // Most assets have a coding. To learn that from each of them would cost a request more.
+            // Most assets are compressed. To learn that from each of them would cost one more
+            // request.
             "accept-encoding" if self.is_versioned => true,
             _ if self.is_keyed(name) => true,
             _ if NEVER.contains(&name) => false,
@@ -78,8 +81,9 @@ impl Plan<'_> {
         self.rule.headers.iter().chain(&self.shard_headers).any(|own| own == name)
     }
 
-    /// Fields of a fetch that are the plan's own, in the place of the client's: the cookies that the key has,
-    /// and the conditions by which the origin may confirm what is `stored` (RFC 9110 section 13.1).
+    /// The fields of a fetch that replace the client's: the cookies that are part of the key, and
+    /// the conditions with which the origin may confirm the `stored` answer (RFC 9110 section
+    /// 13.1).
     pub fn own_fields<'p>(
         &'p self,
         stored: Option<&'p Entry>,
@@ -98,8 +102,8 @@ impl Plan<'_> {
         own.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// Fields that the answer depends on, that the request has, and that it was not sent with. To be
-    /// learned; the answer is not the client's. None of an answer that tells of a failure only.
+    /// The fields that the answer varies by, that the request has, and that were not sent. They are
+    /// to be learned, and this answer is not for the client. Empty for a failure.
     pub fn kept_back(&self, request: &Head<'_>, response: &ResponseHead<'_>) -> Vec<String> {
         if is_failure(response.status) {
             return Vec::new();
@@ -108,7 +112,7 @@ impl Plan<'_> {
         names.filter(|name| has(request.fields, name) && self.may_learn(name, request)).collect()
     }
 
-    /// Whether the field is kept back, and is one that answers may depend on.
+    /// Whether the field is left out of fetches and is one that answers may vary by.
     pub(super) fn may_learn(&self, name: &str, request: &Head<'_>) -> bool {
         name != "*"
             && !NEVER.contains(&name)
@@ -117,14 +121,14 @@ impl Plan<'_> {
     }
 }
 
-/// Whether a field (lower-case name) is a condition or the range of one client's request. No fetch carries it;
-/// a request whose answer is known not to be stored does.
+/// Whether a field (lower-case name) is a condition or the range of one client's request. Fetches
+/// never carry it; a request whose answer is known not to be stored does.
 pub fn is_of_one_request(name: &str) -> bool {
     OF_ONE_REQUEST.contains(&name)
 }
 
-/// A trace goes on in the application (W3C Trace Context). Hex digits and dashes at most, so it is no
-/// way to say anything else.
+/// Whether the request has a valid `traceparent`, which continues the trace in the application (W3C
+/// Trace Context). It consists of hex digits and dashes, so it can't carry anything else.
 fn is_traceparent(request: &Head<'_>) -> bool {
     let value = crate::head::joined(request.fields, "traceparent").unwrap_or_default();
     crate::trace::Context::parse(&value).is_some_and(|context| context.to_string() == value)

@@ -4,7 +4,7 @@ use super::reason::{Bypass, NotStored};
 use super::tier::Tier;
 use crate::head::push_number;
 
-/// Room for a usual member, so that it is written without growing.
+/// Bytes of a usual member, so that it is written without reallocation.
 const MEMBER_BYTES_USUAL: usize = 64;
 
 /// What the cache did with a request.
@@ -29,18 +29,19 @@ pub enum CacheStatus {
     },
     /// The origin said 304: the stored answer was served.
     Revalidated,
-    /// Went forward because nothing was stored. `stored` says what became of the answer.
+    /// The request was forwarded because no usable answer was stored. `stored` says what became of
+    /// the new answer.
     Miss {
         /// Why what is stored was not enough.
         reason: Miss,
         /// Whether the fetched answer is stored.
         stored: Result<(), NotStored>,
-        /// It was fetched by another request, which this one waited for (request coalescing).
+        /// Another request fetched it, and this one waited (request coalescing).
         collapsed: bool,
     },
     /// The request does not use the cache.
     Bypass(Bypass),
-    /// `only-if-cached` and nothing usable.
+    /// The request has `only-if-cached`, and nothing usable is stored.
     OnlyIfCached,
 }
 
@@ -56,7 +57,7 @@ pub enum Miss {
 }
 
 impl CacheStatus {
-    /// Metric label.
+    /// The metric label.
     pub fn label(self) -> &'static str {
         match self {
             Self::Hit { .. } => "hit",
@@ -70,14 +71,14 @@ impl CacheStatus {
         }
     }
 
-    /// `spillway-sidecar; hit; ttl=3`
+    /// The member as text, such as `spillway-sidecar; hit; ttl=3`.
     pub fn member(self, tier: Tier) -> String {
         let mut member = String::with_capacity(MEMBER_BYTES_USUAL);
         self.write(tier, &mut member);
         member
     }
 
-    /// The same at the end of a text.
+    /// Appends the member to a text.
     pub fn write(self, tier: Tier, member: &mut String) {
         member.push_str(tier.name());
         match self {

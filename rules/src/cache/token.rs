@@ -1,5 +1,6 @@
-//! Answers that are kept for the bearer of a token (`headers = ["Authorization"]`) and for nobody else. The
-//! key of such an answer holds a keyed hash in the place of the token, which so stands nowhere.
+//! Answers that are stored for the bearer of a token (`headers = ["Authorization"]`) and for nobody
+//! else. The key of such an answer contains a keyed hash of the token; the token itself is stored
+//! nowhere.
 
 use super::freshness::Windows;
 use super::plan::{AUTHORIZATION, Plan};
@@ -10,29 +11,30 @@ use crate::signature::Keys;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What the edge's keys are used for here, so that no hash means anything elsewhere.
+/// Separates this use of the edge's keys from others, so that a hash is of no use elsewhere.
 const PURPOSE: &str = "spillway cached token";
-/// A token that was withdrawn reads on for so long past its answer's lifetime, and no longer, whatever the
-/// rule says of errors. Milliseconds.
+/// How long past its lifetime a sealed answer may be used, in milliseconds. A revoked token can
+/// read it no longer than this, whatever the rule says about errors.
 const STALE_MAX_MS: u64 = 10_000;
 
-/// What tokens are hashed with. Never printed: it has no `Debug`.
+/// The key with which tokens are hashed. It has no `Debug`, so that it is never printed.
 #[derive(Clone)]
 pub struct TokenKey(Vec<u8>);
 
 impl TokenKey {
-    /// A key of this process, which the caller has drawn: 32 bytes are as strong as the hash.
+    /// A key of this process. The caller draws 32 random bytes, which are as strong as the hash.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// That of an edge, whose entries outlive the process: the same for all that have the same keys.
+    /// The key of an edge, whose entries outlive the process: all instances with the same signing
+    /// keys share it.
     pub fn of_edge(keys: &Keys) -> Self {
         Self(keys.derived(PURPOSE))
     }
 
     fn hash(&self, token: &str) -> Option<String> {
-        // HMAC takes keys of any length, so there is always one.
+        // HMAC accepts keys of any length, so this never fails.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         mac.update(token.as_bytes());
         Some(hex(&mac.finalize().into_bytes()))
@@ -45,13 +47,13 @@ pub(crate) fn is_keyed_by_token(rule: &Cache) -> bool {
 }
 
 impl Plan<'_> {
-    /// Whether the request has a token and the rule keeps an answer for its bearer. Until the plan is
-    /// [sealed](Self::seal) nothing is stored for it, nor found.
+    /// Whether the request has a token and the rule stores answers for its bearer. Nothing is
+    /// stored or looked up for it until the plan is [sealed](Self::seal).
     pub fn has_token(&self) -> bool {
         self.has_authorization && is_keyed_by_token(&self.rule)
     }
 
-    /// Puts the request's token into the key.
+    /// Adds the keyed hash of the request's token to the key.
     pub fn seal(&mut self, key: &TokenKey, request: &Head<'_>) {
         if !self.has_token() || self.is_sealed {
             return;
@@ -64,7 +66,7 @@ impl Plan<'_> {
     }
 }
 
-/// How long an answer for one bearer may be used once it is stale.
+/// Limits how long a stale answer for one bearer may be used.
 pub(super) fn cut(windows: Windows) -> Windows {
     Windows {
         stale_while_revalidate: windows.stale_while_revalidate.min(STALE_MAX_MS),

@@ -1,20 +1,20 @@
-//! Which of the fields that were kept back a redirect of the request to its own path depends on.
+//! Finds which of the omitted fields a redirect to the request's own path depends on.
 
 /// Where an answer leads: its status and its `Location`.
 pub type Led = (u16, Option<Vec<u8>>);
 
-/// A series of requests, each with one more of the fields that were kept back. What changes by its presence
-/// alone where the answer leads is found. Begin one when a request that leads to its own path
-/// ([`super::Plan::leads_back`]) leads elsewhere once all is sent that the client sent. Ask as long as
-/// [`Trial::next_fields`] says, one request at a time.
+/// A series of requests, each with one more of the omitted fields, that finds the fields whose
+/// presence alone changes where the answer redirects. Begin one when a request whose answer leads
+/// to its own path ([`super::Plan::leads_back`]) leads elsewhere once the full request is sent. Ask
+/// one request at a time, as long as [`Trial::next_fields`] gives fields.
 #[derive(Debug)]
 pub struct Trial {
-    /// What the route's requests carry anyway.
+    /// The fields that the route's requests carry anyway.
     known: Vec<String>,
     untried: std::vec::IntoIter<String>,
     /// Where the redirect led.
     led: Led,
-    /// The field of the request that is under way; none is the first request, which has no field more.
+    /// The field that is being tried; none in the first request, which has no additional field.
     field: Option<String>,
     is_begun: bool,
     is_steady: bool,
@@ -30,19 +30,19 @@ impl Trial {
         Self { known, untried, led, field, is_begun: false, is_steady: false, found }
     }
 
-    /// The fields ([`super::Plan::learned`]) with which to ask next.
+    /// The fields ([`super::Plan::learned`]) of the next request, or none when the trial is over.
     pub fn next_fields(&mut self) -> Option<Vec<String>> {
         if !self.is_begun {
             self.is_begun = true;
             return Some(self.known.clone());
         }
-        // An answer that leads elsewhere each time depends on no field.
+        // A redirect whose target changes each time depends on no field.
         self.field = self.untried.next().filter(|_| self.is_steady);
         let field = self.field.clone()?;
         Some(self.known.iter().cloned().chain([field]).collect())
     }
 
-    /// Where the answer to that leads; none when there was no answer, which tells nothing.
+    /// Records where the last answer leads. None when there was no answer, which proves nothing.
     pub fn led(&mut self, led: Option<&Led>) {
         let is_same = led == Some(&self.led);
         match self.field.take() {
@@ -52,7 +52,7 @@ impl Trial {
         }
     }
 
-    /// The fields that the redirect depends on. None when it depends on no one of them alone.
+    /// The fields that the redirect depends on. Empty when it depends on none of them alone.
     pub fn found(self) -> Vec<String> {
         self.found
     }

@@ -10,15 +10,16 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
 const ORIGIN: &str = "origin";
-/// Fields that one answer may say it depends on; more is no use for a cache.
+/// Fields that one answer may vary by at most; a cache is of no use with more.
 const FIELDS_MAX: usize = 8;
 /// A weight of 1, in thousandths.
 const WEIGHT_MAX: u16 = 1000;
-/// Before a weight in a normalised list: no field value has it, so nobody can write one himself.
+/// Marks a weight in a normalised list. No field value contains this character, so no client can
+/// forge one.
 const WEIGHT: char = '\u{1}';
 
-/// The fields that the answer says it depends on. One that is given to pages of all origins does not
-/// depend on who asks.
+/// The fields that the answer varies by. An answer for pages of all origins does not vary by
+/// `Origin`.
 pub(super) fn names(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Vec<String> {
     let vary = joined(response.fields, "vary").unwrap_or_default();
     let names = vary.split(',').map(|name| name.trim().to_ascii_lowercase());
@@ -26,8 +27,8 @@ pub(super) fn names(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Vec<String>
     names.filter(|name| !is_none(name)).collect()
 }
 
-/// The request's values of the fields the answer varies by: those it names, and those that were
-/// sent because another answer of the route named them.
+/// The request's values of the fields that the answer varies by: those in its `Vary`, and those
+/// that were sent because another answer of the route named them.
 pub(super) fn selected(
     plan: &Plan<'_>,
     request: &Head<'_>,
@@ -41,13 +42,14 @@ pub(super) fn selected(
     if plan.is_versioned && has(response.fields, "content-encoding") {
         names.insert("accept-encoding".to_owned());
     }
-    // What an app says to a page of one origin is for that one, also where it does not say so.
+    // An answer for a page of one origin serves that origin only, even where `Vary` does not say
+    // so.
     let is_asset = plan.rule.versioned != Versioned::No && !plan.is_for_all_origins;
     if is_asset && plan.sends(ORIGIN, request) {
         names.insert(ORIGIN.to_owned());
     }
-    // The app saw no cookie, or those that are part of the key. Frameworks with sessions name it
-    // in every answer.
+    // The application got no cookies, or only those in the key. Frameworks with sessions put
+    // `Cookie` into every `Vary`.
     if plan.cookies != Cookies::Untouched {
         names.remove("cookie");
     }
@@ -63,9 +65,9 @@ pub(super) fn selected(
         .collect())
 }
 
-/// Whether a stored answer was selected by the same values; or is in the one language that the
-/// request prefers to all others (RFC 9111 section 4.1 lets a cache know what a field means). What
-/// anybody is shown is for somebody with credentials only where the origin says so.
+/// Whether the stored answer was selected by the same values, or is in the one language that the
+/// request prefers (RFC 9111 section 4.1 allows a cache to know what a field means). A request with
+/// credentials gets a public answer only where the origin allows it.
 pub fn fits(entry: &Entry, request: &Head<'_>) -> bool {
     if !entry.is_shared && has(request.fields, AUTHORIZATION) {
         return false;
@@ -93,20 +95,20 @@ pub fn secondary<'a>(names: impl Iterator<Item = &'a str>, request: &Head<'_>) -
     key
 }
 
-/// A value in the form in which it is compared: whitespace around commas does not make another one,
-/// nor do case and order in lists of preferences.
+/// A field's value in the form in which it is compared: without whitespace around commas, and with
+/// lists of preferences in lower case and in order.
 fn value(request: &Head<'_>, name: &str) -> Option<String> {
     let joined = joined(request.fields, name)?;
     match name {
         "accept-language" | "accept-encoding" => Some(preferences(&joined)),
-        // No token is kept anywhere.
+        // Tokens are hashed: none is stored.
         AUTHORIZATION => Some(hex(&Sha256::digest(joined.as_bytes()))),
         _ => Some(joined.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
     }
 }
 
-/// The most preferred first, equals by name, weights in thousandths (RFC 9110 section 12.4.2). What
-/// has no weight of that form stays as it is.
+/// Normalises a list of preferences: the most preferred first, equal ones by name, weights in
+/// thousandths (RFC 9110 section 12.4.2). An element with an invalid weight stays as it is.
 fn preferences(list: &str) -> String {
     let mut members: Vec<(u16, String)> = list
         .split(',')
@@ -129,7 +131,7 @@ fn preferences(list: &str) -> String {
     written.collect::<Vec<_>>().join(",")
 }
 
-/// `q=0.5` is 500.
+/// Parses a weight: `q=0.5` is 500.
 fn thousandths(weight: &str) -> Option<u16> {
     let text = weight.trim().strip_prefix("q=")?;
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
@@ -144,7 +146,7 @@ fn thousandths(weight: &str) -> Option<u16> {
     }
 }
 
-/// The language that is preferred to all others, of a list as [`preferences`] writes it.
+/// The language with the highest preference, in a list as [`preferences`] writes it.
 fn preferred_language(list: &str) -> Option<&str> {
     let mut members = list.split(',');
     let (first, second) = (members.next()?, members.next());

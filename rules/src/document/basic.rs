@@ -1,8 +1,8 @@
-//! What several parts of a route say in the same way.
+//! Values that occur in several parts of a route.
 
 use serde::{Deserialize, Serialize};
 
-/// `off` is as if absent; `observe` too, but reports what it would have done.
+/// Whether a rule is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -10,12 +10,12 @@ pub enum Mode {
     On,
     /// The rule is not applied; what it would have done is counted (`spillway_observed_total`).
     Observe,
-    /// As if the rule were absent.
+    /// The rule is treated as absent.
     Off,
 }
 
-/// Where a value stands in a request. In the rules file `path:NAME`, `query:NAME`, `header:NAME`, `cookie:NAME`
-/// or `body:/json/pointer`.
+/// Where a value is in a request. In the rules file: `path:NAME`, `query:NAME`, `header:NAME`,
+/// `cookie:NAME` or `body:/json/pointer`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeySource {
@@ -23,7 +23,7 @@ pub enum KeySource {
     Path(String),
     /// A query parameter.
     Query(String),
-    /// A request field; its name in lower case.
+    /// A header field, with its name in lower case.
     Header(String),
     /// A cookie.
     Cookie(String),
@@ -31,11 +31,11 @@ pub enum KeySource {
     Body(String),
 }
 
-/// How shard keys are read and ordered.
+/// How shard keys are parsed and ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyType {
-    /// 64 bits with sign; no `+`, no leading zeros, no exponent.
+    /// A signed integer of 64 bits, without `+`, leading zeros or exponent.
     Int,
     /// 1 to 256 bytes without control characters, ordered by bytes.
     Text,

@@ -1,4 +1,4 @@
-//! What a route says of the cache.
+//! The cache rule of a route.
 
 use super::basic::Mode;
 use serde::{Deserialize, Serialize};
@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 pub struct Cache {
     /// Whether answers are stored.
     pub mode: Mode,
-    /// Which names never change what they stand for.
+    /// Which file names never change their contents.
     pub versioned: Versioned,
-    /// Lifetime at the edge. None: not stored there.
+    /// The lifetime at the edge. None: not stored there.
     pub edge: Option<Lifetime>,
-    /// Lifetime at the sidecar. None: not stored there.
+    /// The lifetime at the sidecar. None: not stored there.
     pub sidecar: Option<Lifetime>,
-    /// `max-age` that clients are told with a 200, in the place of the origin's `Cache-Control`.
+    /// The `max-age` that clients get with a 200, in milliseconds, instead of the origin's
+    /// `Cache-Control`.
     pub browser: Option<u64>,
     /// Past its lifetime, how long an answer is served while it is revalidated (RFC 5861 section 3). None: as
     /// the origin says.
@@ -24,33 +25,36 @@ pub struct Cache {
     /// Past its lifetime, how long an answer is served when the origin fails (RFC 5861 section 4). None: as the
     /// origin says.
     pub stale_if_error: Option<u64>,
-    /// No answer that is older is served, errors aside. None: no such limit.
+    /// The greatest age at which an answer is served, unless the origin fails. None: no such limit.
     pub max_staleness: Option<u64>,
-    /// `None` keeps every parameter in the key.
+    /// The query parameters that are part of the key. `None`: all are.
     pub query: Option<Vec<String>>,
-    /// What becomes of a parameter that `query` does not list.
+    /// What becomes of query parameters that `query` does not list.
     pub query_rest: QueryRest,
     /// Lower-case names of request fields that are part of the key, and reach the origin.
     pub headers: Vec<String>,
-    /// Lower-case names of fields that reach the app and are not part of the key; `*` for all.
+    /// Lower-case names of fields that reach the application without being part of the key; `*`
+    /// stands for all.
     pub unkeyed_headers: Vec<String>,
-    /// Names of cookies that are part of the key, and reach the origin; no others do. Empty: see
+    /// Names of the cookies that are part of the key and reach the origin; no others do. Empty: see
     /// `ignore_cookies`.
     pub cookies: Vec<String>,
-    /// No cookie reaches the origin. Otherwise, and without `cookies`, a request with a cookie goes past the
-    /// cache.
+    /// Whether all cookies are removed. Otherwise, and without `cookies`, a request with a cookie
+    /// bypasses the cache.
     pub ignore_cookies: bool,
-    /// A request that has one of them goes past the cache; no other cookie reaches the app.
+    /// A request with one of these cookies bypasses the cache; no other cookie reaches the
+    /// application.
     pub bypass_cookies: Vec<String>,
-    /// Directives of the origin that are not obeyed.
+    /// Directives of the origin that are ignored.
     pub overrides: Vec<Override>,
-    /// Lower-case names of fields that take the place of Cache-Control (RFC 9213).
+    /// Lower-case names of fields that replace `Cache-Control` (RFC 9213).
     pub targeted: Vec<String>,
-    /// Milliseconds for which answers with these statuses are kept, whatever they say.
+    /// For each status, how long its answers are stored in milliseconds, whatever the origin says.
     pub negative: BTreeMap<u16, u64>,
-    /// An answer with `Set-Cookie` is stored without it; otherwise it is not stored.
+    /// Whether `Set-Cookie` is removed from an answer before it is stored. Otherwise such an answer
+    /// is not stored.
     pub strip_cookies: bool,
-    /// Tags that each answer can be purged by; `{name}` is a parameter of the path template.
+    /// Tags by which each answer can be purged; `{name}` is a parameter of the path template.
     pub tags: Vec<String>,
 }
 
@@ -60,9 +64,9 @@ pub struct Cache {
 pub enum Versioned {
     /// None.
     No,
-    /// Those with a version or content hash in their names, of which there is no doubt.
+    /// Those whose names certainly contain a version or content hash.
     ByName,
-    /// All, but those with names of words alone: a build tool wrote the folder.
+    /// All, except files whose names are plain words: a build tool wrote the folder.
     All,
 }
 
@@ -72,7 +76,7 @@ pub enum Versioned {
 pub enum Lifetime {
     /// The origin's own header fields decide.
     FromOrigin,
-    /// Milliseconds from receipt, less the upstream `Age`.
+    /// A fixed lifetime in milliseconds from receipt, less the upstream `Age`.
     Fixed(u64),
 }
 
@@ -82,11 +86,11 @@ pub enum Lifetime {
 pub enum QueryRest {
     /// It reaches neither the origin nor the key.
     Strip,
-    /// The request goes past the cache.
+    /// The request bypasses the cache.
     Bypass,
 }
 
-/// Origin directives that a route may be told not to obey.
+/// Directives of the origin that a route may ignore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Override {
@@ -98,6 +102,6 @@ pub enum Override {
     NoStore,
     /// `must-revalidate` and `proxy-revalidate` (RFC 9111 sections 5.2.2.2 and 5.2.2.8).
     MustRevalidate,
-    /// Every client gets the cookie that one was given.
+    /// `Set-Cookie`: every client gets the cookie of the stored answer.
     SetCookie,
 }

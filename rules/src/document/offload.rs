@@ -1,4 +1,4 @@
-//! `[route.offload]` as data: who may start a job, who owns it, when a request becomes one.
+//! `[route.offload]` as data: who may start a job, who owns it, and when a request becomes one.
 
 use super::basic::{KeySource, Mode};
 use serde::{Deserialize, Serialize};
@@ -9,41 +9,42 @@ use serde::{Deserialize, Serialize};
 pub struct Offload {
     /// Whether requests become jobs.
     pub mode: Mode,
-    /// The `[queue.NAME]` that takes them.
+    /// The name of the `[queue.NAME]` for its jobs.
     pub queue: String,
     /// Which requests become jobs.
     pub when: When,
-    /// Milliseconds; for `slow`, how long the original execution may take unnoticed.
+    /// For `slow`: how long the request is executed before the client gets 202, in milliseconds.
     pub after: Option<u64>,
     /// Who may start a job, and read its result.
     pub auth: Auth,
-    /// Lower-case names of request fields that travel with a job that is run as nobody.
+    /// Lower-case names of the request fields that a job carries when it runs without its caller's
+    /// credentials.
     pub forward_headers: Vec<String>,
-    /// As whom the application gets the request.
+    /// In whose name the application gets the request.
     pub replay_as: ReplayAs,
-    /// Milliseconds that sealed credentials are good for, where the job has no deadline.
+    /// How long sealed credentials are valid where the job has no deadline, in milliseconds.
     pub replay_ttl: u64,
-    /// Cookies of a job's answer that its owner's browser is given, once.
+    /// Names of cookies in a job's answer that its owner's browser gets, once.
     pub flash: Vec<String>,
-    /// Milliseconds that a client waits for the outcome which has not said what it can wait for.
+    /// How long a client waits for the outcome when it does not say itself, in milliseconds.
     pub wait: Option<u64>,
     /// What a client gets when `wait` is over.
     pub wait_ends: WaitEnds,
-    /// Bytes that the body of a job may have; a longer one is 413 `body-too-large`.
+    /// The largest body of a job in bytes; a longer one gets 413 `body-too-large`.
     pub max_body: u64,
-    /// Whether a run with an unknown outcome is repeated.
+    /// Whether an execution with an unknown outcome is repeated.
     pub retry: Retry,
-    /// What becomes of a request whose job the queue does not take.
+    /// What becomes of a request whose job the queue does not accept.
     pub fallback: QueueFallback,
-    /// For `slow`: requests of one class are alike in how long they take.
+    /// For `slow`: the value by which requests are grouped into classes of similar latency.
     pub class: Option<KeySource>,
-    /// Executions at once in one sidecar while their clients wait; more are queued.
+    /// How many executions of one sidecar may have waiting clients; further requests are queued.
     pub spill_over: Option<u64>,
-    /// Jobs of this route at once in one consumer.
+    /// How many jobs of this route one consumer runs at once.
     pub concurrency: Option<u64>,
-    /// Whose a job is, for fairness; else the caller's.
+    /// The tenant of a job, for fair scheduling. None: the caller.
     pub tenant: Option<KeySource>,
-    /// Milliseconds after which a job that waits is not worth starting.
+    /// How long after its acceptance a job may still be started, in milliseconds.
     pub deadline: Option<u64>,
 }
 
@@ -51,12 +52,12 @@ pub struct Offload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    /// All: each is queued before its 202.
+    /// All requests: each is queued before its 202.
     Always,
-    /// Those without an answer after `after`: the execution goes on as a job. Classes that are known to be slow
-    /// are queued.
+    /// Requests without an answer after `after`: their execution goes on as a job. Requests of
+    /// classes known to be slow are queued.
     Slow,
-    /// Those with `Prefer: respond-async` (RFC 7240 section 4.1).
+    /// Requests with `Prefer: respond-async` (RFC 7240 section 4.1).
     Prefer,
 }
 
@@ -64,33 +65,33 @@ pub enum When {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
-    /// Written as `auth = "none"`: anyone may start a job, whoever knows its id may read it.
+    /// Anyone may start a job, and anyone who knows its id may read it: `auth = "none"`.
     Open,
-    /// Only callers who can be known: each sees its own jobs.
+    /// Only identified callers may start jobs, and each sees its own jobs only.
     Caller {
-        /// The path of the application that says whether a request may.
+        /// The path at which the application decides whether a request is allowed.
         check: Option<String>,
-        /// Where a caller is named; the first that a request has counts.
+        /// Where a request identifies its caller; the first source that it has counts.
         identity: Vec<Identity>,
-        /// Fields of the check's answer that travel with a job.
+        /// Fields of the check's answer that are stored with a job.
         keep: Vec<String>,
-        /// Where the application sends whom it does not know. Unsaid, every redirect is taken for that.
+        /// Where the application redirects unknown users. None: every redirect counts as a refusal.
         login: Option<Login>,
     },
 }
 
-/// The page that an application redirects to instead of doing what it was asked.
+/// How an application redirects to its login page instead of executing the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Login {
-    /// Written as `login = "none"`: it never does.
+    /// It never does: `login = "none"`.
     None,
     /// A path of the application.
     Path(String),
 }
 
 impl Auth {
-    /// Where a caller may be named. Empty where nobody needs a name.
+    /// Where a request may identify its caller. Empty where no identity is needed.
     pub fn identities(&self) -> &[Identity] {
         match self {
             Self::Open => &[],
@@ -98,8 +99,8 @@ impl Auth {
         }
     }
 
-    /// The request fields (lower-case names) that only the application may say: taken off what a client
-    /// sends.
+    /// The request fields (lower-case names) that only the application may set; they are removed
+    /// from clients' requests.
     pub fn said_by_check(&self) -> impl Iterator<Item = &str> {
         self.identities().iter().filter_map(|identity| match identity {
             Identity::Check(name) => Some(name.as_str()),
@@ -122,7 +123,7 @@ pub enum Identity {
 }
 
 impl std::fmt::Display for Identity {
-    /// As the rules file has it: `check:x-user-id`.
+    /// Writes the source as in the rules file, such as `check:x-user-id`.
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Check(name) => write!(out, "check:{name}"),
@@ -132,17 +133,17 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// As whom a job's request is sent to the application.
+/// In whose name a job's request is sent to the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplayAs {
     /// Without the client's credentials: with the fields that `forward_headers` and `auth.keep` name.
     Nobody,
-    /// With every field that the application would have been sent, sealed on the way.
+    /// In the caller's name, with all fields of the request, which are sealed in the queue.
     Caller,
 }
 
-/// What a client gets whose wait ended without an outcome.
+/// What a client gets when its wait ends without an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitEnds {
@@ -158,11 +159,11 @@ pub enum WaitEnds {
 pub enum Retry {
     /// The job fails. Requests with idempotent methods (RFC 9110 section 9.2.2) are repeated all the same.
     Never,
-    /// It is run again.
+    /// The job is executed again.
     Safe,
 }
 
-/// What happens when the queue can't take the job.
+/// What becomes of a request when the queue can't accept its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueFallback {

@@ -1,30 +1,30 @@
-//! Queues, and how their jobs are run.
+//! Queues, and how their jobs are executed.
 
 use super::offload::Identity;
 use serde::{Deserialize, Serialize};
 
-/// How a result reaches its owner.
+/// How the owner of a job gets its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
     /// Through the sidecar.
     Proxy,
-    /// To an address of the store that is good for a few minutes.
+    /// By a redirect to an address of the store that is valid for a few minutes.
     Redirect,
 }
 
-/// `[queue.NAME]`: how the jobs of a queue are run. Durations are milliseconds.
+/// `[queue.NAME]`: how the jobs of a queue are executed. Durations are milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queue {
-    /// The method of the request that a bare message (one without an envelope of ours) is run as.
+    /// The method with which a bare message (one without an envelope of ours) is executed.
     pub method: String,
     /// The path of that request. None: bare messages can't be run.
     pub path: Option<String>,
-    /// How long a message is hidden from other consumers by one that has stopped to extend that (SQS visibility
-    /// timeout).
+    /// How long a message stays invisible to other consumers when its consumer stops extending the
+    /// time (SQS visibility timeout).
     pub visibility: u64,
-    /// A run that takes longer is given up.
+    /// How long an execution may take before it is aborted.
     pub job_timeout: u64,
     /// How long a result is kept; then 410 `job-expired`.
     pub result_ttl: u64,
@@ -32,29 +32,30 @@ pub struct Queue {
     pub message: String,
     /// The application's path that gets a POST when a job has ended.
     pub notify_app: Option<String>,
-    /// URLs that get the same POST.
+    /// URLs that get the same POST as `notify_app`.
     pub notify_urls: Vec<String>,
     /// Whether the URLs may lead to private addresses.
     pub notify_private: bool,
-    /// Executions until a job has failed for good.
+    /// How many executions a job gets before it has failed.
     pub max_attempts: u64,
     /// How long a job without a deadline waits for an application that is away.
     pub wait_for_app: u64,
-    /// Jobs that one consumer runs at a time.
+    /// How many jobs one consumer executes at once.
     pub concurrency: u64,
-    /// Jobs of one tenant at once in one consumer.
+    /// How many jobs of one tenant one consumer executes at once.
     pub tenant_concurrency: Option<u64>,
     /// How the owner of a job gets its result.
     pub result: Delivery,
-    /// Of a bare message: the header the app takes its user from.
+    /// For bare messages: the header field in which the application gets the user.
     pub user: Option<QueueUser>,
-    /// Whose the job of a bare message is: the caller whom this source names as `user` does.
+    /// For bare messages: how a caller is identified as the job's owner. The owner's name is that
+    /// in `user`.
     pub owner: Option<Identity>,
-    /// Whoever reads the queue may end its jobs: messages have a token for that.
+    /// Whether other consumers may end the queue's jobs: messages carry a token for that.
     pub foreign_consumers: bool,
 }
 
-/// Where a plain producer's message says for whom it is.
+/// Where a plain producer's message names the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueUser {

@@ -12,9 +12,9 @@ pub struct ShardRule {
     pub mode: Mode,
     /// The key's `[shard_map.NAME]`.
     pub map: String,
-    /// Where the key may be; the first source that a request has counts.
+    /// Where the key may be in a request; the first source that it has counts.
     pub from: Vec<KeySource>,
-    /// Bytes of a body that are read to find a key in it; a longer body is 413 `body-too-large`.
+    /// How many bytes of a body are read to find a key; a longer body gets 413 `body-too-large`.
     pub body_limit: u64,
     /// Whether requests of the route write; none: those with an unsafe method do (RFC 9110 section 9.2.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]

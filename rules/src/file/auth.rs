@@ -5,9 +5,10 @@ use super::values::lower;
 use crate::document::{Auth, Identity, Login};
 use crate::trust::needs_named_proxy;
 
-/// Parts of the names of fields that hold a client's own secret.
+/// Parts of field names that hold a client's own secret.
 const SECRETS: [&str; 6] = ["authorization", "key", "token", "secret", "session", "signature"];
-/// … and of those that say who somebody is, whatever else they say: X-Auth-Request-User, X-Token-Subject.
+/// Parts of field names that identify somebody, even beside a part of `SECRETS`:
+/// X-Auth-Request-User, X-Token-Subject.
 const NAMES: [&str; 6] = ["user", "email", "name", "subject", "account", "-id"];
 
 pub(super) fn read(offload: &Table<'_>) -> Auth {
@@ -51,7 +52,7 @@ fn login(table: &Table<'_>) -> Option<Login> {
     Some(Login::Path(text.to_owned()))
 }
 
-/// One source, or several of which the first that a request has counts.
+/// Reads one source or several; the first one that a request has counts.
 fn identities(table: &Table<'_>) -> Vec<Identity> {
     let value = table.value("identity");
     let values = match &value {
@@ -87,7 +88,8 @@ pub(super) fn identity(value: &Value<'_>) -> Option<Identity> {
     identity
 }
 
-/// Whether a field is the client's own secret, as an API key is, or merely says who somebody is.
+/// Warns where the identity is taken from a field that is no secret of the client's, such as an API
+/// key, but merely a name.
 fn is_the_clients_own(table: &Table<'_>, identity: &Identity, keep: &[String]) {
     let Identity::Header(name) = identity else { return };
     let remedy = format!(

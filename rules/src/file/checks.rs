@@ -1,4 +1,5 @@
-//! Checks that need the whole file: names that must exist, be unique, or can't be reached.
+//! Checks that need the whole file: names that must exist or be unique, and routes that can't be
+//! reached.
 
 use super::tree::{Table, Value};
 use crate::cache::AUTHORIZATION;
@@ -7,7 +8,7 @@ use crate::route::Template;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Cloudflare takes no longer tag, and the sidecar keeps none.
+/// Cloudflare accepts no longer tag, and the sidecar stores none.
 const TAG_BYTES_MAX: usize = 1024;
 
 pub(super) fn references(document: &Document, root: &Table<'_>) {
@@ -37,7 +38,7 @@ pub(super) fn references(document: &Document, root: &Table<'_>) {
     }
 }
 
-/// Of bare messages: an owner whom no route's check can name is nobody.
+/// The owner of a bare message must be one whom some route's `auth.check` can identify.
 fn owner_is_known(document: &Document, name: &str, value: &Value<'_>) {
     let owner = document.queues.get(name).and_then(|queue| queue.owner.as_ref());
     let Some(owner @ Identity::Check(_)) = owner else { return };
@@ -98,7 +99,7 @@ fn parameter_exists(route: &Route, name: &str, table: &Table<'_>) {
     }
 }
 
-/// Templates of other tools, which here mean what they say letter by letter.
+/// Warns about template syntax of other tools, which is literal text here.
 fn template_is_of_this_kind(route: &Route, table: &Table<'_>) {
     let path = &route.matches.path;
     let is_other = |segment: &str| {
@@ -128,8 +129,8 @@ fn cache_has_a_method(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// A field that is taken off what clients send can be part of no key: who writes it would choose the entry or
-/// the shard, and the application would not see it.
+/// A field that is removed from clients' requests can't be part of a key: whoever writes it would
+/// choose the entry or the shard, and the application would not see it.
 fn claims_are_no_keys(route: &Route, table: &Table<'_>) {
     let Some(offload) = &route.offload else { return };
     for name in offload.auth.said_by_check() {
@@ -148,8 +149,8 @@ fn claims_are_no_keys(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// A caller that is known by a cookie is a browser, and what it posts is mostly a form, which most
-/// applications answer with a redirect.
+/// A caller identified by a cookie is a browser. It mostly posts forms, which most applications
+/// answer with a redirect.
 fn form_ends_well(route: &Route, table: &Table<'_>) {
     let Some(offload) = &route.offload else { return };
     let methods = &route.matches.methods;
@@ -165,7 +166,7 @@ fn form_ends_well(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// What who caches answers for bearers of tokens should know.
+/// Warns about what answers cached for bearers of tokens imply.
 fn tokens_are_known(route: &Route, table: &Table<'_>) {
     let Some(cache) = &route.cache else { return };
     if !cache.headers.iter().any(|name| name == AUTHORIZATION) {
@@ -193,7 +194,7 @@ fn tokens_are_known(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// A folder of users' uploads is no folder of hashes: what is replaced there would live on for a year.
+/// Users' uploads are not named by content hashes: a replaced file would be served for a year.
 fn assets_are_nobodys(route: &Route, table: &Table<'_>) {
     let is_all = route.cache.as_ref().is_some_and(|it| it.versioned == Versioned::All);
     let Ok(template) = Template::parse(&route.matches.path) else { return };
@@ -210,7 +211,8 @@ fn assets_are_nobodys(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// `tags = ["instrument-{instrument_id}"]`: each `{…}` is a parameter of the path.
+/// Checks that each `{…}` in tags such as `"instrument-{instrument_id}"` is a parameter of the
+/// path.
 fn tags_are_possible(route: &Route, table: &Table<'_>) {
     let Some(cache) = &route.cache else { return };
     for tag in &cache.tags {
@@ -225,7 +227,7 @@ fn tags_are_possible(route: &Route, table: &Table<'_>) {
     }
 }
 
-/// What a route matches, in a form in which it is equal for those that match the same requests.
+/// The conditions of a route, in a form that is equal for routes that match the same requests.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct RouteConditions<'d> {
     shape: String,
@@ -237,7 +239,7 @@ struct RouteConditions<'d> {
 }
 
 impl<'d> RouteConditions<'d> {
-    /// None for a template that is none, which is a fault of its own.
+    /// None for an invalid template, which is a fault of its own.
     fn of(own: &'d Match) -> Option<Self> {
         let sorted = |names: &'d [String]| {
             let mut names: Vec<_> = names.iter().collect();
@@ -255,7 +257,7 @@ impl<'d> RouteConditions<'d> {
     }
 }
 
-/// Two routes that match exactly the same requests: the later one is never used.
+/// Reports routes that match exactly the same requests as an earlier one, and so are never used.
 fn shadowed<'d>(
     seen: &mut BTreeMap<RouteConditions<'d>, &'d str>,
     route: &'d Route,

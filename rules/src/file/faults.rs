@@ -1,9 +1,9 @@
-//! The faults of a rules file, as they are found.
+//! Collects the faults of a rules file.
 
 use crate::fault::{Fault, Place};
 use std::cell::RefCell;
 
-/// Collects faults while the tree is walked, each with where it begins.
+/// The faults found so far, each with its position.
 #[derive(Default)]
 pub(super) struct Faults {
     found: RefCell<Vec<(usize, Fault)>>,
@@ -37,12 +37,12 @@ impl Faults {
         }
     }
 
-    /// Whether there is nothing worse than warnings so far.
+    /// Whether there are only warnings so far.
     pub(super) fn is_good(&self) -> bool {
         self.found.borrow().iter().all(|(_, fault)| fault.is_warning)
     }
 
-    /// All of them in the text's order, with line and column: in one walk over the text.
+    /// All faults in the order of the text, with line and column.
     pub(super) fn placed(self, text: &str) -> Vec<Fault> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(at, _)| *at);

@@ -1,12 +1,12 @@
-//! `[jobs]`: where jobs are looked at, and what people see of them.
+//! `[jobs]`: where the status of jobs is served, and how people see it.
 
 use super::tree::Table;
 use crate::document::{Jobs, Page};
 use std::collections::BTreeMap;
 
-/// A query parameter's name is short, or it is something else.
+/// The longest name of the query parameter, in characters.
 const PARAMETER_CHARS_MAX: usize = 64;
-/// A text of the page is a sentence.
+/// The longest text of the page, in characters.
 const TEXT_CHARS_MAX: usize = 500;
 
 pub(super) fn read(root: &Table<'_>) -> Jobs {

@@ -1,4 +1,5 @@
-//! Names that people give. They become metric labels, parts of header fields and of cache keys.
+//! Names chosen by users, which become metric labels, parts of header fields and parts of cache
+//! keys.
 
 use super::tree::Table;
 
@@ -10,13 +11,13 @@ pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(legal)
 }
 
-/// That of one thing, which its table says.
+/// Checks the name of one thing, which its table contains.
 pub(super) fn own(table: &Table<'_>, name: &str) {
     let reason = format!("`{name}` can't be a metric label");
     table.fault("bad-name", reason, REMEDY);
 }
 
-/// The keys of a table that are names.
+/// Checks the keys of a table that are names.
 pub(super) fn of_entries(table: &Table<'_>, what: &str) {
     for (name, value) in table.entries().filter(|(name, _)| !is_name(name)) {
         let reason =

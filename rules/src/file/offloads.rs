@@ -1,4 +1,4 @@
-//! `[route.offload]`.
+//! Reads `[route.offload]`.
 
 use super::auth;
 use super::tree::Table;
@@ -7,18 +7,21 @@ use crate::document::{
     Auth, Identity, Mode, Offload, QueueFallback, ReplayAs, Retry, WaitEnds, When,
 };
 
-/// The largest body that is taken into a job, unless the route says otherwise.
+/// The largest body of a job in bytes, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
 
-/// How long sealed credentials are good for, unless the route says otherwise: a queue's usual backlog.
+/// How long sealed credentials are valid unless the route says otherwise, in milliseconds: a
+/// queue's usual backlog.
 const REPLAY_TTL_DEFAULT_MS: u64 = 3_600_000;
-/// Credentials that wait for longer are no request that somebody still waits for.
+/// The longest validity of sealed credentials, in milliseconds: after it nobody waits for the
+/// request any more.
 const REPLAY_TTL_MAX_MS: u64 = 86_400_000;
 
-/// How long a client may be kept waiting for an outcome: the edge gives up on a head after 60 s.
+/// The longest time that a client may wait for an outcome, in milliseconds: the edge gives up on a
+/// head after 60 s.
 const WAIT_MAX_MS: u64 = 60_000;
 
-/// SQS drops a message after this, whether or not it was received.
+/// SQS drops a message after this many milliseconds, whether or not it was received.
 const RETENTION_MAX_MS: u64 = 14 * 86_400_000;
 
 pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
@@ -88,7 +91,7 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
     offload
 }
 
-/// Whoever waits must have an answer before somebody in between gives up.
+/// Checks that a waiting client gets an answer before a proxy in between gives up.
 pub(super) fn wait_is_possible(table: &Table<'_>, offload: &Offload, timeout: Option<u64>) {
     let longest = timeout.unwrap_or(WAIT_MAX_MS).min(WAIT_MAX_MS);
     if offload.wait.is_some_and(|wait| wait > longest) {
@@ -98,7 +101,8 @@ pub(super) fn wait_is_possible(table: &Table<'_>, offload: &Offload, timeout: Op
     }
 }
 
-/// Credentials travel only to an application that is asked once more whether they are still good.
+/// Checks that replayed credentials reach only an application that is asked again whether they are
+/// still valid.
 fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
     if offload.replay_as == ReplayAs::Nobody {
         if table.has("replay_ttl") {
@@ -146,7 +150,7 @@ fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
     }
 }
 
-/// A caller that is known by a cookie, and whose job comes without it.
+/// Checks callers that are identified by a cookie, which the job does not carry.
 fn caller_travels(table: &Table<'_>, offload: &Offload) {
     let is_forwarded = offload.forward_headers.iter().any(|name| name == "cookie");
     let is_cookie = |it: &Identity| matches!(it, Identity::Cookie(_));
@@ -163,7 +167,7 @@ mod tests {
 
     const CHECKED: &str = "auth = { check = '/me', identity = 'check:X-User' }";
 
-    /// What is found in a route with these keys.
+    /// The faults of a route with these keys.
     fn found(route: &str, keys: &str) -> Vec<&'static str> {
         let text = format!(
             "[[route]]\nname = 'r'\nmatch = {{ path = '/r', methods = ['GET'] }}\n{route}\n\

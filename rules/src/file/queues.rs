@@ -1,4 +1,4 @@
-//! `[queue.NAME]`.
+//! Reads `[queue.NAME]`.
 
 use super::auth;
 use super::tree::{Table, Value};
@@ -6,11 +6,12 @@ use crate::document::{
     Delivery, Identity, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser, WAIT_FOR_APP_DEFAULT_MS,
 };
 
-/// SQS allows 12 hours in flight; a job that runs longer could not be kept invisible.
+/// The longest run of a job, in milliseconds: SQS keeps a message invisible for 12 hours at most.
 const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
-/// SQS refuses a longer one, and with it every receive.
+/// The longest visibility timeout, in milliseconds: SQS refuses receives with a longer one.
 const VISIBILITY_MAX_MS: u64 = 12 * 3_600_000;
-/// A message is received four times an hour meanwhile, and SQS counts to 1,000.
+/// The longest wait for an application, in milliseconds: the message is received four times an hour
+/// meanwhile, and SQS counts to 1,000.
 const WAIT_FOR_APP_MAX_MS: u64 = 7 * 86_400_000;
 const VISIBILITY_DEFAULT_MS: u64 = 120_000;
 const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
@@ -81,7 +82,8 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
     queue
 }
 
-/// Only the application can say that somebody is the one whom a message names.
+/// Reads the source of owners. Only the application can confirm that somebody is the one whom a
+/// message names.
 fn owner(value: &Value<'_>) -> Option<Identity> {
     let owner = auth::identity(value)?;
     if !matches!(owner, Identity::Check(_)) {
@@ -92,8 +94,8 @@ fn owner(value: &Value<'_>) -> Option<Identity> {
     Some(owner)
 }
 
-/// `user = { header = "X-User-Id", from = "body:/user_id" }`; or `"/user_id"`, and the application is told by
-/// the field by which it names the owner itself.
+/// Reads `user = { header = "X-User-Id", from = "body:/user_id" }`, or `"/user_id"`, which uses the
+/// field with which the application itself names owners.
 fn user(table: &Table<'_>, owner: Option<&Identity>) -> Option<QueueUser> {
     let value = table.value("user")?;
     if !value.is_text() {

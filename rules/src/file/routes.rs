@@ -1,4 +1,4 @@
-//! `[[route]]`: match, cache, shard and CORS of one route.
+//! Reads `[[route]]`: match, cache, shard and CORS of one route.
 
 use super::names;
 use super::offloads;
@@ -12,10 +12,10 @@ use crate::document::{
 use crate::route::Template;
 use std::collections::BTreeMap;
 
-/// What a CDN in front may be told apart from browsers: ours first, then what all are told.
+/// Fields with directives for CDNs apart from browsers: Spillway's own first, then the common one.
 const TARGETED_DEFAULT: [&str; 2] = ["spillway-cache-control", "cdn-cache-control"];
 
-/// How much of a body is read to find a shard key, unless the route says otherwise.
+/// How many bytes of a body are read to find a shard key, unless the route says otherwise.
 const BODY_LIMIT_DEFAULT: u64 = 64 * 1024;
 
 pub(super) fn route(table: &Table<'_>) -> Route {
@@ -61,7 +61,7 @@ pub(super) fn route(table: &Table<'_>) -> Route {
     route
 }
 
-/// How long browsers keep a preflight's answer; Chromium takes two hours at most.
+/// How long browsers keep a preflight's answer, in milliseconds; Chromium's limit is two hours.
 const CORS_MAX_AGE_DEFAULT_MS: u64 = 600_000;
 
 fn read_cors(table: &Table<'_>) -> Cors {
@@ -143,7 +143,7 @@ fn pairs(table: &Table<'_>, key: &str, is_lower: bool) -> BTreeMap<String, Strin
     table.entries().filter_map(pair).collect()
 }
 
-/// `{ 404 = "10s", 503 = "1s" }`
+/// Reads `{ 404 = "10s", 503 = "1s" }`.
 fn negative(table: &Table<'_>) -> BTreeMap<u16, u64> {
     let Some(table) = table.table("negative") else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
@@ -213,7 +213,7 @@ fn read_cache(table: &Table<'_>, route: Mode) -> Cache {
     cache
 }
 
-/// `true`, `false` or `"all"`.
+/// Reads `true`, `false` or `"all"`.
 fn versioned(table: &Table<'_>) -> Versioned {
     match table.value("versioned") {
         Some(value) if value.is_text() => {

@@ -1,5 +1,5 @@
-//! A thin view of the TOML tree that remembers positions, collects faults and knows which keys
-//! were asked for, so that every other key can be reported as unknown.
+//! A thin view of the TOML tree that knows positions, collects faults and records which keys were
+//! read, so that every other key is reported as unknown.
 
 use super::faults::Faults;
 use super::units;
@@ -33,10 +33,10 @@ impl<'a> Table<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// The value of a key, which is known from now on.
+    /// The value of a key, which counts as known from now on.
     pub(super) fn value(&self, key: &str) -> Option<Value<'a>> {
         let found = self.table.iter().find(|(own, _)| own.get_ref().as_ref() == key);
-        // A key that is asked for under a run-time name is listed by `entries` and never unknown.
+        // A key that is read under a run-time name is listed by `entries`, and is never unknown.
         if let Some(known) = KEYS.iter().find(|known| **known == key) {
             self.asked.borrow_mut().insert(known);
         }
@@ -60,7 +60,7 @@ impl<'a> Table<'a> {
         self.value(key)?.table()
     }
 
-    /// An array of tables (`[[route]]`).
+    /// The tables of an array (`[[route]]`).
     pub(super) fn tables(&self, key: &str) -> Vec<Table<'a>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         value.items().iter().filter_map(Value::table).collect()
@@ -95,12 +95,12 @@ impl<'a> Table<'a> {
         Some(self.value(key)?.texts())
     }
 
-    /// Milliseconds of a duration such as "5s".
+    /// A duration such as "5s", in milliseconds.
     pub(super) fn duration(&self, key: &str) -> Option<u64> {
         self.value(key)?.duration()
     }
 
-    /// Bytes of a size such as "64KiB".
+    /// A size such as "64KiB", in bytes.
     pub(super) fn size(&self, key: &str) -> Option<u64> {
         let value = self.value(key)?;
         let text = value.text()?;
@@ -143,7 +143,7 @@ impl<'a> Table<'a> {
         self.faults.warn(self.at, &self.path, name, reason, remedy.to_owned());
     }
 
-    /// Reports every key that nobody asked for.
+    /// Reports every key that was not read.
     pub(super) fn finish(&self) {
         let asked = self.asked.borrow();
         for (key, _) in self.table.iter() {
@@ -200,7 +200,7 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// Whether it is this text; anything else is no fault yet.
+    /// Whether the value is this text; any other value is no fault yet.
     pub(super) fn is(&self, text: &str) -> bool {
         matches!(self.value.get_ref(), DeValue::String(own) if own.as_ref() == text)
     }
@@ -213,13 +213,14 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// An integer, `None` without a fault for anything else (the caller knows its bounds).
+    /// The value as an integer; `None` without a fault for anything else, because the caller knows
+    /// the bounds.
     pub(super) fn integer(&self) -> Option<i64> {
         let DeValue::Integer(integer) = self.value.get_ref() else { return None };
         i64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
 
-    /// Text, integer or date-time as written: the literal of a shard key.
+    /// The text, integer or date-time as written: the literal of a shard key.
     pub(super) fn literal(&self) -> Option<String> {
         match self.value.get_ref() {
             DeValue::String(text) => Some(text.to_string()),

@@ -1,12 +1,12 @@
 //! Durations and sizes with units.
 
-/// Milliseconds of "250ms", "5s", "2m", "1h", "7d".
+/// Parses "250ms", "5s", "2m", "1h" or "7d" to milliseconds.
 pub(super) fn duration(text: &str) -> Option<u64> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     parse(text, &units)
 }
 
-/// Bytes of "512B", "64KiB", "10MiB", "1GiB".
+/// Parses "512B", "64KiB", "10MiB" or "1GiB" to bytes.
 pub(super) fn size(text: &str) -> Option<u64> {
     parse(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)])
 }

@@ -1,4 +1,4 @@
-//! Values that several tables of the file have.
+//! Values that occur in several tables of the file.
 
 use super::tree::Value;
 use crate::document::{KeySource, Mode};
@@ -10,7 +10,7 @@ pub(super) fn lower(names: Vec<String>) -> Vec<String> {
     names.into_iter().map(|name| name.to_ascii_lowercase()).collect()
 }
 
-/// `path:id`, `query:id`, `header:X-Id`, `cookie:id` or `body:/json/pointer`.
+/// Reads `path:id`, `query:id`, `header:X-Id`, `cookie:id` or `body:/json/pointer`.
 pub(super) fn key_source(value: &Value<'_>) -> Option<KeySource> {
     let text = value.text()?;
     let source = match text.split_once(':') {

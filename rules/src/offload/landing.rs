@@ -1,25 +1,26 @@
-//! Where an answer that redirects leads to (Post/Redirect/Get), and whether that is a success.
+//! Where an answer that redirects leads (Post/Redirect/Get), and whether it is a success.
 
 use crate::document::{Auth, Login, Offload};
 use crate::path;
 
-/// Where somebody goes whose job has ended with a redirect.
+/// Where a visitor goes when a job has ended with a redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Landing {
-    /// Path, query and fragment on the site that was asked.
+    /// Path, query and fragment on the visitor's own site.
     Own(String),
-    /// Another site: a person decides whether to go there.
+    /// A page of another site; the visitor decides whether to go there.
     Other {
-        /// Absolute.
+        /// The absolute URL.
         url: String,
-        /// Its host, for the person who decides.
+        /// Its host, which the visitor is shown.
         host: String,
     },
 }
 
-/// A `Location` (RFC 9110 section 10.2.2) as a path or a URL, resolved against the target that was asked
-/// (RFC 3986 section 5.2). `None` for what leads to no page: letters that browsers and servers read in two
-/// ways, a scheme other than http and https, a user's name before the host.
+/// Resolves a `Location` (RFC 9110 section 10.2.2) against the target of the request (RFC 3986
+/// section 5.2), to a path or a URL. `None` where it leads to no page: characters that browsers and
+/// servers interpret in different ways, a scheme other than http and https, or a user name before
+/// the host.
 pub fn resolved(location: &str, target: &str) -> Option<String> {
     if location.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\') {
         return None;
@@ -47,7 +48,7 @@ pub fn resolved(location: &str, target: &str) -> Option<String> {
     (!path.starts_with("//")).then(|| format!("{path}{rest}"))
 }
 
-/// Where that leads somebody who asked by this scheme and host.
+/// Where the resolved location leads a visitor who asked by this scheme and host.
 pub fn landing(resolved: &str, own_scheme: &str, own_host: &str) -> Landing {
     let Some((scheme, rest)) = site(resolved) else { return Landing::Own(resolved.to_owned()) };
     let scheme = scheme.unwrap_or(own_scheme);
@@ -56,15 +57,15 @@ pub fn landing(resolved: &str, own_scheme: &str, own_host: &str) -> Landing {
         && bare(host, own_scheme).eq_ignore_ascii_case(bare(own_host, own_scheme));
     let after = rest.get(host.len()..).unwrap_or_default();
     let path = if after.starts_with('/') { after.to_owned() } else { format!("/{after}") };
-    // A second slash at the beginning would name a host once the first one is gone.
+    // A second slash at the beginning would name a host once the first one is removed.
     if is_own && !path.starts_with("//") {
         return Landing::Own(path);
     }
     Landing::Other { url: format!("{scheme}://{rest}"), host: host.to_owned() }
 }
 
-/// Whether a job has succeeded whose answer redirects there: 307 and 308 ask for the same request again,
-/// and a login page is no report.
+/// Whether a job whose answer redirects there has succeeded: 307 and 308 ask for the same request
+/// again, and a redirect to a login page is no success.
 pub fn is_success(rule: &Offload, code: u16, resolved: Option<&str>) -> bool {
     let login = match &rule.auth {
         Auth::Open => &Login::None,
@@ -73,20 +74,20 @@ pub fn is_success(rule: &Offload, code: u16, resolved: Option<&str>) -> bool {
     };
     let Some(resolved) = resolved.filter(|_| matches!(code, 301..=303)) else { return false };
     let Login::Path(login) = login else { return true };
-    // On whatever host: the application may name its own by another name.
+    // The host does not matter: the application may know itself by another name.
     let path = match site(resolved) {
         Some((_, rest)) => {
             rest.get(authority(rest).unwrap_or_default().len()..).unwrap_or_default()
         }
         None => resolved,
     };
-    // Servers of Java put the session's id behind the path.
+    // Java servers append the session id to the path.
     let path = path::split(path).0.split(';').next().unwrap_or_default();
     path.trim_end_matches('/') != login.trim_end_matches('/')
 }
 
-/// The scheme, if one is said, and what follows the two slashes, of a reference that names a host: slashes
-/// in a query do not.
+/// The scheme, if there is one, and the text after `//`, of a reference that names a host. Slashes
+/// in a query do not count.
 fn site(resolved: &str) -> Option<(Option<&str>, &str)> {
     if let Some(rest) = resolved.strip_prefix("//") {
         return Some((None, rest));
@@ -95,7 +96,7 @@ fn site(resolved: &str) -> Option<(Option<&str>, &str)> {
     Some((Some(scheme), rest))
 }
 
-/// `https` of `https:…`.
+/// The scheme of a reference: `https` of `https:…`.
 fn scheme(reference: &str) -> Option<&str> {
     let (scheme, _) = reference.split_once(':')?;
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -106,7 +107,7 @@ fn is_web(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http")
 }
 
-/// The host, with its port, before path, query and fragment.
+/// The host with its port, before path, query and fragment.
 fn authority(rest: &str) -> Option<&str> {
     let host = rest.get(..rest.find(['/', '?', '#']).unwrap_or(rest.len()))?;
     crate::forwarded::is_host(host).then_some(host)
@@ -117,7 +118,7 @@ fn bare<'a>(host: &'a str, scheme: &str) -> &'a str {
     host.strip_suffix(port).unwrap_or(host)
 }
 
-/// RFC 3986 section 5.2.4, of a path that begins with a slash.
+/// Removes dot segments from a path that begins with a slash (RFC 3986 section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     let mut is_folder = false;

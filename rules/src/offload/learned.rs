@@ -1,53 +1,55 @@
-//! How long the requests of a class take: learned from those that were executed, so that the next
-//! slow one is queued before it occupies the application.
+//! Learns how long the requests of a class take, so that the next slow one is queued before it
+//! occupies the application.
 
 use std::collections::VecDeque;
 
-/// Older samples say nothing about now.
+/// Older samples do not count, in milliseconds.
 const WINDOW_MS: u64 = 5 * 60_000;
 /// The newest samples kept; the 95th percentile of 128 is the seventh longest.
 const SAMPLES_MAX: usize = 128;
 /// Fewer samples than this decide nothing: of 20 the 95th percentile is the second longest, so that one slow
 /// start after a deployment does not count.
 const SAMPLES_MIN: usize = 20;
-/// While a class is slow, one request in so many is executed all the same, to go on learning.
+/// While a class is slow, one in this many requests is executed anyway, so that learning continues.
 const PROBE_EVERY: u32 = 20;
-/// … and one after so long, in milliseconds: a class that few ask for would go on being queued for minutes.
+/// While a class is slow, one request is executed after this many milliseconds. Without it, a class
+/// with few requests would go on being queued for minutes.
 const PROBE_AFTER_MS: u64 = 10_000;
-/// A class is quick again below three quarters of the limit: it must not flap around it.
+/// A class is quick again below three quarters of the limit. The gap keeps it from flapping.
 const QUICK_QUARTERS: u64 = 3;
 
-/// What is known of a class.
+/// How long requests of a class take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
-    /// Too few samples.
+    /// There are too few samples.
     Unknown,
-    /// It is executed while the client waits.
+    /// The request is executed while the client waits.
     Quick,
-    /// Queue it.
+    /// The request is queued.
     Slow,
-    /// It is slow, but this one is executed to go on learning.
+    /// The class is slow, but this request is executed, so that learning continues.
     Probe,
 }
 
-/// Names a sample, to say later how long it really took.
+/// Identifies a sample, so that its final latency can be reported later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample(u64);
 
 /// The latencies of one class of requests.
 #[derive(Debug, Clone, Default)]
 pub struct Latency {
-    /// Number, time of the sample, how long it took.
+    /// Number, time and latency of each sample, the latter in milliseconds.
     samples: VecDeque<(u64, u64, u64)>,
     next: u64,
     is_slow: bool,
     since_probe: u32,
-    /// When one was executed last while the class is slow, or the class became slow.
+    /// When the class became slow, or when its last probe was executed, in milliseconds since 1970.
     probed: u64,
 }
 
 impl Latency {
-    /// An execution took so long, or has taken so long already.
+    /// Records an execution that took so long, or has taken so long and still runs. `now` is in
+    /// milliseconds since 1970.
     pub fn record(&mut self, now: u64, took_ms: u64) -> Sample {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
@@ -58,7 +60,7 @@ impl Latency {
         Sample(number)
     }
 
-    /// The execution that had not ended when it was recorded has ended.
+    /// Corrects a sample whose execution had not ended when it was recorded.
     pub fn settle(&mut self, sample: Sample, took_ms: u64) {
         let found = self.samples.iter_mut().find(|(number, _, _)| *number == sample.0);
         if let Some((_, _, took)) = found {
@@ -66,7 +68,7 @@ impl Latency {
         }
     }
 
-    /// Whether nothing is known that still counts.
+    /// Whether no sample counts any more.
     pub fn is_forgotten(&self, now: u64) -> bool {
         self.samples.back().is_none_or(|(_, at, _)| at.saturating_add(WINDOW_MS) < now)
     }
@@ -84,7 +86,7 @@ impl Latency {
         sorted.get((sorted.len() * 95).div_ceil(100).saturating_sub(1)).copied()
     }
 
-    /// Whether the next request may take longer than `after` milliseconds.
+    /// Whether the next request is likely to take longer than `after` milliseconds.
     pub fn judge(&mut self, now: u64, after: u64) -> Learned {
         let Some(p95) = self.p95(now) else {
             self.is_slow = false;
@@ -125,7 +127,7 @@ mod tests {
         latency
     }
 
-    /// A window full of new samples.
+    /// Fills the window with new samples.
     fn again(latency: &mut Latency, took: u64) {
         for _ in 0..SAMPLES_MAX {
             latency.record(0, took);

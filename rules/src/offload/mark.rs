@@ -1,10 +1,10 @@
-//! The reserved query parameter by which a job's page and its result stand under the path of the request:
-//! relative links and a form without `action` lead where they would have led.
+//! The reserved query parameter under which a job's page and result have the path of the original
+//! request, so that relative links and forms without `action` still work.
 
 use crate::document::Jobs;
 
-/// The job that a target names; the first one counts. By bytes, as every request is looked at: targets are
-/// short, and a search for letters costs more to begin than they have bytes.
+/// The job that a target names; the first parameter counts. Compares bytes, because every request
+/// comes through here.
 pub fn job<'t>(jobs: &Jobs, target: &'t str) -> Option<&'t str> {
     let end = |text: &str, is_end: fn(u8) -> bool| text.bytes().position(is_end);
     let mut rest = target.get(end(target, |byte| byte == b'?')? + 1..)?;
@@ -18,23 +18,23 @@ pub fn job<'t>(jobs: &Jobs, target: &'t str) -> Option<&'t str> {
     }
 }
 
-/// The target with that parameter in the place of whatever it had.
+/// The target with that parameter instead of its own query.
 pub fn with(jobs: &Jobs, target: &str, id: &str) -> String {
     let bare = without(jobs, target);
     let before = if bare.contains('?') { '&' } else { '?' };
     format!("{bare}{before}{}={id}", jobs.parameter)
 }
 
-/// The target without that parameter: as the application knows it.
+/// The target without that parameter, as the application knows it.
 pub fn without(jobs: &Jobs, target: &str) -> String {
     let target = target.split('#').next().unwrap_or_default();
     let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
     let others: Vec<&str> = query.split('&').filter(|pair| value(jobs, pair).is_none()).collect();
-    // `/?` is another target than `/`: it stays what it was, unless the parameter was all there is.
+    // `/?` and `/` are different targets: the `?` stays, unless the parameter was all of the query.
     if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) }
 }
 
-/// Only as it is written here: another spelling is the application's own.
+/// The value of the parameter in its exact spelling; any other spelling belongs to the application.
 fn value<'p>(jobs: &Jobs, pair: &'p str) -> Option<&'p str> {
     pair.strip_prefix(jobs.parameter.as_str())?.strip_prefix('=')
 }

@@ -1,15 +1,15 @@
 //! Whether a request that changes something comes from a page of the application itself.
 //!
-//! A job that runs without the client's cookies comes without all by which the application knows forged
-//! requests (its token, `Origin`), but in the name of the user whom the cookie named when it was accepted.
-//! So the question is asked here (Fetch Metadata, <https://www.w3.org/TR/fetch-metadata/>; OWASP
-//! Cross-Site Request Forgery Prevention, "Verifying Origin With Standard Headers").
+//! A job runs without the fields by which an application detects forged requests (CSRF tokens,
+//! `Origin`), but in the name of the user whose cookie was accepted. Therefore the check is made
+//! here (Fetch Metadata, <https://www.w3.org/TR/fetch-metadata/>; OWASP Cross-Site Request Forgery
+//! Prevention, "Verifying Origin With Standard Headers").
 
 use crate::document::Cors;
 use crate::head::{Head, first, has};
 
-/// Whether the request may become a job that runs in the name of the one whose cookies it carries.
-/// `cors` is the route's: a page of another origin that it names may do so.
+/// Whether the request may become a job in the name of the user whose cookies it carries. `cors` is
+/// the route's rule: pages of the origins in it may send such requests.
 pub fn is_own(head: &Head<'_>, cors: Option<&Cors>) -> bool {
     if head.is_safe() {
         return true;
@@ -31,7 +31,7 @@ pub fn is_own(head: &Head<'_>, cors: Option<&Cors>) -> bool {
     }
     match source {
         Some(origin) => is_same(&origin, head.scheme, head.host),
-        // No browser of this decade sends a form without any of these.
+        // Every current browser sends one of these fields with a form.
         None => !has(fields, "cookie"),
     }
 }
@@ -43,8 +43,8 @@ fn origin_of(url: &str) -> &str {
     url.get(..scheme.len() + "://".len() + end).unwrap_or_default()
 }
 
-/// Whether an origin is the one that was asked. Behind an ingress that ends TLS and does not say so, the
-/// scheme looks like http: then the browser's https is believed, and never the other way round.
+/// Whether an origin is the requested one. Behind an ingress that terminates TLS without saying so,
+/// the scheme appears to be http: then an https origin is accepted, but never the other way round.
 fn is_same(origin: &str, scheme: &str, host: &str) -> bool {
     let Some((own_scheme, own_host)) = origin.split_once("://") else { return false };
     let is_scheme = own_scheme == scheme || own_scheme == "https";

@@ -1,6 +1,6 @@
-//! Which templates can match where another one does. All of them lie in one tree of segments: what
-//! is looked through for a template is what it finds, and hardly more, so that a file of thousands of
-//! routes is read in the time that its length takes.
+//! Finds which templates can match the same paths as another one. All templates are in one tree of
+//! segments, so that a search visits hardly more than what it finds, and a file of thousands of
+//! routes is read in time proportional to its length.
 
 use super::template::{Segment, Template};
 use std::collections::BTreeMap;
@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Overlaps<'t> {
     root: Node<'t>,
-    /// Places of the tree that were looked at.
+    /// Counts the visited nodes.
     #[cfg(test)]
     pub visits: std::cell::Cell<usize>,
 }
 
-/// What comes after the same segments. Numbers are indexes of templates.
+/// The templates that continue after the same segments. Numbers are indexes of templates.
 #[derive(Default)]
 struct Node<'t> {
     literals: BTreeMap<&'t str, Node<'t>>,
-    /// The same texts from their ends, to be found by a suffix.
+    /// The same texts, reversed, so that they are found by a suffix.
     reversed: BTreeMap<Vec<u8>, &'t str>,
-    /// By their suffix from its end: what ends alike lies side by side.
+    /// Nodes by their reversed suffix, so that equal endings are adjacent.
     suffixes: BTreeMap<Vec<u8>, Node<'t>>,
     parameter: Option<Box<Node<'t>>>,
     rest: Vec<usize>,
@@ -39,7 +39,7 @@ impl<'t> Overlaps<'t> {
         all
     }
 
-    /// The indexes of all that overlap with it, itself among them.
+    /// The indexes of all templates that overlap with this one, itself included.
     pub fn of(&self, template: &Template) -> Vec<usize> {
         let mut found = Vec::new();
         self.collect(&self.root, &template.segments, &mut found);
@@ -91,7 +91,7 @@ impl<'t> Overlaps<'t> {
         }
     }
 
-    /// All that lies below, but for what goes on for any length here, which is there already.
+    /// Adds everything below a node, except rest parameters at this level, which are already found.
     fn everything(&self, node: &Node<'_>, found: &mut Vec<usize>) {
         found.extend(&node.end);
         let children = node.literals.values().chain(node.suffixes.values());
@@ -104,7 +104,7 @@ impl<'t> Overlaps<'t> {
     }
 }
 
-/// The values whose key begins so.
+/// The values whose keys have this prefix.
 fn beginning<'m, V>(map: &'m BTreeMap<Vec<u8>, V>, start: &[u8]) -> impl Iterator<Item = &'m V> {
     let from = map.range(start.to_vec()..);
     from.take_while(move |(key, _)| key.starts_with(start)).map(|(_, value)| value)
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    /// Places looked at, to find the overlaps of each of so many.
+    /// Nodes visited to find the overlaps of `count` templates.
     fn work(count: usize, path: impl Fn(usize) -> String) -> usize {
         let mut paths: Vec<String> = (0..count).map(path).collect();
         paths.push("/{*rest}".to_owned());

@@ -1,14 +1,14 @@
-//! Path templates: what stands in `match.path`.
+//! Path templates: the values of `match.path`.
 
 use crate::path;
 use std::cmp::{Ordering, Reverse};
 
-/// A path template has at most so many segments: deeper paths are data, not routes.
+/// A path template has at most this many segments: deeper paths are data, not routes.
 const SEGMENTS_MAX: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Segment {
     Literal(String),
-    /// `{name}.css`
+    /// A parameter with a suffix, such as `{name}.css`.
     Suffix {
         name: String,
         suffix: String,
@@ -25,7 +25,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// `/api/{id}`, `/assets/{*file}`, `/feeds/{name}.xml`.
+    /// Parses a template such as `/api/{id}`, `/assets/{*file}` or `/feeds/{name}.xml`.
     ///
     /// # Errors
     /// One sentence that says what is wrong with the text.
@@ -50,7 +50,7 @@ impl Template {
         Ok(Self { segments, ends_with_slash })
     }
 
-    /// Names of the parameters, in the order of the template.
+    /// The names of the parameters, in the order of the template.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Literal(_) => None,
@@ -60,7 +60,7 @@ impl Template {
         })
     }
 
-    /// The template with its parameter names taken away: equal for templates that match the same.
+    /// The template without its parameter names: equal for templates that match the same paths.
     pub fn shape(&self) -> String {
         let mut shape = String::new();
         for segment in &self.segments {
@@ -84,7 +84,7 @@ impl Template {
         matches!(self.segments.last(), Some(Segment::Rest(_)))
     }
 
-    /// Whether the path (normal form) matches, and every parameter's value is text.
+    /// Whether the path (in normal form) matches, and every parameter's value is text.
     pub(super) fn matches(&self, path: &str) -> bool {
         let is_text = |_: &str, value: &str| {
             (!value.bytes().any(|it| it == b'%') || path::decode(value).is_some()).then_some(())
@@ -92,8 +92,8 @@ impl Template {
         self.capture(path, is_text).is_some()
     }
 
-    /// Tells `found` of each parameter and its encoded value, until it says no; `None` also when the
-    /// path (normal form) does not match.
+    /// Calls `found` with each parameter and its encoded value until it returns `None`. `None` also
+    /// when the path (in normal form) does not match.
     pub(super) fn capture<'a>(
         &'a self,
         path: &'a str,
@@ -118,14 +118,15 @@ impl Template {
         rest.is_none().then_some(())
     }
 
-    /// Less is more specific: left to right, literal > suffix > parameter > rest.
+    /// Orders templates: less is more specific. From left to right, literal > suffix > parameter >
+    /// rest.
     pub(super) fn specificity(&self, other: &Self) -> Ordering {
         let mut left = self.segments.iter();
         let mut right = other.segments.iter();
         loop {
             match (left.next(), right.next()) {
                 (None, None) => return Ordering::Equal,
-                // The longer template says more, and `/a` is more exact than `/a/{*rest}`.
+                // The longer template is more specific, and `/a` is more exact than `/a/{*rest}`.
                 (Some(Segment::Rest(_)), None) => return Ordering::Greater,
                 (None, Some(Segment::Rest(_))) => return Ordering::Less,
                 (Some(_), None) => return Ordering::Less,
@@ -192,7 +193,7 @@ impl Segment {
         }
     }
 
-    /// A longer suffix says more than a shorter one.
+    /// A longer suffix is more specific than a shorter one.
     fn rank(&self) -> (u8, Reverse<usize>) {
         match self {
             Self::Literal(_) => (0, Reverse(0)),

@@ -3,8 +3,8 @@
 use crate::head::{Head, joined};
 use std::fmt::Write;
 
-/// One line for each component, then the parameters as they are sent. `None` when a component is
-/// unknown, absent or named twice.
+/// The signature base: one line for each component, then the parameters as they are sent. `None`
+/// when a component is unknown, absent or named twice.
 pub(super) fn base(head: &Head<'_>, names: &[&str], parameters: &str) -> Option<String> {
     let mut text = String::new();
     for (at, name) in names.iter().enumerate() {
@@ -12,14 +12,15 @@ pub(super) fn base(head: &Head<'_>, names: &[&str], parameters: &str) -> Option<
             return None;
         }
         let value = component(head, name)?;
-        // Writing to a String can't fail, here and below.
+        // Writing to a String can't fail, neither here nor below.
         let _ = writeln!(text, "\"{name}\": {value}");
     }
     let _ = write!(text, "\"@signature-params\": {parameters}");
     Some(text)
 }
 
-/// Derived components (section 2.2) and fields (section 2.1), both without parameters.
+/// The value of a derived component (section 2.2) or a field (section 2.1), both without
+/// parameters.
 fn component(head: &Head<'_>, name: &str) -> Option<String> {
     let (path, query) = match head.target.split_once('?') {
         Some((path, query)) => (path, query),
@@ -33,14 +34,14 @@ fn component(head: &Head<'_>, name: &str) -> Option<String> {
         "@request-target" => Some(head.target.to_owned()),
         "@path" if path.is_empty() => Some("/".to_owned()),
         "@path" => Some(path.to_owned()),
-        // With the question mark, also where there is no query.
+        // The question mark is part of it, even where there is no query.
         "@query" => Some(format!("?{query}")),
         derived if derived.starts_with('@') => None,
         field => joined(head.fields, field),
     }
 }
 
-/// In lower case, without the port that the scheme has anyway.
+/// The authority in lower case, without the default port of the scheme.
 fn authority(head: &Head<'_>) -> String {
     let host = head.host.to_ascii_lowercase();
     let port = if head.scheme == "https" { ":443" } else { ":80" };

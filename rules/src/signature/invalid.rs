@@ -1,38 +1,39 @@
-//! What a signature must be like, and why one is not.
+//! The requirements on a signature, and why one is invalid.
 
 use crate::problem::Problem;
 
-/// The name of our signature among those of others in the same fields.
+/// The label of Spillway's signature among others in the same fields.
 pub(super) const LABEL: &str = "spillway";
-/// Seconds from `created` to `expires`: the way to the sidecar, a renewal in the background included.
+/// Seconds from `created` to `expires`. They cover the way to the sidecar, and a background
+/// revalidation.
 pub(super) const LIFETIME_S: i64 = 60;
 /// Seconds by which the clocks of edge and sidecar may differ.
 pub(super) const SKEW_S: i64 = 30;
 
-/// Why a request does not pass as the edge's.
+/// Why a request's edge signature is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
     /// The request has no signature of the edge's.
     Missing,
-    /// The two fields can't be read, or do not belong together.
+    /// The two fields can't be parsed, or do not belong together.
     Malformed,
-    /// No key of this name is known here.
+    /// The key id is not known here.
     UnknownKey,
-    /// Another algorithm than hmac-sha256.
+    /// The algorithm is not hmac-sha256.
     WrongAlgorithm,
-    /// A component that must be covered is not, or one is covered that the request does not have.
+    /// A required component is not covered, or a covered one is absent from the request.
     WrongComponents,
-    /// It lasts for longer than a minute.
+    /// Its lifetime is longer than allowed.
     TooLongLived,
-    /// It was made in the future, by more than clocks may differ.
+    /// It was created in the future, by more than the allowed clock skew.
     NotYetValid,
-    /// Its end is over.
+    /// It has expired.
     Expired,
-    /// It was not made of this request with this key.
+    /// It does not match this request under this key.
     Mismatch,
-    /// The same signature was here before, on a request that may not be repeated.
+    /// The same signature was seen before, on a request that must not be repeated.
     Replayed,
-    /// As many signatures are remembered as can be: a copy could not be told from the first.
+    /// Replay protection is full: a copy could not be told from the first request.
     NoncesFull,
 }
 
@@ -54,7 +55,7 @@ impl Invalid {
         }
     }
 
-    /// The problem that a request with it is refused with.
+    /// The problem with which such a request is refused.
     pub fn problem(self) -> Problem {
         match self {
             Self::Missing => Problem::SignatureMissing,

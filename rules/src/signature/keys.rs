@@ -3,14 +3,14 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// A key shorter than this can be guessed.
+/// A shorter key can be guessed.
 const KEY_CHARS_MIN: usize = 32;
-/// More keys than this are a forgotten rotation.
+/// More keys than this mean a forgotten rotation.
 const KEYS_MAX: usize = 8;
-/// Names of keys travel with every request.
+/// Key ids travel with every request, so they are short.
 const ID_CHARS_MAX: usize = 64;
 
-/// Never printed: it has no `Debug`.
+/// The secret of one key. It has no `Debug`, so that it is never printed.
 #[derive(Clone)]
 pub(super) struct SigningKey(Vec<u8>);
 
@@ -30,14 +30,14 @@ impl SigningKey {
     }
 
     fn started(&self, text: &str) -> Option<Hmac<Sha256>> {
-        // HMAC takes keys of any length, so there is always one.
+        // HMAC accepts keys of any length, so this never fails.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         mac.update(text.as_bytes());
         Some(mac)
     }
 }
 
-/// Keys by their names. The first signs, all verify, so that a rotation breaks nothing.
+/// Keys by their ids. The first one signs and all verify, so that a rotation interrupts nothing.
 #[derive(Clone)]
 pub struct Keys {
     first: (String, SigningKey),
@@ -45,10 +45,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// `NAME=SECRET`, one a line or separated by commas.
+    /// Parses `NAME=SECRET` pairs, one a line or separated by commas.
     ///
     /// # Errors
-    /// Says what is wrong with the text and what to do. Never repeats a secret.
+    /// What is wrong with the text and what to do. It never repeats a secret.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut keys: Vec<(String, SigningKey)> = Vec::new();
         for line in text.split(['\n', ',']).map(str::trim).filter(|line| !line.is_empty()) {
@@ -69,7 +69,7 @@ impl Keys {
         Ok(Self { first, others: keys.collect() })
     }
 
-    /// A key for another purpose, which tells nothing of the first one that it is made from.
+    /// A key derived from the first one for another purpose; it reveals nothing about the first.
     pub(crate) fn derived(&self, purpose: &str) -> Vec<u8> {
         self.first.1.mac(purpose)
     }

@@ -1,34 +1,35 @@
-//! Our member of the fields `Signature-Input` and `Signature`, beside those of others.
+//! Spillway's member of the fields `Signature-Input` and `Signature`, which may have members of
+//! others.
 
 use super::invalid::{Invalid, LABEL};
 use sfv::{BareItem, Dictionary, InnerList, ItemSerializer, ListEntry, ListSerializer, Parser};
 
-/// Ours is half as long; more is not worth parsing.
+/// Spillway's member is half as long; a longer one is not parsed.
 const MEMBER_BYTES_MAX: usize = 1024;
 
-/// A signature as it travels.
+/// A signature as it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Member {
-    /// Of `Signature-Input`.
+    /// The member of `Signature-Input`.
     pub input: Option<String>,
-    /// Of `Signature`.
+    /// The member of `Signature`.
     pub signature: Option<String>,
 }
 
-/// What a signature says of itself.
+/// The parameters of a signature.
 pub(super) struct Parameters {
     pub(super) components: Vec<String>,
     pub(super) created: i64,
     pub(super) expires: i64,
     pub(super) key_id: String,
     pub(super) algorithm: Option<String>,
-    /// All of it in its canonical form, which is signed too.
+    /// All parameters in canonical form, which is signed as well.
     pub(super) text: String,
 }
 
-/// Parts our member of a field from the rest, which stays byte for byte as it is: it may be a
-/// signature of the client's own, in a form that is no Structured Field. Of several the last
-/// counts, as in every dictionary.
+/// Separates Spillway's member of a field from the rest, which stays byte for byte unchanged: it
+/// may be the client's own signature, in a form that is no Structured Field. Of several members the
+/// last counts, as in every dictionary.
 pub fn part(line: &str) -> (Option<&str>, String) {
     let is_own = |member: &&str| {
         member.trim_start().strip_prefix(LABEL).is_some_and(|rest| rest.starts_with('='))
@@ -89,7 +90,7 @@ impl Parameters {
             Some(BareItem::Integer(time)) => Ok(i64::from(*time)),
             _ => Err(Invalid::Malformed),
         };
-        // Without a nonce, two equal requests of one second would be one.
+        // Without a nonce, two equal requests of one second would have the same signature.
         text("nonce")?.filter(|nonce| !nonce.is_empty()).ok_or(Invalid::Malformed)?;
         Ok(Self {
             components,

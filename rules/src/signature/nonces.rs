@@ -1,31 +1,32 @@
-//! Copies of requests that change something, found by what was seen before.
+//! Replay protection: finds copies of signed requests that change something.
 
 use super::invalid::{Invalid, LIFETIME_S, SKEW_S};
 use std::collections::BTreeSet;
 
-/// Requests remembered per generation: 3,700 a second, and some 6 MB.
+/// Requests remembered per generation: 3,700 a second, in about 6 MB.
 pub(crate) const NONCES_MAX: usize = 450_000;
-/// A signature can be used for so long, at most, after it was first seen: from a clock that is
-/// ahead by the skew to the moment when one that is behind by it calls the signature expired.
+/// How long a signature can be used after it was first seen, in milliseconds: its lifetime, and the
+/// clock skew in both directions.
 const WINDOW_MS: u64 = (LIFETIME_S + 2 * SKEW_S) as u64 * 1000;
 
-/// What one process has seen. Another one of the same service does not know it: there a copy is
-/// good until it expires.
+/// The signatures that one process has seen. Other processes of the same service do not know them;
+/// there a copy is valid until it expires.
 #[derive(Default)]
 pub struct Nonces {
-    /// Two generations: whatever is in the older one has outlived the window when that is dropped.
+    /// There are two generations. When the older one is dropped, all of its entries have outlived
+    /// the window.
     newer: BTreeSet<u64>,
     older: BTreeSet<u64>,
-    /// When the newer one began.
+    /// When the newer generation began, in milliseconds since 1970.
     since: u64,
 }
 
 impl Nonces {
-    /// Remembers a verified request.
+    /// Remembers a verified request. `now` is in milliseconds since 1970.
     ///
     /// # Errors
-    /// `replayed` when it was here before, `nonces-full` when it can't be remembered: to forget
-    /// another instead would let that one's copy in.
+    /// `replayed` when it was seen before; `nonces-full` when it can't be remembered. Forgetting
+    /// another request instead would let that one's copy pass.
     pub fn remember(&mut self, id: u64, now: u64) -> Result<(), Invalid> {
         self.age(now);
         if self.newer.contains(&id) || self.older.contains(&id) {

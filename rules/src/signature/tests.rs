@@ -1,4 +1,4 @@
-//! RFC 9421's own examples, and every reason for which a signature does not count.
+//! The examples of RFC 9421, and every reason for which a signature is invalid.
 
 use super::base::base;
 use super::keys::SigningKey;
