@@ -1,5 +1,5 @@
-//! What a request is before anything is done about it: where it came from, what its fields are worth, under
-//! which rules it stands and where it would go.
+//! A request before anything is done about it: its client, which of its fields are trusted, the
+//! rules for it and its destination.
 
 pub mod active_rules;
 pub mod destination;

@@ -1,4 +1,4 @@
-//! Requests on their way to a server behind us: connections, limits, retries, and the answer's way back.
+//! Forwards requests to upstreams: connections, limits and retries, and the answer's way back.
 
 mod circuit_breaker;
 pub mod client;

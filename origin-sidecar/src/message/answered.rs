@@ -1,4 +1,4 @@
-//! The body of an answer that comes over HTTP/2.
+//! The body of an answer that arrives over HTTP/2.
 
 use super::grpc;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// An answer's body. The call keeps its place on the connection until it has ended.
+/// The body of an answer. The call keeps its stream permit until the body has ended.
 pub struct Answered {
     body: Incoming,
     is_grpc: bool,
@@ -19,7 +19,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// What is to be held until then is the call's place.
+    /// Wraps a body; `place` is the call's stream permit, which is held until the body has ended.
     pub fn new(body: Incoming, is_grpc: bool, place: Arc<dyn Send + Sync>) -> Self {
         Self { body, is_grpc, is_over: false, _place: place }
     }
@@ -33,7 +33,8 @@ impl Answered {
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(match frame {
-            // A client of gRPC is told in its own words; what it has so far is no whole answer either way.
+            // A gRPC client gets the error as trailers. What it has received so far is no complete
+            // answer either way.
             Some(Err(error)) if self.is_grpc => {
                 self.is_over = true;
                 tracing::debug!(%error, "a call's answer broke off");

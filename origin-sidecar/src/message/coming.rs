@@ -1,4 +1,4 @@
-//! A body that is read while it comes in for the cache.
+//! The body of an answer that is served while it is still being received for the cache.
 
 use super::served_lines::added_status;
 use bytes::Bytes;
@@ -10,10 +10,10 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A body that is read while it comes in for the cache.
+/// The body of an answer that is served while it is still being received for the cache.
 pub struct FillingBody {
     pub reader: Reader,
-    /// The head that goes before it, and the lines that are added to that, where it is sent encoded.
+    /// Where the answer is sent encoded: its head, and the lines that are added to it.
     pub encoded: Option<(Arc<Stored>, String)>,
 }
 
@@ -23,7 +23,7 @@ impl FillingBody {
         Some(Encoded { block: &head.fields, added })
     }
 
-    /// The value of `Cache-Status`, where it is encoded.
+    /// The value of `Cache-Status`, where the answer is encoded.
     pub fn status(&self) -> Option<&str> {
         added_status(&self.encoded.as_ref()?.1)
     }

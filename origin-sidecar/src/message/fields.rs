@@ -1,4 +1,4 @@
-//! Our header map as `rules` reads and changes it.
+//! Adapts the header map to the traits with which `rules` reads and changes fields.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http1::lines;
@@ -21,10 +21,10 @@ pub fn edit(headers: &mut HeaderMap, edits: &[Edit]) {
     }
 }
 
-/// The view.
+/// A header map as `rules` reads it.
 pub struct View<'a> {
     headers: &'a HeaderMap,
-    /// A bit for each of the names, which others may have too.
+    /// A Bloom filter of the names: one bit each, which other names may share.
     names: u64,
 }
 
@@ -43,15 +43,15 @@ fn bit(name: &str) -> u64 {
 
 impl rules::Fields for View<'_> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        // Of most fields that are asked for there is none.
+        // Most fields that are looked up are absent.
         if self.names & bit(name) != 0 {
             visit_lines(self.headers, name, visit);
         }
     }
 }
 
-/// A request has a dozen fields. To go through them costs less than to look one up by text, which is
-/// checked, put into a form of its own and hashed first.
+/// Visits all lines of a name. A request has about a dozen fields: a scan costs less than a lookup
+/// by text, which first checks, normalises and hashes the name.
 fn visit_lines(headers: &HeaderMap, name: &str, visit: &mut dyn FnMut(&[u8])) {
     for (own, value) in headers {
         if own.as_str() == name {
@@ -73,7 +73,7 @@ fn name_of(field: Rebuilt) -> &'static HeaderName {
     }
 }
 
-/// Fields as they came.
+/// Fields as they were received.
 pub struct AsReceived<'a>(pub &'a Received);
 
 impl rules::Fields for AsReceived<'_> {
@@ -86,7 +86,7 @@ impl rules::Fields for AsReceived<'_> {
     }
 }
 
-/// The map as what `rules` changes.
+/// A header map as `rules` changes it.
 pub struct Map<'a>(pub &'a mut HeaderMap);
 
 impl rules::Fields for Map<'_> {
@@ -96,7 +96,7 @@ impl rules::Fields for Map<'_> {
 }
 
 impl FieldsMut for Map<'_> {
-    /// Mostly there is nothing to remove.
+    /// Most requests have nothing to remove.
     fn remove_where(&mut self, is_unwanted: &dyn Fn(&str) -> bool) {
         let unwanted = self.0.keys().filter(|name| is_unwanted(name.as_str()));
         let unwanted: Vec<HeaderName> = unwanted.cloned().collect();
@@ -106,7 +106,7 @@ impl FieldsMut for Map<'_> {
     }
 
     fn set(&mut self, field: Rebuilt, value: &str) {
-        // By a name that is known to be one: to find that out each time costs more than the rest.
+        // The name is a static one: to validate it each time would cost more than the rest.
         let name = name_of(field).clone();
         let value = match value {
             "http" => Ok(HeaderValue::from_static("http")),
@@ -119,11 +119,11 @@ impl FieldsMut for Map<'_> {
     }
 }
 
-/// The fields of a request that is sent on as it came. What is rebuilt becomes lines beside the map, which
-/// cost less than a place in it.
+/// The fields of a request that is forwarded as received. Rebuilt fields become lines beside the
+/// map, which costs less than inserting them.
 pub struct OutgoingFields<'a> {
     pub headers: &'a mut HeaderMap,
-    /// Each with its end.
+    /// Complete field lines, each with its line end.
     pub added: &'a mut String,
 }
 
@@ -144,21 +144,21 @@ impl FieldsMut for OutgoingFields<'_> {
     }
 }
 
-/// Peers that are believed in what they say of others.
+/// The peers that are trusted about the clients behind them.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     named: Vec<Cidr>,
-    /// Whether whoever has no public address is believed how it was asked.
+    /// Whether peers with private addresses are trusted about scheme, client address and host.
     is_network_trusted: bool,
-    /// Whether named ones are believed in `Forwarded`, too.
+    /// Whether named proxies are trusted in `Forwarded`, too.
     by_forwarded: bool,
 }
 
 impl TrustedProxies {
-    /// Of the texts of `--trusted-proxy`: blocks of addresses and `private`, or `none` alone.
+    /// Parses the values of `--trusted-proxy`: address blocks and `private`, or `none` alone.
     ///
     /// # Errors
-    /// Names the text that is neither.
+    /// Names the value that is neither.
     pub fn parse(texts: &[String], by_forwarded: bool) -> Result<Self, String> {
         let mut own = Self { by_forwarded, ..Self::default() };
         let texts: Vec<&str> = texts.iter().map(|text| text.trim()).collect();

@@ -1,4 +1,4 @@
-//! What clients of gRPC are told in their own words.
+//! Errors in the form of gRPC.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::Problem;
@@ -7,7 +7,7 @@ const GRPC: &[u8] = b"application/grpc";
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether the message is gRPC's, over HTTP/2 or as its web form.
+/// Whether the message belongs to gRPC, over HTTP/2 or as gRPC-Web.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(is_grpc_type)
 }
@@ -17,7 +17,7 @@ pub fn is_grpc_type(kind: &HeaderValue) -> bool {
     kind.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
-/// How a call ends that Spillway refuses.
+/// The trailers of a call that Spillway refuses.
 pub fn trailers(problem: Problem) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
     trailers.insert(STATUS, HeaderValue::from(problem.grpc_status()));
@@ -25,7 +25,7 @@ pub fn trailers(problem: Problem) -> HeaderMap {
     trailers
 }
 
-/// The same as an answer without messages, with the fields that are for every client.
+/// A refusal as an answer without messages, with the fields that every client gets.
 pub fn refusal(problem: Problem, mut fields: HeaderMap) -> Response<()> {
     fields.remove(header::CONTENT_LENGTH);
     fields.extend(trailers(problem));

@@ -1,12 +1,14 @@
 //! Slow-reader detection over HTTP/2.
 //!
-//! A client that opens no window holds its streams, and what of the answers is in memory, for as long
-//! as it likes: its pings are answered, and its TCP connection moves. hyper asks for the next piece of
-//! a body when the last one may be sent, so what was given and not asked for again is not read.
+//! A client that does not open its window holds its streams, and the buffered parts of their
+//! answers, for as long as it likes: it still answers pings, and its TCP connection makes progress.
+//! hyper asks for the next piece of a body when the previous one may be sent, so a piece without a
+//! following request has not been read.
 //!
-//! A connection may be a proxy's that many clients share, and hyper can't reset one stream of it: so it
-//! ends only when none of its answers is read. What a stream can hold is bounded by its piece. A reader
-//! that pauses is let be, as over HTTP/1.1: when it is slow it counts among those that are.
+//! The connection may belong to a proxy that many clients share, and hyper can't reset a single
+//! stream of it. So a connection is only closed when none of its answers is being read; until then
+//! each stream holds one piece at most. A reader that pauses is tolerated as over HTTP/1.1: while
+//! it is slow, it counts among the slow readers.
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -21,13 +23,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// Bytes that a client is given at once: a frame, as most take them (RFC 9113 section 4.2). So much of
-/// each answer may be in memory that he does not read.
+/// Bytes that a client is given at once: one frame, as most clients accept it (RFC 9113 section
+/// 4.2). Each unread answer may hold this much memory.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
-/// How often a connection's answers are looked through.
+/// How often the answers of a connection are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The answers of one connection that wait for its client.
+/// The answers on one connection that wait for its client.
 #[derive(Default)]
 pub struct Readers {
     waiting: Mutex<ReaderTimes>,
@@ -35,23 +37,23 @@ pub struct Readers {
 
 #[derive(Default)]
 struct ReaderTimes {
-    /// From when on each is slow, and when it has been waited for long enough.
+    /// For each answer, when its reader becomes slow, and when the wait is over.
     until: BTreeMap<u64, (Instant, Instant)>,
-    /// When one of them was last read on, or ended.
+    /// When one of the answers was last read from, or ended.
     moved: Option<Instant>,
-    /// Answers so far.
+    /// The number of answers so far.
     count: u64,
 }
 
-/// One answer that is being read.
+/// An answer that a client is reading.
 pub struct AnswerReader {
     readers: Arc<Readers>,
     id: u64,
-    /// How long it may pause.
+    /// How long its reader may pause.
     idle: Duration,
 }
 
-/// What is to be said of a connection's readers.
+/// The state of a connection's readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadState {
     Read,
@@ -80,7 +82,7 @@ impl Readers {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer whose head is about to go out, in whose reading the client may pause for so long.
+    /// Registers an answer whose head is about to be sent. Its reader may pause for `idle`.
     pub fn begin(self: &Arc<Self>, idle: Duration) -> AnswerReader {
         let mut waiting = self.lock();
         waiting.count += 1;
@@ -90,8 +92,8 @@ impl Readers {
         reader
     }
 
-    /// Resolves when an answer has not been read for too long, and no other one meanwhile; or when it is
-    /// one of too many whose readers are slow.
+    /// Resolves when an answer has not been read for too long while no other one was read either,
+    /// or when the connection is one of too many with slow readers.
     pub async fn too_slow(&self, peer: &SlowPeer) {
         let mut place: Option<Place> = None;
         loop {
@@ -113,7 +115,8 @@ impl Readers {
 }
 
 impl AnswerReader {
-    /// The client has got so many bytes to read: as long as over HTTP/1.1 for as many.
+    /// Records that the client got this many bytes. It has as much time to read them as over
+    /// HTTP/1.1.
     pub fn given(&self, bytes: usize) {
         let earned = Duration::from_millis(bytes as u64 * 1000 / RATE_MIN);
         let now = Instant::now();
@@ -121,7 +124,7 @@ impl AnswerReader {
         self.readers.lock().until.insert(self.id, until);
     }
 
-    /// It may have more: from now on the app is waited for.
+    /// Records that the client has read everything: from now on the application is waited for.
     pub fn has_read(&self) {
         let mut waiting = self.readers.lock();
         waiting.until.remove(&self.id);
@@ -129,10 +132,10 @@ impl AnswerReader {
     }
 }
 
-/// A body in pieces, each of which must be read before the next one is there.
+/// A body in pieces. Each piece must be read before the next one is available.
 pub struct Read<B> {
     body: B,
-    /// Of what came from it.
+    /// The rest of the last frame of `body`.
     rest: Bytes,
     reader: AnswerReader,
 }
@@ -218,10 +221,11 @@ mod tests {
         assert!(!unread.is_end_stream() && is_slow_within(&readers, IDLE_TIMEOUT * 2).await);
     }
 
-    /// What the standard begins with (RFC 9113 section 6.9.2).
+    /// The initial window of the standard (RFC 9113 section 6.9.2).
     const WINDOW: u32 = 65_535;
 
-    /// A megabyte over HTTP/2, of which the client takes a piece in each wait; whether that was too slow.
+    /// Sends a megabyte over HTTP/2 to a client that takes one piece after each `wait`. Returns
+    /// whether it was too slow.
     async fn is_too_slow(wait: Duration) -> bool {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let readers = Arc::new(Readers::default());

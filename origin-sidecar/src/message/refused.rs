@@ -1,12 +1,12 @@
-//! Why Spillway itself answers a request, in the place of the application.
+//! The reason why Spillway answers a request itself, instead of the application.
 
 use rules::Problem;
 
-/// A problem, and what was wrong this time.
+/// A problem, with its details in this case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub problem: Problem,
-    /// A sentence for whoever reads the answer or the log.
+    /// A sentence for the reader of the answer or the log.
     pub detail: String,
 }
 
@@ -16,7 +16,7 @@ impl Refused {
     }
 }
 
-/// With the problem's title, where there is no more to say.
+/// The detail is the problem's title, where there is no more to say.
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self::new(problem, problem.title())

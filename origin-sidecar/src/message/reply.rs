@@ -1,14 +1,15 @@
-//! The one map from a problem to an answer (RFC 9457), and small answers.
+//! Turns problems into answers (RFC 9457), and builds other small answers.
 
 use super::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use rules::Problem;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-/// When to come back after a 503, in seconds: long enough for a pod to be replaced elsewhere.
+/// `Retry-After` of a 503 in seconds: long enough for a pod to be replaced elsewhere.
 const RETRY_AFTER_SECONDS: &str = "2";
 
-/// `application/problem+json` with the problem's type, title and what was wrong this time.
+/// An answer of `application/problem+json` with the problem's type and title, and the detail of
+/// this case.
 pub fn problem(base: &str, problem: Problem, detail: &str) -> Response<Body> {
     let body = serde_json::json!({
         "type": format!("{base}/problems/{}", problem.name()),
@@ -23,20 +24,21 @@ pub fn problem(base: &str, problem: Problem, detail: &str) -> Response<Body> {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     }
     if matches!(problem, Problem::BodyTooLarge | Problem::BadRequest) {
-        // What is left of the body is not read, and what was no request may hide another: the
-        // connection ends here.
+        // The rest of the body is not read, and malformed input may hide another request: the
+        // connection is closed.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// The first value of a field of an answer, whether or not its fields were taken apart.
+/// The first value of a field of an answer, whether or not its fields have been parsed.
 pub fn first<'a>(response: &'a Response<Body>, name: &'a HeaderName) -> Option<&'a [u8]> {
     let own = response.headers().get(name).map(HeaderValue::as_bytes);
     own.or_else(|| response.body().encoded()?.block.values(name).next())
 }
 
-/// What the cache did for an answer: the last member of its `Cache-Status` without our name, `hit; ttl=3`.
+/// What the cache did for an answer: the last member of `Cache-Status` without our name, such as
+/// `hit; ttl=3`.
 pub fn cache_result(response: &Response<Body>) -> Option<&str> {
     let last = match response.body() {
         Body::Served(own) => own.status()?,
@@ -49,7 +51,7 @@ pub fn cache_result(response: &Response<Body>) -> Option<&str> {
     last.strip_prefix("spillway-sidecar; ")
 }
 
-/// Never stored by anyone.
+/// A JSON answer that no cache stores.
 pub fn json(status: u16, body: &serde_json::Value) -> Response<Body> {
     let mut text = body.to_string();
     text.push('\n');
@@ -99,7 +101,7 @@ pub fn problem_page(name: &str) -> Option<Response<Body>> {
     ))
 }
 
-/// Text for HTML.
+/// Escapes text for HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

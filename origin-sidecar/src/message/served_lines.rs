@@ -1,12 +1,12 @@
-//! The lines that a serving adds to a stored answer.
+//! The header lines that are added when a stored answer is served.
 
 use rules::cache::{CacheStatus, Tier};
 use rules::head::push_number;
 
-/// Room for what is usually added to a stored answer.
+/// Bytes of the lines that are usually added.
 pub const ADDED_BYTES_USUAL: usize = 96;
 
-/// The lines that a serving adds; `Cache-Status` is the last one.
+/// The added lines; `Cache-Status` is the last one. `age` is in seconds.
 pub fn added_lines(age: u64, status: CacheStatus) -> String {
     let mut added = String::with_capacity(ADDED_BYTES_USUAL);
     added.push_str("age: ");
@@ -17,7 +17,7 @@ pub fn added_lines(age: u64, status: CacheStatus) -> String {
     added
 }
 
-/// The value of `Cache-Status` among these lines.
+/// The value of `Cache-Status` among the added lines.
 pub fn added_status(added: &str) -> Option<&str> {
     added.trim_end().rsplit_once(": ").map(|(_, member)| member)
 }

@@ -1,4 +1,4 @@
-//! A request as it comes: who sent it, which of its fields are believed.
+//! A request on arrival: its client, and which of its fields are trusted.
 
 use super::context::Worker;
 use crate::jobs::visit::Visit;
@@ -18,27 +18,27 @@ use rules::trust::{Removed, Trust};
 use rules::{Rules, hygiene};
 use std::sync::Arc;
 
-/// Who sent a request, and the way back besides the answer.
+/// The client of a request, and the way back to it besides the answer.
 pub struct ClientSide<'a> {
     pub peer: &'a Peer,
     pub exchange: Option<Exchange>,
     pub span: &'a Span,
 }
 
-/// A request after its hygiene.
+/// A request whose fields have been cleaned.
 pub struct Arrived {
     pub inbound: Inbound,
-    /// What its signature says, where signatures are looked at.
+    /// The result of verifying its signature, where signatures are verified.
     pub looked: Option<Looked>,
     /// What another sidecar says that sent the request on.
     pub marker: Option<Marker>,
     pub is_upgrade: bool,
 }
 
-/// What must happen before any rule looks at a request.
+/// Cleans a request before any rule looks at it.
 ///
 /// # Errors
-/// `bad-request` and `forwarded-conflict`, as [`Inbound::read`] has them.
+/// `bad-request` and `forwarded-conflict`, as for [`Inbound::read`].
 pub fn arrive(
     worker: &Worker,
     head: &mut RequestHead,
@@ -60,7 +60,7 @@ pub fn arrive(
             removed.with_label_values(&[why.as_str()]).inc()
         });
     let mut inbound = Inbound::read(head, Peer { trust, ..(*peer).clone() })?;
-    // Without keys there is nothing to look at, and no view of the fields to make.
+    // Without keys there is nothing to verify, and no view of the fields is needed.
     let signatures = worker.context.signatures.as_ref().filter(|own| own.has_keys());
     let looked = signatures.and_then(|signatures| {
         let view = View::of(&head.headers);
@@ -68,7 +68,8 @@ pub fn arrive(
         let now = worker.context.clock.now();
         signatures.look(rules, as_came, &marks, is_recent, now)
     });
-    // What it was worth is counted in any case, so that one sees whether it may be required.
+    // The result is counted even where no signature is required, so that one can see whether it
+    // could be.
     if let Some(looked) = &looked {
         worker.context.metrics.http.signatures.with_label_values(&[looked.result()]).inc();
     }
@@ -78,7 +79,7 @@ pub fn arrive(
     Ok(Arrived { inbound, looked, marker, is_upgrade })
 }
 
-/// Takes off what only the application may say of a caller: on the route's way to it a client could
+/// Removes fields by which only the application may identify a caller: otherwise a client could
 /// pass for anybody.
 pub fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut HeaderMap) {
     let Some(offload) = route.and_then(|route| route.offload.as_ref()) else { return };
@@ -90,7 +91,8 @@ pub fn remove_claims(worker: &Worker, route: Option<&Route>, headers: &mut Heade
     }
 }
 
-/// The visit of a request that names a job, if one of ours may be meant. In a box, as most name none.
+/// The visit of a request that names a job, if it may be a job of ours. Boxed, because most
+/// requests name none.
 pub fn marked(
     worker: &Arc<Worker>,
     rules: &Arc<Rules>,
@@ -100,7 +102,7 @@ pub fn marked(
     let visit =
         Visit::of(&worker.jobs, rules, (&head.method, &head.headers), inbound).map(Box::new);
     if !matches!(head.method, Method::GET | Method::HEAD) {
-        // A form on a result's page that names no address: the application knows it by its own.
+        // A form without `action` on a result's page: the application expects its own URL.
         inbound.target = mark::without(&rules.document.jobs, &inbound.target);
     }
     visit

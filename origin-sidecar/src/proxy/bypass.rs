@@ -1,4 +1,4 @@
-//! A request that goes on past the cache.
+//! Forwards a request that bypasses the cache.
 
 use super::cached::ForwardTarget;
 use super::context::Worker;
@@ -13,11 +13,11 @@ use http::{Method, Response};
 use rules::cache::{Bypass, CacheStatus, Tier};
 use std::sync::Arc;
 
-/// A request that does not ask the cache.
+/// A request that bypasses the cache.
 pub(super) struct Bypassing {
-    /// Path and query.
+    /// The target: path and query.
     pub target: String,
-    /// Fields besides those of the request, as lines.
+    /// Additional field lines.
     pub added: String,
     pub why: Bypass,
 }

@@ -1,4 +1,4 @@
-//! Header fields on the way into the cache and past it.
+//! Prepares header fields for the cache, and for requests that bypass it.
 
 use crate::message::fields::{Map, View, edit};
 use crate::request::inbound::Inbound;
@@ -12,11 +12,11 @@ use rules::cache::{Confirmed, Judgement, Plan, USER_AGENT, is_of_one_request};
 use rules::head::{FieldsMut, Rebuilt};
 use rules::hygiene::named_by_connection;
 
-/// Fields of our own, which tell of the shard: that is part of the key.
+/// Our own fields about the shard, which is part of the key.
 const OF_THE_SHARD: [&str; 4] = ["x-shard", "x-shard-epoch", "x-shard-range", hop::NAME];
 
-/// For a request whose answer is known not to be kept: its own conditions and range count. For the
-/// rest the app sees what it always sees on the route, not more now and less then.
+/// The fields of a request whose answer is known not to be stored: they include its own conditions
+/// and range. Otherwise the application gets the same fields as for any request of the route.
 pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -> HeaderMap {
     let mut sent = to_origin(headers, inbound, plan, None);
     let is_own = |name: &HeaderName| is_of_one_request(name.as_str()) && !sent.contains_key(name);
@@ -25,7 +25,7 @@ pub(super) fn passing(headers: &HeaderMap, inbound: &Inbound, plan: &Plan<'_>) -
     sent
 }
 
-/// What the route's rules change of an answer to GET or HEAD that is not kept.
+/// Applies the route's changes to an answer to GET or HEAD that is not stored.
 pub(super) fn edited(
     route_state: &RouteState,
     target: &str,
@@ -44,7 +44,8 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// What the app may see: what the key or the stored answer holds, and validators of what is stored.
+/// The fields for the application: those that the key or the stored answer covers, and the
+/// validators of the stored answer.
 pub(super) fn to_origin(
     headers: &HeaderMap,
     inbound: &Inbound,
@@ -68,8 +69,8 @@ pub(super) fn to_origin(
     sent
 }
 
-/// What each serving sends, but for what it adds: with the length, once it is known. Beside it
-/// [`Stored::origin_control`].
+/// The fields that every client gets, without those that each serving adds; with the length once it
+/// is known. See [`Stored::origin_control`] for the origin's own directives.
 pub(super) fn to_store(
     status: StatusCode,
     mut headers: HeaderMap,
@@ -91,15 +92,15 @@ pub(super) fn to_store(
     (Block::new(status, &headers), origin_control)
 }
 
-/// The fields of a stored answer once a 304 has confirmed it, and the `Set-Cookie` values that are only
-/// for the client whose request the 304 answered.
+/// The fields of a stored answer after a 304 has confirmed it, and the `Set-Cookie` values that are
+/// only for the client whose request the 304 answered.
 pub(super) fn confirmed(
     plan: &Plan<'_>,
     stored: &Stored,
     not_modified: &HeaderMap,
 ) -> (HeaderMap, Vec<HeaderValue>) {
     let mut said = stored.fields.headers();
-    // The origin's own words are judged, not those that clients are sent in their place.
+    // The origin's own directives are judged, not those that clients get instead.
     if let Some(control) = &stored.origin_control {
         said.remove(header::CACHE_CONTROL);
         if !control.is_empty() {

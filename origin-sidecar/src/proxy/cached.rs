@@ -1,4 +1,5 @@
-//! A request that may use the cache: hit, stale, revalidate or fetch, one fetch per key.
+//! Serves a request that may use the cache: hit, stale, revalidate or fetch, with one fetch per
+//! key.
 
 use super::cache_fields;
 use super::coalescer::{self, FetchOutcome, FetchPermit, FetchRole};
@@ -28,13 +29,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Fetches of others that one request waits for, one after the other as each fails, before it asks
-/// for itself.
+/// How many failed fetches of others a request waits for, one after the other, before it fetches
+/// itself.
 const FETCHES_AWAITED_MAX: usize = 3;
-/// How long an answer that nobody reads goes on coming in, unless the route has a `total_timeout`.
+/// How long an answer that nobody reads is still received, unless the route has a `total_timeout`.
 const UNREAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-/// Where a request goes on to, and what is told of it.
+/// Where a request is forwarded, and how it is reported.
 #[derive(Clone, Copy)]
 pub struct ForwardTarget<'a> {
     pub destination: Destination<'a>,
@@ -79,7 +80,7 @@ pub fn answer<'a>(
     Ok(Handled::Pending(Box::pin(miss(worker, clean, plan, way, stored, reason))))
 }
 
-/// What is not in the store as it should be: waits for another's fetch, or fetches.
+/// Handles a request without a fresh stored answer: waits for another's fetch, or fetches.
 async fn miss(
     worker: &Arc<Worker>,
     clean: Box<SanitizedRequest<'_>>,
@@ -123,7 +124,8 @@ async fn miss(
     if stale.is_some() {
         job.slow = Some(Arc::new(permit.slowness()));
     }
-    // The fetch goes on when this client leaves, or is served what is stale: others may wait for it.
+    // The fetch continues when this client disconnects or is served a stale answer: others may wait
+    // for it.
     let (tell, mut told) = oneshot::channel();
     tokio::spawn(fetch_and_complete(job, stored.clone(), permit, Some(tell)));
     let fetched = match stale {
@@ -174,26 +176,26 @@ fn unread_timeout(clean: &SanitizedRequest<'_>, route_state: &RouteState) -> Dur
     total.unwrap_or(UNREAD_TIMEOUT_DEFAULT)
 }
 
-/// What became of waiting for another's fetch.
+/// The result of waiting for another's fetch.
 enum CoalesceResult {
     Served(Arc<Stored>),
-    /// It is still coming in.
+    /// The answer is still being received.
     Joined(Reader),
-    /// The other can't even connect, and this may be served meanwhile.
+    /// The other fetch can't even connect, and the stale answer may be served meanwhile.
     Stale(Arc<Stored>),
-    /// One's own turn to fetch, perhaps for others too.
+    /// This request fetches, perhaps for others too.
     Fetch(FetchPermit),
 }
 
-/// Waits for the fetch of the key that is under way, if there is one. When it fails, one of those who
-/// waited fetches for the others: they do not fail with it, nor all run to the origin at once.
+/// Waits for the fetch of the key in flight, if there is one. When it fails, one of the followers
+/// fetches for the others: they neither fail with it nor all go to the origin at once.
 async fn join(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
     plan: &Plan<'_>,
     (now, stale): (u64, Option<&Arc<Stored>>),
 ) -> CoalesceResult {
-    // Cookies are either part of the key or do not reach the app.
+    // Cookies are either part of the key or not sent to the application.
     if plan.has_authorization && !plan.is_sealed {
         return CoalesceResult::Fetch(FetchPermit::alone());
     }
@@ -201,7 +203,7 @@ async fn join(
     for _ in 0..FETCHES_AWAITED_MAX {
         let mut waiters = match part {
             FetchRole::Leader(permit) => {
-                // Another request's fetch may have been completed since the look-up.
+                // Another request's fetch may have completed since the lookup.
                 return match usable(worker, clean, plan, now) {
                     Some(fresh) => {
                         permit.complete(FetchOutcome::Stored);
@@ -214,7 +216,8 @@ async fn join(
         };
         let Some(progress) = coalescer::follow(&mut waiters, stale.is_some()).await else { break };
         part = match (progress.outcome, progress.fill, stale) {
-            // What would be served after a failure of one's own is served after this one: the origin is spared.
+            // A stale answer that would be served after a failure of our own fetch is served after
+            // this one: the origin is spared.
             (Some(FetchOutcome::Failed), _, Some(stale))
                 if stale.entry.serves_on_error(OriginFailure::Status, now) =>
             {
@@ -239,10 +242,10 @@ async fn join(
     CoalesceResult::Fetch(FetchPermit::alone())
 }
 
-/// Whether an answer that is coming in is one's own.
+/// Whether an answer being received fits this request.
 enum Fit {
     Joined(Reader),
-    /// It was, but is not any more: its lifetime is over, or it was purged.
+    /// It did, but no longer does: its lifetime is over, or it was purged.
     Outdated,
     Other,
 }
@@ -260,7 +263,7 @@ fn look_at(worker: &Worker, clean: &SanitizedRequest<'_>, fill: &Arc<Fill>) -> F
     fill.join().map_or(Fit::Other, Fit::Joined)
 }
 
-/// What is stored, if it need not be asked for again.
+/// The stored answer, if it need not be revalidated.
 fn usable(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
@@ -271,8 +274,8 @@ fn usable(
     stored.filter(|it| !matches!(it.entry.look_up(now), Lookup::Expired { .. }))
 }
 
-/// Sends a request on whose answer is known not to be kept: its own conditions and range count, and
-/// nothing waits for its end.
+/// Forwards a request whose answer is known not to be stored: its own conditions and range apply,
+/// and nothing waits for its end.
 async fn pass(
     worker: &Worker,
     clean: Box<SanitizedRequest<'_>>,
@@ -313,7 +316,7 @@ fn look_up(
     }
 }
 
-/// Cookies that came with a 304, beside the stored answer.
+/// Adds the cookies of a 304 to the stored answer.
 fn with_cookies(mut response: Response<Body>, cookies: Vec<HeaderValue>) -> Response<Body> {
     let lines = cookies.into_iter().map(|value| (header::SET_COOKIE, value));
     response.headers_mut().extend(lines);
@@ -332,7 +335,7 @@ fn finish(
         (Reply::Stale(status), Some(stored)) => {
             return Ok(serve(worker, clean, route_state, &stored, (status, now)));
         }
-        // A part of what is held here is cut out of that.
+        // A requested range is cut from the stored answer.
         (Reply::Stale(status) | Reply::Fetched(status) | Reply::OwnRange(status), _) => {
             Some(status)
         }

@@ -12,22 +12,22 @@ pub const FOLLOW_MS_MAX: u64 = 5_000;
 /// The outcome of a fetch, for the requests that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchOutcome {
-    /// In the store now.
+    /// The answer is in the store now.
     Stored,
-    /// Not storable; each must fetch for itself.
+    /// The answer can't be stored; each follower must fetch for itself.
     NotStored,
     /// The origin failed.
     Failed,
 }
 
-/// What is known of a fetch.
+/// The progress of a fetch.
 #[derive(Clone, Default)]
 pub struct FetchProgress {
-    /// Even the connection to the origin takes long.
+    /// Whether even the connection to the origin takes long.
     pub is_slow: bool,
-    /// It has brought the head of an answer that may be stored.
+    /// Set once the head of a storable answer has been received.
     pub fill: Option<Arc<Fill>>,
-    /// None while it is under way.
+    /// None while the fetch is in flight.
     pub outcome: Option<FetchOutcome>,
 }
 
@@ -63,7 +63,7 @@ impl Coalescer {
         }
     }
 
-    /// The same where what this fetch brings is of no use any more, though it has not ended.
+    /// Joins another fetch than `than`, which has not ended but can no longer be used.
     pub fn join_other(self: &Arc<Self>, key: &str, than: &ProgressReceiver) -> FetchRole {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.get(key).filter(|waiters| !waiters.same_channel(than)) {
@@ -90,18 +90,18 @@ impl FetchPermit {
         Self { coalescer: Arc::default(), key: None, sender }
     }
 
-    /// What comes of it is told to whoever watches.
+    /// Watches the fetch's progress.
     pub fn watch(&self) -> ProgressReceiver {
         self.sender.subscribe()
     }
 
-    /// Tells, when it is called, that the fetch is slow.
+    /// A function that marks the fetch as slow.
     pub fn slowness(&self) -> impl Fn() + Send + Sync + 'static {
         let sender = self.sender.clone();
         move || sender.send_modify(|progress| progress.is_slow = true)
     }
 
-    /// Those who wait may read what comes.
+    /// Lets followers read the answer while it is received.
     pub fn begins(&self, fill: &Arc<Fill>) {
         self.sender.send_modify(|progress| progress.fill = Some(Arc::clone(fill)));
     }
@@ -111,8 +111,8 @@ impl FetchPermit {
     }
 
     fn end(&mut self, outcome: FetchOutcome) {
-        // Before anybody is told: one who is, and joins again, must not find the fetch that has
-        // ended, nor may it take away the next one.
+        // Removed before followers are notified: one that joins again must not find the ended
+        // fetch, nor remove the next one.
         if let Some(key) = self.key.take() {
             let in_flight = self.coalescer.in_flight.lock();
             let mut in_flight = in_flight.unwrap_or_else(PoisonError::into_inner);
@@ -132,8 +132,8 @@ impl Drop for FetchPermit {
     }
 }
 
-/// Waits for the head of what the leader brings, or until the leader turns out to be slow if that is
-/// enough; `None` when that took too long.
+/// Waits until the leader has the head of its answer or, with `until_slow`, is slow. `None` after
+/// [`FOLLOW_MS_MAX`].
 pub async fn follow(waiters: &mut ProgressReceiver, until_slow: bool) -> Option<FetchProgress> {
     let limit = std::time::Duration::from_millis(FOLLOW_MS_MAX);
     let is_known = |progress: &FetchProgress| {

@@ -1,4 +1,4 @@
-//! What answering requests needs of the process.
+//! The parts of the process that answering requests needs.
 
 use super::coalescer::Coalescer;
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use rules::cache::TokenKey;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Of the key that tokens are hashed with: as many as the hash has.
+/// Bytes of the key with which tokens are hashed: the size of the hash.
 const TOKEN_KEY_BYTES: usize = 32;
 
 /// Shared by all threads.
@@ -28,21 +28,21 @@ pub struct ProxyContext {
     pub secrets: Option<Arc<Secrets>>,
     pub telemetry: Arc<Telemetry>,
     pub drain: Arc<DrainState>,
-    /// Of a proxy: by what it knows its edge.
+    /// In a proxy: what verifies its edge's signatures.
     pub signatures: Option<Arc<Signatures>>,
     pub store: Store,
     pub coalescer: Arc<Coalescer>,
     pub varies: Varies,
-    /// By which cached answers for bearers of tokens are kept apart.
+    /// The key that separates cached answers for bearers of tokens.
     pub token_key: TokenKey,
     pub freed: TrimSignal,
 }
 
 impl ProxyContext {
-    /// In the same process as these jobs.
+    /// A context that shares the process with these jobs.
     ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn new(
         jobs: &JobContext,
         signatures: Option<Arc<Signatures>>,
@@ -66,11 +66,11 @@ impl ProxyContext {
     }
 }
 
-/// One thread's share: its own connections to the servers, everything else in common.
+/// The state of one thread: its own connections to the servers, and everything shared.
 pub struct Worker {
     pub context: Arc<ProxyContext>,
     pub jobs: Arc<JobWorker>,
-    /// Connections have let go of memory.
+    /// Notified when connections have released memory.
     pub let_go: Notify,
 }
 

@@ -1,4 +1,4 @@
-//! Answers that pages of other origins may read.
+//! Lets pages of other origins read answers (CORS).
 
 use crate::jobs::visit::Visited;
 use crate::message::body::Body;
@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use rules::cors;
 use std::sync::Arc;
 
-/// Lets a page of another origin read the answer, where the route's `cors` says so and the app has
-/// not spoken for itself.
+/// Lets a page of another origin read the answer, where the route's `cors` allows it and the
+/// application has set no CORS fields itself.
 pub(super) fn share(
     in_force: &RulesSnapshot,
     route_state: &Arc<RouteState>,

@@ -1,4 +1,4 @@
-//! One fetch for the cache: what is asked, how it is sent, and what may come of it.
+//! One fetch for the cache: its request, how it is sent, and its possible results.
 
 use super::cache_fields;
 use super::context::Worker;
@@ -17,24 +17,24 @@ use rules::cache::{Fetch, NotStored, OldEntry, Plan};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a fetch brought.
+/// The result of a fetch.
 pub(super) enum Fetched {
-    /// In the store now.
+    /// The answer is in the store now.
     Stored(Arc<Stored>),
-    /// What was stored, confirmed by a 304; whether the store took it again, and the `Set-Cookie` values for
-    /// the one who asked.
+    /// A 304 confirmed the stored answer. Contains whether the store accepted it again, and the
+    /// `Set-Cookie` values for the client that asked.
     Confirmed(Arc<Stored>, Result<(), NotStored>, Vec<HeaderValue>),
-    /// For the one who asked: the store did not take it.
+    /// The answer is only for the client that asked: the store did not accept it.
     NotKept(Arc<Stored>, NotStored),
-    /// Still coming in, and kept at its end unless there is a reason not to.
+    /// The answer is still being received, and stored at its end unless there is a reason not to.
     Coming(Reader, Result<(), NotStored>),
-    /// For the one who asked, streamed.
+    /// The answer is streamed, only to the client that asked.
     Passed(Response<Body>, NotStored),
     Failed(Failure),
 }
 
 impl Fetched {
-    /// For the rules, which say what follows.
+    /// The result in the form that the cache rules need.
     pub(super) fn outcome(&self) -> Fetch {
         match self {
             Self::Stored(stored) => Fetch::Answered { status: stored.status, stored: Ok(()) },
@@ -53,7 +53,7 @@ impl Fetched {
     }
 }
 
-/// Everything a fetch needs that outlives the request which started it.
+/// Everything that a fetch needs beyond the life of the request that started it.
 #[derive(Clone)]
 pub(super) struct FetchJob {
     pub worker: Arc<Worker>,
@@ -64,15 +64,15 @@ pub(super) struct FetchJob {
     pub route_state: Arc<RouteState>,
     pub headers: HeaderMap,
     pub config: Arc<str>,
-    /// Of the client whose request started it.
+    /// The exchange with the client whose request started the fetch.
     pub exchange: Option<Exchange>,
-    /// Told when even the connection is slow.
+    /// Called when even the connection is slow.
     pub slow: Option<Slow>,
-    /// How long an answer that nobody reads goes on coming in.
+    /// How long an answer that nobody reads is still received.
     pub unread_timeout: Duration,
 }
 
-/// Sends what the plan says.
+/// Sends the request of the plan.
 pub(super) async fn send(
     job: &FetchJob,
     stored: Option<&Stored>,
@@ -103,7 +103,8 @@ pub(super) async fn send_with(
 /// Stores an answer.
 ///
 /// # Errors
-/// `superseded` when it was fetched under other rules, or before a purge, and what the store says.
+/// `superseded` when it was fetched under other rules or before a purge; otherwise the store's
+/// reason.
 pub(super) fn keep(job: &FetchJob, stored: &Arc<Stored>, mark: Mark) -> Result<(), NotStored> {
     let app = &job.worker.context;
     if *app.active.rules().hash != *job.config {
@@ -112,7 +113,7 @@ pub(super) fn keep(job: &FetchJob, stored: &Arc<Stored>, mark: Mark) -> Result<(
     app.store.insert(&job.plan.key, Arc::clone(stored), mark)
 }
 
-/// Lets go of what was stored where the fetch has ended that.
+/// Removes the stored answer where the result of the fetch demands it.
 pub(super) fn forget_old(job: &FetchJob, outcome: Fetch, stored: Option<&Arc<Stored>>) {
     if let (Some(stored), OldEntry::Removed(_)) = (stored, outcome.old_entry(&job.plan)) {
         job.worker.context.store.forget(&job.plan.key, stored);

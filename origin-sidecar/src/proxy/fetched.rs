@@ -1,4 +1,4 @@
-//! A fetch for the cache: asked with what the plan says, judged, kept.
+//! Runs a fetch for the cache: sends the request of the plan, judges the answer, stores it.
 
 use super::cache_fields;
 use super::coalescer::{FetchOutcome, FetchPermit};
@@ -20,7 +20,7 @@ use rules::cache::{Fetch, NotStored, is_failure, judge_fetched};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Fetches, and tells the one who asked, if anybody waits, and those who follow.
+/// Fetches, and sends the result to the client that asked, if it still waits, and to followers.
 pub(super) async fn fetch_and_complete(
     mut job: FetchJob,
     stored: Option<Arc<Stored>>,
@@ -44,20 +44,20 @@ pub(super) async fn fetch_and_complete(
         | Fetched::Confirmed(_, Err(_), _) => FetchOutcome::NotStored,
         Fetched::Failed(_) => FetchOutcome::Failed,
     });
-    // One who left needs no answer.
+    // A client that has disconnected needs no answer.
     if let Some(asked) = asked {
         let _ = asked.send(fetched);
     }
 }
 
-/// What there is once an answer's head is there.
+/// The state of a fetch once the answer's head is there.
 enum Begun {
     Fetched(Fetched),
-    /// It may be kept when all of it is there.
+    /// The answer may be stored once it is complete.
     Coming(FillingAnswer),
 }
 
-/// The origin's answer to the request with all that it depends on.
+/// The origin's answer to the request with all fields that it depends on.
 async fn ask(job: &mut FetchJob, stored: Option<&Stored>) -> Result<Response<Body>, Failure> {
     let varies = &job.worker.context.varies;
     job.plan.learned = varies.of(&job.route_state.name);
@@ -72,14 +72,15 @@ async fn ask(job: &mut FetchJob, stored: Option<&Stored>) -> Result<Response<Bod
         return Ok(response);
     }
     varies.learn(&job.route_state.name, &kept_back);
-    // It holds a place of the route, of which there may be one.
+    // The first answer holds a concurrency permit of the route, which may have only one.
     drop(response);
-    // Also what found no room there: this answer must be the right one, though it is not kept.
+    // Includes fields that could not be remembered: this answer must be correct, though it is not
+    // stored.
     job.plan.learned.extend(kept_back);
     send(job, stored).await
 }
 
-/// The answer that is judged; or else the one for the client, which is not.
+/// Returns the answer that is to be judged, or the one for the client, which is not stored.
 async fn answered(
     job: &mut FetchJob,
     stored: Option<&Arc<Stored>>,
@@ -98,7 +99,7 @@ async fn answered(
     }
 }
 
-/// What leads back for one leads on for another, by what is kept back where an answer may be stored.
+/// A redirect to the own path may lead elsewhere for another client, because of the omitted fields.
 fn shown_after(why: NotStored) -> Shown {
     match why {
         NotStored::LeadsBack => Shown::Whole,
@@ -149,7 +150,7 @@ async fn fetch(job: &mut FetchJob, stored: Option<Arc<Stored>>) -> Begun {
     let (judged, room) = match judged {
         Ok(both) => both,
         Err(why) => {
-            // A failing app says nothing about its answers, and needs the collapsing most.
+            // A failing application says nothing about its answers, and needs coalescing most.
             if !is_failure(code) && why.is_of_the_answer() {
                 app.store.note_uncacheable(&job.plan, shown_after(why), app.clock.now());
             }

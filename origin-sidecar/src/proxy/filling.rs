@@ -1,4 +1,4 @@
-//! Bringing in an answer that is read and stored at the same time.
+//! Receives an answer that is stored and served at the same time.
 
 use super::coalescer::{FetchOutcome, FetchPermit};
 use super::fetch::{FetchJob, Fetched, forget_old, keep};
@@ -23,15 +23,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-/// An answer whose head is there, and may be stored.
+/// A storable answer whose head has been received.
 pub(super) struct FillingAnswer {
     pub filler: Filler,
-    /// Of the one for whom it is fetched.
+    /// The reader of the client for which it is fetched.
     pub reader: Reader,
     pub body: Body,
 }
 
-/// Who is to be told that it comes in, or that all of it is there.
+/// Announces once that the answer is being received, or is complete.
 struct Announced {
     asked: Option<(oneshot::Sender<Fetched>, Reader)>,
     /// None when the fetch is complete.
@@ -39,16 +39,16 @@ struct Announced {
     is_told: bool,
 }
 
-/// What the application has sent next.
+/// What the application sent next.
 enum Came {
     Frame(Option<io::Result<Frame<Bytes>>>),
-    /// It is read no further: nobody wants it.
+    /// Receiving was stopped because nobody wants the answer.
     Stopped,
 }
 
-/// Reads all of it, keeps it if it may be, and tells the one who asked, and those who follow, as soon as
-/// something of it has to be waited for. `old` is what was stored before: it ends when this turns out to be too
-/// large, as it does when that is known from the beginning.
+/// Receives the whole answer and stores it where allowed. As soon as a part of it has to be waited
+/// for, it is announced to the client and the followers. `old` is the stored answer: it is removed
+/// when this one turns out to be too large, as it is where that is known from the beginning.
 pub(super) async fn run(
     job: &FetchJob,
     (coming, old): (FillingAnswer, Option<&Arc<Stored>>),
@@ -72,7 +72,7 @@ pub(super) async fn run(
             Came::Stopped => return announced.lands(FetchOutcome::NotStored),
             Came::Frame(None) => return end(job, filler, announced),
             Came::Frame(Some(Err(error))) => return broken(&error, announced),
-            // An answer that is kept has no trailers.
+            // A stored answer has no trailers.
             Came::Frame(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => data,
                 Err(_) => continue,
@@ -87,7 +87,8 @@ pub(super) async fn run(
             if why.is_of_the_answer() {
                 store.note_uncacheable(&job.plan, Shown::Planned, job.worker.context.clock.now());
             }
-            // Whoever is told now counts it; who was told before, or left, does not.
+            // A client that is informed now counts the result itself; one informed earlier, or
+            // gone, does not.
             if announced.is_told || announced.asked.is_none() {
                 count_not_stored(&job.worker, &job.route_state, why);
             }
@@ -128,7 +129,7 @@ impl Announced {
             permit.begins(fill);
         }
         if let Some((asked, reader)) = self.asked.take() {
-            // One who left reads nothing.
+            // A client that has disconnected reads nothing.
             let _ = asked.send(Fetched::Coming(reader, kept));
         }
     }
@@ -141,7 +142,7 @@ impl Announced {
 
     fn answers(&mut self, fetched: Fetched) {
         if let Some((asked, _)) = self.asked.take() {
-            // One who left needs no answer.
+            // A client that has disconnected needs no answer.
             let _ = asked.send(fetched);
         }
     }
@@ -167,7 +168,7 @@ fn end(job: &FetchJob, filler: Filler, mut announced: Announced) {
     }
 }
 
-/// The answer with its body, and the length of that.
+/// The answer with its whole body and its length.
 fn whole(fill: &Fill, body: Bytes) -> Stored {
     let Stored { status, fields, entry, url, tags, origin_control, .. } = fill.head.as_ref();
     let fields = match fill.length {

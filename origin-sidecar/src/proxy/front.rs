@@ -1,4 +1,4 @@
-//! What answers the requests of one connection.
+//! Answers the requests of one connection.
 
 use super::context::Worker;
 use super::handle::handle;
@@ -16,7 +16,7 @@ use rules::document::UNMATCHED;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// One connection's requests.
+/// The requests of one connection.
 pub(super) struct Front {
     pub worker: Arc<Worker>,
     pub peer: Peer,
@@ -25,7 +25,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Its place among those that are slow.
+    /// The connection's entry among the slow peers.
     pub fn slow_peer(&self) -> SlowPeer {
         SlowPeer::new(&self.tolerance.slow, server::Service::address(self))
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 from clients: with prior knowledge (h2c) or as TLS agreed on it.
+//! HTTP/2 from clients: with prior knowledge (h2c), or negotiated in TLS.
 
 use super::context::ProxyContext;
 use super::front::Front;
@@ -22,20 +22,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
-/// Requests of one connection at once; browsers and gRPC clients want 100 (RFC 9113 section 6.5.2).
+/// Concurrent requests of one connection; browsers and gRPC clients want 100 (RFC 9113 section
+/// 6.5.2).
 const STREAMS_MAX: u32 = 128;
-/// Bytes of one request's body that are taken before somebody reads them: with [`STREAMS_MAX`]
-/// they bound what a connection can make us hold.
+/// Bytes of one request's body that are received before somebody reads them: with [`STREAMS_MAX`]
+/// they bound the memory of a connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// A connection that is silent for so long is asked whether it still stands.
+/// A connection that is silent for this long is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that were reset before they were answered (CVE-2023-44487, rapid reset).
+/// Streams that may be reset before they were answered (CVE-2023-44487, rapid reset).
 const RESET_STREAMS_MAX: usize = 32;
 
-/// Serves one connection until either side closes it, or the process leaves and what is in hand is
-/// answered. Clients are told at once that it leaves (GOAWAY), and keep the streams that they have.
+/// Serves one connection until either side closes it, or until the process leaves and all its
+/// requests are answered. Clients are told at once that it leaves (GOAWAY), and keep their open
+/// streams.
 ///
 /// # Errors
 /// Why the connection ended.
@@ -90,11 +92,11 @@ where
     }
 }
 
-/// When a connection is told that its next requests are for another pod.
+/// When a connection is told to send further requests to another pod.
 struct Goodbye {
     leaving: watch::Receiver<bool>,
     draining: watch::Receiver<bool>,
-    /// A request has come.
+    /// Notified by the first request.
     first: Arc<Notify>,
 }
 
@@ -107,8 +109,8 @@ impl Goodbye {
         }
     }
 
-    /// As soon as the process leaves. A client that connects only then knows of no other pod yet: it is told
-    /// after its first request, or else it would come again and again.
+    /// Resolves when the process leaves. A client that connects only then knows of no other pod
+    /// yet: it is told after its first request, or it would reconnect again and again.
     async fn due(mut self) {
         if !*self.leaving.borrow() {
             return DrainState::begun(&mut self.leaving).await;
@@ -135,7 +137,7 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
     .await
 }
 
-/// What differs between the versions, as HTTP/1.1 has it: the rules and most apps know that one.
+/// Converts the fields to HTTP/1.1, which the rules and most applications know.
 fn as_http1(headers: &mut HeaderMap, authority: Option<&str>) {
     if let Some(authority) = authority
         && !headers.contains_key(header::HOST)
@@ -143,7 +145,8 @@ fn as_http1(headers: &mut HeaderMap, authority: Option<&str>) {
     {
         headers.insert(header::HOST, host);
     }
-    // Cookies may come one by one (RFC 9113 section 8.2.3), and must be one field elsewhere.
+    // Cookies may arrive in separate lines (RFC 9113 section 8.2.3), and must be one field in
+    // HTTP/1.1.
     if headers.get_all(header::COOKIE).iter().count() > 1 {
         let all: Vec<&[u8]> =
             headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();

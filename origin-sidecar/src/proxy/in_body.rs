@@ -1,4 +1,4 @@
-//! A request whose shard's key lies in its body.
+//! Finds the shard of a request whose key is in its body.
 
 use super::context::Worker;
 use crate::jobs::intake::NotRead;
@@ -9,10 +9,10 @@ use rules::shard::{self, Resolved};
 use rules::sidecar::Proceed;
 use rules::{Problem, Rules};
 
-/// Reads the body for the key that lies in it. The body can be read again.
+/// Reads the body to find the key in it. The body can be read again.
 ///
 /// # Errors
-/// `key-missing`, `key-invalid` and the like; `no-room` and `body-too-large`.
+/// The problem of a missing or invalid key; `no-room` and `body-too-large`.
 pub(super) async fn find(
     worker: &Worker,
     (rules, route): (&Rules, Option<&Route>),

@@ -10,7 +10,7 @@ use memory_cache::store::Purge;
 use rules::cache::invalidated;
 use rules::{Fields, NoFields, ResponseHead, Rules};
 
-/// Takes out what a request of this method, which is not safe, makes obsolete.
+/// Removes the stored answers that a request with this unsafe method makes obsolete.
 pub(super) fn stored(
     worker: &Worker,
     rules: &Rules,
@@ -29,8 +29,8 @@ pub(super) fn stored(
     }
 }
 
-/// The fields of an answer, whether or not they were taken apart; of several lines of one the first, as each
-/// of those that count here has one.
+/// The fields of an answer, whether or not they have been parsed. Only the first line of each field
+/// is read; those that matter here have just one.
 struct Named<'a>(&'a Response<Body>);
 
 impl Fields for Named<'_> {

@@ -1,5 +1,5 @@
-//! A redirect of a request to its own path: whether the app was shown too little, and of what
-//! (`rules::cache`, `Plan::leads_back`).
+//! Handles a redirect of a request to its own path: finds out whether, and of which fields, the
+//! application was sent too few (`rules::cache`, `Plan::leads_back`).
 
 use super::fetch::{FetchJob, send, send_with};
 use crate::message::body::Body;
@@ -10,22 +10,24 @@ use rules::ResponseHead;
 use rules::cache::{Led, Trial};
 use std::sync::Arc;
 
-/// What the app answers to the client's request as it came.
+/// The application's answer to the client's full request.
 pub(super) enum RefetchedAnswer {
-    /// The same, or what was asked is no redirect to its own path; or nothing else came.
+    /// The original answer: it is no redirect to its own path, leads to the same place again, or
+    /// nothing better was received.
     Same(Response<Body>),
-    /// The client's answer. It is not to be kept: it may depend on anything.
+    /// The client's own answer. It must not be stored, because it may depend on any field.
     Other(Response<Body>),
 }
 
-/// Asks with all that the client sent, where the app redirects the request to its own path. When that fails the
-/// redirect is the answer.
+/// Repeats the request with all of the client's fields, where the application redirects it to its
+/// own path. When that fails, the redirect is the answer.
 pub(super) async fn whole(job: &FetchJob, response: Response<Body>) -> RefetchedAnswer {
     if !leads_back(job, &response) {
         return RefetchedAnswer::Same(response);
     }
     let led = led(&response);
-    // Without its body, a redirect's page: the body holds a place of the route, of which there may be one.
+    // The body of the redirect is dropped: it holds a concurrency permit of the route, which may
+    // have only one.
     let response = response.map(|_| Body::Empty);
     match send_with(job, job.headers.clone()).await {
         Ok(whole) if self::led(&whole) == led => RefetchedAnswer::Same(whole),
@@ -37,7 +39,7 @@ pub(super) async fn whole(job: &FetchJob, response: Response<Body>) -> Refetched
     }
 }
 
-/// An answer whose body is gone.
+/// An answer whose body was dropped.
 fn without_length(mut response: Response<Body>) -> Response<Body> {
     for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
         response.headers_mut().remove(name);
@@ -46,7 +48,7 @@ fn without_length(mut response: Response<Body>) -> Response<Body> {
 }
 
 fn leads_back(job: &FetchJob, response: &Response<Body>) -> bool {
-    // Most answers are none.
+    // Most answers are no redirects.
     response.status().is_redirection()
         && with_head(job, |head| {
             let status = response.status().as_u16();
@@ -65,14 +67,15 @@ fn led(response: &Response<Body>) -> Led {
     (response.status().as_u16(), location.map(|value| value.as_bytes().to_vec()))
 }
 
-/// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
-/// the route. If none does, the key passes uncached for a while.
+/// Tries the omitted fields one by one. A field whose presence changes the answer is learned for
+/// the route. Without such a field the key bypasses the cache for a while.
 async fn find_out(mut job: FetchJob, led: Led) {
     let app = Arc::clone(&job.worker.context);
     let Some(_trial) = app.varies.try_out(&job.route_state.name) else { return };
     let known = app.varies.of(&job.route_state.name);
     if known.iter().any(|name| !job.plan.learned.contains(name)) {
-        // Something was learned since this answer was asked for: the next one may be right.
+        // Another request has learned a field since this answer was requested: the next answer may
+        // be right.
         return;
     }
     (job.exchange, job.slow) = (None, None);

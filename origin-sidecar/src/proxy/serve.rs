@@ -1,7 +1,7 @@
-//! Listening, connections and the drain.
+//! Listeners, connections and the drain.
 //!
-//! One thread per core, each with its own runtime, listener (SO_REUSEPORT) and connections to
-//! the app: measured in docs/decisions/0001-threads.md.
+//! There is one thread per core. Each has its own runtime, listener (SO_REUSEPORT) and connections
+//! to the application: measured in docs/decisions/0001-threads.md.
 
 use super::context::{ProxyContext, Worker};
 use super::front::Front;
@@ -26,48 +26,48 @@ use tokio_rustls::TlsAcceptor;
 
 /// Connections of one thread; an idle one costs about 2 KiB.
 pub const CONNECTIONS_MAX: usize = 10_000;
-/// A client that has not agreed on keys by then is slow on purpose.
+/// How long a TLS handshake may take; a slower client is slow on purpose.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Protocols that are offered within TLS, the best first.
+/// Protocols offered in TLS, the preferred one first.
 pub const ALPN: [&str; 2] = ["h2", "http/1.1"];
-/// How often the drain looks whether adopted executions have ended.
+/// How often the drain checks whether adopted executions have ended.
 const IDLE_POLL: Duration = Duration::from_millis(20);
-/// Connections the kernel holds for us while we are busy.
+/// Connections that the kernel queues for us while we are busy.
 const BACKLOG: i32 = 1024;
 
-/// A connection that is silent for so long is asked whether it still stands, and then in intervals; the
-/// kernel gives up after nine.
+/// A connection that is silent for this long gets TCP keep-alive probes; the kernel gives up after
+/// nine.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a connection ended early.
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a serving thread needs to know besides the context.
+/// The options of a serving thread.
 #[derive(Clone)]
 pub struct Options {
     pub trusted: Arc<TrustedProxies>,
     pub grace: Duration,
-    /// What is borne of clients that take their time, over all threads.
+    /// The tolerance for slow clients, shared by all threads.
     pub tolerance: Arc<Tolerance>,
-    /// How large heads of requests may be.
+    /// The size limits for heads of requests.
     pub head: HeadLimits,
-    /// TLS instead of the clear.
+    /// Accepts TLS; none serves without TLS.
     pub tls: Option<TlsAcceptor>,
 }
 
 /// A listener that shares its port with those of the other threads.
 ///
 /// # Errors
-/// When the address can't be bound.
+/// The address can't be bound.
 pub fn listen_shared(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     open(address, true)
 }
 
-/// A listener of its own: fails where anybody else has the port.
+/// A listener that fails where anybody else has the port.
 ///
 /// # Errors
-/// When the address can't be bound.
+/// The address can't be bound.
 pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     open(address, false)
 }
@@ -76,8 +76,8 @@ fn open(address: SocketAddr, is_shared: bool) -> std::io::Result<std::net::TcpLi
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;
-    // What is accepted here has it, too: an upgraded connection may be silent for as long as its peer's
-    // kernel answers.
+    // Accepted connections inherit it: an upgraded connection may be silent for as long as its
+    // peer's kernel answers.
     socket.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL),
     )?;
@@ -125,14 +125,14 @@ pub async fn run(
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => start(stream, peer, Some(slot)),
                 Err(error) => {
-                    // Out of descriptors: waiting for some to be closed is all there is to do.
+                    // The process is out of descriptors: it can only wait for some to be closed.
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
         }
     }
-    // Connections that stand already: closing the listener would reset them.
+    // Accepts connections in the backlog: closing the listener would reset them.
     let listener = listener.into_std()?;
     while let Ok((stream, peer)) = listener.accept() {
         stream.set_nonblocking(true)?;
@@ -162,7 +162,8 @@ pub async fn run(
 }
 
 async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, options: Options) {
-    // A head and a small body go out in one write; waiting for more would only add latency.
+    // A head and a small body go out in one write, so that Nagle's algorithm would only add
+    // latency.
     let _ = stream.set_nodelay(true);
     let metrics = Arc::clone(&worker.context.metrics);
     metrics.http.connections.inc();
@@ -171,7 +172,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     let (tolerance, head) = (options.tolerance, options.head);
     let front = Arc::new(Front { worker: Arc::clone(&worker), peer, tolerance, head });
     let spoken = match options.tls {
-        // In boxes: what every idle connection holds is as large as the largest way it could go.
+        // Boxed: the future of every idle connection is as large as its largest branch.
         Some(acceptor) => Box::pin(secure(stream, acceptor, front)).await,
         None => speak(stream.into(), front).await,
     };
@@ -182,7 +183,7 @@ async fn connection(worker: Arc<Worker>, stream: TcpStream, peer: SocketAddr, op
     worker.let_go.notify_one();
 }
 
-/// TLS first, in which both sides agree on a protocol.
+/// Does the TLS handshake, in which both sides agree on a protocol.
 async fn secure(
     stream: TcpStream,
     acceptor: TlsAcceptor,
@@ -195,7 +196,7 @@ async fn secure(
     speak(Stream::other(stream), front).await
 }
 
-/// HTTP/1.1, or HTTP/2 if the client begins with it.
+/// Speaks HTTP/1.1, or HTTP/2 if the client begins with it.
 async fn speak(stream: Stream, front: Arc<Front>) -> Result<(), ConnectionError> {
     let mut draining = front.worker.context.drain.draining();
     let drained = async move { DrainState::begun(&mut draining).await };

@@ -1,4 +1,4 @@
-//! Answers from the cache: of what is stored, and of what is still coming in.
+//! Answers from the cache, from stored answers and from those still being received.
 
 use super::context::Worker;
 use crate::message::body::{Body, Served};
@@ -17,7 +17,7 @@ use rules::cache::{CacheStatus, NotStored, Tier};
 use rules::head::FieldsMut;
 use std::sync::Arc;
 
-/// In the place of an answer that nobody waits for any longer.
+/// Serves the stale answer instead of one that is no longer waited for.
 pub(super) fn serve_stale(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
@@ -40,7 +40,7 @@ pub(super) fn count_not_stored(worker: &Worker, route_state: &RouteState, reason
     worker.context.metrics.cache.not_stored.with_label_values(&labels).inc();
 }
 
-/// Answers from a stored answer: in full, a part, or that nothing changed.
+/// Serves a stored answer: in full, a range of it, or as a 304.
 pub(super) fn serve(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
@@ -61,7 +61,7 @@ pub(super) fn serve(
     one_by_one(stored, (selected, Some(length)), body, (age, status))
 }
 
-/// The same from an answer that is still coming in, as far as its length is known.
+/// Serves an answer that is still being received, as far as its length is known.
 pub(super) fn serve_coming(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
@@ -92,13 +92,13 @@ pub(super) fn serve_coming(
     one_by_one(&head, (selected, length), body, (age, status))
 }
 
-/// What the request asks for of an answer of this length. Without one there are no parts: the answer must
-/// not wait for its end.
+/// Which part the request asks for, of an answer of this length. Without a length there are no
+/// ranges: the answer must not wait for its end.
 fn selected(clean: &SanitizedRequest<'_>, stored: &Stored, length: Option<u64>) -> Selected {
     clean.decide(|head| select(head, &stored.entry, stored.status, length))
 }
 
-/// With its fields one by one.
+/// Serves the answer with separate fields.
 fn one_by_one(
     stored: &Stored,
     (selected, length): (Selected, Option<u64>),
@@ -130,7 +130,8 @@ fn one_by_one(
     response
 }
 
-/// The whole answer, with its fields as they were encoded when it was stored.
+/// Serves the whole answer, with its fields in the form in which they were encoded when it was
+/// stored.
 fn encoded(
     clean: &SanitizedRequest<'_>,
     stored: &Arc<Stored>,

@@ -1,4 +1,4 @@
-//! The rules in force as this process runs them.
+//! The active rules and this process's state for each route.
 
 use crate::telemetry::meters::Meters;
 use crate::telemetry::metrics::Metrics;
@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Metric label of jobs, results and problem pages.
+/// The metric label of jobs, results and problem pages.
 const RESERVED: &str = "reserved";
 
-/// The rules, and beside them what would have to be looked up for each request otherwise.
+/// The rules, with state that would otherwise have to be looked up for each request.
 pub struct RulesSnapshot {
     pub rules: Arc<Rules>,
-    /// As the rules' routes.
+    /// One state for each of the rules' routes, in their order.
     route_states: Vec<Arc<RouteState>>,
     unmatched: Arc<RouteState>,
     reserved: Arc<RouteState>,
@@ -61,12 +61,12 @@ impl RulesSnapshot {
         }
     }
 
-    /// That of a request which matches the route at this position, or none.
+    /// The state for requests that match the route at this position, or no route.
     pub fn route_state(&self, index: Option<usize>) -> &Arc<RouteState> {
         index.and_then(|index| self.route_states.get(index)).unwrap_or(&self.unmatched)
     }
 
-    /// That of jobs, results and problem pages.
+    /// The state for jobs, results and problem pages.
     pub fn reserved(&self) -> &Arc<RouteState> {
         &self.reserved
     }
@@ -76,7 +76,8 @@ impl RulesSnapshot {
     }
 }
 
-/// The rules of this process, which a reload replaces. A request keeps those it started with.
+/// The current rules of this process. A reload replaces them; a request keeps those with which it
+/// started.
 pub struct ActiveRules {
     in_force: RwLock<Arc<RulesSnapshot>>,
     /// Taken by whoever replaces them: a reload and a new shard map must not undo each other.
@@ -106,7 +107,7 @@ impl ActiveRules {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The rules alone.
+    /// The rules without the state.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.in_force().rules)
     }
@@ -157,7 +158,7 @@ impl ActiveRules {
     }
 }
 
-/// Shows which rules are in force.
+/// Publishes in the metrics which rules are active.
 fn publish(rules: &Rules, metrics: &Metrics) {
     metrics.rules_info.reset();
     metrics.rules_info.with_label_values(&[rules.hash.as_str()]).set(1);

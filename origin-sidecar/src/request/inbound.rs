@@ -1,4 +1,4 @@
-//! A request as it came in: who asks, for which host, and whether it may be believed.
+//! A received request: its client, its host, and how far its peer is trusted.
 
 use crate::message::fields::View;
 use crate::message::refused::Refused;
@@ -14,15 +14,15 @@ use rules::visitor::Visitor;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub address: IpAddr,
-    /// The address as `X-Forwarded-For` names it: the same for all requests of a connection.
+    /// The address for `X-Forwarded-For`, shared by all requests of a connection.
     pub name: Arc<str>,
-    /// How far it is believed in what it says of others.
+    /// How far the peer is trusted about the clients behind it.
     pub trust: Trust,
-    /// TLS ends here.
+    /// Whether TLS ends in this process.
     pub is_tls: bool,
 }
 
@@ -32,24 +32,27 @@ impl Peer {
     }
 }
 
-/// Facts about a request that are fixed before any rule is applied.
+/// Facts about a request that are determined before any rule is applied.
 #[derive(Debug, Clone)]
 pub struct Inbound {
     pub peer: Peer,
-    /// Lower case, with the port if the client named one. Empty of a client of HTTP/1.0 that named none.
+    /// The host in lower case, with the port if the client named one. Empty when an HTTP/1.0 client
+    /// named none.
     pub host: String,
-    /// The same as a believed proxy says that it was asked.
+    /// The host that a trusted proxy says was asked for.
     stated_host: Option<String>,
     pub scheme: &'static str,
-    /// Path and query as received.
+    /// The target: path and query as received.
     pub target: String,
 }
 
 impl Inbound {
+    /// Reads the facts from a request's head.
+    ///
     /// # Errors
-    /// `bad-request` with what is wrong: no or several Host fields, or a Host that differs from
-    /// the authority of an absolute target (RFC 9112 section 3.2). `forwarded-conflict` when a believed
-    /// peer contradicts itself.
+    /// `bad-request`: no or several Host fields, or a Host that differs from the authority of an
+    /// absolute target (RFC 9112 section 3.2). `forwarded-conflict`: a trusted peer contradicts
+    /// itself.
     pub fn read(request: &mut RequestHead, peer: Peer) -> Result<Self, Refused> {
         let host = host(request)?;
         let view = View::of(&request.headers);
@@ -63,32 +66,32 @@ impl Inbound {
         Ok(Self { peer, host, stated_host: stated.host, scheme, target })
     }
 
-    /// Puts the visitor's host in the place of that of the edge's origin, for all that comes after.
+    /// Replaces the host of the edge's origin by the visitor's host, for everything that follows.
     pub fn restore(&mut self, visitor: &Visitor, headers: &mut HeaderMap) {
         let Ok(host) = HeaderValue::from_str(&visitor.host) else { return };
         self.host.clone_from(&visitor.host);
         self.stated_host = None;
         self.scheme = visitor.scheme;
         headers.insert(header::HOST, host);
-        // What a believed proxy in between says of host and scheme is about the request that the edge sent.
+        // A trusted proxy in between describes the request that the edge sent, not the visitor's.
         headers.remove(Rebuilt::Host.name());
         headers.remove(Rebuilt::Proto.name());
         headers.remove(Rebuilt::Forwarded.name());
     }
 
-    /// The host as the visitor's browser shows it: what a believed proxy says that it was asked.
+    /// The host that the visitor's browser shows: the one stated by a trusted proxy, if any.
     pub fn visitor_host(&self) -> &str {
         self.stated_host.as_deref().unwrap_or(&self.host)
     }
 
-    /// What the app is told of who asked.
+    /// The client of the request, as the application is told.
     pub fn sender(&self) -> Sender<'_> {
         let Peer { name, trust, .. } = &self.peer;
         let host = self.visitor_host();
         Sender { address: name, host, scheme: self.scheme, trust: *trust }
     }
 
-    /// The view that decisions are made from.
+    /// The view from which decisions are made.
     pub fn head<'a>(
         &'a self,
         method: &'a http::Method,
@@ -104,13 +107,14 @@ impl Inbound {
     }
 }
 
-/// The host that was asked, in lower case; empty where HTTP/1.0 names none.
+/// The requested host in lower case; empty where HTTP/1.0 names none.
 fn host(request: &RequestHead) -> Result<String, Refused> {
     let refused = |why: &str| Err(Refused::new(Problem::BadRequest, why.to_owned()));
     let mut hosts = lines::of(&request.headers, &header::HOST);
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => str::from_utf8(host.as_bytes()).unwrap_or_default(),
-        // Load balancers check like this; only HTTP/1.1 asks for one (RFC 9112 section 3.2).
+        // Load balancers send such health checks; only HTTP/1.1 requires a host (RFC 9112 section
+        // 3.2).
         (None, _) if request.version == Version::HTTP_10 => {
             return match &request.target.authority {
                 Some(_) => refused("the target names a host, and Host is missing"),

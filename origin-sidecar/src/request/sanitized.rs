@@ -1,4 +1,4 @@
-//! A request that may be answered.
+//! A request whose fields have been cleaned, ready to be answered.
 
 use super::inbound::Inbound;
 use crate::message::body::Body;
@@ -13,17 +13,17 @@ use rules::shard::protocol::Marker;
 use rules::{Fields, Head, Rules};
 use std::sync::Arc;
 
-/// Room for what the app is told of who asked, and of the trace.
+/// Bytes of the forwarding and trace fields that are usually added.
 const ADDED_BYTES_USUAL: usize = 256;
 
-/// A request after its hygiene, with the rules it started with.
+/// A cleaned request, with the rules with which it started.
 pub struct SanitizedRequest<'a> {
     pub inbound: Inbound,
     pub method: Method,
     pub headers: &'a mut HeaderMap,
-    /// The fields as they came, for a request that is sent on so.
+    /// The fields as received, for a request that is forwarded unchanged.
     pub came: &'a mut Received,
-    /// They are as they are sent on. What the cache answers is not.
+    /// Whether the fields are final. They are not for requests that the cache answers.
     pub is_rebuilt: bool,
     pub body: Body,
     pub rules: &'a Arc<Rules>,
@@ -52,7 +52,7 @@ impl SanitizedRequest<'_> {
         }
     }
 
-    /// The same for a request that is sent on as it came: returns what is rebuilt as lines.
+    /// Finalizes a request that is forwarded as received: returns the rebuilt fields as lines.
     pub fn finalize_as_lines(&mut self) -> String {
         let mut added = String::with_capacity(ADDED_BYTES_USUAL);
         if !self.is_rebuilt {
@@ -63,13 +63,13 @@ impl SanitizedRequest<'_> {
         added
     }
 
-    /// Whether an answer's fields may go on as they came: HTTP/1.1 has spelling and order, HTTP/2 has
-    /// not.
+    /// Whether an answer's fields may keep their spelling and order: HTTP/1.1 preserves them,
+    /// HTTP/2 does not.
     pub fn may_pass(&self) -> bool {
         self.exchange.is_some()
     }
 
-    /// Decides about the request as it is, or would be, sent on.
+    /// Makes a decision on the request in the form in which it is, or would be, forwarded.
     pub fn decide<T>(&self, by: impl FnOnce(&Head<'_>) -> T) -> T {
         let view = View::of(self.headers);
         let as_sent = AsSent { fields: &view, sender: self.inbound.sender() };

@@ -1,4 +1,5 @@
-//! The edge's signature: taken off every request, and looked at before anything is answered.
+//! The edge's signature: it is removed from every request, and verified before anything is
+//! answered.
 
 use super::inbound::Inbound;
 use crate::message::refused::Refused;
@@ -16,13 +17,13 @@ static SIGNATURE: HeaderName = HeaderName::from_static("signature");
 static HOST: HeaderName = HeaderName::from_static(visitor::HOST);
 static SCHEME: HeaderName = HeaderName::from_static(visitor::SCHEME);
 
-/// What a proxy needs to know its edge.
+/// What a proxy needs to verify its edge's signatures.
 #[derive(Default)]
 pub struct Signatures {
     keys: Option<Keys>,
-    /// Peers that need no signature.
+    /// Addresses of peers that need no signature.
     unsigned_from: Vec<Cidr>,
-    /// Shared by all threads: a copy may come in on another one.
+    /// The replay protection. All threads share it: a copy may arrive on another one.
     seen: Mutex<Nonces>,
 }
 
@@ -35,7 +36,7 @@ impl Signatures {
         self.keys.is_some()
     }
 
-    /// What is missing for these rules.
+    /// What is missing for these rules, if anything.
     pub fn unbound(&self, rules: &Rules) -> Option<String> {
         let is_missing = self.keys.is_none() && requires_any(&rules.document);
         is_missing.then(|| {
@@ -57,15 +58,16 @@ fn requires_any(document: &Document) -> bool {
         || document.routes.iter().any(|route| document.requires_signature(Some(route)))
 }
 
-/// What a request says of where it comes from, taken off so that neither key nor app ever sees it.
+/// The signature and its fields, removed from the request so that neither cache key nor application
+/// sees them.
 pub struct Marks {
     own: Member,
-    /// Lines of the fields that name the visitor's host.
+    /// The field lines that name the visitor's host.
     visitor: Vec<(String, String)>,
 }
 
-/// Takes our signature off, and what may be signed of the visitor; signatures of others stay. Without a
-/// signature what is said of the visitor stays for [`rules::hygiene`] to remove, and count.
+/// Removes our signature and the signed visitor fields; signatures of others stay. Without a
+/// signature the visitor fields stay, so that [`rules::hygiene`] removes and counts them.
 pub fn take(headers: &mut HeaderMap) -> Marks {
     let own =
         Member { input: take_from(headers, &INPUT), signature: take_from(headers, &SIGNATURE) };
@@ -101,16 +103,16 @@ fn take_from(headers: &mut HeaderMap, name: &HeaderName) -> Option<String> {
     own
 }
 
-/// What a request's signature is worth.
+/// The result of verifying a request's signature.
 pub struct Looked {
-    /// Metric label and detail of a refusal.
+    /// The metric label, and the detail of a refusal.
     result: &'static str,
     verdict: Result<(), Invalid>,
-    /// Whose host is to be restored.
+    /// The visitor whose host is to be restored.
     pub visitor: Option<Visitor>,
 }
 
-/// The request's fields with those that were taken off.
+/// The request's fields, with those that were removed.
 struct AsSigned<'a> {
     fields: &'a dyn Fields,
     visitor: &'a [(String, String)],
@@ -131,7 +133,7 @@ impl Looked {
 }
 
 impl Signatures {
-    /// Looks at the signature of a request as it came in, before anything else does; at a moment in
+    /// Verifies the signature of a request as received, before anything else. `now` is in
     /// milliseconds since 1970. None without keys.
     pub fn look(
         &self,
@@ -162,8 +164,8 @@ impl Signatures {
     }
 }
 
-/// Whether a request goes on: as the edge's, from a peer that needs no signature, or on a route that asks for
-/// none.
+/// Decides whether a request may pass: with a valid signature, from a peer that needs none, or on a
+/// route that requires none.
 ///
 /// # Errors
 /// The problem and the reason.

@@ -1,4 +1,4 @@
-//! What one thread knows of an upstream's health: whether it is worth asking, and asking again.
+//! The circuit breaker and retry budget of one upstream in one thread.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,39 +8,41 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Connections in a row that fail before one at a time is tried, for which the others wait.
+/// Failed connections in a row after which the circuit opens: then one request at a time probes the
+/// upstream, and the others wait for it.
 const FAILURES_MAX: u32 = 5;
-/// Between attempts after that. Short: an application that restarts is back before anybody notices.
+/// The time between probes. It is short: an application that restarts is back before anybody
+/// notices.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
-/// How long a request waits for the attempt that is under way.
+/// How long a request waits for a probe in flight.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Requests that wait so; what is spared is many more that each wait for a time-out.
+/// How many requests wait for a probe; further ones fail at once.
 const WAITING_MAX: u32 = 1_000;
-/// Requests of which one may be sent again: a retry must not double the load of an upstream that
-/// has trouble (Finagle's and Linkerd's retry budget, 20 %).
+/// One retry is allowed per this many requests: retries must not double the load of an upstream in
+/// trouble (the retry budget of Finagle and Linkerd, 20 %).
 const RETRY_EVERY: u32 = 5;
-/// Retries that may be saved up.
+/// How many retries may be saved up.
 const RETRIES_MAX: u32 = 10;
 
 #[derive(Default)]
 pub struct CircuitBreaker {
     state: Mutex<BreakerState>,
-    /// Told when an attempt has ended for which others may wait.
+    /// Notified when an attempt has ended for which others may wait.
     ended: Notify,
 }
 
 struct BreakerState {
     failures: u32,
-    /// Nobody tries before.
+    /// No attempt is made before this.
     pause: Option<Instant>,
-    /// One tries for all.
+    /// Whether a probe is in flight.
     is_probed: bool,
-    /// Such attempts that failed.
+    /// Failed probes so far.
     failed_probes: u64,
     waiting: u32,
-    /// In parts of [`RETRY_EVERY`].
+    /// The retry budget, in parts of [`RETRY_EVERY`].
     retries: u32,
-    /// The address that answered last.
+    /// The address that connected last.
     good: Option<IpAddr>,
 }
 
@@ -58,29 +60,30 @@ impl Default for BreakerState {
     }
 }
 
-/// Leave to try a connection; to be given back with what came of it.
+/// The permission to try a connection; its holder reports the result.
 pub struct ConnectPermit<'a> {
     breaker: &'a CircuitBreaker,
     is_probe: bool,
 }
 
-/// A request that waits for leave.
+/// Counts a request that waits for permission.
 struct WaitingGuard<'a>(&'a CircuitBreaker);
 
 enum ConnectDecision<'a> {
     Now(ConnectPermit<'a>),
-    /// The attempt that was waited for has failed.
+    /// The probe that the request waited for has failed.
     Failed,
-    /// Not before this, unless an attempt ends sooner.
+    /// The request waits until this moment, unless an attempt ends sooner.
     Later(Option<Instant>),
 }
 
 impl CircuitBreaker {
-    /// Leave to connect: at once, or after failures when it is this request's turn, or when another's
-    /// attempt has succeeded.
+    /// Waits for permission to connect. It is given at once while the circuit is closed; otherwise
+    /// when this request may probe, or when another's probe has succeeded.
     ///
     /// # Errors
-    /// When another's attempt has failed meanwhile, or did not end in time, or too many wait for it.
+    /// Another's probe has failed meanwhile or did not end in time, or too many requests wait for
+    /// it.
     pub async fn leave(&self) -> io::Result<ConnectPermit<'_>> {
         let failed_before = self.lock().failed_probes;
         if let ConnectDecision::Now(leave) = self.turn(failed_before) {
@@ -98,7 +101,7 @@ impl CircuitBreaker {
                 ConnectDecision::Later(_) if Instant::now() >= end => return Err(left_alone()),
                 ConnectDecision::Later(until) => until.map_or(end, |until| until.min(end)),
             };
-            // Either way the next look tells.
+            // Whether it ended or timed out, the next iteration checks the state.
             let _ = timeout_at(until, ended).await;
         }
     }
@@ -132,18 +135,18 @@ impl CircuitBreaker {
         Some(WaitingGuard(self))
     }
 
-    /// The address that answered last.
+    /// The address that connected last.
     pub fn good(&self) -> Option<IpAddr> {
         self.lock().good
     }
 
-    /// A request is sent for the first time.
+    /// Records that a request is sent for the first time, which adds to the retry budget.
     pub fn sent(&self) {
         let mut state = self.lock();
         state.retries = (state.retries + 1).min(RETRIES_MAX * RETRY_EVERY);
     }
 
-    /// Whether a request may be sent once more.
+    /// Takes one retry from the budget; false where it is exhausted.
     pub fn may_retry(&self) -> bool {
         let mut state = self.lock();
         let left = state.retries.checked_sub(RETRY_EVERY);
@@ -176,7 +179,7 @@ impl ConnectPermit<'_> {
 }
 
 impl Drop for ConnectPermit<'_> {
-    /// Also when nobody waited for what would come of it: then the next one tries.
+    /// Runs also when the attempt was abandoned without a result: then the next request tries.
     fn drop(&mut self) {
         if self.is_probe {
             self.breaker.lock().is_probed = false;
@@ -192,11 +195,11 @@ impl Drop for WaitingGuard<'_> {
 }
 
 impl CircuitBreaker {
-    /// A connection, made by what is given with the address that was good last. One that is refused is
+    /// Connects with `connect`, which gets the address that connected last. A refused connection is
     /// tried once more after a moment: an application that restarts is back by then.
     ///
     /// # Errors
-    /// When nobody listens there, or does not answer within the limit, or is not who it should be; and for a
+    /// Nobody listens there, or does not answer in time, or has the wrong certificate; and for a
     /// moment after several such failures.
     pub async fn connected<T, F: Future<Output = io::Result<(T, Option<IpAddr>)>>>(
         &self,
@@ -232,7 +235,8 @@ impl CircuitBreaker {
     }
 }
 
-/// Nobody listens, or who did has just gone.
+/// Whether the error is one that occurs while an upstream restarts: nobody listens, or the listener
+/// has just gone.
 fn is_of_a_restart(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof)
@@ -254,8 +258,8 @@ mod tests {
         breaker
     }
 
-    /// Requests that want to connect, of which none is answered yet: how many got leave, and how many
-    /// were refused.
+    /// Starts requests that want to connect, none of which is answered yet. Counts how many were
+    /// permitted, and how many were refused.
     fn ask(breaker: &Arc<CircuitBreaker>, count: usize) -> Arc<[AtomicUsize; 2]> {
         let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! What sends requests to the servers behind us.
+//! The client with which one thread sends requests to upstreams.
 
 use super::limits::ConcurrencyLimits;
 use super::network::{Network, Upstreams};
@@ -6,7 +6,7 @@ use super::servers::Servers;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 
-/// One thread's connections, and what limits and counts the requests over them for the whole process.
+/// The connections of one thread, with the limits and metrics of the whole process.
 pub struct Client {
     pub upstreams: Upstreams,
     pub limits: Arc<ConcurrencyLimits>,
@@ -14,7 +14,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// With connections of its own, of which there are none yet.
+    /// A client without any connection yet.
     pub fn new(servers: &Servers, limits: Arc<ConcurrencyLimits>, metrics: Arc<Metrics>) -> Self {
         Self { upstreams: Upstreams::Network(Network::new(servers)), limits, metrics }
     }

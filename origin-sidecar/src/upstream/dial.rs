@@ -1,4 +1,4 @@
-//! Connecting to an upstream by whichever of its addresses answers first (RFC 8305).
+//! Connects to the first address of an upstream that answers (RFC 8305, "Happy Eyeballs").
 
 use super::server::Upstream;
 use futures_util::StreamExt;
@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
-/// From one attempt to the next, if the one before has neither succeeded nor failed (RFC 8305
-/// section 5).
+/// The delay before the next attempt, while the previous one has neither succeeded nor failed (RFC
+/// 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// An upstream whose machine is gone sends nothing, not even the end: after a minute it is asked.
+/// The time after which TCP keep-alive probes a silent upstream: one whose machine is gone sends
+/// nothing, not even a reset.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Tries all addresses of the upstream's name, the last good one first.
@@ -28,7 +29,7 @@ pub async fn dial(upstream: &Upstream, good: Option<IpAddr>) -> io::Result<TcpSt
     Ok(stream)
 }
 
-/// An IPv6 address is written in brackets in a URL, and without them everywhere else.
+/// The host without the brackets in which a URL writes an IPv6 address.
 pub fn host(upstream: &Upstream) -> &str {
     upstream.authority.host().trim_start_matches('[').trim_end_matches(']')
 }
@@ -37,7 +38,7 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![(address, port).into()]);
     }
-    // Files of hosts often know one of the two, and applications listen on either.
+    // Hosts files often list only one of the two addresses, and applications listen on either.
     if host.trim_end_matches('.').eq_ignore_ascii_case("localhost") {
         let both: [IpAddr; 2] = [Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
         return Ok(both.map(|address| (address, port).into()).to_vec());
@@ -45,8 +46,8 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(lookup_host((host, port)).await?.collect())
 }
 
-/// The last good one first, if the name still has it; then the families in turn, the one first that the
-/// system prefers.
+/// Orders addresses: the last good one first if it still exists, then alternating families,
+/// beginning with the one that the system prefers.
 fn ordered(addresses: Vec<SocketAddr>, good: Option<IpAddr>) -> Vec<SocketAddr> {
     let Some(preferred) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
     let (mut one, mut other): (Vec<_>, Vec<_>) =
@@ -58,13 +59,13 @@ fn ordered(addresses: Vec<SocketAddr>, good: Option<IpAddr>) -> Vec<SocketAddr> 
         ordered.extend(one.pop());
         ordered.extend(other.pop());
     }
-    // Stable: the others keep their order.
+    // The sort is stable, so the others keep their order.
     ordered.sort_by_key(|address| Some(address.ip()) != good);
     ordered
 }
 
-/// The first connection that is made; the next attempt begins when the one before fails, or after a
-/// while.
+/// The first connection that succeeds. The next attempt begins when the previous one fails, or
+/// after a delay.
 async fn first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut left = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
@@ -82,7 +83,7 @@ async fn first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// Whom it leads to.
+/// The address of the peer.
 pub(super) fn address(stream: &TcpStream) -> Option<IpAddr> {
     stream.peer_addr().ok().map(|address| address.ip())
 }
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(both, addresses(&["::1", "127.0.0.1"]));
     }
 
-    /// An address whose port nobody has, then one that is listened at.
+    /// The first address has a port where nobody listens; the second has a listener.
     #[tokio::test]
     async fn an_address_that_refuses_is_followed_by_the_next_at_once() {
         let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(first(Vec::new()).await.expect_err("none").kind(), io::ErrorKind::NotFound);
     }
 
-    /// A full queue of connections drops what comes, as a machine that is gone does.
+    /// A full backlog drops connections, as a machine that is gone does.
     #[tokio::test]
     async fn an_address_that_is_silent_does_not_hold_up_the_next() {
         let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)

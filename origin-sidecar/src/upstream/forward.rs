@@ -1,4 +1,4 @@
-//! Sending a request on to an upstream and taking its answer.
+//! Sends a request to an upstream and receives its answer.
 
 use super::circuit_breaker::CircuitBreaker;
 use super::client::Client;
@@ -20,20 +20,20 @@ use std::io;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Bytes of the body of a PUT or DELETE that is read before it is sent: most are smaller. A larger one
-/// that meets a closing connection is answered 502.
+/// The body of a PUT or DELETE up to this size is buffered, so that the request can be repeated.
+/// Most are smaller; a larger one that meets a closing connection is answered with 502.
 const REPEATABLE_BYTES_MAX: u64 = 64 * 1024;
-/// Further connections for a request of which nothing was sent, because each that it was given had just
-/// ended.
+/// Further connections that are tried for a request of which nothing was sent, because each
+/// connection had just been closed.
 const UNSENT_TRIES_MAX: u32 = 2;
 type Unanswered = client::Unanswered<Body>;
 
-/// Sends the request as it is, if the limits of its route and upstream let it; `headers` must be
-/// clean of hop-by-hop fields.
+/// Sends the request, if the limits of its route and upstream allow it. `headers` must not contain
+/// hop-by-hop fields.
 ///
 /// # Errors
-/// `overloaded` and `route-busy`; when the upstream can't be reached, is too slow, or its answer is
-/// not HTTP.
+/// `overloaded` and `route-busy`; the upstream can't be reached, is too slow, or its answer is not
+/// HTTP.
 pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let mut write = outgoing.write.take();
     let sent = limited(client, outgoing).await;
@@ -55,7 +55,7 @@ async fn limited(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Bo
     let sent = unlimited(client, outgoing).await;
     let has_answered = match &sent {
         Ok(_) => true,
-        // Not one that was refused or broken off: that says nothing of how long it takes.
+        // A refused or broken connection says nothing about how long a request takes.
         Err(failure) => failure.problem == Problem::UpstreamTimeout,
     };
     if let Some(waiting) = waiting.filter(|_| has_answered) {
@@ -67,10 +67,10 @@ async fn limited(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Bo
 async fn unlimited(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let may_switch = lines::has(&outgoing.headers, &header::UPGRADE);
     hop::pass_on(&outgoing.upstream, &mut outgoing.added);
-    // The client's `Expect` is answered when its body is first read.
+    // The `Expect` of the client is answered when its body is first read.
     lines::take(&mut outgoing.headers, &header::EXPECT);
     let failure = match call(client, outgoing).await {
-        // What follows is no answer, and the client would take it for one.
+        // A client would take the bytes after an unwanted 101 for an answer.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
             Failure {
                 problem: Problem::UpstreamInvalid,
@@ -116,7 +116,8 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
             breaker.sent();
             one_at_a_time(client, outgoing, &Http1 { network, pool, breaker }).await
         }
-        // In a box, as all that is seldom: what every request holds is as large as the largest way.
+        // Boxed, because HTTP/2 is seldom used: the future of every request is as large as its
+        // largest branch.
         UpstreamConnections::Http2 { links, breaker } => {
             let way = multiplexed::Multiplexed {
                 connect_timeout: network.connect_timeout(),
@@ -128,7 +129,7 @@ async fn call(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>
     }
 }
 
-/// Connections that carry one request each at a time.
+/// Connections that carry one request at a time.
 struct Http1<'a> {
     network: &'a Network,
     pool: &'a Arc<Pool>,
@@ -148,7 +149,8 @@ async fn one_at_a_time(
     let began = Instant::now();
     let spare = outgoing.body.again().filter(|_| may_repeat);
     let purpose = if spare.is_some() { For::Repeatable } else { For::Once };
-    // One that was idle may be closed by the upstream at any moment, also as the request is sent.
+    // The upstream may close an idle connection at any moment, even while the request is being
+    // sent.
     if let Some(connection) = way.pool.take(began, purpose) {
         let sent = once(connection, outgoing, way.pool, began).await;
         match (unless_unsent(sent, outgoing, way, began).await?, spare) {
@@ -166,7 +168,7 @@ async fn one_at_a_time(
     sent.map_err(|it| explain(outgoing, &it))
 }
 
-/// The same, but for a request of which no byte was sent: it is sent over another connection, whatever
+/// Sends a request, and repeats it over another connection where no byte of it was sent, whatever
 /// its method.
 async fn unless_unsent(
     mut sent: Result<Response<Body>, Unanswered>,
@@ -189,19 +191,20 @@ async fn unless_unsent(
     Ok(sent)
 }
 
-/// A new connection, within the time that the answer may take.
+/// Opens a new connection, within the time that the answer may take.
 async fn connected(
     outgoing: &Outgoing,
     way: &Http1<'_>,
     began: Instant,
 ) -> Result<Connection, Failure> {
-    // In a box: seldom needed, and every request is as large as the largest way.
+    // Boxed, because it is seldom needed: the future of every request is as large as its largest
+    // branch.
     let connecting = Box::pin(way.network.connect(&outgoing.upstream, way.breaker));
     let connection = in_time(outgoing, began, noticed(outgoing, connecting)).await?;
     connection.map_err(|error| unreachable(&outgoing.upstream, &error))
 }
 
-/// The same body in memory where it is small, so that it can be sent again.
+/// Reads a small body into memory, so that the request can be repeated.
 async fn repeatable(body: Body) -> io::Result<Body> {
     if body.again().is_some() || body.size_hint().exact().is_none_or(|it| it > REPEATABLE_BYTES_MAX)
     {
@@ -240,7 +243,7 @@ fn response(outgoing: &Outgoing, answer: Answer<Body>) -> Result<Response<Body>,
     Ok(answer.into_response()?.map(|body| Body::Upstream(Box::new(body))))
 }
 
-/// The answer as it came, but for the fields of its connection.
+/// The answer as received, without its hop-by-hop fields.
 fn passed(answer: Answer<Body>) -> Response<Body> {
     let Answer { status, reason, fields: received, lengths, body } = answer;
     let named = hygiene::named_by_connection(&AsReceived(&received));

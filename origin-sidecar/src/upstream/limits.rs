@@ -1,4 +1,4 @@
-//! What upstreams are sent at once: the limits of the rules file, kept.
+//! Enforces the concurrency limits of the rules file for routes and upstreams.
 
 use super::server::{self, ServerSlot};
 use super::servers::Servers;
@@ -12,20 +12,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Of this process, over all of its threads.
+/// The limits of this process, shared by all of its threads.
 pub struct ConcurrencyLimits {
-    /// By the slots of the servers.
+    /// The load of each server, by its slot.
     upstreams: Vec<UpstreamLoad>,
-    /// Requests of a route whose answers have not ended, for routes with a limit.
+    /// For each route with a limit, the number of its requests whose answers have not ended.
     routes: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     metrics: Arc<Metrics>,
     started: Instant,
 }
 
 struct UpstreamLoad {
-    /// Requests whose answers have not begun.
+    /// The number of requests whose answers have not begun.
     waiting: AtomicU64,
-    /// What [`Adaptive`] said last, for a look without the lock.
+    /// The latest limit of [`Adaptive`], so that it can be read without the lock.
     limit: AtomicU64,
     learned: Mutex<Adaptive>,
 }
@@ -46,10 +46,10 @@ impl ConcurrencyLimits {
         }
     }
 
-    /// Lets a request through to its upstream; to be held until its answer begins.
+    /// Admits a request to its upstream. The permit is held until the answer begins.
     ///
     /// # Errors
-    /// `overloaded` when as many wait for the upstream as may.
+    /// `overloaded` when the upstream's limit of waiting requests is reached.
     pub fn enter<'a>(
         &'a self,
         limit: Limit,
@@ -68,30 +68,30 @@ impl ConcurrencyLimits {
         if at_once > upstream.most(limit) { Err(Problem::Overloaded) } else { Ok(Some(waiting)) }
     }
 
-    /// Whether a request that would be sent now would be refused.
+    /// Whether a request sent now would be refused.
     pub fn is_full(&self, limit: Limit, slot: ServerSlot) -> bool {
         let Some(upstream) = self.upstreams.get(slot.0) else { return false };
         limit != Limit::None && upstream.waiting.load(Ordering::Relaxed) >= upstream.most(limit)
     }
 
-    /// The places of a route with a limit. Those that are taken stay so when the rules change.
+    /// The limit of a route. Permits in use stay valid when the rules change.
     pub fn places(&self, route: &str, most: u64) -> RouteLimit {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         RouteLimit { taken: Arc::clone(routes.entry(route.to_owned()).or_default()), most }
     }
 }
 
-/// As many requests of a route as may be under way; see [`ConcurrencyLimits::places`].
+/// The concurrency limit of a route; see [`ConcurrencyLimits::places`].
 pub struct RouteLimit {
     taken: Arc<AtomicU64>,
     most: u64,
 }
 
 impl RouteLimit {
-    /// A place for a request; to be held until the answer has ended.
+    /// Takes a permit, which is held until the answer has ended.
     ///
     /// # Errors
-    /// `route-busy` when all are taken.
+    /// `route-busy` when all permits are in use.
     pub fn take(&self) -> Result<Permit, Problem> {
         let (place, at_once) = Permit::take(&self.taken);
         if at_once > self.most { Err(Problem::RouteBusy) } else { Ok(place) }
@@ -108,7 +108,7 @@ impl UpstreamLoad {
     }
 }
 
-/// A request whose answer has not begun.
+/// The permit of a request whose answer has not begun.
 pub struct UpstreamPermit<'a> {
     limits: &'a ConcurrencyLimits,
     upstream: &'a UpstreamLoad,
@@ -118,7 +118,7 @@ pub struct UpstreamPermit<'a> {
 }
 
 impl UpstreamPermit<'_> {
-    /// The answer began, or did not come in time: how long it took is learned from.
+    /// Records that the answer began or timed out, so that the adaptive limit learns its latency.
     pub fn answered(self, upstream: &str, route: &str) {
         if !self.is_learning {
             return;

@@ -1,7 +1,7 @@
-//! HTTP/2 connections to one upstream: as many as its calls need.
+//! The HTTP/2 connections to one upstream: as many as its calls need.
 //!
-//! An application says how many calls it takes on one connection at once. hyper would hold further ones
-//! back until one of those ends, which may be a stream that never does.
+//! An upstream says how many concurrent calls it accepts on a connection. hyper would hold further
+//! calls back until one of them ends, and a stream may never end.
 
 use super::circuit_breaker::CircuitBreaker;
 use super::dial::{KEEPALIVE, address, dial};
@@ -20,35 +20,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// To one upstream, per thread: as many as are kept of HTTP/1.1. Further calls wait for one that ends.
+/// Connections to one upstream per thread, as with HTTP/1.1. Further calls wait for one that ends.
 const CONNECTIONS_MAX: usize = 1024;
-/// A connection beyond the first that has had no call in so many looks, which are 5 s apart, is closed.
+/// A connection other than the first is closed when it had no call in this many sweeps, which are 5
+/// s apart.
 const LOOKS_MAX: u32 = 3;
 
 #[derive(Default)]
 pub struct Links {
     open: Mutex<Vec<Arc<Link>>>,
-    /// One is made at a time: most of those who wait find room on it.
+    /// Connections are opened one at a time: most of those who wait find room on the new one.
     connecting: tokio::sync::Mutex<()>,
-    /// Connections that could not be made.
+    /// The number of failed attempts to connect.
     failed: AtomicU64,
-    /// Told when there is room where there was none.
+    /// Notified when a stream becomes free where there was none.
     freed: Arc<Notify>,
 }
 
 /// One connection.
 pub struct Link {
     sender: SendRequest<Body>,
-    /// Calls that have a place on it.
+    /// The number of calls that hold a stream.
     taken: AtomicUsize,
-    /// Calls that it takes at once.
+    /// The number of concurrent calls that the upstream accepts.
     most: watch::Receiver<usize>,
-    /// Looks since its last call.
+    /// Sweeps since its last call.
     looks: AtomicU32,
     freed: Arc<Notify>,
 }
 
-/// A call's place on a connection; to be held until the call has ended both ways.
+/// A call's stream on a connection, held until the call has ended in both directions.
 pub struct StreamPermit(Arc<Link>);
 
 impl StreamPermit {
@@ -69,10 +70,10 @@ impl Drop for StreamPermit {
 }
 
 impl Links {
-    /// A place for a call, on another connection than those that refused it.
+    /// Takes a stream for a call, on another connection than those in `refused`.
     ///
     /// # Errors
-    /// When there is no room and no further connection can be made.
+    /// There is no free stream and no further connection can be opened.
     pub async fn place(
         &self,
         connect_timeout: Duration,
@@ -107,7 +108,7 @@ impl Links {
         }
     }
 
-    /// A place on a connection that stands and has room.
+    /// Takes a stream on an open connection with room.
     fn take(&self, refused: &[Arc<Link>]) -> Option<StreamPermit> {
         let mut open = self.lock();
         open.retain(|link| !link.sender.is_closed());
@@ -118,7 +119,7 @@ impl Links {
         Some(StreamPermit(Arc::clone(link)))
     }
 
-    /// Closes connections that have ended or are not needed any more.
+    /// Closes connections that have ended or are no longer needed.
     pub fn sweep(&self) {
         let mut at = 0;
         self.lock().retain(|link| {
@@ -135,14 +136,14 @@ impl Links {
 }
 
 impl Link {
-    /// Places are taken under the lock of the connections only, and given back at any time.
+    /// Streams are taken only under the lock of the connections, but returned at any time.
     fn has_room(&self) -> bool {
         self.taken.load(Ordering::Relaxed) < *self.most.borrow()
     }
 }
 
-/// Connects, and waits until the upstream has said how many calls it takes: more of them could be an
-/// error of the whole connection.
+/// Connects, and waits until the upstream has said how many calls it accepts: more of them could be
+/// a connection error.
 async fn open(
     upstream: &Upstream,
     good: Option<IpAddr>,
@@ -182,15 +183,16 @@ async fn open(
     Ok((Link { sender, taken, most, looks, freed: Arc::clone(freed) }, address))
 }
 
-/// What the upstream says of a connection is heard by a task of hyper's, which tells nobody.
+/// Observes the settings that the upstream sends. hyper's task receives them without notifying
+/// anybody.
 #[derive(Default)]
 struct Seen {
     waker: AtomicWaker,
-    /// It has said how many calls it takes.
+    /// Whether the upstream has said how many calls it accepts.
     is_known: AtomicBool,
 }
 
-/// Runs hyper's tasks, and has the connection looked at after each step until that is known.
+/// Runs hyper's tasks, and checks the connection after each step until its settings are known.
 #[derive(Clone)]
 struct Watching(Arc<Seen>);
 

@@ -1,8 +1,9 @@
-//! Sending a request over HTTP/2, on connections that carry many.
+//! Sends requests over HTTP/2 connections, which carry many at once.
 //!
-//! A call that the upstream says it did not process (RFC 9113 section 8.7) is sent again over another
-//! connection, whatever its method: without that every connection that ends in good order, as those of
-//! gRPC servers with a `max_connection_age` do, would cost the calls that were on their way to it.
+//! A call that the upstream says it did not process (RFC 9113 section 8.7) is sent again over
+//! another connection, whatever its method. Otherwise each connection that is closed in good order,
+//! as gRPC servers with a `max_connection_age` do, would fail the calls that were on their way to
+//! it.
 
 use super::circuit_breaker::CircuitBreaker;
 use super::client::Client;
@@ -23,26 +24,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How often a call is sent again that the upstream did not process; more is an upstream that processes
-/// nothing.
+/// How often a call that the upstream did not process is sent again. An upstream that refuses more
+/// often processes nothing.
 const REFUSALS_MAX: u32 = 8;
 
-/// The way to one upstream.
+/// The connections to one upstream, for one call.
 pub(super) struct Multiplexed<'a> {
     pub connect_timeout: Duration,
     pub links: &'a Links,
     pub breaker: &'a CircuitBreaker,
 }
 
-/// Why an attempt has no answer.
+/// Why an attempt got no answer.
 enum AttemptError {
     /// Nothing was sent, or the upstream says that it has processed nothing.
     Unprocessed(Failure),
     Broken(Failure),
 }
 
+/// Sends a call and waits for the head of its answer.
+///
 /// # Errors
-/// When the upstream can't be reached, or does not answer in time or as it should.
+/// The upstream can't be reached, or does not answer in time or correctly.
 pub(super) async fn send(
     client: &Client,
     way: &Multiplexed<'_>,
@@ -93,7 +96,7 @@ async fn attempt(
         if let Ok(answer) = timeout_at(end, answer.as_mut()).await {
             return answer.map_err(|error| lost(upload, error));
         }
-        // Meanwhile it may have taken more of the body.
+        // The upstream may have taken more of the body meanwhile, which extends the time.
         if upload.end(outgoing.timeout) <= Instant::now() {
             return Err(AttemptError::Broken(late(outgoing)));
         }
@@ -115,9 +118,9 @@ fn lost(upload: &Upload, mut error: TrySendError<Request<Body>>) -> AttemptError
     if is_unprocessed { AttemptError::Unprocessed(failure) } else { AttemptError::Broken(failure) }
 }
 
-/// Whether the upstream says so: its stream comes after the last one that GOAWAY names, or was refused
-/// (RFC 9113 section 8.7). Streams that GOAWAY leaves alive and that end with the connection have another
-/// error.
+/// Whether the upstream did not process the call: its stream comes after the last one in GOAWAY, or
+/// was refused (RFC 9113 section 8.7). Streams that GOAWAY leaves alive and that end with the
+/// connection have another error.
 fn is_unprocessed(error: &hyper::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
@@ -130,8 +133,8 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
     false
 }
 
-/// What HTTP/2 says in other ways: the host is the authority, and a client of gRPC must say that
-/// it takes trailers, which is a field of one connection elsewhere.
+/// Converts a request to HTTP/2: the host becomes the authority, and a gRPC call must say `te:
+/// trailers`, which is hop-by-hop in HTTP/1.1.
 fn as_http2(request: &mut Request<Body>) {
     if is_grpc(request.headers()) {
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));

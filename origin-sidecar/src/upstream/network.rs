@@ -1,4 +1,4 @@
-//! The way to the upstreams: one thread's own connections to each of them.
+//! One thread's connections to all upstreams.
 
 use super::circuit_breaker::CircuitBreaker;
 use super::dial::{address, dial, host};
@@ -22,35 +22,35 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// Shorter than the keep-alive of common app servers, so that a request seldom meets a closing
-/// connection. Node.js says that it keeps them for 5 s, and is believed; gunicorn does not say its 2 s:
-/// sending again covers those requests that may be repeated, and the others take no connection that may
-/// be about to close ([`http1::pool::For`]).
+/// How long an idle connection is kept: shorter than the keep-alive of common servers, so that a
+/// request seldom meets a closing connection. Node.js announces its 5 s, which is respected;
+/// gunicorn does not announce its 2 s. Retries cover requests that may be repeated, and the others
+/// take no connection that may be about to close ([`http1::pool::For`]).
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// Idle connections to one upstream, per thread: as many as Envoy has of all by default. Fewer than are
-/// busy at once, and each burst opens and closes the rest of them.
+/// Idle connections to one upstream per thread, as many as Envoy allows for all by default. With
+/// fewer than are busy at once, each burst would open and close the rest.
 const IDLE_CONNECTIONS_MAX: usize = 1024;
-/// How often idle connections are looked through for old ones.
+/// How often old idle connections are closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// What accepts connections for an application that is not there closes them at once.
+/// A proxy that accepts connections for an absent application closes them within this time.
 const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 
-/// Where requests go.
+/// Where requests are sent.
 pub enum Upstreams {
     Network(Network),
-    /// Answered in this process: by the application of a simulation.
+    /// They are answered in this process, by the application of a simulation.
     Local(Local),
 }
 
-/// What answers instead of the network.
+/// The function that answers instead of the network.
 pub type Local =
     Arc<dyn Fn(Request<Body>) -> Boxed<'static, Result<Response<Body>, Failure>> + Send + Sync>;
 
 impl Upstreams {
-    /// Whether the upstream takes connections, by one that carries no request.
+    /// Checks with an empty connection whether the upstream accepts connections.
     ///
     /// # Errors
-    /// When nobody listens there, or does not answer in time, or is not who it should be, or closes the
+    /// Nobody listens there, does not answer in time, has the wrong certificate, or closes the
     /// connection at once.
     pub async fn probe(&self, upstream: &Upstream) -> Result<(), String> {
         match self {
@@ -63,20 +63,20 @@ impl Upstreams {
     }
 }
 
-/// One thread's connections.
+/// The connections of one thread.
 pub struct Network {
-    /// By the slots of the servers.
+    /// The connections by the slots of the servers.
     ways: Vec<UpstreamConnections>,
     connect_timeout: Duration,
-    /// How large heads of answers may be.
+    /// The size limits for heads of answers.
     head: HeadLimits,
 }
 
-/// Connections to one upstream.
+/// The connections to one upstream.
 pub enum UpstreamConnections {
-    /// One request each at a time.
+    /// Each connection carries one request at a time.
     Http1 { pool: Arc<Pool>, breaker: CircuitBreaker },
-    /// As many at once as the upstream takes.
+    /// Each connection carries as many requests as the upstream accepts.
     Http2 { links: Links, breaker: CircuitBreaker },
 }
 
@@ -96,8 +96,10 @@ impl Network {
         Self { ways, connect_timeout: servers.connect_timeout, head: servers.head }
     }
 
+    /// The connections to an upstream.
+    ///
     /// # Errors
-    /// When the upstream is none that this process started with.
+    /// The process did not start with this upstream.
     pub fn way(&self, upstream: &Upstream) -> Result<&UpstreamConnections, Failure> {
         self.ways.get(upstream.slot.0).ok_or_else(|| Failure {
             problem: Problem::Internal,
@@ -106,12 +108,12 @@ impl Network {
         })
     }
 
-    /// How long a connection is tried for.
+    /// How long a connection attempt may take.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 
-    /// Closes idle connections that have become old, for as long as the thread runs.
+    /// Closes old idle connections, for as long as the thread runs.
     pub async fn sweep(&self) {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
@@ -142,11 +144,11 @@ impl Network {
         probed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// A new connection for one request at a time.
+    /// Opens a connection that carries one request at a time.
     ///
     /// # Errors
-    /// When nobody listens there, or does not answer in time, or is not who it should be; and for
-    /// a moment after several such failures.
+    /// Nobody listens there, does not answer in time, or has the wrong certificate; and for a
+    /// moment after several such failures.
     pub async fn connect(
         &self,
         upstream: &Upstream,

@@ -1,4 +1,4 @@
-//! A request on its way to an upstream, and why there may be no answer.
+//! A request to an upstream, and why it may get no answer.
 
 use super::route_state::RouteState;
 use super::server::{Protocol, Upstream};
@@ -19,56 +19,56 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// An answer's head must come within this, unless the route has a `timeout`: load balancers give
+/// How long the head of an answer may take, unless the route has a `timeout`: load balancers give
 /// up after 60 s.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
-/// How long an answer's head is waited for.
+/// How long the head of an answer may take on this route.
 pub fn timeout(route: Option<&Route>) -> Duration {
     route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
 }
 
-/// A call of gRPC has no time limit but the client's deadline, which the app is told, unless the route
-/// has a `timeout`; this one is there so that there is one.
+/// How long a gRPC call may take without a `timeout` of its route. The client's deadline, which the
+/// application gets, is the real limit; this one only makes sure that there is one.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Whether it is a call of gRPC to an app that speaks HTTP/2. What a client merely calls so before
-/// another app is a request like any other.
+/// Whether the request is a gRPC call to an upstream that speaks HTTP/2. Before any other upstream,
+/// one that merely looks like a call is an ordinary request.
 pub fn is_call(upstream: &Upstream, headers: &HeaderMap) -> bool {
     matches!(upstream.protocol, Protocol::Http2) && grpc::is_grpc(headers)
 }
 
-/// How long the head of a call's answer is waited for.
+/// How long the head of a call's answer may take.
 pub fn timeout_of_call(route: Option<&Route>) -> Duration {
     route.and_then(|route| route.timeout).map_or(CALL_TIMEOUT, Duration::from_millis)
 }
 
-/// A connection that takes longer is worth a stale answer, where one may be served.
+/// When connecting takes longer, a stale answer is served where allowed.
 const STALE_AFTER: Duration = Duration::from_secs(1);
 
-/// Tells whoever could do without the answer that even the connection is slow.
+/// Called when even the connection is slow, for those who could do without the answer.
 pub type Slow = Arc<dyn Fn() + Send + Sync>;
 
 pub struct Outgoing {
     pub upstream: Arc<Upstream>,
     pub method: Method,
-    /// Path and query.
+    /// The target: path and query.
     pub target: String,
     pub headers: HeaderMap,
-    /// Where the headers were read from, so that they go on in the spelling and order they came in.
+    /// The received head, so that fields are forwarded in their original spelling and order.
     pub came: Received,
-    /// Further fields as they are sent: each a line with its end.
+    /// Further field lines, each with its line end.
     pub added: String,
     pub body: Body,
-    /// Until the head of the answer is there. The time in which a body is sent does not count, as long
-    /// as the upstream goes on taking it.
+    /// How long the head of the answer may take. Sending the body does not count, as long as the
+    /// upstream goes on reading it.
     pub timeout: Duration,
-    /// To whom interim answers go, if anybody waits.
+    /// Receives interim answers (1xx), if a client waits for them.
     pub exchange: Option<Exchange>,
-    /// Nobody looks at the answer's fields: they may go on as they came, encoded.
+    /// Whether the answer's fields may be forwarded in encoded form, because nobody reads them.
     pub may_pass: bool,
-    /// Whose limits count; none for what Spillway itself asks, and for jobs, whose number is the
-    /// queue's affair.
+    /// The route whose limits apply. None for requests of Spillway itself, and for jobs, whose
+    /// number the queue limits.
     pub route_state: Option<Arc<RouteState>>,
     /// Called when connecting takes more than a moment.
     pub slow: Option<Slow>,
@@ -79,7 +79,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A request without fields and body, which waits for the head of its answer as long as any does.
+    /// A request without fields and body, with the longest allowed timeout.
     pub fn to(upstream: Arc<Upstream>, method: Method, target: String) -> Self {
         Self {
             upstream,
@@ -99,19 +99,19 @@ impl Outgoing {
         }
     }
 
-    /// Whether doing it twice does no harm (RFC 9110 section 9.2.2). A request that names another method
-    /// in a field may be that one.
+    /// Whether repeating the request does no harm (RFC 9110 section 9.2.2). One that names another
+    /// method in a field may not be idempotent.
     pub fn may_repeat(&self) -> bool {
         self.method.is_idempotent() && !overrides_method(&View::of(&self.headers))
     }
 }
 
-/// Why there is no answer.
+/// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub problem: Problem,
     pub detail: String,
-    /// Nothing reached the upstream, so it is safe to try again elsewhere.
+    /// Whether nothing reached the upstream, so that the request is safe to retry elsewhere.
     pub is_unsent: bool,
 }
 
@@ -129,7 +129,7 @@ impl Failure {
     }
 }
 
-/// What comes of connecting; who could do without the answer is told when it takes long.
+/// Awaits a connection attempt, and calls `slow` when it takes long.
 pub(super) async fn noticed<T>(outgoing: &Outgoing, connecting: impl Future<Output = T>) -> T {
     let Some(slow) = &outgoing.slow else { return connecting.await };
     let mut connecting = pin!(connecting);
@@ -142,7 +142,7 @@ pub(super) async fn noticed<T>(outgoing: &Outgoing, connecting: impl Future<Outp
     }
 }
 
-/// What comes of something within the time that the answer may take.
+/// Awaits something within the time that the answer may take.
 pub(super) async fn in_time<T>(
     outgoing: &Outgoing,
     began: Instant,
@@ -168,7 +168,7 @@ pub(super) fn unreachable(upstream: &Upstream, error: &dyn std::fmt::Display) ->
     }
 }
 
-/// As one that is sent through a library or answered in this process.
+/// Builds the request for a library, or for an application in this process.
 pub(super) fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure> {
     let uri = Uri::builder()
         .scheme("http")
@@ -193,7 +193,7 @@ pub(super) fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure>
     Ok(request)
 }
 
-/// The client broke its body off, or it is over the route's `max_body`.
+/// The failure when the client broke its body off, or exceeded the route's `max_body`.
 pub(super) fn of_body(error: &io::Error) -> Failure {
     let is_too_long =
         error.get_ref().is_some_and(|inner| inner.is::<http_body_util::LengthLimitError>());

@@ -1,4 +1,4 @@
-//! A route as this process runs it.
+//! The state of a route in this process.
 
 use super::limits::RouteLimit;
 use super::server::Upstream;
@@ -9,27 +9,27 @@ use rules::document::{Limit, Route};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A route as this process runs it.
+/// The state of a route in this process.
 pub struct RouteState {
-    /// Metric label.
+    /// The route's name as a metric label.
     pub name: Arc<str>,
-    /// Position among the routes of the rules; none for requests without a route.
+    /// The route's position in the rules; none for requests without a route.
     pub index: Option<usize>,
-    /// Where its requests go that are not divided over shards; none for a name that is not bound.
+    /// The upstream of unsharded requests; none where its name is not bound.
     pub upstream: Option<Arc<Upstream>>,
-    /// How much its upstream is sent at once.
+    /// The limit of requests in flight to the upstream.
     pub limit: Limit,
-    /// None where the route has no limit of its own.
+    /// The route's own concurrency limit, if it has one.
     pub places: Option<RouteLimit>,
-    /// How long a client may pause, where the route says so.
+    /// How long a client may pause; none leaves it to the process.
     pub idle_timeout: Option<Duration>,
-    /// Where it has such.
+    /// The rule for its versioned assets, if it has one.
     pub assets: Option<Assets>,
     pub meters: Meters,
 }
 
 impl RouteState {
-    /// The route itself, in the rules that this state was made for; none for requests without a route.
+    /// The route in the rules for which this state was made; none for requests without a route.
     pub fn route<'r>(&self, rules: &'r Rules) -> Option<&'r Route> {
         self.index.and_then(|index| rules.route(index))
     }

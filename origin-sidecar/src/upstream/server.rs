@@ -1,4 +1,4 @@
-//! A server that requests are sent on to, and what is spoken with it.
+//! An upstream server and the protocol spoken with it.
 
 use http::Uri;
 use http::uri::Authority;
@@ -9,32 +9,32 @@ use tokio_rustls::rustls::ClientConfig;
 /// The name of the application beside this process.
 pub const APP: &str = "app";
 
-/// The position of a server among those of its process.
+/// The position of a server among the process's servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerSlot(pub usize);
 
 impl ServerSlot {
-    /// Of the application beside this process.
+    /// The slot of the application beside this process.
     pub const APP: Self = Self(0);
 }
 
-/// A server that requests are sent on to.
+/// A server to which requests are forwarded.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     pub name: Arc<str>,
-    /// By which a process finds what it keeps of this server.
+    /// The index by which the process finds its state of this server.
     pub slot: ServerSlot,
     pub protocol: Protocol,
     pub authority: Authority,
 }
 
-/// What is spoken with an upstream.
+/// The protocol spoken with an upstream.
 #[derive(Debug, Clone)]
 pub enum Protocol {
     Http1,
-    /// Over TLS, with the authorities that are believed.
+    /// HTTP/1.1 over TLS, with the trusted certificate authorities.
     Tls(Arc<ClientConfig>),
-    /// With prior knowledge, in the clear.
+    /// HTTP/2 with prior knowledge, without TLS.
     Http2,
 }
 
@@ -48,6 +48,8 @@ impl Protocol {
 }
 
 impl Upstream {
+    /// Parses the URL of an upstream.
+    ///
     /// # Errors
     /// Names what is wrong with the URL.
     pub fn parse(
@@ -80,7 +82,8 @@ impl Upstream {
         self.slot == ServerSlot::APP
     }
 
-    /// Whether whoever listens there is this upstream: as far as that can be told without asking.
+    /// Whether this upstream is whoever listens at that address, as far as can be told without
+    /// asking.
     pub fn is_at(&self, listen: SocketAddr) -> bool {
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
         let is_here = match host.parse::<IpAddr>() {
@@ -96,7 +99,7 @@ impl Upstream {
     }
 }
 
-/// Whether it names a host and, after a colon, a port: `app:` would go to port 80 without a word.
+/// Whether the authority names a host and a non-empty port: `app:` would silently mean port 80.
 fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
     !text.contains('@') && !text.ends_with(':')

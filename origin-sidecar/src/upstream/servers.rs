@@ -1,4 +1,4 @@
-//! The servers that this process may send requests to, by their names in the rules file.
+//! The servers to which this process may send requests, by their names in the rules file.
 
 use super::server::{APP, ServerSlot, Upstream};
 use http1::head::HeadLimits;
@@ -11,9 +11,9 @@ pub struct Servers {
     /// The application beside this process.
     pub app: Arc<Upstream>,
     pub named: BTreeMap<String, Arc<Upstream>>,
-    /// How long a connection to one of them is tried for.
+    /// How long a connection attempt may take.
     pub connect_timeout: Duration,
-    /// How large heads of their answers may be.
+    /// The size limits for heads of their answers.
     pub head: HeadLimits,
 }
 
@@ -22,18 +22,18 @@ impl Servers {
         if name == APP { Some(&self.app) } else { self.named.get(name) }
     }
 
-    /// All of them by their slots: the application first.
+    /// All servers by their slots: the application comes first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         std::iter::once(&self.app).chain(self.named.values())
     }
 
-    /// The slots that these names get: in alphabetical order, after the application's.
+    /// The slots for these names, in alphabetical order after the application's.
     pub fn slots<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, ServerSlot> {
         let names: BTreeSet<&str> = names.collect();
         names.into_iter().zip((ServerSlot::APP.0 + 1..).map(ServerSlot)).collect()
     }
 
-    /// The application alone.
+    /// Servers that consist of the application alone.
     #[cfg(test)]
     pub fn alone(authority: &str) -> Self {
         let app = Upstream {

@@ -1,4 +1,4 @@
-//! WebSocket: two byte streams joined.
+//! WebSocket: forwards the upgrade and joins the two byte streams.
 
 use super::client::Client;
 use super::forward;
@@ -8,7 +8,7 @@ use crate::telemetry::streams::Stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http1::server::Exchange;
 
-/// Sends the request on with its `Upgrade` and, when the upstream agrees, joins both ends.
+/// Forwards the request with its `Upgrade` and, when the upstream agrees, joins both ends.
 pub(crate) async fn pass(
     client: &Client,
     mut outgoing: Outgoing,

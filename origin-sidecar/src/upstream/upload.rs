@@ -1,5 +1,5 @@
-//! The body of a call on its way over HTTP/2, of which the beginning is kept: the call may have to be sent
-//! again.
+//! The request body of an HTTP/2 call. Its beginning is buffered, because the call may have to be
+//! sent again.
 
 use super::links::StreamPermit;
 use super::outgoing::{Failure, of_body};
@@ -14,30 +14,30 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes that are kept until the answer begins, as gRPC's own transparent retry has it.
+/// Bytes that are buffered until the answer begins, as in gRPC's transparent retry.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct Upload(Arc<Mutex<UploadState>>);
 
 struct UploadState {
     body: Body,
-    /// What was sent of it; none once that is too much, or there is an answer.
+    /// The bytes sent so far; none once they are too many, or the answer has begun.
     kept: Option<BytesMut>,
-    /// Why it broke off: hyper only says that the stream was reset.
+    /// Why the body broke off. hyper only reports that the stream was reset.
     broken: Option<Failure>,
-    /// When the upstream took the last of it.
+    /// When the upstream last read from the body.
     since: Instant,
-    /// It is the sender of the body that is waited for.
+    /// Whether the body's sender is being waited for, not the upstream.
     is_awaited: bool,
-    /// Of the attempt that may read it.
+    /// The number of the attempt that may read the body.
     attempt: u32,
 }
 
-/// The body as one attempt sends it.
+/// The body of one attempt.
 struct Attempt {
     state: Arc<Mutex<UploadState>>,
     attempt: u32,
-    /// What earlier attempts have sent.
+    /// The bytes that earlier attempts have sent.
     again: Bytes,
     _place: Arc<StreamPermit>,
 }
@@ -59,7 +59,7 @@ impl Upload {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// For the next attempt.
+    /// The body for the next attempt.
     pub fn body(&mut self, place: &Arc<StreamPermit>) -> Body {
         let state = lock(&self.0);
         if let Some(body) = state.body.again() {
@@ -72,24 +72,25 @@ impl Upload {
         Body::boxed(body.boxed_unsync())
     }
 
-    /// Takes the body back from the attempt that has it; whether it can be sent again from its beginning.
+    /// Takes the body back from the current attempt. Returns whether it can be sent again from its
+    /// beginning.
     pub fn rewind(&mut self) -> bool {
         let mut state = lock(&self.0);
         state.attempt += 1;
         state.broken.is_none() && state.kept.is_some()
     }
 
-    /// There is an answer: nothing is sent again.
+    /// Records that the answer has begun: nothing is sent again.
     pub fn answered(&self) {
         lock(&self.0).kept = None;
     }
 
-    /// Why it broke off, if it did.
+    /// Why the body broke off, if it did.
     pub fn broken(&self) -> Option<Failure> {
         lock(&self.0).broken.take()
     }
 
-    /// Until when the upstream is waited for, as far as can be told now.
+    /// Until when the upstream is waited for, as far as is known now.
     pub fn end(&self, timeout: Duration) -> Instant {
         let state = lock(&self.0);
         let since = if state.is_awaited { Instant::now() } else { state.since };
@@ -140,7 +141,7 @@ impl UploadState {
         let Some(kept) = &mut self.kept else { return };
         match frame.data_ref() {
             Some(data) if kept.len() + data.len() <= KEPT_BYTES_MAX => kept.extend_from_slice(data),
-            // Nor are trailers kept: a request seldom has any.
+            // Trailers are not buffered: a request seldom has any.
             _ => self.kept = None,
         }
     }
