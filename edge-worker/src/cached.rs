@@ -1,11 +1,12 @@
 //! A request that may be answered from the store: look up, fetch, judge, keep.
 
-use crate::call::{BACKGROUND_MS, Call};
+use crate::call::{BACKGROUND, Call};
 use crate::fetched::{Fetched, New, Renewal, fetch};
 use crate::incoming::pairs;
 use crate::redirected::Passing;
 use crate::store::{self, Dressed, Found};
 use crate::{js, origin, passed, redirected, reply};
+use rules::UnixMillis;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::status::Miss;
 use rules::cache::{AtHand, Bypass, CacheStatus, Judgement, NotStored, OldEntry, Plan, Reply};
@@ -19,7 +20,7 @@ use worker::console_error;
 
 thread_local! {
     /// Addresses that are being renewed in the background by this isolate, and since when.
-    static RENEWING: RefCell<HashMap<String, u64>> = RefCell::new(HashMap::new());
+    static RENEWING: RefCell<HashMap<String, UnixMillis>> = RefCell::new(HashMap::new());
 }
 
 pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Response, JsValue> {
@@ -229,7 +230,7 @@ fn keep(
 fn renew(call: &Rc<Call>, mut plan: Plan<'static>, address: String) {
     let now = js::now();
     let is_first = RENEWING.with_borrow_mut(|renewing| {
-        renewing.retain(|_, since| now.saturating_sub(*since) < BACKGROUND_MS);
+        renewing.retain(|_, since| now - *since < BACKGROUND);
         let is_first = !renewing.contains_key(&address);
         renewing.entry(address.clone()).or_insert(now);
         is_first
@@ -294,7 +295,7 @@ async fn from_entry(
     (way, status): (Option<String>, CacheStatus),
 ) -> Result<Response, JsValue> {
     let head = call.incoming.head();
-    let dressed = Dressed { age: found.record.entry.age(js::now()) / 1000, way, status };
+    let dressed = Dressed { age: found.record.entry.age(js::now()).as_secs(), way, status };
     match select(&head, &found.record.entry, found.status(), found.length()) {
         Selected::NotModified => {
             found.discard();

@@ -1,14 +1,14 @@
 //! A request as it is carried out.
 
 use crate::incoming::Incoming;
-use rules::Rules;
 use rules::assets::Assets;
 use rules::signature::Keys;
+use rules::{Millis, Rules};
 use worker::Context;
 
 /// Cloudflare ends background work so long after the answer, in milliseconds; work that is older is dead, and must
 /// not keep others from trying.
-pub(crate) const BACKGROUND_MS: u64 = 30_000;
+pub(crate) const BACKGROUND: Millis = Millis(30_000);
 
 /// One request and what is needed to carry it out; shared with its background work.
 pub(crate) struct Call {
@@ -23,7 +23,7 @@ pub(crate) struct Call {
     /// What is changed of answers under the names of assets.
     pub(crate) assets: Option<Assets>,
     /// Milliseconds until the origin's head must be there.
-    pub(crate) timeout: u64,
+    pub(crate) timeout: Millis,
     pub(crate) context: Context,
 }
 

@@ -3,6 +3,7 @@
 //! are made anew from every handle.
 
 use js_sys::Promise;
+use rules::UnixMillis;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use web_sys::{Cache, Crypto, Request, RequestInit};
@@ -43,10 +44,10 @@ pub(crate) fn leave_coded(init: &JsValue, which: &str) -> Result<(), JsValue> {
     js_sys::Reflect::set(init, &which.into(), &"manual".into()).map(|_| ())
 }
 
-/// Milliseconds since 1970. The runtime's clock moves only with I/O, which is enough here.
-pub(crate) fn now() -> u64 {
+/// What time it is. The runtime's clock moves only with I/O, which is enough here.
+pub(crate) fn now() -> UnixMillis {
     // Positive and far below 2^53.
-    js_sys::Date::now() as u64
+    UnixMillis(js_sys::Date::now() as u64)
 }
 
 /// The text of a thrown value, for a log line.

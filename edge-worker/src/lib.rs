@@ -84,7 +84,7 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     };
     let origin = bound.or_else(|| rules.document.edge.origin.clone());
     let keys = isolate_keys(env).map_err(|reason| JsValue::from_str(&reason))?;
-    let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT_MS);
+    let timeout = timeout.unwrap_or(origin::HEAD_TIMEOUT);
     let call = Rc::new(Call { incoming, rules, route, origin, keys, assets, timeout, context });
     match action {
         EdgeAction::Cache(mut plan) => {

@@ -4,10 +4,10 @@ use crate::call::{Call, Failure};
 use crate::incoming::{Incoming, View, pairs, split};
 use crate::{js, reply};
 use js_sys::{Array, Promise};
-use rules::Head;
 use rules::cache::{Entry, Plan, USER_AGENT, is_of_one_request};
 use rules::signature::{self, Keys};
 use rules::visitor::{self, Visitor};
+use rules::{Head, Millis};
 use rules::{hops, hygiene};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
@@ -17,7 +17,7 @@ use web_sys::{
 };
 
 /// Until the head of the answer, for routes without `timeout`: what load balancers wait, too.
-pub(crate) const HEAD_TIMEOUT_MS: u64 = 60_000;
+pub(crate) const HEAD_TIMEOUT: Millis = Millis(60_000);
 
 /// What the edge says of the request itself; both are part of the key.
 const OWN: [&str; 2] = ["x-forwarded-host", "x-forwarded-proto"];
@@ -112,7 +112,7 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     let fetching = RequestInit::new();
     js::leave_coded(&fetching, "encodeResponseBody")?;
     // Only the head has a deadline: a body may stream for hours.
-    let deadline = js::SCHEDULER.with(|scheduler| scheduler.wait(call.timeout as f64));
+    let deadline = js::SCHEDULER.with(|scheduler| scheduler.wait(call.timeout.0 as f64));
     let race = Array::of2(&js::fetch(&request, &fetching), &deadline);
     match JsFuture::from(Promise::race(&race)).await {
         Ok(winner) => match winner.dyn_into::<Response>() {

@@ -4,12 +4,12 @@
 //! What is found out is remembered by the isolate; entries that were stored by it tell other isolates, because
 //! a marker lists the names that they vary by.
 
-use crate::call::{BACKGROUND_MS, Call};
+use crate::call::{BACKGROUND, Call};
 use crate::incoming::pairs;
 use crate::origin;
 use crate::{js, store};
-use rules::ResponseHead;
 use rules::cache::{Led, Plan, Trial};
+use rules::{Millis, ResponseHead, UnixMillis};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -20,16 +20,16 @@ use worker::console_warn;
 /// Addresses that are remembered; an isolate has 128 MiB.
 const ADDRESSES_MAX: usize = 1_000;
 /// How long an address passes by the store, in milliseconds: as at the sidecar.
-const PASSES_MS: u64 = 10_000;
+const PASSES: Millis = Millis(10_000);
 
 thread_local! {
     /// Names of request fields that redirects of a route turned out to depend on.
     static LEARNED: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::new(HashMap::new());
     /// Until when an address passes by the store, and how: no field alone explains its redirects, or they may
     /// lead on for others, or its answers may not be stored and parts of them are asked for.
-    static PASSING: RefCell<HashMap<String, (u64, Passing)>> = RefCell::new(HashMap::new());
+    static PASSING: RefCell<HashMap<String, (UnixMillis, Passing)>> = RefCell::new(HashMap::new());
     /// Routes of which fields are tried, and since when.
-    static TRIED: RefCell<HashMap<&'static str, u64>> = RefCell::new(HashMap::new());
+    static TRIED: RefCell<HashMap<&'static str, UnixMillis>> = RefCell::new(HashMap::new());
 }
 
 /// What is known of the request's route.
@@ -102,7 +102,7 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
     let now = js::now();
     let is_first = TRIED.with_borrow_mut(|tried| {
         // Of a trial that the platform cut off nothing is heard again.
-        tried.retain(|_, since| now.saturating_sub(*since) < BACKGROUND_MS);
+        tried.retain(|_, since| now - *since < BACKGROUND);
         tried.insert(call.route, now).is_none()
     });
     if !is_first {
@@ -161,7 +161,7 @@ pub(crate) fn pass_for_a_while(address: String, how: Passing) {
     PASSING.with_borrow_mut(|all| {
         all.retain(|_, (until, _)| now < *until);
         if all.len() < ADDRESSES_MAX {
-            all.insert(address, (now + PASSES_MS, how));
+            all.insert(address, (now + PASSES, how));
         }
     });
 }

@@ -9,7 +9,7 @@ use rules::cache::{CacheStatus, Entry, Judgement, Plan, Tier, fits, secondary};
 use rules::head::first;
 use rules::hex::hex;
 use rules::hygiene::named_by_connection;
-use rules::{Edit, Head, Rules};
+use rules::{Edit, Head, Millis, Rules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::JsCast;
@@ -44,7 +44,7 @@ const HIDDEN: [&str; 9] = [
 /// What the API adds to an answer it gives back, and our own fields, which an origin must not be able to write.
 const DROPPED: [&str; 4] = ["age", "cf-cache-status", RECORD, VARY];
 /// An answer that must be asked for each time, but may be confirmed by 304, is kept so long.
-const VALIDATOR_MS: u64 = 86_400_000;
+const VALIDATOR: Millis = Millis(86_400_000);
 /// A stored body is read by client and store at once, and what the slower one has not taken lies
 /// in the isolate's 128 MiB. Larger bodies pass by.
 pub(crate) const BODY_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -173,9 +173,9 @@ pub(crate) async fn keep(
     let entry = &judgement.entry;
     let mut kept = entry.useful_for();
     if entry.has_validator() {
-        kept = kept.max(VALIDATOR_MS);
+        kept = kept.max(VALIDATOR);
     }
-    let lifetime = format!("max-age={}", kept.div_ceil(1000));
+    let lifetime = format!("max-age={}", kept.0.div_ceil(1000));
     let url = if entry.vary.is_empty() {
         address.to_owned()
     } else {

@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use rules::cache::control::CacheControl;
 use rules::cache::{Judgement, Lookup, NotStored, OriginFailure, Plan, conditional, fits, judge};
 use rules::document::{Lifetime, Override};
-use rules::{Rules, edge, sidecar};
+use rules::{Millis, Rules, UnixMillis, edge, sidecar};
 use std::sync::LazyLock;
 
 /// One route each.
@@ -45,8 +45,8 @@ fn drawn(drawn: &mut Unstructured<'_>) -> Result<()> {
     let name = drawn.choose(&["", "a.css", "main.3f2a9c1b.css", "a?a=1&b=2", "a?a=2", "%61"])?;
     let request = Request::draw(drawn, format!("/{route}/{name}"))?;
     let response = Response::draw(drawn)?;
-    let later = drawn.int_in_range(0..=200_000_000)?;
-    let now = if drawn.ratio(1, 16)? { drawn.arbitrary()? } else { NOW };
+    let later = Millis(drawn.int_in_range(0..=200_000_000)?);
+    let now = if drawn.ratio(1, 16)? { UnixMillis(drawn.arbitrary()?) } else { NOW };
     let head = request.head();
     if let sidecar::SidecarAction::Proceed(proceed) = sidecar::decide(&RULES, &head).action
         && let Ok(plan) = proceed.cache
@@ -59,7 +59,13 @@ fn drawn(drawn: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-fn judged(mut plan: Plan<'_>, request: &Request, response: &Response, now: u64, later: u64) {
+fn judged(
+    mut plan: Plan<'_>,
+    request: &Request,
+    response: &Response,
+    now: UnixMillis,
+    later: Millis,
+) {
     let (head, answer) = (request.head(), response.head());
     plan.learned = plan.kept_back(&head, &answer);
     assert!(head.is_get_or_head(), "{request:?} may be answered from the cache");
@@ -107,30 +113,33 @@ fn is_used_in_time(
     judged: Judgement,
     request: &Request,
     response: &Response,
-    now: u64,
-    later: u64,
+    now: UnixMillis,
+    later: Millis,
 ) {
     let mut entry = judged.entry;
-    let (windows, then) = (entry.windows, now.saturating_add(later));
+    let (windows, then) = (entry.windows, now + later);
     let (control, _) = CacheControl::read_targeted(&response.fields, &plan.rule.targeted);
     let is_strict = control.must_revalidate || control.proxy_revalidate;
     let failures = [OriginFailure::Status, OriginFailure::Unreachable];
     if let Lookup::Fresh { age, ttl } = entry.look_up(then) {
         assert!(matches!(entry.look_up(now), Lookup::Fresh { .. }), "fresh again: {windows:?}");
-        assert!((age + ttl) * 1000 <= windows.fresh, "{age} + {ttl}: {windows:?}");
-        assert!(windows.max_staleness.is_none_or(|max| age * 1000 <= max), "{windows:?}");
+        assert!(Millis::from_secs(age + ttl) <= windows.fresh, "{age} + {ttl}: {windows:?}");
+        assert!(
+            windows.max_staleness.is_none_or(|max| Millis::from_secs(age) <= max),
+            "{windows:?}"
+        );
     } else if is_strict && !plan.rule.overrides.contains(&Override::MustRevalidate) {
         assert!(matches!(entry.look_up(then), Lookup::Expired { .. }), "{response:?}");
         if entry.age(then) >= windows.fresh {
             assert!(failures.iter().all(|failure| !entry.serves_on_error(*failure, then)));
         }
     }
-    let end = now.saturating_add(entry.useful_for());
-    if end < u64::MAX {
+    let end = now + entry.useful_for();
+    if end < UnixMillis::MAX {
         assert!(matches!(entry.look_up(end), Lookup::Expired { .. }), "used after its end");
         assert!(failures.iter().all(|failure| !entry.serves_on_error(*failure, end)));
     }
-    let length = later % 12;
+    let length = later.0 % 12;
     if let conditional::Selected::Part { from, to } =
         conditional::select(&request.head(), &entry, 200, Some(length))
     {

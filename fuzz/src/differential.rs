@@ -13,7 +13,7 @@ mod view;
 use crate::message::{NOW, Request, Response};
 use arbitrary::{Result, Unstructured};
 use rules::cache::{Entry, Lookup, OriginFailure, fits, judge};
-use rules::{Rules, sidecar};
+use rules::{Millis, Rules, sidecar};
 use std::sync::LazyLock;
 use view::View;
 
@@ -25,7 +25,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
 });
 
 /// A Date that is off by less than this is a clock that is off.
-const CLOCKS_MS: u64 = 60_000;
+const CLOCKS: Millis = Millis(60_000);
 
 /// An answer to `first`, and somebody who asks for the same `later` (seconds after [`NOW`]).
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ fn compare(case: &Case) -> Vec<&'static str> {
     let mut view = View::of(case);
     // A choice of ours (RFC 9111 section 4.2.3 can't tell an old answer from a clock that is off); whether
     // the lifetime itself is right is asked below.
-    view.clocks_ms = entry.as_ref().map_or(0, |entry| entry.windows.fresh).max(CLOCKS_MS);
+    view.clocks_ms = entry.as_ref().map_or(CLOCKS, |entry| entry.windows.fresh.max(CLOCKS)).0;
     let ours = Verdict { stored: entry.map(|entry| used(case, &entry)) };
     let mut accounted = Vec::new();
     let mut theirs = defects::is_survived(&view).then(|| peer::ask(&view));
@@ -170,12 +170,12 @@ fn entry(case: &Case) -> std::result::Result<Entry, &'static str> {
 }
 
 fn used(case: &Case, entry: &Entry) -> Used {
-    let then = NOW + case.later * 1000;
-    let left = entry.windows.fresh.saturating_sub(entry.age_at_receipt);
-    let past = NOW + left + 1000;
+    let then = NOW + Millis::from_secs(case.later);
+    let left = entry.windows.fresh - entry.age_at_receipt;
+    let past = NOW + left + Millis(1000);
     Used {
-        left: left / 1000,
-        age: entry.age(then) / 1000,
+        left: left.as_secs(),
+        age: entry.age(then).as_secs(),
         is_fresh: matches!(entry.look_up(then), Lookup::Fresh { .. }),
         is_selected: fits(entry, &case.second.head()),
         is_good_stale: entry.serves_on_error(OriginFailure::Unreachable, past),

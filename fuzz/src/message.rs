@@ -3,10 +3,11 @@
 //! zeros for ever.
 
 use arbitrary::{Result, Unstructured};
+use rules::UnixMillis;
 use rules::{Fields, Head, ResponseHead};
 
 /// A moment in 2026, in milliseconds since 1970; drawn times lie around it.
-pub const NOW: u64 = 1_790_000_000_000;
+pub const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 
 const STATUSES: [u16; 18] =
     [200, 200, 200, 203, 204, 206, 301, 302, 303, 304, 308, 404, 410, 418, 500, 501, 503, 599];
@@ -196,7 +197,7 @@ fn date(drawn: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     }
     let days = *drawn.choose(&[-40_i64, -2, -1, 0, 0, 1, 2])?;
     let seconds = drawn.int_in_range(-100_i64..=100)?;
-    let at = (NOW / 1000).saturating_add_signed(days * 86_400 + seconds);
+    let at = NOW.as_secs().saturating_add_signed(days * 86_400 + seconds);
     let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at);
     Ok(httpdate::fmt_http_date(moment).into_bytes())
 }

@@ -10,6 +10,7 @@ use crate::shard::{Kept, Shard, weigh};
 use crate::stored::Stored;
 use crate::uncacheable::Shown;
 use foldhash::quality::RandomState;
+use rules::UnixMillis;
 use rules::cache::{NotStored, Plan, as_meant, fits};
 use rules::{Head, cache::status::Miss};
 use std::hash::BuildHasher;
@@ -52,8 +53,8 @@ pub enum Purge {
     Hard,
     /// They are stale from now on: good for revalidation and for the stale windows.
     Soft {
-        /// Milliseconds since 1970.
-        now: u64,
+        /// When.
+        now: UnixMillis,
     },
 }
 
@@ -275,13 +276,13 @@ impl Store {
     }
 
     /// Remembers that answers of this key can't be stored.
-    pub fn note_uncacheable(&self, plan: &Plan<'_>, shown: Shown, now: u64) {
+    pub fn note_uncacheable(&self, plan: &Plan<'_>, shown: Shown, now: UnixMillis) {
         let key = self.uncacheable(&plan.key, plan.has_authorization);
         self.shard(self.url_of(plan)).uncacheable.note(key, shown, now);
     }
 
     /// What the app is shown of requests of this key, where its answers can't be stored.
-    pub fn shown_uncached(&self, plan: &Plan<'_>, now: u64) -> Option<Shown> {
+    pub fn shown_uncached(&self, plan: &Plan<'_>, now: UnixMillis) -> Option<Shown> {
         let key = self.uncacheable(&plan.key, plan.has_authorization);
         self.shard(self.url_of(plan)).uncacheable.get(key, now)
     }

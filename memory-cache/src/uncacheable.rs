@@ -1,13 +1,14 @@
 //! Keys whose answers could not be stored lately, so that their requests do not queue behind each other.
 
 use lru::LruCache;
+use rules::{Millis, UnixMillis};
 use std::num::NonZeroUsize;
 
 /// Keys of one part of the store.
 const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-/// How long a key counts as uncacheable, in milliseconds: an app that starts to send Cache-Control is
+/// How long a key counts as uncacheable: an app that starts to send Cache-Control is
 /// believed within this time.
-const LASTS_MS: u64 = 10_000;
+const LASTS: Millis = Millis(10_000);
 
 /// What the app is shown of such a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Shown {
 }
 
 /// Until when, by hash of the key.
-pub struct Uncacheable(LruCache<u64, (u64, Shown)>);
+pub struct Uncacheable(LruCache<u64, (UnixMillis, Shown)>);
 
 impl Default for Uncacheable {
     fn default() -> Self {
@@ -28,13 +29,13 @@ impl Default for Uncacheable {
 }
 
 impl Uncacheable {
-    /// Remembers a key from `now` on (milliseconds since 1970).
-    pub fn note(&mut self, key: u64, shown: Shown, now: u64) {
-        self.0.put(key, (now.saturating_add(LASTS_MS), shown));
+    /// Remembers a key from `now` on.
+    pub fn note(&mut self, key: u64, shown: Shown, now: UnixMillis) {
+        self.0.put(key, (now + LASTS, shown));
     }
 
     /// What the app is shown of requests of this key, while it counts as uncacheable.
-    pub fn get(&self, key: u64, now: u64) -> Option<Shown> {
+    pub fn get(&self, key: u64, now: UnixMillis) -> Option<Shown> {
         self.0.peek(&key).filter(|(until, _)| now < *until).map(|(_, shown)| *shown)
     }
 

@@ -6,6 +6,7 @@ use http1::block::Block;
 use memory_cache::store::Store;
 use memory_cache::stored::Stored;
 use rules::cache::{Entry, Windows};
+use rules::{Millis, UnixMillis};
 use spillway::memory::Allocator;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -78,16 +79,16 @@ fn headers(lines: usize) -> HeaderMap {
 
 fn stored(store: &Store, key: &str, (body, lines, tags, vary): Kind) -> Stored {
     let windows = Windows {
-        fresh: 1000,
-        stale_while_revalidate: 0,
-        stale_if_error: 0,
-        disconnected: 0,
+        fresh: Millis(1000),
+        stale_while_revalidate: Millis(0),
+        stale_if_error: Millis(0),
+        disconnected: Millis(0),
         max_staleness: None,
     };
     let text = |length: usize| "t".repeat(length);
     let entry = Entry {
-        received: 0,
-        age_at_receipt: 0,
+        received: UnixMillis(0),
+        age_at_receipt: Millis(0),
         windows,
         etag: (lines > 4).then(|| text(lines)),
         last_modified: (lines > 8).then(|| text(29)),

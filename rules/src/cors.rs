@@ -65,7 +65,7 @@ pub(crate) fn preflight_answer(rule: &Cors, head: &Head<'_>, method: &str) -> Fi
     if let Some(headers) = first(head.fields, "access-control-request-headers") {
         fields.push(("access-control-allow-headers", headers));
     }
-    fields.push(("access-control-max-age", (rule.max_age / 1000).to_string()));
+    fields.push(("access-control-max-age", rule.max_age.as_secs().to_string()));
     fields
 }
 
@@ -93,10 +93,11 @@ fn allow(rule: &Cors, origin: &str, fields: &mut FieldsToSet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Millis;
 
     fn rule(origins: &[&str], credentials: bool) -> Cors {
         let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
-        Cors { origins, credentials, max_age: 600_000 }
+        Cors { origins, credentials, max_age: Millis(600_000) }
     }
 
     fn has(fields: &FieldsToSet, name: &str) -> bool {

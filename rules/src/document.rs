@@ -1,6 +1,6 @@
 //! The checked rules as plain data: what `check` compiles a rules file to, as canonical JSON.
 //!
-//! Durations are milliseconds, sizes bytes. Field order is fixed and maps are sorted, so the
+//! Durations are written as milliseconds, sizes as bytes. Field order is fixed and maps are sorted, so the
 //! same rules always give the same bytes and the same hash.
 
 mod basic;
@@ -9,11 +9,12 @@ mod offload;
 mod queue;
 mod shards;
 
+use crate::time::Millis;
 pub use basic::{KeySource, KeyType, Mode};
 pub use cache::{Cache, Lifetime, Override, QueryRest, Versioned};
 pub use offload::{Auth, Identity, Login, Offload, QueueFallback, ReplayAs, Retry, WaitEnds, When};
 pub use queue::{Delivery, Queue, QueueUser};
-pub use shards::{Hold, Range, SETTLE_DEFAULT_MS, Shard, ShardMapSection, ShardRule};
+pub use shards::{Hold, Range, SETTLE_DEFAULT, Shard, ShardMapSection, ShardRule};
 
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub const FORMAT: u32 = 2;
 pub const MAX_ATTEMPTS_DEFAULT: u64 = 5;
 /// How long a job waits for an application that is away, in milliseconds, where its queue does not
 /// say.
-pub const WAIT_FOR_APP_DEFAULT_MS: u64 = 24 * 3_600_000;
+pub const WAIT_FOR_APP_DEFAULT: Millis = Millis(24 * 3_600_000);
 
 /// The reserved prefix where the file sets none.
 pub(crate) const JOBS_BASE: &str = "/_spillway";
@@ -198,11 +199,11 @@ pub struct Route {
     pub ambiguous_path: AmbiguousPath,
     /// How long the upstream may take until the head of its answer, in milliseconds; then 504
     /// `upstream-timeout`. None: 60 s.
-    pub timeout: Option<u64>,
+    pub timeout: Option<Millis>,
     /// How long a client may pause in sending a body or reading an answer, in milliseconds.
-    pub idle_timeout: Option<u64>,
+    pub idle_timeout: Option<Millis>,
     /// How long the whole exchange may take, bodies included, in milliseconds.
-    pub total_timeout: Option<u64>,
+    pub total_timeout: Option<Millis>,
     /// The longest request body in bytes; a longer one gets 413 `body-too-large`. None: no limit.
     pub max_body: Option<u64>,
     /// How many requests of the route may be in flight.
@@ -230,7 +231,7 @@ pub struct Cors {
     /// Whether credentials are allowed; never together with `*`.
     pub credentials: bool,
     /// How long a browser may keep a preflight's answer, in milliseconds.
-    pub max_age: u64,
+    pub max_age: Millis,
 }
 
 /// `match` of a route. All conditions must hold.

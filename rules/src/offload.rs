@@ -9,6 +9,7 @@ use crate::cors;
 use crate::document::{Auth, Cors, Identity, KeySource, Mode, Offload, ReplayAs, When};
 use crate::head::{Head, cookie, first, has, text_of};
 use crate::path;
+use crate::time::Millis;
 use learned::Learned;
 
 /// The preferences of RFC 7240 that matter here.
@@ -17,11 +18,11 @@ pub struct Prefer {
     /// `respond-async` (RFC 7240 section 4.1): the client can handle a 202.
     pub respond_async: bool,
     /// How many seconds the client is willing to wait.
-    pub wait: Option<u64>,
+    pub wait: Option<Millis>,
 }
 
 /// The longest `wait=N` in seconds: load balancers cut connections after 60.
-pub(crate) const WAIT_MAX_SECONDS: u64 = 50;
+pub(crate) const WAIT_MAX: Millis = Millis(50_000);
 
 /// Reads all `Prefer` lines; the first occurrence of a preference wins (RFC 7240 section 2).
 pub fn prefer(head: &Head<'_>) -> Prefer {
@@ -35,7 +36,8 @@ pub fn prefer(head: &Head<'_>) -> Prefer {
             if name.trim().eq_ignore_ascii_case("respond-async") {
                 found.respond_async = true;
             } else if name.trim().eq_ignore_ascii_case("wait") && found.wait.is_none() {
-                found.wait = value.parse().ok().map(|seconds: u64| seconds.min(WAIT_MAX_SECONDS));
+                found.wait =
+                    value.parse().ok().map(|seconds| Millis::from_secs(seconds).min(WAIT_MAX));
             }
         }
     });
@@ -60,7 +62,7 @@ pub enum OffloadDecision {
         /// Why it may become a job.
         reason: Reason,
         /// How long the client waits for the answer, in milliseconds.
-        after: u64,
+        after: Millis,
         /// How long the client waits where the request is queued after all.
         wait: Wait,
     },
@@ -72,9 +74,9 @@ pub enum Wait {
     /// It gets the 202 at once.
     No,
     /// As long as the client asks, in seconds (RFC 7240 section 4.3).
-    Asked(u64),
+    Asked(Millis),
     /// As long as the route says for clients that do not ask, in milliseconds.
-    ByRule(u64),
+    ByRule(Millis),
 }
 
 impl OffloadDecision {
@@ -171,7 +173,7 @@ pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Of
         When::Slow => {
             let after = rule.after.unwrap_or_default();
             let after = match wait.filter(|_| respond_async) {
-                Some(wait) => wait * 1000,
+                Some(wait) => wait,
                 None if respond_async => after,
                 None => after.max(rule.wait.unwrap_or_default()),
             };
@@ -179,11 +181,9 @@ pub(crate) fn by_rule(rule: &Offload, methods: &[String], head: &Head<'_>) -> Of
         }
         When::Prefer if !respond_async => OffloadDecision::Inline(Inline::NotPreferred),
         When::Prefer => match wait {
-            Some(wait) => OffloadDecision::Adopt {
-                reason: Reason::Preferred,
-                after: wait * 1000,
-                wait: Wait::No,
-            },
+            Some(wait) => {
+                OffloadDecision::Adopt { reason: Reason::Preferred, after: wait, wait: Wait::No }
+            }
             None => OffloadDecision::Enqueue { reason: Reason::Preferred, wait: Wait::No },
         },
     }

@@ -10,6 +10,7 @@
 //! and not every minute. It is known per route, so that a change of what clients ask for is not
 //! taken for congestion.
 
+use crate::time::Millis;
 use std::collections::BTreeMap;
 
 /// Requests in flight allowed before anything is known.
@@ -25,20 +26,20 @@ const TOLERANCE: f64 = 2.0;
 /// later.
 const CLIMB_BELOW: f64 = 1.5;
 /// The shortest window over which latencies are averaged, in milliseconds.
-const WINDOW_MS: u64 = 250;
+const WINDOW: Millis = Millis(250);
 /// Requests of such a window, at least.
 const SAMPLES_MIN: u64 = 20;
 /// The longest window that had any request, in milliseconds.
-const WINDOW_MS_MAX: u64 = 2_000;
+const WINDOW_MAX: Millis = Millis(2_000);
 /// The factor per window by which a route's unloaded latency follows slow changes.
 const DRIFT: f64 = 1.01;
 /// The multiple up to which a change counts as the route's own, not as congestion.
 const DRIFT_BELOW: f64 = 1.25;
 /// Under pressure the unloaded latency is measured again after this many milliseconds. Half a
 /// second with fewer requests is then 2 % of the time.
-const PROBE_EVERY_MS: u64 = 30_000;
+const PROBE_EVERY: Millis = Millis(30_000);
 /// The same interval where hardly any request is admitted and latencies are high nevertheless.
-const PROBE_SOON_MS: u64 = 5_000;
+const PROBE_SOON: Millis = Millis(5_000);
 /// The fraction of the limit that is admitted while measuring.
 const PROBE_PART: f64 = 0.125;
 /// Routes whose latency is tracked; all others share one.
@@ -71,11 +72,11 @@ enum Phase {
 pub struct Adaptive {
     limit: f64,
     routes: BTreeMap<String, Times>,
-    since: u64,
+    since: Millis,
     samples: u64,
     most_at_once: u64,
     phase: Phase,
-    probed: Option<u64>,
+    probed: Option<Millis>,
 }
 
 impl Default for Adaptive {
@@ -83,7 +84,7 @@ impl Default for Adaptive {
         Self {
             limit: LIMIT_START,
             routes: BTreeMap::new(),
-            since: 0,
+            since: Millis::ZERO,
             samples: 0,
             most_at_once: 0,
             phase: Phase::Steady,
@@ -100,7 +101,7 @@ impl Adaptive {
 
     /// Records that a request of the route was answered after `took` milliseconds, with `at_once`
     /// requests in flight. `now` is in milliseconds of any monotonic clock.
-    pub fn answered(&mut self, route: &str, took: f64, at_once: u64, now: u64) {
+    pub fn answered(&mut self, route: &str, took: f64, at_once: u64, now: Millis) {
         let is_known = self.routes.contains_key(route);
         if is_known || self.routes.len() < ROUTES_MAX {
             let times = self.routes.entry(route.to_owned()).or_default();
@@ -109,18 +110,17 @@ impl Adaptive {
             self.samples += 1;
         }
         self.most_at_once = self.most_at_once.max(at_once);
-        if self.since == 0 {
+        if self.since == Millis::ZERO {
             self.since = now;
         }
-        let age = now.saturating_sub(self.since);
-        if (age >= WINDOW_MS && self.samples >= SAMPLES_MIN)
-            || (age >= WINDOW_MS_MAX && self.samples > 0)
+        let age = now - self.since;
+        if (age >= WINDOW && self.samples >= SAMPLES_MIN) || (age >= WINDOW_MAX && self.samples > 0)
         {
             self.end_window(now);
         }
     }
 
-    fn end_window(&mut self, now: u64) {
+    fn end_window(&mut self, now: Millis) {
         let slowness = self.slowness();
         match self.phase {
             Phase::Probing { is_settled: false } => {
@@ -168,11 +168,11 @@ impl Adaptive {
         }
     }
 
-    fn adjust(&mut self, slowness: f64, now: u64) {
+    fn adjust(&mut self, slowness: f64, now: Millis) {
         let is_pressed = self.most_at_once as f64 >= self.limit * 0.8;
-        let ago = self.probed.map_or(u64::MAX, |probed| now.saturating_sub(probed));
-        let is_stuck = slowness > TOLERANCE && self.limit <= LIMIT_MIN && ago > PROBE_SOON_MS;
-        if (is_pressed && ago > PROBE_EVERY_MS) || is_stuck {
+        let ago = self.probed.map_or(Millis::MAX, |probed| now - probed);
+        let is_stuck = slowness > TOLERANCE && self.limit <= LIMIT_MIN && ago > PROBE_SOON;
+        if (is_pressed && ago > PROBE_EVERY) || is_stuck {
             self.probed = Some(now);
             self.phase = Phase::Probing { is_settled: false };
             self.limit = (self.limit * PROBE_PART).max(LIMIT_MIN);

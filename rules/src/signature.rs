@@ -15,6 +15,7 @@ mod nonces;
 #[cfg(test)]
 mod tests;
 
+use crate::time::UnixMillis;
 pub use invalid::Invalid;
 pub use keys::Keys;
 pub use member::{Member, part};
@@ -32,7 +33,7 @@ const COMPONENTS: [&str; 4] = ["@method", "@authority", "@path", "@query"];
 const FIELDS: [&str; 2] = [visitor::HOST, visitor::SCHEME];
 /// Signs with the first key. `now` is in milliseconds since 1970; `nonce` must be new for each
 /// request and consist of letters, digits and dashes.
-pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {
+pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: UnixMillis) -> Member {
     let (id, key) = keys.first();
     let created = seconds(now);
     let expires = created.saturating_add(LIFETIME_S);
@@ -52,7 +53,12 @@ pub fn sign(keys: &Keys, head: &Head<'_>, nonce: &str, now: u64) -> Member {
 ///
 /// # Errors
 /// The reason why the signature is not valid.
-pub fn verify(keys: &Keys, head: &Head<'_>, member: &Member, now: u64) -> Result<u64, Invalid> {
+pub fn verify(
+    keys: &Keys,
+    head: &Head<'_>,
+    member: &Member,
+    now: UnixMillis,
+) -> Result<u64, Invalid> {
     let (parameters, mac) = member.read()?;
     let key = keys.named(&parameters.key_id).ok_or(Invalid::UnknownKey)?;
     if parameters.algorithm.as_deref().is_some_and(|name| name != "hmac-sha256") {
@@ -92,6 +98,6 @@ fn in_time(parameters: &Parameters, now: i64) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn seconds(milliseconds: u64) -> i64 {
-    i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX)
+fn seconds(moment: UnixMillis) -> i64 {
+    i64::try_from(moment.as_secs()).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod group;
 
+use rules::{Millis, UnixMillis};
 use rusqlite::{Connection, TransactionBehavior};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -19,17 +20,16 @@ const LOG_BYTES_KEPT: i64 = 64 << 20;
 const NETWORK_FILESYSTEMS: [&str; 10] =
     ["9p", "afs", "ceph", "cifs", "coda", "lustre", "ncpfs", "nfs", "smb3", "smbfs"];
 
-/// Milliseconds since 1970. The wall clock, because several processes and restarts share the times
+/// The wall clock, because several processes and restarts share the times
 /// it is compared with; a clock set back makes messages reappear later by as much, never lost.
-pub(crate) fn now() -> u64 {
+pub(crate) fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    millis(since)
+    UnixMillis(millis(since).0)
 }
 
 /// The duration in whole milliseconds, rounded up so that a wait never ends too early.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    whole.saturating_add(u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000)))
+pub(crate) fn millis(duration: Duration) -> Millis {
+    Millis::from(duration) + Millis(u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000)))
 }
 
 /// Creates the directory where needed and returns its real path; refuses network file systems.
@@ -245,9 +245,9 @@ mod tests {
 
     #[test]
     fn durations_round_up() {
-        assert_eq!(millis(Duration::from_micros(1)), 1);
-        assert_eq!(millis(Duration::from_millis(7)), 7);
-        assert_eq!(millis(Duration::from_micros(7_001)), 8);
-        assert_eq!(millis(Duration::MAX), u64::MAX);
+        assert_eq!(millis(Duration::from_micros(1)), Millis(1));
+        assert_eq!(millis(Duration::from_millis(7)), Millis(7));
+        assert_eq!(millis(Duration::from_micros(7_001)), Millis(8));
+        assert_eq!(millis(Duration::MAX), Millis::MAX);
     }
 }

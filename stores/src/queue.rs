@@ -6,6 +6,7 @@ mod limits;
 pub mod sqs;
 
 use net::boxed::Boxed;
+use rules::UnixMillis;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -38,17 +39,17 @@ pub struct Received {
     pub group: Option<String>,
     /// How often the message has been received, this time included.
     pub receives: u64,
-    /// Milliseconds since 1970.
-    pub sent: u64,
+    /// When it was sent.
+    pub sent: UnixMillis,
 }
 
-/// What waits. `oldest` is milliseconds since 1970, where the queue can tell.
+/// What waits. `oldest` is when the oldest was sent, where the queue can tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     pub visible: u64,
     pub in_flight: u64,
     pub dead: u64,
-    pub oldest: Option<u64>,
+    pub oldest: Option<UnixMillis>,
 }
 
 /// Why the queue did not do it. `name` is the metric label.

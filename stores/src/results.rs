@@ -9,6 +9,7 @@ pub mod s3;
 
 use bytes::Bytes;
 use net::boxed::{Boxed, ObjectBody};
+use rules::UnixMillis;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -55,11 +56,11 @@ pub struct Object {
     pub body: ObjectBody,
 }
 
-/// A key with the time it was written last, in milliseconds since 1970.
+/// A key with the time it was written last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub key: String,
-    pub written: u64,
+    pub written: UnixMillis,
 }
 
 /// Keys are `/`-separated segments of `[A-Za-z0-9._-]`.

@@ -217,7 +217,7 @@ fn dates(view: &mut View) -> bool {
 
 fn apparent_age(view: &mut View) -> bool {
     let Some(date) = date(&view.answer, "date") else { return false };
-    let apparent = NOW.saturating_sub(date);
+    let apparent = NOW.0.saturating_sub(date);
     let apparent = if apparent < view.clocks_ms { 0 } else { apparent / 1000 };
     let own = delta(view.answer.first("age").unwrap_or_default());
     apparent > own && set_field(&mut view.answer, "age", apparent.to_string())

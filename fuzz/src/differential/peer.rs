@@ -8,7 +8,7 @@ use http_cache_semantics::{BeforeRequest, CacheOptions, CachePolicy};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn moment(seconds_after: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(NOW) + Duration::from_secs(seconds_after)
+    UNIX_EPOCH + Duration::from_millis(NOW.0) + Duration::from_secs(seconds_after)
 }
 
 pub fn ask(view: &View) -> Verdict {

@@ -2,6 +2,7 @@ use super::*;
 use http::{HeaderMap, StatusCode};
 use http1::block::Block;
 use rules::cache::{Entry, Windows};
+use rules::{Millis, UnixMillis};
 
 const MIB: usize = 1024 * 1024;
 
@@ -17,15 +18,15 @@ impl World {
     /// An answer without a length begins to come in.
     fn fill(&self) -> (Filler, Reader) {
         let windows = Windows {
-            fresh: 1000,
-            stale_while_revalidate: 0,
-            stale_if_error: 0,
-            disconnected: 0,
+            fresh: Millis(1000),
+            stale_while_revalidate: Millis(0),
+            stale_if_error: Millis(0),
+            disconnected: Millis(0),
             max_staleness: None,
         };
         let entry = Entry {
-            received: 0,
-            age_at_receipt: 0,
+            received: UnixMillis(0),
+            age_at_receipt: Millis(0),
             windows,
             etag: None,
             last_modified: None,

@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode};
 use http1::block::Block;
 use rules::cache::{Entry, Windows};
 use rules::sidecar::{SidecarAction, decide};
+use rules::{Millis, UnixMillis};
 use rules::{NoFields, Rules};
 
 const RULES: &str = r#"
@@ -43,15 +44,15 @@ impl World {
         since: Mark,
     ) -> Result<(), NotStored> {
         let windows = Windows {
-            fresh: 1000,
-            stale_while_revalidate: 500,
-            stale_if_error: 0,
-            disconnected: 0,
+            fresh: Millis(1000),
+            stale_while_revalidate: Millis(500),
+            stale_if_error: Millis(0),
+            disconnected: Millis(0),
             max_staleness: None,
         };
         let entry = Entry {
-            received: 0,
-            age_at_receipt: 0,
+            received: UnixMillis(0),
+            age_at_receipt: Millis(0),
             windows,
             etag: None,
             last_modified: None,
@@ -132,9 +133,9 @@ fn a_purge_by_tag_takes_every_answer_that_has_it_and_fills_in_flight() {
 fn a_soft_purge_makes_stale_and_keeps_the_stale_windows() {
     let world = world(4 * MIB);
     world.keep("/a", &[]);
-    assert_eq!(world.store.purge(&world.url("/a"), Purge::Soft { now: 300 }), 1);
+    assert_eq!(world.store.purge(&world.url("/a"), Purge::Soft { now: UnixMillis(300) }), 1);
     let stored = world.find("/a").expect("kept");
-    let at = |now: u64| stored.entry.look_up(now);
+    let at = |now: u64| stored.entry.look_up(UnixMillis(now));
     assert!(matches!(at(301), rules::cache::Lookup::StaleWhileRevalidate { .. }));
     assert!(matches!(at(801), rules::cache::Lookup::Expired { .. }));
 }

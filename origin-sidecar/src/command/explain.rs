@@ -6,7 +6,7 @@ use rules::cache::{Bypass, Plan};
 use rules::document::{Auth, Document, Lifetime, Mode, Versioned, When};
 use rules::offload::{OffloadDecision, Wait};
 use rules::shard::{OwnedRange, Resolved, Step};
-use rules::{Head, Problem, Rules, edge, path, sidecar};
+use rules::{Head, Millis, Problem, Rules, edge, path, sidecar};
 use std::fmt::Write;
 
 pub mod answer;
@@ -153,8 +153,8 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
         OffloadDecision::Enqueue { reason, wait } => {
             let wait = match wait {
                 Wait::No => String::new(),
-                Wait::Asked(wait) => format!(", after waiting up to {wait} s"),
-                Wait::ByRule(wait) => format!(", after waiting up to {wait} ms"),
+                Wait::Asked(wait) => format!(", after waiting up to {} s", wait.as_secs()),
+                Wait::ByRule(Millis(wait)) => format!(", after waiting up to {wait} ms"),
             };
             line(out, "offload", &format!("queued ({}), 202{wait}", reason.as_str()));
         }
@@ -162,7 +162,11 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
             line(
                 out,
                 "offload",
-                &format!("run at once; 202 if no answer after {after} ms ({})", reason.as_str()),
+                &format!(
+                    "run at once; 202 if no answer after {} ms ({})",
+                    after.0,
+                    reason.as_str()
+                ),
             );
         }
     }
@@ -204,7 +208,7 @@ fn shard(out: &mut String, resolved: &Resolved) {
 fn cached(out: &mut String, plan: &Plan<'_>) {
     let lifetime = match plan.lifetime {
         Lifetime::FromOrigin => "as the origin says".to_owned(),
-        Lifetime::Fixed(ms) => format!("{ms} ms"),
+        Lifetime::Fixed(Millis(ms)) => format!("{ms} ms"),
     };
     let kind = if plan.is_versioned { ", versioned: immutable" } else { "" };
     line(out, "cache", &format!("lifetime {lifetime}{kind}"));
@@ -253,9 +257,11 @@ pub fn staleness(document: &Document) -> Vec<String> {
     cached
         .map(|(route, cache)| {
             let window = |lifetime: Option<Lifetime>| match lifetime {
-                Some(Lifetime::Fixed(ms)) => Some(ms + cache.stale_while_revalidate.unwrap_or(0)),
+                Some(Lifetime::Fixed(fixed)) => {
+                    Some(fixed + cache.stale_while_revalidate.unwrap_or_default())
+                }
                 Some(Lifetime::FromOrigin) => None,
-                None => Some(0),
+                None => Some(Millis::ZERO),
             };
             let sum =
                 window(cache.edge).zip(window(cache.sidecar)).map(|(edge, sidecar)| edge + sidecar);
@@ -263,9 +269,9 @@ pub fn staleness(document: &Document) -> Vec<String> {
                 _ if cache.versioned != Versioned::No => {
                     "none for versioned names, others as the origin says".to_owned()
                 }
-                (Some(sum), Some(max)) => format!("{} ms", sum.min(max)),
-                (None, Some(max)) => format!("{max} ms"),
-                (Some(sum), None) => format!("{sum} ms"),
+                (Some(sum), Some(max)) => format!("{} ms", sum.min(max).0),
+                (None, Some(Millis(max))) => format!("{max} ms"),
+                (Some(sum), None) => format!("{} ms", sum.0),
                 (None, None) => "as the origin says".to_owned(),
             };
             format!("{}: worst staleness {worst}", route.name)

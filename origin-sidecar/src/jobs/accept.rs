@@ -90,7 +90,7 @@ async fn allowed_in(
     load.is_full = context.limits.is_full(limit, destination.upstream.slot);
     match offload::under_load(decision, rule, load) {
         OffloadDecision::Adopt { reason, after, wait } => {
-            let (after, may_queue) = (Duration::from_millis(after), !is_cross_site);
+            let (after, may_queue) = (Duration::from(after), !is_cross_site);
             let wanted = adopt::AdoptOptions { reason, after, may_queue, wait, class };
             execute_once::run(worker, offered, resolved, wanted).await
         }

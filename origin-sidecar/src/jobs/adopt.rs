@@ -4,7 +4,7 @@
 use super::context::JobWorker;
 use super::id::{self, JobKind};
 use super::latency::Executing;
-use super::leases::LEASE_MS;
+use super::leases::LEASE;
 use super::notify::tell;
 use super::offered::{OffloadCandidate, Opened, outgoing, tools};
 use super::once::Once;
@@ -22,7 +22,7 @@ use http::Response;
 use rules::offload::learned::Sample;
 use rules::offload::{Reason, Wait};
 use rules::shard::Resolved;
-use rules::{Problem, Rules};
+use rules::{Millis, Problem, Rules};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -107,12 +107,13 @@ pub(super) async fn run(
     let (results, secrets) = (Arc::clone(results), secrets.clone());
     let (route, rule) = (offered.route, offered.rule);
     let rules = Arc::clone(offered.clean.rules);
-    let job_timeout = rules.document.queues.get(&rule.queue).map_or(0, |queue| queue.job_timeout);
+    let job_timeout =
+        rules.document.queues.get(&rule.queue).map_or(Millis::ZERO, |queue| queue.job_timeout);
     let caller = offered.allowed.caller.clone();
     let receipt = Receipt::of(&offered.clean, rule);
     let about = offered.about();
     let mut outgoing = outgoing(worker, offered, resolved)?;
-    outgoing.timeout = Duration::from_millis(job_timeout).max(outgoing.timeout);
+    outgoing.timeout = Duration::from(job_timeout).max(outgoing.timeout);
     let write = outgoing.write.as_ref().map(WriteInFlight::tag);
     let execution = Arc::new(AdoptedExecution {
         worker: Arc::clone(worker),
@@ -284,7 +285,7 @@ impl AdoptedExecution {
 
     async fn lease(&self, id: &str) -> bool {
         self.is_leased.store(true, Ordering::Release);
-        let until = self.worker.context.clock.now() + LEASE_MS;
+        let until = self.worker.context.clock.now() + LEASE;
         let lease = Adopted { until, ..self.about.clone() };
         let key = adopted_key(id);
         let written = record::write(self.results.as_ref(), &key, &lease, Condition::Always);
@@ -305,7 +306,7 @@ impl AdoptedExecution {
     /// The next requests of the class must not wait for this one's end to be known as slow.
     fn note_slow(&self) {
         let context = &self.worker.context;
-        let took = millis(self.began.elapsed());
+        let took = Millis::from(self.began.elapsed());
         let sample =
             context.latencies.record(&self.about.route, &self.class, context.clock.now(), took);
         *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
@@ -314,7 +315,7 @@ impl AdoptedExecution {
     fn note_end(&self, ended: &Result<Response<Body>, Failure>) {
         let (route, class) = (&self.about.route, &self.class);
         let (latencies, now) = (&self.worker.context.latencies, self.worker.context.clock.now());
-        let took = millis(self.began.elapsed());
+        let took = Millis::from(self.began.elapsed());
         let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (sample, ended) {
             (Some(sample), _) => latencies.settle(route, class, now, sample, took),
@@ -372,7 +373,7 @@ impl AdoptedExecution {
 
     pub(super) fn job_timeout(&self) -> Duration {
         let queue = self.rules.document.queues.get(&self.about.queue);
-        Duration::from_millis(queue.map_or(0, |queue| queue.job_timeout))
+        Duration::from(queue.map_or(Millis::ZERO, |queue| queue.job_timeout))
     }
 
     /// Counts the end of a job, and tells the receivers.
@@ -382,8 +383,4 @@ impl AdoptedExecution {
         self.worker.context.metrics.jobs.ended(&self.about.queue, status, reason);
         tell(&self.worker, self.results.as_ref(), &self.rules, &self.about, outcome).await;
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,6 +13,7 @@ use super::verdict::{APP_UNAVAILABLE, Executed, Execution, ExecutionVerdict, UNK
 use super::waiting::Waited;
 use super::{judge, run};
 use crate::drain::DrainState;
+use rules::{Millis, UnixMillis};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use stores::queue::Received;
@@ -74,8 +75,8 @@ pub(super) type PendingEnd = (Condition, u64);
 struct AttemptInfo<'a> {
     /// Its number, from 1.
     attempt: u64,
-    /// Since when the job has been waiting for its application, in milliseconds since 1970.
-    waiting: Option<u64>,
+    /// Since when the job has been waiting for its application.
+    waiting: Option<UnixMillis>,
     /// The upstream that it has waited for, and may try.
     let_go: Option<&'a str>,
 }
@@ -100,7 +101,7 @@ pub(super) async fn work(
         consumer.count("given-back", "rules-missing");
         return consumer.give_back(&received, Duration::ZERO).await;
     };
-    let visibility = Duration::from_millis(queue.visibility);
+    let visibility = Duration::from(queue.visibility);
     let delivery = Delivery { consumer, rules: &rules, queue, received: &received, visibility };
     delivery.note_receives();
     // Beside everything else: a store that hangs must not cost us the message.
@@ -223,10 +224,10 @@ impl Delivery<'_> {
     }
 
     /// How long the job waited for its first run.
-    fn note_wait(&self, waited: u64) {
+    fn note_wait(&self, waited: Millis) {
         let seconds = &self.consumer.worker.context.metrics.jobs.wait_seconds;
         let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);
-        seconds.observe(waited as f64 / 1000.0);
+        seconds.observe(waited.0 as f64 / 1000.0);
     }
 
     /// Runs the job unless it has ended. The end is looked for with the lease in hand: whoever had
@@ -321,7 +322,7 @@ impl Delivery<'_> {
             presence: &self.consumer.presence,
             let_go: about.let_go,
         };
-        let waited = worker.context.clock.now().saturating_sub(self.received.sent);
+        let waited = worker.context.clock.now() - self.received.sent;
         let Executed { verdict, is_repeatable } =
             run::execute(worker, self.rules, job, self.queue, &execution).await;
         if number == 1 && !matches!(verdict, ExecutionVerdict::Later { .. }) {
@@ -338,7 +339,7 @@ impl Delivery<'_> {
             ExecutionVerdict::Later { last, .. } => (last, about.before()),
             ExecutionVerdict::Retry { last, .. } | ExecutionVerdict::Ended(last) => (last, number),
         };
-        let in_time = Duration::from_millis(self.queue.job_timeout);
+        let in_time = Duration::from(self.queue.job_timeout);
         let whole = match store::whole(&worker.context, ended, in_time).await {
             Ok(whole) => whole,
             Err(BrokenOff) if is_repeatable && !is_last => {

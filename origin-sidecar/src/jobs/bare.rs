@@ -140,6 +140,7 @@ pub fn owner(bare: &Bare, queue: &Queue) -> Option<Caller> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rules::UnixMillis;
 
     fn received(attributes: &[(&str, &str)]) -> Received {
         let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
@@ -150,7 +151,7 @@ mod tests {
             attributes: attributes.collect(),
             group: None,
             receives: 1,
-            sent: 0,
+            sent: UnixMillis(0),
         }
     }
 

@@ -244,9 +244,8 @@ impl Consumer {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Option<Vec<Received>> {
-        let visibility = self
-            .document()
-            .map_or(VISIBILITY_UNKNOWN, |queue| Duration::from_millis(queue.visibility));
+        let visibility =
+            self.document().map_or(VISIBILITY_UNKNOWN, |queue| Duration::from(queue.visibility));
         match self.queue.receive(max, wait, visibility).await {
             Ok(received) => {
                 self.note_age(&received);
@@ -264,7 +263,7 @@ impl Consumer {
     fn note_age(&self, received: &[Received]) {
         let now = self.worker.context.clock.now();
         let oldest = received.iter().filter(|it| it.receives == 1).map(|it| it.sent).min();
-        let age = oldest.map_or(0, |sent| now.saturating_sub(sent) / 1000);
+        let age = oldest.map_or(0, |sent| (now - sent).as_secs());
         let gauge = &self.worker.context.metrics.jobs.received_age_seconds;
         let gauge = gauge.with_label_values(&[self.name.as_str()]);
         gauge.set(i64::try_from(age).unwrap_or(i64::MAX));

@@ -11,10 +11,10 @@ use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::request::sanitized::SanitizedRequest;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use rules::Problem;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{Entry, Windows};
 use rules::document::Delivery;
+use rules::{Millis, Problem, UnixMillis};
 use std::time::Duration;
 use stores::results::{Results, StoreError};
 
@@ -50,9 +50,9 @@ pub(super) async fn result(
         return Err(Refused::new(Problem::JobExpired, "the result is gone"));
     };
     let entry = Entry {
-        received: 0,
-        age_at_receipt: 0,
-        windows: Windows::fresh_only(0),
+        received: UnixMillis::default(),
+        age_at_receipt: Millis::ZERO,
+        windows: Windows::fresh_only(Millis::ZERO),
         etag: Some(etag.clone()),
         last_modified: None,
         vary: Vec::new(),

@@ -11,9 +11,9 @@ use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::soundness::is_definite;
 use http::{HeaderValue, Response};
-use rules::Problem;
 use rules::offload::{Reason, Wait};
 use rules::shard::Resolved;
+use rules::{Millis, Problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stores::results::Condition;
@@ -101,9 +101,9 @@ pub(super) const MAY_BE_STARTED: &str =
 pub(super) async fn withdrawn(worker: &JobWorker, tools: &Opened<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
     /// Longer than the budget and the difference of two clocks.
-    const LEASE_MS: u64 = 15_000;
+    const LEASE: Millis = Millis(15_000);
     let (now, results) = (worker.context.clock.now(), tools.results.as_ref());
-    let until = now.saturating_add(LEASE_MS);
+    let until = now + LEASE;
     let lease = Lease { holder: "withdrawn".to_owned(), until, ..Lease::default() };
     let outcome = Outcome::without_answer(id, Terminal::Cancelled, "withdrawn", now);
     let written = async {

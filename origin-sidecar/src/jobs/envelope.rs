@@ -13,6 +13,7 @@ use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
 use crate::message::body::Body;
 use bytes::Bytes;
+use rules::UnixMillis;
 use rules::document;
 use std::collections::BTreeMap;
 use stores::queue::{Message, Received, is_legal_body};
@@ -59,7 +60,7 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
         attributes.insert("route".to_owned(), route.clone());
     }
     if let Some(deadline) = job.deadline {
-        attributes.insert(DEADLINE.to_owned(), deadline.to_string());
+        attributes.insert(DEADLINE.to_owned(), deadline.0.to_string());
     }
     if let Some(token) = &job.token {
         attributes.insert(TOKEN.to_owned(), token.clone());
@@ -138,7 +139,7 @@ pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, String> {
         headers,
         body: Bytes::new().into(),
         group: received.group.clone(),
-        deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok()),
+        deadline: attribute(DEADLINE).and_then(|deadline| deadline.parse().ok().map(UnixMillis)),
         sealed: attribute(SEALED),
         token: attribute(TOKEN),
     })

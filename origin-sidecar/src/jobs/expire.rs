@@ -2,11 +2,12 @@
 //! died; and objects that have outlived their job.
 
 use super::context::{JobContext, JobWorker};
-use super::leases::{AGAIN, Leases, SKEW_MS, TELL_MS, is_lost};
+use super::leases::{AGAIN, Leases, SKEW, TELL, is_lost};
 use super::record::{self, ADOPTED, Adopted, EXPIRING, JobEnd, Outcome, PAYLOAD, Terminal};
 use super::terminate::{Whose, end_from_outside};
 use super::{notify, state};
 use rules::offload;
+use rules::{Millis, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, Results, StoreError};
@@ -18,7 +19,7 @@ const TELLING_MAX: usize = 64;
 /// How often a store that keeps everything for good is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// Objects live so much longer than the longest `result_ttl`: those of a job are not of one age.
-const SWEEP_MARGIN_MS: u64 = 24 * 3_600_000;
+const SWEEP_MARGIN: Millis = Millis(24 * 3_600_000);
 /// Keys in one listing.
 const PAGE: usize = 500;
 
@@ -99,14 +100,14 @@ async fn end_if_lost(
     worker: &JobWorker,
     results: &dyn Results,
     key: &str,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<Look, StoreError> {
     let Some((lease, etag)) = record::read::<Adopted>(results, key).await? else {
         return Ok(Look::Gone);
     };
     if !is_lost(&lease, now) {
-        let rest = lease.until.saturating_add(SKEW_MS).saturating_sub(now);
-        return Ok(Look::Good(Duration::from_millis(rest)));
+        let rest = lease.until + SKEW - now;
+        return Ok(Look::Good(Duration::from(rest)));
     }
     let id = key.strip_prefix(ADOPTED).unwrap_or(key);
     let mut outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
@@ -131,7 +132,7 @@ impl Orphan {
     /// again.
     async fn tell(self, worker: &JobWorker, results: &dyn Results) {
         let Self { key, etag, lease, outcome } = self;
-        let until = worker.context.clock.now().saturating_add(TELL_MS);
+        let until = worker.context.clock.now() + TELL;
         let ours = Adopted { until, ..lease.clone() };
         let taken = record::write(results, &key, &ours, Condition::IfMatch(etag)).await;
         if taken.is_err() {
@@ -167,7 +168,7 @@ async fn sweep_once(context: &JobContext, results: &dyn Results) -> Result<u64, 
     let Some(ttl) = rules.document.queues.values().map(|queue| queue.result_ttl).max() else {
         return Ok(0);
     };
-    let before = context.clock.now().saturating_sub(ttl.saturating_add(SWEEP_MARGIN_MS));
+    let before = context.clock.now() - (ttl + SWEEP_MARGIN);
     let mut count = 0;
     for prefix in EXPIRING {
         let mut after = String::new();
@@ -186,7 +187,7 @@ async fn sweep_once(context: &JobContext, results: &dyn Results) -> Result<u64, 
     Ok(count)
 }
 
-async fn remove(results: &dyn Results, key: &str, before: u64) -> Result<bool, StoreError> {
+async fn remove(results: &dyn Results, key: &str, before: UnixMillis) -> Result<bool, StoreError> {
     let may_go = match key.strip_prefix(PAYLOAD) {
         Some(id) => !is_needed(&record::end(results, id).await?, before),
         None => true,
@@ -199,7 +200,7 @@ async fn remove(results: &dyn Results, key: &str, before: u64) -> Result<bool, S
 
 /// The body of a job that still waits is needed, however old it is; and that of one that failed, as
 /// long as it can be run again.
-fn is_needed(end: &JobEnd, before: u64) -> bool {
+fn is_needed(end: &JobEnd, before: UnixMillis) -> bool {
     match end {
         JobEnd::Open { .. } => true,
         JobEnd::Is(outcome) => outcome.status == Terminal::Failed && outcome.finished >= before,
@@ -216,13 +217,13 @@ mod tests {
 
     const RULES: &str = "[queue.short]\nresult_ttl = \"1h\"\n[queue.long]\nresult_ttl = \"2d\"";
 
-    const DAY_MS: u64 = 86_400_000;
+    const DAY: Millis = Millis(86_400_000);
 
-    /// So many milliseconds from now.
-    struct Later(u64);
+    /// So long from now.
+    struct Later(Millis);
 
     impl Clock for Later {
-        fn now(&self) -> u64 {
+        fn now(&self) -> UnixMillis {
             System.now() + self.0
         }
     }
@@ -250,13 +251,13 @@ mod tests {
         for key in others {
             results.put(key, Bytes::new(), Condition::Always).await.expect("stored");
         }
-        lost(&results, "failed", 1).await.expect("an outcome");
-        lost(&results, "failed-late", Later(2 * DAY_MS).now()).await.expect("an outcome");
+        lost(&results, "failed", UnixMillis(1)).await.expect("an outcome");
+        lost(&results, "failed-late", Later(DAY * 2).now()).await.expect("an outcome");
         results.put("payload/damaged", Bytes::new(), Condition::Always).await.expect("stored");
         results.put("outcome/damaged", Bytes::new(), Condition::Always).await.expect("stored");
-        let longest = app(Later(3 * DAY_MS - 60_000));
+        let longest = app(Later(DAY * 3 - Millis(60_000)));
         assert_eq!(sweep_once(&longest, &results).await, Ok(0), "the longest TTL and a day");
-        let after = app(Later(3 * DAY_MS + 60_000));
+        let after = app(Later(DAY * 3 + Millis(60_000)));
         assert_eq!(sweep_once(&after, &results).await, Ok(PAGE as u64 + 6));
         let kept = [
             ("shards/market_data", "no job's"),

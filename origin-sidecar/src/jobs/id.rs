@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use crate::secrets::{Purpose, Secrets, random_hex};
+use rules::UnixMillis;
 
 /// 128 bits.
 const RANDOM_BYTES: usize = 16;
@@ -38,9 +39,9 @@ pub fn fresh(
     kind: JobKind,
     route: &str,
     caller: &Caller,
-    now: u64,
+    now: UnixMillis,
 ) -> std::io::Result<String> {
-    let begin = format!("{}.{now:x}.{}", kind.name(), random_hex(RANDOM_BYTES)?);
+    let begin = format!("{}.{:x}.{}", kind.name(), now.0, random_hex(RANDOM_BYTES)?);
     let mark = mark(secrets, &begin, route);
     let mac = secrets.sign(Purpose::JobId, &parts(&begin, route, caller));
     Ok(format!("{begin}.{mark}.{mac}"))
@@ -69,14 +70,14 @@ pub fn route_of<'r>(
     })
 }
 
-/// When the job was accepted (milliseconds since 1970), if it is this caller's on this route.
-pub fn verify(secrets: &Secrets, id: &str, route: &str, caller: &Caller) -> Option<u64> {
+/// When the job was accepted, if it is this caller's on this route.
+pub fn verify(secrets: &Secrets, id: &str, route: &str, caller: &Caller) -> Option<UnixMillis> {
     let (marked, mac) = id.rsplit_once('.')?;
     let (begin, _) = marked.rsplit_once('.')?;
     if !secrets.verify(Purpose::JobId, &parts(begin, route, caller), mac) {
         return None;
     }
-    u64::from_str_radix(begin.split('.').nth(1)?, 16).ok()
+    u64::from_str_radix(begin.split('.').nth(1)?, 16).ok().map(UnixMillis)
 }
 
 /// The id of a request with an `Idempotency-Key`: the same request gets the same job.
@@ -146,8 +147,9 @@ mod tests {
     fn an_id_is_known_only_for_its_caller_and_route() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
         let alice = caller("alice");
-        let id = fresh(&secrets, JobKind::Queued, "reports", &alice, 1234).expect("random bytes");
-        assert_eq!(verify(&secrets, &id, "reports", &alice), Some(1234));
+        let id = fresh(&secrets, JobKind::Queued, "reports", &alice, UnixMillis(1234))
+            .expect("random bytes");
+        assert_eq!(verify(&secrets, &id, "reports", &alice), Some(UnixMillis(1234)));
         assert_eq!(verify(&secrets, &id, "reports", &caller("bob")), None);
         assert_eq!(verify(&secrets, &id, "reports", &Caller::Anyone), None);
         assert_eq!(verify(&secrets, &id, "other", &alice), None);
@@ -180,8 +182,8 @@ mod tests {
     #[test]
     fn an_id_names_its_route_to_who_has_the_secret() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
-        let fresh =
-            fresh(&secrets, JobKind::Adopted, "b", &caller("alice"), 1).expect("random bytes");
+        let fresh = fresh(&secrets, JobKind::Adopted, "b", &caller("alice"), UnixMillis(1))
+            .expect("random bytes");
         let keyed = keyed(&secrets, "b", &caller("alice"), "key");
         let of = |id: &str| route_of(&secrets, id, ["a", "b"].into_iter());
         for id in [&fresh, &keyed] {

@@ -3,6 +3,7 @@
 use super::lines::Lines;
 use super::payload::Payload;
 use super::record::Bare;
+use rules::UnixMillis;
 use std::collections::BTreeMap;
 
 /// When the job stops being worth starting, in milliseconds since 1970.
@@ -32,8 +33,8 @@ pub struct Job {
     pub body: Payload,
     /// Whose it is, for the queue's fairness: a name that tells nothing of the tenant.
     pub group: Option<String>,
-    /// Not worth starting after this (milliseconds since 1970).
-    pub deadline: Option<u64>,
+    /// Not worth starting after this.
+    pub deadline: Option<UnixMillis>,
     /// The client's own fields, sealed: [`super::sealed`].
     pub sealed: Option<String>,
     /// With which another's consumer may end it: [`super::outside`].

@@ -5,6 +5,7 @@ use super::verdict::{APP_UNAVAILABLE, Execution, ExecutionEnd, ExecutionVerdict,
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
 use http::{HeaderMap, Response, header};
+use rules::UnixMillis;
 use rules::document::Offload;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ pub(super) fn judge(
     response: Response<Body>,
     (rule, target): (Option<&Offload>, &str),
     execution: &Execution<'_>,
-    now: u64,
+    now: UnixMillis,
 ) -> ExecutionVerdict {
     let by_code = |response| ExecutionEnd::by_code(response, rule, target);
     let after = retry_after(response.headers(), now);
@@ -49,13 +50,13 @@ pub(super) fn judge_failure(
 }
 
 /// Seconds or a date (RFC 9110 section 10.2.3), never longer than a backoff.
-fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap, now: UnixMillis) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
             let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-            since.saturating_sub(Duration::from_millis(now))
+            since.saturating_sub(Duration::from_millis(now.0))
         }
     };
     Some(wait.min(Duration::from_secs(BACKOFF_MAX_SECONDS)))
@@ -95,7 +96,7 @@ mod tests {
             attributes: Default::default(),
             group: None,
             receives: 1,
-            sent: 0,
+            sent: UnixMillis(0),
         }
     }
 
@@ -126,7 +127,8 @@ mod tests {
     fn the_app_says_when_to_come_back_in_seconds_or_by_date() {
         let wait = |value: &'static str| {
             let headers = [(header::RETRY_AFTER, HeaderValue::from_static(value))];
-            retry_after(&headers.into_iter().collect(), 1_000).map(|wait| wait.as_secs())
+            retry_after(&headers.into_iter().collect(), UnixMillis(1_000))
+                .map(|wait| wait.as_secs())
         };
         assert_eq!(wait("120"), Some(120));
         assert_eq!(wait("Thu, 01 Jan 1970 00:01:01 GMT"), Some(60));
@@ -161,7 +163,7 @@ mod tests {
             if let Some(after) = after {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(after));
             }
-            judge(response, (None, "/"), &first, 1_000)
+            judge(response, (None, "/"), &first, UnixMillis(1_000))
         };
         let at = |code, after| match judged(code, Some(after)) {
             ExecutionVerdict::Later { until, .. } => Some(until),

@@ -9,8 +9,8 @@ use super::sending::send;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use http::{HeaderValue, Response};
-use rules::Problem;
 use rules::hex::hex;
+use rules::{Millis, Problem};
 use sha2::{Digest, Sha256};
 use std::io;
 use stores::results::{Condition, PutError};
@@ -110,14 +110,14 @@ fn known(
     found: Record,
 ) -> Result<KeyClaim, NotQueued> {
     let queue = offered.clean.rules.document.queues.get(&offered.rule.queue);
-    let ttl = queue.map_or(u64::MAX, |queue| queue.result_ttl);
+    let ttl = queue.map_or(Millis::MAX, |queue| queue.result_ttl);
     let accepted = &found.accepted;
     if accepted.fingerprint != own.fingerprint {
         let problem = Problem::IdempotencyMismatch;
         return Err(NotQueued::Refused(Refused::from(problem)));
     }
     // Its job may have run and be forgotten: neither its end nor another run is right.
-    if accepted.at.saturating_add(ttl) < own.at {
+    if accepted.at + ttl < own.at {
         let detail = "the job of this Idempotency-Key has expired: send another key";
         return Err(NotQueued::Refused(Refused::new(Problem::JobExpired, detail.to_owned())));
     }

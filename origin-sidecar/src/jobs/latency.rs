@@ -3,6 +3,7 @@
 use rules::hex::hex;
 use rules::offload::Load;
 use rules::offload::learned::{Latency, Learned, Sample};
+use rules::{Millis, UnixMillis};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,9 +32,15 @@ struct Route {
 pub(super) struct Executing(#[expect(dead_code, reason = "counted, never read")] Arc<()>);
 
 impl Latencies {
-    /// What is known when a request of the class comes that is slow after so many milliseconds.
+    /// What is known when a request of the class comes that is slow after so long.
     /// Whether the upstream is full is known elsewhere.
-    pub(super) fn load(&self, route: &str, class: &str, now: u64, after: Option<u64>) -> Load {
+    pub(super) fn load(
+        &self,
+        route: &str,
+        class: &str,
+        now: UnixMillis,
+        after: Option<Millis>,
+    ) -> Load {
         let mut routes = self.lock();
         let Some(route) = routes.get_mut(route) else {
             return Load {
@@ -56,16 +63,23 @@ impl Latencies {
         Executing(Arc::clone(&routes.entry(route.to_owned()).or_default().executing))
     }
 
-    pub(super) fn record(&self, route: &str, class: &str, now: u64, took: u64) -> Sample {
+    pub(super) fn record(&self, route: &str, class: &str, now: UnixMillis, took: Millis) -> Sample {
         self.lock().entry(route.to_owned()).or_default().class(class, now).record(now, took)
     }
 
-    pub(super) fn settle(&self, route: &str, class: &str, now: u64, sample: Sample, took: u64) {
+    pub(super) fn settle(
+        &self,
+        route: &str,
+        class: &str,
+        now: UnixMillis,
+        sample: Sample,
+        took: Millis,
+    ) {
         self.lock().entry(route.to_owned()).or_default().class(class, now).settle(sample, took);
     }
 
-    /// The 95th percentile of each route's slowest class, in milliseconds.
-    pub fn slowest(&self, now: u64) -> Vec<(String, u64)> {
+    /// The 95th percentile of each route's slowest class.
+    pub fn slowest(&self, now: UnixMillis) -> Vec<(String, Millis)> {
         let mut routes = self.lock();
         let slowest = routes.iter_mut().filter_map(|(name, route)| {
             let p95 = route.classes.values_mut().filter_map(|latency| latency.p95(now)).max()?;
@@ -81,7 +95,7 @@ impl Latencies {
 }
 
 impl Route {
-    fn class(&mut self, class: &str, now: u64) -> &mut Latency {
+    fn class(&mut self, class: &str, now: UnixMillis) -> &mut Latency {
         let class = name(class);
         if self.classes.len() >= CLASSES_MAX && !self.classes.contains_key(class.as_ref()) {
             self.classes.retain(|_, latency| !latency.is_forgotten(now));
@@ -109,12 +123,18 @@ mod tests {
     fn classes_that_clients_make_up_share_one() {
         let latencies = Latencies::default();
         for at in 0..1000 {
-            latencies.record("r", &at.to_string(), 0, 5000);
+            latencies.record("r", &at.to_string(), UnixMillis(0), Millis(5000));
         }
         assert_eq!(latencies.lock()["r"].classes.len(), CLASSES_MAX + 1);
-        assert_eq!(latencies.load("r", "new", 0, Some(2000)).learned, Learned::Slow);
-        assert_eq!(latencies.load("r", "1", 0, Some(2000)).learned, Learned::Unknown);
-        assert_eq!(latencies.slowest(0), [("r".to_owned(), 5000)]);
+        assert_eq!(
+            latencies.load("r", "new", UnixMillis(0), Some(Millis(2000))).learned,
+            Learned::Slow
+        );
+        assert_eq!(
+            latencies.load("r", "1", UnixMillis(0), Some(Millis(2000))).learned,
+            Learned::Unknown
+        );
+        assert_eq!(latencies.slowest(UnixMillis(0)), [("r".to_owned(), Millis(5000))]);
     }
 
     #[test]
@@ -122,13 +142,21 @@ mod tests {
         const LATER: u64 = 6 * 60_000;
         let latencies = Latencies::default();
         for at in 0..CLASSES_MAX {
-            latencies.record("r", &format!("{at}{}", "x".repeat(9_000)), 0, 5000);
+            latencies.record(
+                "r",
+                &format!("{at}{}", "x".repeat(9_000)),
+                UnixMillis(0),
+                Millis(5000),
+            );
         }
         assert!(latencies.lock()["r"].classes.keys().all(|name| name.len() <= CLASS_BYTES_MAX));
         for _ in 0..20 {
-            latencies.record("r", "new", LATER, 5000);
+            latencies.record("r", "new", UnixMillis(LATER), Millis(5000));
         }
-        assert_eq!(latencies.load("r", "new", LATER, Some(2000)).learned, Learned::Slow);
+        assert_eq!(
+            latencies.load("r", "new", UnixMillis(LATER), Some(Millis(2000))).learned,
+            Learned::Slow
+        );
         assert_eq!(latencies.lock()["r"].classes.len(), 1);
     }
 
@@ -136,7 +164,7 @@ mod tests {
     fn an_execution_counts_until_it_ends() {
         let latencies = Latencies::default();
         let first = latencies.begin("r");
-        let executing = || latencies.load("r", "", 0, None).executing;
+        let executing = || latencies.load("r", "", UnixMillis(0), None).executing;
         assert_eq!(executing(), 1);
         drop(first);
         assert_eq!(executing(), 0);

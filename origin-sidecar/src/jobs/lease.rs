@@ -3,6 +3,7 @@
 
 use super::record::{self, Again, Lease, lease_key};
 use crate::clock::Clock;
+use rules::{Millis, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, PutError, Results, StoreError};
@@ -17,8 +18,8 @@ pub(super) struct HeldLease {
     again: Option<Again>,
     etag: String,
     pub attempt: u64,
-    /// Since when the job has been waiting for its application, in milliseconds since 1970.
-    pub waiting: Option<u64>,
+    /// Since when the job has been waiting for its application.
+    pub waiting: Option<UnixMillis>,
 }
 
 /// What came of trying to take a lease.
@@ -47,7 +48,7 @@ pub(super) async fn take(
     let (condition, attempt, waiting) = match record::read::<Lease>(results.as_ref(), &key).await {
         Ok(None) => (Condition::IfAbsent, 1, None),
         Ok(Some((other, _))) if other.until > now && other.holder != holder => {
-            return Taken::Others(Duration::from_millis(other.until - now));
+            return Taken::Others(Duration::from(other.until - now));
         }
         // An earlier write of ours whose answer was lost.
         Ok(Some((own, etag))) if own.until > now => {
@@ -92,8 +93,8 @@ pub(super) async fn take(
     }
 }
 
-fn until(clock: &dyn Clock, time: Duration) -> u64 {
-    clock.now().saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+fn until(clock: &dyn Clock, time: Duration) -> UnixMillis {
+    clock.now() + Millis::from(time)
 }
 
 impl HeldLease {
@@ -106,7 +107,7 @@ impl HeldLease {
         self.set(until(self.clock.as_ref(), time)).await
     }
 
-    async fn set(&mut self, until: u64) -> Result<bool, LeaseLost> {
+    async fn set(&mut self, until: UnixMillis) -> Result<bool, LeaseLost> {
         match self.write(until).await {
             Ok(()) => Ok(true),
             Err(PutError::Failed(error)) => {
@@ -118,7 +119,7 @@ impl HeldLease {
     }
 
     /// An earlier write may have happened without our knowing its etag.
-    async fn again(&mut self, until: u64) -> Result<bool, LeaseLost> {
+    async fn again(&mut self, until: UnixMillis) -> Result<bool, LeaseLost> {
         match record::read::<Lease>(self.results.as_ref(), &self.key).await {
             Ok(Some((lease, etag))) if lease.holder == self.holder => {
                 self.etag = etag;
@@ -132,7 +133,7 @@ impl HeldLease {
         }
     }
 
-    async fn write(&mut self, until: u64) -> Result<(), PutError> {
+    async fn write(&mut self, until: UnixMillis) -> Result<(), PutError> {
         let lease = Lease {
             holder: self.holder.clone(),
             until,
@@ -150,10 +151,10 @@ impl HeldLease {
     /// tried while the lease is ours for longer than that may take, as nobody retries the job until
     /// then. Otherwise it is given up, and expires with the rest.
     pub(super) async fn remove(self) {
-        const REMOVAL_MS: u64 = 15_000;
+        const REMOVAL: Millis = Millis(15_000);
         let found = record::read::<Lease>(self.results.as_ref(), &self.key).await;
         let Ok(Some((lease, _))) = found else { return };
-        if lease.holder != self.holder || lease.until < self.clock.now() + REMOVAL_MS {
+        if lease.holder != self.holder || lease.until < self.clock.now() + REMOVAL {
             return self.release().await;
         }
         if let Err(error) = self.results.delete(&self.key).await {
@@ -177,14 +178,14 @@ impl HeldLease {
     /// # Errors
     /// When another attempt has it.
     pub(super) async fn lay_down(&mut self) -> Result<bool, LeaseLost> {
-        self.set(0).await
+        self.set(UnixMillis::default()).await
     }
 
     /// The attempt is over and the job is not: the next one may begin, and is counted.
     pub(super) async fn release(mut self) {
         // It was executed: what it waits for next is another wait.
         self.waiting = None;
-        if let Err(error) = self.write(0).await {
+        if let Err(error) = self.write(UnixMillis::default()).await {
             tracing::debug!(lease = self.key, ?error, "lease not released; it runs out");
         }
     }
@@ -212,11 +213,11 @@ mod tests {
         let results: Arc<dyn Results> = Arc::new(DirResults::open(&dir).expect("a store"));
         let mut first = taken(&results, "first").await;
         assert_eq!((first.attempt, first.waiting), (1, None));
-        first.waiting = Some(7);
+        first.waiting = Some(UnixMillis(7));
         first.take_back_attempt();
         assert!(first.lay_down().await.is_ok_and(|is_written| is_written));
         let second = taken(&results, "second").await;
-        assert_eq!((second.attempt, second.waiting), (1, Some(7)));
+        assert_eq!((second.attempt, second.waiting), (1, Some(UnixMillis(7))));
         second.release().await;
         let third = taken(&results, "third").await;
         assert_eq!((third.attempt, third.waiting), (2, None), "the second was executed");

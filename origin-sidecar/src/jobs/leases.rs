@@ -2,6 +2,7 @@
 //! listings are far apart, and a lease that one has shown is read when it is over.
 
 use super::record::{ADOPTED, Adopted};
+use rules::{Millis, UnixMillis};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stores::results::{Listed, Results, StoreError};
@@ -9,16 +10,16 @@ use tokio::time::Instant;
 
 /// How long a lease lasts without being renewed, and so how long the store may be away from us. A
 /// crash shows within this and 10 s.
-pub(super) const LEASE_MS: u64 = 20_000;
+pub(super) const LEASE: Millis = Millis(20_000);
 /// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
-pub(super) const SKEW_MS: u64 = 5_000;
+pub(super) const SKEW: Millis = Millis(5_000);
 /// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
-pub(super) const TELL_MS: u64 = 180_000;
+pub(super) const TELL: Millis = Millis(180_000);
 /// Between two listings of a store of this node, which cost nothing.
 const LIST_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two listings of a bucket. A process that dies as it has renewed its lease shows in the next
-/// one, after 15 s, or 20 s when that fails; the lease is read, and is over, after 25 s ([`LEASE_MS`] and
-/// [`SKEW_MS`]). A clock that is [`SKEW_MS`] off makes that 30 s, the promise. Two consumers list 345,600
+/// one, after 15 s, or 20 s when that fails; the lease is read, and is over, after 25 s ([`LEASE`] and
+/// [`SKEW`]). A clock that is [`SKEW`] off makes that 30 s, the promise. Two consumers list 345,600
 /// times in a month of 30 days: 1.73 $.
 const LIST_INTERVAL_BILLED: Duration = Duration::from_secs(15);
 /// … while no rule lets an execution be adopted: 0.02 $ a month for one consumer.
@@ -36,7 +37,7 @@ const PAGE: usize = 500;
 
 /// A lease as it was listed, and when it is read.
 struct Watched {
-    written: u64,
+    written: UnixMillis,
     due: Instant,
 }
 
@@ -71,8 +72,12 @@ impl Leases {
         self.listed.is_none_or(|listed| listed.elapsed() >= pause)
     }
 
-    /// Lists all there are; `now` is milliseconds since 1970.
-    pub(super) async fn list(&mut self, results: &dyn Results, now: u64) -> Result<(), StoreError> {
+    /// Lists all there are.
+    pub(super) async fn list(
+        &mut self,
+        results: &dyn Results,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
         let at = Instant::now();
         (self.listed, self.has_failed) = (Some(at), true);
         let (mut after, mut found) = (String::new(), BTreeMap::new());
@@ -121,20 +126,20 @@ impl Leases {
 
 /// How long from now on a lease that was written then is not over for sure: it may be renewed. The clock
 /// of the store may be ahead of ours.
-fn over_after(written: u64, now: u64) -> Duration {
-    let whole = LEASE_MS + SKEW_MS;
-    let over = written.saturating_add(whole);
-    Duration::from_millis(over.saturating_sub(now).min(whole))
+fn over_after(written: UnixMillis, now: UnixMillis) -> Duration {
+    let whole = LEASE + SKEW;
+    let over = written + whole;
+    Duration::from((over - now).min(whole))
 }
 
 /// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
-pub(super) fn is_lost(lease: &Adopted, now: u64) -> bool {
+pub(super) fn is_lost(lease: &Adopted, now: UnixMillis) -> bool {
     is_over(lease.until, now)
 }
 
 /// The same of a lease until then.
-pub(super) fn is_over(until: u64, now: u64) -> bool {
-    until.saturating_add(SKEW_MS) <= now
+pub(super) fn is_over(until: UnixMillis, now: UnixMillis) -> bool {
+    until + SKEW <= now
 }
 
 #[cfg(test)]
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(pace(&mut leases, false).await, LIST_INTERVAL_QUIET);
         assert_eq!(pace(&mut leases, true).await, LIST_INTERVAL_BILLED, "the rules have changed");
         tokio::time::advance(QUIET_AFTER).await;
-        let lease = Watched { written: 0, due: Instant::now() };
+        let lease = Watched { written: UnixMillis(0), due: Instant::now() };
         leases.watched.insert("adopted/a".to_owned(), lease);
         assert_eq!(pace(&mut leases, false).await, LIST_INTERVAL_BILLED, "there is one");
         leases.forget("adopted/a");
@@ -173,9 +178,13 @@ mod tests {
     #[test]
     fn a_lease_is_read_when_it_is_over_whatever_the_clock_of_the_store_says() {
         let over = |written, now| over_after(written, now).as_millis();
-        assert_eq!(over(100_000, 100_000), 25_000);
-        assert_eq!(over(100_000, 113_000), 12_000);
-        assert_eq!(over(100_000, 300_000), 0);
-        assert_eq!(over(900_000, 100_000), 25_000, "a clock that is far ahead");
+        assert_eq!(over(UnixMillis(100_000), UnixMillis(100_000)), 25_000);
+        assert_eq!(over(UnixMillis(100_000), UnixMillis(113_000)), 12_000);
+        assert_eq!(over(UnixMillis(100_000), UnixMillis(300_000)), 0);
+        assert_eq!(
+            over(UnixMillis(900_000), UnixMillis(100_000)),
+            25_000,
+            "a clock that is far ahead"
+        );
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn send(worker: &JobWorker, results: &dyn Results, notice: &Not
 /// The CloudEvents 1.0 JSON form.
 fn event(notice: &Notice<'_>) -> serde_json::Value {
     let Outcome { id, status, reason, finished, bare, .. } = notice.outcome;
-    let micros = i64::try_from(*finished).unwrap_or(i64::MAX).saturating_mul(1000);
+    let micros = i64::try_from(finished.0).unwrap_or(i64::MAX).saturating_mul(1000);
     let location = notice.is_readable.then(|| format!("{}/jobs/{id}", notice.base));
     let result = location.as_ref().map(|location| format!("{location}/result"));
     let mut data = serde_json::json!({
@@ -100,7 +100,7 @@ fn event(notice: &Notice<'_>) -> serde_json::Value {
 }
 
 fn headers(worker: &JobWorker, id: &str, body: &[u8]) -> HeaderMap {
-    let timestamp = (worker.context.clock.now() / 1000).to_string();
+    let timestamp = worker.context.clock.now().as_secs().to_string();
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {

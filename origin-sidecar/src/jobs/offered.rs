@@ -17,7 +17,7 @@ use http::{HeaderValue, Response, header};
 use rules::document::{KeySource, Offload, Route};
 use rules::offload::{self};
 use rules::shard::Resolved;
-use rules::{Head, Problem};
+use rules::{Head, Problem, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 use stores::queue::Queue;
@@ -65,7 +65,7 @@ impl OffloadCandidate<'_> {
     pub(super) fn about(&self) -> Adopted {
         let user = self.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
         let (route, queue) = (self.route.name.clone(), self.rule.queue.clone());
-        Adopted { until: 0, route, queue, user: user.map(str::to_owned) }
+        Adopted { until: UnixMillis::default(), route, queue, user: user.map(str::to_owned) }
     }
 
     /// The value of a source of the request.

@@ -8,6 +8,7 @@ pub mod opened;
 
 pub use done::EndArguments;
 pub use list::JobFilter;
+use rules::Millis;
 
 use super::bare::{self, Of};
 use super::job::DEADLINE;
@@ -154,8 +155,8 @@ impl Stores {
     /// For how long somebody has the job, in seconds.
     async fn held(&self, id: &str) -> Result<Option<u64>, String> {
         let found = record::read::<Lease>(self.results.as_ref(), &lease_key(id)).await;
-        let rest = found.map_err(text)?.map(|(lease, _)| lease.until.saturating_sub(self.now));
-        Ok(rest.filter(|rest| *rest > 0).map(|rest| rest.div_ceil(1_000)))
+        let rest = found.map_err(text)?.map(|(lease, _)| lease.until - self.now);
+        Ok(rest.filter(|rest| *rest > Millis::ZERO).map(|rest| rest.0.div_ceil(1_000)))
     }
 
     /// Attempts are counted anew, unless one is under way: a duplicate of the message may be run as

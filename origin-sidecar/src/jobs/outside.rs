@@ -15,6 +15,7 @@ use crate::message::body::Body;
 use crate::secrets::random_hex;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use rules::UnixMillis;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, Results, StoreError};
@@ -150,7 +151,7 @@ pub(super) async fn by_result(
 async fn not_executed_elsewhere(
     results: &dyn Results,
     id: &str,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<(), NotStored> {
     let adopted = record::read::<Adopted>(results, &adopted_key(id)).await?;
     if adopted.is_some_and(|(lease, _)| !leases::is_lost(&lease, now)) {
@@ -270,7 +271,7 @@ mod tests {
         running.release().await;
         let adopted = |until| Adopted { until, route: "r".into(), queue: "q".into(), user: None };
         for (until, is_running) in [(u64::MAX, true), (0, false)] {
-            let (key, adopted) = (adopted_key("v1.a"), adopted(until));
+            let (key, adopted) = (adopted_key("v1.a"), adopted(UnixMillis(until)));
             let put = record::write(results.as_ref(), &key, &adopted, Condition::Always).await;
             put.expect("room");
             let is_refused = matches!(end(200, None).await, Err(NotStored::Running));

@@ -10,7 +10,7 @@ use super::state::{JobRequest, unavailable, unknown};
 use crate::message::refused::Refused;
 use crate::secrets::Secrets;
 use rules::document::{Auth, Login, Route};
-use rules::{Problem, Rules};
+use rules::{Problem, Rules, UnixMillis};
 use std::borrow::Cow;
 use std::sync::Arc;
 use stores::results::Results;
@@ -20,8 +20,8 @@ pub(super) struct Owned<'r> {
     /// `None` of a plain producer's.
     pub route: Option<&'r Route>,
     pub queue: &'r str,
-    /// When the job was accepted, in milliseconds since 1970.
-    pub at: u64,
+    /// When the job was accepted.
+    pub at: UnixMillis,
     /// The id that a plain producer gave it.
     pub own_id: Option<String>,
     pub reader: JobOwner,

@@ -51,7 +51,10 @@ impl Receipt {
         set(header::RETRY_AFTER, "1");
         set(header::HeaderName::from_static("x-job-id"), id);
         if self.preference.respond_async {
-            let wait = self.preference.wait.map_or(String::new(), |wait| format!(", wait={wait}"));
+            let wait = self
+                .preference
+                .wait
+                .map_or(String::new(), |wait| format!(", wait={}", wait.as_secs()));
             set(
                 header::HeaderName::from_static("preference-applied"),
                 &format!("respond-async{wait}"),

@@ -1,6 +1,6 @@
 //! How often a message may be received before the queue gives it up.
 
-use rules::document::{self, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS};
+use rules::document::{self, MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT};
 use std::time::Duration;
 
 /// Deliveries of the embedded queue that are no attempts: it found the lease taken, its consumer
@@ -11,10 +11,10 @@ pub const SPARE_RECEIVES: u64 = 20;
 /// How often a message of the queue may have to be received before its job has ended: for each attempt,
 /// and for each round of waiting for an application that is away.
 pub fn receives(rule: Option<&document::Queue>) -> u64 {
-    let (attempts, wait) = rule.map_or((MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT_MS), |rule| {
+    let (attempts, wait) = rule.map_or((MAX_ATTEMPTS_DEFAULT, WAIT_FOR_APP_DEFAULT), |rule| {
         (rule.max_attempts, rule.wait_for_app)
     });
-    let rounds = u128::from(wait).div_ceil(ROUND.as_millis());
+    let rounds = u128::from(wait.0).div_ceil(ROUND.as_millis());
     attempts + SPARE_RECEIVES + u64::try_from(rounds).unwrap_or(u64::MAX)
 }
 

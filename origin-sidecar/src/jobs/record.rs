@@ -4,6 +4,7 @@ use super::lines::Value;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use net::boxed::ObjectBody;
+use rules::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use stores::results::{Condition, PutError, Results, StoreError};
@@ -37,13 +38,13 @@ pub struct Outcome {
     pub answered: bool,
     /// Executions so far.
     pub attempt: u64,
-    /// Milliseconds since 1970.
-    pub finished: u64,
+    /// When it ended.
+    pub finished: UnixMillis,
 }
 
 impl Outcome {
     /// An end without an answer of the app.
-    pub fn without_answer(id: &str, status: Terminal, reason: &str, now: u64) -> Self {
+    pub fn without_answer(id: &str, status: Terminal, reason: &str, now: UnixMillis) -> Self {
         Self {
             id: id.to_owned(),
             status,
@@ -126,12 +127,12 @@ pub async fn end(results: &dyn Results, id: &str) -> Result<JobEnd, StoreError> 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub holder: String,
-    /// Milliseconds since 1970; renewed while the job runs, in the past when it was given up.
-    pub until: u64,
+    /// Until when it is held; renewed while the job runs, in the past when it was given up.
+    pub until: UnixMillis,
     pub attempt: u64,
-    /// Since when the job has been waiting for its application, in milliseconds since 1970.
+    /// Since when the job has been waiting for its application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waiting: Option<u64>,
+    pub waiting: Option<UnixMillis>,
     /// `None` for a plain producer's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
@@ -145,16 +146,16 @@ pub struct Lease {
 pub struct Again {
     /// A stable name.
     pub reason: String,
-    /// Milliseconds since 1970.
-    pub at: u64,
+    /// When it is tried again.
+    pub at: UnixMillis,
 }
 
 /// `adopted/{id}`: the original execution goes on in the proxy that took it. There is no message to
 /// try again from: a crash is an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
-    /// Milliseconds since 1970; renewed while the request runs.
-    pub until: u64,
+    /// Until when it is held; renewed while the request runs.
+    pub until: UnixMillis,
     pub route: String,
     pub queue: String,
     /// For the notification.
@@ -189,8 +190,8 @@ pub struct Deliveries {
 /// One attempt to tell one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotificationAttempt {
-    /// Milliseconds since 1970.
-    pub at: u64,
+    /// When.
+    pub at: UnixMillis,
     pub to: String,
     /// `delivered`, `gone`, or what went wrong.
     pub result: String,
@@ -207,7 +208,7 @@ pub struct Accepted {
     pub own_id: Option<String>,
     /// Hash of method, target and body.
     pub fingerprint: String,
-    pub at: u64,
+    pub at: UnixMillis,
     /// Set once the queue has the message; also where there never is one.
     pub queued: bool,
     /// The request is executed at once, by the process that wrote this.

@@ -2,7 +2,7 @@
 
 use super::context::JobWorker;
 use super::keyed::Record;
-use super::leases::LEASE_MS;
+use super::leases::LEASE;
 use super::lines::Lines;
 use super::offered::{OffloadCandidate, Opened};
 use super::receipt::Receipt;
@@ -71,7 +71,7 @@ async fn state(
         JobState::Running { .. } if found.accepted.executed => {}
         state => return Ok(state),
     }
-    let until = found.accepted.at + LEASE_MS;
+    let until = found.accepted.at + LEASE;
     promise(results, id, found).await?;
     // Whoever looks for executions whose process is gone looks at leases.
     let lease = Adopted { until, ..offered.about() };

@@ -10,8 +10,8 @@ use super::permission::{Denied, Freshness, ask};
 use super::sealed::{self, SealScope};
 use crate::secrets::Secrets;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use rules::Rules;
 use rules::document::{Auth, ReplayAs};
+use rules::{Rules, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// What is sealed.
@@ -44,7 +44,7 @@ pub(super) async fn seal(
     queue: &str,
     job: &Job,
     (caller, fields): (&Caller, &Lines),
-    expiry: u64,
+    expiry: UnixMillis,
 ) -> std::io::Result<String> {
     let credentials = Credentials { caller: caller.clone(), headers: fields.to_json() };
     let plain = serde_json::to_vec(&credentials).map_err(std::io::Error::other)?;

@@ -76,7 +76,7 @@ pub(super) async fn execute(
     }
     let Ok(body) = job.body.body() else { return no_room().into() };
     let is_repeatable = method.is_idempotent() || is_safe_to_retry(route);
-    let timeout = Duration::from_millis(queue.job_timeout);
+    let timeout = Duration::from(queue.job_timeout);
     let mut outgoing = Outgoing {
         headers,
         body,

@@ -8,6 +8,7 @@ use crate::secrets::{Secrets, random};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rules::UnixMillis;
 use std::io;
 
 /// Of the key, beside the job's id.
@@ -48,8 +49,8 @@ impl Unopened {
 
 impl SealScope<'_> {
     /// Each part with its length, so that no two requests have the same.
-    fn data(&self, expiry: u64) -> Vec<u8> {
-        let expiry = expiry.to_be_bytes();
+    fn data(&self, expiry: UnixMillis) -> Vec<u8> {
+        let expiry = expiry.0.to_be_bytes();
         let parts: [&[u8]; 8] = [
             self.id.as_bytes(),
             self.queue.as_bytes(),
@@ -76,7 +77,7 @@ impl SealScope<'_> {
 pub(super) fn seal(
     secrets: &Secrets,
     bound: &SealScope<'_>,
-    expiry: u64,
+    expiry: UnixMillis,
     mut plain: Vec<u8>,
 ) -> io::Result<String> {
     let salt = random(SALT_BYTES)?;
@@ -88,7 +89,7 @@ pub(super) fn seal(
             key.seal_in_place_append_tag(nonce(), Aad::from(bound.data(expiry)), &mut plain)
         })
         .map_err(failed)?;
-    Ok(format!("{FORM}.{name}.{}.{expiry}.{}", BASE64.encode(salt), BASE64.encode(plain)))
+    Ok(format!("{FORM}.{name}.{}.{}.{}", BASE64.encode(salt), expiry.0, BASE64.encode(plain)))
 }
 
 /// What was sealed, if it was for exactly this request and is still good at `now`.
@@ -99,13 +100,13 @@ pub(super) fn open(
     secrets: &Secrets,
     bound: &SealScope<'_>,
     text: &str,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<Vec<u8>, Unopened> {
     let parts: Vec<&str> = text.split('.').collect();
     let [FORM, name, salt, expiry, sealed] = parts.as_slice() else { return Err(Unopened::Broken) };
     let salt = BASE64.decode(salt).map_err(|_| Unopened::Broken)?;
     let sealed = BASE64.decode(sealed).map_err(|_| Unopened::Broken)?;
-    let expiry: u64 = expiry.parse().map_err(|_| Unopened::Broken)?;
+    let expiry = UnixMillis(expiry.parse().map_err(|_| Unopened::Broken)?);
     let of_job = [bound.id.as_bytes(), salt.as_slice()];
     let mut keys = secrets.opening(name, &of_job);
     let opened = keys.find_map(|key| opened(&key, bound.data(expiry), sealed.clone()));
@@ -158,17 +159,23 @@ mod tests {
 
     #[test]
     fn what_is_sealed_is_opened_for_the_same_request_until_it_expires() {
-        let sealed = seal(&secrets("s"), &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
-        assert_eq!(open(&secrets("s"), &ALICE, &sealed, 100).as_deref(), Ok(&b"cookie"[..]));
-        assert_eq!(open(&secrets("s"), &ALICE, &sealed, 101), Err(Unopened::Expired));
-        let again = seal(&secrets("s"), &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
+        let sealed =
+            seal(&secrets("s"), &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
+        assert_eq!(
+            open(&secrets("s"), &ALICE, &sealed, UnixMillis(100)).as_deref(),
+            Ok(&b"cookie"[..])
+        );
+        assert_eq!(open(&secrets("s"), &ALICE, &sealed, UnixMillis(101)), Err(Unopened::Expired));
+        let again =
+            seal(&secrets("s"), &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
         assert_ne!(sealed, again);
         assert!(!sealed.contains("cookie"));
     }
 
     #[test]
     fn no_part_of_one_job_can_stand_in_anothers() {
-        let sealed = seal(&secrets("s"), &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
+        let sealed =
+            seal(&secrets("s"), &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
         for other in [
             SealScope { id: BOB.id, ..ALICE },
             SealScope { queue: BOB.queue, ..ALICE },
@@ -179,26 +186,35 @@ mod tests {
             SealScope { body: BOB.body, ..ALICE },
             BOB,
         ] {
-            assert_eq!(open(&secrets("s"), &other, &sealed, 0), Err(Unopened::Broken), "{other:?}");
+            assert_eq!(
+                open(&secrets("s"), &other, &sealed, UnixMillis(0)),
+                Err(Unopened::Broken),
+                "{other:?}"
+            );
         }
         let later = sealed.replace(".100.", ".101.");
-        assert_eq!(open(&secrets("s"), &ALICE, &later, 0), Err(Unopened::Broken));
+        assert_eq!(open(&secrets("s"), &ALICE, &later, UnixMillis(0)), Err(Unopened::Broken));
     }
 
     #[test]
     fn a_changed_seal_is_broken_wherever_it_was_changed() {
-        let sealed = seal(&secrets("s"), &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
+        let sealed =
+            seal(&secrets("s"), &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
         for at in 0..sealed.len() {
             let mut changed = sealed.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).expect("ASCII");
             assert_eq!(
-                open(&secrets("s"), &ALICE, &changed, 0),
+                open(&secrets("s"), &ALICE, &changed, UnixMillis(0)),
                 Err(Unopened::Broken),
                 "{changed}"
             );
             let cut = sealed.get(..at).unwrap_or_default();
-            assert_eq!(open(&secrets("s"), &ALICE, cut, 0), Err(Unopened::Broken), "{cut}");
+            assert_eq!(
+                open(&secrets("s"), &ALICE, cut, UnixMillis(0)),
+                Err(Unopened::Broken),
+                "{cut}"
+            );
         }
     }
 
@@ -207,17 +223,18 @@ mod tests {
         let old = secrets("o");
         let both = Secrets::parse(&format!("{}\n{}", "n".repeat(32), "o".repeat(32)));
         let both = both.expect("long enough");
-        let sealed = seal(&old, &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
-        assert!(open(&both, &ALICE, &sealed, 0).is_ok());
-        let newer = seal(&both, &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
-        assert_eq!(open(&old, &ALICE, &newer, 0), Err(Unopened::Broken));
-        assert_eq!(open(&secrets("x"), &ALICE, &sealed, 0), Err(Unopened::Broken));
+        let sealed = seal(&old, &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
+        assert!(open(&both, &ALICE, &sealed, UnixMillis(0)).is_ok());
+        let newer = seal(&both, &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
+        assert_eq!(open(&old, &ALICE, &newer, UnixMillis(0)), Err(Unopened::Broken));
+        assert_eq!(open(&secrets("x"), &ALICE, &sealed, UnixMillis(0)), Err(Unopened::Broken));
     }
 
     /// What anybody may write where a seal is looked for: pieces of one in any order, and noise.
     #[test]
     fn text_that_is_no_seal_is_broken_and_nothing_worse() {
-        let sealed = seal(&secrets("s"), &ALICE, 100, b"cookie".to_vec()).expect("random bytes");
+        let sealed =
+            seal(&secrets("s"), &ALICE, UnixMillis(100), b"cookie".to_vec()).expect("random bytes");
         let mut pieces: Vec<&str> = sealed.split('.').collect();
         pieces.extend([
             "",
@@ -238,7 +255,7 @@ mod tests {
         for _ in 0..50_000 {
             let drawn: Vec<&str> = (0..draw(8)).map(|_| pieces[draw(pieces.len())]).collect();
             let text = drawn.join(["", ".", ".."][draw(3)]);
-            let opened = open(&secrets("s"), &ALICE, &text, 0);
+            let opened = open(&secrets("s"), &ALICE, &text, UnixMillis(0));
             assert_eq!(opened.is_ok(), text == sealed, "{text}");
         }
     }

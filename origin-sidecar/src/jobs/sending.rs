@@ -30,12 +30,12 @@ pub(super) async fn send(
         headers: travel::in_the_open(offered),
         body: offered.body.clone(),
         group: tenant::group(offered, tools.secrets),
-        deadline: offered.rule.deadline.map(|deadline| now.saturating_add(deadline)),
+        deadline: offered.rule.deadline.map(|deadline| now + deadline),
         sealed: None,
         token: token::of(offered, tools.secrets, id, now),
     };
     if offered.rule.replay_as == ReplayAs::Caller {
-        let expiry = job.deadline.unwrap_or_else(|| now.saturating_add(offered.rule.replay_ttl));
+        let expiry = job.deadline.unwrap_or_else(|| now + offered.rule.replay_ttl);
         let (queue, fields) = (&offered.rule.queue, travel::sealed(offered));
         let credentials = (&offered.allowed.caller, &fields);
         let sealed = replay::seal(tools.secrets, queue, &job, credentials, expiry).await;

@@ -1,7 +1,7 @@
 //! How a job stands.
 
 use super::context::{JobContext, JobWorker};
-use super::leases::LEASE_MS;
+use super::leases::LEASE;
 use super::record::{
     self, Accepted, Adopted, JobEnd, JobProgress, Lease, Outcome, StoredAnswer, accepted_key,
     adopted_key, lease_key,
@@ -11,7 +11,7 @@ use crate::message::refused::Refused;
 use crate::request::inbound::Inbound;
 use crate::upstream::route_state::RouteState;
 use http::{HeaderMap, Method};
-use rules::Problem;
+use rules::{Millis, Problem, UnixMillis};
 use stores::results::{Results, StoreError};
 
 pub struct JobRequest<'a> {
@@ -56,13 +56,13 @@ impl JobState {
 impl JobState {
     /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
     /// ended, nobody can tell whether it still waits or was forgotten.
-    pub(super) fn has_expired(&self, accepted: u64, ttl: u64, now: u64) -> bool {
+    pub(super) fn has_expired(&self, accepted: UnixMillis, ttl: Millis, now: UnixMillis) -> bool {
         let from = match self {
             Self::Queued => accepted,
             Self::Running { .. } => return false,
             Self::Ended(outcome) => outcome.finished.max(accepted),
         };
-        now > from.saturating_add(ttl)
+        now > from + ttl
     }
 }
 
@@ -134,14 +134,14 @@ pub(super) async fn state(
 pub(super) async fn running(
     results: &dyn Results,
     id: &str,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<Option<JobState>, StoreError> {
     let accepted = record::read::<Accepted>(results, &accepted_key(id)).await?;
     let executed = accepted.filter(|(accepted, _)| accepted.executed && !accepted.released);
     let Some((accepted, _)) = executed else { return Ok(None) };
     let lease = record::read::<Adopted>(results, &adopted_key(id)).await?;
     // Until the first lease is written, the record is one.
-    let until = lease.map_or(accepted.at + LEASE_MS, |(lease, _)| lease.until);
+    let until = lease.map_or(accepted.at + LEASE, |(lease, _)| lease.until);
     Ok(Some(if leases::is_over(until, now) {
         JobState::Ended(terminate::lost(results, id, now).await?)
     } else {

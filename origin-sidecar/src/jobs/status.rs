@@ -14,7 +14,7 @@ use crate::message::refused::Refused;
 use crate::message::reply;
 use http::{HeaderValue, Method, Response, header};
 use rules::document::Delivery;
-use rules::{Problem, Rules};
+use rules::{Millis, Problem, Rules, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::Results;
@@ -99,11 +99,11 @@ pub(super) async fn current(
     rules: &Arc<Rules>,
     (queue, route): (&str, Option<&str>),
     id: &str,
-    accepted: u64,
+    accepted: UnixMillis,
 ) -> Result<JobState, Refused> {
     let Some((results, _)) = bound(worker) else { return Err(unknown()) };
     let mut known = state(&worker.context, results.as_ref(), id).await.map_err(unavailable)?;
-    let ttl = rules.document.queues.get(queue).map_or(u64::MAX, |queue| queue.result_ttl);
+    let ttl = rules.document.queues.get(queue).map_or(Millis::MAX, |queue| queue.result_ttl);
     let now = worker.context.clock.now();
     // What was forgotten looks like a result without an outcome, as its objects go one by one.
     let may_be_put = matches!(known, JobState::Queued) && !known.has_expired(accepted, ttl, now);
@@ -195,8 +195,8 @@ impl VisitedJob<'_> {
     async fn wait(&self, asked: &JobRequest<'_>) -> Result<Option<HeaderValue>, Refused> {
         let view = View::of(asked.headers);
         let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
-        let Some(seconds) = preference.wait else { return Ok(None) };
-        let limit = Duration::from_secs(seconds);
+        let Some(wait) = preference.wait else { return Ok(None) };
+        let limit = Duration::from(wait);
         let results = self.results.as_ref();
         let is_waited = watch::end(self.context, results, self.id, limit, Some(&self.reader)).await;
         // The job may have ended long after the last question.
@@ -205,7 +205,8 @@ impl VisitedJob<'_> {
             Still::Refused => return Err(unknown()),
             Still::Unknown => return Err(nobody_to_ask()),
         }
-        Ok(HeaderValue::from_str(&format!("wait={seconds}")).ok().filter(|_| is_waited))
+        let applied = HeaderValue::from_str(&format!("wait={}", wait.as_secs())).ok();
+        Ok(applied.filter(|_| is_waited))
     }
 
     fn answer(&self, state: &JobState) -> Response<Body> {

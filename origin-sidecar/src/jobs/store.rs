@@ -11,6 +11,7 @@ use crate::message::body::{Body, Collected, collect};
 use bytes::Bytes;
 use http::header;
 use http::response::Parts;
+use rules::Millis;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, PutError, Results};
@@ -20,7 +21,7 @@ const MEMORY_BYTES_MAX: usize = 1024 * 1024;
 /// How often storing is tried, some ten minutes in all, before the message is given back: an
 /// execution that is not recorded is an execution that is repeated.
 const STORE_ATTEMPTS: u32 = 66;
-const STORE_PAUSE_MAX_MS: u64 = 10_000;
+const STORE_PAUSE_MAX: Millis = Millis(10_000);
 
 /// Where an outcome is written, and of what.
 pub(super) struct OutcomeTarget<'a> {
@@ -263,5 +264,5 @@ fn other_key(id: &str) -> Option<String> {
 
 /// Between two tries of the store.
 fn pause(attempt: u32) -> Duration {
-    Duration::from_millis((200_u64 << attempt.min(6)).min(STORE_PAUSE_MAX_MS))
+    Duration::from(Millis(200 << attempt.min(6)).min(STORE_PAUSE_MAX))
 }

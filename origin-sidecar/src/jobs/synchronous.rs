@@ -25,8 +25,7 @@ pub(super) async fn outcome(
 ) -> Option<Result<Response<Body>, Refused>> {
     let limit = match wait {
         Wait::No => return None,
-        Wait::Asked(seconds) => Duration::from_secs(seconds),
-        Wait::ByRule(ms) => Duration::from_millis(ms),
+        Wait::Asked(wait) | Wait::ByRule(wait) => Duration::from(wait),
     };
     let (context, results) = (&worker.context, results.as_ref());
     let clean = &offered.clean;
@@ -37,9 +36,9 @@ pub(super) async fn outcome(
     let is_allowed = reader.still().await == Still::Authorized;
     let answer = deliver::finished(context, results, id, clean).await;
     if let Some(mut response) = answer.filter(|_| is_allowed) {
-        if let Wait::Asked(seconds) = wait
+        if let Wait::Asked(asked) = wait
             && is_waited
-            && let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}"))
+            && let Ok(applied) = HeaderValue::from_str(&format!("wait={}", asked.as_secs()))
         {
             response.headers_mut().insert("preference-applied", applied);
         }

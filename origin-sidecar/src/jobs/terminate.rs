@@ -1,6 +1,7 @@
 //! Jobs that end by another hand than that of whoever executes them.
 
 use super::record::{self, JobEnd, Outcome, Terminal, outcome_key};
+use rules::UnixMillis;
 use stores::results::{PutError, Results, StoreError};
 
 /// Who wrote the end that counts.
@@ -40,7 +41,7 @@ pub(super) async fn cancel(
     results: &dyn Results,
     id: &str,
     (queue, route): (Option<&str>, Option<&str>),
-    now: u64,
+    now: UnixMillis,
 ) -> Result<Terminal, StoreError> {
     let mut outcome = Outcome::without_answer(id, Terminal::Cancelled, "caller", now);
     (outcome.queue, outcome.route) = (queue.map(str::to_owned), route.map(str::to_owned));
@@ -52,7 +53,11 @@ pub(super) async fn cancel(
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn lost(results: &dyn Results, id: &str, now: u64) -> Result<Outcome, StoreError> {
+pub(super) async fn lost(
+    results: &dyn Results,
+    id: &str,
+    now: UnixMillis,
+) -> Result<Outcome, StoreError> {
     let outcome = Outcome::without_answer(id, Terminal::Failed, "unknown", now);
     let ended = end_from_outside(results, outcome).await;
     ended.map(|(outcome, _)| outcome)

@@ -2,7 +2,7 @@
 
 use super::context::JobWorker;
 use super::intake::NotRead;
-use super::leases::TELL_MS;
+use super::leases::TELL;
 use super::notify;
 use super::offered::OffloadCandidate;
 use super::outside::{self, BODY_BYTES_MAX, NotStored, ReportedEnd, is_an_end};
@@ -14,7 +14,7 @@ use crate::message::refused::Refused;
 use crate::message::reply;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, Response, StatusCode, header};
-use rules::{Problem, Rules};
+use rules::{Problem, Rules, UnixMillis};
 use std::sync::Arc;
 use stores::results::{Condition, Results};
 
@@ -24,11 +24,11 @@ pub(super) fn of(
     offered: &OffloadCandidate<'_>,
     secrets: &Secrets,
     id: &str,
-    now: u64,
+    now: UnixMillis,
 ) -> Option<String> {
     let queue = offered.clean.rules.document.queues.get(&offered.rule.queue)?;
     let claim = TokenClaims {
-        expiry: now.saturating_add(queue.result_ttl),
+        expiry: now + queue.result_ttl,
         user: offered.about().user.unwrap_or_default(),
     };
     queue.foreign_consumers.then(|| claim.sign(secrets, id, &offered.route.name))
@@ -37,8 +37,7 @@ pub(super) fn of(
 /// What a token says.
 #[derive(Debug, PartialEq, Eq)]
 struct TokenClaims {
-    /// Milliseconds since 1970.
-    expiry: u64,
+    expiry: UnixMillis,
     /// Empty where nobody is named.
     user: String,
 }
@@ -46,7 +45,7 @@ struct TokenClaims {
 impl TokenClaims {
     /// `<expiry, hex>.<user, hex>.<mac over id, route, expiry and user>`
     fn sign(&self, secrets: &Secrets, id: &str, route: &str) -> String {
-        let begin = format!("{:x}.{}", self.expiry, rules::hex::hex(self.user.as_bytes()));
+        let begin = format!("{:x}.{}", self.expiry.0, rules::hex::hex(self.user.as_bytes()));
         let mac =
             secrets.sign(Purpose::Outcome, &[id.as_bytes(), route.as_bytes(), begin.as_bytes()]);
         format!("{begin}.{mac}")
@@ -60,7 +59,7 @@ impl TokenClaims {
             return None;
         }
         let (expiry, user) = begin.split_once('.')?;
-        let expiry = u64::from_str_radix(expiry, 16).ok()?;
+        let expiry = UnixMillis(u64::from_str_radix(expiry, 16).ok()?);
         Some(Self { expiry, user: String::from_utf8(bytes_of(user)?).ok()? })
     }
 }
@@ -113,7 +112,12 @@ pub(super) async fn end(
     worker.context.metrics.jobs.ended(queue, status, outcome.reason.as_deref().unwrap_or_default());
     tracing::info!(queue, job = id, outcome = status, "a foreign consumer ended the job");
     let user = Some(claim.user).filter(|user| !user.is_empty());
-    let about = Adopted { until: 0, route: route.name.clone(), queue: queue.clone(), user };
+    let about = Adopted {
+        until: UnixMillis::default(),
+        route: route.name.clone(),
+        queue: queue.clone(),
+        user,
+    };
     tell(worker, rules, results, about, outcome).await;
     Ok(reply::json(200, &serde_json::json!({ "id": id, "status": status })))
 }
@@ -187,7 +191,7 @@ pub(super) async fn tell_of_result(
         "a result was found in the store"
     );
     let (route, queue) = (job.route.unwrap_or_default().to_owned(), job.queue.to_owned());
-    let about = Adopted { until: 0, route, queue, user: None };
+    let about = Adopted { until: UnixMillis::default(), route, queue, user: None };
     tell(worker, rules, results, about, outcome.clone()).await;
 }
 
@@ -201,7 +205,7 @@ pub(super) async fn tell(
     outcome: Outcome,
 ) {
     let key = adopted_key(&outcome.id);
-    let about = Adopted { until: worker.context.clock.now().saturating_add(TELL_MS), ..about };
+    let about = Adopted { until: worker.context.clock.now() + TELL, ..about };
     if let Err(error) = record::write(results.as_ref(), &key, &about, Condition::Always).await {
         tracing::warn!(
             job = outcome.id,
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn a_token_is_of_one_job_and_one_purpose() {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
-        let claim = || TokenClaims { expiry: 7, user: "żółw.1".to_owned() };
+        let claim = || TokenClaims { expiry: UnixMillis(7), user: "żółw.1".to_owned() };
         let token = claim().sign(&secrets, "v1.a", "reports");
         let of = |id, route, token: &str| TokenClaims::verified(&secrets, id, route, token);
         assert_eq!(of("v1.a", "reports", &token), Some(claim()));
@@ -234,7 +238,7 @@ mod tests {
         assert_eq!(of("v1.a", "reports", &token.replacen('7', "8", 1)), None);
         let progress = secrets.sign(Purpose::Progress, &[b"v1.a"]);
         assert_eq!(of("v1.a", "reports", &progress), None);
-        let nobody = TokenClaims { expiry: 7, user: String::new() };
+        let nobody = TokenClaims { expiry: UnixMillis(7), user: String::new() };
         assert_eq!(of("v1.a", "reports", &nobody.sign(&secrets, "v1.a", "reports")), Some(nobody));
     }
 }

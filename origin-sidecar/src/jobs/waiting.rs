@@ -8,6 +8,7 @@ use super::lease::{HeldLease, LeaseLost};
 use super::receives::ROUND;
 use super::verdict::Until;
 use crate::drain::DrainState;
+use rules::{Millis, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -35,18 +36,18 @@ pub(super) enum Waited {
 }
 
 impl Delivery<'_> {
-    /// Since when a job waits that was not known to wait, in milliseconds since 1970. It waited in the
+    /// Since when a job waits that was not known to wait. It waited in the
     /// queue already if its application was away then.
-    pub(super) fn waiting_since(&self, until: &Until) -> u64 {
+    pub(super) fn waiting_since(&self, until: &Until) -> UnixMillis {
         let now = self.consumer.worker.context.clock.now();
         let Until::Back(name) = until else { return now };
-        let away = u64::try_from(self.consumer.presence.away_for(name).as_millis());
-        now.saturating_sub(away.unwrap_or(0)).max(self.received.sent).min(now)
+        let away = Millis::from(self.consumer.presence.away_for(name));
+        (now - away).max(self.received.sent).min(now)
     }
 
-    /// When a job has waited for its application for as long as it may, in milliseconds since 1970.
-    pub(super) fn wait_end(&self, job: &Job, since: u64) -> u64 {
-        job.deadline.unwrap_or_else(|| since.saturating_add(self.queue.wait_for_app))
+    /// When a job has waited for its application for as long as it may.
+    pub(super) fn wait_end(&self, job: &Job, since: UnixMillis) -> UnixMillis {
+        job.deadline.unwrap_or_else(|| since + self.queue.wait_for_app)
     }
 
     /// Lays the lease down and waits with the message in hand. `began` is when this delivery's first
@@ -77,8 +78,8 @@ impl Delivery<'_> {
                 Ok(false) => {}
             }
         }
-        let left = self.wait_end(job, since).saturating_sub(consumer.worker.context.clock.now());
-        let end = Instant::now() + Duration::from_millis(left);
+        let left = self.wait_end(job, since) - consumer.worker.context.clock.now();
+        let end = Instant::now() + Duration::from(left);
         let kept_until = began + KEEP;
         if Instant::now() + after > kept_until && end > kept_until {
             return self.give_back_for(job, since, began, after);
@@ -110,14 +111,20 @@ impl Delivery<'_> {
         }
     }
 
-    fn give_back_for(&self, job: &Job, since: u64, began: Instant, after: Duration) -> Waited {
+    fn give_back_for(
+        &self,
+        job: &Job,
+        since: UnixMillis,
+        began: Instant,
+        after: Duration,
+    ) -> Waited {
         let consumer = self.consumer;
         let delay = ROUND.saturating_sub(began.elapsed()).max(after).min(ROUND);
         consumer.count("given-back", "app-unavailable");
         tracing::warn!(
             queue = consumer.name,
             job = job.id,
-            since,
+            since = since.0,
             seconds = delay.as_secs(),
             receives = self.received.receives,
             "the application is away; message returned to the queue for a while"

@@ -102,7 +102,7 @@ fn show(context: &JobContext, name: &str, depth: Depth) {
     }
     // A queue that can't tell: the consumer does, by what it receives.
     let age = match depth.oldest {
-        Some(oldest) => i64::try_from(context.clock.now().saturating_sub(oldest) / 1000),
+        Some(oldest) => i64::try_from((context.clock.now() - oldest).as_secs()),
         None if depth.visible + depth.in_flight == 0 => Ok(0),
         None => Ok(jobs.received_age_seconds.with_label_values(&[name]).get()),
     };
@@ -122,7 +122,7 @@ async fn watch_learned(context: &JobContext) {
     loop {
         for (route, p95) in context.latencies.slowest(context.clock.now()) {
             let learned = context.metrics.jobs.learned_seconds.with_label_values(&[route.as_str()]);
-            learned.set(p95 as f64 / 1000.0);
+            learned.set(p95.0 as f64 / 1000.0);
         }
         sleep(INTERVAL).await;
     }

@@ -22,9 +22,9 @@ use memory_cache::fill::{Fill, Reader};
 use memory_cache::store::Found;
 use memory_cache::stored::Stored;
 use memory_cache::uncacheable::Shown;
-use rules::Problem;
 use rules::cache::status::Miss;
 use rules::cache::{AtHand, Bypass, CacheStatus, Lookup, OriginFailure, Plan, Reply, Tier, fits};
+use rules::{Problem, UnixMillis};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -172,7 +172,7 @@ fn job(
 
 fn unread_timeout(clean: &SanitizedRequest<'_>, route_state: &RouteState) -> Duration {
     let route = route_state.route(clean.rules);
-    let total = route.and_then(|route| route.total_timeout).map(Duration::from_millis);
+    let total = route.and_then(|route| route.total_timeout).map(Duration::from);
     total.unwrap_or(UNREAD_TIMEOUT_DEFAULT)
 }
 
@@ -193,7 +193,7 @@ async fn join(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
     plan: &Plan<'_>,
-    (now, stale): (u64, Option<&Arc<Stored>>),
+    (now, stale): (UnixMillis, Option<&Arc<Stored>>),
 ) -> CoalesceResult {
     // Cookies are either part of the key or not sent to the application.
     if plan.has_authorization && !plan.is_sealed {
@@ -251,7 +251,8 @@ enum Fit {
 }
 
 fn look_at(worker: &Worker, clean: &SanitizedRequest<'_>, fill: &Arc<Fill>) -> Fit {
-    let is_usable = |now: u64| !matches!(fill.head.entry.look_up(now), Lookup::Expired { .. });
+    let is_usable =
+        |now: UnixMillis| !matches!(fill.head.entry.look_up(now), Lookup::Expired { .. });
     if !is_usable(fill.head.entry.received) || !clean.decide(|head| fits(&fill.head.entry, head)) {
         return Fit::Other;
     }
@@ -268,7 +269,7 @@ fn usable(
     worker: &Worker,
     clean: &SanitizedRequest<'_>,
     plan: &Plan<'_>,
-    now: u64,
+    now: UnixMillis,
 ) -> Option<Arc<Stored>> {
     let (stored, _) = look_up(worker, clean, plan);
     stored.filter(|it| !matches!(it.entry.look_up(now), Lookup::Expired { .. }))
@@ -328,7 +329,7 @@ fn finish(
     clean: &SanitizedRequest<'_>,
     way: &ForwardTarget<'_>,
     (stale, fetched): (Option<Arc<Stored>>, Fetched),
-    (reply, now): (Reply, u64),
+    (reply, now): (Reply, UnixMillis),
 ) -> Result<Response<Body>, Refused> {
     let route_state = way.route_state;
     let status = match (reply, stale) {

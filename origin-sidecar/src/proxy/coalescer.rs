@@ -4,10 +4,11 @@
 use memory_cache::fill::Fill;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a follower waits for another's fetch before it starts its own, in milliseconds.
-pub const FOLLOW_MS_MAX: u64 = 5_000;
+/// How long a follower waits for another's fetch before it starts its own.
+pub const FOLLOW_MAX: Duration = Duration::from_secs(5);
 
 /// The outcome of a fetch, for the requests that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +136,7 @@ impl Drop for FetchPermit {
 /// Waits until the leader has the head of its answer or, with `until_slow`, is slow. `None` after
 /// [`FOLLOW_MS_MAX`].
 pub async fn follow(waiters: &mut ProgressReceiver, until_slow: bool) -> Option<FetchProgress> {
-    let limit = std::time::Duration::from_millis(FOLLOW_MS_MAX);
+    let limit = FOLLOW_MAX;
     let is_known = |progress: &FetchProgress| {
         progress.outcome.is_some() || progress.fill.is_some() || (until_slow && progress.is_slow)
     };

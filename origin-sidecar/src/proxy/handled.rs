@@ -35,7 +35,7 @@ impl Total {
         let (route, total) = route.and_then(|route| Some((route, route.total_timeout?)))?;
         let labels = [&*route.name, Problem::TotalTimeout.name()];
         Some(Self {
-            left: Duration::from_millis(total).saturating_sub(span.took()),
+            left: Duration::from(total).saturating_sub(span.took()),
             cut: worker.context.metrics.http.problems.with_label_values(&labels),
         })
     }

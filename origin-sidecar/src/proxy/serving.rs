@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use memory_cache::fill::Reader;
 use memory_cache::stored::Stored;
+use rules::UnixMillis;
 use rules::cache::conditional::{Selected, select};
 use rules::cache::{CacheStatus, NotStored, Tier};
 use rules::head::FieldsMut;
@@ -46,12 +47,12 @@ pub(super) fn serve(
     clean: &SanitizedRequest<'_>,
     route_state: &RouteState,
     stored: &Arc<Stored>,
-    (status, now): (CacheStatus, u64),
+    (status, now): (CacheStatus, UnixMillis),
 ) -> Response<Body> {
     count(worker, route_state, status);
     let length = stored.body.len() as u64;
     let selected = selected(clean, stored, Some(length));
-    let age = stored.entry.age(now) / 1000;
+    let age = stored.entry.age(now).as_secs();
     let body = match selected {
         Selected::Full if clean.may_pass() => return encoded(clean, stored, age, status),
         Selected::Full => whole(clean, stored).map_or(Body::Empty, Body::full),
@@ -67,12 +68,12 @@ pub(super) fn serve_coming(
     clean: &SanitizedRequest<'_>,
     route_state: &RouteState,
     reader: Reader,
-    (status, now): (CacheStatus, u64),
+    (status, now): (CacheStatus, UnixMillis),
 ) -> Response<Body> {
     count(worker, route_state, status);
     let (head, length) = (Arc::clone(&reader.fill().head), reader.fill().length);
     let selected = selected(clean, &head, length);
-    let age = head.entry.age(now) / 1000;
+    let age = head.entry.age(now).as_secs();
     let has_body = clean.method != Method::HEAD;
     let coming = |reader, encoded| Body::Coming(Box::new(FillingBody { reader, encoded }));
     let body = match selected {

@@ -45,7 +45,7 @@ impl RulesSnapshot {
                 },
                 limit: rules.document.overload.concurrency,
                 places: concurrency.map(|most| limits.places(name, most)),
-                idle_timeout: idle.map(Duration::from_millis),
+                idle_timeout: idle.map(Duration::from),
                 assets: route.and_then(Assets::of),
                 meters: Meters::new(name, Arc::clone(metrics)),
             })

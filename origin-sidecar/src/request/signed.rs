@@ -9,7 +9,7 @@ use net::cidr::Cidr;
 use rules::document::Document;
 use rules::signature::{Invalid, Keys, Member, Nonces, part, verify};
 use rules::visitor::{self, Visitor};
-use rules::{Fields, Head, Rules};
+use rules::{Fields, Head, Rules, UnixMillis};
 use std::sync::{Mutex, PoisonError};
 
 static INPUT: HeaderName = HeaderName::from_static("signature-input");
@@ -44,7 +44,13 @@ impl Signatures {
         })
     }
 
-    fn verify(&self, keys: &Keys, head: &Head<'_>, own: &Member, now: u64) -> Result<(), Invalid> {
+    fn verify(
+        &self,
+        keys: &Keys,
+        head: &Head<'_>,
+        own: &Member,
+        now: UnixMillis,
+    ) -> Result<(), Invalid> {
         let id = verify(keys, head, own, now)?;
         if head.is_safe() {
             return Ok(());
@@ -141,7 +147,7 @@ impl Signatures {
         (inbound, head): (&Inbound, &Head<'_>),
         marks: &Marks,
         is_forwarded: bool,
-        now: u64,
+        now: UnixMillis,
     ) -> Option<Looked> {
         let keys = self.keys.as_ref()?;
         let peer = inbound.peer.address;

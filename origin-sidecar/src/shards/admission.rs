@@ -49,7 +49,7 @@ impl LiveMaps {
             if resolved.must_wait(true) {
                 return Ok(Entered::Wait(resolved));
             }
-            let settle = Duration::from_millis(rule.settle);
+            let settle = Duration::from(rule.settle);
             let mut write = self.writes.begin(resolved.map(), &resolved.keys, what(), settle);
             let newest = self.newest(&resolved);
             if newest.as_ref().is_ok_and(|newest| newest.epoch() == resolved.epoch()) {
@@ -81,7 +81,7 @@ impl LiveMaps {
         what: impl Fn() -> WriteKind,
     ) -> Result<(Resolved, WriteInFlight), Refused> {
         let limits = self.hold_limits(&resolved);
-        let until = Instant::now() + Duration::from_millis(limits.time);
+        let until = Instant::now() + Duration::from(limits.time);
         let mut resolved = resolved;
         loop {
             match self.enter(rule, resolved, &what)? {

@@ -181,9 +181,10 @@ pub async fn watch(maps: Arc<LiveMaps>, holds: Arc<Holds>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rules::Millis;
     use std::time::Duration;
 
-    const LIMITS: Hold = Hold { time: 5_000, requests: 2, bytes: 100 };
+    const LIMITS: Hold = Hold { time: Millis(5_000), requests: 2, bytes: 100 };
 
     fn holds() -> Holds {
         Holds::new(Arc::new(Metrics::new().expect("one of each")))

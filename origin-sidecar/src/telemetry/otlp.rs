@@ -160,7 +160,7 @@ impl SpanSender {
 }
 
 fn encoded(span: &Span, ended: &SpanEnd<'_>, kind: SpanKind) -> Value {
-    let start = u128::from(span.at) * 1_000_000;
+    let start = u128::from(span.at.0) * 1_000_000;
     let end = start + span.took().as_nanos();
     let mut attributes = vec![
         text("http.request.method", span.method.as_str()),

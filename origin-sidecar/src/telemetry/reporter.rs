@@ -2,6 +2,7 @@
 
 use super::spans::{Span, SpanEnd, is_drawn};
 use http::{HeaderMap, Method};
+use rules::UnixMillis;
 
 /// What is told of requests and executions, and to whom.
 #[derive(Default)]
@@ -41,7 +42,7 @@ impl Telemetry {
     }
 
     /// Goes on with the trace that the fields name, or begins one.
-    pub fn enter(&self, headers: &HeaderMap, method: &Method, now: u64) -> Span {
+    pub fn enter(&self, headers: &HeaderMap, method: &Method, now: UnixMillis) -> Span {
         Span::enter(headers, method, now, self.trace_share)
     }
 

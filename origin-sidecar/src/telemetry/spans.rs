@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http1::lines;
-use rules::Problem;
 use rules::trace::Context;
+use rules::{Problem, UnixMillis};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
@@ -21,8 +21,8 @@ pub struct Span {
     place: OnceLock<TracePosition>,
     trace_share: f64,
     pub method: Method,
-    /// Milliseconds since 1970.
-    pub at: u64,
+    /// When it began.
+    pub at: UnixMillis,
     started: Instant,
 }
 
@@ -46,7 +46,12 @@ pub struct SpanEnd<'a> {
 
 impl Span {
     /// Goes on with the trace that the fields name, or begins one.
-    pub(super) fn enter(headers: &HeaderMap, method: &Method, now: u64, trace_share: f64) -> Self {
+    pub(super) fn enter(
+        headers: &HeaderMap,
+        method: &Method,
+        now: UnixMillis,
+        trace_share: f64,
+    ) -> Self {
         let mut lines = lines::of(headers, &TRACEPARENT);
         let caller = match (lines.next(), lines.next()) {
             (Some(line), None) => Some(line.clone()),
@@ -164,7 +169,7 @@ mod tests {
             headers.append("traceparent", HeaderValue::from_static(line));
         }
         headers.insert("tracestate", HeaderValue::from_static("vendor=1"));
-        let span = Telemetry::default().enter(&headers, &Method::GET, 0);
+        let span = Telemetry::default().enter(&headers, &Method::GET, UnixMillis(0));
         span.pass_on(&mut headers);
         (span, headers)
     }

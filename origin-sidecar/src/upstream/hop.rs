@@ -14,6 +14,7 @@ use http1::lines;
 use rules::hops;
 use rules::shard::protocol::Marker;
 use rules::shard::{FILE_EPOCH, Resolved};
+use rules::{Millis, UnixMillis};
 
 pub const NAME: &str = "x-shard-hop";
 /// Tells the application which map a request follows, and another sidecar which one a refusal does.
@@ -24,8 +25,8 @@ const V2: &str = "v2";
 const LINE: &str = "CDN-Loop: spillway\r\n";
 static HEADER: HeaderName = HeaderName::from_static(NAME);
 static EPOCH: HeaderName = HeaderName::from_static(EPOCH_NAME);
-/// Milliseconds a marker is good for: clock differences between nodes plus the way.
-const GOOD_FOR_MS: u64 = 60_000;
+/// How long a marker is good for: clock differences between nodes plus the way.
+const GOOD_FOR: Millis = Millis(60_000);
 
 /// Says to whoever gets the request next that it passed one more of us (`rules::hops`), unless that is
 /// the application beside us. In a line of its own: those that came stay as they are.
@@ -49,8 +50,8 @@ pub fn is_far(upstream: &Upstream, headers: &HeaderMap) -> bool {
 }
 
 /// Adds the marker for a request to another sidecar.
-pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now: u64) {
-    let (time, epoch) = (now.to_string(), resolved.epoch().to_string());
+pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now: UnixMillis) {
+    let (time, epoch) = (now.0.to_string(), resolved.epoch().to_string());
     let (map, shard) = (resolved.map(), resolved.shard());
     let signed = [V2, &time, &epoch, map, shard].map(str::as_bytes);
     let signature = secrets.sign(Purpose::Hop, &signed);
@@ -62,12 +63,12 @@ pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now
 }
 
 /// Takes the marker off, and returns what it says if one of our keys signed it.
-pub fn take(headers: &mut HeaderMap, secrets: Option<&Secrets>, now: u64) -> Option<Marker> {
+pub fn take(headers: &mut HeaderMap, secrets: Option<&Secrets>, now: UnixMillis) -> Option<Marker> {
     let value = lines::take(headers, &HEADER)?;
     let parts: Vec<&str> = value.to_str().ok()?.split('.').collect();
     let secrets = secrets?;
-    let is_recent =
-        |time: &str| time.parse::<u64>().is_ok_and(|time| time.abs_diff(now) <= GOOD_FOR_MS);
+    let is_near = |made: UnixMillis| (made - now).max(now - made) <= GOOD_FOR;
+    let is_recent = |time: &str| time.parse().is_ok_and(|time| is_near(UnixMillis(time)));
     let is_ours = |signed: &[&str], signature: &str| {
         let signed: Vec<&[u8]> = signed.iter().map(|part| part.as_bytes()).collect();
         secrets.verify(Purpose::Hop, &signed, signature)
@@ -133,20 +134,20 @@ mod tests {
         let theirs = Secrets::parse(&"b".repeat(32)).expect("long enough");
         let marked = || {
             let mut headers = HeaderMap::new();
-            mark(&mut headers, &ours, &resolved(), 1_000_000);
+            mark(&mut headers, &ours, &resolved(), UnixMillis(1_000_000));
             headers
         };
         let mut headers = marked();
-        let marker = take(&mut headers, Some(&ours), 1_030_000).expect("ours");
+        let marker = take(&mut headers, Some(&ours), UnixMillis(1_030_000)).expect("ours");
         assert!(!headers.contains_key(&HEADER));
         let (map, shard) = ("m".to_owned(), "a".to_owned());
         let expected = Marker { knows_stale: true, map, shard, epoch: 1, is_recent: true };
         assert_eq!(marker, expected);
         // Two clocks may be far apart: it still says that a sidecar sent it.
-        let late = take(&mut marked(), Some(&ours), 1_061_000).expect("ours");
+        let late = take(&mut marked(), Some(&ours), UnixMillis(1_061_000)).expect("ours");
         assert_eq!(late, Marker { is_recent: false, ..expected });
-        assert_eq!(take(&mut marked(), Some(&theirs), 1_000_000), None);
-        assert_eq!(take(&mut marked(), None, 1_000_000), None);
+        assert_eq!(take(&mut marked(), Some(&theirs), UnixMillis(1_000_000)), None);
+        assert_eq!(take(&mut marked(), None, UnixMillis(1_000_000)), None);
     }
 
     #[test]
@@ -156,7 +157,7 @@ mod tests {
         let read = |value: String| {
             let mut headers = HeaderMap::new();
             headers.insert(HEADER.clone(), HeaderValue::from_str(&value).expect("a value"));
-            take(&mut headers, Some(&ours), 1_000_000)
+            take(&mut headers, Some(&ours), UnixMillis(1_000_000))
         };
         let old = read(format!("v1.1000000.m.a.{first}")).expect("ours");
         assert!(!old.knows_stale && old.is_recent && old.epoch == FILE_EPOCH);

@@ -4,6 +4,7 @@ use super::server::{self, ServerSlot};
 use super::servers::Servers;
 use crate::message::permit::Permit;
 use crate::telemetry::metrics::Metrics;
+use rules::Millis;
 use rules::Problem;
 use rules::document::Limit;
 use rules::overload::Adaptive;
@@ -124,7 +125,7 @@ impl UpstreamPermit<'_> {
             return;
         }
         let took = self.since.elapsed().as_secs_f64() * 1000.0;
-        let now = u64::try_from(self.limits.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = Millis::from(self.limits.started.elapsed());
         let mut learned = self.upstream.learned.lock().unwrap_or_else(PoisonError::into_inner);
         learned.answered(route, took, self.at_once, now);
         let limit = learned.limit();

@@ -25,7 +25,7 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// How long the head of an answer may take on this route.
 pub fn timeout(route: Option<&Route>) -> Duration {
-    route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from_millis)
+    route.and_then(|route| route.timeout).map_or(TIMEOUT_DEFAULT, Duration::from)
 }
 
 /// How long a gRPC call may take without a `timeout` of its route. The client's deadline, which the
@@ -40,7 +40,7 @@ pub fn is_call(upstream: &Upstream, headers: &HeaderMap) -> bool {
 
 /// How long the head of a call's answer may take.
 pub fn timeout_of_call(route: Option<&Route>) -> Duration {
-    route.and_then(|route| route.timeout).map_or(CALL_TIMEOUT, Duration::from_millis)
+    route.and_then(|route| route.timeout).map_or(CALL_TIMEOUT, Duration::from)
 }
 
 /// When connecting takes longer, a stale answer is served where allowed.

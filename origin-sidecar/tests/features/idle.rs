@@ -3,6 +3,7 @@
 
 use net::tls::Authorities;
 use rules::Rules;
+use rules::{Millis, UnixMillis};
 use spillway::clock::Clock;
 use spillway::command::run::{start_consumers, start_watches};
 use spillway::jobs::backends::Backends;
@@ -50,14 +51,14 @@ const ALWAYS: &str = r#"
     [queue.work]
 "#;
 
-/// Milliseconds since 1970 that go with the clock of the runtime.
+/// A time that goes with the clock of the runtime.
 struct Stepped {
     began: Instant,
 }
 
 impl Clock for Stepped {
-    fn now(&self) -> u64 {
-        1_800_000_000_000 + u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1_800_000_000_000) + Millis::from(self.began.elapsed())
     }
 }
 

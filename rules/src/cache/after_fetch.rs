@@ -7,6 +7,7 @@ use super::plan::Plan;
 use super::reason::NotStored;
 use super::status::{CacheStatus, Miss};
 use crate::head::{Head, ResponseHead, has};
+use crate::time::UnixMillis;
 
 /// [`judge`]s the answer to a fetch. While a `stored` answer may stand in for an origin that fails, the failure is
 /// not stored in its place, even where the rule keeps failures (`negative`).
@@ -18,7 +19,7 @@ pub fn judge_fetched(
     request: &Head<'_>,
     response: &ResponseHead<'_>,
     stored: Option<&Entry>,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<Judgement, NotStored> {
     let stands_in = |stored: &Entry| stored.serves_on_error(OriginFailure::Status, now);
     if is_failure(response.status) && stored.is_some_and(stands_in) {
@@ -100,7 +101,7 @@ impl Fetch {
         self,
         request: &Head<'_>,
         (stored, miss): (Option<&Entry>, Miss),
-        now: u64,
+        now: UnixMillis,
     ) -> Reply {
         let (failure, status) = match self {
             Self::Answered { status, .. } if is_failure(status) => {
@@ -158,8 +159,8 @@ impl Fetch {
 impl Entry {
     /// The `Cache-Status` of the stored answer when it is served because the origin failed.
     /// `status` is the origin's, or none where it did not answer.
-    pub fn stale_on_error(&self, status: Option<u16>, now: u64) -> CacheStatus {
-        let past = self.age(now).saturating_sub(self.windows.fresh) / 1000;
+    pub fn stale_on_error(&self, status: Option<u16>, now: UnixMillis) -> CacheStatus {
+        let past = (self.age(now) - self.windows.fresh).as_secs();
         CacheStatus::StaleOnError { ttl: -i64::try_from(past).unwrap_or(i64::MAX), status }
     }
 }

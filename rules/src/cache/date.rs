@@ -1,6 +1,8 @@
 //! HTTP dates (RFC 9110 section 5.6.7): the three forms, case-insensitive, and nothing else. A date
 //! in another form is invalid, which for `Expires` means the past (RFC 9111 section 5.3).
 
+use crate::time::UnixMillis;
+
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] =
@@ -9,7 +11,7 @@ const DAYS: [&str; 7] =
 const CENTURY_TURN: u64 = 70;
 
 /// Parses a date to milliseconds since 1970. `None` for an invalid date and for one before 1970.
-pub fn parse(text: &str) -> Option<u64> {
+pub fn parse(text: &str) -> Option<UnixMillis> {
     let text = text.trim().to_ascii_lowercase();
     match text.split_once(", ") {
         Some((day, rest)) if day.len() == 3 => is_day(day).then(|| imf(rest))?,
@@ -19,8 +21,8 @@ pub fn parse(text: &str) -> Option<u64> {
 }
 
 /// Formats milliseconds since 1970 as an IMF-fixdate, the form that servers must send.
-pub fn format(moment: u64) -> String {
-    let seconds = moment / 1000;
+pub fn format(moment: UnixMillis) -> String {
+    let seconds = moment.as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date_of(days);
     let name = |list: &[&str], at: u64| {
@@ -57,7 +59,7 @@ fn is_day(short: &str) -> bool {
 }
 
 /// Parses an IMF-fixdate: `06 nov 1994 08:49:37 gmt`.
-fn imf(text: &str) -> Option<u64> {
+fn imf(text: &str) -> Option<UnixMillis> {
     let mut parts = text.split(' ');
     let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
     let (time, zone) = (parts.next()?, parts.next()?);
@@ -68,7 +70,7 @@ fn imf(text: &str) -> Option<u64> {
 }
 
 /// Parses the RFC 850 form: `06-nov-94 08:49:37 gmt`.
-fn rfc850(text: &str) -> Option<u64> {
+fn rfc850(text: &str) -> Option<UnixMillis> {
     let (date, rest) = text.split_once(' ')?;
     let time = rest.strip_suffix(" gmt")?;
     let mut parts = date.split('-');
@@ -82,7 +84,7 @@ fn rfc850(text: &str) -> Option<u64> {
 }
 
 /// Parses the asctime form: `sun nov  6 08:49:37 1994`.
-fn asctime(text: &str) -> Option<u64> {
+fn asctime(text: &str) -> Option<UnixMillis> {
     let (day_name, rest) = text.split_once(' ')?;
     let (month, rest) = rest.split_once(' ')?;
     let (day, rest) = match rest.strip_prefix(' ') {
@@ -102,7 +104,7 @@ fn number(text: &str, digits: usize) -> Option<u64> {
     if is_number { text.parse().ok() } else { None }
 }
 
-fn moment(year: u64, month: &str, day: u64, time: &str) -> Option<u64> {
+fn moment(year: u64, month: &str, day: u64, time: &str) -> Option<UnixMillis> {
     let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
     let mut parts = time.split(':');
     let mut next = |max: u64| number(parts.next()?, 2).filter(|value| *value <= max);
@@ -112,7 +114,7 @@ fn moment(year: u64, month: &str, day: u64, time: &str) -> Option<u64> {
         return None;
     }
     let days = days_before(year, month) + day - 1;
-    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
+    Some(UnixMillis((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000))
 }
 
 fn is_leap(year: u64) -> bool {
@@ -148,7 +150,7 @@ mod tests {
             "Sunday, 06-Nov-94 08:49:37 GMT",
             "Sun Nov  6 08:49:37 1994",
         ] {
-            assert_eq!(parse(text), Some(784_111_777_000), "{text}");
+            assert_eq!(parse(text), Some(UnixMillis(784_111_777_000)), "{text}");
         }
     }
 
@@ -176,14 +178,14 @@ mod tests {
         #[test]
         fn every_second_is_read_as_httpdate_writes_it(second in 0_u64..253_402_300_799) {
             let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
-            prop_assert_eq!(parse(&text), Some(second * 1000));
-            prop_assert_eq!(format(second * 1000 + 999), text);
+            prop_assert_eq!(parse(&text), Some(UnixMillis(second * 1000)));
+            prop_assert_eq!(format(UnixMillis(second * 1000 + 999)), text);
         }
 
         #[test]
         fn no_text_and_no_moment_panics(moment in any::<u64>(), text in "\\PC{0,40}|[SunovGMT0-9:,\\- ]{0,32}") {
             parse(&text);
-            format(moment);
+            format(UnixMillis(moment));
         }
     }
 }

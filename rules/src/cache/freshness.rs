@@ -3,38 +3,40 @@
 use super::control::{CacheControl, DELTA_SECONDS_MAX, delta_seconds};
 use crate::document::{Lifetime, Override};
 use crate::head::{Fields, ResponseHead, first};
+use crate::time::{Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 /// The heuristic lifetime is a tenth of the time since `Last-Modified` (RFC 9111 section 4.2.2).
 const HEURISTIC_PART: u64 = 10;
 /// The heuristic lifetime is at most one day.
-const HEURISTIC_MAX_MS: u64 = 86_400_000;
+const HEURISTIC_MAX: Millis = Millis(86_400_000);
 /// Clocks of two machines are taken to differ by less than this.
-const CLOCKS_MS: u64 = 60_000;
+const CLOCKS: Millis = Millis(60_000);
 /// How long past its lifetime an answer may be used while the origin can't be reached and neither
 /// rule nor origin names a time. A restart of the application takes less.
-const DISCONNECTED_MS: u64 = 5 * 60_000;
+const DISCONNECTED: Millis = Millis(5 * 60_000);
 
 /// How long an answer may be used, in milliseconds of its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Windows {
     /// The answer is fresh while it is younger.
-    pub fresh: u64,
+    pub fresh: Millis,
     /// How long past `fresh` the answer may be served while it is revalidated in the background.
-    pub stale_while_revalidate: u64,
+    pub stale_while_revalidate: Millis,
     /// How long past `fresh` the answer may be served when the origin fails.
-    pub stale_if_error: u64,
+    pub stale_if_error: Millis,
     /// How long past `fresh` the answer may be served when the origin can't be reached (RFC 9111
     /// section 4.2.4).
-    pub disconnected: u64,
+    pub disconnected: Millis,
     /// The answer is never used at a greater age, unless the origin fails.
-    pub max_staleness: Option<u64>,
+    pub max_staleness: Option<Millis>,
 }
 
 impl Windows {
     /// Windows of an answer that is never used stale.
-    pub fn fresh_only(fresh: u64) -> Self {
-        let (stale_while_revalidate, stale_if_error, disconnected) = (0, 0, 0);
+    pub fn fresh_only(fresh: Millis) -> Self {
+        let (stale_while_revalidate, stale_if_error, disconnected) =
+            (Millis::ZERO, Millis::ZERO, Millis::ZERO);
         Self { fresh, stale_while_revalidate, stale_if_error, disconnected, max_staleness: None }
     }
 }
@@ -43,9 +45,9 @@ impl Windows {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Milliseconds since 1970 when the answer was received.
-    pub received: u64,
+    pub received: UnixMillis,
     /// Its age at that moment, in milliseconds.
-    pub age_at_receipt: u64,
+    pub age_at_receipt: Millis,
     /// How long it may be used, and for what.
     pub windows: Windows,
     /// The answer's `ETag`, byte for byte (RFC 9110 section 8.8.3).
@@ -99,39 +101,39 @@ pub enum OriginFailure {
 impl Entry {
     /// The current age in milliseconds (RFC 9111 section 4.2.3). `now` is in milliseconds since
     /// 1970.
-    pub fn age(&self, now: u64) -> u64 {
-        self.age_at_receipt.saturating_add(now.saturating_sub(self.received))
+    pub fn age(&self, now: UnixMillis) -> Millis {
+        self.age_at_receipt + (now - self.received)
     }
 
     /// What the answer may be used for. `now` is in milliseconds since 1970.
-    pub fn look_up(&self, now: u64) -> Lookup {
+    pub fn look_up(&self, now: UnixMillis) -> Lookup {
         let age = self.age(now);
         let windows = self.windows;
         let too_old = windows.max_staleness.is_some_and(|max| age > max);
         if age < windows.fresh && !too_old {
-            return Lookup::Fresh { age: age / 1000, ttl: (windows.fresh - age) / 1000 };
+            return Lookup::Fresh { age: age.as_secs(), ttl: (windows.fresh - age).as_secs() };
         }
-        let past = i64::try_from(age.saturating_sub(windows.fresh) / 1000).unwrap_or(i64::MAX);
-        let seconds = age / 1000;
-        if age < windows.fresh.saturating_add(windows.stale_while_revalidate) && !too_old {
+        let past = i64::try_from((age - windows.fresh).as_secs()).unwrap_or(i64::MAX);
+        let seconds = age.as_secs();
+        if age < windows.fresh + windows.stale_while_revalidate && !too_old {
             return Lookup::StaleWhileRevalidate { age: seconds, ttl: -past };
         }
         Lookup::Expired { age: seconds, ttl: -past }
     }
 
     /// Whether the answer may be served because the origin failed (RFC 5861 section 4).
-    pub fn serves_on_error(&self, failure: OriginFailure, now: u64) -> bool {
+    pub fn serves_on_error(&self, failure: OriginFailure, now: UnixMillis) -> bool {
         let windows = &self.windows;
         let window = windows.stale_if_error.max(windows.stale_while_revalidate);
         let window = match failure {
             OriginFailure::Status => window,
             OriginFailure::Unreachable => window.max(windows.disconnected),
         };
-        self.age(now) < windows.fresh.saturating_add(window)
+        self.age(now) < windows.fresh + window
     }
 
     /// Makes the answer stale as of `now`; its stale windows begin then.
-    pub fn expire(&mut self, now: u64) {
+    pub fn expire(&mut self, now: UnixMillis) {
         self.windows.fresh = self.windows.fresh.min(self.age(now));
     }
 
@@ -140,12 +142,12 @@ impl Entry {
         self.etag.is_some() || self.last_modified.is_some()
     }
 
-    /// Milliseconds from receipt until the entry is of no use at all.
-    pub fn useful_for(&self) -> u64 {
+    /// How long from receipt until the entry is of no use at all.
+    pub fn useful_for(&self) -> Millis {
         let windows = self.windows;
         let stale = windows.stale_while_revalidate.max(windows.stale_if_error);
         let stale = stale.max(windows.disconnected);
-        windows.fresh.saturating_add(stale).saturating_sub(self.age_at_receipt)
+        windows.fresh + stale - self.age_at_receipt
     }
 }
 
@@ -155,13 +157,13 @@ pub(super) enum Begin {
     /// A rule's lifetime begins when the answer is received.
     Receipt,
     /// The origin's lifetime, in milliseconds, begins at the answer's `Date`.
-    Date { lifetime: u64 },
+    Date { lifetime: Millis },
 }
 
 /// The age of an answer at receipt, in milliseconds: that of `Age`, or of `Date` where the lifetime
 /// is the origin's and `Date` says more. A `Date` that differs from our clock by less than the
 /// lifetime, or less than a minute, is taken for clock skew.
-pub(super) fn age_at_receipt(fields: &dyn Fields, begin: Begin, now: u64) -> u64 {
+pub(super) fn age_at_receipt(fields: &dyn Fields, begin: Begin, now: UnixMillis) -> Millis {
     let mut age = None;
     fields.each("age", &mut |line| {
         // Of several values the first one counts (RFC 9111 section 5.1).
@@ -170,17 +172,17 @@ pub(super) fn age_at_receipt(fields: &dyn Fields, begin: Begin, now: u64) -> u64
     });
     let age = age.unwrap_or(0);
     let apparent = match begin {
-        Begin::Receipt => 0,
+        Begin::Receipt => Millis::ZERO,
         Begin::Date { lifetime } => {
-            let apparent = date(fields, "date").map_or(0, |date| now.saturating_sub(date));
-            if apparent < lifetime.max(CLOCKS_MS) { 0 } else { apparent }
+            let apparent = date(fields, "date").map_or(Millis::ZERO, |date| now - date);
+            if apparent < lifetime.max(CLOCKS) { Millis::ZERO } else { apparent }
         }
     };
-    age.min(DELTA_SECONDS_MAX).saturating_mul(1000).max(apparent)
+    Millis::from_secs(age.min(DELTA_SECONDS_MAX)).max(apparent)
 }
 
-/// A date field in milliseconds since 1970.
-pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<u64> {
+/// The moment that a date field names.
+pub(super) fn date(fields: &dyn Fields, name: &str) -> Option<UnixMillis> {
     super::date::parse(&first(fields, name)?)
 }
 
@@ -237,27 +239,27 @@ pub(super) fn from_origin(
     control: &CacheControl,
     is_targeted: bool,
     response: &ResponseHead<'_>,
-    now: u64,
-) -> (u64, Source) {
+    now: UnixMillis,
+) -> (Millis, Source) {
     if let Some(seconds) = control.s_maxage {
-        return (seconds.saturating_mul(1000), Source::SMaxAge);
+        return (Millis::from_secs(seconds), Source::SMaxAge);
     }
     if let Some(seconds) = control.max_age {
-        return (seconds.saturating_mul(1000), Source::MaxAge);
+        return (Millis::from_secs(seconds), Source::MaxAge);
     }
     let from = date(response.fields, "date").unwrap_or(now);
     if !is_targeted && crate::head::has(response.fields, "expires") {
         // An invalid Expires is in the past (RFC 9111 section 5.3).
-        let expires = date(response.fields, "expires").unwrap_or(0);
-        return (expires.saturating_sub(from), Source::Expires);
+        let expires = date(response.fields, "expires").unwrap_or_default();
+        return (expires - from, Source::Expires);
     }
     let is_guessed = is_heuristically_cacheable(response.status) || control.public;
     match date(response.fields, "last-modified").filter(|_| is_guessed) {
         Some(modified) => {
-            let part = from.saturating_sub(modified) / HEURISTIC_PART;
-            (part.min(HEURISTIC_MAX_MS), Source::LastModified)
+            let part = (from - modified) / HEURISTIC_PART;
+            (part.min(HEURISTIC_MAX), Source::LastModified)
         }
-        None => (0, Source::Nothing),
+        None => (Millis::ZERO, Source::Nothing),
     }
 }
 
@@ -281,12 +283,12 @@ pub fn is_failure(status: u16) -> bool {
 pub(super) fn windows(
     rule: &crate::document::Cache,
     lifetime: Lifetime,
-    origin_fresh: Option<u64>,
+    origin_fresh: Option<Millis>,
     control: &CacheControl,
 ) -> Windows {
     let fresh = match lifetime {
         Lifetime::Fixed(fixed) => fixed,
-        Lifetime::FromOrigin => origin_fresh.unwrap_or(0),
+        Lifetime::FromOrigin => origin_fresh.unwrap_or_default(),
     };
     // These directives forbid serving stale answers, whatever the windows say (RFC 9111 sections
     // 5.2.2.2, 5.2.2.8 and 5.2.2.10).
@@ -297,14 +299,14 @@ pub(super) fn windows(
         let max_staleness = rule.max_staleness;
         return Windows { max_staleness, ..Windows::fresh_only(fresh) };
     }
-    let window = |rule: Option<u64>, origin: Option<u64>| {
-        rule.or_else(|| origin.map(|seconds| seconds.saturating_mul(1000))).unwrap_or(0)
+    let window = |rule: Option<Millis>, origin: Option<u64>| {
+        rule.or_else(|| origin.map(Millis::from_secs)).unwrap_or_default()
     };
     Windows {
         fresh,
         stale_while_revalidate: window(rule.stale_while_revalidate, control.stale_while_revalidate),
         stale_if_error: window(rule.stale_if_error, control.stale_if_error),
-        disconnected: rule.stale_if_error.unwrap_or(DISCONNECTED_MS),
+        disconnected: rule.stale_if_error.unwrap_or(DISCONNECTED),
         max_staleness: rule.max_staleness,
     }
 }

@@ -13,9 +13,10 @@ use crate::assets::{NO_STORE, fits};
 use crate::cors;
 use crate::document::{Lifetime, Override, Versioned};
 use crate::head::{Edit, Head, ResponseHead, first, has, joined};
+use crate::time::{Millis, UnixMillis};
 
 /// The longest lifetime of a 404 or 410 under a rule: a page that appears must be seen soon.
-const NEGATIVE_MAX_MS: u64 = 10_000;
+const NEGATIVE_MAX: Millis = Millis(10_000);
 
 /// Extensions of static files: Cloudflare's list without the kinds that are data.
 #[rustfmt::skip]
@@ -57,7 +58,7 @@ pub fn judge(
     plan: &Plan<'_>,
     request: &Head<'_>,
     response: &ResponseHead<'_>,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<Judgement, NotStored> {
     if plan.leads_back(request, response) {
         // The redirect may depend on a field that this client did not send.
@@ -69,7 +70,7 @@ pub fn judge(
     let (mut lifetime, mut source) = lifetime(plan, &control, is_targeted, response, now)?;
     if plan.is_versioned && response.status != 200 && source != Source::Negative {
         // The answer stands in for an asset, which may appear at the next moment.
-        lifetime = lifetime.min(NEGATIVE_MAX_MS);
+        lifetime = lifetime.min(NEGATIVE_MAX);
     }
     let mut windows = freshness::windows(&plan.rule, Lifetime::Fixed(lifetime), None, &control);
     if plan.lifetime == Lifetime::FromOrigin {
@@ -77,7 +78,7 @@ pub fn judge(
         windows = freshness::windows(&plan.rule, Lifetime::FromOrigin, origin, &control);
     }
     if control.no_cache && !plan.rule.overrides.contains(&Override::NoCache) {
-        windows = freshness::Windows::fresh_only(0);
+        windows = freshness::Windows::fresh_only(Millis::ZERO);
         source = Source::NoCache;
     }
     if freshness::is_failure(response.status) {
@@ -102,7 +103,7 @@ pub fn judge(
         language: language(response),
     };
     let has_lifetime = entry.windows.fresh > entry.age_at_receipt
-        || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > 0;
+        || entry.windows.stale_while_revalidate.max(entry.windows.stale_if_error) > Millis::ZERO;
     // Where the rule gives a lifetime, the next answer may be storable: followers need not stop
     // waiting.
     if !has_lifetime && !entry.has_validator() && !source.is_rule() {
@@ -209,8 +210,8 @@ fn lifetime(
     control: &CacheControl,
     is_targeted: bool,
     response: &ResponseHead<'_>,
-    now: u64,
-) -> Result<(u64, Source), NotStored> {
+    now: UnixMillis,
+) -> Result<(Millis, Source), NotStored> {
     let explicit =
         control.max_age.or(control.s_maxage).is_some() || has(response.fields, "expires");
     if let Some(negative) = plan.rule.negative.get(&response.status) {
@@ -222,7 +223,7 @@ fn lifetime(
             let by_version = plan.is_versioned && plan.tier == Tier::Edge;
             Ok((fixed, if by_version { Source::Version } else { Source::Rule }))
         }
-        (Lifetime::Fixed(fixed), 404 | 410) => Ok((fixed.min(NEGATIVE_MAX_MS), Source::NotFound)),
+        (Lifetime::Fixed(fixed), 404 | 410) => Ok((fixed.min(NEGATIVE_MAX), Source::NotFound)),
         (Lifetime::Fixed(_), _) => Err(NotStored::Status),
         (Lifetime::FromOrigin, status) => {
             if !freshness::is_heuristically_cacheable(status) && !explicit && !control.public {
@@ -230,7 +231,7 @@ fn lifetime(
             }
             // A heuristic lifetime would let a name without a version outlive the next deploy.
             if plan.rule.versioned != Versioned::No && !explicit {
-                return Ok((0, Source::Nothing));
+                return Ok((Millis::ZERO, Source::Nothing));
             }
             Ok(freshness::from_origin(control, is_targeted, response, now))
         }
@@ -251,7 +252,7 @@ fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<
         // The answer is for the bearer of the token: the rule must not let a cache in front share
         // it.
         let browser = plan.rule.browser.filter(|_| status == 200)?;
-        return Some(format!("private, max-age={}", browser / 1000));
+        return Some(format!("private, max-age={}", browser.as_secs()));
     }
     if plan.is_versioned {
         let words = if status == 200 { "public, max-age=31536000, immutable" } else { NO_STORE };
@@ -262,7 +263,7 @@ fn client_cache_control(plan: &Plan<'_>, response: &ResponseHead<'_>) -> Option<
     if is_among_assets && plan.rule.browser.is_none() && !is_said && status == 200 {
         return Some("no-cache".to_owned());
     }
-    let seconds = plan.rule.browser? / 1000;
+    let seconds = plan.rule.browser?.as_secs();
     (status == 200).then(|| format!("max-age={seconds}"))
 }
 

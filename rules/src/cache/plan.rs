@@ -8,6 +8,7 @@ use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
 use crate::head::{Head, cookie, has, joined, push_number, text_of};
 use crate::path::{self, Target};
 use crate::shard::{Resolved, ShardKeys};
+use crate::time::Millis;
 use crate::versioned::is_versioned;
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -17,7 +18,7 @@ pub const AUTHORIZATION: &str = "authorization";
 
 /// The edge keeps a versioned asset for a year, in milliseconds (by the convention of RFC 8246
 /// section 2).
-const IMMUTABLE_MS: u64 = 31_536_000_000;
+const IMMUTABLE: Millis = Millis(31_536_000_000);
 
 /// Which cookies reach the application, so that everything it sees is part of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,7 +233,7 @@ fn lifetime(rule: &Cache, tier: Tier, is_versioned: bool) -> Option<Lifetime> {
         Tier::Sidecar => rule.sidecar,
     };
     match (own, tier) {
-        (_, Tier::Edge) if is_versioned => Some(Lifetime::Fixed(IMMUTABLE_MS)),
+        (_, Tier::Edge) if is_versioned => Some(Lifetime::Fixed(IMMUTABLE)),
         // A name without a version on a versioned route is revalidated: the origin's directives
         // count.
         (None, Tier::Edge) if rule.versioned != Versioned::No => Some(Lifetime::FromOrigin),

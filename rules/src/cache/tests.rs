@@ -4,6 +4,7 @@ use super::*;
 use crate::cache::control::CacheControl;
 use crate::head::{Head, NoFields, ResponseHead};
 use crate::sidecar::{SidecarAction, decide};
+use crate::{Millis, UnixMillis};
 use proptest::prelude::*;
 
 fn control(lines: &[&str]) -> CacheControl {
@@ -36,15 +37,15 @@ fn a_lifetime_that_is_no_number_is_zero_and_the_smaller_of_two_counts() {
 #[test]
 fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
     let windows = Windows {
-        fresh: 2_000,
-        stale_while_revalidate: 10_000,
-        stale_if_error: 60_000,
-        disconnected: 0,
-        max_staleness: Some(5_000),
+        fresh: Millis(2_000),
+        stale_while_revalidate: Millis(10_000),
+        stale_if_error: Millis(60_000),
+        disconnected: Millis(0),
+        max_staleness: Some(Millis(5_000)),
     };
     let entry = Entry {
-        received: 1_000_000,
-        age_at_receipt: 1_000,
+        received: UnixMillis(1_000_000),
+        age_at_receipt: Millis(1_000),
         windows,
         etag: None,
         last_modified: None,
@@ -52,11 +53,14 @@ fn an_answer_is_never_used_beyond_max_staleness_but_for_errors() {
         is_shared: false,
         language: None,
     };
-    assert_eq!(entry.look_up(1_000_500), Lookup::Fresh { age: 1, ttl: 0 });
-    assert_eq!(entry.look_up(1_003_000), Lookup::StaleWhileRevalidate { age: 4, ttl: -2 });
-    assert_eq!(entry.look_up(1_004_001), Lookup::Expired { age: 5, ttl: -3 });
-    assert!(entry.serves_on_error(OriginFailure::Status, 1_050_000));
-    assert!(!entry.serves_on_error(OriginFailure::Status, 1_070_000));
+    assert_eq!(entry.look_up(UnixMillis(1_000_500)), Lookup::Fresh { age: 1, ttl: 0 });
+    assert_eq!(
+        entry.look_up(UnixMillis(1_003_000)),
+        Lookup::StaleWhileRevalidate { age: 4, ttl: -2 }
+    );
+    assert_eq!(entry.look_up(UnixMillis(1_004_001)), Lookup::Expired { age: 5, ttl: -3 });
+    assert!(entry.serves_on_error(OriginFailure::Status, UnixMillis(1_050_000)));
+    assert!(!entry.serves_on_error(OriginFailure::Status, UnixMillis(1_070_000)));
 }
 
 #[test]
@@ -70,13 +74,14 @@ fn a_failure_that_is_stored_shields_the_origin_and_never_stands_in() {
     let SidecarAction::Proceed(proceed) = decide(&rules, &head).action else { panic!("refused") };
     let plan = proceed.cache.expect("a plan");
     let failure = ResponseHead { status: 503, fields: &NoFields };
-    let first = judge_fetched(&plan, &head, &failure, None, 1_000_000).expect("stored").entry;
-    assert_eq!(first.look_up(1_001_000), Lookup::Fresh { age: 1, ttl: 1 });
-    assert!(matches!(first.look_up(1_003_000), Lookup::Expired { .. }));
-    assert!(!first.serves_on_error(OriginFailure::Status, 1_003_000));
-    assert!(!first.serves_on_error(OriginFailure::Unreachable, 1_003_000));
+    let first =
+        judge_fetched(&plan, &head, &failure, None, UnixMillis(1_000_000)).expect("stored").entry;
+    assert_eq!(first.look_up(UnixMillis(1_001_000)), Lookup::Fresh { age: 1, ttl: 1 });
+    assert!(matches!(first.look_up(UnixMillis(1_003_000)), Lookup::Expired { .. }));
+    assert!(!first.serves_on_error(OriginFailure::Status, UnixMillis(1_003_000)));
+    assert!(!first.serves_on_error(OriginFailure::Unreachable, UnixMillis(1_003_000)));
     // So the next failure takes its place, for another lifetime.
-    assert!(judge_fetched(&plan, &head, &failure, Some(&first), 1_003_000).is_ok());
+    assert!(judge_fetched(&plan, &head, &failure, Some(&first), UnixMillis(1_003_000)).is_ok());
 }
 
 const RULES: &str = r#"
@@ -127,8 +132,8 @@ proptest! {
             return Err(TestCaseError::fail("refused"));
         };
         let plan = proceed.cache.map_err(|_| TestCaseError::fail("bypassed"))?;
-        if let Ok(judged) = judge(&plan, &head, &ResponseHead { status, fields: &fields }, now) {
-            judged.entry.look_up(now.wrapping_add(1000));
+        if let Ok(judged) = judge(&plan, &head, &ResponseHead { status, fields: &fields }, UnixMillis(now)) {
+            judged.entry.look_up(UnixMillis(now.wrapping_add(1000)));
             judged.entry.useful_for();
             conditional::select(&head, &judged.entry, status, Some(10));
         }

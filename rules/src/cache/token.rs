@@ -8,6 +8,7 @@ use crate::document::Cache;
 use crate::head::{Head, joined};
 use crate::hex::hex;
 use crate::signature::Keys;
+use crate::time::Millis;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -15,7 +16,7 @@ use sha2::Sha256;
 const PURPOSE: &str = "spillway cached token";
 /// How long past its lifetime a sealed answer may be used, in milliseconds. A revoked token can
 /// read it no longer than this, whatever the rule says about errors.
-const STALE_MAX_MS: u64 = 10_000;
+const STALE_MAX: Millis = Millis(10_000);
 
 /// The key with which tokens are hashed. It has no `Debug`, so that it is never printed.
 #[derive(Clone)]
@@ -69,9 +70,9 @@ impl Plan<'_> {
 /// Limits how long a stale answer for one bearer may be used.
 pub(super) fn cut(windows: Windows) -> Windows {
     Windows {
-        stale_while_revalidate: windows.stale_while_revalidate.min(STALE_MAX_MS),
-        stale_if_error: windows.stale_if_error.min(STALE_MAX_MS),
-        disconnected: windows.disconnected.min(STALE_MAX_MS),
+        stale_while_revalidate: windows.stale_while_revalidate.min(STALE_MAX),
+        stale_if_error: windows.stale_if_error.min(STALE_MAX),
+        disconnected: windows.disconnected.min(STALE_MAX),
         ..windows
     }
 }

@@ -1,10 +1,11 @@
 //! The cache rule of a route.
 
 use super::basic::Mode;
+use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// `cache` of a route. Durations are milliseconds.
+/// `cache` of a route.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cache {
@@ -18,15 +19,15 @@ pub struct Cache {
     pub sidecar: Option<Lifetime>,
     /// The `max-age` that clients get with a 200, in milliseconds, instead of the origin's
     /// `Cache-Control`.
-    pub browser: Option<u64>,
+    pub browser: Option<Millis>,
     /// Past its lifetime, how long an answer is served while it is revalidated (RFC 5861 section 3). None: as
     /// the origin says.
-    pub stale_while_revalidate: Option<u64>,
+    pub stale_while_revalidate: Option<Millis>,
     /// Past its lifetime, how long an answer is served when the origin fails (RFC 5861 section 4). None: as the
     /// origin says.
-    pub stale_if_error: Option<u64>,
+    pub stale_if_error: Option<Millis>,
     /// The greatest age at which an answer is served, unless the origin fails. None: no such limit.
-    pub max_staleness: Option<u64>,
+    pub max_staleness: Option<Millis>,
     /// The query parameters that are part of the key. `None`: all are.
     pub query: Option<Vec<String>>,
     /// What becomes of query parameters that `query` does not list.
@@ -50,7 +51,7 @@ pub struct Cache {
     /// Lower-case names of fields that replace `Cache-Control` (RFC 9213).
     pub targeted: Vec<String>,
     /// For each status, how long its answers are stored in milliseconds, whatever the origin says.
-    pub negative: BTreeMap<u16, u64>,
+    pub negative: BTreeMap<u16, Millis>,
     /// Whether `Set-Cookie` is removed from an answer before it is stored. Otherwise such an answer
     /// is not stored.
     pub strip_cookies: bool,
@@ -77,7 +78,7 @@ pub enum Lifetime {
     /// The origin's own header fields decide.
     FromOrigin,
     /// A fixed lifetime in milliseconds from receipt, less the upstream `Age`.
-    Fixed(u64),
+    Fixed(Millis),
 }
 
 /// What becomes of a query parameter that the route does not list.

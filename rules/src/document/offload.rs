@@ -1,9 +1,10 @@
 //! `[route.offload]` as data: who may start a job, who owns it, and when a request becomes one.
 
 use super::basic::{KeySource, Mode};
+use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 
-/// `offload` of a route: its requests can become jobs. Durations are milliseconds.
+/// `offload` of a route: its requests can become jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offload {
@@ -14,7 +15,7 @@ pub struct Offload {
     /// Which requests become jobs.
     pub when: When,
     /// For `slow`: how long the request is executed before the client gets 202, in milliseconds.
-    pub after: Option<u64>,
+    pub after: Option<Millis>,
     /// Who may start a job, and read its result.
     pub auth: Auth,
     /// Lower-case names of the request fields that a job carries when it runs without its caller's
@@ -23,11 +24,11 @@ pub struct Offload {
     /// In whose name the application gets the request.
     pub replay_as: ReplayAs,
     /// How long sealed credentials are valid where the job has no deadline, in milliseconds.
-    pub replay_ttl: u64,
+    pub replay_ttl: Millis,
     /// Names of cookies in a job's answer that its owner's browser gets, once.
     pub flash: Vec<String>,
     /// How long a client waits for the outcome when it does not say itself, in milliseconds.
-    pub wait: Option<u64>,
+    pub wait: Option<Millis>,
     /// What a client gets when `wait` is over.
     pub wait_ends: WaitEnds,
     /// The largest body of a job in bytes; a longer one gets 413 `body-too-large`.
@@ -45,7 +46,7 @@ pub struct Offload {
     /// The tenant of a job, for fair scheduling. None: the caller.
     pub tenant: Option<KeySource>,
     /// How long after its acceptance a job may still be started, in milliseconds.
-    pub deadline: Option<u64>,
+    pub deadline: Option<Millis>,
 }
 
 /// Which requests of a route become jobs.

@@ -1,6 +1,7 @@
 //! Queues, and how their jobs are executed.
 
 use super::offload::Identity;
+use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 
 /// How the owner of a job gets its result.
@@ -23,11 +24,11 @@ pub struct Queue {
     pub path: Option<String>,
     /// How long a message stays invisible to other consumers when its consumer stops extending the
     /// time (SQS visibility timeout).
-    pub visibility: u64,
+    pub visibility: Millis,
     /// How long an execution may take before it is aborted.
-    pub job_timeout: u64,
+    pub job_timeout: Millis,
     /// How long a result is kept; then 410 `job-expired`.
-    pub result_ttl: u64,
+    pub result_ttl: Millis,
     /// A sentence for people in the body of the 202.
     pub message: String,
     /// The application's path that gets a POST when a job has ended.
@@ -39,7 +40,7 @@ pub struct Queue {
     /// How many executions a job gets before it has failed.
     pub max_attempts: u64,
     /// How long a job without a deadline waits for an application that is away.
-    pub wait_for_app: u64,
+    pub wait_for_app: Millis,
     /// How many jobs one consumer executes at once.
     pub concurrency: u64,
     /// How many jobs of one tenant one consumer executes at once.

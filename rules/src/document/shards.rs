@@ -1,6 +1,7 @@
 //! Which shard a request belongs to.
 
 use super::basic::{KeySource, KeyType, Mode};
+use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,10 +20,10 @@ pub struct ShardRule {
     /// Whether requests of the route write; none: those with an unsafe method do (RFC 9110 section 9.2.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writes: Option<bool>,
-    /// Milliseconds for which a write counts as in flight whose connection broke: the application may still
+    /// How long a write counts as in flight whose connection broke: the application may still
     /// be writing.
     #[serde(default = "settle_default", skip_serializing_if = "is_settle_default")]
-    pub settle: u64,
+    pub settle: Millis,
 }
 
 impl ShardRule {
@@ -34,14 +35,14 @@ impl ShardRule {
 }
 
 /// `shard.settle` where a route says nothing else: as long as an application usually takes to answer.
-pub const SETTLE_DEFAULT_MS: u64 = 30_000;
+pub const SETTLE_DEFAULT: Millis = Millis(30_000);
 
-fn settle_default() -> u64 {
-    SETTLE_DEFAULT_MS
+fn settle_default() -> Millis {
+    SETTLE_DEFAULT
 }
 
-fn is_settle_default(settle: &u64) -> bool {
-    *settle == SETTLE_DEFAULT_MS
+fn is_settle_default(settle: &Millis) -> bool {
+    *settle == SETTLE_DEFAULT
 }
 
 /// `[shard_map.NAME]`: which shard holds which keys.
@@ -70,8 +71,8 @@ pub struct ShardMapSection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hold {
-    /// Milliseconds that one may wait.
-    pub time: u64,
+    /// How long one may wait.
+    pub time: Millis,
     /// How many may wait at once.
     pub requests: u64,
     /// Bytes of bodies that had to be read to find their keys.
@@ -81,7 +82,7 @@ pub struct Hold {
 impl Default for Hold {
     /// A move stands still for about a second; load balancers give up after 60 s.
     fn default() -> Self {
-        Self { time: 5_000, requests: 1_000, bytes: 16 * 1024 * 1024 }
+        Self { time: Millis(5_000), requests: 1_000, bytes: 16 * 1024 * 1024 }
     }
 }
 

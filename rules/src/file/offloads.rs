@@ -6,23 +6,24 @@ use super::values::{MODES, key_source, lower};
 use crate::document::{
     Auth, Identity, Mode, Offload, QueueFallback, ReplayAs, Retry, WaitEnds, When,
 };
+use crate::time::Millis;
 
 /// The largest body of a job in bytes, unless the route says otherwise.
 const JOB_BODY_DEFAULT: u64 = 8 * 1024 * 1024;
 
 /// How long sealed credentials are valid unless the route says otherwise, in milliseconds: a
 /// queue's usual backlog.
-const REPLAY_TTL_DEFAULT_MS: u64 = 3_600_000;
+const REPLAY_TTL_DEFAULT: Millis = Millis(3_600_000);
 /// The longest validity of sealed credentials, in milliseconds: after it nobody waits for the
 /// request any more.
-const REPLAY_TTL_MAX_MS: u64 = 86_400_000;
+const REPLAY_TTL_MAX: Millis = Millis(86_400_000);
 
 /// The longest time that a client may wait for an outcome, in milliseconds: the edge gives up on a
 /// head after 60 s.
-const WAIT_MAX_MS: u64 = 60_000;
+const WAIT_MAX: Millis = Millis(60_000);
 
 /// SQS drops a message after this many milliseconds, whether or not it was received.
-const RETENTION_MAX_MS: u64 = 14 * 86_400_000;
+const RETENTION_MAX: Millis = Millis(14 * 86_400_000);
 
 pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
     let whens = [("always", When::Always), ("slow", When::Slow), ("prefer", When::Prefer)];
@@ -39,7 +40,7 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
         replay_as: table
             .choice("replay_as", &[("nobody", ReplayAs::Nobody), ("caller", ReplayAs::Caller)])
             .unwrap_or(ReplayAs::Nobody),
-        replay_ttl: table.duration("replay_ttl").unwrap_or(REPLAY_TTL_DEFAULT_MS),
+        replay_ttl: table.duration("replay_ttl").unwrap_or(REPLAY_TTL_DEFAULT),
         flash: table.texts("flash").unwrap_or_default(),
         wait: table.duration("wait"),
         wait_ends: table
@@ -62,7 +63,7 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
         tenant: table.value("tenant").as_ref().and_then(key_source),
         deadline: table.duration("deadline"),
     };
-    if offload.deadline.is_some_and(|deadline| deadline > RETENTION_MAX_MS) {
+    if offload.deadline.is_some_and(|deadline| deadline > RETENTION_MAX) {
         let reason = "SQS keeps a message for 14 days at most".to_owned();
         table.fault("deadline-too-long", reason, "Write deadline = \"14d\" or less.");
     }
@@ -92,10 +93,10 @@ pub(super) fn read(table: &Table<'_>, route: Mode) -> Offload {
 }
 
 /// Checks that a waiting client gets an answer before a proxy in between gives up.
-pub(super) fn wait_is_possible(table: &Table<'_>, offload: &Offload, timeout: Option<u64>) {
-    let longest = timeout.unwrap_or(WAIT_MAX_MS).min(WAIT_MAX_MS);
+pub(super) fn wait_is_possible(table: &Table<'_>, offload: &Offload, timeout: Option<Millis>) {
+    let longest = timeout.unwrap_or(WAIT_MAX).min(WAIT_MAX);
     if offload.wait.is_some_and(|wait| wait > longest) {
-        let seconds = longest / 1000;
+        let seconds = longest.as_secs();
         let reason = format!("the edge, or the route's `timeout`, gives up after {seconds} s");
         table.fault("wait-too-long", reason, &format!("Write wait = \"{seconds}s\" or less."));
     }
@@ -139,7 +140,7 @@ fn replay_is_possible(table: &Table<'_>, offload: &Offload) {
         table.fault("replay-without-check", reason.to_owned(), remedy);
     }
     let longest = offload.deadline.unwrap_or(offload.replay_ttl);
-    if longest > REPLAY_TTL_MAX_MS {
+    if longest > REPLAY_TTL_MAX {
         let reason = "credentials may wait in a queue for 24 hours at most".to_owned();
         let remedy = "Write a replay_ttl, and a deadline if there is one, of \"24h\" or less.";
         table.fault("replay-ttl-too-long", reason, remedy);

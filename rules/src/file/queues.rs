@@ -3,19 +3,20 @@
 use super::auth;
 use super::tree::{Table, Value};
 use crate::document::{
-    Delivery, Identity, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser, WAIT_FOR_APP_DEFAULT_MS,
+    Delivery, Identity, MAX_ATTEMPTS_DEFAULT, Queue, QueueUser, WAIT_FOR_APP_DEFAULT,
 };
+use crate::time::Millis;
 
 /// The longest run of a job, in milliseconds: SQS keeps a message invisible for 12 hours at most.
-const JOB_TIMEOUT_MAX_MS: u64 = 11 * 3_600_000;
+const JOB_TIMEOUT_MAX: Millis = Millis(11 * 3_600_000);
 /// The longest visibility timeout, in milliseconds: SQS refuses receives with a longer one.
-const VISIBILITY_MAX_MS: u64 = 12 * 3_600_000;
+const VISIBILITY_MAX: Millis = Millis(12 * 3_600_000);
 /// The longest wait for an application, in milliseconds: the message is received four times an hour
 /// meanwhile, and SQS counts to 1,000.
-const WAIT_FOR_APP_MAX_MS: u64 = 7 * 86_400_000;
-const VISIBILITY_DEFAULT_MS: u64 = 120_000;
-const JOB_TIMEOUT_DEFAULT_MS: u64 = 1_800_000;
-const RESULT_TTL_DEFAULT_MS: u64 = 7 * 86_400_000;
+const WAIT_FOR_APP_MAX: Millis = Millis(7 * 86_400_000);
+const VISIBILITY_DEFAULT: Millis = Millis(120_000);
+const JOB_TIMEOUT_DEFAULT: Millis = Millis(1_800_000);
+const RESULT_TTL_DEFAULT: Millis = Millis(7 * 86_400_000);
 const CONCURRENCY_DEFAULT: u64 = 4;
 
 pub(super) fn queue(table: &Table<'_>) -> Queue {
@@ -36,15 +37,15 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
     let queue = Queue {
         method: table.text("method").unwrap_or_else(|| "POST".to_owned()),
         path: table.text("path"),
-        visibility: table.duration("visibility").unwrap_or(VISIBILITY_DEFAULT_MS),
-        job_timeout: table.duration("job_timeout").unwrap_or(JOB_TIMEOUT_DEFAULT_MS),
-        result_ttl: table.duration("result_ttl").unwrap_or(RESULT_TTL_DEFAULT_MS),
+        visibility: table.duration("visibility").unwrap_or(VISIBILITY_DEFAULT),
+        job_timeout: table.duration("job_timeout").unwrap_or(JOB_TIMEOUT_DEFAULT),
+        result_ttl: table.duration("result_ttl").unwrap_or(RESULT_TTL_DEFAULT),
         message: table.text("message").unwrap_or_else(|| "accepted".to_owned()),
         notify_app,
         notify_urls,
         notify_private,
         max_attempts: table.number("max_attempts", 1, 1000).unwrap_or(MAX_ATTEMPTS_DEFAULT),
-        wait_for_app: table.duration("wait_for_app").unwrap_or(WAIT_FOR_APP_DEFAULT_MS),
+        wait_for_app: table.duration("wait_for_app").unwrap_or(WAIT_FOR_APP_DEFAULT),
         user: user(table, owner.as_ref()),
         foreign_consumers: table.flag("foreign_consumers"),
         concurrency: table.number("concurrency", 1, 1000).unwrap_or(CONCURRENCY_DEFAULT),
@@ -57,23 +58,23 @@ pub(super) fn queue(table: &Table<'_>) -> Queue {
     if queue.owner.is_some() && !table.has("user") {
         table.missing("user", "where a message names its owner, e.g. \"/user_id\"");
     }
-    if queue.job_timeout > JOB_TIMEOUT_MAX_MS {
+    if queue.job_timeout > JOB_TIMEOUT_MAX {
         let reason = "SQS keeps a message in flight for 12 hours at most".to_owned();
         table.fault("job-timeout-too-long", reason, "Write job_timeout = \"11h\" or less.");
     }
-    if queue.visibility > VISIBILITY_MAX_MS {
+    if queue.visibility > VISIBILITY_MAX {
         let reason = "SQS keeps a message invisible for 12 hours at most".to_owned();
         let remedy = "Write visibility = \"12h\" or less: it is renewed while the job runs.";
         table.fault("visibility-too-long", reason, remedy);
     }
-    if queue.visibility < 1_000 {
+    if queue.visibility < Millis(1_000) {
         table.fault(
             "visibility-too-short",
             "a heartbeat needs a second or more".into(),
             "Write visibility = \"30s\" or more.",
         );
     }
-    if queue.wait_for_app > WAIT_FOR_APP_MAX_MS {
+    if queue.wait_for_app > WAIT_FOR_APP_MAX {
         let reason = "a message that waits is received four times an hour, and SQS counts no more than 1,000 receives";
         let remedy = "Write wait_for_app = \"7d\" or less, or give the route a deadline.";
         table.fault("wait-for-app-too-long", reason.to_owned(), remedy);

@@ -6,10 +6,11 @@ use super::tree::{Table, Value};
 use super::values::{MODES, key_source, lower};
 use crate::assets::Assets;
 use crate::document::{
-    AmbiguousPath, Cache, Cors, Lifetime, Match, Mode, Override, QueryRest, Route,
-    SETTLE_DEFAULT_MS, ShardRule, UNMATCHED, Versioned,
+    AmbiguousPath, Cache, Cors, Lifetime, Match, Mode, Override, QueryRest, Route, SETTLE_DEFAULT,
+    ShardRule, UNMATCHED, Versioned,
 };
 use crate::route::Template;
+use crate::time::Millis;
 use std::collections::BTreeMap;
 
 /// Fields with directives for CDNs apart from browsers: Spillway's own first, then the common one.
@@ -62,7 +63,7 @@ pub(super) fn route(table: &Table<'_>) -> Route {
 }
 
 /// How long browsers keep a preflight's answer, in milliseconds; Chromium's limit is two hours.
-const CORS_MAX_AGE_DEFAULT_MS: u64 = 600_000;
+const CORS_MAX_AGE_DEFAULT: Millis = Millis(600_000);
 
 fn read_cors(table: &Table<'_>) -> Cors {
     if !table.has("origins") {
@@ -71,7 +72,7 @@ fn read_cors(table: &Table<'_>) -> Cors {
     let cors = Cors {
         origins: table.texts("origins").unwrap_or_default(),
         credentials: table.flag("credentials"),
-        max_age: table.duration("max_age").unwrap_or(CORS_MAX_AGE_DEFAULT_MS),
+        max_age: table.duration("max_age").unwrap_or(CORS_MAX_AGE_DEFAULT),
     };
     for origin in &cors.origins {
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
@@ -144,12 +145,14 @@ fn pairs(table: &Table<'_>, key: &str, is_lower: bool) -> BTreeMap<String, Strin
 }
 
 /// Reads `{ 404 = "10s", 503 = "1s" }`.
-fn negative(table: &Table<'_>) -> BTreeMap<u16, u64> {
+fn negative(table: &Table<'_>) -> BTreeMap<u16, Millis> {
     let Some(table) = table.table("negative") else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
     for (status, value) in table.entries() {
         match status.parse() {
-            Ok(status @ 400..=599) => drop(found.insert(status, value.duration().unwrap_or(0))),
+            Ok(status @ 400..=599) => {
+                found.insert(status, value.duration().unwrap_or_default());
+            }
             _ => value.fault(
                 "bad-status",
                 format!("`{status}` is not an error status"),
@@ -243,7 +246,7 @@ fn read_shard(table: &Table<'_>, route: Mode) -> ShardRule {
         from: sources.iter().filter_map(key_source).collect(),
         body_limit: table.size("body_limit").unwrap_or(BODY_LIMIT_DEFAULT),
         writes: table.optional_flag("writes"),
-        settle: table.duration("settle").unwrap_or(SETTLE_DEFAULT_MS),
+        settle: table.duration("settle").unwrap_or(SETTLE_DEFAULT),
     };
     table.finish();
     rule

@@ -4,6 +4,7 @@
 use super::faults::Faults;
 use super::units;
 use crate::nearest::nearest;
+use crate::time::Millis;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use toml::Spanned;
@@ -96,7 +97,7 @@ impl<'a> Table<'a> {
     }
 
     /// A duration such as "5s", in milliseconds.
-    pub(super) fn duration(&self, key: &str) -> Option<u64> {
+    pub(super) fn duration(&self, key: &str) -> Option<Millis> {
         self.value(key)?.duration()
     }
 
@@ -233,7 +234,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(super) fn duration(&self) -> Option<u64> {
+    pub(super) fn duration(&self) -> Option<Millis> {
         let text = self.text()?;
         let duration = units::duration(text);
         if duration.is_none() {

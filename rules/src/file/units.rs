@@ -1,9 +1,11 @@
 //! Durations and sizes with units.
 
+use crate::time::Millis;
+
 /// Parses "250ms", "5s", "2m", "1h" or "7d" to milliseconds.
-pub(super) fn duration(text: &str) -> Option<u64> {
+pub(super) fn duration(text: &str) -> Option<Millis> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    parse(text, &units)
+    parse(text, &units).map(Millis)
 }
 
 /// Parses "512B", "64KiB", "10MiB" or "1GiB" to bytes.
@@ -26,8 +28,8 @@ mod tests {
 
     #[test]
     fn a_unit_is_required() {
-        assert_eq!(duration("250ms"), Some(250));
-        assert_eq!(duration("2m"), Some(120_000));
+        assert_eq!(duration("250ms"), Some(Millis(250)));
+        assert_eq!(duration("2m"), Some(Millis(120_000)));
         assert_eq!(duration("5"), None);
         assert_eq!(duration("-5s"), None);
         assert_eq!(duration("s"), None);

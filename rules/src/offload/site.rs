@@ -59,6 +59,7 @@ fn without_default_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Millis;
 
     struct Lines(Vec<(&'static str, &'static str)>);
 
@@ -77,7 +78,7 @@ mod tests {
         let cors = Cors {
             origins: vec!["https://pages.example".into(), "*".into()],
             credentials: true,
-            max_age: 0,
+            max_age: Millis(0),
         };
         is_own(&head, Some(&cors))
     }

@@ -1,6 +1,7 @@
 //! An application with workers and a queue, asked for more than it can do.
 
 use super::*;
+use crate::time::Millis;
 use std::collections::BinaryHeap;
 
 /// Clients give up after this; what is done for them later helps nobody.
@@ -65,7 +66,7 @@ fn run(load: &Load, is_limited: bool) -> Outcome {
             let at_once = under_way.len() as u64;
             under_way.pop();
             let took = (done - began) as f64 / 1000.0;
-            adaptive.answered(load.routes[route].0, took, at_once, done / 1000);
+            adaptive.answered(load.routes[route].0, took, at_once, Millis(done / 1000));
             if began > us(end / 2.0) {
                 times.push(took);
                 good += f64::from(u8::from(took <= PATIENCE_MS));
@@ -154,7 +155,7 @@ fn no_input_makes_the_limit_leave_its_bounds() {
         };
         now += (random.next() * 100.0) as u64;
         let route = format!("r{}", step % 3_000);
-        adaptive.answered(&route, took, (random.next() * 1e5) as u64, now);
+        adaptive.answered(&route, took, (random.next() * 1e5) as u64, Millis(now));
         let limit = adaptive.limit() as f64;
         assert!((LIMIT_MIN..=LIMIT_MAX).contains(&limit), "{limit}");
     }

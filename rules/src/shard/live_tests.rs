@@ -4,6 +4,7 @@ use super::change::{BY_HAND, ChangeRefusal, MoveDriver, MovePlan, first};
 use super::object::{Changed, MapObject, Unusable};
 use super::protocol::{Adoption, adoption};
 use super::*;
+use crate::UnixMillis;
 use crate::problem::Problem;
 use crate::{Head, NoFields, Rules, edge, sidecar};
 use proptest::prelude::*;
@@ -31,7 +32,7 @@ fn rules() -> Rules {
 }
 
 fn changed() -> Changed {
-    Changed { by: "test".to_owned(), at: 7, why: "a test".to_owned() }
+    Changed { by: "test".to_owned(), at: UnixMillis(7), why: "a test".to_owned() }
 }
 
 fn seed() -> MapObject {

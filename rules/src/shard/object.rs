@@ -6,6 +6,7 @@
 use super::range::{FILE_EPOCH, RangeState};
 use crate::document::{self, KeyType};
 use crate::hex::hex;
+use crate::time::UnixMillis;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -125,8 +126,8 @@ pub struct Move {
     pub cut_from: bool,
     /// Whether the announce cut the range that lies above in two.
     pub cut_until: bool,
-    /// When it was announced, in milliseconds since 1970.
-    pub at: u64,
+    /// When it was announced.
+    pub at: UnixMillis,
 }
 
 /// Who made a version of the map, when and why.
@@ -135,8 +136,8 @@ pub struct Move {
 pub struct Changed {
     /// A person, machine or tool.
     pub by: String,
-    /// Milliseconds since 1970.
-    pub at: u64,
+    /// When.
+    pub at: UnixMillis,
     /// In words: the command, and what stood in its `WHY`.
     pub why: String,
 }

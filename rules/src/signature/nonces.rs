@@ -1,13 +1,14 @@
 //! Replay protection: finds copies of signed requests that change something.
 
 use super::invalid::{Invalid, LIFETIME_S, SKEW_S};
+use crate::time::{Millis, UnixMillis};
 use std::collections::BTreeSet;
 
 /// Requests remembered per generation: 3,700 a second, in about 6 MB.
 pub(crate) const NONCES_MAX: usize = 450_000;
 /// How long a signature can be used after it was first seen, in milliseconds: its lifetime, and the
 /// clock skew in both directions.
-const WINDOW_MS: u64 = (LIFETIME_S + 2 * SKEW_S) as u64 * 1000;
+const WINDOW: Millis = Millis::from_secs((LIFETIME_S + 2 * SKEW_S) as u64);
 
 /// The signatures that one process has seen. Other processes of the same service do not know them;
 /// there a copy is valid until it expires.
@@ -18,7 +19,7 @@ pub struct Nonces {
     newer: BTreeSet<u64>,
     older: BTreeSet<u64>,
     /// When the newer generation began, in milliseconds since 1970.
-    since: u64,
+    since: UnixMillis,
 }
 
 impl Nonces {
@@ -27,7 +28,7 @@ impl Nonces {
     /// # Errors
     /// `replayed` when it was seen before; `nonces-full` when it can't be remembered. Forgetting
     /// another request instead would let that one's copy pass.
-    pub fn remember(&mut self, id: u64, now: u64) -> Result<(), Invalid> {
+    pub fn remember(&mut self, id: u64, now: UnixMillis) -> Result<(), Invalid> {
         self.age(now);
         if self.newer.contains(&id) || self.older.contains(&id) {
             return Err(Invalid::Replayed);
@@ -39,13 +40,13 @@ impl Nonces {
         Ok(())
     }
 
-    fn age(&mut self, now: u64) {
-        let age = now.saturating_sub(self.since);
-        if age < WINDOW_MS {
+    fn age(&mut self, now: UnixMillis) {
+        let age = now - self.since;
+        if age < WINDOW {
             return;
         }
         self.older = std::mem::take(&mut self.newer);
-        if age >= 2 * WINDOW_MS {
+        if age >= WINDOW * 2 {
             self.older.clear();
         }
         self.since = now;

@@ -5,11 +5,12 @@ use super::keys::SigningKey;
 use super::nonces::NONCES_MAX;
 use super::{Invalid, Keys, LIFETIME_S, Member, Nonces, SKEW_S, part, sign, verify};
 use crate::head::{Head, NoFields};
+use crate::time::{Millis, UnixMillis};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::{any, proptest};
 
-const NOW: u64 = 1_618_884_473_000;
+const NOW: UnixMillis = UnixMillis(1_618_884_473_000);
 
 /// The request `test-request` of appendix B.2.
 fn example() -> Vec<(String, String)> {
@@ -181,7 +182,7 @@ fn every_reason_has_its_name() {
 #[test]
 fn clocks_may_differ_by_the_skew_and_not_by_more() {
     let at = |seconds: i64| {
-        let now = NOW.saturating_add_signed(seconds * 1000);
+        let now = UnixMillis(NOW.0.saturating_add_signed(seconds * 1000));
         verify(&keys("a"), &request("/x?y=1"), &signed(), now).map(|_| ())
     };
     assert_eq!(at(-SKEW_S), Ok(()));
@@ -199,11 +200,11 @@ fn only_a_copy_is_a_replay_and_it_is_known_for_as_long_as_it_is_good() {
     let mut nonces = Nonces::default();
     assert_eq!(nonces.remember(id("one"), NOW), Ok(()));
     assert_eq!(nonces.remember(id("two"), NOW), Ok(()));
-    let last = NOW + 1000 * (LIFETIME_S + 2 * SKEW_S).unsigned_abs();
-    for later in [NOW, NOW + 1, last - 1, last] {
+    let last = NOW + Millis::from_secs((LIFETIME_S + 2 * SKEW_S).unsigned_abs());
+    for later in [NOW, NOW + Millis(1), last - Millis(1), last] {
         assert_eq!(nonces.remember(id("one"), later), Err(Invalid::Replayed));
     }
-    assert_eq!(nonces.remember(id("one"), last * 2), Ok(()), "long expired by then");
+    assert_eq!(nonces.remember(id("one"), UnixMillis(last.0 * 2)), Ok(()), "long expired by then");
 }
 
 #[test]
@@ -214,7 +215,11 @@ fn a_full_memory_refuses_instead_of_forgetting() {
     }
     assert_eq!(nonces.remember(u64::MAX, NOW), Err(Invalid::NoncesFull));
     assert_eq!(nonces.remember(0, NOW), Err(Invalid::Replayed));
-    assert_eq!(nonces.remember(u64::MAX, NOW + 1_000_000), Ok(()), "the older ones have expired");
+    assert_eq!(
+        nonces.remember(u64::MAX, NOW + Millis(1_000_000)),
+        Ok(()),
+        "the older ones have expired"
+    );
 }
 
 #[test]
@@ -259,8 +264,8 @@ proptest! {
         let target = format!("{path}{query}");
         let now = u64::from(at) * 1000;
         let head = Head { host: &host, ..request(&target) };
-        let member = sign(&keys("a"), &head, "5f3c-1", now);
-        assert!(verify(&keys("b a"), &head, &member, now).is_ok());
+        let member = sign(&keys("a"), &head, "5f3c-1", UnixMillis(now));
+        assert!(verify(&keys("b a"), &head, &member, UnixMillis(now)).is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! `a@2` is message *a* received the second time. Every receive compares body, attributes, count and
 //! time of sending with what was sent.
 
+use rules::UnixMillis;
 use std::collections::HashMap;
 use std::time::Duration;
 use stores::queue::{Message, Queue, QueueError, Received};
@@ -244,7 +245,7 @@ impl Run<'_> {
             {
                 return Err(format!("{name} was changed on its way"));
             }
-            if received.sent == 0 {
+            if received.sent == UnixMillis(0) {
                 return Err(format!("{name} has no time of sending"));
             }
             names.push(format!("{name}@{}", received.receives));

@@ -14,6 +14,7 @@
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
+use rules::UnixMillis;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -282,7 +283,7 @@ impl Run<'_> {
             Ok(listed) => listed,
             Err(error) => return error.name.to_owned(),
         };
-        assert!(listed.iter().all(|it| it.written > 1_600_000_000_000), "{listed:?}");
+        assert!(listed.iter().all(|it| it.written > UnixMillis(1_600_000_000_000)), "{listed:?}");
         let keys: Vec<String> = listed.into_iter().map(|it| it.key).collect();
         if keys.is_empty() { "nothing".to_owned() } else { keys.join(" ") }
     }

@@ -8,7 +8,7 @@ use rules::cache::{
 };
 use rules::hygiene::named_by_connection;
 use rules::shard::Step;
-use rules::{Head, ResponseHead, Rules, edge, offload, sidecar};
+use rules::{Head, Millis, ResponseHead, Rules, UnixMillis, edge, offload, sidecar};
 use serde_json::{Map, Value, json};
 
 pub(crate) type Facts = Map<String, Value>;
@@ -17,7 +17,7 @@ pub(crate) type Facts = Map<String, Value>;
 pub(crate) type Observe = for<'r> fn(&'r Rules, &Head<'_>) -> (Facts, Option<Box<Plan<'r>>>);
 
 /// The clock of all cases: 2027-01-15T08:00:00Z, in milliseconds.
-const NOW_MS: u64 = 1_800_000_000_000;
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
 pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Facts, String> {
     let head = head(&case.request)?;
@@ -131,13 +131,13 @@ fn offloaded(decision: offload::OffloadDecision) -> String {
             format!("enqueue {}", reason.as_str())
         }
         offload::OffloadDecision::Enqueue { reason, wait: offload::Wait::Asked(wait) } => {
-            format!("enqueue {} wait {wait} s", reason.as_str())
+            format!("enqueue {} wait {} s", reason.as_str(), wait.as_secs())
         }
         offload::OffloadDecision::Enqueue { reason, wait: offload::Wait::ByRule(wait) } => {
-            format!("enqueue {} wait {wait} ms", reason.as_str())
+            format!("enqueue {} wait {} ms", reason.as_str(), wait.0)
         }
         offload::OffloadDecision::Adopt { reason, after, .. } => {
-            format!("adopt {} after {after} ms", reason.as_str())
+            format!("adopt {} after {} ms", reason.as_str(), after.0)
         }
     }
 }
@@ -158,14 +158,14 @@ fn planned(plan: &Plan<'_>, facts: &mut Facts) {
 
 /// What is at hand for the request, what the origin's answer is to the cache, and what follows from both.
 fn fetched(plan: &Plan<'_>, head: &Head<'_>, case: &Case, facts: &mut Facts) {
-    let judge_at = |response: &Response, now: u64| {
+    let judge_at = |response: &Response, now: UnixMillis| {
         let answer = ResponseHead { status: response.status, fields: &response.headers };
         cache::judge(plan, head, &answer, now)
     };
     let entry = case.stored.as_ref();
-    let entry = entry.and_then(|stored| judge_at(stored, NOW_MS - case.stored_ms_ago).ok());
+    let entry = entry.and_then(|stored| judge_at(stored, NOW - Millis(case.stored_ms_ago)).ok());
     let entry = entry.map(|judged| judged.entry);
-    let lookup = entry.as_ref().map(|entry| entry.look_up(NOW_MS));
+    let lookup = entry.as_ref().map(|entry| entry.look_up(NOW));
     let member = |status: CacheStatus| status.member(plan.tier);
     let at_hand = match plan.at_hand(lookup) {
         AtHand::Serve(status) => member(status),
@@ -191,7 +191,7 @@ fn fetched(plan: &Plan<'_>, head: &Head<'_>, case: &Case, facts: &mut Facts) {
         }
         (Some(response), _) => {
             let answer = ResponseHead { status: response.status, fields: &response.headers };
-            let judged = cache::judge_fetched(plan, head, &answer, entry.as_ref(), NOW_MS);
+            let judged = cache::judge_fetched(plan, head, &answer, entry.as_ref(), NOW);
             let stored = add_judged(judged, response, facts);
             Fetch::Answered { status: response.status, stored }
         }
@@ -199,7 +199,7 @@ fn fetched(plan: &Plan<'_>, head: &Head<'_>, case: &Case, facts: &mut Facts) {
         (None, _) => return,
     };
     let miss = if entry.is_some() { Miss::Stale } else { Miss::Uri };
-    let reply = match fetch.reply(head, (entry.as_ref(), miss), NOW_MS) {
+    let reply = match fetch.reply(head, (entry.as_ref(), miss), NOW) {
         Reply::Stale(status) => format!("stale {}", member(status)),
         Reply::Fetched(status) => format!("fetched {}", member(status)),
         Reply::OwnRange(status) => format!("own-range {}", member(status)),
@@ -238,7 +238,7 @@ fn confirmed(
     facts.insert("cookies".to_owned(), json!(cookies));
     let renewed = Response { status: stored.status, headers: fields };
     let answer = ResponseHead { status: renewed.status, fields: &renewed.headers };
-    add_judged(cache::judge(plan, head, &answer, NOW_MS), &renewed, facts)
+    add_judged(cache::judge(plan, head, &answer, NOW), &renewed, facts)
 }
 
 /// Whether an answer may be stored, and how.

@@ -37,7 +37,7 @@ fn routes() -> rules::file::Checked {
 /// Seconds of the longest job.
 fn job_timeout() -> u64 {
     let longest = routes().document.queues["reports"].job_timeout;
-    longest / 1000
+    longest.as_secs()
 }
 
 fn arguments(container: &Value) -> Vec<&str> {

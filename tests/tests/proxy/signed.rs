@@ -1,5 +1,6 @@
 //! Requests that the edge has signed, and all others, before a sidecar that requires a signature.
 
+use rules::UnixMillis;
 use rules::signature::{self, Keys};
 use rules::{Head, NoFields};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,7 +51,7 @@ impl Edge<'_> {
     fn sign(&self, client: &Client, method: &str, target: &str) -> Client {
         let keys = Keys::parse(self.keys).expect("good keys");
         let head = Head { method, scheme: "http", host: client.host(), target, fields: &NoFields };
-        let own = signature::sign(&keys, &head, self.nonce, self.at);
+        let own = signature::sign(&keys, &head, self.nonce, UnixMillis(self.at));
         client
             .with("signature-input", &own.input.expect("signed"))
             .with("signature", &own.signature.expect("signed"))

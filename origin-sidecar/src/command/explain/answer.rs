@@ -5,14 +5,14 @@ use rules::cache::status::Miss;
 use rules::cache::{
     Bypass, CacheStatus, Entry, Judgement, NotStored, Plan, Source, TokenKey, judge,
 };
-use rules::{Head, ResponseHead};
+use rules::{Head, Millis, ResponseHead, UnixMillis};
 
 /// The head of an answer.
 pub struct AnswerHead {
     pub status: u16,
     pub headers: Vec<(String, String)>,
-    /// When it came, in milliseconds since 1970.
-    pub now: u64,
+    /// When it came.
+    pub now: UnixMillis,
 }
 
 impl AnswerHead {
@@ -21,7 +21,7 @@ impl AnswerHead {
     ///
     /// # Errors
     /// Says which line is none of a head.
-    pub fn read(text: &str, now: u64) -> Result<Self, String> {
+    pub fn read(text: &str, now: UnixMillis) -> Result<Self, String> {
         let mut found = None;
         let mut rest = text.trim_start();
         while rest.starts_with("HTTP/") {
@@ -33,7 +33,7 @@ impl AnswerHead {
         found.ok_or_else(|| "the answer does not begin with HTTP/1.1 STATUS".to_owned())
     }
 
-    fn head(text: &str, now: u64) -> Result<Self, String> {
+    fn head(text: &str, now: UnixMillis) -> Result<Self, String> {
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -72,8 +72,8 @@ pub fn passed(out: &mut String, reason: Bypass) {
 
 fn kept(out: &mut String, plan: &Plan<'_>, judged: &Judgement) {
     let entry = &judged.entry;
-    line(out, "stored", &format!("yes, for {} ms", entry.useful_for()));
-    let (fresh, age) = (entry.windows.fresh, entry.age_at_receipt);
+    line(out, "stored", &format!("yes, for {} ms", entry.useful_for().0));
+    let (fresh, age) = (entry.windows.fresh.0, entry.age_at_receipt.0);
     let source = judged.source.as_str();
     let aged = if age == 0 { String::new() } else { format!(", {age} ms old when it came") };
     line(out, "fresh", &format!("{fresh} ms, by {source}{aged}"));
@@ -103,10 +103,11 @@ fn stale(out: &mut String, entry: &Entry) {
         (windows.stale_if_error, "when the app fails"),
         (windows.disconnected, "when the app can't be reached"),
     ];
-    let uses = uses.iter().filter(|(ms, _)| *ms > 0).map(|(ms, when)| format!("{ms} ms {when}"));
+    let uses = uses.iter().filter(|(length, _)| *length > Millis::ZERO);
+    let uses = uses.map(|(Millis(ms), when)| format!("{ms} ms {when}"));
     let uses = uses.collect::<Vec<_>>().join(", ");
     line(out, "stale", if uses.is_empty() { "never" } else { &uses });
-    if let Some(max) = windows.max_staleness {
+    if let Some(Millis(max)) = windows.max_staleness {
         line(out, "", &format!("never older than {max} ms, errors aside"));
     }
 }

@@ -31,7 +31,7 @@ fn owner(rule: &Offload) -> String {
 
 fn travels(rule: &Offload) -> String {
     if rule.replay_as == ReplayAs::Caller {
-        let seconds = rule.deadline.unwrap_or(rule.replay_ttl) / 1_000;
+        let seconds = rule.deadline.unwrap_or(rule.replay_ttl).as_secs();
         return format!("all fields of their caller travel, sealed, good for {seconds} s");
     }
     let kept = match &rule.auth {

@@ -75,7 +75,7 @@ impl Api {
     /// # Errors
     /// When it has not answered yet, or the two clocks are too far apart.
     pub fn now(&self) -> Result<u64, Disagreement> {
-        let own = System.now() / 1000;
+        let own = System.now().as_secs();
         agreed(own, self.offset().and_then(|ahead| own.checked_add_signed(-ahead)))
     }
 
@@ -86,7 +86,7 @@ impl Api {
             return;
         };
         let seconds = |own: u64| i64::try_from(own).unwrap_or(i64::MAX);
-        let ahead = seconds(System.now() / 1000) - seconds(theirs.as_secs());
+        let ahead = seconds(System.now().as_secs()) - seconds(theirs.as_secs());
         *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 

@@ -108,7 +108,7 @@ fn of(involved: &Value, (kind, reason): (&str, &str), message: &str, now: &str) 
 
 /// `2026-11-24T13:28:17Z`
 pub fn now() -> String {
-    let at = time::OffsetDateTime::from(UNIX_EPOCH + Duration::from_millis(System.now()));
+    let at = time::OffsetDateTime::from(UNIX_EPOCH + Duration::from_millis(System.now().0));
     let (date, clock) = (at.date(), at.time());
     let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
     let (hour, minute, second) = (clock.hour(), clock.minute(), clock.second());

@@ -7,6 +7,7 @@ use crate::jobs::record::{self, Adopted, adopted_key};
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, StatusCode};
+use rules::UnixMillis;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +59,7 @@ impl Stores {
     /// A consumer tells the receivers, as for an adopted job whose process is gone.
     async fn leave_telling(&self, id: &str, queue: String, route: Option<&str>) -> CommandResult {
         let route = route.unwrap_or_default().to_owned();
-        let about = Adopted { until: 0, route, queue, user: None };
+        let about = Adopted { until: UnixMillis::default(), route, queue, user: None };
         let written =
             record::write(self.results.as_ref(), &adopted_key(id), &about, Condition::Always).await;
         written

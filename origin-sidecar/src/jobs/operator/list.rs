@@ -4,6 +4,7 @@ use super::opened::{CommandResult, Stores, line, text};
 use crate::jobs::record::{
     self, ADOPTED, Adopted, FAILED, Lease, Outcome, Terminal, failed_key, outcome_key,
 };
+use rules::Millis;
 use std::collections::BTreeSet;
 use std::io::Write;
 use stores::results::Listed;
@@ -46,8 +47,7 @@ impl JobFilter {
 /// One job as it is shown.
 struct Row<'a> {
     status: &'a str,
-    /// Milliseconds.
-    age: u64,
+    age: Millis,
     attempt: u64,
     route: Option<&'a str>,
     reason: Option<&'a str>,
@@ -73,9 +73,9 @@ impl Stores {
     pub async fn list(&self, out: &mut dyn Write, shown: JobFilter, limit: usize) -> CommandResult {
         for (name, queue) in &self.queues {
             let depth = queue.depth().await.map_err(text)?;
-            let oldest = depth.oldest.map_or(String::new(), |oldest| {
-                format!(", oldest {}", age(self.now.saturating_sub(oldest)))
-            });
+            let oldest = depth
+                .oldest
+                .map_or(String::new(), |oldest| format!(", oldest {}", age(self.now - oldest)));
             let (visible, in_flight, dead) = (depth.visible, depth.in_flight, depth.dead);
             line(
                 out,
@@ -124,7 +124,7 @@ impl Stores {
                 left -= 1;
                 let row = Row {
                     status: outcome.status.as_str(),
-                    age: self.now.saturating_sub(outcome.finished),
+                    age: self.now - outcome.finished,
                     attempt: outcome.attempt,
                     route: outcome.route.as_deref(),
                     reason: outcome.reason.as_deref(),
@@ -167,7 +167,7 @@ impl Stores {
             let found = record::read::<Lease>(results, &listed.key).await.map_err(text)?;
             let Some((lease, _)) = found else { continue };
             let id = listed.key.strip_prefix(LEASES).unwrap_or_default();
-            let (age, attempt) = (self.now.saturating_sub(listed.written), lease.attempt);
+            let (age, attempt) = (self.now - listed.written, lease.attempt);
             let route = lease.route.as_deref();
             let row = |status, reason| Row { status, age, attempt, route, reason, id };
             if lease.until > self.now {
@@ -190,8 +190,8 @@ impl Stores {
     /// The reason of an attempt to come, and when that is.
     fn again(&self, again: &record::Again) -> String {
         let record::Again { reason, at } = again;
-        match at.saturating_sub(self.now) {
-            0 => reason.clone(),
+        match *at - self.now {
+            Millis::ZERO => reason.clone(),
             rest => format!("{reason}, in {}", age(rest)),
         }
     }
@@ -211,7 +211,7 @@ impl Stores {
                 left -= 1;
                 let row = Row {
                     status: "running",
-                    age: self.now.saturating_sub(listed.written),
+                    age: self.now - listed.written,
                     attempt: 1,
                     route: Some(&lease.route),
                     reason: None,
@@ -245,8 +245,8 @@ impl Stores {
 }
 
 /// `12s`, `3m`, `5h`, `2d`
-fn age(ms: u64) -> String {
-    match ms / 1000 {
+fn age(length: Millis) -> String {
+    match length.as_secs() {
         seconds @ 0..=119 => format!("{seconds}s"),
         seconds @ 120..=7_199 => format!("{}m", seconds / 60),
         seconds @ 7_200..=172_799 => format!("{}h", seconds / 3600),

@@ -1,7 +1,7 @@
 //! Queues and results as the operator's command uses them.
 
 use crate::secrets::Secrets;
-use rules::Rules;
+use rules::{Rules, UnixMillis};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ pub struct Stores {
     pub rules: Arc<Rules>,
     /// Knows the ids that were made here from others, if it is given.
     pub secrets: Option<Arc<Secrets>>,
-    /// Milliseconds since 1970.
-    pub now: u64,
+    /// What time it was then.
+    pub now: UnixMillis,
 }
 
 pub type CommandResult = Result<(), String>;

@@ -3,7 +3,7 @@ use crate::jobs::caller::Caller;
 use crate::jobs::id::{self, JobKind};
 use crate::jobs::record::Again;
 use crate::secrets::Secrets;
-use rules::Rules;
+use rules::{Rules, UnixMillis};
 use std::collections::BTreeMap;
 use stores::results::Results;
 use stores::results::dir::DirResults;
@@ -29,7 +29,7 @@ impl World {
             results,
             rules,
             secrets: secrets.map(Arc::new),
-            now: 1_000,
+            now: UnixMillis(1_000),
         };
         Self { folder, stores }
     }
@@ -58,7 +58,7 @@ impl Drop for World {
     }
 }
 
-fn lease(until: u64, again: Option<Again>) -> Lease {
+fn lease(until: UnixMillis, again: Option<Again>) -> Lease {
     let route = Some("reports".to_owned());
     Lease { holder: "c".to_owned(), until, attempt: 1, waiting: None, route, again }
 }
@@ -68,15 +68,16 @@ fn secret() -> Secrets {
 }
 
 fn queued_id(route: &str) -> String {
-    id::fresh(&secret(), JobKind::Queued, route, &Caller::Anyone, 1).expect("random bytes")
+    id::fresh(&secret(), JobKind::Queued, route, &Caller::Anyone, UnixMillis(1))
+        .expect("random bytes")
 }
 
 #[tokio::test]
 async fn a_job_that_runs_is_listed_however_many_wait_for_their_next_attempt() {
     let world = World::new("running", None);
-    world.write(&lease_key("v1.runs"), &lease(2_000, None)).await;
+    world.write(&lease_key("v1.runs"), &lease(UnixMillis(2_000), None)).await;
     for number in 0..20 {
-        world.write(&lease_key(&format!("v1.waits{number}")), &lease(0, None)).await;
+        world.write(&lease_key(&format!("v1.waits{number}")), &lease(UnixMillis(0), None)).await;
     }
     let out = world.list(JobFilter::Running, 5).await;
     assert!(out.contains("reports") && out.contains("v1.runs") && !out.contains("waits"), "{out}");
@@ -86,10 +87,14 @@ async fn a_job_that_runs_is_listed_however_many_wait_for_their_next_attempt() {
 async fn a_job_that_is_tried_again_is_listed_with_the_reason_and_when() {
     let world = World::new("waiting", None);
     let again = |reason: &str, at| Some(Again { reason: reason.to_owned(), at });
-    world.write(&lease_key("v1.later"), &lease(0, again("http-500", 9_000))).await;
-    world.write(&lease_key("v1.over"), &lease(0, again("http-502", 9_000))).await;
-    world.write(&lease_key("v1.left"), &lease(0, None)).await;
-    let end = Outcome::without_answer("v1.over", Terminal::Succeeded, "-", 1);
+    world
+        .write(&lease_key("v1.later"), &lease(UnixMillis(0), again("http-500", UnixMillis(9_000))))
+        .await;
+    world
+        .write(&lease_key("v1.over"), &lease(UnixMillis(0), again("http-502", UnixMillis(9_000))))
+        .await;
+    world.write(&lease_key("v1.left"), &lease(UnixMillis(0), None)).await;
+    let end = Outcome::without_answer("v1.over", Terminal::Succeeded, "-", UnixMillis(1));
     world.write(&outcome_key("v1.over"), &end).await;
     let out = world.list(JobFilter::Waiting, 5).await;
     let row = out.lines().find(|line| line.ends_with("v1.later")).expect("its row");
@@ -106,7 +111,12 @@ async fn failed_jobs_are_found_by_their_messages_and_those_that_never_had_one_by
         ("v1.done", Terminal::Succeeded),
         ("a1.lost", Terminal::Failed),
     ] {
-        world.write(&outcome_key(id), &Outcome::without_answer(id, status, "http-500", 1)).await;
+        world
+            .write(
+                &outcome_key(id),
+                &Outcome::without_answer(id, status, "http-500", UnixMillis(1)),
+            )
+            .await;
     }
     let copy = FailedMessage { body: "{}".to_owned(), attributes: BTreeMap::new(), group: None };
     for id in ["v1.failed", "v1.again"] {
@@ -143,6 +153,6 @@ async fn without_the_secret_the_form_of_an_id_is_looked_at_and_the_operator_is_t
     assert!(world.cancel(&id[1..]).await.is_err());
     let cancelled = world.cancel(&id).await.expect("cancelled");
     assert!(cancelled.contains("without --secret-file"), "{cancelled}");
-    world.write(&lease_key("4d86a1c2"), &lease(2_000, None)).await;
+    world.write(&lease_key("4d86a1c2"), &lease(UnixMillis(2_000), None)).await;
     assert_eq!(world.cancel("4d86a1c2").await, Ok("4d86a1c2 cancelled\n".to_owned()));
 }

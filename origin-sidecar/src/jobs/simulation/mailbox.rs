@@ -5,6 +5,7 @@ use super::faults::{Rng, Weather};
 use super::log::{Event, NOBODY, What};
 use super::world::{Link, State, To};
 use net::boxed::Boxed;
+use rules::UnixMillis;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::queue::{Depth, Message, Queue, QueueError, Received};
@@ -131,7 +132,7 @@ impl State {
             attributes: letter.message.attributes.clone(),
             group: letter.message.group.clone(),
             receives,
-            sent: letter.sent,
+            sent: UnixMillis(letter.sent),
         };
         if let Some((holder, ms)) = held {
             check::received(self, came, (message, job), (holder, ms));
@@ -254,7 +255,7 @@ impl Queue for SimQueue {
         Box::pin(async move {
             let sent = self.0.call(To::Queue, "send", move |link| {
                 let (now, time) = (link.world.now(), link.world.time());
-                let id = link.world.state().send(now, time, message);
+                let id = link.world.state().send(now, time.0, message);
                 link.world.arrived.notify_waiters();
                 id
             });

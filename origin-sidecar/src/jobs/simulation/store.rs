@@ -6,6 +6,7 @@ use crate::jobs::record::{Adopted, Lease, Outcome, Terminal};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use net::boxed::{Boxed, ObjectBody};
+use rules::UnixMillis;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Link {
         }
         state.objects.written += 1;
         let etag = state.objects.written;
-        state.objects.kept.insert(key.to_owned(), Kept { etag, bytes: bytes.clone(), at: time });
+        state.objects.kept.insert(key.to_owned(), Kept { etag, bytes: bytes.clone(), at: time.0 });
         Some(quoted(etag))
     }
 
@@ -135,15 +136,15 @@ impl State {
             return self.violated(|| "a lease can't be read".to_owned());
         };
         let Lease { holder, until, attempt, .. } = lease;
-        let now = link.world.time();
+        let now = link.world.time().0;
         let before = self.objects.kept.get(key).and_then(|kept| {
             let lease = serde_json::from_slice::<Lease>(&kept.bytes).ok()?;
             let written = kept.at.saturating_sub(now - at);
-            Some((lease.holder, Before { until: lease.until, written }))
+            Some((lease.holder, Before { until: lease.until.0, written }))
         });
         let what = What::Leased {
             job,
-            until: until.saturating_sub(now - at),
+            until: until.0.saturating_sub(now - at),
             attempt,
             holder: hash_text(&holder),
         };
@@ -163,7 +164,7 @@ impl State {
         let Ok(Adopted { until, .. }) = serde_json::from_slice(bytes) else {
             return self.violated(|| "an adopted request's lease can't be read".to_owned());
         };
-        let until = until.saturating_sub(link.world.time() - at);
+        let until = until.0.saturating_sub(link.world.time().0 - at);
         self.log.push(Event { at, process: link.process, what: What::Adopted { job, until } });
         self.jobs[job].is_adopted = true;
     }
@@ -254,7 +255,7 @@ impl Results for SimStore {
                 let found = kept.filter(|(key, _)| key.starts_with(&prefix) && **key > after);
                 found
                     .take(max)
-                    .map(|(key, kept)| Listed { key: key.clone(), written: kept.at })
+                    .map(|(key, kept)| Listed { key: key.clone(), written: UnixMillis(kept.at) })
                     .collect::<Vec<_>>()
             };
             self.0.call(To::Store, "list", list).await.ok_or_else(failed)

@@ -6,6 +6,7 @@ use super::log::{Event, NOBODY, What};
 use super::mailbox::Mailbox;
 use super::store::Objects;
 use crate::clock::Clock;
+use rules::{Millis, UnixMillis};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The schedule's beginning, in milliseconds since 1970.
-const EPOCH: i64 = 1_800_000_000_000;
+const EPOCH: u64 = 1_800_000_000_000;
 /// More calls than this in one schedule are an endless loop.
 const CALLS_MAX: u64 = 100_000;
 
@@ -158,9 +159,9 @@ impl World {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The true time, in milliseconds since 1970.
-    pub(super) fn time(&self) -> u64 {
-        u64::try_from(EPOCH).unwrap_or(0) + self.now()
+    /// The true time.
+    pub(super) fn time(&self) -> UnixMillis {
+        UnixMillis(EPOCH) + Millis(self.now())
     }
 
     pub(super) fn note(&self, process: usize, what: What) {
@@ -314,8 +315,8 @@ impl Link {
 pub(super) struct Watch(pub Link);
 
 impl Clock for Watch {
-    fn now(&self) -> u64 {
+    fn now(&self) -> UnixMillis {
         let offset = self.0.world.state().processes[self.0.process].offset;
-        self.0.world.time().saturating_add_signed(offset)
+        UnixMillis(self.0.world.time().0.saturating_add_signed(offset))
     }
 }

@@ -5,6 +5,7 @@ use crate::clock::System;
 use crate::jobs::context::JobContext;
 use crate::soundness::watched::WatchedQueue;
 use net::boxed::Boxed;
+use rules::UnixMillis;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,7 +74,7 @@ impl Queue for Sqs {
             attributes: Default::default(),
             group: None,
             receives: 1,
-            sent: 0,
+            sent: UnixMillis(0),
         };
         let messages = self.0.is_full.then_some(message).into_iter().collect();
         Box::pin(std::future::ready(Ok(messages)))

@@ -4,6 +4,7 @@
 use crate::cache::{Cookies, Plan, Tier, TokenKey, fits, judge, secondary};
 use crate::head::{Head, ResponseHead};
 use crate::sidecar::{SidecarAction, decide};
+use crate::time::UnixMillis;
 use crate::{NoFields, Rules, edge};
 use proptest::prelude::*;
 
@@ -166,7 +167,7 @@ proptest! {
             (planned(&rules, &first, tier), planned(&rules, &second, tier)) else { return Ok(()) };
         let answer = ResponseHead { status: 200, fields: &response };
         one.learned = one.kept_back(&first.head(), &answer);
-        let Ok(judged) = judge(&one, &first.head(), &answer, 0) else { return Ok(()) };
+        let Ok(judged) = judge(&one, &first.head(), &answer, UnixMillis(0)) else { return Ok(()) };
         if one.key != other.key || !fits(&judged.entry, &second.head()) {
             return Ok(());
         }
@@ -196,9 +197,9 @@ fn the_property_is_about_something() {
     let answer = ResponseHead { status: 200, fields: &vary };
     assert!(!plan.sends("x-b", &first.head()));
     assert_eq!(plan.kept_back(&first.head(), &answer), ["x-b"]);
-    let judged = judge(&plan, &first.head(), &answer, 0).expect("storable");
+    let judged = judge(&plan, &first.head(), &answer, UnixMillis(0)).expect("storable");
     assert!(!fits(&judged.entry, &second.head()));
     let silent = ResponseHead { status: 200, fields: &NoFields };
-    let judged = judge(&plan, &first.head(), &silent, 0).expect("storable");
+    let judged = judge(&plan, &first.head(), &silent, UnixMillis(0)).expect("storable");
     assert!(fits(&judged.entry, &second.head()), "what the origin did not see keeps nobody apart");
 }

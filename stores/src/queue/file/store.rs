@@ -2,6 +2,7 @@
 
 use crate::local::Format;
 use crate::queue::{Depth, Received};
+use rules::UnixMillis;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 /// `attributes` is a JSON object. A message is in flight while `visible_at` (ms since 1970) lies
@@ -73,19 +74,19 @@ pub(super) fn send(
     body: &str,
     attributes: &str,
     group: &str,
-    now: u64,
+    now: UnixMillis,
 ) -> Result<String> {
     db.prepare_cached(
         "INSERT INTO messages (id, body, attributes, sent, visible_at, receives, grp)
          VALUES (printf('%012x', ?3) || lower(hex(randomblob(10))), ?1, ?2, ?3, ?3, 0, ?4)
          RETURNING id",
     )?
-    .query_row(params![body, attributes, now, group], |row| row.get(0))
+    .query_row(params![body, attributes, now.0, group], |row| row.get(0))
 }
 
-pub(super) fn any_visible(db: &Connection, dead: bool, now: u64) -> Result<bool> {
+pub(super) fn any_visible(db: &Connection, dead: bool, now: UnixMillis) -> Result<bool> {
     db.prepare_cached("SELECT 1 FROM messages WHERE dead = ?1 AND visible_at <= ?2 LIMIT 1")?
-        .exists(params![dead, now])
+        .exists(params![dead, now.0])
 }
 
 /// What a receive asks for.
@@ -94,8 +95,8 @@ pub(super) struct Wanted<'a> {
     /// Received more often than this, a message goes to the dead letters. They stay where they are.
     pub max_receives: u64,
     pub dead: bool,
-    pub now: u64,
-    pub until: u64,
+    pub now: UnixMillis,
+    pub until: UnixMillis,
     /// The tenant served last; takes turns.
     pub last: &'a mut String,
 }
@@ -121,7 +122,7 @@ pub(super) fn receive(db: &Connection, wanted: &mut Wanted<'_>) -> Result<Vec<Re
 struct Next {
     seq: i64,
     receives: u64,
-    visible_at: u64,
+    visible_at: UnixMillis,
     group: String,
 }
 
@@ -142,7 +143,7 @@ fn fairest(db: &Connection, wanted: &Wanted<'_>) -> Result<Option<Next>> {
 
 /// Tenants that have visible messages: those after the last one served, then from the beginning.
 fn groups(db: &Connection, wanted: &Wanted<'_>) -> Result<Vec<String>> {
-    let (dead, now) = (wanted.dead, wanted.now);
+    let (dead, now) = (wanted.dead, wanted.now.0);
     let mut next = db.prepare_cached(
         "SELECT grp FROM messages WHERE dead = ?1 AND visible_at <= ?2 AND grp > ?3 ORDER BY grp LIMIT 1",
     )?;
@@ -174,8 +175,8 @@ fn first_visible(db: &Connection, wanted: &Wanted<'_>, group: String) -> Result<
         "SELECT seq, receives, visible_at FROM messages
          WHERE dead = ?1 AND grp = ?2 AND visible_at <= ?3 ORDER BY visible_at, seq LIMIT 1",
     )?
-    .query_row(params![wanted.dead, group, wanted.now], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    .query_row(params![wanted.dead, group, wanted.now.0], |row| {
+        Ok((row.get(0)?, row.get(1)?, UnixMillis(row.get(2)?)))
     })
     .optional()
     .map(|found| found.map(|(seq, receives, visible_at)| Next { seq, receives, visible_at, group }))
@@ -186,15 +187,15 @@ fn in_flight(db: &Connection, wanted: &Wanted<'_>, group: &str) -> Result<u64> {
         "SELECT count(*) FROM (SELECT 1 FROM messages
          WHERE dead = ?1 AND grp = ?2 AND visible_at > ?3 LIMIT ?4)",
     )?
-    .query_row(params![wanted.dead, group, wanted.now, IN_FLIGHT_COUNTED], |row| row.get(0))
+    .query_row(params![wanted.dead, group, wanted.now.0, IN_FLIGHT_COUNTED], |row| row.get(0))
 }
 
-fn take(db: &Connection, seq: i64, until: u64) -> Result<Received> {
+fn take(db: &Connection, seq: i64, until: UnixMillis) -> Result<Received> {
     db.prepare_cached(
         "UPDATE messages SET visible_at = ?2, receives = receives + 1 WHERE seq = ?1
          RETURNING id, receives, body, attributes, sent, grp",
     )?
-    .query_row(params![seq, until], received)
+    .query_row(params![seq, until.0], received)
 }
 
 fn received(row: &Row<'_>) -> Result<Received> {
@@ -211,14 +212,14 @@ fn received(row: &Row<'_>) -> Result<Received> {
         attributes,
         group: Some(group).filter(|group| !group.is_empty()),
         receives: receipt.receives,
-        sent: row.get(4)?,
+        sent: UnixMillis(row.get(4)?),
     })
 }
 
 /// Moves a message to the dead letters, byte for byte.
-fn bury(db: &Connection, seq: i64, now: u64) -> Result<()> {
+fn bury(db: &Connection, seq: i64, now: UnixMillis) -> Result<()> {
     db.prepare_cached("UPDATE messages SET dead = 1, visible_at = ?2 WHERE seq = ?1")?
-        .execute(params![seq, now])?;
+        .execute(params![seq, now.0])?;
     Ok(())
 }
 
@@ -237,37 +238,37 @@ pub(super) fn delete(db: &Connection, receipt: &Receipt) -> Result<bool> {
 }
 
 /// False when the receipt is out of date.
-pub(super) fn set_visible_at(db: &Connection, receipt: &Receipt, at: u64) -> Result<bool> {
+pub(super) fn set_visible_at(db: &Connection, receipt: &Receipt, at: UnixMillis) -> Result<bool> {
     let changed = db
         .prepare_cached("UPDATE messages SET visible_at = ?3 WHERE id = ?1 AND receives = ?2")?
-        .execute(params![receipt.id, receipt.receives, at])?;
+        .execute(params![receipt.id, receipt.receives, at.0])?;
     Ok(changed > 0)
 }
 
 /// Undoes a receive that nobody waited for, count included: its receipt was never seen.
-pub(super) fn put_back(db: &Connection, receipt: &Receipt, now: u64) -> Result<()> {
+pub(super) fn put_back(db: &Connection, receipt: &Receipt, now: UnixMillis) -> Result<()> {
     db.prepare_cached(
         "UPDATE messages SET visible_at = ?3, receives = receives - 1
          WHERE id = ?1 AND receives = ?2",
     )?
-    .execute(params![receipt.id, receipt.receives, now])?;
+    .execute(params![receipt.id, receipt.receives, now.0])?;
     Ok(())
 }
 
 /// Of the queue itself; its dead letters are counted along.
-pub(super) fn depth(db: &Connection, dead: bool, now: u64) -> Result<Depth> {
+pub(super) fn depth(db: &Connection, dead: bool, now: UnixMillis) -> Result<Depth> {
     let count = |condition: &str| {
         db.prepare_cached(&format!(
             "SELECT count(*) FROM messages WHERE dead = ?1 AND {condition}"
         ))?
-        .query_row(params![dead, now], |row| row.get(0))
+        .query_row(params![dead, now.0], |row| row.get(0))
     };
     let buried = db
         .prepare_cached("SELECT count(*) FROM messages WHERE dead > ?1")?
         .query_row([dead], |row| row.get(0))?;
     let oldest = db
         .prepare_cached("SELECT sent FROM messages WHERE dead = ?1 ORDER BY seq LIMIT 1")?
-        .query_row([dead], |row| row.get(0))
+        .query_row([dead], |row| Ok(UnixMillis(row.get(0)?)))
         .optional()?;
     Ok(Depth {
         visible: count("visible_at <= ?2")?,
@@ -288,7 +289,7 @@ mod tests {
     }
 
     fn send_one(db: &Connection, body: &str, group: &str, now: u64) {
-        send(db, body, "{}", group, now).expect("send");
+        send(db, body, "{}", group, UnixMillis(now)).expect("send");
     }
 
     fn take_some(
@@ -299,7 +300,14 @@ mod tests {
         until: u64,
     ) -> Vec<Received> {
         let mut last = String::new();
-        let mut wanted = Wanted { max, max_receives, dead: false, now, until, last: &mut last };
+        let mut wanted = Wanted {
+            max,
+            max_receives,
+            dead: false,
+            now: UnixMillis(now),
+            until: UnixMillis(until),
+            last: &mut last,
+        };
         receive(db, &mut wanted).expect("receive")
     }
 
@@ -309,7 +317,7 @@ mod tests {
         send_one(&db, "a", "", 1);
         let first = take_some(&db, 1, 1, 1, 100);
         let receipt = Receipt::parse(&first[0].receipt).expect("receipt");
-        put_back(&db, &receipt, 2).expect("put back");
+        put_back(&db, &receipt, UnixMillis(2)).expect("put back");
         assert_eq!(take_some(&db, 1, 1, 2, 100), first);
     }
 
@@ -320,8 +328,9 @@ mod tests {
         let first = take_some(&db, 1, 9, 1, 2);
         let second = take_some(&db, 1, 9, 3, 100);
         assert_eq!(second[0].receives, 2);
-        put_back(&db, &Receipt::parse(&first[0].receipt).expect("receipt"), 3).expect("put back");
-        assert!(!any_visible(&db, false, 4).expect("query"));
+        put_back(&db, &Receipt::parse(&first[0].receipt).expect("receipt"), UnixMillis(3))
+            .expect("put back");
+        assert!(!any_visible(&db, false, UnixMillis(4)).expect("query"));
     }
 
     #[test]
@@ -345,8 +354,14 @@ mod tests {
         }
         let (mut last, mut seen) = (String::new(), std::collections::BTreeSet::new());
         for _ in 0..GROUPS_MAX * 3 {
-            let mut wanted =
-                Wanted { max: 1, max_receives: 9, dead: false, now: 2, until: 9, last: &mut last };
+            let mut wanted = Wanted {
+                max: 1,
+                max_receives: 9,
+                dead: false,
+                now: UnixMillis(2),
+                until: UnixMillis(9),
+                last: &mut last,
+            };
             let received = receive(&db, &mut wanted).expect("receive");
             seen.extend(received.into_iter().filter_map(|it| it.group));
         }
@@ -360,15 +375,15 @@ mod tests {
         let db = store();
         let attributes = r#"{"a":"é\u0001"}"#;
         for _ in 0..DEAD_MOVES_MAX {
-            send(&db, "poison é", attributes, "", 1).expect("send");
+            send(&db, "poison é", attributes, "", UnixMillis(1)).expect("send");
         }
         take_some(&db, DEAD_MOVES_MAX, 1, 1, 2);
         send_one(&db, "good", "", 3);
         assert_eq!(take_some(&db, 1, 1, 3, 9), []);
         assert_eq!(take_some(&db, 1, 1, 3, 9)[0].body, "good");
         assert_eq!(
-            depth(&db, false, 3).expect("depth"),
-            Depth { visible: 0, in_flight: 1, dead: 100, oldest: Some(3) }
+            depth(&db, false, UnixMillis(3)).expect("depth"),
+            Depth { visible: 0, in_flight: 1, dead: 100, oldest: Some(UnixMillis(3)) }
         );
         let dead: (String, String) = db
             .query_row("SELECT body, attributes FROM messages WHERE dead = 1", [], |row| {
@@ -395,6 +410,6 @@ mod tests {
         .expect("format 1");
         db.execute_batch(FORMAT.upgrades[0].1).expect("the upgrade");
         assert_eq!(take_some(&db, 9, 9, 3, 4)[0].body, "waits");
-        assert_eq!(depth(&db, true, 3).expect("depth").visible, 1);
+        assert_eq!(depth(&db, true, UnixMillis(3)).expect("depth").visible, 1);
     }
 }

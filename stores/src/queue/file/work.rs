@@ -3,6 +3,7 @@
 use super::store::{self, Receipt, Wanted};
 use crate::local::{group, now};
 use crate::queue::Received;
+use rules::{Millis, UnixMillis};
 use rusqlite::{Connection, Result};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -11,9 +12,9 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(super) enum QueueCommand {
     Send { body: String, attributes: String, group: String },
-    Receive { max: usize, visibility: u64, dead: bool },
+    Receive { max: usize, visibility: Millis, dead: bool },
     Delete(Receipt),
-    SetVisibility { receipt: Receipt, visibility: u64 },
+    SetVisibility { receipt: Receipt, visibility: Millis },
 }
 
 /// What came of it.
@@ -32,7 +33,7 @@ pub(super) struct QueueWork {
     /// Receives that nobody waited for any more.
     put_back: Vec<Receipt>,
     /// The time of the transaction, and whether it may have made messages visible.
-    now: u64,
+    now: UnixMillis,
     shows: bool,
     /// The tenant whose message was handed out last.
     last: String,
@@ -44,7 +45,7 @@ impl QueueWork {
             max_receives,
             arrived,
             put_back: Vec::new(),
-            now: 0,
+            now: UnixMillis::default(),
             shows: false,
             last: String::new(),
         }
@@ -83,10 +84,11 @@ impl group::StoreWork for QueueWork {
     }
 
     fn execute(&mut self, db: &Connection, order: &QueueCommand) -> Result<QueueReply> {
-        let until = |visibility: u64| self.now.saturating_add(visibility);
+        let until = |visibility: Millis| self.now + visibility;
         self.shows |= matches!(
             order,
-            QueueCommand::Send { .. } | QueueCommand::SetVisibility { visibility: 0, .. }
+            QueueCommand::Send { .. }
+                | QueueCommand::SetVisibility { visibility: Millis::ZERO, .. }
         );
         Ok(match order {
             QueueCommand::Send { body, attributes, group } => {
@@ -148,15 +150,16 @@ mod tests {
         let db = Connection::open_in_memory().expect("in memory");
         db.execute_batch(store::FORMAT.schema).expect("schema");
         let mut work = QueueWork::new(1, Arc::new(Notify::new()));
-        store::send(&db, "a", "{}", "", 1).expect("sent");
-        let (until, last) = (u64::MAX >> 1, &mut String::new());
-        let mut wanted = Wanted { max: 1, max_receives: 1, dead: false, now: 1, until, last };
+        store::send(&db, "a", "{}", "", UnixMillis(1)).expect("sent");
+        let (until, last) = (UnixMillis(u64::MAX >> 1), &mut String::new());
+        let mut wanted =
+            Wanted { max: 1, max_receives: 1, dead: false, now: UnixMillis(1), until, last };
         let messages = store::receive(&db, &mut wanted).expect("received");
         assert!(!work.is_due());
         work.undelivered(QueueReply::Received(messages.clone()));
         assert!(work.is_due(), "nobody else may come to start a transaction");
         work.begin(&db).expect("begun");
-        let again = QueueCommand::Receive { max: 1, visibility: 60_000, dead: false };
+        let again = QueueCommand::Receive { max: 1, visibility: Millis(60_000), dead: false };
         let outcome = work.execute(&db, &again).expect("executed");
         assert!(matches!(outcome, QueueReply::Received(found) if found == messages));
         work.end(true);

@@ -14,6 +14,7 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, DeleteMessageBatchRequestEntry, Message as SdkMessage,
     MessageAttributeValue, MessageSystemAttributeName, SendMessageBatchRequestEntry,
 };
+use rules::UnixMillis;
 use std::time::Duration;
 
 /// How much longer than its wait a receive may take before the connection counts as dead. Without
@@ -100,7 +101,7 @@ pub(super) async fn receive(
 
 /// SQS counts in seconds; rounded up, so that only zero releases.
 pub(super) fn seconds(duration: Duration) -> i32 {
-    i32::try_from(millis(duration).div_ceil(1000)).unwrap_or(i32::MAX)
+    i32::try_from(millis(duration).0.div_ceil(1000)).unwrap_or(i32::MAX)
 }
 
 fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequestEntry, BuildError> {
@@ -121,7 +122,8 @@ fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequest
 fn received(message: SdkMessage) -> Option<Received> {
     let number = |name| message.attributes.as_ref()?.get(&name)?.parse::<u64>().ok();
     let receives = number(MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
-    let sent = number(MessageSystemAttributeName::SentTimestamp).unwrap_or_default();
+    let sent =
+        number(MessageSystemAttributeName::SentTimestamp).map(UnixMillis).unwrap_or_default();
     let group = message.attributes.as_ref();
     let group = group.and_then(|it| it.get(&MessageSystemAttributeName::MessageGroupId)).cloned();
     // Binary attributes of other producers have no text and mean nothing to a job.

@@ -2,6 +2,7 @@
 
 use crate::local::{Format, now};
 use crate::results::{Condition, Listed};
+use rules::UnixMillis;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashSet;
 
@@ -89,7 +90,7 @@ pub(super) fn put(
              ON CONFLICT (key) DO UPDATE SET etag = excluded.etag, length = excluded.length,
              inline = excluded.inline, file = excluded.file, written = excluded.written",
     )?
-    .execute(params![key, etag, length, inline, file, now()])?;
+    .execute(params![key, etag, length, inline, file, now().0])?;
     Ok(Written::Yes { etag, replaced: old.and_then(|(_, file)| file) })
 }
 
@@ -132,7 +133,7 @@ pub(super) fn list(db: &Connection, prefix: &str, after: &str, max: usize) -> Re
          WHERE key >= ?1 AND key <> ?4 AND key < ?2 ORDER BY key LIMIT ?3",
     )?
     .query_map(params![after, end, max, after], |row| {
-        Ok(Listed { key: row.get(0)?, written: row.get(1)? })
+        Ok(Listed { key: row.get(0)?, written: UnixMillis(row.get(1)?) })
     })?
     .collect()
 }

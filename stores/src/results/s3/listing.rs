@@ -3,6 +3,7 @@
 use crate::results::{Listed, StoreError};
 use http_body_util::{BodyExt, Limited};
 use net::boxed::ObjectBody;
+use rules::UnixMillis;
 use rules::document::KeyType;
 use rules::shard::ShardKey;
 use rusty_s3::actions::ListObjectsV2;
@@ -30,7 +31,7 @@ fn listed(key: &str, written: Option<&str>, prefix: &str) -> Option<Listed> {
     let key = key.strip_prefix(prefix)?.to_owned();
     let written = ShardKey::parse(KeyType::Timestamp, written?)?;
     let ShardKey::Timestamp(micros) = written else { return None };
-    Some(Listed { key, written: u64::try_from(micros / 1000).ok()? })
+    Some(Listed { key, written: UnixMillis(u64::try_from(micros / 1000).ok()?) })
 }
 
 fn senseless(why: &dyn std::fmt::Display) -> StoreError {
