@@ -7,6 +7,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -69,19 +70,27 @@ impl Public {
     ///
     /// # Errors
     /// When the host is a private address.
-    pub fn check(&self, uri: &Uri) -> Result<(), String> {
+    pub fn check(&self, uri: &Uri) -> Result<(), NotPublic> {
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         match host.parse::<IpAddr>() {
-            Ok(ip) if !self.may_be_private && !is_public(ip) => Err(private(&ip)),
+            Ok(ip) if !self.may_be_private && !is_public(ip) => Err(NotPublic(ip)),
             _ => Ok(()),
         }
     }
 }
 
-fn private(ip: &IpAddr) -> String {
-    format!("{ip} is not a public address; notify.private = true allows it")
+/// An address that is not public, where only public ones are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotPublic(pub IpAddr);
+
+impl fmt::Display for NotPublic {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} is not a public address; notify.private = true allows it", self.0)
+    }
 }
+
+impl std::error::Error for NotPublic {}
 
 /// Names resolved by the system, without the addresses that are not public.
 #[derive(Clone)]
@@ -106,7 +115,7 @@ impl Service<Name> for PublicResolver {
             let is_allowed = |address: &&SocketAddr| may_be_private || is_public(address.ip());
             let allowed: Vec<SocketAddr> = found.iter().filter(is_allowed).copied().collect();
             match (allowed.is_empty(), found.first()) {
-                (true, Some(first)) => Err(std::io::Error::other(private(&first.ip()))),
+                (true, Some(first)) => Err(std::io::Error::other(NotPublic(first.ip()))),
                 _ => Ok(allowed.into_iter()),
             }
         })

@@ -34,6 +34,7 @@ mod lease;
 mod leases;
 mod limits;
 mod lines;
+mod malformed;
 mod notify;
 mod offered;
 mod once;

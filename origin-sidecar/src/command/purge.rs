@@ -32,7 +32,7 @@ pub async fn everywhere(settings: &settings::Purge, out: &mut dyn Write) -> Resu
         all: settings.all,
         soft: settings.soft,
     };
-    order.check()?;
+    order.check().map_err(|why| why.to_string())?;
     let client = https::client();
     let mut failed = 0;
     let mut say = |who: &str, done: Result<String, String>| -> Result<(), String> {
@@ -94,7 +94,8 @@ async fn edge(
         return Err("the edge knows no soft purge; leave --zone or --soft out".to_owned());
     }
     let mut tags = order.tags.clone();
-    tags.extend(order.stored_urls(rules)?.iter().map(|url| url_tag(url)));
+    let urls = order.stored_urls(rules).map_err(|why| why.to_string())?;
+    tags.extend(urls.iter().map(|url| url_tag(url)));
     let body = if order.all {
         serde_json::json!({ "purge_everything": true })
     } else {

@@ -6,6 +6,7 @@ use super::delivery::{Delivery, HEARTBEAT_PART};
 use super::envelope::{self, NotAJob};
 use super::job::Job;
 use super::lease::{HeldLease, LeaseLost};
+use super::malformed::Malformed;
 use super::record::{self, JobEnd, Outcome, Terminal};
 use super::store::{self, BrokenOff, CompleteEnd};
 use super::turn::RunPermit;
@@ -40,7 +41,7 @@ pub(super) enum AttemptOutcome {
     Stored(Outcome),
     /// A duplicate of a finished job, or its message outlived its consumer.
     Over(Outcome),
-    Undecodable(String),
+    Undecodable(Malformed),
     /// After so long, for this reason.
     Retry(Duration, String),
     NotStored,
@@ -57,12 +58,9 @@ pub(super) enum AttemptOutcome {
 /// Nobody executed the job, until this.
 struct Unexecuted(Until);
 
-/// Why a message with a `job-id` that was used before is no duplicate.
-const OF_ANOTHER: &str = "its job-id is that of another user's message";
-
 /// Why a job has no body.
 enum Unloaded {
-    Undecodable(String),
+    Undecodable(Malformed),
     Gone,
     /// The drain began while the store was in trouble.
     Drained,
@@ -172,7 +170,7 @@ impl Delivery<'_> {
                 Err(NotAJob::Undecodable(why)) => return Err(Unloaded::Undecodable(why)),
                 // Somebody else's claim check is left for the dead letters, like all that is not ours.
                 Err(NotAJob::Gone) if job.route.is_none() => {
-                    return Err(Unloaded::Undecodable("the claim check's body is gone".to_owned()));
+                    return Err(Unloaded::Undecodable(Malformed::BodyGone));
                 }
                 Err(NotAJob::Gone) => return Err(Unloaded::Gone),
                 Err(NotAJob::Store(error)) => {
@@ -241,7 +239,7 @@ impl Delivery<'_> {
             Some(JobEnd::Open { condition, attempts }) => (condition, attempts),
             Some(JobEnd::Is(outcome)) => {
                 return Ok(match self.is_anothers(job).await {
-                    Some(true) => AttemptOutcome::Undecodable(OF_ANOTHER.to_owned()),
+                    Some(true) => AttemptOutcome::Undecodable(Malformed::IdOfAnother),
                     Some(false) => AttemptOutcome::Over(outcome),
                     None => AttemptOutcome::NotBegun,
                 });
@@ -258,7 +256,7 @@ impl Delivery<'_> {
                     return Ok(AttemptOutcome::NotBegun);
                 }
                 match self.is_anothers(&job).await {
-                    Some(true) => Ok(AttemptOutcome::Undecodable(OF_ANOTHER.to_owned())),
+                    Some(true) => Ok(AttemptOutcome::Undecodable(Malformed::IdOfAnother)),
                     Some(false) => self.run(&job, about, open).await,
                     None => Ok(AttemptOutcome::NotBegun),
                 }

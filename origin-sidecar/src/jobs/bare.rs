@@ -5,6 +5,7 @@ use super::caller::{CALLER_BYTES_MAX, Caller};
 use super::id;
 use super::job::{DEADLINE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::lines::Lines;
+use super::malformed::Malformed;
 use super::record::Bare;
 use crate::secrets::Secrets;
 use bytes::Bytes;
@@ -32,22 +33,18 @@ pub struct Of<'a> {
 ///
 /// # Errors
 /// When it has some of our attributes, and others are missing.
-pub fn is_bare(received: &Received) -> Result<bool, String> {
+pub fn is_bare(received: &Received) -> Result<bool, Malformed> {
     let has = |name: &&str| received.attributes.contains_key(*name);
     let Some(ours) = OURS.iter().find(|name| has(name)) else { return Ok(true) };
-    let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !has(name)).collect();
-    if missing.is_empty() {
-        return Ok(false);
-    }
-    let missing = missing.join(", ");
-    Err(format!("the message has the attribute {ours} of a job, but not {missing}"))
+    let lacks: Vec<&str> = NEEDED.into_iter().filter(|name| !has(name)).collect();
+    if lacks.is_empty() { Ok(false) } else { Err(Malformed::Incomplete { has: ours, lacks }) }
 }
 
 /// The id of a bare message's job, and the producer's own for it if that is another.
 ///
 /// # Errors
 /// Why it has none.
-pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>), String> {
+pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>), Malformed> {
     let attribute = |name: &str| received.attributes.get(name).cloned();
     let (kind, own) = match attribute("job-id") {
         Some(own) => ("own", own),
@@ -58,7 +55,7 @@ pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>
         is_a_messages(&own, of)?;
         return Ok((own, None));
     }
-    let secrets = of.secrets.ok_or("its id is made with the secret, and none is given")?;
+    let secrets = of.secrets.ok_or(Malformed::NoSecret)?;
     Ok((id::of_message(secrets, of.name, kind, &own), Some(own)))
 }
 
@@ -66,22 +63,21 @@ pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>
 ///
 /// # Errors
 /// When it is another.
-fn is_a_messages(id: &str, of: Of<'_>) -> Result<(), String> {
+fn is_a_messages(id: &str, of: Of<'_>) -> Result<(), Malformed> {
     let of_queue = std::iter::once(of.name);
     let is_ours = of.secrets.is_some_and(|secrets| id::queue_of(secrets, id, of_queue).is_some());
     if is_ours || !id.contains('.') {
         return Ok(());
     }
-    Err("first-id is not the id of a message".to_owned())
+    Err(Malformed::FirstIdOfJob)
 }
 
 /// The job of a bare message. Of a claim check nothing is known but its id until it is loaded.
 ///
 /// # Errors
 /// Why it can't be one.
-pub fn unpack(received: &Received, of: Of<'_>) -> Result<Job, String> {
-    let target =
-        of.queue.path.clone().ok_or("a bare message, and [queue] names no path to replay it at")?;
+pub fn unpack(received: &Received, of: Of<'_>) -> Result<Job, Malformed> {
+    let target = of.queue.path.clone().ok_or(Malformed::NoPath)?;
     let (id, own_id) = job_id(received, of)?;
     let mut headers = vec![("content-type".to_owned(), "application/json".into())];
     if let Some(own) = own_id.as_ref().filter(|own| HeaderValue::from_str(own).is_ok()) {
@@ -164,7 +160,7 @@ mod tests {
         document.queues["q"].clone()
     }
 
-    fn job(attributes: &[(&str, &str)], keys: &str) -> Result<Job, String> {
+    fn job(attributes: &[(&str, &str)], keys: &str) -> Result<Job, Malformed> {
         let secrets = Secrets::parse(&"s".repeat(32)).expect("long enough");
         let queue = queue(keys);
         let of = Of { name: "q", queue: &queue, secrets: Some(&secrets) };
@@ -173,11 +169,13 @@ mod tests {
 
     #[test]
     fn a_message_with_some_of_our_attributes_says_which_are_missing() {
-        assert_eq!(is_bare(&received(&[])), Ok(true));
-        assert_eq!(is_bare(&received(&[("job-id", "order-17"), ("trace", "x")])), Ok(true));
+        assert!(is_bare(&received(&[])).is_ok_and(|is_bare| is_bare));
+        let own = received(&[("job-id", "order-17"), ("trace", "x")]);
+        assert!(is_bare(&own).is_ok_and(|is_bare| is_bare));
         let ours = [("job-id", "v1.a"), ("method", "GET"), ("path", "/"), ("headers", "{}")];
-        assert_eq!(is_bare(&received(&ours)), Ok(false));
+        assert!(is_bare(&received(&ours)).is_ok_and(|is_bare| !is_bare));
         let why = is_bare(&received(&ours[1..3])).expect_err("two are missing");
+        let why = why.to_string();
         assert_eq!(why, "the message has the attribute method of a job, but not job-id, headers");
     }
 

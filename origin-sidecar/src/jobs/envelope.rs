@@ -9,6 +9,7 @@ use super::context::JobContext;
 use super::intake::NotRead;
 use super::job::{DEADLINE, EXTENDED_SIZE, FIRST_ID, Job, SEALED, TOKEN, is_claim_check};
 use super::lines::Lines;
+use super::malformed::Malformed;
 use super::payload::Payload;
 use super::record::{payload_key, sealed_key, whole};
 use crate::message::body::Body;
@@ -32,10 +33,10 @@ const STORED_SEAL_BYTES_MAX: u64 = 2 * 1024 * 1024;
 const ATTRIBUTE_TYPE_BYTES: usize = 6;
 
 /// Why a message is no job, or not yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum NotAJob {
     /// It stays in the queue for the dead letters, byte for byte.
-    Undecodable(String),
+    Undecodable(Malformed),
     /// Its body lay in the store, and is there no more.
     Gone,
     /// The store does not give its body now.
@@ -113,21 +114,20 @@ async fn text(body: &Payload, bytes_max: usize) -> Result<Option<String>, PutErr
 ///
 /// # Errors
 /// Why it can't be a job: it is left for the dead letters.
-pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, String> {
+pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, Malformed> {
     let attribute = |name: &str| received.attributes.get(name).cloned();
     if attribute(FIRST_ID).is_some_and(|id| !super::id::is_plausible(&id)) {
-        return Err("the first id is not an id".to_owned());
+        return Err(Malformed::FirstId);
     }
     if bare::is_bare(received)? {
         return bare::unpack(received, of);
     }
     let id = attribute("job-id").unwrap_or_default();
     if !super::id::is_plausible(&id) {
-        return Err("the job id is not an id".to_owned());
+        return Err(Malformed::JobId);
     }
-    let need = |name: &str| attribute(name).ok_or_else(|| format!("no attribute {name}"));
-    let headers =
-        Lines::from_json(&need("headers")?).map_err(|error| format!("headers: {error}"))?;
+    let need = |name| attribute(name).ok_or(Malformed::Lacks(name));
+    let headers = Lines::from_json(&need("headers")?).map_err(Malformed::Headers)?;
     Ok(Job {
         id,
         route: attribute("route"),
@@ -188,7 +188,7 @@ async fn body(
     let key = claimed_key(&received.body, results).map_err(Undecodable)?;
     // Asking again would not make a legal key of it.
     let failed = |error: StoreError| match error.name {
-        "key-illegal" => Undecodable(format!("claim check: {error}")),
+        "key-illegal" => Undecodable(Malformed::ClaimedKey(error)),
         _ => NotAJob::Store(error),
     };
     let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
@@ -228,17 +228,16 @@ fn not_read(why: NotRead) -> NotAJob {
 ///
 /// # Errors
 /// Why the message's body is no pointer to it.
-pub(super) fn claimed_key(body: &str, results: &dyn Results) -> Result<String, String> {
-    let pointer: serde_json::Value =
-        serde_json::from_str(body).map_err(|error| format!("claim check: {error}"))?;
+pub(super) fn claimed_key(body: &str, results: &dyn Results) -> Result<String, Malformed> {
+    let pointer: serde_json::Value = serde_json::from_str(body).map_err(Malformed::ClaimCheck)?;
     let text =
         |name: &str| pointer.get(1).and_then(|at| at.get(name)).and_then(|text| text.as_str());
     // Only our own bucket: a pointer is data from outside.
     if pointer.get(0).and_then(|class| class.as_str()) != Some(POINTER)
         || text("s3BucketName") != Some(results.bucket())
     {
-        return Err("the claim check points elsewhere".to_owned());
+        return Err(Malformed::ClaimsElsewhere);
     }
     let key = text("s3Key").and_then(|key| key.strip_prefix(results.prefix()));
-    key.map(str::to_owned).ok_or_else(|| "the claim check points elsewhere".to_owned())
+    key.map(str::to_owned).ok_or(Malformed::ClaimsElsewhere)
 }

@@ -6,6 +6,7 @@ use super::consumer::PAUSE;
 use super::delivery::Delivery;
 use super::job::Job;
 use super::lease::HeldLease;
+use super::malformed::Malformed;
 use super::notify::{self, Notice};
 use super::record::{self, FailedMessage, JobEnd, Outcome, Terminal, failed_key};
 use super::store::{self, CompleteEnd};
@@ -66,9 +67,10 @@ impl Delivery<'_> {
         }
     }
 
-    pub(super) fn undecodable(&self, why: &str) -> After {
+    pub(super) fn undecodable(&self, why: &Malformed) -> After {
         let (queue, message) = (&self.consumer.name, &self.received.id);
         self.consumer.count("undecodable", "undecodable");
+        let why = why.to_string();
         tracing::warn!(queue, message, why, "message left to the dead-letter queue");
         After::Leave
     }

@@ -7,16 +7,17 @@ use super::record::{
 use crate::message::body::Body;
 use crate::secrets::{Purpose, Secrets, hmac};
 use crate::upstream::forward;
-use crate::upstream::outgoing::Outgoing;
+use crate::upstream::outgoing::{Failure, Outgoing};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
-use net::https::{self, Public};
+use net::https::{self, NotPublic, Public};
 use rules::Rules;
 use rules::document;
+use std::fmt;
 use std::time::Duration;
 use stores::results::{Condition, Results};
 
@@ -123,12 +124,37 @@ fn signature(secrets: &Secrets, id: &str, timestamp: &str, body: &[u8]) -> Strin
     format!("v1,{}", STANDARD.encode(hmac(&secrets.derived(Purpose::Webhook), &message)))
 }
 
+/// Why a receiver was not told; tried again.
+#[derive(Debug)]
+enum Undelivered {
+    /// The application did not answer.
+    Failed(Failure),
+    /// What the rules file gives as a URL, without its path, is none.
+    NoAddress(String, http::uri::InvalidUri),
+    NotPublic(NotPublic),
+    Unanswered(hyper_util::client::legacy::Error),
+    /// No answer within [`TIMEOUT`].
+    TooLate,
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failure) => out.write_str(&failure.detail),
+            Self::NoAddress(url, error) => write!(out, "{url}: {error}"),
+            Self::NotPublic(address) => address.fmt(out),
+            Self::Unanswered(error) => out.write_str(&https::chain(error)),
+            Self::TooLate => write!(out, "no answer within {TIMEOUT:?}"),
+        }
+    }
+}
+
 async fn to_app(
     worker: &JobWorker,
     path: &str,
     mut headers: HeaderMap,
     body: &Bytes,
-) -> Result<u16, String> {
+) -> Result<u16, Undelivered> {
     headers.insert("content-length", HeaderValue::from(body.len()));
     let mut outgoing = Outgoing {
         headers,
@@ -141,7 +167,7 @@ async fn to_app(
         )
     };
     let answered = forward::send(&worker.client, &mut outgoing).await;
-    answered.map(|response| response.status().as_u16()).map_err(|failure| failure.detail)
+    answered.map(|response| response.status().as_u16()).map_err(Undelivered::Failed)
 }
 
 /// Only addresses of the rules file are ever called, and of those only public ones unless the rules
@@ -151,17 +177,17 @@ async fn to_url(
     url: &str,
     headers: HeaderMap,
     body: &Bytes,
-) -> Result<u16, String> {
+) -> Result<u16, Undelivered> {
     let body = Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync();
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = url.parse().map_err(|error| format!("{}: {error}", shown(url)))?;
-    client.check(request.uri())?;
+    *request.uri_mut() = url.parse().map_err(|error| Undelivered::NoAddress(shown(url), error))?;
+    client.check(request.uri()).map_err(Undelivered::NotPublic)?;
     *request.headers_mut() = headers;
     match tokio::time::timeout(TIMEOUT, client.client.request(request)).await {
         Ok(Ok(response)) => Ok(response.status().as_u16()),
-        Ok(Err(error)) => Err(https::chain(&error)),
-        Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
+        Ok(Err(error)) => Err(Undelivered::Unanswered(error)),
+        Err(_) => Err(Undelivered::TooLate),
     }
 }
 
@@ -186,7 +212,7 @@ async fn until_taken<F>(
     mut attempt: impl FnMut() -> F,
 ) -> Vec<NotificationAttempt>
 where
-    F: Future<Output = Result<u16, String>>,
+    F: Future<Output = Result<u16, Undelivered>>,
 {
     let notifications = &worker.context.metrics.jobs.notifications;
     let count = |result: &str| {
@@ -218,7 +244,7 @@ where
                 return log;
             }
             Ok(code) => note(format!("answered {code}")),
-            Err(error) => note(error),
+            Err(why) => note(why.to_string()),
         }
         let problem = log.last().map(|delivery| delivery.result.as_str());
         tracing::warn!(job = notice.outcome.id, to, number, problem, "notification not accepted");

@@ -87,7 +87,7 @@ impl Stores {
         };
         let FailedMessage { body, mut attributes, group } = copy;
         if job::is_claim_check(&attributes) {
-            let key = envelope::claimed_key(&body, results)?;
+            let key = envelope::claimed_key(&body, results).map_err(text)?;
             if results.head(&key).await.map_err(text)?.is_none() {
                 return Err(format!("{id}: its request's body ({key}) is gone from the store"));
             }
@@ -223,7 +223,7 @@ impl Stores {
 
     /// `None` of a letter that is no job.
     fn job_id(&self, name: &str, letter: &Received) -> Result<Option<String>, String> {
-        if bare::is_bare(letter) != Ok(true) {
+        if !bare::is_bare(letter).is_ok_and(|is_bare| is_bare) {
             let id = letter.attributes.get("job-id").cloned();
             return Ok(id.filter(|id| super::id::is_plausible(id)));
         }

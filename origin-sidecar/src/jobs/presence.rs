@@ -185,8 +185,8 @@ impl Presence {
 
     /// A connection to it was lost before it said anything: was that the one, or does it take none?
     pub(super) async fn doubt(&self, worker: &JobWorker, upstream: &Upstream) {
-        if let Err(detail) = worker.client.upstreams.probe(upstream).await {
-            self.away(&upstream.name, &detail);
+        if let Err(error) = worker.client.upstreams.probe(upstream).await {
+            self.away(&upstream.name, &error.to_string());
         }
     }
 
@@ -244,7 +244,7 @@ impl Presence {
             return self.set_here(name);
         };
         match worker.client.upstreams.probe(upstream).await {
-            Err(detail) => self.away(name, &detail),
+            Err(error) => self.away(name, &error.to_string()),
             Ok(()) => {
                 let state = self.states().get(name).copied();
                 match state {

@@ -9,6 +9,7 @@ use crate::message::reply;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderValue, Response, header};
 use rules::{Problem, Rules};
+use std::fmt;
 use stores::results::{Condition, PutError};
 
 /// A number and a sentence.
@@ -50,7 +51,8 @@ pub(super) async fn report(
     if !secrets.verify(Purpose::Progress, &[id.as_bytes()], given) {
         return Err(unknown());
     }
-    let progress = read(body).await.map_err(|why| Refused::new(Problem::BadRequest, why))?;
+    let progress =
+        read(body).await.map_err(|why| Refused::new(Problem::BadRequest, why.to_string()))?;
     let key = progress_key(id);
     match record::write(results.as_ref(), &key, &progress, Condition::Always).await {
         Ok(_) | Err(PutError::Precondition) => Ok(reply::text(204, "")),
@@ -64,14 +66,34 @@ fn unknown() -> Refused {
     Refused::from(Problem::JobUnknown)
 }
 
-async fn read(body: Body) -> Result<JobProgress, String> {
+/// What is wrong with a report.
+#[derive(Debug)]
+enum BadReport {
+    TooLong,
+    /// It is no JSON, or has no percent.
+    NoReport(serde_json::Error),
+    Percent,
+}
+
+impl fmt::Display for BadReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(out, "a report has up to {BODY_BYTES_MAX} bytes"),
+            Self::NoReport(error) => {
+                write!(out, "write {{\"percent\": 40, \"message\": \"…\"}}: {error}")
+            }
+            Self::Percent => out.write_str("percent is a number from 0 to 100"),
+        }
+    }
+}
+
+async fn read(body: Body) -> Result<JobProgress, BadReport> {
     let Ok(Collected::Whole(bytes)) = collect(body, BODY_BYTES_MAX).await else {
-        return Err(format!("a report has up to {BODY_BYTES_MAX} bytes"));
+        return Err(BadReport::TooLong);
     };
-    let mut progress: JobProgress = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("write {{\"percent\": 40, \"message\": \"…\"}}: {error}"))?;
+    let mut progress: JobProgress = serde_json::from_slice(&bytes).map_err(BadReport::NoReport)?;
     if !(0.0..=100.0).contains(&progress.percent) {
-        return Err("percent is a number from 0 to 100".to_owned());
+        return Err(BadReport::Percent);
     }
     progress.message =
         progress.message.map(|message| message.chars().take(MESSAGE_CHARS_MAX).collect());

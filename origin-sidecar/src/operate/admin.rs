@@ -168,7 +168,7 @@ async fn purged(proxy: &ProxyContext, body: Incoming) -> Response<Body> {
         Err(error) => return reply::text(400, format!("{error}\n")),
     };
     let order = serde_json::from_slice::<PurgeRequest>(&read).map_err(|error| error.to_string());
-    match order.and_then(|order| purge::here(proxy, &order)) {
+    match order.and_then(|order| purge::here(proxy, &order).map_err(|why| why.to_string())) {
         Ok(count) => reply::json(200, &serde_json::json!({ "purged": count })),
         Err(why) => reply::text(400, format!("{why}\n")),
     }

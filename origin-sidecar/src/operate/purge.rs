@@ -10,6 +10,7 @@ use rules::cache::urls;
 use rules::{Rules, path};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// Targets of one call: Cloudflare takes 30 tags in one, and a person types fewer.
 const TARGETS_MAX: usize = 30;
@@ -25,15 +26,40 @@ pub struct PurgeRequest {
     pub soft: bool,
 }
 
+/// What is wrong with a request to purge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidPurge {
+    Nothing,
+    /// So many targets, more than [`TARGETS_MAX`].
+    TooMany(usize),
+    /// This URL has no host, or is none.
+    NoHost(String),
+    /// The path of this URL is read in different ways by different servers; how so.
+    Path(String, &'static str),
+}
+
+impl fmt::Display for InvalidPurge {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => out.write_str("nothing is named: give a URL, a tag or all"),
+            Self::TooMany(count) => {
+                write!(out, "{count} URLs and tags; {TARGETS_MAX} at most in one call")
+            }
+            Self::NoHost(url) => {
+                write!(out, "{url}: write it with its host: https://shop.example/p/1")
+            }
+            Self::Path(url, how) => write!(out, "{url}: {how}"),
+        }
+    }
+}
+
 impl PurgeRequest {
     /// # Errors
     /// When nothing is named, or too much.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), InvalidPurge> {
         match self.urls.len() + self.tags.len() {
-            0 if !self.all => Err("nothing is named: give a URL, a tag or all".to_owned()),
-            count if count > TARGETS_MAX => {
-                Err(format!("{count} URLs and tags; {TARGETS_MAX} at most in one call"))
-            }
+            0 if !self.all => Err(InvalidPurge::Nothing),
+            count if count > TARGETS_MAX => Err(InvalidPurge::TooMany(count)),
             _ => Ok(()),
         }
     }
@@ -42,17 +68,17 @@ impl PurgeRequest {
     ///
     /// # Errors
     /// Names the one that is none.
-    pub fn stored_urls(&self, rules: &Rules) -> Result<BTreeSet<String>, String> {
+    pub fn stored_urls(&self, rules: &Rules) -> Result<BTreeSet<String>, InvalidPurge> {
         let mut found = BTreeSet::new();
         for url in &self.urls {
             let target = Target::read(&Method::GET, url.as_bytes()).ok();
             let asked = target.and_then(|own| Some((own.authority?, own.path_and_query)));
             let Some((authority, target)) = asked else {
-                return Err(format!("{url}: write it with its host: https://shop.example/p/1"));
+                return Err(InvalidPurge::NoHost(url.clone()));
             };
             let host = authority.to_ascii_lowercase();
             let target = path::normalize(&target)
-                .map_err(|ambiguous| format!("{url}: {}", ambiguous.as_str()))?;
+                .map_err(|ambiguous| InvalidPurge::Path(url.clone(), ambiguous.as_str()))?;
             let caching = rules.document.routes.iter().filter_map(|route| route.cache.as_ref());
             found.extend(urls(caching, &host, &target));
         }
@@ -64,7 +90,7 @@ impl PurgeRequest {
 ///
 /// # Errors
 /// What is wrong with the order.
-pub fn here(proxy: &ProxyContext, order: &PurgeRequest) -> Result<usize, String> {
+pub fn here(proxy: &ProxyContext, order: &PurgeRequest) -> Result<usize, InvalidPurge> {
     order.check()?;
     let urls = order.stored_urls(&proxy.active.rules())?;
     let how = if order.soft { Purge::Soft { now: proxy.clock.now() } } else { Purge::Hard };

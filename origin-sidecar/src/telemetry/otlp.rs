@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use net::https::{self, HttpsClient};
 use prometheus::IntCounterVec;
 use serde_json::{Value, json};
+use std::fmt;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -133,6 +134,7 @@ impl SpanSender {
         let result = match tokio::time::timeout(SEND_TIMEOUT, self.post(batch)).await {
             Ok(Ok(())) => "sent",
             Ok(Err(error)) => {
+                let error = error.to_string();
                 tracing::warn!(error, spans = count, "the collector did not accept the spans");
                 "failed"
             }
@@ -141,7 +143,7 @@ impl SpanSender {
         self.spans.with_label_values(&[result]).inc_by(count);
     }
 
-    async fn post(&self, batch: Vec<Value>) -> Result<(), String> {
+    async fn post(&self, batch: Vec<Value>) -> Result<(), NotTaken> {
         let version = env!("CARGO_PKG_VERSION");
         let body = json!({ "resourceSpans": [{
             "resource": { "attributes": [text("service.name", &self.service)] },
@@ -152,10 +154,29 @@ impl SpanSender {
             .uri(self.uri.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.to_string()).map_err(|never| match never {}).boxed_unsync())
-            .map_err(|error| error.to_string())?;
-        let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+            .map_err(NotTaken::NoRequest)?;
+        let response = self.client.request(request).await.map_err(NotTaken::Unanswered)?;
         let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+        if status.is_success() { Ok(()) } else { Err(NotTaken::Refused(status)) }
+    }
+}
+
+/// Why the collector did not take spans.
+#[derive(Debug)]
+enum NotTaken {
+    NoRequest(http::Error),
+    Unanswered(hyper_util::client::legacy::Error),
+    /// It answered with this status.
+    Refused(http::StatusCode),
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRequest(error) => error.fmt(out),
+            Self::Unanswered(error) => error.fmt(out),
+            Self::Refused(status) => write!(out, "it answered {status}"),
+        }
     }
 }
 

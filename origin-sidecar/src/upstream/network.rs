@@ -52,11 +52,11 @@ impl Upstreams {
     /// # Errors
     /// Nobody listens there, does not answer in time, has the wrong certificate, or closes the
     /// connection at once.
-    pub async fn probe(&self, upstream: &Upstream) -> Result<(), String> {
+    pub async fn probe(&self, upstream: &Upstream) -> io::Result<()> {
         match self {
-            Self::Network(network) => network.probe(upstream).await.map_err(|it| it.to_string()),
+            Self::Network(network) => network.probe(upstream).await,
             Self::Local(answer) => match answer(Request::new(Body::Empty)).await {
-                Err(failure) if failure.is_unsent => Err(failure.detail),
+                Err(failure) if failure.is_unsent => Err(io::Error::other(failure.detail)),
                 _ => Ok(()),
             },
         }
