@@ -7,6 +7,7 @@ use spillway::command::settings::{
     Consume, DrainSettings, EXIT_CONFIG, EXIT_USAGE, JobsSettings, Proxy, Purge,
     without_empty_variables,
 };
+use spillway::command::shards::{self, ShardsSettings};
 use spillway::command::{inject, run, stop, tools, webhook};
 use spillway::logging;
 use spillway::memory::Allocator;
@@ -36,6 +37,8 @@ enum Command {
     Jobs(JobsSettings),
     /// Remove cached answers by URL or tag: in the sidecars, then at the edge
     Purge(Purge),
+    /// Look at live shard maps, and move ranges from one shard to another
+    Shards(ShardsSettings),
     /// Report every fault of a rules file at once
     Check {
         file: PathBuf,
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Drain(settings) => tools::drain(&settings),
         Command::Jobs(settings) => tools::jobs(&settings),
         Command::Purge(settings) => tools::purge(&settings),
+        Command::Shards(settings) => shards::shards(&settings),
         Command::Check { file, json } => tools::check(&file, json),
         Command::Explain { method, url, header, body, answer, routes } => {
             spillway::command::explain::Request::new(&method, &url, &header, body)

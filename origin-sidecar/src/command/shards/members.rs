@@ -1,0 +1,134 @@
+//! The members of a move: every process that an address leads to, and every one that registered itself.
+
+use super::super::pods::{addresses, send};
+use super::super::stop::Stop;
+use super::coordinator::Coordinator;
+use crate::operate::admin;
+use crate::shards::keys;
+use crate::shards::store::read;
+use http::Request;
+use rules::shard::object::MapObject;
+use rules::shard::protocol::{Ack, Hindrance, hindrance};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How long a push may take beyond the wait that it asks for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Members of one move.
+const MEMBERS_MAX: usize = 1_000;
+
+/// One member, by what it said or by where it was looked for.
+pub(super) struct MoveMember {
+    /// Pod name, or the address where that is not known.
+    pub who: String,
+    pub ack: Option<Ack>,
+    /// Why there is no ack.
+    pub detail: String,
+}
+
+/// A member that has not followed.
+pub(super) struct Laggard {
+    pub who: String,
+    pub why: Hindrance,
+    pub detail: String,
+}
+
+impl Coordinator<'_> {
+    /// Shows the object to all members and gathers what they say.
+    ///
+    /// # Errors
+    /// When a name of `--sidecars` leads nowhere.
+    pub(super) async fn heard(
+        &self,
+        object: &MapObject,
+        wait: Duration,
+    ) -> Result<Vec<MoveMember>, Stop> {
+        let mut asked = BTreeSet::new();
+        for name in &self.settings.sidecars {
+            let found = addresses(name).await;
+            asked.extend(found.map_err(|why| Stop::run(format!("--sidecars {name}: {why}")))?);
+        }
+        let (json, millis) = (object.json(), wait.as_millis());
+        let mut pushes = JoinSet::new();
+        for address in asked {
+            let (client, token) = (self.client.clone(), self.settings.admin_token.clone());
+            let (json, timeout) = (json.clone(), wait + ANSWER_TIMEOUT);
+            pushes.spawn(async move {
+                let url = format!("http://{address}/shards/map?wait={millis}ms");
+                let request = Request::post(url).header(&admin::FIELD, admin::FIELD_VALUE);
+                let said = send(&client, request, token.as_deref(), (json, timeout)).await;
+                let ack = said.and_then(|text| {
+                    serde_json::from_str::<Ack>(&text)
+                        .map_err(|_| "it runs an older version that knows no live maps".to_owned())
+                });
+                match ack {
+                    Ok(ack) => {
+                        MoveMember { who: ack.pod.clone(), ack: Some(ack), detail: String::new() }
+                    }
+                    Err(detail) => MoveMember { who: address.to_string(), ack: None, detail },
+                }
+            });
+        }
+        let mut heard = pushes.join_all().await;
+        for ack in self.registered(object).await {
+            if heard.iter().all(|own| own.who != ack.pod) {
+                heard.push(MoveMember {
+                    who: ack.pod.clone(),
+                    ack: Some(ack),
+                    detail: String::new(),
+                });
+            }
+        }
+        heard.sort_by(|left, right| left.who.cmp(&right.who));
+        Ok(heard)
+    }
+
+    /// What members wrote to the store.
+    async fn registered(&self, object: &MapObject) -> Vec<Ack> {
+        let Some(moving) = &object.moving else { return Vec::new() };
+        let prefix = keys::members(&object.map, &moving.id);
+        let mut found = Vec::new();
+        for entry in self.results.list(&prefix, "", MEMBERS_MAX).await.unwrap_or_default() {
+            let read = read(self.results.as_ref(), &entry.key).await.ok().flatten();
+            found.extend(read.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()));
+        }
+        found
+    }
+
+    /// The members that have not followed to the object's stage.
+    pub(super) fn laggards(&self, object: &MapObject, heard: &[MoveMember]) -> Vec<Laggard> {
+        let map_rules = self.rules.document.map_rules(&object.map);
+        let judged = heard.iter().filter_map(|member| {
+            let why = hindrance(object, &map_rules, member.ack.as_ref())?;
+            Some(Laggard { who: member.who.clone(), why, detail: member.detail.clone() })
+        });
+        judged.collect()
+    }
+
+    /// Asks until all members have followed, one can't, or the time is over; those that have not.
+    ///
+    /// # Errors
+    /// As [`Coordinator::heard`].
+    pub(super) async fn follow(
+        &self,
+        object: &MapObject,
+        end: Instant,
+        without: &[String],
+    ) -> Result<Vec<Laggard>, Stop> {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let heard = self.heard(object, left.min(Duration::from_secs(2))).await?;
+            let mut laggards = self.laggards(object, &heard);
+            laggards.retain(|own| !without.contains(&own.who));
+            let is_hopeless = laggards.iter().any(|own| !own.why.may_pass());
+            if laggards.is_empty() || is_hopeless || Instant::now() >= end {
+                return Ok(laggards);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

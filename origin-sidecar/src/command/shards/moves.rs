@@ -1,0 +1,272 @@
+//! The steps of a move. Each puts one object into the store; a coordinator that ends in between leaves a map
+//! from which any other may go on.
+
+use super::super::stop::Stop;
+use super::arguments::{Announcing, GatedStep, MoveStep};
+use super::coordinator::Coordinator;
+use super::members::{Laggard, MoveMember};
+use super::stored::StoredMap;
+use rules::shard::change::{MoveDriver, MovePlan};
+use rules::shard::object::{MapObject, Move, MoveStage};
+use rules::shard::protocol::{Ack, Hindrance};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Of the hold time of writes: left for the commit and for the processes to hear of it.
+const COMMIT_SHARE: Duration = Duration::from_secs(1);
+/// How long members have to hear of an announce that reaches them by a push.
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(5);
+
+fn led_by(step: &MoveStep) -> MoveDriver<'_> {
+    if step.i_know.is_some() { MoveDriver::Any } else { MoveDriver::Named(&step.driver) }
+}
+
+fn moving(object: &MapObject) -> Result<&Move, Stop> {
+    object.moving.as_ref().ok_or_else(|| {
+        Stop::run(
+            "no-such-move: no move of this map is under way: `spillway shards announce` begins one",
+        )
+    })
+}
+
+impl Coordinator<'_> {
+    pub(super) async fn announce(&self, own: &Announcing) -> Result<(), Stop> {
+        let name = &own.changing.map;
+        let stored = self.stored(name).await?;
+        let Some((from, until)) = own.range.split_once("..") else {
+            return Err(Stop::config(format!("--range {}: write FROM..UNTIL", own.range)));
+        };
+        let bound = |text: &str| match text {
+            "" => Ok(None),
+            text => self.bound(name, text).map(Some),
+        };
+        let id = crate::secrets::random_hex(4).map_err(Stop::run)?;
+        let plan = MovePlan {
+            id: id.clone(),
+            from: bound(from)?,
+            until: bound(until)?,
+            target: own.to.clone(),
+            driver: own.driver.clone(),
+        };
+        let what = format!("announce {} to {}", own.range, own.to);
+        let next = stored.object.announce(plan, self.changed(&own.changing, &what));
+        let Some(stored) = self.change(&own.changing, Some(&stored), next).await? else {
+            return Ok(());
+        };
+        self.forget_members(name, &id).await;
+        let told = Instant::now();
+        let mut laggards = self.follow(&stored.object, told + ANNOUNCE_WAIT, &[]).await?;
+        if laggards.is_empty() {
+            // Those that no address leads to look for themselves, and register.
+            let poll = Duration::from_secs(self.settings.map_poll).mul_f64(1.2);
+            tokio::time::sleep_until(told + poll).await;
+            laggards = self.follow(&stored.object, told + poll + ANNOUNCE_WAIT, &[]).await?;
+        }
+        if laggards.is_empty() {
+            laggards =
+                self.wait_for_jobs(&stored.object, Duration::from_secs(own.wait_jobs)).await?;
+        }
+        self.or_abort(&stored, &laggards, &own.driver).await?;
+        let sentence = format!("{name}: every member follows; now `spillway shards fence {name}`");
+        self.events.say("announced", json!({ "map": name, "move": id }), &sentence)
+    }
+
+    /// Jobs and adopted requests of the range may run for long: no write waits for them yet.
+    async fn wait_for_jobs(
+        &self,
+        object: &MapObject,
+        wait: Duration,
+    ) -> Result<Vec<Laggard>, Stop> {
+        let end = Instant::now() + wait;
+        loop {
+            let heard = self.heard(object, Duration::ZERO).await?;
+            let busy: Vec<Laggard> = heard.iter().filter_map(with_jobs).collect();
+            if busy.is_empty() || Instant::now() >= end {
+                return Ok(busy);
+            }
+            for own in &busy {
+                let facts = json!({ "pod": own.who, "why": own.why.to_string() });
+                self.events.say("waiting", facts, &format!("  {} {}", own.who, own.why))?;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    pub(super) async fn fence(&self, own: &GatedStep) -> Result<(), Stop> {
+        let (changing, driver) = (&own.step.changing, led_by(&own.step));
+        let stored = self.stored(&changing.map).await?;
+        let id = moving(&stored.object)?.id.clone();
+        let next = stored.object.fence(&id, driver, self.changed(changing, "fence"));
+        let Some(stored) = self.change(changing, Some(&stored), next).await? else { return Ok(()) };
+        let began = Instant::now();
+        let laggards = self.follow(&stored.object, began + self.wait(own)?, &own.without).await?;
+        let laggards = not_excused(laggards, own);
+        self.or_abort(&stored, &laggards, &own.step.driver).await?;
+        let map = &changing.map;
+        let took = began.elapsed().as_millis();
+        self.events.say(
+            "fenced",
+            json!({ "map": map, "move": id, "milliseconds": took }),
+            &format!("{map}: no write of the range is in flight ({took} ms)"),
+        )
+    }
+
+    pub(super) async fn pass_return(&self, own: &GatedStep) -> Result<(), Stop> {
+        let (changing, driver) = (&own.step.changing, led_by(&own.step));
+        let stored = self.stored(&changing.map).await?;
+        let id = moving(&stored.object)?.id.clone();
+        self.all_have_followed(&stored.object, own).await?;
+        let next = stored.object.pass_return(&id, driver, self.changed(changing, "no return"));
+        self.change(changing, Some(&stored), next).await.map(|_| ())
+    }
+
+    pub(super) async fn commit(&self, own: &GatedStep) -> Result<(), Stop> {
+        let (changing, driver) = (&own.step.changing, led_by(&own.step));
+        let stored = self.stored(&changing.map).await?;
+        let Move { id, no_return, .. } = moving(&stored.object)?.clone();
+        // Past that point everything was judged: what is not fit now is no reason to stay.
+        if !no_return {
+            self.all_have_followed(&stored.object, own).await?;
+        }
+        let what = match (&own.owner_is_fenced, own.without.is_empty()) {
+            (Some(why), _) => format!("commit (the owner is fenced: {why})"),
+            (None, false) => format!("commit (without {})", own.without.join(", ")),
+            (None, true) => "commit".to_owned(),
+        };
+        let next = stored.object.commit(&id, driver, self.changed(changing, &what));
+        let Some(stored) = self.change(changing, Some(&stored), next).await? else { return Ok(()) };
+        self.tell_end(&stored, "committed").await
+    }
+
+    pub(super) async fn abort(&self, own: &MoveStep) -> Result<(), Stop> {
+        let stored = self.stored(&own.changing.map).await?;
+        let id = moving(&stored.object)?.id.clone();
+        let next = stored.object.abort(&id, led_by(own), self.changed(&own.changing, "abort"));
+        let Some(stored) = self.change(&own.changing, Some(&stored), next).await? else {
+            return Ok(());
+        };
+        self.tell_end(&stored, "aborted").await
+    }
+
+    /// The map says it: processes that do not hear it now look for themselves within half a second.
+    async fn tell_end(&self, stored: &StoredMap, event: &str) -> Result<(), Stop> {
+        let (map, epoch) = (&stored.object.map, stored.object.epoch);
+        let heard = self.heard(&stored.object, Duration::ZERO).await?;
+        for own in self.laggards(&stored.object, &heard) {
+            let facts = json!({ "pod": own.who, "why": own.why.to_string(), "detail": own.detail });
+            let sentence = format!("  {} {} {}", own.who, own.why, own.detail);
+            self.events.say("behind", facts, sentence.trim_end())?;
+        }
+        let sentence = format!("{map}: {event}, epoch {epoch}");
+        self.events.say(event, json!({ "map": map, "epoch": epoch }), &sentence)
+    }
+
+    /// Lists the members again: one may have come since the fence.
+    async fn all_have_followed(&self, object: &MapObject, own: &GatedStep) -> Result<(), Stop> {
+        if moving(object)?.stage != MoveStage::Fenced {
+            return Err(Stop::run("wrong-stage: the move is only announced: fence it first"));
+        }
+        let laggards = self.follow(object, Instant::now() + self.wait(own)?, &own.without).await?;
+        let laggards = not_excused(laggards, own);
+        if laggards.is_empty() {
+            return Ok(());
+        }
+        Err(Stop::run(format!("members-behind: nothing was changed:\n{}", listed(&laggards))))
+    }
+
+    fn wait(&self, own: &GatedStep) -> Result<Duration, Stop> {
+        if self.settings.sidecars.is_empty() && own.owner_is_fenced.is_none() {
+            return Err(Stop::config(
+                "no member is named: add --sidecars HOST:PORT of all sidecars and consumers, or --owner-is-fenced WHY",
+            ));
+        }
+        let hold = Duration::from(self.document(&own.step.changing.map)?.hold.time);
+        Ok(own.wait.map_or(hold.saturating_sub(COMMIT_SHARE), Duration::from_secs))
+    }
+
+    /// A move that its members can't follow ends at once: writes wait for it.
+    async fn or_abort(
+        &self,
+        stored: &StoredMap,
+        laggards: &[Laggard],
+        driver: &str,
+    ) -> Result<(), Stop> {
+        if laggards.is_empty() {
+            return Ok(());
+        }
+        let Move { id, .. } = moving(&stored.object)?;
+        let why =
+            format!("abort: {}", laggards.first().map(|own| own.who.as_str()).unwrap_or_default());
+        let by = stored.object.changed.by.clone();
+        let changed = rules::shard::object::Changed { by, why, ..stored.object.changed.clone() };
+        let next = stored.object.abort(id, MoveDriver::Named(driver), changed);
+        let next = next.map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
+        let aborted = self.put(Some(stored), next).await?;
+        self.tell_end(&aborted, "aborted").await?;
+        Err(Stop::run(format!("members-behind: the move was aborted:\n{}", listed(laggards))))
+    }
+
+    pub(super) async fn members(&self, map: &str) -> Result<(), Stop> {
+        let StoredMap { object, .. } = self.stored(map).await?;
+        let heard = self.heard(&object, Duration::ZERO).await?;
+        self.say_members(&object, &heard)
+    }
+
+    /// Says what each member follows.
+    pub(super) fn say_members(&self, object: &MapObject, heard: &[MoveMember]) -> Result<(), Stop> {
+        let laggards = self.laggards(object, heard);
+        for member in heard {
+            let why = laggards.iter().find(|own| own.who == member.who).map(|own| &own.why);
+            let standing = why.map_or_else(|| "follows".to_owned(), Hindrance::to_string);
+            let facts = json!({
+                "pod": member.who, "standing": standing, "detail": member.detail,
+                "ack": serde_json::to_value(&member.ack).unwrap_or_default(),
+            });
+            let about = member.ack.as_ref().map_or_else(|| member.detail.clone(), described);
+            self.events.say("member", facts, &format!("  {}  {standing}  {about}", member.who))?;
+        }
+        Ok(())
+    }
+
+    /// The objects that running processes follow.
+    pub(super) async fn of_members(&self, map: &str) -> Vec<MapObject> {
+        let mut found = Vec::new();
+        for name in &self.settings.sidecars {
+            for address in super::super::pods::addresses(name).await.unwrap_or_default() {
+                let request = http::Request::get(format!("http://{address}/shards/map?map={map}"));
+                let token = self.settings.admin_token.as_deref();
+                let wait = (String::new(), Duration::from_secs(3));
+                let said = super::super::pods::send(&self.client, request, token, wait).await;
+                found.extend(said.ok().and_then(|text| MapObject::read(text.as_bytes()).ok()));
+            }
+        }
+        found
+    }
+}
+
+fn described(ack: &Ack) -> String {
+    let Ack { version, epoch, in_flight, held, .. } = ack;
+    format!("epoch {epoch}, {in_flight} writes in flight, {held} held, version {version}")
+}
+
+fn with_jobs(member: &MoveMember) -> Option<Laggard> {
+    let ack = member.ack.as_ref()?;
+    let count = (ack.jobs.len() + ack.adopted.len()) as u64;
+    let named = ack.jobs.iter().chain(&ack.adopted).map(|id| format!("job {id}")).collect();
+    let why = Hindrance::Writing { count, named };
+    (count > 0).then(|| Laggard { who: member.who.clone(), why, detail: String::new() })
+}
+
+/// Where the owner itself refuses writes, a member that does not answer can't misplace any.
+fn not_excused(laggards: Vec<Laggard>, own: &GatedStep) -> Vec<Laggard> {
+    let is_excused = |laggard: &Laggard| own.owner_is_fenced.is_some() && laggard.why.may_pass();
+    laggards.into_iter().filter(|laggard| !is_excused(laggard)).collect()
+}
+
+fn listed(laggards: &[Laggard]) -> String {
+    let lines = laggards
+        .iter()
+        .map(|own| format!("  {} {} {}", own.who, own.why, own.detail).trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
