@@ -14,6 +14,7 @@ mod namespaces;
 mod process;
 mod prometheus;
 mod raw;
+mod relay;
 mod wire;
 
 pub use app::{App, Asked, Gate, Reply};
@@ -26,6 +27,7 @@ pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use namespaces::{Namespace, Network};
 pub use process::{Ended, SECRET, Setup, Spillway, folder, program, run, run_with, system};
 pub use prometheus::Prometheus;
+pub use relay::Relay;
 pub use raw::{accepted, raw, read_until};
 pub use wire::Wire;
 

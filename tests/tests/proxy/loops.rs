@@ -1,10 +1,7 @@
 //! Two sidecars that each take the other for the one who serves a request, and share no secret: the
 //! request ends after a few forwards, whatever it is and however they speak.
 
-use std::sync::{Arc, OnceLock};
-use support::{App, Client, Reply, Spillway, raw};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use support::{App, Client, Relay, Reply, Spillway, raw};
 
 const RULES: &str = r#"
     [[route]]
@@ -31,24 +28,6 @@ const RULES: &str = r#"
 /// The first one, and those that it is sent on as: the last of them has four members and is refused.
 const REQUESTS_MAX: f64 = 5.0;
 
-/// An address that is known before who listens behind it.
-async fn relay() -> (String, Arc<OnceLock<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("a bound port").to_string();
-    let behind = Arc::new(OnceLock::<String>::new());
-    let to = Arc::clone(&behind);
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let to = to.get().expect("it is known by now").clone();
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(to).await.expect("a connection");
-                copy_bidirectional(&mut client, &mut server).await
-            });
-        }
-    });
-    (address, behind)
-}
-
 struct Pair {
     app: App,
     one: Spillway,
@@ -58,7 +37,7 @@ struct Pair {
 /// Each is asked for shard b by the other.
 async fn pair(protocol: &str) -> Pair {
     let app = App::start().await;
-    let (address, behind) = relay().await;
+    let relay = Relay::new().await;
     let sidecar = |to: &str, secret: char| {
         let upstreams = format!("app-a={protocol}://{to},app-b={protocol}://{to}");
         Spillway::proxy(RULES, &app)
@@ -66,9 +45,9 @@ async fn pair(protocol: &str) -> Pair {
             .with("--upstream", &upstreams)
             .env("SPILLWAY_SECRET", &secret.to_string().repeat(40))
     };
-    let one = sidecar(&address, '1').start().await;
+    let one = sidecar(relay.address(), '1').start().await;
     let other = sidecar(one.address(), '2').start().await;
-    behind.set(other.address().to_owned()).expect("nobody else knew");
+    relay.lead_to(other.address());
     Pair { app, one, other }
 }
 
