@@ -1,4 +1,4 @@
-//! A request that may become a job, and what it takes to make it one.
+//! A request that may become a job, and what is needed to make it one.
 
 use super::auth::Authorized;
 use super::context::JobWorker;
@@ -23,18 +23,21 @@ use std::time::Duration;
 use stores::queue::Queue;
 use stores::results::{Results, StoreError};
 
-/// From the whole request to a durable message; after that the client is told to retry.
+/// How long enqueueing may take, from the complete request to a durable message; then the client is
+/// told to retry.
 pub(super) const ENQUEUE_BUDGET: Duration = Duration::from_secs(3);
 
-/// What an offload needs of the process; bound at start-up, so always there.
+/// The backends that an offload needs. They are bound at start-up, so they always exist.
 pub(super) struct Opened<'a> {
     pub queue: &'a Arc<dyn Queue>,
     pub results: &'a Arc<dyn Results>,
     pub secrets: &'a Secrets,
 }
 
+/// The backends of a rule's queue.
+///
 /// # Errors
-/// `internal` when start-up let an unbound name pass.
+/// `internal` when start-up accepted an unbound name.
 pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Opened<'a>, Refused> {
     let context = &worker.context;
     match (context.backends.queues.get(&rule.queue), &context.backends.results, &context.secrets) {
@@ -43,11 +46,11 @@ pub(super) fn tools<'a>(worker: &'a JobWorker, rule: &Offload) -> Result<Opened<
     }
 }
 
-/// A request on its way into a job.
+/// A request that may become a job.
 pub(super) struct OffloadCandidate<'a> {
     pub clean: SanitizedRequest<'a>,
     pub body: Payload,
-    /// What the rule's sources find in a body that is not in memory.
+    /// The values of the rule's sources in a body that is not in memory.
     pub pointed: Pointed,
     pub route: &'a Route,
     pub rule: &'a Offload,
@@ -56,19 +59,19 @@ pub(super) struct OffloadCandidate<'a> {
 }
 
 impl OffloadCandidate<'_> {
-    /// What requests are alike in how long they take; empty where the rule names nothing.
+    /// The class of requests with similar latencies; empty where the rule names none.
     pub(super) fn class(&self) -> String {
         self.rule.class.as_ref().and_then(|source| self.value(source)).unwrap_or_default()
     }
 
-    /// What a lease says of its execution, and a notification of its end.
+    /// The contents of its lease as an adopted execution, and of the notification.
     pub(super) fn about(&self) -> Adopted {
         let user = self.allowed.keep.first().and_then(|(_, value)| value.to_str().ok());
         let (route, queue) = (self.route.name.clone(), self.rule.queue.clone());
         Adopted { until: UnixMillis::default(), route, queue, user: user.map(str::to_owned) }
     }
 
-    /// The value of a source of the request.
+    /// The value of a source in the request.
     pub(super) fn value(&self, source: &KeySource) -> Option<String> {
         let view = View::of(self.clean.headers);
         let head =
@@ -91,7 +94,7 @@ pub(super) enum NotQueued {
 }
 
 impl NotQueued {
-    /// `started` says what may have come of the request.
+    /// The refusal for the client. `started` says what may have happened with the request.
     pub(super) fn refused(self, started: &str) -> Refused {
         match self {
             Self::Refused(refused) => refused,
@@ -107,7 +110,7 @@ pub(super) fn store_failed(error: StoreError) -> NotQueued {
     NotQueued::Unavailable(error.name, error.detail)
 }
 
-/// `fallback = "inline"`: the queue is down, so the client waits for the app.
+/// `fallback = "inline"`: the queue is down, so the request is executed while the client waits.
 pub(super) async fn inline(
     worker: &Arc<JobWorker>,
     offered: OffloadCandidate<'_>,
@@ -117,7 +120,7 @@ pub(super) async fn inline(
     forward::send(&worker.client, &mut outgoing).await.map_err(|failure| failure.refused(false))
 }
 
-/// The request as it would have gone on.
+/// The request as it would have been forwarded without offload.
 pub(super) fn outgoing(
     worker: &JobWorker,
     offered: OffloadCandidate<'_>,

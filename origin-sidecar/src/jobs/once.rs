@@ -1,5 +1,5 @@
-//! Requests with an `Idempotency-Key` that are executed at once: an accept record is written before, so
-//! that a retry never executes them again.
+//! Executes requests with an `Idempotency-Key` at once: an accept record is written first, so that
+//! a retry never executes them again.
 
 use super::keyed::Record;
 use super::record::{self, Accepted, accepted_key};
@@ -8,28 +8,28 @@ use std::time::Duration;
 use stores::results::{Condition, PutError, Results};
 use tokio::time::{sleep, timeout};
 
-/// How often it is asked what became of a release, some minutes in all.
+/// How often it is checked whether a release was written, for some minutes in all.
 const SETTLE_TRIES: usize = 60;
 const SETTLE_PAUSE: Duration = Duration::from_secs(5);
 
-/// A request that nobody else executes.
+/// A request that no other process executes.
 pub(super) struct Once {
     pub id: String,
     pub key: HeaderValue,
     pub(super) record: Record,
 }
 
-/// Whether a key is free again.
+/// Whether a key can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyRelease {
     Yes,
-    /// Somebody was promised the job meanwhile.
+    /// A retry was promised the job meanwhile.
     No,
-    /// The store did not say. What was written may still arrive.
+    /// The store did not answer. The write may still arrive.
     Unknown,
 }
 
-/// Gives the key free: nothing was done.
+/// Releases the key, because nothing was done.
 pub(super) async fn release(results: &dyn Results, id: &str, record: Record) -> KeyRelease {
     let Record { accepted, etag } = record;
     let released = Accepted { released: true, ..accepted };
@@ -42,19 +42,19 @@ pub(super) async fn release(results: &dyn Results, id: &str, record: Record) -> 
 }
 
 impl Once {
-    /// The same, for an execution that the application did not begin, or says it did not.
+    /// Releases the key of an execution that the application did not begin, or says it did not.
     pub(super) async fn release(&self, results: &dyn Results) -> KeyRelease {
         let releasing = release(results, &self.id, self.record.clone());
         timeout(RECORD_BUDGET, releasing).await.unwrap_or(KeyRelease::Unknown)
     }
 
-    /// Finds out whether a release got through, and sees to it that it does not from now on: the job's
-    /// end is stored next. `Unknown` while the store is away for long.
+    /// Determines whether a release was written, and makes sure that it can't arrive later: the
+    /// job's end is stored next. `Unknown` while the store is unavailable for long.
     pub(super) async fn settle(&self, results: &dyn Results) -> KeyRelease {
         let key = accepted_key(&self.id);
         for _ in 0..SETTLE_TRIES {
             let Record { accepted, etag } = self.record.clone();
-            // Another etag is all that it needs.
+            // It only needs another etag.
             let settled = Accepted { holder: format!("{}-", accepted.holder), ..accepted };
             match record::write(results, &key, &settled, Condition::IfMatch(etag)).await {
                 Ok(_) => return KeyRelease::No,
@@ -72,5 +72,5 @@ impl Once {
     }
 }
 
-/// Writing the accept record, which the execution waits for.
+/// How long writing the accept record may take; the execution waits for it.
 pub(super) const RECORD_BUDGET: Duration = Duration::from_secs(3);

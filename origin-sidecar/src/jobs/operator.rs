@@ -1,5 +1,5 @@
-//! `spillway jobs`: look at jobs, end them, run failed ones again, bring dead letters back. It works on
-//! queue and store themselves: no process needs to run, and none is asked.
+//! `spillway jobs`: shows jobs, ends them, retries failed ones, and redrives dead letters. It works
+//! on queue and store directly: no process needs to run.
 
 mod done;
 mod known;
@@ -24,16 +24,16 @@ use std::time::Duration;
 use stores::queue::{Message, Queue, Received};
 use stores::results::{Condition, PutError};
 
-/// How long a redrive waits for the next dead letter before it is done.
+/// How long a redrive waits for another dead letter before it ends.
 const REDRIVE_WAIT: Duration = Duration::from_secs(2);
-/// How long a dead letter is hidden while it is brought back.
+/// How long a dead letter is invisible while it is moved.
 const REDRIVE_VISIBILITY: Duration = Duration::from_secs(60);
 
 impl Stores {
-    /// Everything that is kept of a job, as JSON.
+    /// Prints everything that is stored of a job, as JSON.
     ///
     /// # Errors
-    /// When nothing is, or the store fails.
+    /// Nothing is stored, or the store fails.
     pub async fn show(&self, out: &mut dyn Write, id: &str) -> CommandResult {
         let results = self.results.as_ref();
         let mut found = serde_json::Map::new();
@@ -53,7 +53,7 @@ impl Stores {
         add!("progress", JobProgress, progress_key(id));
         add!("deliveries", Deliveries, notified_key(id));
         add!("message", FailedMessage, failed_key(id));
-        // What a terminal shows ends in a chat.
+        // The token is hidden: terminal output gets copied into chats.
         let token = format!("/attributes/{}", job::TOKEN);
         for (record, at) in [
             ("message", "/attributes/sealed"),
@@ -73,10 +73,10 @@ impl Stores {
         line(out, &json)
     }
 
-    /// Runs a failed job again, from the copy of its message.
+    /// Retries a failed job, from the copy of its message.
     ///
     /// # Errors
-    /// When it has not failed, nothing is left to run it from, or queue or store fail.
+    /// The job has not failed, there is no copy, or queue or store fail.
     pub async fn retry(&self, out: &mut dyn Write, id: &str) -> CommandResult {
         let results = self.results.as_ref();
         let copy = record::read::<FailedMessage>(results, &failed_key(id)).await.map_err(text)?;
@@ -92,12 +92,13 @@ impl Stores {
                 return Err(format!("{id}: its request's body ({key}) is gone from the store"));
             }
         }
-        // Before the end is taken back: a job without an end and without a message is lost.
+        // The message is sent before the end is withdrawn: a job without an end and without a
+        // message is lost.
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         let name = found.and_then(|(outcome, _)| outcome.queue).unwrap_or_default();
         let queue = self.queue(&name)?;
         self.requeue(id).await?;
-        // It is wanted now, whenever it was wanted first.
+        // The operator wants it now, whatever its deadline was.
         attributes.remove(DEADLINE);
         envelope::keep_id(&mut attributes, id);
         queue.send(Message { body, attributes, group }).await.map_err(|error| {
@@ -112,13 +113,13 @@ impl Stores {
             .ok_or_else(|| format!("queue `{name}` is not bound: add --queue {name}=…"))
     }
 
-    /// Takes the end of a failed job back. Whoever ends it next replaces this mark.
+    /// Withdraws the end of a failed job. The next end replaces this mark.
     async fn requeue(&self, id: &str) -> CommandResult {
         let results = self.results.as_ref();
         let found = record::read::<Outcome>(results, &outcome_key(id)).await.map_err(text)?;
         let Some((outcome, etag)) = found else { return Err(format!("{id} has not ended")) };
         match outcome.status {
-            // An earlier call that may not have got further.
+            // An earlier call may have got only this far.
             Terminal::Requeued => return self.renew(id).await,
             Terminal::Failed => {}
             status => return Err(format!("{id} has {}, not failed", status.as_str())),
@@ -146,21 +147,21 @@ impl Stores {
         self.renew(id).await
     }
 
-    /// Attempts begin anew, and the receivers are told of the new end.
+    /// Resets the attempts, and makes the new end notify the receivers.
     async fn renew(&self, id: &str) -> CommandResult {
         self.forget_attempts(id).await?;
         self.results.delete(&notified_key(id)).await.map_err(text)
     }
 
-    /// For how long somebody has the job, in seconds.
+    /// For how many seconds somebody holds the job's lease.
     async fn held(&self, id: &str) -> Result<Option<u64>, String> {
         let found = record::read::<Lease>(self.results.as_ref(), &lease_key(id)).await;
         let rest = found.map_err(text)?.map(|(lease, _)| lease.until - self.now);
         Ok(rest.filter(|rest| *rest > Millis::ZERO).map(|rest| rest.0.div_ceil(1_000)))
     }
 
-    /// Attempts are counted anew, unless one is under way: a duplicate of the message may be run as
-    /// soon as the end is taken back.
+    /// Resets the attempts, unless one is in progress: a duplicate of the message may be executed
+    /// as soon as the end is withdrawn.
     async fn forget_attempts(&self, id: &str) -> Result<(), String> {
         let (results, key) = (self.results.as_ref(), lease_key(id));
         let found = record::read::<Lease>(results, &key).await.map_err(text)?;
@@ -174,11 +175,11 @@ impl Stores {
         }
     }
 
-    /// Brings dead letters back into their queue, by receive, send and delete: each is in one of the
-    /// two at any time.
+    /// Moves dead letters back into their queue, by receive, send and delete, so that each is in at
+    /// least one of the two at any time.
     ///
     /// # Errors
-    /// When the queue has no dead letters, or queue or store fail.
+    /// The queue has no dead letters, or queue or store fail.
     pub async fn redrive(&self, out: &mut dyn Write, name: &str, limit: usize) -> CommandResult {
         let queue = self.queue(name)?;
         let dead = queue.dead_letters().await.map_err(text)?;
@@ -207,7 +208,7 @@ impl Stores {
         line(out, &format!("{back} brought back into {name}, {ended} removed that had ended"))
     }
 
-    /// Whether the letter's job is to run; a job that failed may.
+    /// Whether the dead letter's job is to be executed; one that failed may be.
     async fn reopen(&self, name: &str, letter: &Received) -> Result<bool, String> {
         let Some(id) = self.job_id(name, letter)? else { return Ok(true) };
         let id = id.as_str();
@@ -221,7 +222,7 @@ impl Stores {
         Ok(true)
     }
 
-    /// `None` of a letter that is no job.
+    /// The id of the dead letter's job; `None` if it is no job.
     fn job_id(&self, name: &str, letter: &Received) -> Result<Option<String>, String> {
         if !bare::is_bare(letter).is_ok_and(|is_bare| is_bare) {
             let id = letter.attributes.get("job-id").cloned();
@@ -236,7 +237,7 @@ impl Stores {
     }
 }
 
-/// The letter as a new message; a bare one keeps the id that its job has.
+/// The dead letter as a new message; a bare one keeps the id of its job.
 fn again(letter: &Received) -> Message {
     let mut attributes = letter.attributes.clone();
     attributes.remove(DEADLINE);

@@ -1,5 +1,5 @@
-//! Ends that others bring: another's consumer, or an operator. They are stored like any other, under a lease of
-//! their own, so that none is stored beside an attempt that runs.
+//! Ends of jobs that a foreign consumer or an operator reports. They are stored under a lease of
+//! their own, so that none is stored while an attempt runs.
 
 use super::lease::{self, HeldLease, Taken};
 use super::record::{
@@ -20,38 +20,41 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, Results, StoreError};
 
-/// A result that is sent to us. A larger one is put into the store by whoever has it.
+/// The largest result that is accepted in a request, in bytes. A larger one is put into the store
+/// by its producer.
 pub(super) const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// For so long nobody else runs or ends the job: longer than the result takes to be stored.
+/// How long the lease keeps others from running or ending the job: longer than storing the result
+/// takes.
 const LEASE: Duration = Duration::from_secs(60);
-/// How long storing may take before whoever waits is told to try again.
+/// How long storing may take before the caller is told to retry.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 const HOLDER_BYTES: usize = 8;
 
-/// What is said of a job's end.
+/// A reported end of a job.
 pub(super) struct ReportedEnd {
-    /// As the application would have answered: what it says of the job is what it would have said then.
+    /// The status that the application would have answered with; it determines the job's status in
+    /// the same way.
     pub code: StatusCode,
     pub media_type: Option<HeaderValue>,
-    /// `None` of one that lies at `results/{id}` already.
+    /// The result; `None` where it already is at `results/{id}`.
     pub body: Option<Bytes>,
 }
 
-/// A job whose end is brought.
+/// A job whose end is reported.
 pub(super) struct ForeignJob<'a> {
     pub id: &'a str,
     pub queue: &'a str,
     pub route: Option<&'a str>,
 }
 
-/// Why it was not stored.
+/// Why the end was not stored.
 #[derive(Debug)]
 pub(super) enum NotStored {
     /// The job has another end.
     Ended(Terminal),
-    /// An attempt runs, or somebody else brings its end.
+    /// An attempt is running, or somebody else reports an end.
     Running,
-    /// There is nothing at `results/{id}`.
+    /// There is no object at `results/{id}`.
     NoResult,
     Store(StoreError),
 }
@@ -62,7 +65,7 @@ impl From<StoreError> for NotStored {
     }
 }
 
-/// Whether an application's answer of that code can be the end of a job: it has a body, and leads nowhere.
+/// Whether a status code can end a job: the answer has a body, and is no redirect.
 pub(super) fn is_an_end(code: u16) -> bool {
     matches!(code, 200..=203 | 206..=299 | 400..=599)
 }
@@ -70,14 +73,14 @@ pub(super) fn is_an_end(code: u16) -> bool {
 /// Stores result and outcome.
 ///
 /// # Errors
-/// When the job has ended, is being run, or the store fails: nothing is stored then.
+/// The job has ended, is running, or the store fails: then nothing is stored.
 pub(super) async fn store(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
     job: &ForeignJob<'_>,
     said: ReportedEnd,
 ) -> Result<Outcome, NotStored> {
-    // Before a lease is written: a job that has ended needs none.
+    // Checked before a lease is written: a job that has ended needs none.
     if let JobEnd::Is(outcome) = record::end(results.as_ref(), job.id).await? {
         return Err(NotStored::Ended(outcome.status));
     }
@@ -99,13 +102,14 @@ pub(super) async fn store(
             held.remove().await;
             Ok(outcome)
         }
-        // Nothing of ours was written: what lies at the key is theirs, and may yet be an end.
+        // We wrote nothing: the object at the key is theirs, and may still become an end.
         Err(why) if is_put && held.attempt == 1 => {
             held.remove().await;
             Err(why)
         }
         Err(why) => {
-            // Nobody executed it. Without an answer the lease runs out, and an attempt is counted.
+            // The job was not executed. Without an answer the lease expires, and an attempt is
+            // counted.
             held.take_back_attempt();
             let _ = held.lay_down().await;
             Err(why)
@@ -113,14 +117,15 @@ pub(super) async fn store(
     }
 }
 
-/// Ends a job whose result another's consumer has put at `results/{id}`, and said no more. Objects of a
-/// bucket are whole or not there.
+/// Ends a job whose result a foreign consumer has put at `results/{id}` without reporting it.
+/// Objects of a bucket are complete or absent.
 ///
-/// Only of a job that nobody of ours has begun: an attempt has a lease before it has a result, and leaves it
-/// until there is an outcome; an operator's retry leaves the outcome of before.
+/// This applies only to a job that none of our consumers has begun: an attempt has a lease before
+/// it has a result, and keeps it until there is an outcome; after an operator's retry there is the
+/// earlier outcome.
 ///
 /// # Errors
-/// When the store fails.
+/// The store fails.
 pub(super) async fn by_result(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
@@ -131,7 +136,8 @@ pub(super) async fn by_result(
     if !is_put || record::read::<Lease>(store_of, &lease_key(job.id)).await?.is_some() {
         return Ok(None);
     }
-    // After the lease: an attempt that has just ended has none any more, and an outcome.
+    // Checked after taking the lease: an attempt that has just ended has released it, and stored an
+    // outcome.
     let JobEnd::Open { condition: Condition::IfAbsent, .. } = record::end(store_of, job.id).await?
     else {
         return Ok(None);
@@ -144,10 +150,11 @@ pub(super) async fn by_result(
     }
 }
 
-/// A proxy that adopted it, or that executes it at once for an `Idempotency-Key`, has another lease.
+/// Checks that no proxy executes the job, adopted or for an `Idempotency-Key`: such executions have
+/// other leases.
 ///
 /// # Errors
-/// When one has, or did until it died.
+/// A proxy does, or did until it died.
 async fn not_executed_elsewhere(
     results: &dyn Results,
     id: &str,
@@ -167,7 +174,7 @@ async fn not_executed_elsewhere(
     }
 }
 
-/// The same with the lease in hand.
+/// Stores result and outcome while holding the lease.
 async fn under(
     held: &HeldLease,
     results: &Arc<dyn Results>,
@@ -204,7 +211,7 @@ async fn under(
     let stored = store::outcome(clock.as_ref(), results, &ending, whole).await;
     let gave_up = || StoreError { name: "timeout", detail: "the outcome was not stored".into() };
     let outcome = stored.ok_or_else(gave_up)?;
-    // A cancellation has no attempt; and none but ours may have this number while the lease is ours.
+    // A cancellation has no attempt, and only we can have this number while we hold the lease.
     if outcome.attempt == attempt && outcome.status != Terminal::Cancelled {
         Ok(outcome)
     } else {
@@ -212,8 +219,8 @@ async fn under(
     }
 }
 
-/// `spillway jobs list` finds failed jobs by the copies of their messages. This one's message is somebody
-/// else's, so there is nothing in the copy, and it can't be retried.
+/// Marks the job as failed for `spillway jobs list`, which finds failed jobs by the copies of their
+/// messages. This copy is empty, because the message is foreign, so the job can't be retried.
 async fn note_failed(results: &dyn Results, id: &str) {
     let (key, copy) = (failed_key(id), FailedMessage::default());
     if let Err(error) = record::write(results, &key, &copy, Condition::IfAbsent).await {
@@ -221,14 +228,15 @@ async fn note_failed(results: &dyn Results, id: &str) {
     }
 }
 
-/// Whoever may bring a result is not the application: what it brings runs nothing in its name.
+/// Whoever may report a result is not the application: its content must not run scripts in the
+/// application's origin.
 fn answer(said: &ReportedEnd) -> Response<Body> {
     let mut answer = Response::new(Body::Empty);
     *answer.status_mut() = said.code;
     let headers = answer.headers_mut();
     let sandbox = HeaderValue::from_static("sandbox");
     headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
-    // Of what says no type a browser would guess one, or a bucket name its own.
+    // Without a type a browser would guess one, or a bucket would set its own.
     let unknown = HeaderValue::from_static("application/octet-stream");
     let media_type = said.media_type.as_ref().unwrap_or(&unknown);
     headers.insert(header::CONTENT_TYPE, media_type.clone());
@@ -239,7 +247,7 @@ fn answer(said: &ReportedEnd) -> Response<Body> {
     answer
 }
 
-/// HTML, SVG, XML, and what may hold one of them.
+/// Whether the type is HTML, SVG, XML, or one that may contain them.
 fn may_hold_scripts(media_type: &HeaderValue) -> bool {
     let Ok(text) = media_type.to_str() else { return true };
     let text = text.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! Whose job an id is, and where those are sent whose it is not.
+//! Determines the owner of a job id, and where visitors are sent who do not own it.
 
 use super::auth::{Cookies, JobOwner, Visitor};
 use super::caller::Caller;
@@ -15,9 +15,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use stores::results::Results;
 
-/// A job, with what is known of the one who asks.
+/// A job, with what is known of its visitor.
 pub(super) struct Owned<'r> {
-    /// `None` of a plain producer's.
+    /// The route; `None` for a plain producer's job.
     pub route: Option<&'r Route>,
     pub queue: &'r str,
     /// When the job was accepted.
@@ -26,19 +26,19 @@ pub(super) struct Owned<'r> {
     pub own_id: Option<String>,
     pub reader: JobOwner,
     pub cookies: Cookies,
-    /// Whoever knows the id owns it.
+    /// Whether anybody who knows the id owns the job.
     pub is_open: bool,
 }
 
-/// Where a job comes from, as its id says.
+/// The origin of a job, according to its id.
 struct Origin<'r> {
     route: Option<&'r Route>,
     queue: &'r str,
-    /// By what its callers are known.
+    /// How its callers are identified.
     auth: Cow<'r, Auth>,
 }
 
-/// `None` for an id that was not made here, or whose job nobody can own.
+/// The origin of an id; `None` for one that was not made here, or whose job nobody can own.
 fn origin<'r>(rules: &'r Rules, secrets: &Secrets, id: &str) -> Option<Origin<'r>> {
     if let Some(route) = route_of(rules, secrets, id) {
         let offload = route.offload.as_ref()?;
@@ -53,15 +53,15 @@ fn origin<'r>(rules: &'r Rules, secrets: &Secrets, id: &str) -> Option<Origin<'r
     Some(Origin { route: None, queue: name, auth: Cow::Owned(auth) })
 }
 
-/// Which route an id is of; `None` for an id that was not made here.
+/// The route of an id; `None` for one that was not made here.
 pub(super) fn route_of<'r>(rules: &'r Rules, secrets: &Secrets, id: &str) -> Option<&'r Route> {
     let offloads = rules.document.routes.iter().filter(|route| route.offload.is_some());
     let name = id::route_of(secrets, id, offloads.map(|route| route.name.as_str()))?;
     rules.route_by_name(name)
 }
 
-/// The job, if it belongs to the one who asks. Another caller's job looks exactly like none, and of an
-/// id that was not made here the app is asked nothing.
+/// The job, if it belongs to the visitor. Another caller's job is indistinguishable from none, and
+/// for an id that was not made here the application is not asked.
 pub(super) async fn owned<'r>(
     worker: &Arc<JobWorker>,
     rules: &'r Rules,
@@ -94,8 +94,8 @@ pub(super) async fn owned<'r>(
     Ok(Owned { route, queue, at, own_id, reader: visitor.known_as(caller), cookies, is_open })
 }
 
-/// Where somebody is sent who may not see a job: to the first login page of the rules, as whose job it is
-/// must not show.
+/// Where visitors are sent who may not see a job: to the first login page in the rules, because the
+/// job's route must not be revealed.
 pub(super) fn login(rules: &Rules) -> Option<&str> {
     let offloads = rules.document.routes.iter().filter_map(|route| route.offload.as_ref());
     offloads.into_iter().find_map(|offload| match &offload.auth {
@@ -104,7 +104,7 @@ pub(super) fn login(rules: &Rules) -> Option<&str> {
     })
 }
 
-/// Store and secret, where both are bound.
+/// The store and the secret, where both are bound.
 pub(super) fn bound(worker: &JobWorker) -> Option<(&Arc<dyn Results>, &Secrets)> {
     worker.context.backends.results.as_ref().zip(worker.context.secrets.as_deref())
 }

@@ -1,4 +1,4 @@
-//! What a person sees of a job: a page that follows it without or with JavaScript, and ends where the
+//! The page of a job: it follows the job with or without JavaScript, and ends where the
 //! application's answer leads.
 
 use super::record::{JobProgress, Outcome, StoredAnswer, Terminal};
@@ -12,24 +12,24 @@ use rules::offload::landing::{Landing, landing};
 /// Seconds between reloads without JavaScript.
 const RELOAD_SECONDS: u32 = 2;
 
-/// What a browser is to be shown.
+/// What a browser is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PageChoice {
-    /// A page of ours.
+    /// Spillway's own page.
     Page,
-    /// The application's answer: it is a page itself.
+    /// The application's answer, which is a page itself.
     Answer,
-    /// Where the answer leads, on the own site.
+    /// The page of this site to which the answer leads.
     Landing(String),
 }
 
-/// Where a job is looked at.
+/// The URL and texts of a job's page.
 pub(super) struct Place<'a> {
     pub jobs: &'a Jobs,
     pub id: &'a str,
-    /// What is written while the job waits.
+    /// The message while the job waits.
     pub message: &'a str,
-    /// As the visitor sees the site.
+    /// The scheme under which the visitor sees the site.
     pub scheme: &'a str,
     pub host: &'a str,
 }
@@ -43,7 +43,7 @@ impl Place<'_> {
         Some(landing(answer.leads_to.as_ref()?, self.scheme, self.host))
     }
 
-    /// What is right for the state. An answer that says no with a page, as a form that is shown again, is
+    /// The right choice for this state. A failure that is a page, such as a form with errors, is
     /// shown as well.
     pub(super) fn shown(&self, state: &JobState) -> PageChoice {
         let JobState::Ended(Outcome { answer: Some(answer), status, .. }) = state else {
@@ -83,13 +83,13 @@ impl Place<'_> {
         };
         let page = document(texts, texts.text(title), &text, (&head, &below));
         let mut response = html(200, page);
-        // A page that frames this one could have its cancel button pressed.
+        // Otherwise a page that frames this one could make a visitor press the cancel button.
         let alone = HeaderValue::from_static("frame-ancestors 'self'");
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, alone);
         response
     }
 
-    /// The bar, the buttons and the script of a job that has not ended.
+    /// The progress bar, the buttons and the script of a job that has not ended.
     fn pending(&self, state: &JobState) -> String {
         let (texts, at) = (&self.jobs.page, self.address());
         let value = match state {
@@ -102,7 +102,7 @@ impl Place<'_> {
         let titles = serde_json::json!({
             "queued": texts.text("waiting"), "running": texts.text("working"),
         });
-        // A text of the rules must not end the script.
+        // A text of the rules must not close the script element.
         let titles = titles.to_string().replace('<', "\\u003c");
         let script = SCRIPT.replace("LOCATION", &at).replace("TITLES", &titles);
         format!(
@@ -112,8 +112,8 @@ impl Place<'_> {
         )
     }
 
-    /// What stands in the head and below of a job that has ended: a download begins by itself, and another
-    /// site is gone to by whoever has read which one it is.
+    /// The head and the body of the page of an ended job. A download starts by itself; a link leads
+    /// to another site, so that the visitor sees which one it is.
     fn ended(&self, outcome: &Outcome) -> (String, String) {
         let texts = &self.jobs.page;
         let Some(answer) = &outcome.answer else { return Default::default() };
@@ -135,7 +135,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether a browser shows the answer in the place of a page.
+/// Whether a browser would show the answer as a page.
 fn is_page(answer: &StoredAnswer) -> bool {
     let field = |name: &str| {
         let found = answer.headers.iter().find(|(own, _)| own == name);
@@ -147,7 +147,8 @@ fn is_page(answer: &StoredAnswer) -> bool {
     is_html && !field("content-disposition").starts_with("attachment")
 }
 
-/// While nobody can say how the job stands, or whether it may be shown. The page comes again by itself.
+/// The page that is shown while the job's state, or the visitor's permission, can't be determined.
+/// It reloads itself.
 pub(super) fn try_again(page: &Page) -> Response<Body> {
     let (title, text) = (page.text("waiting"), page.text("try-again"));
     let mut response = html(503, document(page, title, text, (&reload(""), "")));
@@ -156,13 +157,13 @@ pub(super) fn try_again(page: &Page) -> Response<Body> {
     response
 }
 
-/// `element` surrounds it, if it is not to work for everybody.
+/// The reload instruction; `element` surrounds it where it does not apply to everybody.
 fn reload(element: &str) -> String {
     let meta = format!("<meta http-equiv=refresh content={RELOAD_SECONDS}>");
     if element.is_empty() { meta } else { format!("<{element}>{meta}</{element}>") }
 }
 
-/// 303 to a path of the own site.
+/// A 303 to a path of this site.
 pub(super) fn see(target: &str) -> Response<Body> {
     let mut response = html(303, String::new());
     *response.body_mut() = Body::Empty;
@@ -189,7 +190,8 @@ fn document(page: &Page, title: &str, text: &str, (head, below): (&str, &str)) -
 const STYLE: &str = "body{font:17px/1.6 system-ui;display:grid;place-content:center;\
 min-height:90vh;text-align:center}progress{width:16rem}button{font:inherit;margin-left:1rem}";
 
-/// Follows the job's events and looks again when it has ended: the server knows where it leads.
+/// The script follows the job's events and reloads the page when the job has ended: the server
+/// knows where to go then.
 const SCRIPT: &str = "\
 const at = id => document.getElementById(id), titles = TITLES;\
 const events = new EventSource('LOCATION');\

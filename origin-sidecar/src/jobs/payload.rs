@@ -1,4 +1,4 @@
-//! The body of a request on its way into a job, and out of it: in memory, or in a file of the spool.
+//! The body of a job's request: in memory, or in a file of the spool.
 
 use super::spool::Spooled;
 use crate::message::body::Body;
@@ -10,10 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use stores::results::file_body::file_body;
 
-/// Bytes that are read of a file at once.
+/// Bytes that are read from a file at once.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// All of a body.
+/// A complete body.
 #[derive(Debug, Clone)]
 pub enum Payload {
     Memory(Bytes),
@@ -27,7 +27,7 @@ impl From<Bytes> for Payload {
 }
 
 impl Payload {
-    /// Bytes.
+    /// The length in bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -39,10 +39,10 @@ impl Payload {
         self.length() == 0
     }
 
-    /// The bytes. Who asks has made room for them.
+    /// The bytes. The caller has reserved memory for them.
     ///
     /// # Errors
-    /// When could not read the spool.
+    /// The spool can't be read.
     pub async fn bytes(&self) -> io::Result<Bytes> {
         match self {
             Self::Memory(bytes) => Ok(bytes.clone()),
@@ -57,10 +57,10 @@ impl Payload {
         }
     }
 
-    /// Its SHA-256.
+    /// The SHA-256 of the body.
     ///
     /// # Errors
-    /// When could not read the spool.
+    /// The spool can't be read.
     pub async fn sha256(&self) -> io::Result<[u8; 32]> {
         let hashed = self.read(|body| {
             let mut hash = Sha256::new();
@@ -69,11 +69,10 @@ impl Payload {
         Ok(hashed.await??.finalize().into())
     }
 
-    /// What comes of reading it from its beginning, piece by piece, beside the runtime where it lies on
-    /// a disk.
+    /// Runs a reader over the body from its beginning; on a blocking thread where it is on disk.
     ///
     /// # Errors
-    /// When the reading could not begin.
+    /// Reading could not begin.
     pub async fn read<T: Send + 'static>(
         &self,
         with: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
@@ -89,10 +88,10 @@ impl Payload {
         }
     }
 
-    /// The same as a body that is sent. One of a file can be sent once at a time.
+    /// The payload as a body to send. A spooled one can be sent only once at a time.
     ///
     /// # Errors
-    /// When could not read the spool.
+    /// The spool can't be read.
     pub fn body(&self) -> io::Result<Body> {
         Ok(match self {
             Self::Memory(bytes) if bytes.is_empty() => Body::Empty,
@@ -101,7 +100,7 @@ impl Payload {
                 let mut file = spooled.file.try_clone()?;
                 file.seek(SeekFrom::Start(0))?;
                 let body = file_body(file.into(), spooled.length);
-                // The file and its room are needed until the last byte is sent.
+                // The file and its space are needed until the last byte is sent.
                 let spooled = Arc::clone(spooled);
                 Body::boxed(
                     body.map_frame(move |frame| {
@@ -115,7 +114,7 @@ impl Payload {
     }
 }
 
-/// Whatever is written to it is hashed.
+/// A writer that hashes what is written.
 struct Hashing<'a>(&'a mut Sha256);
 
 impl io::Write for Hashing<'_> {
@@ -129,7 +128,7 @@ impl io::Write for Hashing<'_> {
     }
 }
 
-/// A file read from its beginning, wherever others read it.
+/// A file that is read from its beginning, independently of other readers.
 struct FromStart {
     spooled: Arc<Spooled>,
     at: u64,

@@ -1,4 +1,5 @@
-//! Asking the application whether a request may: a GET of `auth.check` with the client's own fields.
+//! Asks the application whether a request is allowed: a GET of `auth.check` with the client's own
+//! fields.
 
 use super::context::JobWorker;
 use super::permissions::CHECKS_MAX;
@@ -13,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// The check is in every offloaded request's way, before its 202.
+/// How long a check may take. It precedes the 202 of every offloaded request.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a check waits for a place among those. The client has its answer within this and
+/// How long a check may wait for a permit. The client has its answer within this and
 /// [`CHECK_TIMEOUT`].
 const CHECK_WAIT: Duration = Duration::from_secs(2);
-/// Fields of a request that say nothing of who sends it. The application is not sent them: a body that
-/// does not come, conditions that a check has no use for, what is new in every look at a job.
+/// Fields that say nothing about the sender, and are not sent to the application: those of the
+/// absent body, conditions that do not apply to a check, and those that differ in each poll of a
+/// job.
 const NOT_SENT: [&str; 16] = [
     "content-encoding",
     "content-length",
@@ -39,12 +41,12 @@ const NOT_SENT: [&str; 16] = [
     "transfer-encoding",
 ];
 
-/// How new a yes must be.
+/// How recent a permission must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Freshness {
-    /// Asked for this request: one that begins or ends something.
+    /// It must be given for this request, which begins or ends something.
     Now,
-    /// Of the last five seconds.
+    /// It may be up to five seconds old.
     Recent,
 }
 
@@ -53,13 +55,13 @@ pub(super) enum Freshness {
 pub(super) struct Question {
     path: String,
     headers: HeaderMap,
-    /// The fields of the answer that name the caller.
+    /// The fields of the answer that identify the caller.
     named_by: Vec<HeaderName>,
 }
 
 impl Question {
-    /// `headers` are those that the application would be sent of the client's request. `None` where the
-    /// rule has no check.
+    /// Builds the check. `headers` are those of the client's request as the application would get
+    /// them. `None` where the rule has no check.
     pub(super) fn new(auth: &Auth, headers: &HeaderMap) -> Option<Self> {
         let Auth::Caller { check: Some(path), .. } = auth else { return None };
         let mut headers = headers.clone();
@@ -71,14 +73,14 @@ impl Question {
         Some(Self { path: path.clone(), headers, named_by })
     }
 
-    /// Nothing of the text remains in memory: it may hold a password.
+    /// A hash, so that nothing of the fields stays in memory: they may contain a password.
     fn fingerprint(&self, key: &[u8]) -> Vec<u8> {
         let mut lines: Vec<(&[u8], &[u8])> = self
             .headers
             .iter()
             .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
             .collect();
-        // Lines of one name stay in their order, which means something.
+        // Lines of one name keep their order, which is significant.
         lines.sort_by_key(|(name, _)| *name);
         let mut message = Vec::new();
         let parts = [self.path.as_bytes()].into_iter();
@@ -90,14 +92,14 @@ impl Question {
     }
 }
 
-/// Why the application did not say yes.
+/// Why the application gave no permission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// It says no.
+    /// It refuses.
     No(String),
-    /// It takes no connection.
+    /// It accepts no connection.
     Away(String),
-    /// It can't say (5xx, 429, no answer in time), or too many are asking.
+    /// It can't decide (5xx, 429, no answer in time), or too many checks are in flight.
     Unable(String),
 }
 
@@ -112,11 +114,11 @@ impl From<Denied> for Refused {
     }
 }
 
-/// The fields of the application's yes: all of them when it was asked now, and of one that was
-/// remembered those that name the caller.
+/// Asks the application. Returns the fields of its answer: all of them for a new answer, and those
+/// that identify the caller for a remembered one.
 ///
 /// # Errors
-/// A no, which is never remembered, or that the application could not be asked.
+/// A refusal, which is never remembered, or the application could not be asked.
 pub(super) async fn ask(
     worker: &JobWorker,
     question: &Question,
@@ -141,7 +143,7 @@ pub(super) async fn ask(
     let response = response.map_err(|failure| {
         count("unavailable");
         let detail = format!("{} was not answered: {}", question.path, failure.problem.name());
-        // One caller's slow check says nothing about the application.
+        // A slow check of one caller says nothing about the application.
         let is_away = failure.is_unsent && failure.problem == Problem::UpstreamUnreachable;
         if is_away { Denied::Away(detail) } else { Denied::Unable(detail) }
     })?;

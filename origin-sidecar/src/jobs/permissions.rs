@@ -1,4 +1,4 @@
-//! What the application said of callers lately.
+//! Recent permissions of the application.
 
 use crate::secrets::random;
 use http::HeaderMap;
@@ -8,19 +8,20 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Checks that the application is asked at once by one process: polls of many jobs must not take the
-/// application's workers from its own requests.
+/// Checks that one process has in flight: polls of many jobs must not take the application's
+/// workers from its own requests.
 pub(super) const CHECKS_MAX: usize = 100;
-/// How long a yes is good for the next look at the same job: half a dozen polls of a page.
+/// How long a permission is valid for further polls of the same job: about half a dozen polls of a
+/// page.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(5);
 
-/// Permissions that are remembered at once; some hundred bytes each.
+/// Permissions that are remembered at once, about a hundred bytes each.
 pub(super) const KEPT_MAX: usize = 10_000;
 
-/// Bytes of a key of the hash by which permissions are found, as many as the hash has.
+/// Bytes of the key with which requests for permission are hashed: the size of the hash.
 pub(super) const KEY_BYTES: usize = 32;
 
-/// What was asked of the application and is remembered, in one process.
+/// The permissions that one process remembers.
 pub struct Permissions {
     pub(super) places: Semaphore,
     pub(super) key: Vec<u8>,
@@ -33,8 +34,10 @@ struct CachedPermission {
 }
 
 impl Permissions {
+    /// Creates an empty set with a random key.
+    ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn new() -> std::io::Result<Self> {
         let places = Semaphore::new(CHECKS_MAX);
         Ok(Self { places, key: random(KEY_BYTES)?, kept: Mutex::default() })
@@ -46,7 +49,8 @@ impl Permissions {
         found.map(|kept| Arc::clone(&kept.answer))
     }
 
-    /// `asked` is when the question was: a logout may have come before the answer.
+    /// Remembers a permission. `asked` is when the check was sent: a logout may have come before
+    /// its answer.
     pub(super) fn keep(&self, fingerprint: Vec<u8>, answer: Arc<HeaderMap>, asked: Instant) {
         let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

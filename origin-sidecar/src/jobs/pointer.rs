@@ -1,4 +1,4 @@
-//! The value at a JSON pointer of a body that is too large for memory: it is read past.
+//! Evaluates JSON pointers over bodies that are too large for memory, by streaming.
 
 use super::intake::{Intake, NO_MEMORY, NotRead, ROOM_WAIT};
 use super::payload::Payload;
@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 
-/// The longest value or name in the body is held while it is looked at, in a buffer that doubles.
+/// The buffer for the longest value or name doubles as it grows, so it may use this many times its
+/// size.
 const BUFFER_PART: u64 = 2;
 
 /// Values by their pointers.
 pub(super) type Pointed = BTreeMap<String, String>;
 
-/// What these sources find in a body that lies in the spool. In others they look themselves.
+/// The values of these sources in a spooled body. Other bodies are evaluated in memory.
 pub(super) async fn pointed<const N: usize>(
     intake: &Intake,
     body: &Payload,
@@ -37,12 +38,12 @@ pub(super) async fn pointed<const N: usize>(
     Ok(found)
 }
 
-/// As `rules::offload::value` finds it in a body that is in memory.
+/// The value at a pointer, as `rules::offload::value` finds it in memory.
 fn find(body: &mut dyn Read, pointer: &str) -> Option<String> {
     let path: Vec<String> = match pointer.strip_prefix('/') {
         None if pointer.is_empty() => Vec::new(),
         None => return None,
-        // RFC 6901 section 4
+        // The path is unescaped according to RFC 6901 section 4.
         Some(path) => {
             path.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
         }
@@ -53,7 +54,7 @@ fn find(body: &mut dyn Read, pointer: &str) -> Option<String> {
     value
 }
 
-/// What is at the end of the path.
+/// Deserialises the value at the end of a path.
 struct At<'a>(&'a [String]);
 
 impl<'de> DeserializeSeed<'de> for At<'_> {
@@ -65,7 +66,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
 }
 
 impl At<'_> {
-    /// A value, where the path ends.
+    /// The value, if the path ends here.
     fn here<E>(&self, value: impl FnOnce() -> String) -> Result<Option<String>, E> {
         Ok(self.0.is_empty().then(value))
     }
@@ -107,7 +108,7 @@ impl<'de> Visitor<'de> for At<'_> {
         let mut found = None;
         while let Some(name) = map.next_key::<String>()? {
             match self.0.split_first() {
-                // Of several members of one name the last counts.
+                // Of several members with one name the last one counts.
                 Some((first, rest)) if *first == name => found = map.next_value_seed(At(rest))?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }

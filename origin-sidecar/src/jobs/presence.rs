@@ -1,5 +1,6 @@
-//! Whether the upstreams that jobs go to take connections. Of one that does not nothing is asked but a
-//! connection a second; when it takes one, it gets one job first, then as many as before.
+//! Tracks whether the upstreams of jobs accept connections. An upstream that does not is only
+//! probed, once a second. When it accepts a connection, it gets one job first, then as many as
+//! before.
 
 use super::context::JobWorker;
 use crate::telemetry::metrics::Metrics;
@@ -12,45 +13,46 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Between two connections to an upstream that is away.
+/// The interval between probes of an upstream that is away.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the first job may take before the others follow: a report of an hour must not hold up
+/// How long the first job may take before others follow: a report that takes an hour must not block
 /// those behind it.
 const TRIAL: Duration = Duration::from_secs(5);
 
-/// What is known of one upstream.
+/// The state of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PresenceState {
-    /// Nobody has looked yet.
+    /// It has not been checked yet.
     Unseen,
     Here,
     Away {
         since: Instant,
     },
-    /// It takes connections again, and has not been sent a job yet.
+    /// It accepts connections again, and has not been sent a job yet.
     Back {
         since: Instant,
     },
-    /// One job was let go to it.
+    /// One job was sent to it.
     Trial {
         since: Instant,
         begun: Instant,
     },
 }
 
-/// How many jobs may be received for some upstreams.
+/// How many jobs may be received for a set of upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReceiveAllowance {
     None,
-    /// One of them is back: see what it makes of a job.
+    /// One upstream is back: one job shows how it fares.
     One,
     Many,
 }
 
-/// The upstreams of one process.
+/// The states of this process's upstreams.
 pub struct Presence {
     states: Mutex<BTreeMap<Arc<str>, PresenceState>>,
-    /// In the order in which they wait: a schedule of the simulation is the same each time.
+    /// Waiters are notified in the order in which they wait, so that a simulated schedule is
+    /// reproducible.
     changed: Notify,
     metrics: Arc<Metrics>,
 }
@@ -64,9 +66,9 @@ impl Presence {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many jobs may be received that go to one of these: as many as the application beside us may
-    /// get, if it is one of them; else as many as any of them. Those that nobody has looked at yet are
-    /// looked at.
+    /// How many jobs may be received for these upstreams: the allowance of the local application if
+    /// it is one of them, otherwise the largest one. Upstreams that were not checked yet are
+    /// checked.
     pub(super) fn room<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> ReceiveAllowance {
         let (mut room, mut of_app, mut is_new) = (ReceiveAllowance::None, None, false);
         let mut states = self.states();
@@ -94,13 +96,13 @@ impl Presence {
         of_app.unwrap_or(room)
     }
 
-    /// Resolves when something is known that was not, or after a second.
+    /// Resolves when a state has changed, or after a second.
     pub(super) async fn news(&self) {
-        // Either way the next look tells.
+        // Whether it changed or timed out, the next iteration checks the states.
         let _ = timeout(PROBE_INTERVAL, self.changed.notified()).await;
     }
 
-    /// For how long it has been away.
+    /// How long the upstream has been away.
     pub(super) fn away_for(&self, name: &str) -> Duration {
         match self.states().get(name) {
             Some(
@@ -112,7 +114,7 @@ impl Presence {
         }
     }
 
-    /// Whether a job may be sent there now. One that [`Self::opened`] has let go may.
+    /// Whether a job may be sent there now. One that [`Self::opened`] has admitted may.
     pub(super) fn enter(&self, name: &str, is_let_go: bool) -> bool {
         let mut states = self.states();
         match states.get_mut(name) {
@@ -120,7 +122,8 @@ impl Presence {
             Some(state @ PresenceState::Back { .. }) => {
                 state.begin_trial();
                 drop(states);
-                // Whoever looks at the clock sleeps: a job that is never answered must not be the last.
+                // The watcher may be asleep: a trial job that is never answered must not be the
+                // last one.
                 self.changed.notify_waiters();
                 true
             }
@@ -129,10 +132,10 @@ impl Presence {
         }
     }
 
-    /// Resolves when a job may be sent there that has waited for it: one of them at first.
+    /// Resolves when a waiting job may be sent there; at first only one is.
     pub(super) async fn opened(&self, name: &str) {
         loop {
-            // Listens before it looks.
+            // Subscribes before it checks.
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.states().get_mut(name) {
@@ -145,11 +148,11 @@ impl Presence {
             }
             changed.await;
         }
-        // As above.
+        // The watcher may be asleep, as in [`Self::enter`].
         self.changed.notify_waiters();
     }
 
-    /// It has answered a job.
+    /// Records that the upstream has answered a job.
     pub(super) fn answered(&self, name: &str) {
         let is_tried = matches!(
             self.states().get(name),
@@ -160,7 +163,7 @@ impl Presence {
         }
     }
 
-    /// It took no connection.
+    /// Records that the upstream accepted no connection.
     pub(super) fn away(&self, name: &str, detail: &str) {
         let mut states = self.states();
         let state = states.entry(name.into()).or_insert(PresenceState::Unseen);
@@ -183,7 +186,8 @@ impl Presence {
         self.changed.notify_waiters();
     }
 
-    /// A connection to it was lost before it said anything: was that the one, or does it take none?
+    /// Probes the upstream after a connection was lost before any answer: it may have lost that one
+    /// only, or be away.
     pub(super) async fn doubt(&self, worker: &JobWorker, upstream: &Upstream) {
         if let Err(error) = worker.client.upstreams.probe(upstream).await {
             self.away(&upstream.name, &error.to_string());
@@ -205,7 +209,7 @@ impl Presence {
         self.changed.notify_waiters();
     }
 
-    /// Looks for those that are away. Never returns.
+    /// Probes upstreams that are away. Never returns.
     pub async fn watch(&self, worker: &JobWorker) {
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -221,7 +225,8 @@ impl Presence {
         }
     }
 
-    /// Who is to be looked for, and whether one is being tried. A trial that takes long has succeeded.
+    /// The upstreams that must be probed, and whether a trial is in progress. A trial that takes
+    /// long counts as a success.
     fn look(&self) -> (Vec<Arc<str>>, bool) {
         let (mut sought, mut over, mut is_tried) = (Vec::new(), Vec::new(), false);
         for (name, state) in &*self.states() {
@@ -239,7 +244,7 @@ impl Presence {
     }
 
     async fn probe(&self, worker: &JobWorker, name: &str) {
-        // A name that is not bound: the job itself fails by that.
+        // The name is not bound: the job itself fails with that reason.
         let Some(upstream) = worker.context.destinations.servers.by_name(name) else {
             return self.set_here(name);
         };
@@ -323,7 +328,7 @@ mod tests {
         back(&presence);
         let watching = Arc::clone(&presence);
         let watching = tokio::spawn(async move { watching.watch(&worker).await });
-        // Until it has nothing to look for.
+        // Waits until there is nothing to probe.
         sleep(PROBE_INTERVAL * 2).await;
         assert!(presence.enter("app", false));
         timeout(TRIAL * 2, presence.opened("app")).await.expect("the next one is let go");

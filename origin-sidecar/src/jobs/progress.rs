@@ -1,5 +1,5 @@
-//! What the app says of a job while it runs: an optional call to any sidecar, with a token that came
-//! with the request.
+//! Progress reports of a running job: an optional call of the application to any sidecar, with a
+//! token that came with the request.
 
 use super::context::{JobContext, JobWorker};
 use super::record::{self, JobProgress, progress_key};
@@ -12,12 +12,12 @@ use rules::{Problem, Rules};
 use std::fmt;
 use stores::results::{Condition, PutError};
 
-/// A number and a sentence.
+/// The largest report in bytes: a number and a sentence.
 const BODY_BYTES_MAX: usize = 4096;
-/// A message is shown to a person.
+/// The longest message in characters, which a person is shown.
 const MESSAGE_CHARS_MAX: usize = 200;
 
-/// Tells the app where it may report, and with which token.
+/// Tells the application where it may report, and with which token.
 pub(super) fn invite(worker: &JobWorker, rules: &Rules, id: &str, headers: &mut HeaderMap) {
     let Some(secrets) = &worker.context.secrets else { return };
     let path = format!("{}/jobs/{id}/progress", rules.document.jobs.base);
@@ -33,10 +33,10 @@ fn token(secrets: &Secrets, id: &str) -> String {
     secrets.sign(Purpose::Progress, &[id.as_bytes()])
 }
 
-/// `PUT /_spillway/jobs/{id}/progress` with `{"percent": 40, "message": "reading"}`.
+/// Handles `PUT /_spillway/jobs/{id}/progress` with `{"percent": 40, "message": "reading"}`.
 ///
 /// # Errors
-/// `job-unknown` for whoever has no token of this job.
+/// `job-unknown` where the token is not valid for this job.
 pub(super) async fn report(
     context: &JobContext,
     id: &str,

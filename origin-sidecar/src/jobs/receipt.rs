@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use rules::document::{Jobs, Offload};
 use rules::offload::{Prefer, Reason, mark, prefer};
 
-/// What a 202 is made from, taken before the request is used up.
+/// The data for a 202, taken before the request is consumed.
 pub(super) struct Receipt {
     base: String,
     message: String,
-    /// For a browser: where the job is looked at, but for its id.
+    /// For a browser: the URL of the job's page, without its id.
     page: Option<(Jobs, String)>,
     preference: Prefer,
 }
@@ -30,7 +30,7 @@ impl Receipt {
         }
     }
 
-    /// 202 for programs; for a form post, 303 to the job's page, under the path of the form.
+    /// A 202 for programs; for a form post, a 303 to the job's page, under the path of the form.
     pub(super) fn answer(&self, id: &str, status: &str, reason: Reason) -> Response<Body> {
         let location = format!("{}/jobs/{id}", self.base);
         let body = serde_json::json!({
@@ -64,7 +64,8 @@ impl Receipt {
     }
 }
 
-/// A browser that submitted a form: it accepts HTML (RFC 9110 section 12.5.1), and not with `q=0`.
+/// Whether the client is a browser that submitted a form: it accepts HTML (RFC 9110 section
+/// 12.5.1), and not with `q=0`.
 pub(super) fn is_page(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     accepts.flat_map(|accept| accept.split(',')).any(|range| {

@@ -1,4 +1,4 @@
-//! What is written about a job: accept record, lease and outcome. One JSON object each.
+//! The records of a job in the store: accept record, lease and outcome, one JSON object each.
 
 use super::lines::Value;
 use bytes::Bytes;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use stores::results::{Condition, PutError, Results, StoreError};
 
-/// A record larger than this is not one of ours. The largest is the copy of a failed job's message:
-/// 1 MiB, and up to twice that as JSON.
+/// The largest record in bytes; a larger one is not ours. The largest is the copy of a failed job's
+/// message: 1 MiB, and up to twice that as JSON.
 const RECORD_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// `outcome/{id}`: created once, the end of the job. Only an operator's retry replaces it
-/// (`If-Match`), and then the end of that.
+/// `outcome/{id}`: the end of the job, created once. Only an operator's retry replaces it
+/// (`If-Match`), and then the next end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub id: String,
@@ -26,17 +26,17 @@ pub struct Outcome {
     /// What is known of a plain producer's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bare: Option<Box<Bare>>,
-    /// Why it failed; a stable name.
+    /// Why it failed: a stable name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The app's own answer, if it gave one.
+    /// The application's answer, if it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Box<StoredAnswer>>,
-    /// The client that started it was given this very answer at once. Without an answer, it was too
-    /// large to be kept.
+    /// Whether the client that started it got this very answer at once. Without an answer, it was
+    /// too large to be stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub answered: bool,
-    /// Executions so far.
+    /// The number of executions.
     pub attempt: u64,
     /// When it ended.
     pub finished: UnixMillis,
@@ -66,7 +66,7 @@ pub enum Terminal {
     Succeeded,
     Failed,
     Cancelled,
-    /// The end before was taken back by an operator: the job is to run again.
+    /// An operator has withdrawn the earlier end: the job is to run again.
     Requeued,
 }
 
@@ -81,27 +81,27 @@ impl Terminal {
     }
 }
 
-/// Status and headers of the app's answer; its body is an object of its own.
+/// Status and headers of the application's answer; its body is an object of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredAnswer {
     pub code: u16,
     pub headers: Vec<(String, Value)>,
     pub length: u64,
-    /// Where it leads, if it redirects and has succeeded: a path, or the URL of another site.
+    /// The target, if the answer is a successful redirect: a path, or the URL of another site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leads_to: Option<String>,
     /// Cookies for the page that ends the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flash: Vec<Flash>,
-    /// The object with the body: attempts that overlap have one each.
+    /// The key of the object with the body. Overlapping attempts have one each.
     pub object: String,
 }
 
-/// What is known of a job's end.
+/// The end of a job, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobEnd {
-    /// Not yet; how an outcome is to be written, and how many executions there were before an
-    /// operator's retry.
+    /// The job has not ended. Contains the condition for writing an outcome, and the number of
+    /// executions before an operator's retry.
     Open {
         condition: Condition,
         attempts: u64,
@@ -112,7 +112,7 @@ pub enum JobEnd {
 /// Reads the job's end.
 ///
 /// # Errors
-/// When the store fails or the record is damaged.
+/// The store fails or the record is damaged.
 pub async fn end(results: &dyn Results, id: &str) -> Result<JobEnd, StoreError> {
     Ok(match read::<Outcome>(results, &outcome_key(id)).await? {
         None => JobEnd::Open { condition: Condition::IfAbsent, attempts: 0 },
@@ -123,7 +123,7 @@ pub async fn end(results: &dyn Results, id: &str) -> Result<JobEnd, StoreError> 
     })
 }
 
-/// `leases/{id}`: somebody is executing the job, or was: it counts the attempts.
+/// `leases/{id}`: somebody is executing the job, or was; it counts the attempts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub holder: String,
@@ -136,7 +136,7 @@ pub struct Lease {
     /// `None` for a plain producer's message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    /// Set when it is given up for another attempt.
+    /// Set when the lease is released for another attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
 }
@@ -144,35 +144,35 @@ pub struct Lease {
 /// Why a job is tried again, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Again {
-    /// A stable name.
+    /// The reason: a stable name.
     pub reason: String,
     /// When it is tried again.
     pub at: UnixMillis,
 }
 
-/// `adopted/{id}`: the original execution goes on in the proxy that took it. There is no message to
-/// try again from: a crash is an end.
+/// `adopted/{id}`: the original execution goes on in the proxy that received the request. There is
+/// no message from which to retry: a crash ends the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
     /// Until when it is held; renewed while the request runs.
     pub until: UnixMillis,
     pub route: String,
     pub queue: String,
-    /// For the notification.
+    /// The user, for the notification.
     pub user: Option<String>,
 }
 
-/// `progress/{id}`: what the app says of a job that runs.
+/// `progress/{id}`: what the application reports of a running job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobProgress {
-    /// 0 to 100.
+    /// The progress, 0 to 100.
     pub percent: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// `failed/{id}`: the message of a job that failed, so that it can be run again. Empty of one that failed by
-/// another's word: only a message has a body.
+/// `failed/{id}`: the message of a failed job, from which it can be retried. Empty where the
+/// failure was reported from outside: only a message has a body.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedMessage {
     pub body: String,
@@ -181,46 +181,46 @@ pub struct FailedMessage {
     pub group: Option<String>,
 }
 
-/// `notified/{id}`: the notification has come to an end, and how.
+/// `notified/{id}`: the notification has ended, with these results.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deliveries {
     pub log: Vec<NotificationAttempt>,
 }
 
-/// One attempt to tell one receiver.
+/// One attempt to notify one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotificationAttempt {
     /// When.
     pub at: UnixMillis,
     pub to: String,
-    /// `delivered`, `gone`, or what went wrong.
+    /// The result: `delivered`, `gone`, or the error.
     pub result: String,
 }
 
-/// `jobs/{id}`: what an `Idempotency-Key` was used for, or whose the job of a plain producer is.
+/// `jobs/{id}`: the use of an `Idempotency-Key`, or the owner of a plain producer's job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// Empty of a plain producer's, like the fingerprint.
+    /// The route. Empty for a plain producer, like the fingerprint.
     pub route: String,
     pub owner: String,
     /// The id that a plain producer gave the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_id: Option<String>,
-    /// Hash of method, target and body.
+    /// A hash of method, target and body.
     pub fingerprint: String,
     pub at: UnixMillis,
     /// Set once the queue has the message; also where there never is one.
     pub queued: bool,
-    /// The request is executed at once, by the process that wrote this.
+    /// Whether the process that wrote this executes the request at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub executed: bool,
-    /// Which request of that process. Empty of one that is queued.
+    /// Identifies the request in that process. Empty for a queued one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub holder: String,
-    /// Somebody was answered 202 while it was executed: its end is told.
+    /// Whether somebody got 202 while it was executed: then its end is notified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promised: bool,
-    /// Nothing was done: the key is free again.
+    /// Nothing was done: the key can be used again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub released: bool,
 }
@@ -228,7 +228,7 @@ pub struct Accepted {
 /// Reads a JSON record with its etag.
 ///
 /// # Errors
-/// When the store fails or the record is damaged.
+/// The store fails or the record is damaged.
 pub async fn read<T: for<'de> Deserialize<'de>>(
     results: &dyn Results,
     key: &str,
@@ -244,8 +244,10 @@ pub async fn read<T: for<'de> Deserialize<'de>>(
     Ok(Some((record, object.etag)))
 }
 
+/// Writes a JSON record.
+///
 /// # Errors
-/// When the condition is not met or the store fails.
+/// The condition is not met, or the store fails.
 pub async fn write<T: Serialize>(
     results: &dyn Results,
     key: &str,
@@ -306,17 +308,17 @@ pub fn notified_key(id: &str) -> String {
     format!("notified/{id}")
 }
 
-/// Where bodies lie that did not fit into their message.
+/// The prefix of bodies that did not fit into their messages.
 pub const PAYLOAD: &str = "payload/";
 
-/// Where messages of failed jobs lie.
+/// The prefix of failed jobs' messages.
 pub const FAILED: &str = "failed/";
 
-/// Where leases of adopted executions lie.
+/// The prefix of leases of adopted executions.
 pub const ADOPTED: &str = "adopted/";
 
-/// Where everything else of jobs lies that is removed when it has expired. A payload comes before
-/// the outcome that says whether it is still needed.
+/// The prefixes of everything else that expires. A payload comes before the outcome that says
+/// whether it is still needed.
 pub const EXPIRING: [&str; 10] = [
     PAYLOAD,
     "outcome/",
@@ -333,21 +335,21 @@ pub const EXPIRING: [&str; 10] = [
 /// What is known of a plain producer's message.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bare {
-    /// The id that its producer knows it by, if the job has another.
+    /// The id by which its producer knows it, if the job has another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_id: Option<String>,
-    /// For whom it is.
+    /// The user for whom it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
 
-/// One cookie as it waits for its page.
+/// One flash cookie that waits for its page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flash {
     pub(super) name: String,
     /// The application's `Set-Cookie`.
     pub(super) line: String,
-    /// A MAC of the value that was sent with the job; none where none was.
+    /// A MAC of the value that was sent with the job; none where none was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) was: Option<String>,
 }

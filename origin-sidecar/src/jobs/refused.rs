@@ -1,4 +1,4 @@
-//! A request that can't become a job, as is known: queue or store refuse it for good.
+//! Handles a request that can't become a job because queue or store refuse it for good.
 
 use super::context::JobWorker;
 use super::keyed;
@@ -13,13 +13,13 @@ use rules::offload::Reason;
 use rules::shard::Resolved;
 use std::sync::Arc;
 
-/// Whether a request that is no job is executed while its client waits. One that was meant to be quick
-/// is, where it is sure that there can't be a job.
+/// Whether such a request is executed while its client waits. One that was expected to be quick is,
+/// where there certainly can't be a job.
 pub(super) fn may_be_inline(rule: &Offload, is_refused: bool) -> bool {
     rule.fallback == QueueFallback::Inline || is_refused && rule.when != When::Always
 }
 
-/// It is known that there can't be a job: none is begun.
+/// Handles a request for which it is known that there can't be a job.
 pub(super) async fn without_queue(
     worker: &Arc<JobWorker>,
     offered: OffloadCandidate<'_>,

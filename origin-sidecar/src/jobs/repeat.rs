@@ -1,4 +1,4 @@
-//! Another request with an `Idempotency-Key` that has been used: what there is of the first one.
+//! Answers a repeated request with an `Idempotency-Key` from the state of the first one.
 
 use super::context::JobWorker;
 use super::keyed::Record;
@@ -19,10 +19,10 @@ use std::time::Duration;
 use stores::results::{Condition, PutError, Results, StoreError};
 use tokio::time::timeout;
 
-/// What the store is asked before the answer.
+/// How long reading the store may take before the answer.
 const BUDGET: Duration = Duration::from_secs(3);
 
-/// What is known of the key.
+/// A key that was used before.
 pub(super) struct KnownKey<'a> {
     pub id: &'a str,
     pub found: Record,
@@ -30,7 +30,7 @@ pub(super) struct KnownKey<'a> {
     pub wait: Wait,
 }
 
-/// The answer that the first client was given; or 202, if it was none or is none yet.
+/// The answer that the first client got, or 202 if it got none or has none yet.
 pub(super) async fn answer(
     worker: &Arc<JobWorker>,
     offered: &OffloadCandidate<'_>,
@@ -54,8 +54,8 @@ pub(super) async fn answer(
     Ok(Receipt::of(&offered.clean, offered.rule).answer(id, state.name(), reason))
 }
 
-/// What has become of it. Of one that is being executed this client is promised the end, so that is
-/// written first.
+/// The state of the first request. If it is running, this client is promised its end, which is
+/// recorded first.
 async fn state(
     worker: &Arc<JobWorker>,
     offered: &OffloadCandidate<'_>,
@@ -66,14 +66,14 @@ async fn state(
     let (context, results) = (&worker.context, tools.results.as_ref());
     let state = state::state(context, results, id).await?;
     match state {
-        // It is no job of a queue: its key was given free at this moment.
+        // It is not queued: its key was released at this moment.
         JobState::Queued if found.accepted.executed => return Err(race()),
         JobState::Running { .. } if found.accepted.executed => {}
         state => return Ok(state),
     }
     let until = found.accepted.at + LEASE;
     promise(results, id, found).await?;
-    // Whoever looks for executions whose process is gone looks at leases.
+    // The reaper finds executions whose process is gone by their leases.
     let lease = Adopted { until, ..offered.about() };
     let key = adopted_key(id);
     let is_new = match record::write(results, &key, &lease, Condition::IfAbsent).await {
@@ -83,7 +83,7 @@ async fn state(
     };
     let state = state::state(context, results, id).await?;
     if is_new && matches!(state, JobState::Ended(_)) {
-        // It ended before, and its lease was removed before: nobody needs this one.
+        // It ended and removed its lease meanwhile: nobody needs this one.
         results.delete(&key).await?;
     }
     Ok(state)
@@ -101,7 +101,7 @@ async fn promise(results: &dyn Results, id: &str, found: Record) -> Result<(), S
     let promised = Accepted { promised: true, ..accepted };
     match record::write(results, &accepted_key(id), &promised, Condition::IfMatch(etag)).await {
         Ok(_) => Ok(()),
-        // Another retry has promised it, or the key was given free at this moment.
+        // Another retry has promised it, or the key was released at this moment.
         Err(PutError::Precondition) => {
             let found = record::read::<Accepted>(results, &accepted_key(id)).await?;
             let is_promised = found.is_some_and(|(accepted, _)| accepted.promised);
@@ -111,7 +111,7 @@ async fn promise(results: &dyn Results, id: &str, found: Record) -> Result<(), S
     }
 }
 
-/// The same answer as the first client was given.
+/// The answer that the first client got.
 async fn again(
     results: &dyn Results,
     id: &str,

@@ -1,5 +1,5 @@
-//! The fields that a job's request is sent with: those that travelled in the open, or those of its
-//! client, sealed until now.
+//! The fields with which a job's request is sent: those stored in the clear, or the client's own,
+//! which were sealed.
 
 use super::auth::question_without;
 use super::caller::Caller;
@@ -14,31 +14,32 @@ use rules::document::{Auth, ReplayAs};
 use rules::{Rules, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-/// What is sealed.
+/// The sealed content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Credentials {
     caller: Caller,
-    /// As the attribute `headers` has it.
+    /// The client's fields, in the form of the attribute `headers`.
     headers: String,
 }
 
 /// Why a job's request is not sent.
 pub(super) enum NotSent {
-    /// The job has failed; the reason's name.
+    /// The job has failed, for this reason.
     Failed(&'static str),
     /// The application is away.
     Away(String),
-    /// It can't say now who may, or the rules of this process do not say whom to ask: tried again.
+    /// The permission can't be determined now, or this process's rules do not say how: it is
+    /// retried.
     Unable(String),
-    /// There is no room for the body.
+    /// There is no memory for the body.
     NoRoom,
 }
 
-/// What is sealed for a job, for as long as its credentials may be used.
+/// Seals a client's fields for a job, for as long as the credentials may be used.
 ///
 /// # Errors
-/// When its body can't be read, or the system gives no random bytes.
+/// The body can't be read, or the system gives no random bytes.
 pub(super) async fn seal(
     secrets: &Secrets,
     queue: &str,
@@ -64,8 +65,8 @@ fn bound<'a>(job: &'a Job, queue: &'a str, body: &'a [u8; 32]) -> SealScope<'a> 
     }
 }
 
-/// The fields to send, without those of the attempt. A sealed job is its caller's only as long as the
-/// application still says yes to it.
+/// The fields to send, without those of the attempt. Sealed credentials are used only as long as
+/// the application still gives permission.
 ///
 /// # Errors
 /// See [`NotSent`].
@@ -85,7 +86,7 @@ pub(super) async fn fields(
         return Ok(headers);
     };
     let Credentials { caller, headers: lines } = opened(worker, job, queue, sealed).await?;
-    // What travels in the open beside a seal is for others to read: nobody vouches for it.
+    // Unsealed fields beside a seal are for other readers, and not authenticated.
     let lines = Lines::from_json(&lines).map_err(|_| NotSent::Failed("seal-broken"))?;
     lines.put_into(&mut headers);
     set_host(&mut headers, &job.host);
@@ -93,7 +94,8 @@ pub(super) async fn fields(
     Ok(headers)
 }
 
-/// Whether a job of the route is its caller's: without a seal it would run as nobody, and unasked.
+/// Whether jobs of the route must be sealed: without a seal one would run without caller and
+/// without check.
 fn must_be_sealed(rules: &Rules, job: &Job) -> bool {
     let route = job.route.as_deref().and_then(|name| rules.route_by_name(name));
     let rule = route.and_then(|route| route.offload.as_ref());
@@ -115,7 +117,7 @@ async fn opened(
     serde_json::from_slice(&plain).map_err(|_| broken())
 }
 
-/// Asks the application once more, and takes its word of now in place of that of the acceptance.
+/// Asks the application again. Its current answer replaces that at the acceptance.
 async fn still_allowed(
     worker: &JobWorker,
     rules: &Rules,
@@ -125,7 +127,7 @@ async fn still_allowed(
 ) -> Result<(), NotSent> {
     let no = || NotSent::Failed("unauthorized");
     let route = job.route.as_deref().and_then(|name| rules.route_by_name(name));
-    // In a rollout a consumer may have older rules than the proxy, or newer ones.
+    // During a rollout a consumer may have older or newer rules than the proxy.
     let unsaid = || NotSent::Unable("rules-missing: no auth.check for the job's route".to_owned());
     let auth = &route.and_then(|route| route.offload.as_ref()).ok_or_else(unsaid)?.auth;
     let Auth::Caller { keep, .. } = auth else { return Err(unsaid()) };

@@ -1,4 +1,4 @@
-//! Executing a job: the request is replayed to the unchanged app, its answer is judged.
+//! Executes a job: sends its request to the unchanged application, and judges the answer.
 
 use super::context::JobWorker;
 use super::job::Job;
@@ -26,10 +26,11 @@ use rules::{Head, Problem, Rules};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// When an application is asked again that could not say whether a job's caller may.
+/// The delay before an application is asked again that could not decide whether a job's caller is
+/// allowed.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Replays the job and judges the answer.
+/// Sends the job's request and judges the answer.
 pub(super) async fn execute(
     worker: &JobWorker,
     rules: &Rules,
@@ -86,7 +87,7 @@ pub(super) async fn execute(
         ..Outgoing::to(Arc::clone(destination.upstream), method, job.target.clone())
     };
     let rule = route.and_then(|route| route.offload.as_ref());
-    // What a cookie of the answer is compared with.
+    // The sent cookies, with which those of the answer are compared.
     let own = rule.filter(|rule| !rule.flash.is_empty() && job.sealed.is_some());
     let own = own.map(|rule| (rule, outgoing.headers.clone()));
     let mut sent = forward::send(&worker.client, &mut outgoing).await;
@@ -116,7 +117,7 @@ pub(super) async fn execute(
     Executed { verdict, is_repeatable }
 }
 
-/// Tells the collector of an execution.
+/// Exports a span of the execution.
 fn tell(
     telemetry: &Telemetry,
     span: &Span,
@@ -132,7 +133,7 @@ fn tell(
     telemetry.executed(span, &ended);
 }
 
-/// Of a job whose credentials are not used.
+/// The verdict on a job whose credentials are not used.
 fn not_sent(job: &Job, turn: &Execution<'_>, why: NotSent) -> ExecutionVerdict {
     match why {
         NotSent::Failed(reason) => ExecutionVerdict::Ended(ExecutionEnd::failed(reason)),
@@ -159,13 +160,13 @@ fn unsent(upstream: &str) -> ExecutionVerdict {
     }
 }
 
-/// The application takes connections, and can't say whether the caller may.
+/// The application accepts connections, and can't decide whether the caller is allowed.
 fn unable() -> ExecutionVerdict {
     let until = Until::After(ASK_AGAIN);
     ExecutionVerdict::Later { until, last: ExecutionEnd::failed(APP_UNAVAILABLE) }
 }
 
-/// The body can't be read here and now.
+/// This process has no room to read the body at the moment.
 fn no_room() -> ExecutionVerdict {
     ExecutionVerdict::Later {
         until: Until::Room,
@@ -179,7 +180,7 @@ fn is_safe_to_retry(route: Option<&Route>) -> bool {
         .is_some_and(|offload| offload.retry == Retry::Safe)
 }
 
-/// The shard is looked up again: the map may have changed while the job waited.
+/// Looks the shard up again: the map may have changed while the job waited.
 async fn resolve<'r>(
     worker: &JobWorker,
     rules: &'r Rules,
@@ -216,8 +217,8 @@ async fn resolve<'r>(
     Ok((decision.route, resolved))
 }
 
-/// With what belongs to this attempt. The application knows a repetition by the key: the client's own, or
-/// the job's id.
+/// Adds the fields of this attempt. The application recognises a repetition by the key: the
+/// client's own, or the job's id.
 fn with_attempt(mut headers: HeaderMap, job: &Job, attempt: u64) -> HeaderMap {
     let is_keyed = headers.contains_key("idempotency-key");
     let mut set = |name: &'static str, value: &str| {
@@ -235,7 +236,7 @@ fn with_attempt(mut headers: HeaderMap, job: &Job, attempt: u64) -> HeaderMap {
     headers
 }
 
-/// The headers of a check that were kept with the job, for the notification.
+/// The check's fields that were stored with the job, for the notification.
 pub(super) fn user(job: &Job, rules: &Rules) -> Option<String> {
     let route = rules.route_by_name(job.route.as_deref()?)?;
     let document::Auth::Caller { keep, .. } = &route.offload.as_ref()?.auth else { return None };

@@ -1,8 +1,9 @@
-//! A client's credentials on their way through queue and store.
+//! Encrypts a client's credentials on their way through queue and store.
 //!
-//! AES-256-GCM under a key of its own for each job (HMAC-SHA-256 of the root over the job's id and 32
-//! random bytes), so that no nonce is ever used twice. Bound to the job: whoever moves the seal to another
-//! message, or changes what the credentials would be used for, makes it worthless.
+//! AES-256-GCM with a key for each job (HMAC-SHA-256 of the root over the job's id and 32 random
+//! bytes), so that no nonce is ever used twice. The seal is bound to the job: it can't be opened
+//! when it is moved to another message, or when the request for which the credentials are used is
+//! changed.
 
 use crate::secrets::{Secrets, random};
 use base64::Engine as _;
@@ -11,12 +12,12 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rules::UnixMillis;
 use std::io;
 
-/// Of the key, beside the job's id.
+/// Random bytes of the key, besides the job's id.
 const SALT_BYTES: usize = 32;
-/// The form of the text; another one is not read.
+/// The version of the text form; no other is read.
 const FORM: &str = "s1";
 
-/// What a seal is good for: the request of one job.
+/// The scope of a seal: the request of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SealScope<'a> {
     pub id: &'a str,
@@ -25,20 +26,20 @@ pub(super) struct SealScope<'a> {
     pub method: &'a str,
     pub host: &'a str,
     pub target: &'a str,
-    /// SHA-256.
+    /// The SHA-256 of the body.
     pub body: &'a [u8; 32],
 }
 
-/// Why a seal gives nothing.
+/// Why a seal can't be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unopened {
-    /// It was made for something else, by somebody else, or was changed.
+    /// It belongs to another request or another secret, or was changed.
     Broken,
     Expired,
 }
 
 impl Unopened {
-    /// The reason of the job's failure.
+    /// The reason for which the job fails.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Broken => "seal-broken",
@@ -70,10 +71,10 @@ impl SealScope<'_> {
     }
 }
 
-/// `s1.<name of the root>.<salt>.<expiry, milliseconds since 1970>.<ciphertext>`
+/// Seals: `s1.<name of the root>.<salt>.<expiry, milliseconds since 1970>.<ciphertext>`.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// The system gives no random bytes.
 pub(super) fn seal(
     secrets: &Secrets,
     bound: &SealScope<'_>,
@@ -92,10 +93,11 @@ pub(super) fn seal(
     Ok(format!("{FORM}.{name}.{}.{}.{}", BASE64.encode(salt), expiry.0, BASE64.encode(plain)))
 }
 
-/// What was sealed, if it was for exactly this request and is still good at `now`.
+/// Opens a seal that was made for exactly this request and is valid at `now`, in milliseconds since
+/// 1970.
 ///
 /// # Errors
-/// The name of why not.
+/// Why it can't be opened.
 pub(super) fn open(
     secrets: &Secrets,
     bound: &SealScope<'_>,
@@ -111,7 +113,7 @@ pub(super) fn open(
     let mut keys = secrets.opening(name, &of_job);
     let opened = keys.find_map(|key| opened(&key, bound.data(expiry), sealed.clone()));
     let plain = opened.ok_or(Unopened::Broken)?;
-    // Only of a seal that is genuine: anybody can write a time.
+    // Checked only for an authentic seal: anybody can write a time.
     if expiry < now { Err(Unopened::Expired) } else { Ok(plain) }
 }
 
@@ -125,7 +127,7 @@ fn cipher(key: &[u8]) -> Result<LessSafeKey, ring::error::Unspecified> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new)
 }
 
-/// Always the same: each key seals once.
+/// A constant: each key seals once.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
@@ -230,7 +232,7 @@ mod tests {
         assert_eq!(open(&secrets("x"), &ALICE, &sealed, UnixMillis(0)), Err(Unopened::Broken));
     }
 
-    /// What anybody may write where a seal is looked for: pieces of one in any order, and noise.
+    /// Arbitrary text in place of a seal: parts of one in any order, and noise.
     #[test]
     fn text_that_is_no_seal_is_broken_and_nothing_worse() {
         let sealed =

@@ -1,4 +1,4 @@
-//! A request on its way into the queue: its message, and the room that takes.
+//! Sends a request to the queue: its message, and the memory for it.
 
 use super::context::JobWorker;
 use super::intake::NO_MEMORY;
@@ -12,7 +12,7 @@ use stores::results::PutError;
 /// Makes the message durable.
 ///
 /// # Errors
-/// What of queue and store did not take it.
+/// The error of queue or store.
 pub(super) async fn send(
     worker: &JobWorker,
     offered: &OffloadCandidate<'_>,
@@ -55,12 +55,12 @@ pub(super) async fn send(
     sent.map(|_| ()).map_err(|error| NotQueued::Unavailable(error.name, error.detail))
 }
 
-/// A client of HTTP/1.0 may name none, and SQS takes no attribute without a value.
+/// An HTTP/1.0 client may name no host, and SQS accepts no empty attribute.
 fn host(named: &str) -> String {
     if named.is_empty() { "localhost".to_owned() } else { named.to_owned() }
 }
 
-/// Room for what is copied of the body until its message is sent.
+/// Reserves memory for copies of the body until its message is sent.
 async fn copies(
     worker: &JobWorker,
     offered: &OffloadCandidate<'_>,

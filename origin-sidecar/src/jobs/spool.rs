@@ -1,5 +1,4 @@
-//! Large results wait on disk until they are stored, and so do bodies of requests on their way into a
-//! job.
+//! The spool: large results wait on disk until they are stored, and so do request bodies for jobs.
 
 use crate::message::body::Body;
 use crate::room::{ByteBudget, BytesPermit};
@@ -11,38 +10,39 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
 
-/// A result larger than this fails the job.
+/// A larger result fails the job.
 const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// What our files are called; the folder may be everybody's `/tmp`.
+/// The names of our files begin so; the folder may be a shared `/tmp`.
 const RESULT: &str = "spillway-result-";
 const BODY: &str = "spillway-body-";
-/// A file that has not been written to for so long is of a process that was killed: a body takes
+/// A file that was not written to for this long belongs to a killed process: a body takes
 /// `job_timeout` at most (11 h), and storing it ten minutes.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
-/// Of `--spool-size`, one part in so many stays free: a kubelet evicts the whole pod, application
-/// included, as soon as it finds a volume over its limit.
+/// The part of `--spool-size` that stays free, one in this many: a kubelet evicts the whole pod,
+/// application included, when it finds a volume over its limit.
 const FREE_PART: u64 = 10;
 
 /// The folder of `--spool`.
 pub struct Spool {
     folder: PathBuf,
-    /// Whether it is this process's own, because its size was given.
+    /// Whether the folder belongs to this process alone, because its size was given.
     is_own: bool,
     room: ByteBudget,
 }
 
-/// A body on disk, all of it; removed with this, also when its job is cancelled under way.
+/// A complete body on disk. The file is removed when this is dropped, even when its job is
+/// cancelled.
 #[derive(Debug)]
 pub struct Spooled {
     pub path: PathBuf,
     pub length: u64,
-    /// It can be read when a store that is a directory has moved it away, too.
+    /// An open file, which can be read even when a directory store has moved it away.
     pub file: File,
     _guard: Guard,
 }
 
-/// The file and its room, as long as somebody needs them.
+/// The file and its space, as long as somebody needs them.
 #[derive(Debug)]
 struct Guard {
     path: PathBuf,
@@ -51,7 +51,7 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // A store that is a directory has moved it away.
+        // A directory store may have moved it away.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -65,7 +65,7 @@ pub(super) struct Spooling {
 }
 
 impl Spool {
-    /// `size` is that of its volume in bytes, which nobody else uses then.
+    /// `size` is the size of its volume in bytes, which nobody else uses then.
     pub fn new(folder: PathBuf, size: Option<u64>) -> Self {
         let bytes_max = size.map_or(u64::MAX, |size| size - size / FREE_PART);
         Self { folder, is_own: size.is_some(), room: ByteBudget::new(bytes_max) }
@@ -75,10 +75,10 @@ impl Spool {
         &self.folder
     }
 
-    /// Removes what processes left behind that were killed.
+    /// Removes files of killed processes.
     ///
     /// # Errors
-    /// When the folder can't be read.
+    /// The folder can't be read.
     pub fn sweep(&self, now: SystemTime) -> io::Result<()> {
         let age = if self.is_own { Duration::ZERO } else { LEFT_BEHIND };
         sweep(&self.folder, now, age)
@@ -95,8 +95,8 @@ impl Spool {
     /// Writes the body of an answer to a new file.
     ///
     /// # Errors
-    /// The name of what went wrong: `upstream-invalid` (the application broke off), `result-too-large`,
-    /// `spool-full` (with what others have there it would be), `spool-failed`.
+    /// `upstream-invalid` (the application broke off), `result-too-large`, `spool-full` (together
+    /// with other files it would be), or `spool-failed`.
     pub(super) async fn write(&self, mut body: Body) -> Result<Spooled, &'static str> {
         let mut spooling = self.begin(RESULT).await?;
         while let Some(frame) = body.frame().await {
@@ -114,7 +114,7 @@ impl Spool {
         let name = crate::secrets::random_hex(16).map_err(failed)?;
         let path = self.folder.join(format!("{prefix}{name}"));
         let room = self.room.clone();
-        // What is opened for nobody, because the client has left meanwhile, is removed as well.
+        // A file that was opened for a client that has disconnected meanwhile is removed as well.
         let opened = tokio::task::spawn_blocking(move || {
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -130,10 +130,10 @@ impl Spooling {
         self.length
     }
 
-    /// Writes more of it, if there is room for that within the time.
+    /// Appends data, if there is space within the time.
     ///
     /// # Errors
-    /// `spool-full` (with what others have there it would be), `spool-failed`.
+    /// `spool-full` (together with other files it would be) or `spool-failed`.
     pub(super) async fn append(
         &mut self,
         data: &[u8],
@@ -152,6 +152,8 @@ impl Spooling {
         self.file.write_all(data).await.map_err(failed)
     }
 
+    /// Completes the file.
+    ///
     /// # Errors
     /// `spool-failed`
     pub(super) async fn finish(mut self) -> Result<Spooled, &'static str> {
@@ -176,7 +178,7 @@ fn sweep(folder: &Path, now: SystemTime, left_behind: Duration) -> io::Result<()
         }
         let written = entry.metadata().and_then(|meta| meta.modified());
         let age = written.map(|written| now.duration_since(written).unwrap_or_default());
-        // Of several processes that start together, one removes it.
+        // Of several processes that start at once, one removes it.
         if age.is_ok_and(|age| age >= left_behind) {
             let _ = std::fs::remove_file(entry.path());
         }

@@ -1,4 +1,4 @@
-//! How a job stands.
+//! The state of a job.
 
 use super::context::{JobContext, JobWorker};
 use super::leases::LEASE;
@@ -18,7 +18,7 @@ pub struct JobRequest<'a> {
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
     pub inbound: &'a Inbound,
-    /// What follows `/jobs/`: an id, or an id and `/result`.
+    /// The path after `/jobs/`: an id, or an id and `/result`.
     pub job: &'a str,
 }
 
@@ -28,7 +28,7 @@ impl JobRequest<'_> {
     }
 }
 
-/// What is known of a job.
+/// The state of a job.
 pub(super) enum JobState {
     Queued,
     Running { attempt: u64, progress: Option<JobProgress> },
@@ -36,7 +36,7 @@ pub(super) enum JobState {
 }
 
 impl JobState {
-    /// The app's answer, once there is one.
+    /// The application's answer, once there is one.
     pub(super) fn answer(&self) -> Option<&StoredAnswer> {
         match self {
             Self::Ended(outcome) => outcome.answer.as_deref(),
@@ -66,13 +66,13 @@ impl JobState {
     }
 }
 
-/// A person is shown a page that tries again.
+/// Logs that the state is unavailable, where a person sees a page that reloads itself.
 pub(super) fn note_unavailable(worker: &JobWorker, detail: &str) {
     let in_force = worker.context.active.in_force();
     note_instead(worker, in_force.reserved(), Problem::OffloadUnavailable, detail);
 }
 
-/// A person is shown a page instead of the refusal, which is counted and logged all the same.
+/// Counts and logs a refusal that a person sees as a page instead.
 pub(super) fn note_instead(
     worker: &JobWorker,
     route_state: &RouteState,
@@ -89,7 +89,7 @@ pub(super) fn unknown() -> Refused {
 }
 
 pub(super) fn unavailable(error: StoreError) -> Refused {
-    // What the store said is for the log: it may name accounts and addresses.
+    // The store's message goes to the log only: it may name accounts and addresses.
     tracing::warn!(%error, "the result store failed");
     Refused::new(Problem::OffloadUnavailable, error.name.to_owned())
 }
@@ -127,10 +127,10 @@ pub(super) async fn state(
     }
 }
 
-/// The state of a request with a key that has not ended; `None` of one that is queued.
+/// The state of a request with a key that has not ended; `None` for a queued one.
 ///
 /// # Errors
-/// When the store fails.
+/// The store fails.
 pub(super) async fn running(
     results: &dyn Results,
     id: &str,
@@ -149,11 +149,11 @@ pub(super) async fn running(
     }))
 }
 
-/// Whether somebody was answered 202 for a request that was executed at once.
+/// Whether somebody got 202 for a request that was executed at once.
 pub(super) async fn is_promised(results: &dyn Results, id: &str) -> bool {
     match record::read::<Accepted>(results, &accepted_key(id)).await {
         Ok(found) => found.is_some_and(|(accepted, _)| accepted.promised),
-        // To tell an end that nobody waits for does no harm.
+        // An unneeded notification does no harm.
         Err(_) => true,
     }
 }

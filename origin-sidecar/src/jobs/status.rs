@@ -1,5 +1,5 @@
-//! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller the job belongs to.
-//! Any pod answers; everything is derived from what is in the store.
+//! `/_spillway/jobs/{id}`: status, result and cancellation, for the caller who owns the job. Any
+//! pod can answer, because all state is in the store.
 
 use super::auth::{JobOwner, Still};
 use super::context::{JobContext, JobWorker};
@@ -19,9 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::results::Results;
 
+/// Answers a request for a job.
+///
 /// # Errors
-/// `job-unknown` for whoever the job does not belong to; `offload-unavailable` while store or app can't
-/// say, which a browser is told by a page that tries again.
+/// `job-unknown` where the visitor does not own the job; `offload-unavailable` while store or
+/// application can't answer, for which a browser gets a page that reloads itself.
 pub async fn answer(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
@@ -35,7 +37,7 @@ pub async fn answer(
             Ok(page::try_again(&rules.document.jobs.page))
         }
         Err(Refused { problem: Problem::JobUnknown, detail }) if is_page => match login(rules) {
-            // The same for a job of somebody else and for none.
+            // The answer is the same for another caller's job and for none.
             Some(login) => Ok(page::see(login)),
             None => Err(Refused::new(Problem::JobUnknown, detail)),
         },
@@ -80,7 +82,8 @@ async fn of_job(
     };
     let (in_force, base) = (context.active.in_force(), &rules.document.jobs.base);
     match answered {
-        // A browser is told by a page that tries again, and a reader who has lost the job that there is none.
+        // A browser gets a page that reloads itself, and a visitor who does not own the job learns
+        // that there is none.
         Err(refused)
             if matches!(refused.problem, Problem::OffloadUnavailable | Problem::JobUnknown) =>
         {
@@ -90,10 +93,10 @@ async fn of_job(
     }
 }
 
-/// How the job stands.
+/// The state of the job.
 ///
 /// # Errors
-/// `job-expired` when it is forgotten, and so never ends; `offload-unavailable`.
+/// `job-expired` when it was removed, and so never ends; `offload-unavailable`.
 pub(super) async fn current(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
@@ -105,7 +108,8 @@ pub(super) async fn current(
     let mut known = state(&worker.context, results.as_ref(), id).await.map_err(unavailable)?;
     let ttl = rules.document.queues.get(queue).map_or(Millis::MAX, |queue| queue.result_ttl);
     let now = worker.context.clock.now();
-    // What was forgotten looks like a result without an outcome, as its objects go one by one.
+    // A job being removed looks like a result without an outcome, because its objects are removed
+    // one by one.
     let may_be_put = matches!(known, JobState::Queued) && !known.has_expired(accepted, ttl, now);
     if may_be_put && id::JobKind::of(id) == id::JobKind::Queued {
         let job = outside::ForeignJob { id, queue, route };
@@ -121,12 +125,12 @@ pub(super) async fn current(
     Ok(known)
 }
 
-/// What is said of a job that waits.
+/// The message for a job that waits.
 pub(super) fn message<'r>(rules: &'r Rules, queue: &str) -> &'r str {
     rules.document.queues.get(queue).map_or("accepted", |queue| &queue.message)
 }
 
-/// A job of the one who asks.
+/// A job of the visitor.
 struct VisitedJob<'a> {
     context: &'a Arc<JobContext>,
     rules: &'a Arc<Rules>,
@@ -139,7 +143,7 @@ struct VisitedJob<'a> {
 }
 
 impl VisitedJob<'_> {
-    /// The answer to all but a stream of events.
+    /// Every answer except a stream of events.
     async fn respond(
         &self,
         asked: &JobRequest<'_>,
@@ -165,7 +169,7 @@ impl VisitedJob<'_> {
             }
             "" if asked.is_get() => self.answer(&state),
             "" if asked.method == Method::DELETE => self.cancel(state).await?,
-            // A page without scripts has forms only.
+            // A page without scripts can only send forms.
             "cancel" if asked.method == Method::POST => {
                 self.cancel(state).await?;
                 page::see(&format!("{}/jobs/{id}", rules.document.jobs.base))
@@ -188,10 +192,10 @@ impl VisitedJob<'_> {
         Ok(response)
     }
 
-    /// `Prefer: wait=N`, and that it was heard.
+    /// Waits as `Prefer: wait=N` says. Returns the applied preference.
     ///
     /// # Errors
-    /// When the caller may not see the job any more, or the app can't say whether it may.
+    /// The caller may no longer see the job, or the application can't say whether it may.
     async fn wait(&self, asked: &JobRequest<'_>) -> Result<Option<HeaderValue>, Refused> {
         let view = View::of(asked.headers);
         let preference = rules::offload::prefer(&asked.inbound.head(asked.method, &view));
@@ -199,7 +203,7 @@ impl VisitedJob<'_> {
         let limit = Duration::from(wait);
         let results = self.results.as_ref();
         let is_waited = watch::end(self.context, results, self.id, limit, Some(&self.reader)).await;
-        // The job may have ended long after the last question.
+        // The job may have ended long after the last check.
         match self.reader.still().await {
             Still::Authorized => {}
             Still::Refused => return Err(unknown()),
@@ -217,7 +221,8 @@ impl VisitedJob<'_> {
         response
     }
 
-    /// A queued job is dropped when it is received; a running one's connection is closed.
+    /// Cancels the job. A queued one is dropped when it is received; a running one's connection is
+    /// closed.
     async fn cancel(&self, state: JobState) -> Result<Response<Body>, Refused> {
         let (id, results, now) = (self.id, self.results.as_ref(), self.context.clock.now());
         let of = (Some(self.queue), self.about.route.as_deref());
@@ -231,7 +236,7 @@ impl VisitedJob<'_> {
     fn stream(&self, asked: &JobRequest<'_>, state: &JobState) -> Result<Response<Body>, Refused> {
         let (context, results) = (self.context, self.results);
         let last = asked.headers.get("last-event-id").and_then(|last| last.to_str().ok());
-        // The browser comes again after each end of a stream; 204 tells it not to.
+        // The browser reconnects after the end of each stream; 204 tells it not to.
         if matches!(state, JobState::Ended(_)) && last == Some(state.name()) {
             return Ok(reply::text(204, ""));
         }
@@ -246,7 +251,7 @@ fn nobody_to_ask() -> Refused {
     Refused::new(Problem::OffloadUnavailable, "the application can't say now who may see the job")
 }
 
-/// What a job is known by.
+/// The names of a job: its URL's base, route and ids.
 #[derive(Clone)]
 struct JobIdentity {
     base: String,
@@ -256,7 +261,7 @@ struct JobIdentity {
 }
 
 impl JobIdentity {
-    /// What a GET of the job answers.
+    /// The answer to a GET of the job.
     fn report(&self, state: &JobState) -> serde_json::Value {
         let Self { base, route, id, own_id } = self;
         let location = format!("{base}/jobs/{id}");

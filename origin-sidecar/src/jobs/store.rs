@@ -1,4 +1,4 @@
-//! How a job's end is stored: the app's answer first, then one outcome.
+//! Stores a job's end: the application's answer first, then one outcome.
 
 use super::context::JobContext;
 use super::flash::Flashes;
@@ -16,27 +16,27 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, PutError, Results};
 
-/// Results up to this are kept in memory until they are stored; larger ones are spooled.
+/// Results up to this size are kept in memory until they are stored; larger ones are spooled.
 const MEMORY_BYTES_MAX: usize = 1024 * 1024;
-/// How often storing is tried, some ten minutes in all, before the message is given back: an
-/// execution that is not recorded is an execution that is repeated.
+/// How often storing is tried, for about ten minutes, before the message is returned: an execution
+/// without a record is repeated.
 const STORE_ATTEMPTS: u32 = 66;
 const STORE_PAUSE_MAX: Millis = Millis(10_000);
 
-/// Where an outcome is written, and of what.
+/// The job whose outcome is written.
 pub(super) struct OutcomeTarget<'a> {
     pub id: &'a str,
     pub queue: &'a str,
     pub route: Option<&'a str>,
-    /// Of a plain producer's message.
+    /// For a plain producer's message.
     pub bare: Option<&'a Bare>,
     pub attempt: u64,
     pub condition: Condition,
-    /// Whether the client that started it has had this very answer.
+    /// Whether the client that started it got this very answer.
     pub answered: bool,
 }
 
-/// An end with all of its answer.
+/// An end with its complete answer.
 pub(super) struct CompleteEnd {
     pub status: Terminal,
     pub reason: Option<String>,
@@ -48,12 +48,12 @@ impl CompleteEnd {
         Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
     }
 
-    /// Of an answer without its body, and the body.
+    /// The end with this head and body.
     pub(super) fn of(ended: ExecutionEnd, body: Bytes) -> Self {
         Self::with(ended, Content::Memory(body))
     }
 
-    /// The same of a body that lies in the store.
+    /// The end with a body that is in the store already.
     pub(super) fn stored(ended: ExecutionEnd, length: u64, object: String) -> Self {
         Self::with(ended, Content::Stored { length, object })
     }
@@ -64,21 +64,21 @@ impl CompleteEnd {
         Self { status, reason, answer }
     }
 
-    /// Of an answer that broke off in its body: whether the application has done its work is as
-    /// unknown as when the head is missing.
+    /// An end whose answer broke off in its body: whether the application has finished is as
+    /// unknown as without a head.
     pub(super) fn broken_off(_: BrokenOff) -> Self {
         Self::failed(UNKNOWN)
     }
 }
 
-/// The answer of an application that had not refused broke off in its body, or took too long.
+/// An answer that was no failure broke off in its body, or took too long.
 #[derive(Debug)]
 pub(super) struct BrokenOff;
 
-/// Reads the answer's body, which may take so long.
+/// Reads the answer's body within the time.
 ///
 /// # Errors
-/// When the answer breaks off that would have been a success.
+/// An answer breaks off that would have been a success.
 pub(super) async fn whole(
     context: &JobContext,
     ended: ExecutionEnd,
@@ -90,14 +90,14 @@ pub(super) async fn whole(
     match content(context, body, in_time).await {
         Ok(content) => Ok(CompleteEnd { status, reason, answer: Some((parts, content)) }),
         Err(Unread::Lost) if status == Terminal::Succeeded => Err(BrokenOff),
-        // It has failed by its head, whatever else it says.
+        // The head says that it has failed, whatever the body is.
         Err(Unread::Lost) => Ok(CompleteEnd { status, reason, answer: None }),
         Err(Unread::Unkept(reason)) => Ok(CompleteEnd::failed(reason)),
     }
 }
 
-/// Stores the answer, then the outcome, and gives the one that counts: an outcome that is already
-/// there wins. `None` when the store could not be reached and the job must be tried again later.
+/// Stores the answer, then the outcome, and returns the valid outcome: one that already exists
+/// wins. `None` when the store could not be reached and the job must be retried later.
 pub(super) async fn outcome(
     clock: &dyn Clock,
     results: &Arc<dyn Results>,
@@ -136,7 +136,7 @@ async fn write_outcome(
     for attempt in 0..STORE_ATTEMPTS {
         match record::write(results, &outcome_key(id), &outcome, condition.clone()).await {
             Ok(_) => return Some(outcome),
-            // Somebody's, or our own whose answer was lost.
+            // The outcome is another writer's, or our own, whose answer was lost.
             Err(PutError::Precondition) => match record::end(results, id).await {
                 Ok(JobEnd::Is(other)) => return Some(other),
                 Ok(JobEnd::Open { condition: now, .. }) => condition = now,
@@ -151,11 +151,11 @@ async fn write_outcome(
     None
 }
 
-/// The body of an answer, all of it.
+/// A complete body.
 enum Content {
     Memory(Bytes),
     Spooled(Spooled),
-    /// It lies in the store already.
+    /// The body is in the store already.
     Stored {
         length: u64,
         object: String,
@@ -165,11 +165,11 @@ enum Content {
 /// Why there is no body.
 enum Unread {
     Lost,
-    /// There is no room for it; by the name of what the job fails for.
+    /// It can't be kept; contains the reason for which the job fails.
     Unkept(&'static str),
 }
 
-/// Reads the body. One that stalls must not hold a worker for longer than the job may take.
+/// Reads the body. A stalled one must not hold a consumer for longer than the job may take.
 async fn content(context: &JobContext, body: Body, in_time: Duration) -> Result<Content, Unread> {
     let read = async {
         match collect(body, MEMORY_BYTES_MAX).await.map_err(|_| Unread::Lost)? {
@@ -209,8 +209,8 @@ async fn store_answer(
     Some(StoredAnswer { code: parts.status.as_u16(), headers, length, leads_to, flash, object })
 }
 
-/// Tried as long as a small result is: an execution that is not recorded is repeated. Which name is free is
-/// asked first, as a file is moved away by the write, whatever comes of it.
+/// Stores a spooled body, with as many tries as a small one, because an execution without a record
+/// is repeated. A free name is determined first: a write moves the file away even when it fails.
 async fn put_spooled(results: &dyn Results, id: &str, spooled: &Spooled) -> Option<String> {
     for attempt in 0..STORE_ATTEMPTS {
         let stored = match results.head(&result_key(id)).await {
@@ -222,7 +222,7 @@ async fn put_spooled(results: &dyn Results, id: &str, spooled: &Spooled) -> Opti
             Ok(object) => return Some(object),
             Err(error) => tracing::warn!(job = id, ?error, "could not store the result"),
         }
-        // A directory that failed late has moved it away.
+        // A directory store that failed late has moved it away.
         if !tokio::fs::try_exists(&spooled.path).await.unwrap_or(false) {
             break;
         }
@@ -241,7 +241,7 @@ async fn put_file(
     Ok(object)
 }
 
-/// `results/{id}`, or a name beside it when another attempt has that one.
+/// Stores at `results/{id}`, or at a name beside it when another attempt has that one.
 async fn put_bytes(results: &dyn Results, id: &str, bytes: Bytes) -> Option<String> {
     let mut key = result_key(id);
     for attempt in 0..STORE_ATTEMPTS {
@@ -262,7 +262,7 @@ fn other_key(id: &str) -> Option<String> {
     Some(format!("{}.{random}", result_key(id)))
 }
 
-/// Between two tries of the store.
+/// The pause before the next try.
 fn pause(attempt: u32) -> Duration {
     Duration::from(Millis(200 << attempt.min(6)).min(STORE_PAUSE_MAX))
 }

@@ -1,4 +1,4 @@
-//! A client that waits for the outcome of the job that its request became.
+//! Lets a client wait for the outcome of the job that its request became.
 
 use super::auth::{Still, Visitor};
 use super::context::JobWorker;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::results::Results;
 
-/// The app's own answer, when the job ends with one within the time that the client waits; `None` where
+/// The application's answer, when the job ends within the time that the client waits; `None` where
 /// it gets the 202.
 pub(super) async fn outcome(
     worker: &Arc<JobWorker>,
@@ -32,7 +32,8 @@ pub(super) async fn outcome(
     let visitor = Visitor::rebuilt(worker, &offered.rule.auth, clean.headers.clone());
     let reader = visitor.known_as(offered.allowed.caller.clone());
     let is_waited = watch::end(context, results, id, limit, Some(&reader)).await;
-    // Who may not see it any more, or of whom nobody can say it, gets the job and asks again.
+    // A client without permission, or whose permission can't be determined, gets the 202 and asks
+    // again.
     let is_allowed = reader.still().await == Still::Authorized;
     let answer = deliver::finished(context, results, id, clean).await;
     if let Some(mut response) = answer.filter(|_| is_allowed) {
@@ -44,13 +45,14 @@ pub(super) async fn outcome(
         }
         return Some(Ok(response));
     }
-    // Who found no place to wait, or waits at the drain, has not waited for as long as the rule says.
+    // A client that found no place to wait, or waited during a drain, has not waited as long as the
+    // rule says.
     let is_over =
         is_waited && !*context.drain.draining().borrow() && is_failure(offered.rule, wait);
     is_over.then(|| Err(over(&offered.clean.rules.document.jobs.base, id)))
 }
 
-/// Whether a client whose wait ended without an outcome gets a refusal instead of the job.
+/// Whether a client whose wait ended without an outcome gets a refusal instead of the 202.
 pub(super) fn is_failure(rule: &Offload, wait: Wait) -> bool {
     matches!(wait, Wait::ByRule(_)) && rule.wait_ends == WaitEnds::GatewayTimeout
 }

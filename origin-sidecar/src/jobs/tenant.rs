@@ -1,15 +1,15 @@
-//! Whose a job is in the queue, so that nobody's backlog holds up the others (SQS fair queues).
+//! Groups jobs by tenant, so that nobody's backlog delays the others (SQS fair queues).
 
 use super::caller::Caller;
 use super::offered::OffloadCandidate;
 use crate::secrets::{Purpose, Secrets};
 use rules::document::KeySource;
 
-/// A name that tells nothing of the tenant: the rule's `tenant`, else the caller.
+/// A group name that reveals nothing about the tenant: the rule's `tenant`, otherwise the caller.
 pub(super) fn group(offered: &OffloadCandidate<'_>, secrets: &Secrets) -> Option<String> {
     let tenant = match &offered.rule.tenant {
         None => return of_caller(&offered.allowed.caller, secrets),
-        // What the app said of the caller counts more than what the request says.
+        // The application's answer about the caller takes precedence over the request's fields.
         Some(KeySource::Header(name)) => {
             kept(offered, name).or_else(|| offered.value(&KeySource::Header(name.clone())))
         }

@@ -1,17 +1,17 @@
-//! Jobs that end by another hand than that of whoever executes them.
+//! Ends jobs from outside their execution.
 
 use super::record::{self, JobEnd, Outcome, Terminal, outcome_key};
 use rules::UnixMillis;
 use stores::results::{PutError, Results, StoreError};
 
-/// Who wrote the end that counts.
+/// The writer of the valid end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     Ours,
     Others,
 }
 
-/// Ends a job from outside, unless it has ended: the end that counts.
+/// Ends a job from outside, unless it has ended. Returns the valid end.
 pub(super) async fn end_from_outside(
     results: &dyn Results,
     mut outcome: Outcome,
@@ -26,17 +26,17 @@ pub(super) async fn end_from_outside(
         };
         match record::write(results, &outcome_key(&outcome.id), &outcome, condition).await {
             Ok(_) => return Ok((outcome, Whose::Ours)),
-            // Somebody was first: see who.
+            // Another writer was first: its end is read next.
             Err(PutError::Precondition) => {}
             Err(PutError::Failed(error)) => return Err(error),
         }
     }
 }
 
-/// The caller wants it no more. What is known of its queue and its route is kept.
+/// Cancels a job for its caller. Its known queue and route are kept.
 ///
 /// # Errors
-/// When the store fails.
+/// The store fails.
 pub(super) async fn cancel(
     results: &dyn Results,
     id: &str,
@@ -49,7 +49,7 @@ pub(super) async fn cancel(
     ended.map(|(outcome, _)| outcome.status)
 }
 
-/// Nobody will ever know how an adopted request ended.
+/// Ends an adopted request whose process is gone: nobody will ever know how it ended.
 ///
 /// # Errors
 /// When the store fails.

@@ -1,4 +1,5 @@
-//! `PUT {base}/jobs/{id}/outcome`: another's consumer ends a job, with a token that came in its message.
+//! `PUT {base}/jobs/{id}/outcome`: a foreign consumer ends a job, with a token that came in its
+//! message.
 
 use super::context::JobWorker;
 use super::intake::NotRead;
@@ -18,8 +19,8 @@ use rules::{Problem, Rules, UnixMillis};
 use std::sync::Arc;
 use stores::results::{Condition, Results};
 
-/// The token of a job whose queue others read: good until the job expires, and it names for whom the job is,
-/// so that the notification can.
+/// The token of a job whose queue foreign consumers read. It is valid until the job expires, and
+/// contains the user for the notification.
 pub(super) fn of(
     offered: &OffloadCandidate<'_>,
     secrets: &Secrets,
@@ -34,7 +35,7 @@ pub(super) fn of(
     queue.foreign_consumers.then(|| claim.sign(secrets, id, &offered.route.name))
 }
 
-/// What a token says.
+/// The contents of a token.
 #[derive(Debug, PartialEq, Eq)]
 struct TokenClaims {
     expiry: UnixMillis,
@@ -43,7 +44,7 @@ struct TokenClaims {
 }
 
 impl TokenClaims {
-    /// `<expiry, hex>.<user, hex>.<mac over id, route, expiry and user>`
+    /// Signs the token: `<expiry, hex>.<user, hex>.<mac over id, route, expiry and user>`.
     fn sign(&self, secrets: &Secrets, id: &str, route: &str) -> String {
         let begin = format!("{:x}.{}", self.expiry.0, rules::hex::hex(self.user.as_bytes()));
         let mac =
@@ -51,7 +52,7 @@ impl TokenClaims {
         format!("{begin}.{mac}")
     }
 
-    /// `None` of what was not signed for this job.
+    /// Verifies a token; `None` where it was not signed for this job.
     fn verified(secrets: &Secrets, id: &str, route: &str, token: &str) -> Option<Self> {
         let (begin, mac) = token.rsplit_once('.')?;
         let parts = [id.as_bytes(), route.as_bytes(), begin.as_bytes()];
@@ -69,11 +70,11 @@ fn bytes_of(hex: &str) -> Option<Vec<u8>> {
     digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-/// Stores what is brought as the job's end, and tells its receivers.
+/// Stores the reported end of the job, and notifies its receivers.
 ///
 /// # Errors
-/// `job-unknown` for whoever has no token of this job, `job-expired` when it is over, `job-ended` and
-/// `job-running` when there is nothing to end.
+/// `job-unknown` where the token is not valid, `job-expired` where it has expired, `job-ended` and
+/// `job-running` where there is nothing to end.
 pub(super) async fn end(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
@@ -84,7 +85,7 @@ pub(super) async fn end(
     let (results, secrets) = bound(worker).ok_or_else(unknown)?;
     let route = route_of(rules, secrets, id).ok_or_else(unknown)?;
     let queue = &route.offload.as_ref().ok_or_else(unknown)?.queue;
-    // Rules that have taken it back have taken it back from tokens that are under way.
+    // When the rules revoke the permission, tokens in circulation become invalid, too.
     let is_foreign = rules.document.queues.get(queue).is_some_and(|queue| queue.foreign_consumers);
     let token = bearer(asked.headers).filter(|_| is_foreign).ok_or_else(unknown)?;
     let claim = TokenClaims::verified(secrets, id, &route.name, token).ok_or_else(unknown)?;
@@ -141,14 +142,15 @@ fn not_stored(why: NotStored) -> Refused {
     }
 }
 
-/// How the end is said.
+/// How the end is reported.
 struct How {
     code: StatusCode,
     is_stored: bool,
 }
 
 impl How {
-    /// From `?code=422&stored=true`; without any it is 200, and the body is the result.
+    /// Parses a query such as `?code=422&stored=true`; without one the code is 200, and the body is
+    /// the result.
     fn read(target: &str, headers: &HeaderMap) -> Result<Self, Refused> {
         let mut how = Self { code: StatusCode::OK, is_stored: false };
         if headers.contains_key(header::CONTENT_ENCODING) {
@@ -174,7 +176,8 @@ impl How {
     }
 }
 
-/// Of a result that was put into the store by its key: whose it is, its message may have said.
+/// Notifies the receivers of a result that was put into the store under its key; the message may
+/// have named the user.
 pub(super) async fn tell_of_result(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,
@@ -195,8 +198,8 @@ pub(super) async fn tell_of_result(
     tell(worker, rules, results, about, outcome.clone()).await;
 }
 
-/// Beside the answer. What is left when this process dies meanwhile is told by a consumer of ours, if there
-/// is one: as for an adopted job whose process is gone.
+/// Runs concurrently with the answer. If this process dies meanwhile, a consumer of ours sends the
+/// remaining notifications, as for an adopted job whose process is gone.
 pub(super) async fn tell(
     worker: &Arc<JobWorker>,
     rules: &Arc<Rules>,

@@ -1,4 +1,4 @@
-//! Which fields of a request travel with its job.
+//! Selects the fields of a request that are stored with its job.
 
 use super::lines::Lines;
 use super::offered::OffloadCandidate;
@@ -6,8 +6,8 @@ use http::HeaderMap;
 use rules::document::ReplayAs;
 use rules::hops;
 
-/// Fields that travel in the open. Queue and store are another trust zone, so credentials stay behind
-/// unless the route lists them, or go sealed.
+/// Fields that are stored in the clear. Queue and store are another trust zone, so credentials are
+/// left out unless the route lists them, or are sealed.
 const TRAVEL: [&str; 12] = [
     "accept",
     "accept-language",
@@ -20,12 +20,12 @@ const TRAVEL: [&str; 12] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
-    // A job that is sent on goes round as a request does.
+    // A job that is forwarded can loop as a request can.
     hops::FIELD,
 ];
 
-/// Fields of a request that say nothing to who gets it later: its framing, its connection, and under
-/// which conditions, and of which part, its client wanted an answer.
+/// Fields that mean nothing to a later receiver: framing, hop-by-hop fields, and the conditions and
+/// ranges of the client's request.
 const OF_THE_EXCHANGE: [&str; 9] = [
     "content-length",
     "expect",
@@ -38,10 +38,10 @@ const OF_THE_EXCHANGE: [&str; 9] = [
     "range",
 ];
 
-/// The attribute `headers`, for consumers of ours and of others.
+/// The attribute `headers`, for our own and foreign consumers.
 pub(super) fn in_the_open(offered: &OffloadCandidate<'_>) -> Lines {
     let headers: &HeaderMap = offered.clean.headers;
-    // What travels sealed, with all else, need not travel in the open besides.
+    // Fields that are sealed need not be stored in the clear as well.
     let is_open = offered.rule.replay_as == ReplayAs::Nobody;
     let listed = offered.rule.forward_headers.iter().map(String::as_str).filter(|_| is_open);
     let mut open = Lines::default();
@@ -53,7 +53,7 @@ pub(super) fn in_the_open(offered: &OffloadCandidate<'_>) -> Lines {
     with_kept(open, offered)
 }
 
-/// Every field that the app would have been sent.
+/// Every field that the application would have got.
 pub(super) fn sealed(offered: &OffloadCandidate<'_>) -> Lines {
     let mut all = Lines::default();
     for (name, value) in offered.clean.headers.iter() {
@@ -64,7 +64,7 @@ pub(super) fn sealed(offered: &OffloadCandidate<'_>) -> Lines {
     with_kept(all, offered)
 }
 
-/// The app's own word takes the place of a client's field of that name.
+/// The application's own value replaces a client's field of that name.
 fn with_kept(mut lines: Lines, offered: &OffloadCandidate<'_>) -> Lines {
     let is_said = |name: &str| offered.allowed.keep.iter().any(|(own, _)| own.as_str() == name);
     lines.0.retain(|(name, _)| !is_said(name));

@@ -1,4 +1,5 @@
-//! What a delivery waits for before it runs: room for its route and its tenant, a slot, the lease.
+//! What a delivery waits for before it runs: permits for its route and its tenant, a slot, and the
+//! lease.
 
 use super::consumer::Consumer;
 use super::delivery::{Delivery, HEARTBEAT_PART};
@@ -11,18 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// A place among the jobs that run at once, if one was free.
+/// A permit among the jobs that run at once, if one was free.
 pub(super) type RunPermit = Option<OwnedSemaphorePermit>;
 
-/// What a job holds while it runs; given back when it is dropped.
+/// The permits of a running job, returned when they are dropped.
 pub(super) struct Places {
     _shares: Shares,
     _slot: RunPermit,
 }
 
 impl Delivery<'_> {
-    /// Waits for its turn and the lease. While another attempt has that, the message stays in hand:
-    /// a long job outlives as many deliveries as the queue allows. `None` when the drain began.
+    /// Waits for its permits and the lease. While another attempt holds the lease, the message
+    /// stays in hand: a long job outlives as many deliveries as the queue allows. `None` when the
+    /// drain began.
     pub(super) async fn begin(
         &self,
         job: &Job,
@@ -49,7 +51,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// `None` when the drain began.
+    /// Waits before the lease is tried again. `None` when the drain began.
     async fn stand_by(&self, rest: Duration) -> Option<()> {
         let mut draining = self.consumer.worker.context.drain.draining();
         tokio::select! {
@@ -59,8 +61,8 @@ impl Delivery<'_> {
         }
     }
 
-    /// Waits until route and tenant have room for one more; the message stays ours, but the slot
-    /// is left to others meanwhile. `None` when the drain began.
+    /// Waits for permits of route and tenant. The message stays in hand, but the slot is left to
+    /// others meanwhile. `None` when the drain began.
     async fn in_turn(&self, job: &Job, slot: RunPermit) -> Option<Places> {
         let consumer = self.consumer;
         let route = job.route.as_deref().and_then(|name| self.rules.route_by_name(name));
@@ -84,7 +86,7 @@ impl Delivery<'_> {
                 Some(shares) => shares,
                 None => shares.await,
             };
-            // Never closed, so there is one.
+            // The semaphore is never closed, so there is one.
             let slot = Arc::clone(&consumer.slots).acquire_owned().await.ok();
             Places { _shares: shares, _slot: slot }
         };

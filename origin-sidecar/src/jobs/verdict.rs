@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::queue::Received;
 
-/// Why a job failed that may have been executed or not.
+/// The reason of a failed job that may or may not have been executed.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// Why a job failed that nobody executed within the time that it may wait.
+/// The reason of a failed job that was not executed within the time that it may wait.
 pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
 
-/// Where an answer leads (its `Location`, resolved), as an extension of it.
+/// The target of a redirect (the resolved `Location`), as an extension of the answer.
 #[derive(Debug, Clone)]
 pub(super) struct Led(pub String);
 
@@ -33,8 +33,8 @@ impl ExecutionEnd {
         Self { status, reason, answer: Some(answer) }
     }
 
-    /// What the application's code says of an execution that is not repeated. `rule` and `target` are
-    /// those of the request.
+    /// The end according to the application's status code, for an execution that is not repeated.
+    /// `rule` and `target` are those of the request.
     pub(super) fn by_code(
         mut answer: Response<Body>,
         rule: Option<&Offload>,
@@ -64,7 +64,7 @@ impl ExecutionEnd {
         Self { status: Terminal::Failed, reason: Some(reason.to_owned()), answer: None }
     }
 
-    /// Of an execution that is not repeated, and may have happened.
+    /// The end of an execution that is not repeated, and may have happened.
     pub(super) fn lost(failure: &Failure) -> Self {
         Self::failed(if failure.is_unsent { failure.problem.name() } else { UNKNOWN })
     }
@@ -73,28 +73,29 @@ impl ExecutionEnd {
 /// What becomes of a job after an execution.
 pub(super) enum ExecutionVerdict {
     Ended(ExecutionEnd),
-    /// Try again after this delay; `last` is what to store when no attempt is left.
+    /// The job is retried after this delay; `last` is stored when no attempt is left.
     Retry {
         delay: Duration,
         last: ExecutionEnd,
     },
-    /// Nobody executed it: this was no attempt. `last` is what to store when it has waited too long.
+    /// The job was not executed, so this was no attempt. `last` is stored when it has waited too
+    /// long.
     Later {
         until: Until,
         last: ExecutionEnd,
     },
 }
 
-/// What a job waits for that nobody executed.
+/// What a job waits for that was not executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Until {
-    /// This upstream takes connections.
+    /// This upstream accepts connections.
     Back(Arc<str>),
-    /// The time that the application named in a 503.
+    /// The time has passed that the application named in a 503.
     After(Duration),
-    /// There is room for its body.
+    /// There is memory for its body.
     Room,
-    /// A range of the shard map moves no longer.
+    /// A range of the shard map has finished moving.
     Moved(Arc<str>),
 }
 
@@ -109,27 +110,27 @@ impl Until {
     }
 }
 
-/// Which execution of a job this is.
+/// One execution of a job.
 pub(super) struct Execution<'a> {
-    /// Counted over everything the job has been through.
+    /// The number of the attempt over the job's whole life.
     pub attempt: u64,
-    /// The same without what was before an operator's retry.
+    /// The number of the attempt since an operator's retry.
     pub number: u64,
     pub received: &'a Received,
     pub queue_name: &'a str,
     pub presence: &'a Presence,
-    /// The upstream that this job has waited for, and may try.
+    /// The upstream that this job has waited for, and may try now.
     pub let_go: Option<&'a str>,
 }
 
-/// What came of an execution, and whether a second one does no harm.
+/// The verdict on an execution, and whether a repetition does no harm.
 pub(super) struct Executed {
     pub verdict: ExecutionVerdict,
     pub is_repeatable: bool,
 }
 
 impl From<ExecutionVerdict> for Executed {
-    /// Of a request that was not sent.
+    /// The verdict on a request that was not sent.
     fn from(verdict: ExecutionVerdict) -> Self {
         Self { verdict, is_repeatable: true }
     }

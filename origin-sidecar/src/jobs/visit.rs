@@ -1,5 +1,5 @@
-//! A job looked at under the path of its request: `/orders?spillway-job=ID`. Relative links and a form
-//! without `action` lead where they would have led, had the client waited.
+//! Serves a job under the path of its request: `/orders?spillway-job=ID`. Relative links and forms
+//! without `action` lead to the same URLs as if the client had waited.
 
 use super::context::JobWorker;
 use super::ownership::{self, Owned};
@@ -15,12 +15,12 @@ use rules::offload::mark;
 use rules::{Problem, Rules};
 use std::sync::Arc;
 
-/// An extension of an answer about a job: other sites read it under `/jobs/`, by the rule of its route, and
-/// not by that of the path under which it was looked at.
+/// Marks an answer about a job: other origins may read it by the CORS rule of the job's route, as
+/// under `/jobs/`, and not by that of the path.
 #[derive(Debug, Clone, Copy)]
 pub struct Visited;
 
-/// A request that names a job of ours. Whether it may see it is not known yet.
+/// A request that names a job of ours. Whether it may see the job is not known yet.
 pub struct Visit {
     worker: Arc<JobWorker>,
     rules: Arc<Rules>,
@@ -31,7 +31,8 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// `None` for all that names no job that was accepted here: it passes as it came.
+    /// The visit; `None` where no job was accepted here under this name: the request is forwarded
+    /// unchanged.
     pub fn of(
         worker: &Arc<JobWorker>,
         rules: &Arc<Rules>,
@@ -54,7 +55,7 @@ impl Visit {
         })
     }
 
-    /// `None` when the job is not the visitor's: nobody is told that there is one.
+    /// The answer; `None` when the visitor does not own the job, and must not learn that it exists.
     pub async fn answer(self) -> Option<Result<Response<Body>, Refused>> {
         let asked = JobRequest {
             method: &self.method,

@@ -1,6 +1,6 @@
-//! A job that nobody executed: its application takes no connections, or says when to come back. That
-//! uses up no attempt. The message stays in hand for some minutes, so that a deployment is no news to
-//! the queue, and is given back for some more.
+//! A job that could not be executed: its application accepts no connections, or says when to come
+//! back. This uses up no attempt. The message stays in hand for some minutes, so that a deployment
+//! costs no deliveries, and is then returned for some more.
 
 use super::delivery::Delivery;
 use super::job::Job;
@@ -13,25 +13,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// How long a message is kept in hand whose job nobody executes. Longer than an application takes to
-/// be replaced.
+/// How long the message of such a job is kept in hand: longer than replacing an application takes.
 const KEEP: Duration = Duration::from_secs(600);
-/// An application that says "come back at once" is believed, but not ten thousand times a second.
+/// The shortest wait when an application says "come back at once": otherwise it would be asked ten
+/// thousand times a second.
 const AFTER_MIN: Duration = Duration::from_secs(1);
-/// Before it is tried again to read a job's body.
+/// The pause before reading a job's body is tried again.
 const ROOM_PAUSE: Duration = Duration::from_secs(5);
-/// So many deliveries before the queue buries a message, the log says so.
+/// The log warns this many deliveries before the queue drops a message.
 const RECEIVES_LEFT: u64 = 2;
 
 /// What comes after a wait.
 pub(super) enum Waited {
-    /// Try again; the upstream that lets this job go, if it is one that was away.
+    /// The job is tried again. Contains the upstream that admits this job, if it was away.
     Again(Option<Arc<str>>),
-    /// The message is given back for so long.
+    /// The message is returned for this time.
     GiveBack(Duration),
-    /// The drain began: the message is for others.
+    /// The drain began: the message is left to other consumers.
     Drained,
-    /// Another attempt has the lease.
+    /// Another attempt holds the lease.
     Lost,
 }
 
@@ -50,8 +50,8 @@ impl Delivery<'_> {
         job.deadline.unwrap_or_else(|| since + self.queue.wait_for_app)
     }
 
-    /// Lays the lease down and waits with the message in hand. `began` is when this delivery's first
-    /// such wait did.
+    /// Releases the lease and waits with the message in hand. `began` is when this delivery's first
+    /// such wait began.
     pub(super) async fn wait(
         &self,
         job: &Job,
@@ -104,7 +104,7 @@ impl Delivery<'_> {
         tokio::select! {
             biased;
             () = DrainState::begun(&mut draining) => Waited::Drained,
-            // One look more, which ends it.
+            // One more try, which ends the job.
             () = sleep_until(end) => Waited::Again(None),
             let_go = again => Waited::Again(let_go),
             () = sleep_until(kept_until) => self.give_back_for(job, since, began, after),
@@ -132,7 +132,8 @@ impl Delivery<'_> {
         Waited::GiveBack(delay)
     }
 
-    /// Says it before the queue gives the message up: it counts deliveries, whatever came of them.
+    /// Warns before the queue drops the message: the queue counts deliveries, whatever their
+    /// results.
     pub(super) fn note_receives(&self) {
         let receives = self.received.receives;
         let Some(max) = self.consumer.queue.receives_max() else { return };

@@ -1,5 +1,5 @@
-//! Waiting for a job: `Prefer: wait=N` and a stream of events (HTML standard, server-sent events).
-//! Both look at the store, soon at first and then less and less often.
+//! Waiting for a job: `Prefer: wait=N`, and a stream of events (HTML standard, server-sent events).
+//! Both poll the store, soon at first and then less and less often.
 
 use super::auth::{JobOwner, Still};
 use super::context::JobContext;
@@ -18,19 +18,19 @@ use stores::results::Results;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// The first look, and the longest pause between two.
+/// The first interval between two polls, and the longest.
 const POLL_MIN: Duration = Duration::from_millis(100);
 const POLL_MAX: Duration = Duration::from_secs(1);
-/// A comment line that often keeps proxies from closing a silent stream.
+/// The interval of comment lines that keep proxies from closing a silent stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A stream ends then, and the browser comes again by itself: no connection is for ever.
+/// A stream ends after this time, and the browser reconnects: no connection lasts for ever.
 const STREAM_MAX: Duration = Duration::from_secs(10 * 60);
-/// How often the app is asked whether who watches may go on.
+/// How often the application is asked whether the client may still watch.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
-/// How soon it comes again, in milliseconds.
+/// How soon the browser reconnects, in milliseconds.
 const RECONNECT_MS: u32 = 1_000;
 
-/// When to look next.
+/// The interval until the next poll.
 struct PollInterval(Duration);
 
 impl PollInterval {
@@ -44,7 +44,7 @@ impl PollInterval {
     }
 }
 
-/// Waits until the job has ended, or for so long, or until `reader` may not see it any more. False, at
+/// Waits until the job has ended, the time is over, or `reader` may no longer see it. False, at
 /// once, when too many wait.
 pub(super) async fn end(
     context: &JobContext,
@@ -75,14 +75,14 @@ pub(super) async fn end(
     true
 }
 
-/// Whether the client wants a stream of events.
+/// Whether the client asks for a stream of events.
 pub(super) fn is_stream(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/event-stream"))
 }
 
-/// Every change of the job's status as an event `status`, whose data is what a GET answers.
-/// `None` when too many watch.
+/// A stream with an event `status` for each change of the job's status; its data is the answer to a
+/// GET. `None` when too many watch.
 pub(super) fn stream(
     context: &Arc<JobContext>,
     results: &Arc<dyn Results>,
@@ -106,7 +106,7 @@ pub(super) fn stream(
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would keep the events back otherwise.
+    // nginx would otherwise buffer the events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Some(response)
 }
@@ -136,7 +136,7 @@ impl EventStream {
             }
             let state = match still {
                 Still::Refused => return,
-                // Nothing is said to who may have lost the right; it is asked again at the next look.
+                // Nothing is sent while the permission is unknown; the next poll asks again.
                 Still::Unknown => None,
                 Still::Authorized => {
                     if asked.elapsed() >= ASK_AGAIN {
@@ -158,7 +158,7 @@ impl EventStream {
             }
             if !text.is_empty() {
                 silent_since = Instant::now();
-                // The client has left.
+                // The client has disconnected.
                 if self.sender.send_data(Bytes::from(std::mem::take(&mut text))).await.is_err() {
                     return;
                 }

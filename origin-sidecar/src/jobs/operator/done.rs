@@ -1,4 +1,5 @@
-//! `spillway jobs done`: whoever may write to the store ends a job that was worked off elsewhere.
+//! `spillway jobs done`: ends a job that was executed elsewhere; write access to the store
+//! suffices.
 
 use super::opened::{CommandResult, Stores, line, text};
 use crate::clock::{Clock, System};
@@ -32,8 +33,10 @@ pub struct EndArguments {
 }
 
 impl Stores {
+    /// Ends a job with this result.
+    ///
     /// # Errors
-    /// When there is no such job, it has ended or is being run, or the store fails.
+    /// There is no such job, it has ended or is running, or the store fails.
     pub async fn done(&self, out: &mut dyn Write, end: &EndArguments) -> CommandResult {
         let id = &end.id;
         let said = said(end)?;
@@ -56,7 +59,7 @@ impl Stores {
         names.next().cloned().filter(|_| names.next().is_none())
     }
 
-    /// A consumer tells the receivers, as for an adopted job whose process is gone.
+    /// Leaves the notification to a consumer, as for an adopted job whose process is gone.
     async fn leave_telling(&self, id: &str, queue: String, route: Option<&str>) -> CommandResult {
         let route = route.unwrap_or_default().to_owned();
         let about = Adopted { until: UnixMillis::default(), route, queue, user: None };

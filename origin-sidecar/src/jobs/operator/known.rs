@@ -1,4 +1,4 @@
-//! Which jobs there are, as far as the store and the form of an id can tell; and ending one of them.
+//! Finds jobs by their records and the form of their ids, and cancels them.
 
 use super::opened::{CommandResult, Stores, line, text};
 use crate::jobs::record::{
@@ -13,12 +13,12 @@ use std::io::Write;
 pub(super) struct KnownJob {
     pub queue: Option<String>,
     pub route: Option<String>,
-    /// Nothing is stored of it, and nobody could say whether its id was ever given out.
+    /// Nothing is stored of it, and it could not be checked whether its id was ever issued.
     pub is_unchecked: bool,
 }
 
 impl KnownJob {
-    /// What an operator is told beside what was done.
+    /// The reservation with which the operator is told the result.
     pub(super) fn doubt(&self) -> &'static str {
         if self.is_unchecked {
             "; nothing was stored of it, and without --secret-file nobody could say whether its id was ever given out"
@@ -29,11 +29,11 @@ impl KnownJob {
 }
 
 impl Stores {
-    /// What is known of a job, from its records; a job that waits for its first attempt has none but, as
-    /// a rule, an id that was made here.
+    /// Looks a job up in its records. A job that waits for its first attempt has none, but usually
+    /// an id that was made here.
     ///
     /// # Errors
-    /// When there is no such job, or the store fails.
+    /// There is no such job, or the store fails.
     pub(super) async fn about(&self, id: &str) -> Result<KnownJob, String> {
         if !id::is_plausible(id) {
             return Err(nobody_knows(id));
@@ -87,8 +87,10 @@ impl Stores {
         Some(route.offload.as_ref()?.queue.clone())
     }
 
+    /// Cancels a job.
+    ///
     /// # Errors
-    /// When there is no such job, or the store fails.
+    /// There is no such job, or the store fails.
     pub async fn cancel(&self, out: &mut dyn Write, id: &str) -> CommandResult {
         let about = self.about(id).await?;
         let of = (about.queue.as_deref(), about.route.as_deref());

@@ -1,4 +1,5 @@
-//! `spillway jobs list`: depths of the queues, then jobs that run, wait for another attempt or have ended.
+//! `spillway jobs list`: prints the depths of the queues, then jobs that run, wait for another
+//! attempt, or have ended.
 
 use super::opened::{CommandResult, Stores, line, text};
 use crate::jobs::record::{
@@ -9,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use stores::results::Listed;
 
-/// The newest keys, of which those are shown that are asked for.
+/// The newest keys that are considered.
 const KEYS_MAX: usize = 10_000;
 /// Keys in one call to the store.
 const PAGE: usize = 1_000;
@@ -44,7 +45,7 @@ impl JobFilter {
     }
 }
 
-/// One job as it is shown.
+/// One line of the list.
 struct Row<'a> {
     status: &'a str,
     age: Millis,
@@ -64,12 +65,12 @@ impl Row<'_> {
 }
 
 impl Stores {
-    /// Queues with their depths, then the newest jobs that run, wait for another attempt or have ended,
-    /// newest first. Jobs that wait for their first attempt are counted only: nobody can look into SQS
-    /// without taking messages out.
+    /// Prints queues with their depths, then the newest jobs that run, wait for another attempt, or
+    /// have ended, newest first. Jobs that wait for their first attempt are only counted: nobody
+    /// can look into SQS without receiving messages.
     ///
     /// # Errors
-    /// When the store fails or the output is gone.
+    /// The store fails, or the output is closed.
     pub async fn list(&self, out: &mut dyn Write, shown: JobFilter, limit: usize) -> CommandResult {
         for (name, queue) in &self.queues {
             let depth = queue.depth().await.map_err(text)?;
@@ -136,8 +137,8 @@ impl Stores {
         Ok(())
     }
 
-    /// Leaves those that may have failed, so that not every outcome is read: a queued job that fails
-    /// leaves a copy of its message. Those that were executed at once have none.
+    /// Keeps the jobs that may have failed, so that not every outcome is read: a queued job that
+    /// fails leaves a copy of its message. Jobs that were executed at once leave none.
     async fn keep_failed(&self, ends: &mut Vec<Listed>) -> CommandResult {
         let copies = self.newest(FAILED).await?;
         let copies: BTreeSet<String> = copies.into_iter().map(|copy| copy.key).collect();
@@ -149,7 +150,8 @@ impl Stores {
         Ok(())
     }
 
-    /// Of each, `limit`: those that wait leave newer leases, and must not hide those that run.
+    /// Lists up to `limit` jobs of each kind: waiting ones have newer leases, and must not hide
+    /// those that run.
     async fn list_leases(
         &self,
         out: &mut dyn Write,
@@ -177,7 +179,7 @@ impl Stores {
                 }
                 continue;
             }
-            // Without it the lease ran out, or it is what a job has left that has ended.
+            // A lease without a next attempt has expired, or belongs to a job that has ended.
             let Some(again) = lease.again.filter(|_| waiting > 0) else { continue };
             if results.head(&outcome_key(id)).await.map_err(text)?.is_none() {
                 waiting -= 1;
@@ -187,7 +189,7 @@ impl Stores {
         Ok(())
     }
 
-    /// The reason of an attempt to come, and when that is.
+    /// The reason and time of the next attempt.
     fn again(&self, again: &record::Again) -> String {
         let record::Again { reason, at } = again;
         match *at - self.now {
@@ -205,7 +207,7 @@ impl Stores {
             let found = record::read::<Adopted>(self.results.as_ref(), &listed.key).await;
             let Some((lease, _)) = found.map_err(text)? else { continue };
             let id = listed.key.strip_prefix(ADOPTED).unwrap_or_default();
-            // One that has ended is being told of.
+            // For a job that has ended, the notification is in progress.
             let ended = outcome_key(id);
             if lease.until > self.now && self.results.head(&ended).await.map_err(text)?.is_none() {
                 left -= 1;
@@ -223,7 +225,7 @@ impl Stores {
         Ok(())
     }
 
-    /// Keys below a prefix, the newest first. Stores list by key, so all are looked through.
+    /// The keys below a prefix, newest first. Stores list by key, so all keys are read.
     async fn newest(&self, prefix: &str) -> Result<Vec<Listed>, String> {
         let (mut found, mut after): (Vec<Listed>, _) = (Vec::new(), String::new());
         loop {

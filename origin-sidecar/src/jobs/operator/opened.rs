@@ -1,4 +1,4 @@
-//! Queues and results as the operator's command uses them.
+//! The queues and the result store of an operator's command.
 
 use crate::secrets::Secrets;
 use rules::{Rules, UnixMillis};
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use stores::queue::Queue;
 use stores::results::Results;
 
-/// Queues and store, as the settings name them.
+/// The queues and the store that the settings name.
 pub struct Stores {
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
     pub results: Arc<dyn Results>,
     pub rules: Arc<Rules>,
-    /// Knows the ids that were made here from others, if it is given.
+    /// The secret that verifies ids which were made here, if it is given.
     pub secrets: Option<Arc<Secrets>>,
     /// What time it was then.
     pub now: UnixMillis,
