@@ -1,14 +1,14 @@
-//! What memory this process may have at most.
+//! The memory limit of this process.
 
 use std::fs;
 use std::path::Path;
 
-/// Where the kernel shows the cgroups.
+/// Where the kernel mounts the cgroups.
 const MOUNTED: &str = "/sys/fs/cgroup";
-/// In which of them a process is.
+/// The file that names the process's own cgroups.
 const OWN: &str = "/proc/self/cgroup";
 
-/// The least limit on memory of this process's cgroup and of those above it, in bytes; `None` where
+/// The lowest memory limit of this process's cgroup and of its ancestors, in bytes; `None` where
 /// there is none.
 pub fn memory_max() -> Option<u64> {
     limit(Path::new(MOUNTED), &fs::read_to_string(OWN).ok()?)
@@ -18,8 +18,8 @@ fn limit(mounted: &Path, own: &str) -> Option<u64> {
     own.lines().filter_map(|line| limit_of(mounted, line)).min()
 }
 
-/// `HIERARCHY:CONTROLLERS:PATH` (cgroups(7)). A container sees its own cgroup as the root, whatever
-/// the path says.
+/// The limit for a line `HIERARCHY:CONTROLLERS:PATH` (cgroups(7)). A container sees its own cgroup
+/// as the root, whatever the path says.
 fn limit_of(mounted: &Path, line: &str) -> Option<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -32,7 +32,7 @@ fn limit_of(mounted: &Path, line: &str) -> Option<u64> {
     };
     let group = root.join(path.trim_start_matches('/'));
     let above = group.ancestors().take_while(|folder| folder.starts_with(&root));
-    // "max" is no number: no limit.
+    // "max" is not a number, which means no limit.
     let limits = above.filter_map(|folder| fs::read_to_string(folder.join(file)).ok());
     limits.filter_map(|limit| limit.trim().parse().ok()).min()
 }

@@ -1,4 +1,4 @@
-//! The time, so that tests can give another one.
+//! The clock, which tests can replace.
 
 use rules::{Millis, UnixMillis};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,5 @@
-//! How a process takes its leave: not ready any more, then no new work, then no more time.
+//! The phases in which a process ends: it is no longer ready, then takes no new work, then has no
+//! more time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -6,13 +7,13 @@ use tokio::sync::watch;
 /// The states of one process. Each begins once and never ends.
 pub struct DrainState {
     is_started: AtomicBool,
-    /// Not ready any more, and no connection is kept beyond its next answer.
+    /// Set when the process is no longer ready, and closes each connection after its next answer.
     leaving: watch::Sender<bool>,
-    /// The same, for what each request asks.
+    /// The same as an atomic, for a check in each request.
     is_leaving: AtomicBool,
-    /// No new work is taken.
+    /// Set when no new work is accepted.
     draining: watch::Sender<bool>,
-    /// What is in flight has no more than the grace period.
+    /// Set when the grace period for everything in flight begins.
     ending: watch::Sender<bool>,
 }
 
@@ -37,17 +38,17 @@ impl DrainState {
         self.is_started.load(Ordering::Acquire)
     }
 
-    /// Ready to take traffic. Never depends on the app, the queue or the store.
+    /// Whether it is ready for traffic. This never depends on application, queue or store.
     pub fn is_ready(&self) -> bool {
         self.is_started() && !self.is_leaving()
     }
 
-    /// Whether clients should go elsewhere, though they are still answered.
+    /// Whether clients should use another pod, though they are still answered.
     pub fn is_leaving(&self) -> bool {
         self.is_leaving.load(Ordering::Acquire)
     }
 
-    /// Begins to leave; whether it had not before.
+    /// Begins to leave. True where it had not begun before.
     pub fn leave(&self) -> bool {
         self.is_leaving.store(true, Ordering::Release);
         !self.leaving.send_replace(true)
@@ -58,15 +59,16 @@ impl DrainState {
         self.draining.send_replace(true);
     }
 
-    /// What is in flight gets the grace period from now on.
+    /// Begins the grace period for everything in flight.
     pub fn end(&self) {
         self.drain();
         self.ending.send_replace(true);
     }
 
-    /// Resolves when that has begun: [`DrainState::leaving`], [`DrainState::draining`] or [`DrainState::ending`].
+    /// Resolves when that phase has begun: [`DrainState::leaving`], [`DrainState::draining`] or
+    /// [`DrainState::ending`].
     pub async fn begun(watched: &mut watch::Receiver<bool>) {
-        // The sender lives as long as the process: the error can't happen.
+        // The sender lives as long as the process, so this can't fail.
         let _ = watched.wait_for(|begun| *begun).await;
     }
 

@@ -1,9 +1,10 @@
-//! One JSON line per event on stderr.
+//! Logs one JSON line per event to stderr.
 
 use std::str::FromStr;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Level from `SPILLWAY_LOG` (error, warn, info, debug, trace); info by default.
+/// Starts logging at the level in `SPILLWAY_LOG` (error, warn, info, debug, trace); info by
+/// default.
 pub fn start() {
     let level = std::env::var("SPILLWAY_LOG").ok();
     let level =

@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     let arguments = match given {
         Ok(arguments) => arguments,
         Err(error) => {
-            // The terminal may be gone; the exit code still says it.
+            // The terminal may be closed; the exit code still reports the error.
             let _ = error.print();
             let is_help =
                 matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);

@@ -1,8 +1,8 @@
-//! The allocator: mimalloc, asked in the way that is cheapest to it.
+//! The allocator: mimalloc, called in its cheapest way.
 //!
-//! Memory that is free goes back to the system when somebody frees much of it at once, and when a thread
-//! has little to do: the allocator gives it back in small steps, while it is asked for more, and then nobody
-//! may ask.
+//! Free memory is returned to the system when much of it is freed at once, and when a thread has
+//! little to do. The allocator itself returns it only in small steps during allocations, which may
+//! then no longer happen.
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
@@ -11,17 +11,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-/// Blocks of this size and more begin at a multiple of it (`MI_MAX_ALIGN_SIZE`), smaller ones at a
-/// multiple of a word.
+/// Blocks of at least this size are aligned to it (`MI_MAX_ALIGN_SIZE`), smaller ones to a word.
 const NATURAL_ALIGN: usize = 16;
 
-/// How long a thread is looked at to find whether it has little to do.
+/// The time over which a thread's load is measured.
 const LOOK: Duration = Duration::from_secs(2);
-/// Less than one part in so many of that time, that is.
+/// A thread has little to do when it was busy for less than one part in this many.
 const LITTLE: u32 = 20;
 
-/// The crate's own asks for every block by its alignment, also where each block has it. That costs
-/// twice the instructions, and above 1 KiB a larger block, of which a part is cut off.
+/// The crate's own implementation always calls the aligned variant, even where natural alignment
+/// suffices. That costs twice the instructions and, above 1 KiB, a larger block of which a part is
+/// cut off.
 pub struct Allocator;
 
 #[expect(
@@ -39,21 +39,21 @@ mod ffi {
     }
 }
 
-/// Whether every block of so many bytes lies as it must.
+/// Whether every block of this layout is naturally aligned.
 fn is_natural(layout: Layout) -> bool {
     layout.align() <= size_of::<usize>()
         || (layout.align() <= NATURAL_ALIGN && layout.size() >= NATURAL_ALIGN)
 }
 
 #[expect(unsafe_code, reason = "an allocator can't be written without")]
-// SAFETY: all is done by mimalloc, whose blocks may be freed and moved however they were asked for.
+// SAFETY: mimalloc does all the work, and frees and moves its blocks however they were allocated.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_natural(layout) {
             return ffi::mi_malloc(layout.size()).cast();
         }
-        // SAFETY: as the caller says.
+        // SAFETY: the caller upholds the contract.
         unsafe { MiMalloc.alloc(layout) }
     }
 
@@ -62,35 +62,36 @@ unsafe impl GlobalAlloc for Allocator {
         if is_natural(layout) {
             return ffi::mi_zalloc(layout.size()).cast();
         }
-        // SAFETY: as the caller says.
+        // SAFETY: the caller upholds the contract.
         unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as the caller says.
+        // SAFETY: the caller upholds the contract.
         unsafe { MiMalloc.dealloc(block, layout) };
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // By the new size: a block that becomes too small for its alignment is none of these.
+        // The new size decides: a block that becomes too small for its alignment is not naturally
+        // aligned.
         let is_natural = Layout::from_size_align(size, layout.align()).is_ok_and(is_natural);
         if is_natural {
-            // SAFETY: as the caller says.
+            // SAFETY: the caller upholds the contract.
             return unsafe { ffi::mi_realloc(block.cast(), size) }.cast();
         }
-        // SAFETY: as the caller says.
+        // SAFETY: the caller upholds the contract.
         unsafe { MiMalloc.realloc(block, layout, size) }
     }
 }
 
-/// Gives back what this thread has freed, and what others have of which nothing is in use.
+/// Returns the memory that this thread has freed, and unused segments of other threads.
 pub fn give_back() {
     ffi::mi_collect(true);
 }
 
-/// Has every thread give memory back when one of them has freed much.
+/// Makes every thread return memory when one of them has freed much.
 pub struct TrimSignal(watch::Sender<()>);
 
 impl Default for TrimSignal {
@@ -100,13 +101,13 @@ impl Default for TrimSignal {
 }
 
 impl TrimSignal {
-    /// Gives memory back that was freed here, and has the other threads do so.
+    /// Returns the memory that was freed here, and signals the other threads.
     pub fn give_back(&self) {
         give_back();
         self.0.send_replace(());
     }
 
-    /// Gives memory back whenever much was freed, on the thread that this runs on.
+    /// Returns memory whenever much was freed, on the thread that runs this.
     pub async fn keep_giving_back(&self) {
         let mut freed = self.0.subscribe();
         while freed.changed().await.is_ok() {
@@ -115,8 +116,8 @@ impl TrimSignal {
     }
 }
 
-/// Gives back what connections of this thread have let go of, each time that they have, once there is
-/// little else to do: to go through a large cache takes milliseconds.
+/// Returns the memory that connections of this thread have released, once the thread has little
+/// else to do: going through a large cache takes milliseconds.
 pub async fn give_back_when_idle(let_go: &Notify) {
     let runtime = Handle::current().metrics();
     loop {
@@ -140,20 +141,19 @@ mod tests {
     #[global_allocator]
     static ALLOCATOR: Allocator = Allocator;
 
-    /// Whether 64 blocks of one layout, taken together, all begin where they must; also when they have
-    /// moved.
+    /// Whether 64 blocks of one layout are all aligned, also after they were reallocated.
     #[expect(unsafe_code, reason = "it is the allocator that is asked")]
     fn lie_well(size: usize, align: usize, then: usize) -> bool {
         let layout = Layout::from_size_align(size, align).expect("a layout");
-        // SAFETY: no layout is empty; each block is given back with the one it has.
+        // SAFETY: no layout is empty, and each block is freed with its own layout.
         let blocks: Vec<*mut u8> = (0..64).map(|_| unsafe { alloc(layout) }).collect();
         let mut is_well = blocks.iter().all(|block| !block.is_null() && block.addr() % align == 0);
         for block in blocks {
-            // SAFETY: as above.
+            // SAFETY: the block has this layout.
             let moved = unsafe { realloc(block, layout, then) };
             is_well &= !moved.is_null() && moved.addr() % align == 0;
             let layout = Layout::from_size_align(then, align).expect("a layout");
-            // SAFETY: as above.
+            // SAFETY: the block has this layout.
             unsafe { dealloc(moved, layout) };
         }
         is_well

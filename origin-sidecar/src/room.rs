@@ -1,4 +1,4 @@
-//! A number of bytes of which everybody takes what he needs, and gives it back.
+//! A budget of bytes that tasks share.
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// So many bytes for all.
+/// The budget: a number of bytes for all.
 #[derive(Debug, Clone)]
 pub struct ByteBudget {
     free: Arc<Semaphore>,
     bytes: u64,
 }
 
-/// Bytes that one has, until this is dropped. More than a permit can count.
+/// Bytes of the budget, until this is dropped. A semaphore's own permit can't count as many.
 #[derive(Debug)]
 pub struct BytesPermit {
     free: Arc<Semaphore>,
@@ -33,12 +33,12 @@ impl BytesPermit {
         Self { free: Arc::clone(free), bytes }
     }
 
-    /// Adds what was taken of the same room besides.
+    /// Adds further bytes of the same budget.
     pub fn add(&mut self, mut more: Self) {
         self.bytes += std::mem::take(&mut more.bytes);
     }
 
-    /// The bytes themselves, which hold their room as long as anybody has them.
+    /// Wraps data so that it holds its permit as long as anybody uses it.
     pub fn around(self, bytes: Bytes) -> Bytes {
         struct PermittedBytes(Bytes, #[expect(dead_code, reason = "it is held")] BytesPermit);
         impl AsRef<[u8]> for PermittedBytes {
@@ -56,19 +56,19 @@ impl ByteBudget {
         Self { free: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))), bytes }
     }
 
-    /// How many there are in all.
+    /// The size of the whole budget.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What is free now; `None` when that is too little.
+    /// Takes bytes that are free now; `None` when there are too few.
     pub fn try_take(&self, bytes: u64) -> Option<BytesPermit> {
         let count = u32::try_from(bytes).ok()?;
         let permit = Arc::clone(&self.free).try_acquire_many_owned(count).ok()?;
         Some(BytesPermit::new(&self.free, permit))
     }
 
-    /// The same, waiting for others to give back, each in turn.
+    /// Takes bytes, and waits in turn for others to return theirs.
     pub async fn take(&self, bytes: u64, within: Duration) -> Option<BytesPermit> {
         if bytes > self.bytes {
             return None;

@@ -1,43 +1,43 @@
-//! Keys made from one root secret, and what is signed with them.
+//! Keys derived from one root secret, and signatures made with them.
 //!
-//! The root comes from a file or the environment, never from `routes.toml`. It may hold several
-//! keys, one a line: the first signs, all verify, so that a rotation breaks nothing.
+//! The root comes from a file or the environment, never from `routes.toml`. It may contain several
+//! keys, one a line: the first signs, all verify, so that a rotation interrupts nothing.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio_rustls::rustls::crypto::ring;
 
-/// A root key shorter than this can be guessed.
+/// A shorter root key can be guessed.
 const KEY_CHARS_MIN: usize = 32;
-/// More keys than this are a forgotten rotation.
+/// More keys than this mean a forgotten rotation.
 const KEYS_MAX: usize = 8;
-/// 128 bits can't be guessed.
+/// Bytes of a signature: 128 bits can't be guessed.
 const MAC_BYTES: usize = 16;
 
-/// What a derived key is for; one use can't be passed off as another.
+/// The purpose of a derived key. A signature for one purpose is not valid for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     JobId,
-    /// Which route's a job is.
+    /// The route of a job.
     JobRoute,
-    /// What lets another's consumer end a job.
+    /// The token with which a foreign consumer ends a job.
     Outcome,
-    /// Of a plain producer's message: which job it is, and which queue's that is.
+    /// The job and queue of a plain producer's message.
     Message,
     Owner,
     Hop,
-    /// Of a live shard map.
+    /// The signature of a live shard map.
     Map,
     Webhook,
     /// The name of a tenant in a queue.
     Tenant,
-    /// What a client's credentials are sealed with.
+    /// The encryption of a client's credentials.
     Sealed,
-    /// The name by which a root is found that sealed something.
+    /// The name by which the root of a seal is found.
     KeyName,
     /// The value of a cookie that was sent with a job.
     Flash,
-    /// What lets the app report the progress of a job.
+    /// The token with which the application reports a job's progress.
     Progress,
 }
 
@@ -67,8 +67,10 @@ pub struct Secrets {
 }
 
 impl Secrets {
+    /// Parses the root keys.
+    ///
     /// # Errors
-    /// Says what is wrong with the text and what to do.
+    /// What is wrong with the text and what to do.
     pub fn parse(text: &str) -> Result<Self, String> {
         let keys = text.split(['\n', ',']).map(str::trim).filter(|key| !key.is_empty());
         let roots: Vec<Vec<u8>> = keys.map(|key| key.as_bytes().to_vec()).collect();
@@ -88,36 +90,36 @@ impl Secrets {
         Ok(Self { roots })
     }
 
-    /// Signs the parts with the first key; the parts are length-prefixed.
+    /// Signs the parts, which are length-prefixed, with the first key.
     pub fn sign(&self, purpose: Purpose, parts: &[&[u8]]) -> String {
         self.roots.first().map(|root| hex_mac(root, purpose, parts)).unwrap_or_default()
     }
 
-    /// Whether any key gave this signature.
+    /// Whether any key made this signature.
     pub fn verify(&self, purpose: Purpose, parts: &[&[u8]], signature: &str) -> bool {
         self.roots
             .iter()
             .any(|root| same(hex_mac(root, purpose, parts).as_bytes(), signature.as_bytes()))
     }
 
-    /// The key that seals, made of the parts, and the name of the root that it comes from.
+    /// The sealing key for these parts, and the name of its root.
     pub fn sealing(&self, parts: &[&[u8]]) -> Option<(String, Vec<u8>)> {
         let root = self.roots.first()?;
         Some((key_name(root), mac(root, Purpose::Sealed.label(), parts)))
     }
 
-    /// The keys of the roots of that name: one, or none.
+    /// The opening keys of the roots with that name: one, or none.
     pub fn opening(&self, name: &str, parts: &[&[u8]]) -> impl Iterator<Item = Vec<u8>> {
         let named = self.roots.iter().filter(move |root| key_name(root) == name);
         named.map(move |root| mac(root, Purpose::Sealed.label(), parts))
     }
 
-    /// The keys of a purpose, one of each root: the first signs, all verify.
+    /// The keys for a purpose, one of each root: the first signs, all verify.
     pub fn derived_all(&self, purpose: Purpose) -> Vec<Vec<u8>> {
         self.roots.iter().map(|root| mac(root, purpose.label(), &[])).collect()
     }
 
-    /// The key of a purpose, for signatures whose form a standard gives.
+    /// The key for a purpose, for signatures in a standard's form.
     pub fn derived(&self, purpose: Purpose) -> Vec<u8> {
         self.roots.first().map(|root| mac(root, purpose.label(), &[])).unwrap_or_default()
     }
@@ -125,13 +127,13 @@ impl Secrets {
 
 /// HMAC-SHA-256 of a message under a key.
 pub fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
-    // HMAC takes keys of any length, so the error can't happen.
+    // HMAC accepts keys of any length, so this can't fail.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return Vec::new() };
     mac.update(message);
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Short: it tells keys apart, and nothing of them.
+/// A short name that distinguishes keys, and reveals nothing about them.
 fn key_name(root: &[u8]) -> String {
     const NAME_BYTES: usize = 4;
     let mac = mac(root, Purpose::KeyName.label(), &[]);
@@ -152,18 +154,18 @@ fn mac(root: &[u8], label: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     hmac(&hmac(root, label), &message)
 }
 
-/// Comparison in constant time.
+/// Compares in constant time.
 pub fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
         && left.iter().zip(right).fold(0, |differ, (left, right)| differ | (left ^ right)) == 0
 }
 
-/// What the system's random bytes are on this thread, while a schedule of the simulation says so.
+/// Replaces the system's random bytes on this thread, while a simulated schedule is running.
 #[cfg(test)]
 pub(crate) mod drawn {
     use std::cell::RefCell;
 
-    /// Makes so many bytes, in hex.
+    /// Makes a number of bytes, in hex.
     pub(crate) type Source = Box<dyn FnMut(usize) -> String>;
 
     thread_local! {
@@ -182,7 +184,7 @@ pub(crate) mod drawn {
 /// Random bytes of the system, in hex.
 ///
 /// # Errors
-/// When the system has none to give.
+/// The system can't provide any.
 pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     #[cfg(test)]
     if let Some(drawn) = drawn::hex(bytes) {
@@ -191,11 +193,11 @@ pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     Ok(rules::hex::hex(&random(bytes)?))
 }
 
-/// Random bytes of the system, also where it shows no device of that name: an image from scratch in a root of
-/// its own has none.
+/// Random bytes of the system, even where the device file is missing, as in an image from scratch
+/// with a root of its own.
 ///
 /// # Errors
-/// When the system has none to give.
+/// The system can't provide any.
 pub fn random(bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut buffer = vec![0; bytes];
     let source = ring::default_provider().secure_random;

@@ -1,5 +1,6 @@
-//! What queue, results and spool refuse for good: there is no such bucket, or no right to it. Each call
-//! of this process is listened to, and asked again while it is refused. No answer at all says nothing.
+//! Tracks lasting refusals of queue, results and spool, such as a missing bucket or permission. All
+//! calls of this process are observed, and repeated while they are refused. A call without answer
+//! proves nothing.
 
 pub mod checks;
 pub mod watched;
@@ -12,25 +13,25 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Refusals that no waiting mends, by the names of errors.
+/// Errors that no waiting fixes, by name.
 const DEFINITE: [&str; 3] = ["queue-missing", "bucket-missing", "denied"];
-/// What is not where it was: a folder of this node.
+/// A local folder is no longer where it was.
 const FOLDER_MISSING: &str = "folder-missing";
-/// A reload has left the queue without rules.
+/// A reload has removed the queue's rules.
 const RULES_MISSING: &str = "rules-missing";
-/// A refusal is known for so long: a request that comes later is a new question.
+/// How long a refusal counts; a later request tries again.
 const KNOWN_FOR: Duration = Duration::from_secs(15);
-/// A process that has sent and received no message for so long is idle.
+/// A process that has sent and received no message for this long is idle.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
-/// A new role needs a moment until it has its rights everywhere.
+/// How long a new role may take until its permissions apply everywhere.
 const START: Duration = Duration::from_secs(30);
 
-/// Whether it is a refusal that no waiting mends.
+/// Whether it is a refusal that no waiting fixes.
 pub fn is_definite(name: &str) -> bool {
     DEFINITE.contains(&name)
 }
 
-/// What refuses.
+/// The backend that refuses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
     Queue(String),
@@ -47,13 +48,13 @@ impl Dependency {
         }
     }
 
-    /// Empty for what is no queue.
+    /// The queue's name; empty for other backends.
     fn queue(&self) -> &str {
         if let Self::Queue(name) = self { name } else { "" }
     }
 }
 
-/// What it refuses: rights are given one by one.
+/// The call that is refused; permissions are granted one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     Send,
@@ -64,9 +65,9 @@ pub enum Call {
     Read,
     Write,
     List,
-    /// Its folder is where it was.
+    /// The folder is where it was.
     Stand,
-    /// There are rules for it.
+    /// There are rules for the queue.
     Rules,
 }
 
@@ -99,20 +100,20 @@ struct Fault {
 #[derive(Default)]
 struct FaultTable {
     faults: BTreeMap<(Dependency, Call), Fault>,
-    /// What has worked since the start.
+    /// Calls that have succeeded since the start.
     worked: BTreeSet<(Dependency, Call)>,
-    /// When a message was sent or received last.
+    /// When a message was last sent or received.
     moved: Option<Instant>,
 }
 
-/// What is known of this process's queues, results and spool.
+/// The known refusals of this process's queues, results and spool.
 #[derive(Default)]
 pub struct Soundness {
     state: Mutex<FaultTable>,
     changed: Notify,
 }
 
-/// A part, what it refuses, and why.
+/// A backend, the call that it refuses, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedCall {
     pub part: Dependency,
@@ -137,7 +138,7 @@ impl Soundness {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It did what it was asked for, or gave an answer that is none of these refusals.
+    /// Records that a call succeeded, or failed with another error than these refusals.
     fn works(&self, part: &Dependency, call: Call) {
         let key = (part.clone(), call);
         let mut state = self.state();
@@ -174,7 +175,7 @@ impl Soundness {
         Some(RefusedCall { part, call: *call, reason: fault.reason, detail })
     }
 
-    /// Why a request is not to become a job of the queue: its message can't be sent, or its outcome
+    /// Why a request must not become a job of the queue: its message can't be sent, or its outcome
     /// can't be stored.
     pub fn of_new_jobs(&self, queue: &str) -> Option<RefusedCall> {
         self.find(|part, call, fault| {
@@ -189,8 +190,8 @@ impl Soundness {
         })
     }
 
-    /// Why nothing is to be received from the queue: outcomes can't be stored, or nobody knows what to
-    /// do. A queue that refuses to be received from is asked for that itself.
+    /// Why nothing must be received from the queue: outcomes can't be stored, or there are no
+    /// rules. Whether receiving itself is allowed is found out by receiving.
     pub fn of_receiving(&self, queue: &str) -> Option<RefusedCall> {
         self.find(|part, call, _| match (part, call) {
             (Dependency::Queue(name), Call::Stand | Call::Rules) => name == queue,
@@ -200,7 +201,8 @@ impl Soundness {
         })
     }
 
-    /// What has never worked since the start and was refused for half a minute: a consumer ends by it.
+    /// A call that has never succeeded since the start and was refused for half a minute: a
+    /// consumer exits because of it.
     pub fn of_start(&self) -> Option<RefusedCall> {
         let worked = self.state().worked.clone();
         self.find(|part, call, fault| {
@@ -213,12 +215,12 @@ impl Soundness {
         })
     }
 
-    /// A message is sent, or was received.
+    /// Records that a message is sent or was received.
     fn moves(&self) {
         self.state().moved = Some(Instant::now());
     }
 
-    /// Whether messages are sent or received: an idle process need not ask what nobody wants to know.
+    /// Whether messages are sent or received: an idle process needs fewer checks.
     pub fn has_traffic(&self) -> bool {
         self.state().moved.is_some_and(|moved| moved.elapsed() < IDLE_AFTER)
     }
@@ -227,7 +229,7 @@ impl Soundness {
         !self.state().faults.is_empty()
     }
 
-    /// Whether a new set of rules has rules for a queue that is bound.
+    /// Records whether new rules contain a bound queue.
     pub fn has_rules(&self, queue: &str, has_rules: bool) {
         let part = Dependency::Queue(queue.to_owned());
         if has_rules {
@@ -237,7 +239,7 @@ impl Soundness {
         self.refuses(&part, Call::Rules, RULES_MISSING, detail);
     }
 
-    /// What is refused, as metrics.
+    /// Publishes the refusals as metrics.
     fn publish(&self, metrics: &Arc<Metrics>) {
         let gauge = &metrics.jobs.faults;
         gauge.reset();
@@ -246,7 +248,7 @@ impl Soundness {
         }
     }
 
-    /// What is still refused, for the log.
+    /// Logs the refusals that remain.
     fn remind(&self) {
         let faults = self.state().faults.clone();
         for ((part, call), Fault { reason, detail, .. }) in faults {

@@ -1,4 +1,4 @@
-//! What is told of requests and jobs, and to whom: metrics, lines of the log, spans for a collector.
+//! Reports requests and jobs: as metrics, log lines, and spans for a collector.
 
 pub mod in_flight;
 pub mod meters;

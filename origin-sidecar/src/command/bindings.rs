@@ -1,4 +1,4 @@
-//! Names of the rules file bound to addresses of this process. An unbound name is a fault.
+//! Binds names of the rules file to addresses. An unbound name is a fault.
 
 use super::settings::{Common, pairs};
 use crate::jobs::backends::Backends;
@@ -23,10 +23,10 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Opens everything that is named. Without rules a queue has as many attempts as by default.
+    /// Opens everything that is named. Without rules a queue has the default number of attempts.
     ///
     /// # Errors
-    /// All that is wrong, one a line.
+    /// Everything that is wrong, one a line.
     pub async fn open(common: &Common, rules: Option<&Rules>) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut note = |fault: String| faults.push(fault);
@@ -86,7 +86,7 @@ impl Bindings {
     }
 }
 
-/// `file:DIR` or `sqs:URL`.
+/// Opens a queue: `file:DIR` or `sqs:URL`.
 pub(crate) async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn Queue>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
         let queue = stores::queue::file::FileQueue::open(Path::new(dir), max_receives)?;
@@ -98,7 +98,7 @@ pub(crate) async fn open_queue(text: &str, max_receives: u64) -> Result<Arc<dyn 
     connect_sqs(url).await
 }
 
-/// `file:DIR` or `s3://BUCKET[/PREFIX]`.
+/// Opens a result store: `file:DIR` or `s3://BUCKET[/PREFIX]`.
 pub(crate) async fn open_results(text: &str) -> Result<Arc<dyn Results>, String> {
     if let Some(dir) = text.strip_prefix("file:") {
         return Ok(Arc::new(stores::results::dir::DirResults::open(Path::new(dir))?));

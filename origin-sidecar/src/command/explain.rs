@@ -1,4 +1,4 @@
-//! `spillway check` and `spillway explain`: what the rules say, without running anything.
+//! `spillway check` and `spillway explain`: show what the rules decide, without running anything.
 
 use super::explain::lines::{header, line};
 use answer::AnswerHead;
@@ -24,7 +24,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// From what one would give to curl; a URL without a host is asked of `localhost`.
+    /// A request from arguments as for curl. A URL without a host gets `localhost`.
     ///
     /// # Errors
     /// Names the header that is not `Name: value`.
@@ -61,10 +61,11 @@ impl Request {
     }
 }
 
-/// What edge and sidecar would do with the request and, if it is given, with the app's answer.
+/// Explains what edge and sidecar would do with the request and, if given, with the application's
+/// answer.
 pub fn explain(rules: &Rules, request: &Request, answer: Option<&AnswerHead>) -> String {
     let mut out = String::new();
-    // Writing to a String can't fail, here and below.
+    // Writing to a String can't fail, neither here nor below.
     let _ =
         writeln!(out, "{} {}://{}{}", request.method, request.scheme, request.host, request.target);
     routes(&mut out, rules, request);
@@ -224,7 +225,8 @@ fn cached(out: &mut String, plan: &Plan<'_>) {
     }
 }
 
-/// Why a name on a route with `versioned` is not one that never changes, and what to do about it.
+/// Explains why a name on a route with `versioned` does not count as immutable, and what to do
+/// about it.
 fn unversioned(out: &mut String, rule: Versioned) {
     let remedy = match rule {
         Versioned::No => return,
@@ -239,7 +241,7 @@ fn unversioned(out: &mut String, rule: Versioned) {
     line(out, "", remedy);
 }
 
-/// What an `Idempotency-Key` costs on the routes where a request may be executed at once.
+/// What an `Idempotency-Key` costs on the routes where requests may be executed at once.
 pub fn keys(document: &Document) -> Vec<String> {
     let with_keys = document.routes.iter().filter(|route| {
         route.offload.as_ref().is_some_and(|rule| {
@@ -251,7 +253,7 @@ pub fn keys(document: &Document) -> Vec<String> {
     with_keys.map(|route| format!("{}: {cost}", route.name)).collect()
 }
 
-/// Worst staleness a client may see per cached route, errors aside.
+/// The worst staleness that a client may see on each cached route, unless the origin fails.
 pub fn staleness(document: &Document) -> Vec<String> {
     let cached = document.routes.iter().filter_map(|route| Some((route, route.cache.as_ref()?)));
     cached

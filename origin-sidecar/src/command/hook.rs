@@ -1,4 +1,4 @@
-//! `spillway drain`: what the sidecar's own preStop hook runs. The image has no shell and no curl.
+//! `spillway drain`, the sidecar's own preStop hook. The image has no shell and no curl.
 
 use crate::operate::admin::drain::DRAIN_MAX;
 use crate::operate::admin::{FIELD, FIELD_VALUE};
@@ -12,15 +12,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// On loopback a process that lives takes a connection at once.
+/// How long connecting may take: a live process on loopback accepts at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A line.
+/// The largest answer in bytes: one line.
 const ANSWER_BYTES_MAX: usize = 1024;
 
-/// Has the process on this admin port drain, and waits until it has.
+/// Drains the process on this admin port, and waits until it is idle.
 ///
 /// # Errors
-/// When it can't be reached, says no, or is still busy at the end of its time.
+/// The process can't be reached, refuses, or is still busy at the end of its time.
 pub async fn drain(admin: SocketAddr) -> Result<(), String> {
     let admin = reachable(admin);
     let drained = timeout(DRAIN_MAX, ask(admin)).await;
@@ -29,7 +29,7 @@ pub async fn drain(admin: SocketAddr) -> Result<(), String> {
         .map_err(|why| format!("--admin {admin}: {why}"))
 }
 
-/// Where a port that is open on every address is to be called.
+/// The address at which a port that listens on all addresses can be called.
 fn reachable(admin: SocketAddr) -> SocketAddr {
     let ip: IpAddr = match admin.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,5 @@
-//! `inject` and `uninject`: manifests in, manifests out. What is decided, the `inject` crate decides.
+//! `inject` and `uninject`: read manifests and print changed ones. The `inject` crate makes all
+//! decisions.
 
 use super::stop::Stop;
 use clap::Args;
@@ -101,7 +102,7 @@ pub struct Inject {
     pub sidecar: Sidecar,
 }
 
-/// Puts the sidecar into every pod of the manifests and prints them; what was done is on stderr.
+/// Adds the sidecar to every pod of the manifests and prints them; a report goes to stderr.
 ///
 /// # Errors
 /// Code 78 when a manifest can't be read, a pod that asks for the sidecar is refused, or, with
@@ -144,7 +145,7 @@ pub fn inject(command: &Inject) -> Result<(), Stop> {
     }
 }
 
-/// Takes the sidecar out of the manifests and prints them.
+/// Removes the sidecar from the manifests and prints them.
 ///
 /// # Errors
 /// Code 78 when a manifest can't be read.
@@ -162,11 +163,11 @@ pub fn uninject(files: &[PathBuf]) -> Result<(), Stop> {
     print(&manifest::beside_others(&documents, changed)).map_err(Stop::run)
 }
 
-/// What goes to stderr.
+/// The report on stderr.
 #[derive(Default)]
 struct Notes {
     lines: Vec<String>,
-    /// Pods that ask for the sidecar, or whose annotations are wrong, and do not get it.
+    /// Pods that ask for the sidecar, or have invalid annotations, and do not get it.
     refused: usize,
     warnings: usize,
 }
@@ -199,7 +200,7 @@ impl Notes {
     }
 }
 
-/// The files' names and texts, or stdin's.
+/// Names and texts of the files, or of stdin.
 fn texts(files: &[PathBuf]) -> Result<Vec<(String, String)>, Stop> {
     let stdin = [PathBuf::from("-")];
     let files = if files.is_empty() { &stdin } else { files };
@@ -235,7 +236,8 @@ fn documents(texts: &[(String, String)]) -> Result<Vec<Document<'_>>, Stop> {
 fn print(texts: &[String]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for (index, text) in texts.iter().enumerate() {
-        // Only a file's first document may lack the mark, and only the first file may begin so.
+        // Only a file's first document may lack the separator, and only the first file may begin
+        // without.
         if index > 0 && !text.starts_with("---") {
             writeln!(out, "---")?;
         }

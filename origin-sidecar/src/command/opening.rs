@@ -1,5 +1,5 @@
-//! From settings and rules to a process that can run: everything that can be wrong is found before a
-//! port is opened.
+//! Builds a runnable process from settings and rules: everything that can be wrong is found before
+//! a port is opened.
 
 use super::bindings::Bindings;
 use super::settings::{self, Common};
@@ -15,19 +15,21 @@ use crate::telemetry::reporter::Telemetry;
 use rules::fallback::Wish;
 use std::sync::Arc;
 
-/// What only `proxy` has.
+/// The parts that only `proxy` has.
 pub(crate) struct OfProxy {
     pub signatures: Signatures,
     pub cache_bytes: usize,
-    /// Whether `--trusted-proxy` names one by its address.
+    /// Whether `--trusted-proxy` names a proxy by its address.
     pub has_named_proxy: bool,
-    /// What is to happen while the rules can't be read.
+    /// What the operator wants while there are no valid rules.
     pub wish: Wish,
 }
 
+/// Opens everything.
+///
 /// # Errors
-/// Code 78 with all that is wrong with the settings, and with the rules unless something stands in for
-/// them.
+/// Code 78 with everything that is wrong with the settings, and with the rules unless something
+/// replaces them.
 pub(crate) async fn open(
     common: &Common,
     own: Option<OfProxy>,
@@ -92,8 +94,10 @@ pub(crate) async fn open(
     Ok((process.map_err(Stop::run)?, file))
 }
 
+/// Reads the fractions for logs and traces.
+///
 /// # Errors
-/// Names the setting that is no part of a whole.
+/// Names the setting that is not between 0 and 1.
 fn telemetry(common: &Common) -> Result<Telemetry, String> {
     let share = |flag: &str, share: f64| {
         let is_share = (0.0..=1.0).contains(&share);
@@ -103,7 +107,7 @@ fn telemetry(common: &Common) -> Result<Telemetry, String> {
     Ok(Telemetry::new(log_share, share("trace-sample", common.trace_sample)?))
 }
 
-/// Sends spans to the collector that the environment names.
+/// Exports spans to the collector that the environment names.
 #[cfg(feature = "otlp")]
 fn export(telemetry: &mut Telemetry, metrics: &Metrics) -> Result<(), Stop> {
     let exporter = crate::telemetry::otlp::Exporter::from_environment(&metrics.http.spans);
@@ -113,7 +117,7 @@ fn export(telemetry: &mut Telemetry, metrics: &Metrics) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Says that nothing is sent: the variable may be there for all pods of a cluster.
+/// Logs that nothing is exported: the variable may be set for all pods of a cluster.
 #[cfg(not(feature = "otlp"))]
 fn export(_: &mut Telemetry, _: &Metrics) -> Result<(), Stop> {
     if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {

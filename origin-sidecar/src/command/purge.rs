@@ -1,5 +1,5 @@
-//! `spillway purge`: sidecars first, the edge after them. An edge that was purged first could fetch the old
-//! answer again.
+//! `spillway purge`: purges the sidecars first, then the edge. An edge that was purged first could
+//! fetch the old answer again.
 
 use super::pods::{addresses, send};
 use super::settings;
@@ -13,13 +13,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// One sidecar, or the edge.
+/// How long one sidecar, or the edge, may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Purges the sidecars, then the edge, and says what came of each.
+/// Purges the sidecars, then the edge, and prints the results.
 ///
 /// # Errors
-/// When one of them could not be purged; the others are.
+/// One of them could not be purged; the others are.
 pub async fn everywhere(settings: &settings::Purge, out: &mut dyn Write) -> Result<(), String> {
     let order = PurgeRequest {
         urls: settings.url.clone(),
@@ -67,7 +67,8 @@ async fn one(
     send(client, request, token, (body, TIMEOUT)).await
 }
 
-/// Cloudflare's purge by tag. Every answer the edge keeps has a tag of its URL, too.
+/// Purges the edge with Cloudflare's purge by tag. Every answer in the edge has a tag of its URL,
+/// too.
 async fn edge(
     client: &HttpsClient,
     settings: &settings::Purge,

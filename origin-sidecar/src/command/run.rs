@@ -1,4 +1,4 @@
-//! The commands that run on: settings → rules → bindings → run → exit code.
+//! The commands that keep running: settings → rules → bindings → run → exit code.
 
 use super::opening::{OfProxy, open};
 use super::settings::{self, Common, Consume, Proxy};
@@ -84,7 +84,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
         let common = &settings.common;
         let port = AdminListener { common, listener: admin, hosts, drain_delay: delay };
         attend(&process, file, port).await;
-        // The admin port is served by this runtime, also while requests finish.
+        // This runtime serves the admin port while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
             ended.map_err(|_| Stop::run("a serving thread died"))??;
@@ -96,7 +96,7 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
     Ok(())
 }
 
-/// A certificate that can't be served is found before a port says that it is ready.
+/// A certificate that can't be served must be found before a port reports ready.
 fn acceptor(certificates: &Arc<Certificates>, folder: &Path) -> Result<TlsAcceptor, Stop> {
     certificates
         .serve_folder(folder)
@@ -105,7 +105,7 @@ fn acceptor(certificates: &Arc<Certificates>, folder: &Path) -> Result<TlsAccept
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Runs queued jobs until SIGTERM and the drain, or until there is none.
+/// Runs queued jobs until SIGTERM and the drain, or until the queue is empty.
 ///
 /// # Errors
 /// Code 78 when settings or rules are wrong, 1 when running fails.
@@ -135,7 +135,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
             refusal = checks::start_refused(&process.jobs.backends.soundness) => {
                 return Err(Stop::config(refusal.to_string()));
             }
-            // Only by themselves when they found their queues empty.
+            // Consumers end by themselves only when they found their queues empty.
             () = &mut ended => {}
         }
         process.jobs.telemetry.flush().await;
@@ -144,10 +144,10 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     })
 }
 
-/// Consumers of all bound queues, and what else a consumer does, in tasks of its own.
+/// Starts consumers for all bound queues, and their background tasks.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// The system gives no random bytes.
 pub fn start_consumers(
     jobs: &Arc<JobContext>,
     results: Arc<dyn Results>,
@@ -207,7 +207,7 @@ fn hosts(common: &Common) -> Result<Hosts, Stop> {
     Hosts::new(&common.admin_host).map_err(Stop::config)
 }
 
-/// Blocks of addresses; `none` stands for none.
+/// Parses address blocks; `none` stands for an empty list.
 fn blocks(texts: &[String]) -> Result<Vec<Cidr>, Stop> {
     let named = texts.iter().filter(|text| !matches!(text.as_str(), "" | "none"));
     named.map(|text| Cidr::parse(text)).collect::<Result<_, _>>().map_err(Stop::config)
@@ -222,10 +222,11 @@ fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
     let threads = if settings.threads == 0 { cores } else { settings.threads };
     let failed =
         |error: std::io::Error| Stop::run(format!("--listen {}: {error}", settings.listen));
-    // Sharing is for our own threads: a second process on this port is a mistake to be told.
+    // The port is shared by our own threads only: a second process on it is a mistake, which must
+    // be reported.
     drop(serve::listen(settings.listen).map_err(failed)?);
     let first = serve::listen_shared(settings.listen).map_err(failed)?;
-    // With port 0 the others must share the port that the first was given.
+    // With port 0 all listeners must share the port that the first one got.
     let address = first.local_addr().map_err(failed)?;
     let mut listeners = vec![first];
     for _ in 1..threads {
@@ -234,7 +235,7 @@ fn listeners(settings: &Proxy) -> Result<Vec<std::net::TcpListener>, Stop> {
     Ok(listeners)
 }
 
-/// One line with every bound address, for people and for tests.
+/// Prints one line with all bound addresses, for people and for tests.
 fn announce(
     command: &str,
     process: &Process,
@@ -276,7 +277,7 @@ async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener<'_>
     process.jobs.drain.end();
 }
 
-/// Until SIGTERM or SIGINT.
+/// Resolves on SIGTERM or SIGINT.
 pub(crate) async fn terminated() {
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     match (terminate, interrupt) {

@@ -94,7 +94,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// How large a head may be, of a request or of an answer.
+    /// The size limits for heads of requests and answers.
     pub fn head_limits(&self) -> HeadLimits {
         HeadLimits { bytes: self.head_kib * 1024, fields: self.head_fields }
     }
@@ -263,19 +263,19 @@ pub enum JobsCommand {
     Key,
 }
 
-/// A size as Kubernetes writes it, in bytes.
+/// Parses a size as Kubernetes writes it, to bytes.
 fn bytes(text: &str) -> Result<u64, String> {
     let size = inject::resources::quantity(text).and_then(|nano| u64::try_from(nano / NANO).ok());
     size.filter(|size| *size > 0).ok_or_else(|| format!("\"{text}\" is no size: write 1Gi"))
 }
 
-/// An item of a list: people write a space after the comma, and folded YAML makes one.
+/// Trims an item of a list: people write a space after the comma, and folded YAML makes one.
 fn trimmed(text: &str) -> Result<String, std::convert::Infallible> {
     Ok(text.trim().to_owned())
 }
 
-/// The command line, for which a variable that is empty is not set: charts and manifests write such for
-/// what nobody has given.
+/// The command line with empty environment variables treated as unset: charts and manifests write
+/// them for values that nobody has set.
 pub fn without_empty_variables(command: Command) -> Command {
     let is_empty = |name: &OsStr| {
         std::env::var_os(name).is_some_and(|value| value.to_string_lossy().trim().is_empty())
@@ -287,10 +287,10 @@ pub fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// `NAME=VALUE` pairs.
+/// Parses `NAME=VALUE` pairs.
 ///
 /// # Errors
-/// Names the pair that has no `=` or stands twice.
+/// Names the pair that has no `=` or is repeated.
 pub fn pairs(flag: &str, pairs: &[String]) -> Result<BTreeMap<String, String>, String> {
     let mut found = BTreeMap::new();
     for pair in pairs.iter().filter(|pair| !pair.is_empty()) {
@@ -305,19 +305,19 @@ pub fn pairs(flag: &str, pairs: &[String]) -> Result<BTreeMap<String, String>, S
     Ok(found)
 }
 
-/// The root secret from the file, or from `SPILLWAY_SECRET`.
+/// Reads the root secret from the file, or from `SPILLWAY_SECRET`.
 ///
 /// # Errors
-/// When the file can't be read or the secret is too weak.
+/// The file can't be read, or the secret is too weak.
 pub fn secrets(file: Option<&Path>) -> Result<Option<Secrets>, String> {
     let text = secret_text("secret-file", file, "SPILLWAY_SECRET")?;
     text.map(|text| Secrets::parse(&text)).transpose()
 }
 
-/// The keys of the edge from the file, or from `SPILLWAY_EDGE_KEYS`.
+/// Reads the edge's keys from the file, or from `SPILLWAY_EDGE_KEYS`.
 ///
 /// # Errors
-/// When the file can't be read or a key is too weak.
+/// The file can't be read, or a key is too weak.
 pub fn edge_keys(file: Option<&Path>) -> Result<Option<Keys>, String> {
     let text = secret_text("edge-keys-file", file, "SPILLWAY_EDGE_KEYS")?;
     let keys = text.map(|text| Keys::parse(&text)).transpose();

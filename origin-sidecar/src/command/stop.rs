@@ -20,10 +20,10 @@ impl Stop {
         Self { code: EXIT_RUNTIME, reason: reason.to_string() }
     }
 
-    /// Prints the reason and gives the code.
+    /// Prints the reason and returns the exit code.
     pub fn exit(self) -> ExitCode {
         if !self.reason.is_empty() {
-            // Nothing is left to do when stderr is gone.
+            // Nothing can be done when stderr is closed.
             let _ = writeln!(std::io::stderr(), "spillway: {}", self.reason);
         }
         ExitCode::from(self.code)

@@ -62,10 +62,11 @@ pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
     .map_err(failed)
 }
 
-/// Prints what would be done with a request, and with the app's answer in that file (`-`: stdin).
+/// Prints what would be done with a request, and with the application's answer in that file (`-`:
+/// stdin).
 ///
 /// # Errors
-/// Code 78 when the rules file has faults, or the answer is none.
+/// Code 78 when the rules file has faults, or the answer can't be parsed.
 pub fn explain(
     routes: &Path,
     request: &explaining::Request,
@@ -77,7 +78,7 @@ pub fn explain(
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)
 }
 
-/// Bytes after the head may be a body of any kind.
+/// The bytes after the head may be a body of any kind.
 fn read_answer(file: &Path) -> Result<AnswerHead, Stop> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
@@ -89,10 +90,10 @@ fn read_answer(file: &Path) -> Result<AnswerHead, Stop> {
     AnswerHead::read(&String::from_utf8_lossy(&bytes), clock::System.now()).map_err(Stop::config)
 }
 
-/// Looks at jobs, or changes them.
+/// Shows jobs, or changes them.
 ///
 /// # Errors
-/// Code 78 when settings or rules are wrong, 1 when queue or store fail or say no.
+/// Code 78 when settings or rules are wrong, 1 when queue or store fail or refuse.
 pub fn jobs(settings: &JobsSettings) -> Result<(), Stop> {
     let mut out = std::io::stdout().lock();
     let secrets = settings::secrets(settings.secret_file.as_deref()).map_err(Stop::config)?;
@@ -119,7 +120,7 @@ pub fn jobs(settings: &JobsSettings) -> Result<(), Stop> {
     })
 }
 
-/// Begins the drain of the process beside this one, and waits for it.
+/// Drains the process beside this one, and waits for it.
 ///
 /// # Errors
 /// Code 1 when there is no such process, or it is still busy at the end of its time.

@@ -1,5 +1,5 @@
-//! `webhook`: puts the sidecar into pods as they are created. What is decided, the `inject` crate
-//! decides; here are certificates, the port, and what is told about it.
+//! `webhook`: adds the sidecar to pods as they are created. The `inject` crate makes all decisions;
+//! certificates, the port and reporting are here.
 
 mod api;
 mod certificates;
@@ -31,8 +31,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Since when an init container may be restarted for ever: 1.29. An older API server refuses its
-/// probes, and with them every pod.
+/// The first minor version of Kubernetes in which an init container may restart for ever. An older
+/// API server refuses its probes, and with them every pod.
 const NATIVE_SINCE: u32 = 29;
 
 #[derive(Debug, Clone, Args)]
@@ -72,7 +72,7 @@ pub struct Webhook {
     pub sidecar: Sidecar,
 }
 
-/// Answers reviews until SIGTERM and the grace after it.
+/// Answers reviews until SIGTERM and the grace period after it.
 ///
 /// # Errors
 /// Code 78 when a setting is wrong, 1 when a port is taken.
@@ -80,7 +80,7 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
     let options = Options { is_admission: true, ..settings.sidecar.options()? };
     let api = match (&settings.tls_dir, Api::open(settings.api.as_deref())) {
         (_, Ok(api)) => Some(Arc::new(api)),
-        // Without our own CA there is nothing but events that would need it.
+        // Without our own CA only events would need the API.
         (Some(_), Err(_)) => None,
         (None, Err(error)) => return Err(Stop::config(error)),
     };
@@ -103,7 +103,8 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
             certificates: Arc::clone(&certificates),
             draining: draining.clone(),
             metrics: metrics.clone(),
-            // With files nobody issues anything, and nobody need agree about the time.
+            // With certificates from files nobody issues any, and the replicas need not agree about
+            // the time.
             api: api.clone().filter(|_| settings.tls_dir.is_none()),
         });
         let told = Arc::clone(&state);
@@ -122,7 +123,7 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
         tokio::spawn(serve::run(listener, Arc::new(server).into(), reviewer));
         tracing::info!(command = "webhook", %listen, %admin, "listening");
         terminated().await;
-        // Endpoints are taken away while we go on answering.
+        // The endpoints are removed while reviews are still answered.
         drain.send_replace(true);
         tracing::info!("draining");
         tokio::time::sleep(grace).await;
@@ -130,7 +131,7 @@ pub fn run(settings: &Webhook) -> Result<(), Stop> {
     })
 }
 
-/// With container mode where the API server is too old for native sidecars.
+/// Selects container mode where the API server is too old for native sidecars.
 async fn fitting(options: Options, api: Option<&Api>) -> Options {
     let Some(api) = api else { return options };
     match api.minor_version().await {
@@ -174,12 +175,12 @@ fn source(
     })
 }
 
-/// What the admin port tells.
+/// The state that the admin port reports.
 struct WebhookAdmin {
     certificates: Arc<Certificates>,
     draining: watch::Receiver<bool>,
     metrics: Injections,
-    /// Whose clock counts; none where it is our own.
+    /// The API whose clock counts; none where it is our own.
     api: Option<Arc<Api>>,
 }
 

@@ -1,5 +1,5 @@
-//! The admin port: probes and metrics for everyone, the rest for loopback or a bearer token, and
-//! changes in a form that no page and no application is made to send by chance (`guard`).
+//! The admin port. Probes and metrics are for everyone, the rest for loopback or a bearer token.
+//! Changes need a form that no page and no application can be tricked into sending (`guard`).
 
 mod connections;
 pub mod drain;
@@ -27,14 +27,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-/// Thirty URLs of 8 KiB.
+/// The largest purge request in bytes: thirty URLs of 8 KiB.
 const PURGE_BYTES_MAX: usize = 256 * 1024;
-/// Prometheus and the kubelet don't need longer.
+/// How long a request's head may take; Prometheus and the kubelet are faster.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Paths that are answered whatever else happens, and whoever asks.
+/// Paths that are always answered, for everyone.
 const PROBES: [&str; 4] = ["/startup", "/ready", "/live", "/metrics"];
 
-/// What the port of a `proxy` or `consume` process answers from.
+/// The service behind the admin port of a `proxy` or `consume` process.
 struct AdminService {
     process: Arc<Process>,
     drain_delay: Duration,
@@ -42,7 +42,7 @@ struct AdminService {
     waiters: DrainWaiters,
 }
 
-/// Serves until the process ends: probes must be answered during the drain too.
+/// Serves until the process ends, because probes must be answered during the drain, too.
 pub async fn run(
     process: Arc<Process>,
     listener: std::net::TcpListener,
@@ -62,7 +62,7 @@ fn refused((status, why): guard::GuardRefusal) -> Response<Body> {
     reply::text(status, why)
 }
 
-/// The same with other answers.
+/// Serves with this function as the handler.
 pub(crate) async fn serve<F, A>(listener: TcpListener, answer: F) -> std::io::Result<()>
 where
     F: Fn(Request<Incoming>, SocketAddr) -> A + Clone + Send + Sync + 'static,
@@ -119,11 +119,12 @@ impl AdminService {
         let (process, proxy) = (&self.process, &self.process.proxy);
         match request.uri().path() {
             "/startup" => return Ok(probe(proxy.drain.is_started(), "starting")),
-            // Never asks the app, the queue or the store: their trouble must not take this pod out.
+            // It never depends on application, queue or store: their failures must not remove this
+            // pod.
             "/ready" => return Ok(ready(proxy)),
             "/live" => return Ok(probe(true, "")),
             "/metrics" => return Ok(metrics(proxy)),
-            // A kubelet asks, which can carry no secret: it waits, and changes nothing.
+            // The kubelet calls it without a secret. It waits, and changes nothing.
             "/drained" if request.method() == Method::GET => {
                 return Ok(self.waiters.drained(process).await);
             }
@@ -178,7 +179,8 @@ pub(crate) fn probe(is_good: bool, why: &'static str) -> Response<Body> {
     if is_good { reply::text(200, "ok\n") } else { reply::text(503, format!("{why}\n")) }
 }
 
-/// A kubelet shows the body of what is not ready as an event of the pod: there somebody looks for why.
+/// The kubelet shows the body of a failed readiness probe as an event of the pod, where people look
+/// for the reason.
 fn ready(proxy: &ProxyContext) -> Response<Body> {
     match &proxy.active.rules().unreadable {
         Some(Unreadable { fallback: RulesFallback::Refuse, reason }) => {
@@ -193,7 +195,7 @@ fn metrics(proxy: &ProxyContext) -> Response<Body> {
     metrics_page(proxy.metrics.render())
 }
 
-/// Prometheus' text format.
+/// A page in Prometheus' text format.
 pub(crate) fn metrics_page(text: Vec<u8>) -> Response<Body> {
     let mut response = reply::text(200, text);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

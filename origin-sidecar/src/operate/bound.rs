@@ -1,4 +1,4 @@
-//! What a process has that its rules may need.
+//! The bindings of a process that its rules may need.
 
 use crate::jobs::backends::Backends;
 use crate::request::signed::Signatures;
@@ -12,20 +12,20 @@ pub struct ProcessBindings {
     pub servers: Arc<Servers>,
     pub backends: Backends,
     pub signatures: Option<Arc<Signatures>>,
-    /// The shard whose data the app beside us holds.
+    /// The shard whose data the application beside us holds.
     pub shard: Option<Arc<str>>,
-    /// Whether a proxy is named that is believed in who its clients are; true where nobody is listened to.
+    /// Whether a proxy is named that is trusted about its clients; true where nobody listens.
     pub has_named_proxy: bool,
     /// Whether there is a root secret.
     pub has_secret: bool,
 }
 
 impl ProcessBindings {
-    /// The same rules, if everything that they name is there and a queue that is bound has some: what
-    /// a process may start with.
+    /// Accepts rules at start-up: everything that they name must be bound, and every bound queue
+    /// must have rules.
     ///
     /// # Errors
-    /// All that is missing, one a line.
+    /// Everything that is missing, one a line.
     pub fn fit_start(&self, rules: Rules) -> Result<Rules, String> {
         let without: Vec<_> = self.without_rules(&rules).collect();
         let fault = |name| format!("--queue {name}: there is no [queue.{name}] in the rules file");
@@ -39,10 +39,10 @@ impl ProcessBindings {
         }
     }
 
-    /// The same rules, if everything that they name is there.
+    /// Accepts rules if everything that they name is bound.
     ///
     /// # Errors
-    /// All that is missing, one a line.
+    /// Everything that is missing, one a line.
     pub fn fit(&self, rules: Rules) -> Result<Rules, String> {
         let mut faults = self.unbound(&rules);
         faults.extend(self.signatures.as_ref().and_then(|own| own.unbound(&rules)));
@@ -63,7 +63,7 @@ impl ProcessBindings {
         if faults.is_empty() { Ok(rules) } else { Err(faults.join("\n")) }
     }
 
-    /// Live maps, without what they need.
+    /// Live shard maps that lack what they need.
     fn without_authority(&self, rules: &Rules) -> Vec<String> {
         let live = rules.shard_maps.values().filter(|map| map.is_live());
         let mut faults = Vec::new();
@@ -83,7 +83,7 @@ impl ProcessBindings {
         faults
     }
 
-    /// Whether something is bound that only rules need which protect or divide something.
+    /// Whether something is bound that is only needed by rules which protect or divide something.
     pub fn protects(&self) -> bool {
         self.shard.is_some()
             || !self.servers.named.is_empty()
@@ -91,7 +91,7 @@ impl ProcessBindings {
             || self.signatures.as_ref().is_some_and(|own| own.has_keys())
     }
 
-    /// Names of the rules file that nothing is bound to.
+    /// Names of the rules file that are not bound.
     fn unbound(&self, rules: &Rules) -> Vec<String> {
         let mut faults = Vec::new();
         let mut need = |name: &str, of: &str| {
@@ -142,7 +142,7 @@ impl ProcessBindings {
         faults
     }
 
-    /// Queues that are bound and that the rules do not know.
+    /// Bound queues that the rules do not contain.
     fn without_rules<'a>(&'a self, rules: &'a Rules) -> impl Iterator<Item = &'a str> {
         let names = self.backends.queues.keys().map(String::as_str);
         names.filter(|name| !rules.document.queues.contains_key(*name))

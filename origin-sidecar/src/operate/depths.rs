@@ -1,5 +1,5 @@
-//! How full the queues are, as metrics, and what was learned of slow routes. No number is older than a
-//! minute: what can't be read any more is taken away.
+//! Publishes the depths of queues and the latencies of slow routes as metrics. No number is older
+//! than a minute: one that can't be updated is removed.
 
 use crate::jobs::context::JobContext;
 use futures_util::future::join_all;
@@ -8,45 +8,46 @@ use std::time::Duration;
 use stores::queue::{Depth, Queue};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How often metrics are set, and a queue of this node is read, which costs nothing.
+/// How often metrics are set, and local queues are read, which costs nothing.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Between two questions to a queue that is billed, while this process sends or receives messages.
+/// The interval between reads of a billed queue, while this process sends or receives messages.
 const BUSY_INTERVAL: Duration = Duration::from_secs(15);
-/// … and while it does not. One question is two requests where there are dead letters: 0.04 $ a month.
-/// Each process asks for itself, or nobody would know of a queue whose consumers are all gone.
+/// The interval while it does not. A read is two requests where there are dead letters: 0.04 $ a
+/// month. Each process reads for itself, or nobody would notice a queue whose consumers are all
+/// gone.
 const IDLE_INTERVAL: Duration = Duration::from_secs(55);
-/// … and after one that was not answered.
+/// The pause after a failed read.
 const AGAIN: Duration = Duration::from_secs(10);
-/// A number is shown for so long.
+/// How long a number is published.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
 const STATES: [&str; 3] = ["visible", "in-flight", "dead"];
 
-/// Sets them as long as the process runs. Never returns.
+/// Updates the metrics as long as the process runs. Never returns.
 pub async fn watch(context: Arc<JobContext>) {
     let queues = context.backends.queues.iter();
     let queues = queues.map(|(name, queue)| watch_queue(&context, name, queue.as_ref()));
     tokio::join!(join_all(queues), watch_learned(&context));
 }
 
-/// What is known of one queue.
+/// The last reading of one queue.
 #[derive(Default)]
 struct QueueReading {
-    /// When it was asked last.
+    /// When it was last read.
     asked: Option<Instant>,
     is_refused: bool,
-    /// When it was asked what it answered, and that.
+    /// The depth, and the time of its read.
     depth: Option<(Instant, Depth)>,
 }
 
 impl QueueReading {
-    /// How long until it is asked again.
+    /// The time until it is read again.
     fn until_due(&self, pause: Duration) -> Duration {
         let pause = if self.is_refused { AGAIN.min(pause) } else { pause };
         self.asked.map_or(Duration::ZERO, |asked| pause.saturating_sub(asked.elapsed()))
     }
 
-    /// How long the number may still be shown.
+    /// The time for which the number may still be published.
     fn rest(&self) -> Duration {
         self.depth.map_or(AGE_MAX, |(asked, _)| AGE_MAX.saturating_sub(asked.elapsed()))
     }
@@ -54,7 +55,7 @@ impl QueueReading {
     async fn ask(&mut self, name: &str, queue: &dyn Queue) {
         let now = Instant::now();
         self.asked = Some(now);
-        // No answer waits for one that would come too late.
+        // The read is abandoned when its answer would come too late.
         let answer = timeout(self.rest(), queue.depth()).await;
         let error = match answer {
             Ok(Ok(depth)) => {
@@ -100,7 +101,7 @@ fn show(context: &JobContext, name: &str, depth: Depth) {
         let gauge = jobs.messages.with_label_values(&[name, state]);
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
-    // A queue that can't tell: the consumer does, by what it receives.
+    // The queue can't tell; the consumer records the age of what it receives.
     let age = match depth.oldest {
         Some(oldest) => i64::try_from((context.clock.now() - oldest).as_secs()),
         None if depth.visible + depth.in_flight == 0 => Ok(0),
@@ -111,7 +112,7 @@ fn show(context: &JobContext, name: &str, depth: Depth) {
 
 fn hide(context: &JobContext, name: &str) {
     let jobs = &context.metrics.jobs;
-    // One that is not there is as it should be.
+    // A backend without entry works.
     for state in STATES {
         let _ = jobs.messages.remove_label_values(&[name, state]);
     }

@@ -1,4 +1,4 @@
-//! Everything that a running process holds: one of each, shared by its threads.
+//! The state of a running process, shared by its threads.
 
 use super::bound::ProcessBindings;
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct Process {
     pub jobs: Arc<JobContext>,
     pub proxy: Arc<ProxyContext>,
-    /// What rules may need of this process.
+    /// The bindings that rules may need.
     pub bound: ProcessBindings,
     pub admin_token: Option<String>,
 }
@@ -33,8 +33,10 @@ pub struct ProcessParts {
 }
 
 impl Process {
+    /// Builds a process.
+    ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn new(parts: ProcessParts) -> Result<Self, String> {
         let bound = parts.bound;
         let jobs = JobContext::new(JobParts {
@@ -52,7 +54,7 @@ impl Process {
         Ok(Self { jobs: jobs.into(), proxy: proxy.into(), bound, admin_token: parts.admin_token })
     }
 
-    /// With these rules and servers, and nothing else that is bound.
+    /// A process with these rules and servers, and nothing else bound.
     #[cfg(test)]
     pub fn alone(rules: &str, servers: crate::upstream::servers::Servers) -> Self {
         let bound = ProcessBindings {

@@ -1,5 +1,5 @@
-//! What a sidecar is asked to forget (`POST /purge` on the admin port): answers of a URL or with a tag are
-//! forgotten, or made stale.
+//! Purges a sidecar's cache (`POST /purge` on the admin port): answers under a URL or with a tag
+//! are removed, or made stale.
 
 use crate::proxy::context::ProxyContext;
 use http::Method;
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Targets of one call: Cloudflare takes 30 tags in one, and a person types fewer.
+/// Targets of one call: Cloudflare accepts 30 tags, and a person types fewer.
 const TARGETS_MAX: usize = 30;
 
-/// What is to be purged; the body of `POST /purge`.
+/// What is to be purged: the body of `POST /purge`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PurgeRequest {
     pub urls: Vec<String>,
     pub tags: Vec<String>,
     pub all: bool,
-    /// Made stale, not forgotten.
+    /// Makes answers stale instead of removing them.
     pub soft: bool,
 }
 
@@ -54,6 +54,8 @@ impl fmt::Display for InvalidPurge {
 }
 
 impl PurgeRequest {
+    /// Checks the request.
+    ///
     /// # Errors
     /// When nothing is named, or too much.
     pub fn check(&self) -> Result<(), InvalidPurge> {
@@ -64,7 +66,7 @@ impl PurgeRequest {
         }
     }
 
-    /// The URLs as answers are stored under them.
+    /// The URLs in the form under which answers are stored.
     ///
     /// # Errors
     /// Names the one that is none.
@@ -86,7 +88,7 @@ impl PurgeRequest {
     }
 }
 
-/// Purges this process's store; how many answers.
+/// Purges this process's store, and returns how many answers.
 ///
 /// # Errors
 /// What is wrong with the order.

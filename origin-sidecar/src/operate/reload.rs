@@ -1,4 +1,4 @@
-//! The rules file and the certificate are watched; good changes take effect without dropping a
+//! Watches the rules file and the certificate. Valid changes take effect without dropping a
 //! connection.
 
 use super::bound::ProcessBindings;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often the file is read. A ConfigMap mount swaps a symlink, which file watchers miss; the
-/// file is small, and reading it once a second costs nothing.
+/// file is small, so that reading it once a second costs nothing.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the log says that there are no rules.
+/// How often the log says that there are no valid rules.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// Reads a rules file.
@@ -39,12 +39,12 @@ fn parse(path: &Path, read: io::Result<Vec<u8>>) -> Result<Rules, String> {
     })
 }
 
-/// The rules file of a process that runs on.
+/// The rules file of a running process.
 pub struct RulesFile {
     path: PathBuf,
-    /// What is to happen while there were never rules that can be read.
+    /// What the operator wants while there have never been valid rules.
     wish: Wish,
-    /// As it was read last.
+    /// The text that was read last.
     text: Option<Vec<u8>>,
 }
 
@@ -53,21 +53,24 @@ impl RulesFile {
         Self { path: path.to_owned(), wish, text: None }
     }
 
+    /// Reads the rules.
+    ///
     /// # Errors
-    /// All that is wrong, ready to print.
+    /// Everything that is wrong, ready to print.
     pub fn read(&mut self) -> Result<Rules, String> {
         let read = std::fs::read(&self.path);
         self.text = read.as_ref().ok().cloned();
         parse(&self.path, read)
     }
 
-    /// What stands in for rules that can't be read, and why they can't; none where nothing may.
+    /// The replacement for unusable rules, and the reason; none where the process must not run
+    /// without rules.
     pub fn stand_in(&self, bound: &ProcessBindings, why: &str) -> Option<Rules> {
         let fallback = choose(self.wish, bound.protects(), self.text.as_deref())?;
         Some(Rules::unreadable(fallback, why.to_owned()))
     }
 
-    /// Watches until the process ends. A bad file is refused and the old rules go on.
+    /// Watches until the process ends. An invalid file is refused, and the old rules stay active.
     pub async fn watch(mut self, process: Arc<Process>) {
         let mut told = None::<Instant>;
         loop {
@@ -104,7 +107,7 @@ impl RulesFile {
     }
 }
 
-/// Says what stands in for the rules, while something does.
+/// Logs what replaces the rules, while something does.
 fn remind(rules: &Rules) {
     if let Some(Unreadable { fallback, reason }) = &rules.unreadable {
         let fallback = fallback.as_str();
@@ -112,8 +115,8 @@ fn remind(rules: &Rules) {
     }
 }
 
-/// Watches until the process ends. Files that do not belong together, as in the middle of a change,
-/// are refused and the certificate served before goes on.
+/// Watches until the process ends. Files that do not match, as in the middle of a change, are
+/// refused, and the previous certificate is served on.
 pub async fn watch_certificate(
     metrics: Arc<Metrics>,
     certificates: Arc<Certificates>,
@@ -128,7 +131,7 @@ pub async fn watch_certificate(
                 refused.clear();
                 "success"
             }
-            // Told once, not every second.
+            // Logged once, not every second.
             Err(error) if error == refused => continue,
             Err(error) => {
                 tracing::error!(
@@ -144,7 +147,8 @@ pub async fn watch_certificate(
 }
 
 async fn take(process: &Process, path: PathBuf, read: io::Result<Vec<u8>>) -> Result<(), String> {
-    // On a thread of its own: probes are answered meanwhile, however large the file is.
+    // Parsed on a blocking thread, so that probes are answered meanwhile, however large the file
+    // is.
     let parsed = tokio::task::spawn_blocking(move || parse(&path, read)).await;
     let new = process.bound.fit(parsed.map_err(|error| error.to_string())??)?;
     let old = process.jobs.active.rules();
@@ -227,7 +231,7 @@ mod tests {
         }
         assert_eq!(taking.await.expect("no panic"), Ok(()));
         assert_eq!(process.jobs.active.rules().document.routes.len(), 2000);
-        // One on this thread would have let nobody else have a turn.
+        // Parsing on this thread would have blocked everything else.
         assert!(turns > 2, "only {turns} turns");
         std::fs::remove_file(&path).expect("removed");
     }

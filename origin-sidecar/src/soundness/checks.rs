@@ -1,4 +1,5 @@
-//! Questions that nobody else asks: is the bucket there before the first job is, and the folder still?
+//! Checks that no other call makes: whether the bucket exists before the first job, and whether
+//! folders still do.
 
 use super::{Call, Dependency, FOLDER_MISSING, RefusedCall, Soundness};
 use crate::telemetry::metrics::Metrics;
@@ -12,26 +13,27 @@ use stores::queue::Queue;
 use stores::results::{Condition, Results};
 use tokio::time::{Instant, timeout};
 
-/// Between two looks at folders of this node.
+/// The interval between checks of local folders.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two questions while something is refused, and lines of the log that say so.
+/// The interval between checks while something is refused, and between log lines about it.
 const AGAIN: Duration = Duration::from_secs(10);
-/// Between two questions whether the bucket is there, while all is well and jobs come.
+/// The interval between read checks of the bucket while it works and jobs come.
 const READ_INTERVAL: Duration = Duration::from_secs(30);
-/// … and whether it may be written.
+/// The interval between write checks while it works and jobs come.
 const WRITE_INTERVAL: Duration = Duration::from_secs(600);
-/// Between two questions whether the bucket is there, while no job comes: a month of them costs 0.02 $.
+/// The interval between read checks while no job comes: 0.02 $ a month.
 const READ_IDLE: Duration = Duration::from_secs(60);
-/// … and whether it may be written: 0.007 $. The first job finds the next question due.
+/// The interval between write checks while no job comes: 0.007 $ a month. The first job makes the
+/// next check due.
 const WRITE_IDLE: Duration = Duration::from_secs(1_800);
-/// Where the probes lie.
+/// The prefix of objects for checks.
 const PROBES: &str = "probe/";
-/// An object that says nothing. One for all processes.
+/// An empty object, one for all processes.
 const PROBE: &str = "probe/written";
-/// One that there never is.
+/// An object that never exists.
 const PROBE_ABSENT: &str = "probe/absent";
 
-/// What is looked after.
+/// The backends that are checked.
 pub struct CheckedDependencies {
     pub soundness: Arc<Soundness>,
     /// By name.
@@ -42,12 +44,12 @@ pub struct CheckedDependencies {
     pub metrics: Arc<Metrics>,
 }
 
-/// Asks as long as the process runs. Never returns.
+/// Checks the backends as long as the process runs. Never returns.
 pub async fn watch(parts: CheckedDependencies) {
     let soundness = &parts.soundness;
     let results = parts.results.as_deref().filter(|results| !results.keeps_for_good());
     let mut asked = LastChecks::default();
-    // What nobody was asked yet is asked whole.
+    // The first check of a backend includes a listing.
     let mut lists = true;
     loop {
         let has_faults = soundness.has_faults();
@@ -62,12 +64,12 @@ pub async fn watch(parts: CheckedDependencies) {
                 ask_all(results, lists || has_faults).await;
                 lists = false;
             } else if is_due(&mut asked.read, read) {
-                // Whatever it answers is heard.
+                // The watcher sees the answer.
                 let _ = results.get(PROBE_ABSENT, None).await;
             }
         }
         if !has_faults {
-            // What comes is said as it comes.
+            // New refusals are logged as they come.
             asked.said = Some(Instant::now());
         } else if is_due(&mut asked.said, AGAIN) {
             soundness.remind();
@@ -79,7 +81,7 @@ pub async fn watch(parts: CheckedDependencies) {
     }
 }
 
-/// When it was last done.
+/// When each check was last made.
 #[derive(Default)]
 struct LastChecks {
     read: Option<Instant>,
@@ -87,7 +89,7 @@ struct LastChecks {
     said: Option<Instant>,
 }
 
-/// Whether it was done so long ago; then it is done now.
+/// Whether a check is due; if so, it counts as made now.
 fn is_due(last: &mut Option<Instant>, pause: Duration) -> bool {
     let is_due = last.is_none_or(|last| last.elapsed() >= pause);
     if is_due {
@@ -96,8 +98,8 @@ fn is_due(last: &mut Option<Instant>, pause: Duration) -> bool {
     is_due
 }
 
-/// Whatever they answer is heard. A listing costs as much as twelve reads, and who needs the right, the
-/// consumer, lists leases again and again.
+/// Makes all checks; the watcher sees the answers. A listing costs as much as twelve reads, and the
+/// consumer, which needs that permission, lists leases regularly anyway.
 async fn ask_all(results: &dyn Results, lists: bool) {
     let said = Bytes::from_static(b"spillway");
     let listed = async {
@@ -112,7 +114,8 @@ async fn ask_all(results: &dyn Results, lists: bool) {
     );
 }
 
-/// Looks whether folders are where they were. A spool can be made again: what it held is gone either way.
+/// Checks that folders are where they were. A spool can be created again: its contents are lost
+/// either way.
 async fn look(parts: &CheckedDependencies) {
     let soundness = &parts.soundness;
     let note = |part: Dependency, stands: Result<(), String>| match stands {
@@ -141,7 +144,7 @@ async fn look(parts: &CheckedDependencies) {
     }
 }
 
-/// Resolves when this process can't do its work and never could: with what it is refused.
+/// Resolves with the refused call when this process can't do its work and never could.
 pub async fn start_refused(soundness: &Soundness) -> RefusedCall {
     loop {
         if let Some(refusal) = soundness.of_start() {

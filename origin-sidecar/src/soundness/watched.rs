@@ -1,4 +1,4 @@
-//! Queue and results that are listened to: whatever they answer to anybody is known to all.
+//! Wraps queue and results, and records the refusals among their answers.
 
 use super::{Call, Dependency, Soundness, is_definite};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use stores::queue::{Depth, Message, Queue, QueueError, Received};
 use stores::results::{Condition, Listed, Object, PutError, Results, StoreError};
 
-/// Listens to the answers of one part.
+/// Records the answers of one backend.
 struct Ear {
     part: Dependency,
     soundness: Arc<Soundness>,
@@ -19,7 +19,7 @@ struct Ear {
 type ErrorDetail<'a> = Option<(&'static str, &'a str)>;
 
 impl Ear {
-    /// An error that is no answer, or says something else, changes nothing.
+    /// Records an answer. An error that is no answer, or another error, changes nothing.
     fn hears(&self, call: Call, said: ErrorDetail<'_>) {
         match said {
             None => self.soundness.works(&self.part, call),
@@ -175,7 +175,7 @@ impl Results for WatchedResults {
         Box::pin(self.ear.of_results(Call::Read, self.inner.get(key, range)))
     }
 
-    /// Not listened to: what S3 answers to a HEAD has no room for what is missing.
+    /// Not recorded: S3's answer to a HEAD has no body that says what is missing.
     fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(String, u64)>, StoreError>> {
         self.inner.head(key)
     }

@@ -1,4 +1,5 @@
-//! What is under way. A drain waits for requests; streams last for as long as the app wants.
+//! Counts what is in flight. A drain waits for requests; streams last for as long as the
+//! application wants.
 
 use super::metrics::{Http, Metrics};
 use super::streams::Stream;
@@ -9,8 +10,8 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A gRPC call that has not been answered for so long is taken for a stream: before its first message
-/// one looks like a call that takes its time.
+/// A gRPC call without an answer for this long counts as a stream: before its first message a
+/// stream looks like a slow call.
 pub const UNARY_MAX: Duration = Duration::from_secs(10);
 
 impl Http {
@@ -18,9 +19,10 @@ impl Http {
         stream.map_or(&self.in_flight, |stream| self.streams.open(stream))
     }
 
-    /// Connections that a drain waits for: those that carry no stream.
+    /// The connections that a drain waits for: those that carry no stream.
     pub fn plain_connections(&self) -> i64 {
-        // In this order: a stream that ends in between is counted twice rather than not at all.
+        // Read in this order, a stream that ends in between is counted twice rather than not at
+        // all.
         let all = self.connections.get();
         all - self.streams.connections.load(Ordering::Acquire)
     }
@@ -39,7 +41,7 @@ impl Metrics {
         (UnderWay::new(self, Some(stream)), Carried::new(&carrier))
     }
 
-    /// Whether no request and no execution is in flight. Streams are not looked at.
+    /// Whether no request and no execution is in flight. Streams are ignored.
     pub fn is_idle(&self) -> bool {
         self.http.in_flight.get() == 0
     }
@@ -56,7 +58,7 @@ pub struct InFlight<'a> {
 }
 
 impl InFlight<'_> {
-    /// The same beyond the end of who began it.
+    /// A guard that outlives the current one.
     pub fn further(&self, stream: Option<Stream>) -> UnderWay {
         UnderWay::new(self.metrics, stream)
     }
@@ -79,7 +81,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// An answer that is still on its way, or a stream.
+/// An answer in flight, or a stream.
 pub struct UnderWay {
     metrics: Arc<Metrics>,
     stream: Option<Stream>,
@@ -102,7 +104,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A client's connection, by how many streams it carries.
+/// A client's connection, with the number of streams that it carries.
 pub struct Carrier {
     metrics: Arc<Metrics>,
     streams: AtomicUsize,

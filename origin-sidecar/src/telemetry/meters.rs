@@ -1,5 +1,5 @@
-//! What is counted of a route's requests. Each metric is looked up once, when it first counts: a look-up
-//! takes a lock, and costs more than to count. What never happened has no series.
+//! The metrics of a route's requests. Each one is looked up once, when it first counts: a lookup
+//! takes a lock, and costs more than counting. What never happened has no series.
 
 use super::metrics::Metrics;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Status classes: five label values instead of sixty.
 const CODES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "1xx"];
-/// What the cache does with most requests. Others are looked up each time.
+/// The most frequent cache results. Others are looked up each time.
 const RESULTS: [&str; 4] = ["hit", "bypass", "miss", "stale"];
 
 pub struct Meters {
@@ -19,7 +19,7 @@ pub struct Meters {
     seconds: OnceLock<Histogram>,
 }
 
-/// Of one vector, by its last label.
+/// The counters of one vector, by its last label.
 struct Counters<const N: usize> {
     labels: [&'static str; N],
     known: [OnceLock<IntCounter>; N],
@@ -51,7 +51,7 @@ impl Meters {
         }
     }
 
-    /// A request was answered.
+    /// Counts a request that was answered.
     pub fn answered(&self, status: u16, took: Duration) {
         let http = &self.metrics.http;
         self.requests.count(&http.requests, &self.route, code(status));
@@ -59,7 +59,7 @@ impl Meters {
         self.seconds.get_or_init(look_up).observe(took.as_secs_f64());
     }
 
-    /// The cache did this with a request: the label of its result.
+    /// Counts the cache's result for a request, by its label.
     pub fn cached(&self, result: &str) {
         self.cache.count(&self.metrics.cache.requests, &self.route, result);
     }

@@ -11,7 +11,7 @@ use prometheus::{
 use rules::offload::Reason;
 use std::time::Duration;
 
-/// Seconds; jobs run and wait longer than requests.
+/// Buckets in seconds; jobs run and wait longer than requests.
 const JOB_BUCKETS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0];
 
 pub struct Metrics {
@@ -36,7 +36,7 @@ pub struct Http {
     pub streams: Streams,
     pub problems: IntCounterVec,
     pub refused: IntCounterVec,
-    /// Fields of requests, by why they were taken off.
+    /// Removed fields of requests, by reason.
     pub removed: IntCounterVec,
     pub observed: IntCounterVec,
     pub signatures: IntCounterVec,
@@ -54,7 +54,7 @@ pub struct Cache {
     bytes: IntGauge,
     entries: IntGauge,
     evictions: IntCounter,
-    /// Answers, by how: `hard` or `soft`.
+    /// Purged answers, by kind: `hard` or `soft`.
     pub purged: IntCounterVec,
 }
 
@@ -62,15 +62,15 @@ pub struct Cache {
 pub struct JobMetrics {
     offloads: IntCounterVec,
     pub enqueue_seconds: HistogramVec,
-    /// Questions to the application whether a request may, by what came of them.
+    /// Checks of the application whether a request is allowed, by result.
     pub checks: IntCounterVec,
     finished: IntCounterVec,
     pub run_seconds: HistogramVec,
     pub wait_seconds: HistogramVec,
     pub running: IntGaugeVec,
-    /// What queue, results and spool refuse for good.
+    /// Lasting refusals of queue, results and spool.
     pub faults: IntGaugeVec,
-    /// Whether an upstream takes the consumer's connections.
+    /// Whether an upstream accepts the consumer's connections.
     pub app_up: IntGaugeVec,
     pub messages: IntGaugeVec,
     pub oldest_seconds: IntGaugeVec,
@@ -121,7 +121,7 @@ impl Cache {
 }
 
 impl Cache {
-    /// What the store takes and has evicted, as it is now: called when metrics are read.
+    /// Updates the store's size and evictions; called when metrics are read.
     pub fn show(&self, store: &Store) {
         let counts = store.counts();
         self.bytes.set(counts.bytes());
@@ -155,12 +155,13 @@ impl JobMetrics {
 }
 
 impl JobMetrics {
-    /// A request that was offered to a queue: what became of it, and why it was.
+    /// Counts a request that was offered to a queue, with its result and reason.
     pub fn offered(&self, route: &str, result: &str, reason: Reason) {
         self.offloads.with_label_values(&[route, result, reason.as_str()]).inc();
     }
 
-    /// A job's end, or one of its deliveries'. Reasons are names: an app's status has its own.
+    /// Counts a job's end, or that of one of its deliveries. Reasons are names; an application's
+    /// status has one of its own.
     pub fn ended(&self, queue: &str, outcome: &str, reason: &str) {
         self.finished.with_label_values(&[queue, outcome, reason]).inc();
     }
@@ -173,7 +174,7 @@ impl JobMetrics {
     }
 }
 
-/// A job that runs; see [`JobMetrics::run`].
+/// A running job; see [`JobMetrics::run`].
 pub struct Running(IntGauge);
 
 impl Drop for Running {
@@ -183,8 +184,10 @@ impl Drop for Running {
 }
 
 impl Metrics {
+    /// Registers all metrics.
+    ///
     /// # Errors
-    /// Only when two metrics have one name.
+    /// Two metrics have one name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let r = &registry;
@@ -228,14 +231,14 @@ impl Metrics {
         render(&self.registry)
     }
 
-    /// What was learned of how much an upstream can do at once.
+    /// Records the learned concurrency limit of an upstream.
     pub fn limited(&self, upstream: &str, limit: u64) {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.http.limit.with_label_values(&[upstream]).set(limit);
     }
 }
 
-/// The webhook's own.
+/// The metrics of the webhook.
 #[derive(Clone)]
 pub struct Injections {
     registry: Registry,
@@ -248,8 +251,10 @@ pub struct Injections {
 
 #[rustfmt::skip]
 impl Injections {
+    /// Registers all metrics.
+    ///
     /// # Errors
-    /// Only when two metrics have one name.
+    /// Two metrics have one name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let r = &registry;
@@ -269,14 +274,15 @@ impl Injections {
         self.seconds.with_label_values(&[result]).observe(took.as_secs_f64());
     }
 
-    /// Whether the Secret is not there, and it was there before.
+    /// Records whether the Secret is missing. True where it existed before.
     pub fn secret_missing(&self, is_missing: bool) -> bool {
         let was_missing = self.secret_missing.get() == 1;
         self.secret_missing.set(is_missing.into());
         is_missing && !was_missing
     }
 
-    /// When the certificate that is served ends, and by how much our clock is ahead, as far as known.
+    /// Records the expiry of the served certificate, and by how much our clock is ahead, as far as
+    /// known.
     pub fn looked(&self, expiry: Option<u64>, clock_offset: Option<i64>) {
         let known = expiry.and_then(|at| i64::try_from(at).ok());
         for (gauge, value) in [(&self.expiry, known), (&self.clock_offset, clock_offset)] {
@@ -294,7 +300,7 @@ impl Injections {
 
 fn render(registry: &Registry) -> Vec<u8> {
     let mut text = Vec::new();
-    // Writing to memory can't fail; a half-written page would be worse than none.
+    // Writing to memory can't fail; an incomplete page would be worse than none.
     if TextEncoder::new().encode(&registry.gather(), &mut text).is_err() {
         text.clear();
     }

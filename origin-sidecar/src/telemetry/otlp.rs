@@ -1,6 +1,7 @@
-//! Spans to an OpenTelemetry collector: OTLP over HTTP as JSON, by our own client.
+//! Exports spans to an OpenTelemetry collector: OTLP over HTTP with JSON, through our own client.
 //!
-//! Never in the way: a full queue and a collector that does not answer lose spans, and count them.
+//! Exporting never blocks: a full queue and an unresponsive collector lose spans, which are
+//! counted.
 
 use super::spans::{Span, SpanEnd};
 use http::{Method, Request, Uri, header};
@@ -12,16 +13,16 @@ use std::fmt;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Spans that wait; at 1 KB each some 2 MB.
+/// Spans in the queue, about 2 MB at 1 KB each.
 const QUEUE_MAX: usize = 2_048;
 /// Spans of one request, as in the OpenTelemetry SDKs.
 const BATCH_MAX: usize = 512;
-/// A batch that is not full waits so long.
+/// How long a batch waits to become full.
 const BATCH_WAIT: Duration = Duration::from_secs(5);
-/// A collector is near; the queue holds what comes meanwhile.
+/// How long sending may take. A collector is near, and the queue holds what comes meanwhile.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which side of an operation a span is (the protocol's numbers).
+/// The side of an operation that a span describes (the protocol's numbers).
 #[derive(Debug, Clone, Copy)]
 enum SpanKind {
     Server = 2,
@@ -30,11 +31,11 @@ enum SpanKind {
 
 enum ExportCommand {
     Span(Value),
-    /// Send what there is, then say so.
+    /// Sends all queued spans, then confirms.
     Flush(oneshot::Sender<()>),
 }
 
-/// The way to the collector.
+/// The exporter's handle.
 pub struct Exporter {
     orders: mpsc::Sender<ExportCommand>,
     spans: IntCounterVec,
@@ -48,10 +49,11 @@ struct SpanSender {
 }
 
 impl Exporter {
-    /// By the environment that all OpenTelemetry programs have; `None` when it names no collector.
+    /// Creates an exporter from the standard environment variables of OpenTelemetry; `None` when
+    /// they name no collector.
     ///
     /// # Errors
-    /// When the address is none.
+    /// The address is invalid.
     pub fn from_environment(spans: &IntCounterVec) -> Result<Option<Self>, String> {
         const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
         let Ok(endpoint) = std::env::var(ENDPOINT) else { return Ok(None) };
@@ -79,11 +81,11 @@ impl Exporter {
         }
     }
 
-    /// Waits until what came before is sent, or lost.
+    /// Waits until all earlier spans are sent, or lost.
     pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
         if self.orders.send(ExportCommand::Flush(done)).await.is_ok() {
-            // Only when the sender is gone, and the spans with it.
+            // This fails only when the exporting task is gone, and the spans with it.
             let _ = sent.await;
         }
     }
@@ -91,13 +93,13 @@ impl Exporter {
 
 impl SpanSender {
     async fn run(self, mut waiting: mpsc::Receiver<ExportCommand>) {
-        // The first of a batch opens it; a flush or the end of its time closes it.
+        // The first span opens a batch; a flush or the end of its time closes it.
         while let Some(first) = waiting.recv().await {
             let mut batch = Vec::new();
             let flushed = self.collect(first, &mut batch, &mut waiting).await;
             self.send(batch).await;
             if let Some(done) = flushed {
-                // Whoever asked may have given up.
+                // The caller may have stopped waiting.
                 let _ = done.send(());
             }
         }

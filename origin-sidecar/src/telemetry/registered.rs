@@ -1,10 +1,10 @@
-//! Metrics that are made and registered in one step, under our prefix.
+//! Creates metrics and registers them under our prefix, in one step.
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-/// Seconds; from a cache hit to a report.
+/// Buckets in seconds, from a cache hit to a report.
 pub(super) const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 

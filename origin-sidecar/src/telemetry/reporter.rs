@@ -1,23 +1,23 @@
-//! Which requests and jobs are told of, and to whom.
+//! Decides which requests and jobs are logged and traced.
 
 use super::spans::{Span, SpanEnd, is_drawn};
 use http::{HeaderMap, Method};
 use rules::UnixMillis;
 
-/// What is told of requests and executions, and to whom.
+/// Reports requests and executions.
 #[derive(Default)]
 pub struct Telemetry {
-    /// Part of the requests that get a line although nothing is wrong with them.
+    /// The fraction of successful requests that get a log line.
     log_share: f64,
-    /// Part of the traces that begin here that are marked as recorded.
+    /// The fraction of the traces begun here that are sampled.
     trace_share: f64,
     #[cfg(feature = "otlp")]
     exporter: Option<super::otlp::Exporter>,
 }
 
 impl Telemetry {
-    /// With these parts of the requests, 0 to 1, that get a line of the log, and of the traces begun here
-    /// that are marked as recorded.
+    /// A reporter with these fractions, 0 to 1, of logged successful requests and of sampled
+    /// traces.
     pub fn new(log_share: f64, trace_share: f64) -> Self {
         Self {
             log_share,
@@ -33,7 +33,7 @@ impl Telemetry {
         self.exporter = Some(exporter);
     }
 
-    /// Sends what is still here, before the process ends.
+    /// Sends the remaining spans before the process ends.
     pub async fn flush(&self) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = &self.exporter {
@@ -46,8 +46,8 @@ impl Telemetry {
         Span::enter(headers, method, now, self.trace_share)
     }
 
-    /// A line, where one is due, and the span for the collector. What the request asked for is not
-    /// told: paths and queries hold secrets.
+    /// Logs the request where a line is due, and exports its span. The target is not reported:
+    /// paths and queries may contain secrets.
     pub fn answered(&self, span: &Span, ended: &SpanEnd<'_>) {
         let is_wrong = ended.status >= 500 || ended.refusal.is_some();
         if is_wrong || is_drawn(self.log_share) {
@@ -59,7 +59,7 @@ impl Telemetry {
         }
     }
 
-    /// The same of a job's execution, whose line is that of the job's end.
+    /// Exports the span of a job's execution, whose log line is written at the job's end.
     pub fn executed(&self, span: &Span, ended: &SpanEnd<'_>) {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = self.exporter.as_ref().filter(|_| span.is_sampled()) {

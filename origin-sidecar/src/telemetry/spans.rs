@@ -1,4 +1,4 @@
-//! Traces that go on (W3C Trace Context), and a line for each request in the log.
+//! Traces (W3C Trace Context), and a log line for each request.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http1::lines;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// A request that is answered, or a job that is executed, as an operation of a trace.
+/// The span of a request or of a job's execution.
 #[derive(Debug, Clone)]
 pub struct Span {
     /// The caller's `traceparent`, if it is one line.
     caller: Option<HeaderValue>,
-    /// Known once somebody asks: of most requests that the cache answers nobody does.
+    /// Determined on demand: most requests that the cache answers need none.
     place: OnceLock<TracePosition>,
     trace_share: f64,
     pub method: Method,
@@ -26,21 +26,21 @@ pub struct Span {
     started: Instant,
 }
 
-/// Where in its trace an operation is.
+/// The position of a span in its trace.
 #[derive(Debug, Clone, Copy)]
 pub struct TracePosition {
     pub own: Context,
-    /// The operation that asked for it.
+    /// The id of the parent span.
     pub parent: Option<u64>,
 }
 
-/// How an operation ended.
+/// How a span ended.
 pub struct SpanEnd<'a> {
     pub route: &'a str,
     pub status: u16,
-    /// What the cache did, looked up where it is told: `hit; ttl=3`.
+    /// The cache's result, such as `hit; ttl=3`, looked up on demand.
     pub cache: &'a (dyn Fn() -> Option<&'a str> + 'a),
-    /// Why Spillway itself answered, and the detail.
+    /// The problem with which Spillway answered, and its detail.
     pub refusal: Option<(Problem, &'a str)>,
 }
 
@@ -78,25 +78,25 @@ impl Span {
         })
     }
 
-    /// Makes the fields name this operation, as the parent of whatever is asked of the app.
+    /// Sets the fields that name this span as the parent of the application's.
     pub fn pass_on(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::from_bytes(&self.relay(headers).value()) {
             headers.insert(TRACEPARENT.clone(), value);
         }
     }
 
-    /// The same by a line beside the fields.
+    /// Returns the trace field as a line beside the map.
     pub fn pass_on_as_line(&self, headers: &mut HeaderMap, added: &mut String) {
         let value = self.relay(headers).value();
         lines::push(added, TRACEPARENT.as_str(), str::from_utf8(&value).unwrap_or_default());
     }
 
-    /// Takes out what the caller said of the trace, but for the state of one that goes on.
+    /// Removes the caller's trace fields, except the state of a trace that is continued.
     fn relay(&self, headers: &mut HeaderMap) -> Context {
         let TracePosition { own, parent } = self.place();
         lines::take(headers, &TRACEPARENT);
         if parent.is_none() {
-            // Of a trace that was not understood, nothing is known.
+            // The state of an invalid trace is meaningless.
             lines::take(headers, &TRACESTATE);
         }
         own
@@ -107,7 +107,7 @@ impl Span {
         self.place().own.is_sampled
     }
 
-    /// As traces are looked for.
+    /// The trace id, in the form in which one searches for it.
     pub fn id(&self) -> String {
         format!("{:032x}", self.place().own.trace)
     }
@@ -124,8 +124,8 @@ fn begin(share: f64) -> Context {
     Context { trace, span: after(second), is_sampled: is_drawn(share) }
 }
 
-/// A number that looks as if it had nothing to do with the one it is made of, and is another for each
-/// (the mixing of SplitMix64: Steele, Lea and Flood, OOPSLA 2014). Never 0.
+/// A number that looks unrelated to its source, and is unique for it (the mixing of SplitMix64:
+/// Steele, Lea and Flood, OOPSLA 2014). Never 0.
 fn after(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -133,20 +133,20 @@ fn after(number: u64) -> u64 {
     (mixed ^ (mixed >> 31)).max(1)
 }
 
-/// The trace that stored fields of a job belong to.
+/// The trace to which a job's stored fields belong.
 pub fn trace_of(fields: &dyn rules::Fields) -> Option<String> {
     let context = Context::parse(&rules::head::first(fields, "traceparent")?)?;
     Some(format!("{:032x}", context.trace))
 }
 
-/// Unique, not secret. The standard library draws the keys of hash maps from the system once per
-/// thread, and makes each map's different: a number for nothing, where a system call per request
-/// costs a microsecond. Never 0, which is no id.
+/// A unique number, not a secret. The standard library draws the keys of hash maps from the system
+/// once per thread, and varies them for each map: a free random number, where a system call per
+/// request costs a microsecond. Never 0, which is no valid id.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish().max(1)
 }
 
-/// One of so many, at random.
+/// True for this fraction of calls, at random.
 pub(super) fn is_drawn(share: f64) -> bool {
     share > 0.0 && is_in(share, random())
 }

@@ -1,9 +1,9 @@
-//! What lasts until the app ends it, and the connections that carry it.
+//! Streams, which last until the application ends them, and the connections that carry them.
 
 use prometheus::IntGauge;
 use std::sync::atomic::AtomicI64;
 
-/// What lasts until the app ends it.
+/// The kind of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// A WebSocket, or another protocol that a connection changed to.
@@ -24,7 +24,7 @@ impl Stream {
         }
     }
 
-    /// What an answer of this `Content-Type` is, unless it is over at once.
+    /// The stream that an answer with this `Content-Type` is, if it is one.
     pub fn of(content_type: &[u8]) -> Option<Self> {
         let is = |prefix: &[u8]| {
             content_type.get(..prefix.len()).is_some_and(|own| own.eq_ignore_ascii_case(prefix))

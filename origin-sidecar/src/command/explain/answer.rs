@@ -1,4 +1,4 @@
-//! What a cache would do with an answer of the app, and why.
+//! Explains what a cache would do with an answer of the application, and why.
 
 use super::lines::line;
 use rules::cache::status::Miss;
@@ -16,8 +16,8 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// From the head as it is on the wire and as `curl -si` prints it; of several, the last (the
-    /// others are 1xx, or a proxy's). What follows it is not looked at.
+    /// Parses a head as it is on the wire and as `curl -si` prints it. Of several heads the last
+    /// one counts (the others are 1xx, or a proxy's). What follows is ignored.
     ///
     /// # Errors
     /// Says which line is none of a head.
@@ -43,7 +43,7 @@ impl AnswerHead {
     }
 }
 
-/// The answer to a request that may use the cache.
+/// Explains the answer to a request that may use the cache.
 pub fn judged(out: &mut String, mut plan: Plan<'_>, request: &Head<'_>, answer: &AnswerHead) {
     let response = ResponseHead { status: answer.status, fields: &answer.headers };
     let again = plan.kept_back(request, &response);
@@ -51,7 +51,7 @@ pub fn judged(out: &mut String, mut plan: Plan<'_>, request: &Head<'_>, answer: 
         line(out, "asked", &format!("once more, with {}: Vary names it", again.join(", ")));
         plan.learned = again;
     }
-    // By no key of ours: what is shown does not hold the token.
+    // Sealed with an empty key: the output does not contain the token.
     plan.seal(&TokenKey::new(Vec::new()), request);
     let judged = judge(&plan, request, &response, answer.now);
     let stored = judged.as_ref().map(|_| ()).map_err(|reason| *reason);
@@ -65,7 +65,7 @@ pub fn judged(out: &mut String, mut plan: Plan<'_>, request: &Head<'_>, answer: 
     status(out, &plan, CacheStatus::Miss { reason: Miss::Uri, stored, collapsed: false });
 }
 
-/// The answer to a request that goes past the cache.
+/// Explains the answer to a request that bypasses the cache.
 pub fn passed(out: &mut String, reason: Bypass) {
     line(out, "stored", &format!("no: the request does not use the cache ({})", reason.as_str()));
 }
@@ -116,7 +116,7 @@ fn status(out: &mut String, plan: &Plan<'_>, status: CacheStatus) {
     line(out, "says", &format!("Cache-Status: {}", status.member(plan.tier)));
 }
 
-/// What would have to be otherwise.
+/// What must change so that the answer is stored.
 fn remedy(reason: NotStored) -> &'static str {
     match reason {
         NotStored::Status => {

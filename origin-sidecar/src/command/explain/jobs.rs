@@ -1,5 +1,5 @@
-//! What `spillway check` says of jobs, a line for each route: whose they are, what travels with them, what a
-//! logout does.
+//! What `spillway check` says about jobs, one line for each route: their owner, the fields stored
+//! with them, and the effect of a logout.
 
 use rules::document::{Auth, Document, Identity, Mode, Offload, ReplayAs};
 
@@ -46,7 +46,7 @@ fn travels(rule: &Offload) -> String {
     format!("they run as nobody, with {} in the open", named.join(", "))
 }
 
-/// Of looking at a job, and of one that waits.
+/// The effect of a logout on polling, and on waiting jobs.
 fn logout(rule: &Offload) -> String {
     let identities = rule.auth.identities();
     let is_checked = |it: &Identity| matches!(it, Identity::Check(_));

@@ -1,4 +1,4 @@
-//! Lines of what is shown, and header lines as they are typed.
+//! Formats output lines, and parses header lines as they are typed.
 
 use std::fmt::Write;
 

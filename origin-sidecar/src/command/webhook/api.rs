@@ -1,7 +1,7 @@
-//! The few calls to the Kubernetes API that the webhook makes: Secret, configuration, events.
+//! The webhook's calls to the Kubernetes API: Secret, configuration, events.
 //!
-//! A thin client on the hyper and rustls that are here anyway: the `kube` crate and its types
-//! compile for 130 s of CPU.
+//! It is a thin client on hyper and rustls, which are linked anyway: the `kube` crate and its types
+//! take 130 s of CPU to compile.
 
 use super::certificates::{Disagreement, agreed};
 use crate::clock::{Clock, System};
@@ -19,15 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Longer than any of these calls takes in a cluster that works.
+/// How long a call may take: longer than in any working cluster.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A Secret has 1 MiB at most.
+/// The largest answer in bytes; a Secret has 1 MiB at most.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// What a pod finds about its own account.
+/// The folder in which a pod finds its service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Who we are, in the audit log and as the manager of fields.
+/// Our name in the audit log and as the manager of fields.
 const AGENT: &str = concat!("spillway-webhook/", env!("CARGO_PKG_VERSION"));
 
 pub struct Api {
@@ -39,10 +39,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// The given address, or the cluster that this pod runs in.
+    /// Opens the given address, or the cluster in which this pod runs.
     ///
     /// # Errors
-    /// Says what is missing outside of a cluster.
+    /// Names what is missing outside of a cluster.
     pub fn open(address: Option<&str>) -> Result<Self, String> {
         let base = match address {
             Some(address) => address.trim_end_matches('/').to_owned(),
@@ -50,7 +50,7 @@ impl Api {
                 "not in a cluster: set --api, e.g. http://127.0.0.1:8001 of `kubectl proxy`",
             )?,
         };
-        // Not needed for an address in the clear.
+        // Not needed for an address without TLS.
         let roots = match Authorities::of(&Path::new(ACCOUNT).join("ca.crt")) {
             Err(error) if base.starts_with("https://") => return Err(error),
             roots => roots.unwrap_or_else(|_| Authorities::none()),
@@ -70,10 +70,10 @@ impl Api {
         *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seconds since 1970, as the API server has it.
+    /// The API server's time in seconds since 1970.
     ///
     /// # Errors
-    /// When it has not answered yet, or the two clocks are too far apart.
+    /// It has not answered yet, or the two clocks are too far apart.
     pub fn now(&self) -> Result<u64, Disagreement> {
         let own = System.now().as_secs();
         agreed(own, self.offset().and_then(|ahead| own.checked_add_signed(-ahead)))
@@ -90,10 +90,10 @@ impl Api {
         *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
     }
 
-    /// The status and the object that is answered.
+    /// Calls the API, and returns the status and the object.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// There is no answer.
     pub async fn call(
         &self,
         method: Method,
@@ -108,13 +108,13 @@ impl Api {
         }
     }
 
-    /// The minor version of Kubernetes 1, as far as the API server says it.
+    /// The minor version of Kubernetes 1, as far as the API server states it.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// There is no answer.
     pub async fn minor_version(&self) -> Result<Option<u32>, String> {
         let (_, version) = self.call(Method::GET, "/version", None).await?;
-        // Some say `29+`.
+        // Some servers say `29+`.
         let minor = version["minor"].as_str().unwrap_or_default();
         let digits = minor.trim_end_matches(|letter: char| !letter.is_ascii_digit());
         Ok(digits.parse().ok())
@@ -126,7 +126,7 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
-        // Whatever is written says who wrote it.
+        // Every write names its manager.
         let manager = if method == Method::GET {
             String::new()
         } else {
@@ -144,7 +144,7 @@ impl Api {
             .uri(uri)
             .header(header::USER_AGENT, AGENT)
             .header(header::CONTENT_TYPE, kind);
-        // Read each time: the kubelet renews it.
+        // Read for each call, because the kubelet renews it.
         if let Ok(token) = tokio::fs::read_to_string(&self.token).await {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
         }

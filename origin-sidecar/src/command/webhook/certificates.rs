@@ -1,9 +1,9 @@
-//! Our own CA and leaf: how they are made, and when the next ones are due. Pure but for the random
-//! numbers in a key.
+//! The webhook's own CA and certificate: how they are issued and rotated. Pure, except for the
+//! random numbers in a key.
 //!
-//! A rotation has three steps, so that at no time a certificate is served that an API server does
-//! not know: the next CA is published beside the present one; after a while the next leaf is served;
-//! the old CA stays published until the rotation after that.
+//! A rotation has three steps, so that API servers know every certificate that is served: the next
+//! CA is published beside the current one; after a while the next certificate is served; the old CA
+//! stays published until the following rotation.
 
 use net::tls::Validity;
 use rcgen::{
@@ -13,29 +13,29 @@ use rcgen::{
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// A certificate is valid from before it was made: clocks differ.
+/// A certificate is valid from this long before it was issued, because clocks differ.
 const SKEW_SECONDS: u64 = 3600;
-/// How long a new CA is published before anything signed by it is served, at most. API servers
-/// see a changed configuration within seconds.
+/// How long a new CA is published at most before a certificate of it is served. API servers see a
+/// changed configuration within seconds.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
-/// A pair that nobody can use is replaced once in so long, by all replicas together: if they do not agree
-/// what time it is, they must not replace each other's for ever.
+/// An unusable pair is replaced once in this many seconds, by all replicas together: replicas that
+/// do not agree about the time must not replace each other's for ever.
 const REPLACE_SECONDS: u64 = 600;
 
-/// A leaf, and the CA that signed it. The CA's key is thrown away: it signs nothing else.
+/// A certificate, and the CA that signed it. The CA's key is discarded: it signs nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
     pub ca: String,
     pub certificate: String,
     pub key: String,
-    /// Seconds since 1970.
+    /// When it was issued, in seconds since 1970.
     pub made_at: u64,
-    /// As the certificate itself says it.
+    /// The validity that the certificate itself states.
     pub validity: Validity,
 }
 
-/// What all replicas share.
+/// The certificates that all replicas share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedCertificates {
     pub serving: Issued,
@@ -44,32 +44,32 @@ pub struct SharedCertificates {
 }
 
 impl SharedCertificates {
-    /// Every CA that an API server should know now.
+    /// Every CA that an API server should trust now.
     pub fn bundle(&self) -> String {
         let next = self.next.as_ref().map_or("", |next| next.ca.as_str());
         [&self.serving.ca, next, self.previous_ca.as_deref().unwrap_or_default()].concat()
     }
 }
 
-/// What is found in the Secret.
+/// The content of the Secret.
 #[derive(Debug, Clone, Copy)]
 pub enum Found<'k> {
-    /// Nobody has made anything yet.
+    /// Nothing has been issued yet.
     Nothing,
-    /// Something that can't be read: a key that is not the certificate's, half of a text.
+    /// The content is unusable: a key of another certificate, or incomplete text.
     Broken,
     Kept(&'k SharedCertificates),
 }
 
-/// What should be kept from now on.
+/// The certificates to store from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub kept: SharedCertificates,
-    /// Whether it replaces what nobody can use; the time of the last such stands in the Secret.
+    /// Whether they replace unusable ones; the Secret contains the time of the last replacement.
     pub is_replacement: bool,
 }
 
-/// For whom certificates are made, and for how long.
+/// The names and the lifetime of certificates.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The names under which API servers call.
@@ -78,16 +78,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How long a new CA is published before anything signed by it is served.
+    /// How long a new CA is published before a certificate of it is served.
     pub fn settle(&self) -> Duration {
         (self.lifetime / 30).min(SETTLE_MAX)
     }
 
-    /// What should be kept from now on, if that is something else than now; `replaced_at` is when what
-    /// nobody could use was replaced last.
+    /// The next step of the rotation, if one is due. `replaced_at` is when unusable certificates
+    /// were last replaced.
     ///
     /// # Errors
-    /// When the system gives no random numbers.
+    /// The system gives no random numbers.
     pub fn step(
         &self,
         found: Found<'_>,
@@ -115,8 +115,8 @@ impl Plan {
             Found::Kept(kept) => kept,
         };
         let previous_ca = Some(kept.serving.ca.clone());
-        // One from the future: a replica made it whose clock was ahead. One that has ended: nobody was
-        // there to rotate. Nobody can use either, whatever is published.
+        // A certificate from the future was issued by a replica whose clock was ahead; an expired
+        // one was not rotated in time. Both are unusable, whatever is published.
         if !kept.serving.validity.contains(now) {
             return replaced(previous_ca);
         }
@@ -144,7 +144,7 @@ impl Plan {
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        // The time tells two apart: an API server looks a CA up by its name.
+        // The time makes the name unique: an API server looks a CA up by its name.
         ca.distinguished_name.push(DnType::CommonName, format!("spillway-webhook-ca-{now}"));
         (ca.not_before, ca.not_after) = (from, until);
         let ca_certificate = ca.self_signed(&ca_key)?;
@@ -170,15 +170,15 @@ impl Plan {
     }
 }
 
-/// A clock that is further off than this is not believed in anything.
+/// A clock that differs by more seconds than this is not trusted at all.
 pub const OFFSET_MAX_SECONDS: i64 = 300;
 
-/// Why it is not known what time it is.
+/// Why the time is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disagreement {
-    /// The API server has not said yet.
+    /// The API server has not answered yet.
     NoAnswer,
-    /// Our clock is ahead of the API server's by so many seconds.
+    /// Our clock is ahead of the API server's by this many seconds.
     Offset(i64),
 }
 
@@ -193,10 +193,10 @@ impl std::fmt::Display for Disagreement {
     }
 }
 
-/// The time that both agree on: the API server's, because it decides what is valid.
+/// The time of the API server, which decides what is valid.
 ///
 /// # Errors
-/// When it has not said, or the two are too far apart to believe either.
+/// The API server has not answered, or the two clocks are too far apart to trust either.
 pub fn agreed(own: u64, theirs: Option<u64>) -> Result<u64, Disagreement> {
     let theirs = theirs.ok_or(Disagreement::NoAnswer)?;
     let offset = i64::try_from(own).unwrap_or(i64::MAX) - i64::try_from(theirs).unwrap_or(i64::MAX);
@@ -309,11 +309,11 @@ mod tests {
         assert_eq!(again.next.expect("the next pair").made_at, due);
     }
 
-    /// Three replicas, one 400 days ahead and one behind; each asks the API server for the time.
+    /// Three replicas: one is 400 days ahead, one is behind. Each asks the API server for the time.
     #[test]
     fn replicas_with_wrong_clocks_change_nothing_and_what_one_did_before_is_mended_once() {
         let days = [0, 400, -400_i64];
-        // Made before replicas looked at the API server's clock.
+        // Issued by a replica that did not compare clocks yet.
         let mut kept = stepped(None, START + 400 * DAY).expect("made");
         let (mut replaced_at, mut writes) = (None, 0);
         for seconds in (0..3600).step_by(10) {

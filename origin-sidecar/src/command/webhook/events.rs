@@ -1,4 +1,4 @@
-//! Events on the owner of a pod: `kubectl describe` then says why there is no sidecar.
+//! Events on the owner of a pod, so that `kubectl describe` says why there is no sidecar.
 
 use super::api::Api;
 use super::review::ReviewResult;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
-/// Events that wait; an API server that is slow must not hold up reviews. More are dropped.
+/// Events in the queue. A slow API server must not delay reviews; further events are dropped.
 const WAITING_MAX: usize = 100;
-/// Hexadecimal digits that tell one event of an owner from another.
+/// Hexadecimal digits that make an event's name unique for its owner.
 const NAME_DIGITS: usize = 12;
 
-/// Where events are put; one task sends them.
+/// The sender of events; one task delivers them.
 #[derive(Clone)]
 pub struct EventSender(mpsc::Sender<Value>);
 
 impl EventSender {
-    /// Without an API they go nowhere.
+    /// Starts the task. Without an API the events are dropped.
     pub fn start(api: Option<Arc<Api>>) -> Self {
         let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
         tokio::spawn(async move {
@@ -32,12 +32,12 @@ impl EventSender {
         Self(sender)
     }
 
-    /// A full channel drops the event: the metric still counts it.
+    /// Queues an event. A full queue drops it; the metric still counts it.
     pub fn send(&self, event: Value) {
         let _ = self.0.try_send(event);
     }
 
-    /// The verdict about the pod of this review, if its owner should know. Not for a dry run.
+    /// Reports the result of a review to the pod's owner, if it should know. Not for a dry run.
     pub fn tell(&self, request: &Value, verdict: &ReviewResult, now: &str) {
         if verdict.message.is_empty() || request["dryRun"] == true {
             return;
@@ -50,7 +50,7 @@ async fn send(api: &Api, event: &Value) {
     let namespace = event["metadata"]["namespace"].as_str().unwrap_or_default();
     let path = format!("/api/v1/namespaces/{namespace}/events");
     match api.call(Method::POST, &path, Some(event)).await {
-        // 409: the owner was told the same within the hour that Kubernetes keeps events.
+        // 409: the owner got the same event within the hour for which Kubernetes keeps events.
         Ok((200 | 201 | 409, _)) => {}
         Ok((status, answer)) => {
             tracing::warn!(status, message = %answer["message"], "an event was refused");
@@ -85,7 +85,7 @@ fn event(request: &Value, verdict: &ReviewResult, now: &str) -> Value {
     of(&involved, told, &verdict.message, now)
 }
 
-/// What somebody has to do about an object of the cluster.
+/// A warning about an object of the cluster that somebody has to fix.
 pub fn warning(involved: &Value, reason: &str, message: &str) -> Value {
     of(involved, ("Warning", reason), message, &now())
 }
@@ -106,7 +106,7 @@ fn of(involved: &Value, (kind, reason): (&str, &str), message: &str, now: &str) 
     })
 }
 
-/// `2026-11-24T13:28:17Z`
+/// The current time as `2026-11-24T13:28:17Z`.
 pub fn now() -> String {
     let at = time::OffsetDateTime::from(UNIX_EPOCH + Duration::from_millis(System.now().0));
     let (date, clock) = (at.date(), at.time());
@@ -115,7 +115,8 @@ pub fn now() -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The same for the same news about the same owner: a ReplicaSet of a hundred pods is told once.
+/// The event's name. It is the same for the same message about the same owner, so that a ReplicaSet
+/// of a hundred pods gets one event.
 fn name(involved: &Value, message: &str) -> String {
     let digest = Sha256::digest(format!("{involved}{message}"));
     let digest = rules::hex::hex(&digest);

@@ -1,4 +1,4 @@
-//! One AdmissionReview: what is asked, what is answered, and what is to be told about it.
+//! Answers one AdmissionReview, and determines what is reported about it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,21 +6,21 @@ use inject::patch::Operation;
 use inject::{Answer, Options, Outcome};
 use serde_json::{Value, json};
 
-/// What became of a review, for metrics and events.
+/// The result of a review, for metrics and events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReviewResult {
-    /// `injected`, `skipped` or `ignored`; of a Service `seen` or `warned`.
+    /// `injected`, `skipped` or `ignored`; for a Service `seen` or `warned`.
     pub result: &'static str,
-    /// A reason's name, or nothing.
+    /// The name of the reason, or empty.
     pub reason: &'static str,
-    /// For the pod's owner; empty where there is no news.
+    /// The message for the pod's owner; empty where there is none.
     pub message: String,
 }
 
 /// The AdmissionReview that answers this one.
 ///
 /// # Errors
-/// Says what is missing from what should be a review.
+/// Names what is missing in the review.
 pub fn answer(body: &[u8], options: &Options) -> Result<(Value, ReviewResult), String> {
     let review: Value =
         serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
@@ -46,7 +46,8 @@ pub fn answer(body: &[u8], options: &Options) -> Result<(Value, ReviewResult), S
     Ok((answer, verdict))
 }
 
-/// Services are never changed; who writes one that leads around the sidecars is told so.
+/// Reviews a Service. Services are never changed; the author of one that bypasses the sidecars gets
+/// a warning.
 fn look_at(service: &Value, response: &mut Value) -> ReviewResult {
     let Some(warning) = inject::bypass::by_number(service) else {
         return ReviewResult { result: "seen", reason: "", message: String::new() };

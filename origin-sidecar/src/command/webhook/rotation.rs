@@ -1,5 +1,5 @@
-//! Keeps the certificate served, the Secret and the configuration's `caBundle` in step. All
-//! replicas do so; the Secret's `resourceVersion` decides between two who want the same change.
+//! Keeps the served certificate, the Secret and the configuration's `caBundle` consistent. All
+//! replicas do this; the Secret's `resourceVersion` decides between two that want the same change.
 
 use super::api::Api;
 use super::certificates::{Found, Issued, Plan, SharedCertificates, Step};
@@ -14,26 +14,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often everything is looked at again; where certificates live for minutes it is more often.
+/// How often everything is checked; more often where certificates live for minutes.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 const LOOK_MIN: Duration = Duration::from_millis(200);
-/// Files are looked at more often, as nobody is asked for them.
+/// Files are checked more often, because that costs no call.
 const LOOK_AT_FILES: Duration = Duration::from_secs(10);
-/// After a failure, or while there is no Secret: another replica was quicker, or the API server is not
-/// there yet.
+/// The pause after a failure, or while there is no Secret: another replica was faster, or the API
+/// server is not available yet.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where the certificate comes from.
 pub enum Source {
     /// Our own CA, in a Secret that all replicas share.
     Own(SelfIssued),
-    /// Files that somebody else renews (cert-manager), `caBundle` included.
+    /// Files that another controller renews (cert-manager), `caBundle` included.
     Folder(PathBuf),
 }
 
 pub struct SelfIssued {
     pub api: Arc<Api>,
-    /// Paths of the API.
+    /// Paths in the API.
     pub secret: String,
     pub configuration: String,
     pub plan: Plan,
@@ -42,7 +42,7 @@ pub struct SelfIssued {
 }
 
 impl Source {
-    /// Until the process ends.
+    /// Keeps the certificate current until the process ends.
     pub async fn keep(self, certificates: Arc<Certificates>) {
         let look = match &self {
             Self::Own(own) => (own.plan.settle() / 2).clamp(LOOK_MIN, LOOK_MAX),
@@ -60,7 +60,8 @@ impl Source {
     }
 }
 
-/// Failures one after the other. Each kind is told when it begins, and how often it was when it ends.
+/// Counts consecutive failures. Each kind is logged when it begins and, with its count, when it
+/// ends.
 #[derive(Default)]
 struct Failures {
     last: Option<String>,
@@ -99,7 +100,7 @@ impl SelfIssued {
         let data = found.as_ref().map_or(&Value::Null, |secret| &secret["data"]);
         let kept = kept(data);
         if let Some(kept) = &kept {
-            // Before any step: what is next to be served must be known by then.
+            // Published before any step: the next certificate to be served must be trusted by then.
             publish(api, configuration, &kept.bundle()).await?;
         }
         let state = match &kept {
@@ -125,7 +126,7 @@ impl SelfIssued {
         certificates.serve(&kept.serving.certificate, &kept.serving.key).map(|_| ())
     }
 
-    /// For whoever looks at the namespace's events: nothing else can be made of a Secret that is gone.
+    /// An event for the namespace: nothing else can be reported on a Secret that is missing.
     fn secret_is_missing(&self) -> Value {
         let mut path = self.secret.rsplit('/');
         let (name, namespace) = (path.next().unwrap_or_default(), path.nth(1).unwrap_or_default());
@@ -138,7 +139,7 @@ impl SelfIssued {
     }
 }
 
-/// The Secret, if there is one; whoever made it may have left it empty.
+/// Reads the Secret, if there is one; its creator may have left it empty.
 async fn read(api: &Api, path: &str) -> Result<Option<Value>, String> {
     match api.call(Method::GET, path, None).await? {
         (200, secret) => Ok(Some(secret)),
@@ -147,7 +148,8 @@ async fn read(api: &Api, path: &str) -> Result<Option<Value>, String> {
     }
 }
 
-/// Creates or changes it, unless another replica was quicker; then the next look finds its work.
+/// Creates or changes the Secret, unless another replica was faster; then the next check finds its
+/// result.
 async fn write(
     api: &Api,
     path: &str,
@@ -156,8 +158,8 @@ async fn write(
 ) -> Result<(), String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let (method, path) = if found.is_some() { (Method::PUT, path) } else { (Method::POST, folder) };
-    // Its labels and its version stay: Helm knows its own by the former, and a change in between
-    // shows by the latter.
+    // Labels and version are kept: Helm recognises its objects by the former, and the latter
+    // reveals a change in between.
     let mut secret = found.unwrap_or_else(|| {
         json!({
             "apiVersion": "v1",
@@ -177,7 +179,7 @@ async fn write(
     }
 }
 
-/// Puts the bundle into every webhook of the configuration that has another.
+/// Writes the bundle into every webhook of the configuration that has another one.
 async fn publish(api: &Api, path: &str, bundle: &str) -> Result<(), String> {
     let (status, found) = api.call(Method::GET, path, None).await?;
     if status != 200 {
@@ -202,7 +204,7 @@ async fn publish(api: &Api, path: &str, bundle: &str) -> Result<(), String> {
     }
 }
 
-/// The Secret's fields. `tls.crt` and `tls.key` have the names that everybody knows.
+/// The Secret's fields. `tls.crt` and `tls.key` have their usual names.
 fn data(kept: &SharedCertificates) -> Value {
     let mut data = json!({});
     let mut put = |name: String, value: &str| data[name] = STANDARD.encode(value).into();
@@ -225,7 +227,7 @@ fn text(data: &Value, name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What can be used of it: certificates that can be read, each with its key.
+/// The usable content of the Secret: certificates that can be parsed, each with its key.
 fn kept(data: &Value) -> Option<SharedCertificates> {
     let get = |name: String| text(data, &name);
     let issued = |prefix: &str| {

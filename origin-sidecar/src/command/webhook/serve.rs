@@ -1,4 +1,4 @@
-//! The webhook's port: HTTPS, one path, one kind of question.
+//! The webhook's port: HTTPS with one path for reviews.
 
 use super::events::{self, EventSender};
 use super::review::{self, ReviewResult};
@@ -21,46 +21,48 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
-/// A review carries one object, of 3 MiB at most in an API server, and may be indented.
+/// The largest review in bytes. It contains one object, of 3 MiB at most in an API server, and may
+/// be indented.
 const REVIEW_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// A webhook's own time-out is 30 s at most; whoever is slower here is no API server.
+/// How long a handshake may take. A webhook's own timeout is 30 s at most; an API server is faster.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Idle connections included: API servers close theirs after 90 s, and must be the first to do so.
+/// How long a head may take, on idle connections too: API servers close theirs after 90 s, and must
+/// be the first to do so.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(120);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a review is answered with.
+/// The options with which reviews are answered.
 pub struct Reviewer {
     pub options: Options,
-    /// The same in namespaces whose pods have to ask.
+    /// The options for namespaces whose pods have to opt in.
     pub opt_in: Options,
     pub metrics: Injections,
     pub events: EventSender,
     pub drain: WebhookDrain,
 }
 
-/// How connections end. API servers keep them, use them at any moment, and do not repeat a review: one that
-/// is cut off under a review costs a pod its sidecar.
+/// How connections end. API servers keep them, use them at any moment, and do not repeat a review:
+/// a connection that is closed during a review costs a pod its sidecar.
 #[derive(Clone)]
 pub struct WebhookDrain {
-    /// Turns true once: each answer closes its connection from then on.
+    /// Becomes true once; each answer closes its connection from then on.
     pub begun: watch::Receiver<bool>,
     /// How long an idle connection is kept after that.
     pub idle: Duration,
 }
 
 impl WebhookDrain {
-    /// Resolves when a connection that came now, and on which nothing was asked since the drain began, is
+    /// Resolves when a connection that was opened now, and has been idle since the drain began, is
     /// to be closed.
     async fn idle_is_over(&self) {
         let came = Instant::now();
-        // The sender lives as long as the process: the error can't happen.
+        // The sender lives as long as the process, so this can't fail.
         let _ = self.begun.clone().wait_for(|begun| *begun).await;
         sleep_until(came.max(Instant::now()) + self.idle).await;
     }
 }
 
-/// Until the process ends.
+/// Serves until the process ends.
 pub async fn run(listener: TcpListener, acceptor: TlsAcceptor, reviewer: Arc<Reviewer>) {
     loop {
         match listener.accept().await {

@@ -1,16 +1,16 @@
-//! How many connections the admin port has, and which of them count more than others.
+//! Limits the connections of the admin port, and decides which take precedence.
 //!
-//! Anybody in the cluster can open some. Probes, metrics and callers on loopback always find a place:
-//! the last ones are theirs, and when all are taken the one goes that has been without a request for
-//! longest.
+//! Anybody in the cluster can open some. Probes, metrics and callers on loopback always find a
+//! place: the last places are reserved for them, and when all are taken, the connection is closed
+//! that has been without a request for longest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Connections of the admin port: hundreds of callers that wait, in little memory.
+/// Connections of the admin port: hundreds of waiting callers, in little memory.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// Of these for loopback, probes and metrics only.
+/// How many of these are reserved for loopback, probes and metrics.
 pub(super) const CONNECTIONS_KEPT: usize = 32;
 
 #[derive(Default)]
@@ -18,26 +18,26 @@ pub(super) struct AdminConnections(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    /// Of connections that came, and of answers.
+    /// The next number, for new connections and for answers.
     next: u64,
     open: BTreeMap<u64, OpenConnection>,
 }
 
 struct OpenConnection {
     is_busy: bool,
-    /// Its place among all that came or were answered last.
+    /// The number of its last answer, or of its arrival.
     quiet_since: u64,
-    /// Dropped to have it closed.
+    /// Dropping it closes the connection.
     _close: oneshot::Sender<()>,
 }
 
-/// One connection's place.
+/// The place of one connection.
 pub(super) struct Seat {
     connections: Arc<AdminConnections>,
     number: u64,
 }
 
-/// A request that is being answered.
+/// A request in flight.
 pub(super) struct Busy<'s>(&'s Seat);
 
 impl AdminConnections {
@@ -45,7 +45,8 @@ impl AdminConnections {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, and what resolves when it is needed for another; none when all are busy.
+    /// A place, and a receiver that resolves when the place is needed for another connection; none
+    /// when all are busy.
     pub fn sit(self: &Arc<Self>) -> Option<(Seat, oneshot::Receiver<()>)> {
         let (close, closed) = oneshot::channel();
         let mut table = self.lock();
@@ -70,7 +71,7 @@ impl Table {
 }
 
 impl Seat {
-    /// A request came, or was answered.
+    /// Records that a request came, or was answered.
     fn set_busy(&self, is_busy: bool) {
         let mut table = self.connections.lock();
         let now = table.count();
@@ -84,7 +85,7 @@ impl Seat {
         Busy(self)
     }
 
-    /// Whether only those are answered for whom the last places are kept.
+    /// Whether the connection is in a reserved place.
     pub fn is_among_the_last(&self) -> bool {
         self.connections.lock().open.len() > CONNECTIONS_MAX - CONNECTIONS_KEPT
     }
@@ -120,7 +121,7 @@ mod tests {
             first_closed.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Empty)
         );
         assert!(all[0].1.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Closed));
-        // What is closed late takes nobody's place with it.
+        // A connection that closes late must not free another's place.
         drop(all.remove(0));
         assert_eq!(connections.lock().open.len(), CONNECTIONS_MAX);
         drop((busy, newcomer));
@@ -140,7 +141,7 @@ mod tests {
         for _ in 0..2 * CONNECTIONS_MAX {
             drop(scraper.busy());
             let newcomer = connections.sit().expect("another has said nothing for longer");
-            // Its peer leaves it open.
+            // The peer keeps it open.
             std::mem::forget(newcomer.0);
         }
         assert!(closed.try_recv().is_err_and(|why| why == oneshot::error::TryRecvError::Empty));

@@ -1,12 +1,12 @@
-//! How a pod ends: `POST /drain`, which the sidecar's own preStop hook sends, and `GET /drained`, for
-//! which the application's hook waits.
+//! How a pod ends: `POST /drain`, which the sidecar's own preStop hook sends, and `GET /drained`,
+//! for which the application's hook waits.
 //!
-//! Kubernetes runs the preStop hooks and takes the pod out of its Services at the same time, and the
-//! nodes learn of the latter one after the other. Until they have, connections still come, and refusing them
-//! would fail requests: they are answered, and told to come back on another connection.
+//! Kubernetes runs the preStop hooks and removes the pod from its Services at the same time, and
+//! the nodes learn of the removal one by one. Until they have, connections still arrive, and
+//! refusing them would fail requests: they are answered, and told to use another connection next.
 //!
-//! The application's hook also runs when its container alone is restarted. Then nothing drains, and it
-//! must change nothing.
+//! The application's hook also runs when only its container is restarted. Then nothing drains, and
+//! it must change nothing.
 
 use crate::drain::DrainState;
 use crate::jobs::context::JobContext;
@@ -22,29 +22,30 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Longest that a preStop hook blocks, the delay included; a pod's grace period is 30 s by default.
+/// How long a preStop hook blocks at most, the delay included; a pod's grace period is 30 s by
+/// default.
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
-/// How long the application's hook waits for a drain to begin. Both hooks run at the same moment, but
-/// the sidecar's is a program that is started: on a full node that takes seconds.
+/// How long the application's hook waits for a drain to begin. Both hooks start at the same moment,
+/// but the sidecar's starts a program, which takes seconds on a full node.
 const BEGIN_MAX: Duration = Duration::from_secs(5);
-/// Callers of `/drained` at once; a pod has one for each of its containers.
+/// Concurrent callers of `/drained`; a pod has one for each of its containers.
 const WAITERS_MAX: usize = 128;
-/// How often it is looked whether everything is done.
+/// How often it is checked whether everything is done.
 const POLL: Duration = Duration::from_millis(20);
-/// How often it is looked whether the application is gone, how soon after it refused a connection once, and
-/// how long one is waited for.
+/// How often it is checked whether the application is gone, the delay after its first refused
+/// connection, and the time that a connection may take.
 const GONE_POLL: Duration = Duration::from_millis(500);
 const GONE_AGAIN: Duration = Duration::from_millis(100);
 const GONE_TIMEOUT: Duration = Duration::from_millis(500);
-/// A process that was drained and not ended stays for so long: longer than most pods' grace period.
+/// How long a drained process stays that nobody ends: longer than most pods' grace period.
 const ABANDONED_AFTER: Duration = Duration::from_secs(600);
 
-/// Takes no new work from now on; what blocks until the rest is done, or time is up, comes after.
+/// Begins the drain. The answer comes when everything is done, or time is up.
 pub(super) async fn drain(process: &Arc<Process>, delay: Duration) -> Response<Body> {
     let until = Instant::now() + DRAIN_MAX;
     if process.jobs.drain.leave() {
         let jobs = Arc::clone(&process.jobs);
-        // Whoever asked may be gone by then.
+        // A task of its own, because the caller may be gone by then.
         tokio::spawn(async move {
             tokio::select! {
                 () = sleep(delay) => jobs.drain.drain(),
@@ -56,8 +57,9 @@ pub(super) async fn drain(process: &Arc<Process>, delay: Duration) -> Response<B
     until_idle(process, until).await
 }
 
-/// Resolves when the application listens no more: it refused a connection twice. In a pod that ends it
-/// lives until its hook returns, so this is a Job that has done its work, and nobody is to wait.
+/// Resolves when the application no longer listens: it has refused a connection twice. In a pod
+/// that ends, the application lives until its hook returns; so this is a Job that has finished, and
+/// nobody must wait.
 async fn gone(app: &Upstream) {
     let (host, port) = (app.authority.host(), app.authority.port_u16());
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -75,7 +77,7 @@ async fn gone(app: &Upstream) {
     }
 }
 
-/// Of one admin port.
+/// Permits for waiters of one admin port.
 pub(super) struct DrainWaiters(Semaphore);
 
 impl Default for DrainWaiters {
@@ -85,7 +87,7 @@ impl Default for DrainWaiters {
 }
 
 impl DrainWaiters {
-    /// Blocks while a drain goes on, and begins none.
+    /// Blocks while a drain goes on; it begins none.
     pub async fn drained(&self, process: &Process) -> Response<Body> {
         let Ok(_place) = self.0.try_acquire() else {
             return reply::text(503, "too many wait already\n");
@@ -111,10 +113,10 @@ async fn until_idle(process: &Process, until: Instant) -> Response<Body> {
     }
 }
 
-/// Whether requests and jobs are done. Upgraded connections, event streams and gRPC streams last until
-/// the application ends them, which it does when its own end comes: after its hook.
+/// Whether requests and jobs are done. Upgraded connections, event streams and gRPC streams last
+/// until the application ends them, which it does after its hook.
 fn is_idle(process: &Process) -> bool {
-    // An answer whose body is under way still has its connection.
+    // An answer whose body is in flight still has its connection.
     let metrics = &process.jobs.metrics;
     metrics.is_idle() && metrics.http.plain_connections() <= 0 && running(&process.jobs) == 0
 }
@@ -124,8 +126,8 @@ fn running(jobs: &JobContext) -> i64 {
     queues.map(|name| jobs.metrics.jobs.running.with_label_values(&[name.as_str()]).get()).sum()
 }
 
-/// Resolves when a drain was begun long ago, nothing is left of what was in flight, streams included,
-/// and nobody has ended the process.
+/// Resolves when a drain was begun long ago, nothing is in flight any more, streams included, and
+/// nobody has ended the process.
 pub async fn abandoned(process: &Process) {
     DrainState::begun(&mut process.jobs.drain.draining()).await;
     sleep(ABANDONED_AFTER).await;
@@ -140,7 +142,7 @@ mod tests {
     use crate::telemetry::streams::Stream;
     use crate::upstream::servers::Servers;
 
-    /// A process whose application listens and hears nothing, and the port at which it does.
+    /// A process whose application listens without answering, and its listener.
     fn alone() -> (Process, std::net::TcpListener) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound port").to_string();
@@ -163,7 +165,7 @@ mod tests {
         drop(stream);
         end.await;
         assert!(began.elapsed() >= ABANDONED_AFTER * 3);
-        // Never before its time.
+        // It never resolves before its time.
         let ((process, _listener), began) = (alone(), Instant::now());
         process.jobs.drain.drain();
         abandoned(&process).await;

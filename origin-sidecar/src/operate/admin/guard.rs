@@ -1,29 +1,31 @@
-//! Who may ask the admin port for what.
+//! Access control of the admin port.
 //!
-//! A browser is made to call it by any page its user looks at, through a `kubectl port-forward`: such
-//! calls bear a foreign `Origin` or `Sec-Fetch-Site`, or, where the page's own name was made to mean
-//! 127.0.0.1, that name as `Host`. And loopback is no identity: the application of the pod can be made
-//! to call addresses of somebody else's choice, so changes want a form that such calls don't have.
+//! Any page that a user visits can make the browser call the port through a `kubectl port-forward`:
+//! such calls have a foreign `Origin` or `Sec-Fetch-Site` or, after DNS rebinding, the page's own
+//! name as `Host`. Loopback is no identity either: the pod's application can be tricked into
+//! calling arbitrary addresses. Therefore changes need a form that such calls can't have.
 
 use crate::secrets;
 use http::{HeaderMap, HeaderName, Method, Request, header};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// On everything that changes something; no page and no redirect can be made to send it.
+/// Required on every call that changes something; no page and no redirect can send it.
 pub static FIELD: HeaderName = HeaderName::from_static("x-spillway-admin");
 pub const FIELD_VALUE: &str = "1";
 static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What a browser says of its own address bar, and of a page of this very port.
+/// Values of `Sec-Fetch-Site` for a browser's address bar, and for a page of this port.
 const SITES: [&str; 2] = ["none", "same-origin"];
 
 /// A status and what is wrong.
 pub(super) type GuardRefusal = (u16, &'static str);
 
-/// Names besides `localhost` by which the port may be called.
+/// Host names besides `localhost` under which the port may be called.
 #[derive(Debug, Default)]
 pub struct Hosts(Vec<String>);
 
 impl Hosts {
+    /// Reads the names.
+    ///
     /// # Errors
     /// Names the one that is no host name.
     pub fn new(names: &[String]) -> Result<Self, String> {
@@ -39,8 +41,7 @@ impl Hosts {
         own.into_iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Whether it is an address, or one of the names. To call this port by another name, somebody
-    /// needs a name.
+    /// Whether it is an address or one of the names. DNS rebinding needs a name of the attacker's.
     fn is_good(&self, authority: &str) -> bool {
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => match rest.split_once(']') {
@@ -59,14 +60,14 @@ impl Hosts {
     }
 }
 
-/// Whether a browser may be behind it that looks at somebody else's page.
+/// Refuses requests that a browser may send for somebody else's page.
 pub(super) fn foreign<B>(request: &Request<B>, hosts: &Hosts) -> Result<(), GuardRefusal> {
     let headers = request.headers();
     let stated = only(headers, &header::HOST);
     let in_target = request.uri().authority().map(http::uri::Authority::as_str);
     let host = match (stated, in_target) {
         (Some(host), None) => host,
-        // One that is in the target is what counts; both must be good.
+        // The authority in the target takes precedence; both must be allowed.
         (Some(host), Some(target)) if hosts.is_good(host) => target,
         _ => "",
     };
@@ -86,7 +87,7 @@ pub(super) fn foreign<B>(request: &Request<B>, hosts: &Hosts) -> Result<(), Guar
     Ok(())
 }
 
-/// Whether it has the form of what may change something.
+/// Checks that the request has the form that is required for changes.
 pub(super) fn change<B>(request: &Request<B>) -> Result<(), GuardRefusal> {
     let headers = request.headers();
     if request.method() != Method::POST {
@@ -107,7 +108,7 @@ pub(super) fn is_loopback(peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
 }
 
-/// Whether the peer may see and do what is not for everyone.
+/// Checks that the peer may see and do what is not for everyone.
 pub(super) fn known<B>(
     request: &Request<B>,
     peer: SocketAddr,
@@ -124,14 +125,14 @@ pub(super) fn known<B>(
     }
 }
 
-/// A field's value, if it is there once.
+/// The value of a field that occurs exactly once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut lines = headers.get_all(name).iter();
     let value = lines.next()?.to_str().ok()?;
     lines.next().is_none().then_some(value)
 }
 
-/// Whether every line of a field is good. None is.
+/// Whether every line of a field is allowed; true for none.
 fn all(headers: &HeaderMap, name: &HeaderName, is_good: impl Fn(&str) -> bool) -> bool {
     headers.get_all(name).iter().all(|value| value.to_str().is_ok_and(&is_good))
 }

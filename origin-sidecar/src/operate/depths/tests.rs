@@ -1,4 +1,5 @@
-//! A queue whose answers say when they were given: however it behaves, no metric is older than a minute.
+//! A queue whose answers contain the time at which they were given. However it behaves, no metric
+//! is older than a minute.
 
 use super::{AGAIN, AGE_MAX, IDLE_INTERVAL, watch};
 use crate::clock::System;
@@ -49,7 +50,7 @@ impl Dated {
     }
 }
 
-/// What SQS is, as far as its depth goes.
+/// The depth calls of an SQS queue.
 struct Sqs(Arc<Dated>);
 
 fn refused() -> QueueError {
@@ -127,7 +128,7 @@ fn page(context: &JobContext) -> String {
     String::from_utf8(context.metrics.render()).expect("text")
 }
 
-/// What the admin port shows of one state.
+/// The value that the admin port shows for a state.
 fn shown(context: &JobContext, state: &str) -> Option<u64> {
     let label = format!("spillway_queue_messages{{queue=\"{NAME}\",state=\"{state}\"}} ");
     let text = page(context);
@@ -135,7 +136,7 @@ fn shown(context: &JobContext, state: &str) -> Option<u64> {
     Some(value.trim().parse().expect("a number"))
 }
 
-/// Looks every second for so long, and how often there was a number.
+/// Checks every second for a time. Returns how often there was a number.
 async fn watched(context: &JobContext, queue: &Dated, seconds: u64) -> u64 {
     let mut count = 0;
     for _ in 0..seconds {
