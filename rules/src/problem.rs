@@ -103,7 +103,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Each of them: for labels of metrics, and for the reference.
+    /// All problems, for metric labels and the reference.
     pub const ALL: [Self; 47] = [
         Self::PathAmbiguous,
         Self::NoRoute,

@@ -22,11 +22,11 @@ pub struct Rules {
     /// Set where no valid rules are available; then these are empty.
     pub unreadable: Option<Unreadable>,
     pub(crate) router: Arc<Router>,
-    /// Indexed, by name.
+    /// The indexed shard maps by name.
     pub shard_maps: BTreeMap<String, Arc<ShardMap>>,
-    /// Per route: a short hash of its cache policy, part of every cache key.
+    /// For each route a short hash of its cache policy, which is part of every cache key.
     pub(crate) policy_hashes: Arc<[String]>,
-    /// Paths at which the app is told of finished jobs; see [`Rules::is_hook`].
+    /// Paths at which the application is notified of finished jobs; see [`Rules::is_hook`].
     hooks: Arc<[String]>,
 }
 

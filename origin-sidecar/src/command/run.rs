@@ -191,7 +191,7 @@ fn start_following(jobs: &Arc<JobContext>, common: &Common) {
     });
 }
 
-/// What every process asks its queues and results beside its work, in tasks of their own.
+/// Starts the periodic checks of queues and results.
 pub fn start_watches(jobs: &Arc<JobContext>) {
     tokio::spawn(depths::watch(Arc::clone(jobs)));
     tokio::spawn(checks::watch(Watched {
@@ -254,7 +254,7 @@ fn announce(
     );
 }
 
-/// The admin port, not yet served.
+/// The admin port before it is served.
 struct AdminListener<'a> {
     common: &'a Common,
     listener: std::net::TcpListener,
@@ -262,7 +262,8 @@ struct AdminListener<'a> {
     drain_delay: Duration,
 }
 
-/// Admin port, rules file and depths until SIGTERM, SIGINT or a drain that neither followed.
+/// Serves the admin port and watches rules and depths, until SIGTERM, SIGINT, or a drain that
+/// neither followed.
 async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener<'_>) {
     start_following(&process.jobs, port.common);
     tokio::spawn(admin::run(Arc::clone(process), port.listener, port.drain_delay, port.hosts));

@@ -42,7 +42,7 @@ pub(super) enum AttemptOutcome {
     /// A duplicate of a finished job, or its message outlived its consumer.
     Over(Outcome),
     Undecodable(Malformed),
-    /// After so long, for this reason.
+    /// The job is retried after this time, for this reason.
     Retry(Duration, String),
     NotStored,
     /// Somebody else wrote an outcome: the caller cancelled it, as a rule.
@@ -58,7 +58,7 @@ pub(super) enum AttemptOutcome {
 /// Nobody executed the job, until this.
 struct Unexecuted(Until);
 
-/// Why a job has no body.
+/// Why the body of a job could not be loaded.
 enum Unloaded {
     Undecodable(Malformed),
     Gone,
@@ -75,7 +75,7 @@ struct AttemptInfo<'a> {
     attempt: u64,
     /// Since when the job has been waiting for its application.
     waiting: Option<UnixMillis>,
-    /// The upstream that it has waited for, and may try.
+    /// The upstream that the job has waited for, and may try now.
     let_go: Option<&'a str>,
 }
 
@@ -221,7 +221,7 @@ impl Delivery<'_> {
         done
     }
 
-    /// How long the job waited for its first run.
+    /// Records how long the job waited for its first execution.
     fn note_wait(&self, waited: Millis) {
         let seconds = &self.consumer.worker.context.metrics.jobs.wait_seconds;
         let seconds = seconds.with_label_values(&[self.consumer.name.as_str()]);

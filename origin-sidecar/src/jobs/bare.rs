@@ -32,7 +32,7 @@ pub struct Of<'a> {
 /// Whether the message is a plain producer's.
 ///
 /// # Errors
-/// When it has some of our attributes, and others are missing.
+/// It has some of our attributes, but lacks others.
 pub fn is_bare(received: &Received) -> Result<bool, Malformed> {
     let has = |name: &&str| received.attributes.contains_key(*name);
     let Some(ours) = OURS.iter().find(|name| has(name)) else { return Ok(true) };

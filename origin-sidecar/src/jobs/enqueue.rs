@@ -100,7 +100,7 @@ pub(super) const MAY_BE_STARTED: &str =
 /// lease comes first: a message that arrived early is being run.
 pub(super) async fn withdrawn(worker: &JobWorker, tools: &Opened<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
-    /// Longer than the budget and the difference of two clocks.
+    /// Longer than the budget and the clock skew, in milliseconds.
     const LEASE: Millis = Millis(15_000);
     let (now, results) = (worker.context.clock.now(), tools.results.as_ref());
     let until = now + LEASE;

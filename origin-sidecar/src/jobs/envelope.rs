@@ -35,9 +35,9 @@ const ATTRIBUTE_TYPE_BYTES: usize = 6;
 /// Why a message is no job, or not yet.
 #[derive(Debug)]
 pub enum NotAJob {
-    /// It stays in the queue for the dead letters, byte for byte.
+    /// It stays in the queue, unchanged, until it goes to the dead letters.
     Undecodable(Malformed),
-    /// Its body lay in the store, and is there no more.
+    /// Its body was in the store, and is gone.
     Gone,
     /// The store does not give its body now.
     Store(StoreError),

@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 const TELLING_MAX: usize = 64;
 /// How often a store that keeps everything for good is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// Objects live so much longer than the longest `result_ttl`: those of a job are not of one age.
+/// How much longer than the longest `result_ttl` objects live, in milliseconds: those of a job
+/// differ in age.
 const SWEEP_MARGIN: Millis = Millis(24 * 3_600_000);
 /// Keys in one listing.
 const PAGE: usize = 500;
@@ -198,8 +199,8 @@ async fn remove(results: &dyn Results, key: &str, before: UnixMillis) -> Result<
     Ok(may_go)
 }
 
-/// The body of a job that still waits is needed, however old it is; and that of one that failed, as
-/// long as it can be run again.
+/// Whether the body is still needed: of a job that waits, however old it is, and of one that
+/// failed, as long as it can be retried.
 fn is_needed(end: &JobEnd, before: UnixMillis) -> bool {
     match end {
         JobEnd::Open { .. } => true,

@@ -35,7 +35,7 @@ pub struct Job {
     pub group: Option<String>,
     /// Not worth starting after this.
     pub deadline: Option<UnixMillis>,
-    /// The client's own fields, sealed: [`super::sealed`].
+    /// The client's own fields, sealed: see [`super::sealed`].
     pub sealed: Option<String>,
     /// With which another's consumer may end it: [`super::outside`].
     pub token: Option<String>,

@@ -49,7 +49,8 @@ pub(super) fn judge_failure(
     ExecutionVerdict::Ended(ExecutionEnd::lost(failure))
 }
 
-/// Seconds or a date (RFC 9110 section 10.2.3), never longer than a backoff.
+/// The value of `Retry-After`: seconds or a date (RFC 9110 section 10.2.3), at most the longest
+/// backoff.
 fn retry_after(headers: &HeaderMap, now: UnixMillis) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {

@@ -116,7 +116,7 @@ fn known(
         let problem = Problem::IdempotencyMismatch;
         return Err(NotQueued::Refused(Refused::from(problem)));
     }
-    // Its job may have run and be forgotten: neither its end nor another run is right.
+    // Its job may have run and been removed: neither its end nor another execution is right.
     if accepted.at + ttl < own.at {
         let detail = "the job of this Idempotency-Key has expired: send another key";
         return Err(NotQueued::Refused(Refused::new(Problem::JobExpired, detail.to_owned())));

@@ -118,7 +118,7 @@ impl HeldLease {
         }
     }
 
-    /// An earlier write may have happened without our knowing its etag.
+    /// An earlier write may have succeeded without our knowing its etag.
     async fn again(&mut self, until: UnixMillis) -> Result<bool, LeaseLost> {
         match record::read::<Lease>(self.results.as_ref(), &self.key).await {
             Ok(Some((lease, etag))) if lease.holder == self.holder => {

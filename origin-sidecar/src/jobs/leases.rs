@@ -8,14 +8,15 @@ use std::time::Duration;
 use stores::results::{Listed, Results, StoreError};
 use tokio::time::Instant;
 
-/// How long a lease lasts without being renewed, and so how long the store may be away from us. A
-/// crash shows within this and 10 s.
+/// How long a lease lasts without renewal in milliseconds, and so how long the store may be
+/// unavailable. A crash is detected within this and 10 s.
 pub(super) const LEASE: Millis = Millis(20_000);
-/// Clocks of two processes differ by less. Whose differ by more may see a job that runs as lost.
+/// The largest clock skew between two processes, in milliseconds. With more, a running job may
+/// appear lost.
 pub(super) const SKEW: Millis = Millis(5_000);
-/// Longer than any telling takes: two minutes of attempts and 5 s for each of them.
+/// Longer than any notification takes, in milliseconds: two minutes of attempts with 5 s for each.
 pub(super) const TELL: Millis = Millis(180_000);
-/// Between two listings of a store of this node, which cost nothing.
+/// The interval between listings of a local store, which cost nothing.
 const LIST_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two listings of a bucket. A process that dies as it has renewed its lease shows in the next
 /// one, after 15 s, or 20 s when that fails; the lease is read, and is over, after 25 s ([`LEASE`] and
@@ -124,20 +125,20 @@ impl Leases {
     }
 }
 
-/// How long from now on a lease that was written then is not over for sure: it may be renewed. The clock
-/// of the store may be ahead of ours.
+/// How long from now a lease written at that time certainly has not expired; it may be renewed. The
+/// store's clock may be ahead of ours.
 fn over_after(written: UnixMillis, now: UnixMillis) -> Duration {
     let whole = LEASE + SKEW;
     let over = written + whole;
     Duration::from((over - now).min(whole))
 }
 
-/// Whether the process that executes an adopted request is gone. Its clock may differ from ours.
+/// Whether the process that executes an adopted request is gone, allowing for clock skew.
 pub(super) fn is_lost(lease: &Adopted, now: UnixMillis) -> bool {
     is_over(lease.until, now)
 }
 
-/// The same of a lease until then.
+/// Whether a lease until that time has expired, allowing for clock skew.
 pub(super) fn is_over(until: UnixMillis, now: UnixMillis) -> bool {
     until + SKEW <= now
 }

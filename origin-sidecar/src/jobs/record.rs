@@ -43,7 +43,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An end without an answer of the app.
+    /// An end without an answer of the application.
     pub fn without_answer(id: &str, status: Terminal, reason: &str, now: UnixMillis) -> Self {
         Self {
             id: id.to_owned(),
@@ -209,7 +209,7 @@ pub struct Accepted {
     /// A hash of method, target and body.
     pub fingerprint: String,
     pub at: UnixMillis,
-    /// Set once the queue has the message; also where there never is one.
+    /// Set once the queue has the message, and where there never is one.
     pub queued: bool,
     /// Whether the process that wrote this executes the request at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -49,7 +49,7 @@ impl Unopened {
 }
 
 impl SealScope<'_> {
-    /// Each part with its length, so that no two requests have the same.
+    /// The authenticated data: each part with its length, so that no two requests have the same.
     fn data(&self, expiry: UnixMillis) -> Vec<u8> {
         let expiry = expiry.0.to_be_bytes();
         let parts: [&[u8]; 8] = [

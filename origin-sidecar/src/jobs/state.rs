@@ -54,8 +54,8 @@ impl JobState {
 }
 
 impl JobState {
-    /// Whether nothing is owed to the caller any more. Of a job that is not known to run or to have
-    /// ended, nobody can tell whether it still waits or was forgotten.
+    /// Whether the caller can no longer expect anything. A job that neither runs nor has ended may
+    /// still wait, or have been removed: nobody can tell.
     pub(super) fn has_expired(&self, accepted: UnixMillis, ttl: Millis, now: UnixMillis) -> bool {
         let from = match self {
             Self::Queued => accepted,
@@ -140,7 +140,7 @@ pub(super) async fn running(
     let executed = accepted.filter(|(accepted, _)| accepted.executed && !accepted.released);
     let Some((accepted, _)) = executed else { return Ok(None) };
     let lease = record::read::<Adopted>(results, &adopted_key(id)).await?;
-    // Until the first lease is written, the record is one.
+    // Until the first lease is written, the record counts as one.
     let until = lease.map_or(accepted.at + LEASE, |(lease, _)| lease.until);
     Ok(Some(if leases::is_over(until, now) {
         JobState::Ended(terminate::lost(results, id, now).await?)

@@ -39,7 +39,7 @@ pub(super) fn of(
 #[derive(Debug, PartialEq, Eq)]
 struct TokenClaims {
     expiry: UnixMillis,
-    /// Empty where nobody is named.
+    /// The user; empty where none is known.
     user: String,
 }
 

@@ -34,7 +34,7 @@ pub struct SanitizedRequest<'a> {
     pub read_ahead: u64,
     /// Of a write in a live shard map.
     pub write: Option<WriteInFlight>,
-    /// The way back to the client, where its protocol has one beside the answer.
+    /// The way to send interim answers to the client, where its protocol has one.
     pub exchange: Option<Exchange>,
 }
 
@@ -44,7 +44,7 @@ impl SanitizedRequest<'_> {
         self.marker.is_some()
     }
 
-    /// Makes the fields what is sent on.
+    /// Changes the fields to those that are forwarded.
     pub fn finalize_headers(&mut self) {
         if !self.is_rebuilt {
             hygiene::before_sending(&mut Map(self.headers), &self.inbound.sender());

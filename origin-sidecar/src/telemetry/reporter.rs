@@ -41,7 +41,7 @@ impl Telemetry {
         }
     }
 
-    /// Goes on with the trace that the fields name, or begins one.
+    /// Continues the trace that the fields name, or begins one.
     pub fn enter(&self, headers: &HeaderMap, method: &Method, now: UnixMillis) -> Span {
         Span::enter(headers, method, now, self.trace_share)
     }

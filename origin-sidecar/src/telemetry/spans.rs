@@ -45,7 +45,7 @@ pub struct SpanEnd<'a> {
 }
 
 impl Span {
-    /// Goes on with the trace that the fields name, or begins one.
+    /// Continues the trace that the fields name, or begins one.
     pub(super) fn enter(
         headers: &HeaderMap,
         method: &Method,

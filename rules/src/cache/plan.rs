@@ -129,7 +129,7 @@ pub enum ShardPart<'a> {
     },
 }
 
-/// Everything a plan is made from.
+/// What a plan is made from.
 pub struct Planned<'a, 'r> {
     /// `cache` of the route, where it has one.
     pub rule: Option<&'r Cache>,
@@ -146,9 +146,9 @@ pub struct Planned<'a, 'r> {
     pub target: &'a Target<'a>,
     /// The path's parameters, decoded.
     pub parameters: &'a [(String, String)],
-    /// The shard that the request belongs to: part of the key.
+    /// The request's shard, which is part of the key.
     pub shard: Option<ShardPart<'a>>,
-    /// Where the shard's key may stand.
+    /// Where the shard key may stand in a request.
     pub shard_from: &'a [KeySource],
 }
 

@@ -102,7 +102,7 @@ pub enum Bypass {
     Forwarded,
     /// The shard map changed while the request was on its way, and it was sent once more.
     MapChanged,
-    /// Servers read the path in different ways.
+    /// Servers interpret the path in different ways.
     AmbiguousPath,
     /// The target has the reserved parameter of a job, which is never part of a key.
     JobParameter,

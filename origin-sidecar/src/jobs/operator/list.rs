@@ -246,7 +246,7 @@ impl Stores {
     }
 }
 
-/// `12s`, `3m`, `5h`, `2d`
+/// An age as `12s`, `3m`, `5h` or `2d`.
 fn age(length: Millis) -> String {
     match length.as_secs() {
         seconds @ 0..=119 => format!("{seconds}s"),
