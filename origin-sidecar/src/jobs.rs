@@ -1,7 +1,8 @@
-//! Slow requests answered at once: accept → queue → run → outcome → notification.
+//! Jobs: slow requests that are answered at once and executed later: accept → queue → run → outcome
+//! → notification.
 //!
-//! The promise: every id that was answered 202 reaches one terminal outcome. A job is executed at
-//! least once and its outcome is stored at most once (`If-None-Match: *`).
+//! The guarantee: every id that was answered with 202 reaches one terminal outcome. A job is
+//! executed at least once, and its outcome is stored at most once (`If-None-Match: *`).
 
 pub mod accept;
 mod addressee;

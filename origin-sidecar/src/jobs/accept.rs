@@ -1,4 +1,5 @@
-//! The 202 half: who may, a durable copy in the queue, then the answer.
+//! Accepts a job: checks that the caller is allowed, puts a durable copy into the queue, then
+//! answers with 202.
 
 use super::auth::{self, Authorized};
 use super::context::JobWorker;
@@ -33,7 +34,7 @@ pub async fn accept(
         return Err(Refused::new(Problem::Internal, "no offload rule"));
     };
     let is_cross_site = clean.decide(|head| {
-        // A page knows the site by the host that it asked, whatever a proxy makes of that.
+        // A page knows its site by the host that the browser asked for, whatever a proxy changed.
         let head = Head { host: clean.inbound.visitor_host(), ..*head };
         offload::is_cross_site(rule, route.cors.as_ref(), &head)
     });
@@ -101,7 +102,7 @@ async fn allowed_in(
     }
 }
 
-/// A person is sent where the application sends whom it does not know.
+/// Redirects a person to the page to which the application redirects unknown users.
 fn to_login(
     worker: &JobWorker,
     route_state: &RouteState,
@@ -116,7 +117,7 @@ fn to_login(
     Ok(page::see(login))
 }
 
-/// The body, and what the rule's sources find in it.
+/// Reads the body, and the values of the rule's sources in it.
 async fn read(
     worker: &JobWorker,
     body: Body,

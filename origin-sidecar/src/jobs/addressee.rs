@@ -1,4 +1,4 @@
-//! For whom a plain producer's message is, as the consumer writes it down.
+//! Records for whom a plain producer's message is, before the consumer executes it.
 
 use super::delivery::Delivery;
 use super::job::Job;
@@ -7,8 +7,8 @@ use super::{bare, job};
 use stores::results::{Condition, PutError};
 
 impl Delivery<'_> {
-    /// Writes whose the job of a plain producer's message is, before anybody can hear of it. `None` when the
-    /// drain began while the store was in trouble.
+    /// Records the owner of a plain producer's job, before anybody can learn of the job. `None`
+    /// when the drain began while the store failed.
     pub(super) async fn note_owner(&self, job: &Job) -> Option<()> {
         let context = &self.consumer.worker.context;
         let owner = job.bare.as_ref().and_then(|bare| Some((bare, bare::owner(bare, self.queue)?)));
@@ -20,7 +20,8 @@ impl Delivery<'_> {
         let (results, key) = (self.consumer.results.as_ref(), record::accepted_key(&job.id));
         loop {
             match record::write(results, &key, &accepted, Condition::IfAbsent).await {
-                // Of an earlier delivery, or of the same message sent twice: the first one counts.
+                // An earlier delivery, or the same message sent twice, wrote it: the first one
+                // counts.
                 Ok(_) | Err(PutError::Precondition) => return Some(()),
                 Err(PutError::Failed(error)) => {
                     tracing::warn!(job = job.id, %error, "could not store the job's owner; the job waits");
@@ -30,12 +31,12 @@ impl Delivery<'_> {
         }
     }
 
-    /// Whether a message of a plain producer has the `job-id` of another user's: it is no duplicate, and its
-    /// result is not that user's to read. `None` when the drain began.
+    /// Whether a plain producer's message has the `job-id` of another user's job. Then it is no
+    /// duplicate, and must not reveal that user's result. `None` when the drain began.
     pub(super) async fn is_anothers(&self, job: &Job) -> Option<bool> {
         let consumer = self.consumer;
         let Some(secrets) = &consumer.worker.context.secrets else { return Some(false) };
-        // Whom a claim check is for is known once it is loaded.
+        // The user of a claim check is known only once its body is loaded.
         let is_told =
             |bare: &Bare| bare.user.is_some() || !job::is_claim_check(&self.received.attributes);
         let bare = job.bare.as_ref().filter(|bare| is_told(bare));

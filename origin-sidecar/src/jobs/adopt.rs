@@ -1,5 +1,5 @@
-//! `when = "slow"`: the request is executed at once, and when that takes too long the client gets
-//! its 202 while **the same execution** goes on. Nothing is ever run twice.
+//! `when = "slow"`: the request is executed at once. When that takes too long, the client gets its
+//! 202 while **the same execution** goes on. Nothing is executed twice.
 
 use super::context::JobWorker;
 use super::id::{self, JobKind};
@@ -31,46 +31,48 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How often it is renewed.
+/// How often the lease is renewed.
 const RENEW: Duration = Duration::from_secs(5);
-/// Writing the lease must not keep the client waiting for long.
+/// How long writing the lease may keep the client waiting.
 const LEASE_BUDGET: Duration = Duration::from_secs(3);
 
-/// How a request is to be adopted.
+/// The conditions under which a request is adopted.
 pub(super) struct AdoptOptions {
     pub reason: Reason,
     /// How long the client waits for the head of the answer.
     pub after: Duration,
-    /// Whether it may be queued instead, if an earlier request with its key was to be.
+    /// Whether the request may be queued instead, where an earlier one with its key was to be
+    /// queued.
     pub may_queue: bool,
-    /// For that.
+    /// How long the client waits where the request is queued.
     pub wait: Wait,
-    /// Requests of one class are alike in how long they take.
+    /// The request's class; requests of a class take similar times.
     pub class: String,
 }
 
-/// Who answers the client: settled once, under the lock.
+/// Who answers the client. It is decided once, under the lock.
 enum Responder {
     Undecided,
-    /// The answer came first, and is being sent.
+    /// The answer came in time and is being sent to the client.
     Answered,
-    /// … and nothing more is done with it; or the job has its outcome.
+    /// The answer was sent and nothing else is done with it, or the job has its outcome.
     Over,
-    /// The client has its 202; the answer goes to the store.
+    /// The client has its 202, and the answer goes to the store.
     Adopted(String),
 }
 
-/// A lease that is renewed.
+/// A lease, and the task that renews it.
 struct Leased {
     ended: oneshot::Sender<()>,
     renewing: JoinHandle<()>,
 }
 
 impl Leased {
-    /// Ends with no write under way: one that arrived later would be a lease that nobody removes.
+    /// Stops renewing and waits until no write is in flight: a write that arrived later would leave
+    /// a lease that nobody removes.
     async fn end(self) {
         drop(self.ended);
-        // It can't panic; and if it did, it would write no more.
+        // The task can't panic; if it did, it would not write any more.
         let _ = self.renewing.await;
     }
 }
@@ -80,17 +82,17 @@ pub(super) struct AdoptedExecution {
     side: Mutex<Responder>,
     pub results: Arc<dyn Results>,
     rules: Arc<Rules>,
-    /// What the lease says, and the notification is made from.
+    /// The contents of the lease, from which the notification is made, too.
     pub about: Adopted,
-    /// Path and query.
+    /// The target: path and query.
     target: String,
-    /// Of a request with a key.
+    /// The accept record of a request with an `Idempotency-Key`.
     once: Option<Once>,
-    /// Whether there may be a lease.
+    /// Whether a lease may exist.
     pub is_leased: AtomicBool,
     class: String,
     pub began: Instant,
-    /// How long it had taken when it was recorded as a slow one.
+    /// The latency sample with which it was recorded as slow.
     sample: Mutex<Option<Sample>>,
 }
 
@@ -129,7 +131,7 @@ pub(super) async fn run(
         sample: Mutex::new(None),
     });
     let (answer, mut answered) = oneshot::channel();
-    // Counted from here on: the next request of a burst looks before this one is run.
+    // Counted from here on, so that the next request of a burst sees it before it runs.
     let executing = worker.context.latencies.begin(&route.name);
     tokio::spawn(Arc::clone(&execution).run(outgoing, answer, executing));
     let metrics = &worker.context.metrics.jobs;
@@ -148,7 +150,7 @@ pub(super) async fn run(
         None => id::fresh(&secrets, JobKind::Adopted, &route.name, &caller, now),
     };
     if let Ok(id) = id {
-        // Apart from the client, who may leave between the lease and the 202.
+        // A task of its own, because the client may disconnect between the lease and the 202.
         let adopting = tokio::spawn(Arc::clone(&execution).become_job(id.clone()));
         tokio::select! {
             biased;
@@ -186,14 +188,14 @@ fn finish(sent: ForwardResult, resolved: Option<&Resolved>) -> Result<Response<B
 }
 
 impl AdoptedExecution {
-    /// Runs to the end whatever becomes of the client.
+    /// Runs to the end, even when the client disconnects.
     async fn run(
         self: Arc<Self>,
         mut outgoing: Outgoing,
         answer: oneshot::Sender<Result<Response<Body>, Failure>>,
         _executing: Executing,
     ) {
-        // In flight until its end, so that a drain waits for it.
+        // It counts as in flight until its end, so that a drain waits for it.
         let _in_flight = self.worker.context.metrics.in_flight();
         let leased = Arc::clone(&self).keep_leased();
         let ended = forward::send(&self.worker.client, &mut outgoing).await;
@@ -209,14 +211,15 @@ impl AdoptedExecution {
             (Some(id), _) => self.store(&id, ended).await.then_some(id),
             (None, Some(once)) => self.keep(once, answer, ended).await.then(|| once.id.clone()),
             (None, None) => {
-                // A client that left gets nothing; the app has done its work all the same.
+                // A client that has disconnected gets nothing, but the application has executed the
+                // request.
                 let _ = answer.send(ended);
                 None
             }
         };
         *self.lock() = Responder::Over;
         leased.end().await;
-        // Without an outcome the lease runs out, and the job has failed for an unknown reason.
+        // Without an outcome the lease expires, and the job has failed for an unknown reason.
         if let Some(id) = stored.filter(|_| self.is_leased.load(Ordering::Acquire)) {
             self.remove_lease(&id).await;
         }
@@ -226,8 +229,8 @@ impl AdoptedExecution {
         self.side.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Renews the lease until that is ended: beside everything else, as a store that hangs must not
-    /// keep the answer from its client.
+    /// Renews the lease until [`Leased::end`]. It is a task of its own, because a hanging store
+    /// must not keep the answer from its client.
     fn keep_leased(self: Arc<Self>) -> Leased {
         let (ended, mut is_ended) = oneshot::channel();
         let renewing = tokio::spawn(async move {
@@ -242,8 +245,8 @@ impl AdoptedExecution {
         Leased { ended, renewing }
     }
 
-    /// Tries until there is a lease: no lease, no 202, and the client goes on waiting. False when
-    /// the answer came first.
+    /// Tries until the lease is written: without it there is no 202, and the client goes on
+    /// waiting. False when the answer came first.
     async fn become_job(self: Arc<Self>, id: String) -> bool {
         loop {
             if self.lease(&id).await && self.adopt(&id) {
@@ -251,7 +254,7 @@ impl AdoptedExecution {
             }
             let is_over = match &*self.lock() {
                 Responder::Undecided | Responder::Adopted(_) => None,
-                // Whoever keeps the answer needs the lease, and removes it.
+                // The code that stores the answer needs the lease, and removes it.
                 Responder::Answered => Some(false),
                 Responder::Over => Some(true),
             };
@@ -273,7 +276,7 @@ impl AdoptedExecution {
         }
     }
 
-    /// True once the client's answer is the 202.
+    /// Decides that the client gets 202. False where the answer came first.
     fn adopt(&self, id: &str) -> bool {
         let mut side = self.lock();
         if matches!(*side, Responder::Answered | Responder::Over) {
@@ -297,13 +300,15 @@ impl AdoptedExecution {
             Responder::Adopted(id) => Some(id.clone()),
             Responder::Undecided | Responder::Answered | Responder::Over => None,
         };
-        // A retry with its key may be promised the end of one that is not adopted, too.
+        // A retry with the same key may have been promised the outcome of an execution that is not
+        // adopted.
         if let Some(id) = adopted.or_else(|| self.once.as_ref().map(|once| once.id.clone())) {
             self.lease(&id).await;
         }
     }
 
-    /// The next requests of the class must not wait for this one's end to be known as slow.
+    /// Records a slow sample now: the next requests of the class must not wait for the end of this
+    /// one.
     fn note_slow(&self) {
         let context = &self.worker.context;
         let took = Millis::from(self.began.elapsed());
@@ -322,19 +327,19 @@ impl AdoptedExecution {
             (None, Ok(_)) => {
                 let _sample = latencies.record(route, class, now, took);
             }
-            // An app that is down answers quickly; that says nothing of its work.
+            // An application that is down answers quickly, which says nothing about its latency.
             (None, Err(_)) => {}
         }
     }
 
-    /// What the application's code says of it.
+    /// The end of the job according to the answer's status code.
     pub(super) fn judged(&self, response: Response<Body>) -> ExecutionEnd {
         let route = self.rules.route_by_name(&self.about.route);
         let rule = route.and_then(|route| route.offload.as_ref());
         ExecutionEnd::by_code(response, rule, &self.target)
     }
 
-    /// Stores the outcome and tells the receivers; false when it could not be stored.
+    /// Stores the outcome and notifies the receivers. False when it could not be stored.
     async fn store(&self, id: &str, ended: Result<Response<Body>, Failure>) -> bool {
         let ended = match ended {
             Ok(response) => self.judged(response),
@@ -376,7 +381,7 @@ impl AdoptedExecution {
         Duration::from(queue.map_or(Millis::ZERO, |queue| queue.job_timeout))
     }
 
-    /// Counts the end of a job, and tells the receivers.
+    /// Counts the end of a job, and notifies the receivers.
     pub(super) async fn told(&self, outcome: &Outcome) {
         let reason = outcome.reason.as_deref().unwrap_or_default();
         let status = outcome.status.as_str();

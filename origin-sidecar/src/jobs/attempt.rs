@@ -1,4 +1,5 @@
-//! One delivery of a message: decode, take the lease, run it or wait for its application.
+//! One delivery of a message: it is decoded, the lease is taken, and the job runs or waits for its
+//! application.
 
 use super::bare::Of;
 use super::consumer::{Consumer, PAUSE};
@@ -21,57 +22,58 @@ use stores::queue::Received;
 use stores::results::Condition;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How soon a cancellation closes the connection to the app: one look at the store each time.
+/// How often a running job is checked for a cancellation, each time with one read of the store.
 const CANCEL_POLL: Duration = Duration::from_secs(2);
 
-/// What becomes of the message.
+/// What is done with the message after the attempt.
 pub(super) enum After {
-    /// The job has ended: its lease goes with the message, and what nobody needs in the store.
+    /// The job has ended: its lease is removed with the message, and so are these keys of the
+    /// store.
     Close(HeldLease, Vec<String>),
     GiveBack(Duration),
-    /// Not ours any more, or for the dead letters.
+    /// The message stays: it belongs to another attempt, or goes to the dead letters.
     Leave,
 }
 
-/// The drain: whatever has not begun is for others.
+/// The process drains: a message whose job has not begun is returned for other consumers.
 pub(super) const DRAINED: After = After::GiveBack(Duration::ZERO);
 
-/// What came of running the job.
+/// The result of an attempt.
 pub(super) enum AttemptOutcome {
     Stored(Outcome),
-    /// A duplicate of a finished job, or its message outlived its consumer.
+    /// The message is a duplicate of a finished job, or its consumer died before deleting it.
     Over(Outcome),
     Undecodable(Malformed),
     /// The job is retried after this time, for this reason.
     Retry(Duration, String),
     NotStored,
-    /// Somebody else wrote an outcome: the caller cancelled it, as a rule.
+    /// Another writer stored an outcome, usually the caller's cancellation.
     Overtaken,
-    /// Another attempt has the lease.
+    /// Another attempt holds the lease.
     Lost,
-    /// The drain began before it was executed.
+    /// The drain began before the job was executed.
     NotBegun,
     /// The grace period ended.
     GivenUp,
 }
 
-/// Nobody executed the job, until this.
+/// The job was not executed, and waits for this.
 struct Unexecuted(Until);
 
 /// Why the body of a job could not be loaded.
 enum Unloaded {
     Undecodable(Malformed),
     Gone,
-    /// The drain began while the store was in trouble.
+    /// The drain began while the store failed.
     Drained,
 }
 
-/// How an outcome is to be written, and how many executions there were before an operator's retry.
+/// The condition for writing the outcome, and the number of executions before an operator's retry.
 pub(super) type PendingEnd = (Condition, u64);
 
-/// One attempt.
+/// One attempt to execute a job.
 struct AttemptInfo<'a> {
-    /// Its number, from 1.
+    /// The number of the attempt, from 1.
     attempt: u64,
     /// Since when the job has been waiting for its application.
     waiting: Option<UnixMillis>,
@@ -80,13 +82,13 @@ struct AttemptInfo<'a> {
 }
 
 impl AttemptInfo<'_> {
-    /// Executions before this one.
+    /// The number of executions before this attempt.
     fn before(&self) -> u64 {
         self.attempt.saturating_sub(1)
     }
 }
 
-/// `place` is what the message takes up of those in hand.
+/// Handles a message. `place` is its permit among the messages in hand.
 pub(super) async fn work(
     consumer: &Consumer,
     received: Received,
@@ -95,14 +97,14 @@ pub(super) async fn work(
 ) {
     let rules = consumer.rules();
     let Some(queue) = rules.document.queues.get(&consumer.name) else {
-        // A reload took the rules away while it was on its way: for a consumer that has some.
+        // A reload removed the rules meanwhile; another consumer may have them.
         consumer.count("given-back", "rules-missing");
         return consumer.give_back(&received, Duration::ZERO).await;
     };
     let visibility = Duration::from(queue.visibility);
     let delivery = Delivery { consumer, rules: &rules, queue, received: &received, visibility };
     delivery.note_receives();
-    // Beside everything else: a store that hangs must not cost us the message.
+    // The heartbeat runs concurrently: a hanging store must not cost us the message.
     let after = tokio::select! {
         biased;
         after = delivery.process(slot, place) => after,
@@ -110,7 +112,7 @@ pub(super) async fn work(
     };
     match after {
         After::Close(held, parts) => {
-            // The message first: without it nobody needs the rest.
+            // The message is deleted first: without it nobody needs the rest.
             consumer.delete(&received).await;
             held.remove().await;
             for key in parts {
@@ -125,7 +127,7 @@ pub(super) async fn work(
 }
 
 impl Delivery<'_> {
-    /// Keeps the message out of sight of others.
+    /// Keeps the message invisible to other consumers.
     async fn keep(&self) -> Infallible {
         loop {
             tokio::time::sleep(self.visibility / HEARTBEAT_PART).await;
@@ -161,14 +163,15 @@ impl Delivery<'_> {
         }
     }
 
-    /// The job with its body.
+    /// Loads the job's body.
     async fn load(&self, job: Job) -> Result<Job, Unloaded> {
         let (context, results) = (&self.consumer.worker.context, self.consumer.results.as_ref());
         loop {
             match envelope::load(context, job.clone(), self.received, self.queue, results).await {
                 Ok(job) => return Ok(job),
                 Err(NotAJob::Undecodable(why)) => return Err(Unloaded::Undecodable(why)),
-                // Somebody else's claim check is left for the dead letters, like all that is not ours.
+                // A claim check of another system is left for the dead letters, like every foreign
+                // message.
                 Err(NotAJob::Gone) if job.route.is_none() => {
                     return Err(Unloaded::Undecodable(Malformed::BodyGone));
                 }
@@ -181,7 +184,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// How the job ended, if it has. While the store is in trouble the message is kept in hand.
+    /// The end of the job, if it has ended. While the store fails, the message stays in hand.
     /// `None` when the drain began.
     pub(super) async fn end(&self, job: &Job) -> Option<JobEnd> {
         loop {
@@ -195,8 +198,8 @@ impl Delivery<'_> {
         }
     }
 
-    /// Head, body and outcome: all of it under the heartbeat. When somebody else wrote an outcome
-    /// meanwhile (a cancellation), the connection to the app is closed.
+    /// Runs the job from head to outcome under the heartbeat. When another writer stores an outcome
+    /// meanwhile (a cancellation), the connection to the application is closed.
     async fn run_with_heartbeat(
         &self,
         job: &Job,
@@ -228,8 +231,8 @@ impl Delivery<'_> {
         seconds.observe(waited.0 as f64 / 1000.0);
     }
 
-    /// Runs the job unless it has ended. The end is looked for with the lease in hand: whoever had
-    /// it before may have stored one until then.
+    /// Executes the job unless it has ended. The end is checked while holding the lease, because
+    /// the previous holder may have stored one until then.
     async fn execute(
         &self,
         job: &Job,
@@ -246,7 +249,7 @@ impl Delivery<'_> {
             }
             None => return Ok(AttemptOutcome::NotBegun),
         };
-        // Before the body is looked for: a job that has had its chances needs none.
+        // Checked before the body is loaded: a job without attempts left needs none.
         if let Some(reason) = self.too_late(job, about) {
             return Ok(self.store(job, about.before(), open, CompleteEnd::failed(reason)).await);
         }
@@ -269,10 +272,11 @@ impl Delivery<'_> {
         }
     }
 
-    /// Why the job is not to be run any more.
+    /// Why the job must not be executed any more.
     fn too_late(&self, job: &Job, about: &AttemptInfo<'_>) -> Option<&'static str> {
         if about.attempt > self.queue.max_attempts {
-            // Every attempt took its consumer with it: say so before the queue buries the job.
+            // Each attempt crashed its consumer: this is recorded before the queue drops the
+            // message.
             return Some("attempts-exhausted");
         }
         let now = self.consumer.worker.context.clock.now();
@@ -280,7 +284,7 @@ impl Delivery<'_> {
         job.deadline.is_some_and(|deadline| deadline < now).then_some(reason)
     }
 
-    /// Keeps the lease until another attempt has it.
+    /// Renews the lease until another attempt takes it.
     async fn renew(&self, held: &mut HeldLease) -> LeaseLost {
         let mut pause = self.visibility / HEARTBEAT_PART;
         loop {
@@ -348,7 +352,7 @@ impl Delivery<'_> {
         Ok(self.store(job, executions, open, whole).await)
     }
 
-    /// Whether the job has waited for its application for as long as it may.
+    /// Whether the job has waited for its application for as long as allowed.
     fn has_waited(&self, job: &Job, about: &AttemptInfo<'_>, until: &Until) -> bool {
         let since = about.waiting.unwrap_or_else(|| self.waiting_since(until));
         self.wait_end(job, since) <= self.consumer.worker.context.clock.now()

@@ -1,4 +1,4 @@
-//! Who may start a job, and who may look at one.
+//! Decides who may start a job and who may read one.
 
 use super::caller::Caller;
 use super::context::JobWorker;
@@ -17,16 +17,16 @@ use rules::document::Auth;
 use rules::hygiene;
 use std::sync::Arc;
 
-/// Who the caller is, and what the application says besides.
+/// The caller, and what the application says about it.
 pub struct Authorized {
     pub caller: Caller,
-    /// Fields of the application's answer that travel with the job.
+    /// Fields of the check's answer that are stored with the job.
     pub keep: Vec<(HeaderName, HeaderValue)>,
     pub cookies: Cookies,
 }
 
-/// What the application set with its permission: a session that it renews by being asked lives on only
-/// if the browser hears of it.
+/// Cookies that the application set in the check's answer. A sliding session survives only if the
+/// browser gets them.
 #[derive(Default)]
 pub struct Cookies(Vec<HeaderValue>);
 
@@ -35,7 +35,7 @@ impl Cookies {
         Self(said.get_all(header::SET_COOKIE).iter().cloned().collect())
     }
 
-    /// Adds them to an answer, but those that the answer sets itself: it is the newer one.
+    /// Adds the cookies to an answer, except those that the answer sets itself, which are newer.
     pub fn give<B>(self, response: &mut Response<B>) {
         let name = |line: &HeaderValue| {
             line.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default().to_vec()
@@ -49,7 +49,8 @@ impl Cookies {
 }
 
 impl Cookies {
-    /// The same with a refusal, which becomes an answer for that: counted and logged all the same.
+    /// Adds the cookies to a refusal, which becomes an answer here and is counted and logged as
+    /// usual.
     pub fn with(
         self,
         worker: &JobWorker,
@@ -69,10 +70,10 @@ impl Cookies {
     }
 }
 
-/// Lets a request in that is to become a job: the application is asked in any case.
+/// Authorises a request that is to become a job. The application is asked in any case.
 ///
 /// # Errors
-/// `offload-unauthorized` when there is no caller or the app says no.
+/// `offload-unauthorized` when there is no caller or the application refuses.
 pub async fn check(
     worker: &JobWorker,
     clean: &SanitizedRequest<'_>,
@@ -85,7 +86,7 @@ pub async fn check(
             cookies: Cookies::default(),
         });
     };
-    // A request that names nobody need not be asked about.
+    // A request without any identity need not be checked.
     if !Caller::needs_check(auth, clean.headers) {
         Caller::of(auth, clean.headers, None).map_err(|why| refused(why.as_str()))?;
     }
@@ -121,7 +122,7 @@ fn named(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Cal
     })
 }
 
-/// The question about a client whose fields these are, without those that only the application may say.
+/// The check for a client with these fields, without the fields that only the application may set.
 pub fn question_without(auth: &Auth, headers: &HeaderMap) -> Option<Question> {
     let Auth::Caller { keep, .. } = auth else { return None };
     let mut asked = headers.clone();
@@ -131,26 +132,26 @@ pub fn question_without(auth: &Auth, headers: &HeaderMap) -> Option<Question> {
     Question::new(auth, &asked)
 }
 
-/// Somebody who looks at a job.
+/// A client that wants to see a job.
 #[derive(Clone)]
 pub struct Visitor {
     worker: Arc<JobWorker>,
     auth: Auth,
-    /// As the application would be sent them.
+    /// Its fields, as the application would get them.
     headers: HeaderMap,
 }
 
-/// Whether somebody who watches a job may go on.
+/// Whether a client that watches a job is still allowed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Still {
     Authorized,
-    /// The application says no, or names somebody else.
+    /// The application refuses, or identifies somebody else.
     Refused,
-    /// The application can't be asked now.
+    /// The application can't be asked at the moment.
     Unknown,
 }
 
-/// A visitor who was found to own the job.
+/// A visitor that was found to own the job.
 #[derive(Clone)]
 pub struct JobOwner {
     visitor: Visitor,
@@ -169,7 +170,7 @@ impl Visitor {
         Self::rebuilt(worker, auth, headers)
     }
 
-    /// Of fields that are already as they are sent on.
+    /// A visitor whose fields are already final.
     pub fn rebuilt(worker: &Arc<JobWorker>, auth: &Auth, mut headers: HeaderMap) -> Self {
         for name in auth.said_by_check() {
             headers.remove(name);
@@ -177,10 +178,10 @@ impl Visitor {
         Self { worker: Arc::clone(worker), auth: auth.clone(), headers }
     }
 
-    /// The application is asked only where nothing else says who it is.
+    /// Identifies the caller. The application is asked only where nothing else identifies it.
     ///
     /// # Errors
-    /// `offload-unauthorized` and `offload-unavailable`, as [`ask`] has them.
+    /// `offload-unauthorized` and `offload-unavailable`, as for [`ask`].
     pub async fn caller(&self, freshness: Freshness) -> Result<(Caller, Cookies), Refused> {
         if !Caller::needs_check(&self.auth, &self.headers) {
             return Ok((named(&self.auth, &self.headers, None)?, Cookies::default()));
@@ -198,7 +199,7 @@ impl Visitor {
 }
 
 impl JobOwner {
-    /// Asks again whether it is still the same caller.
+    /// Checks again that it is still the same caller.
     pub async fn still(&self) -> Still {
         if !self.caller.is_said_by_check() {
             return Still::Authorized;

@@ -1,4 +1,4 @@
-//! Where jobs and their results are kept, as this process is bound to them.
+//! The queues and the result store of this process.
 
 use crate::soundness::Soundness;
 use std::collections::BTreeMap;
@@ -8,9 +8,9 @@ use stores::results::Results;
 
 #[derive(Clone, Default)]
 pub struct Backends {
-    /// By their names in the rules file.
+    /// The queues by their names in the rules file.
     pub queues: BTreeMap<String, Arc<dyn Queue>>,
     pub results: Option<Arc<dyn Results>>,
-    /// What these refuse.
+    /// Faults of these backends.
     pub soundness: Arc<Soundness>,
 }

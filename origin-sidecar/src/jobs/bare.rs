@@ -1,5 +1,5 @@
-//! Messages of plain producers: a body, and perhaps an id of their own. `[queue.NAME]` says where it is replayed,
-//! for whom, and whose the job is.
+//! Messages of plain producers: a body, and perhaps an id of their own. `[queue.NAME]` says to
+//! which path they are sent, for which user, and who owns the job.
 
 use super::caller::{CALLER_BYTES_MAX, Caller};
 use super::id;
@@ -13,15 +13,15 @@ use http::HeaderValue;
 use rules::document::{Queue, QueueUser};
 use stores::queue::Received;
 
-/// Attributes of our own messages beside the id. One of them makes a message one of ours.
+/// Attributes of our own messages besides the id. A message with any of them is one of ours.
 const OURS: [&str; 9] =
     ["method", "path", "host", "route", "headers", "body", DEADLINE, SEALED, TOKEN];
-/// Those without which none can be run.
+/// The attributes without which a message can't be executed.
 const NEEDED: [&str; 4] = ["job-id", "method", "path", "headers"];
-/// Tells the application which id the producer gave.
+/// The field that tells the application the producer's id.
 const OWN_ID: &str = "x-job-own-id";
 
-/// Queue, its name, and the secret that makes ids.
+/// The queue, its name, and the secret from which ids are made.
 #[derive(Clone, Copy)]
 pub struct Of<'a> {
     pub name: &'a str,
@@ -40,7 +40,7 @@ pub fn is_bare(received: &Received) -> Result<bool, Malformed> {
     if lacks.is_empty() { Ok(false) } else { Err(Malformed::Incomplete { has: ours, lacks }) }
 }
 
-/// The id of a bare message's job, and the producer's own for it if that is another.
+/// The id of a bare message's job, and the producer's own id where it differs.
 ///
 /// # Errors
 /// Why it has none.
@@ -50,7 +50,7 @@ pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>
         Some(own) => ("own", own),
         None => ("sent", attribute(FIRST_ID).unwrap_or_else(|| received.id.clone())),
     };
-    // Status and result of a job with an owner are asked for by this id: it must be known as ours.
+    // The owner uses this id to request status and result: it must be recognisable as ours.
     if kind == "sent" && of.queue.owner.is_none() {
         is_a_messages(&own, of)?;
         return Ok((own, None));
@@ -59,7 +59,8 @@ pub fn job_id(received: &Received, of: Of<'_>) -> Result<(String, Option<String>
     Ok((id::of_message(secrets, of.name, kind, &own), Some(own)))
 }
 
-/// A redriven message says itself which id it had: SQS's, or ours of a message. Never that of a client's job.
+/// Checks the id that a redriven message states: it must be SQS's id, or one of ours for a message,
+/// and never that of a client's job.
 ///
 /// # Errors
 /// When it is another.
@@ -72,7 +73,8 @@ fn is_a_messages(id: &str, of: Of<'_>) -> Result<(), Malformed> {
     Err(Malformed::FirstIdOfJob)
 }
 
-/// The job of a bare message. Of a claim check nothing is known but its id until it is loaded.
+/// The job of a bare message. Nothing but the id of a claim check is known until its body is
+/// loaded.
 ///
 /// # Errors
 /// Why it can't be one.
@@ -103,7 +105,7 @@ pub fn unpack(received: &Received, of: Of<'_>) -> Result<Job, Malformed> {
     Ok(job)
 }
 
-/// Finds for whom the message is, and tells the application by the field of the rule.
+/// Finds the user of the message, and adds the rule's field for the application.
 pub fn name_user(job: &mut Job, rule: Option<&QueueUser>, body: &[u8]) {
     let (Some(bare), Some(rule)) = (&mut job.bare, rule) else { return };
     if bare.user.is_some() {
@@ -114,7 +116,7 @@ pub fn name_user(job: &mut Job, rule: Option<&QueueUser>, body: &[u8]) {
     bare.user = Some(name);
 }
 
-/// As the application could name it in a field.
+/// The user as text, in the form in which the application would name it in a field.
 fn named(rule: &QueueUser, body: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     let name = match json.pointer(&rule.from)? {
@@ -127,7 +129,7 @@ fn named(rule: &QueueUser, body: &[u8]) -> Option<String> {
     is_legal.then_some(name)
 }
 
-/// Whose the job is.
+/// The owner of the job.
 pub fn owner(bare: &Bare, queue: &Queue) -> Option<Caller> {
     let (source, name) = (queue.owner.as_ref()?.to_string(), bare.user.clone()?);
     Some(Caller::Known { source, name })

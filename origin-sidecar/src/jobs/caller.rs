@@ -1,4 +1,4 @@
-//! Who a job belongs to.
+//! The caller to whom a job belongs.
 
 use crate::message::fields::View;
 use crate::secrets::{Purpose, Secrets};
@@ -6,8 +6,8 @@ use http::HeaderMap;
 use rules::document::{Auth, Identity};
 use serde::{Deserialize, Serialize};
 
-/// A caller's name is a number, an address or a token. One that is longer is something else, and every
-/// permission that is remembered holds one.
+/// The longest name of a caller in bytes. A name is a number, an address or a token, and every
+/// remembered permission holds one.
 pub(super) const CALLER_BYTES_MAX: usize = 1024;
 
 /// Who may see a job.
@@ -16,7 +16,8 @@ pub(super) const CALLER_BYTES_MAX: usize = 1024;
 pub enum Caller {
     /// Everybody who knows its id: `auth = "none"`.
     Anyone,
-    /// One caller, and where it was named: `check:x-user-id` 42 and `cookie:session` 42 are two.
+    /// One caller, and the source that names it: `check:x-user-id` 42 and `cookie:session` 42 are
+    /// two callers.
     Known { source: String, name: String },
 }
 
@@ -24,7 +25,7 @@ pub enum Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unnamed {
     Nowhere,
-    /// Of a check's answer: which of them should count?
+    /// The check's answer names several callers, and none can be preferred.
     Several,
     TooLong,
 }
@@ -44,11 +45,11 @@ impl Caller {
         Self::Known { source: source.to_string(), name }
     }
 
-    /// Of a request and, where the application was asked, the fields of its yes: the first source of the
-    /// rule that has a name counts.
+    /// The caller of a request: the first of the rule's sources that has a name. `said` are the
+    /// fields of the check's positive answer, where the application was asked.
     ///
     /// # Errors
-    /// When none has.
+    /// No source has a name.
     pub fn of(auth: &Auth, asked: &HeaderMap, said: Option<&HeaderMap>) -> Result<Self, Unnamed> {
         let Auth::Caller { identity, .. } = auth else { return Ok(Self::Anyone) };
         for source in identity {
@@ -64,7 +65,8 @@ impl Caller {
         Err(Unnamed::Nowhere)
     }
 
-    /// Whether nothing but the application can say it: no source that comes first in the rule has a name.
+    /// Whether only the application can identify the caller: no earlier source of the rule has a
+    /// name.
     pub fn needs_check(auth: &Auth, asked: &HeaderMap) -> bool {
         let first = auth.identities().iter().find(|source| {
             matches!(source, Identity::Check(_)) || in_request(source, asked).is_some()
@@ -72,12 +74,13 @@ impl Caller {
         matches!(first, Some(Identity::Check(_)))
     }
 
-    /// Whether the application named it.
+    /// Whether the application identified the caller.
     pub fn is_said_by_check(&self) -> bool {
         matches!(self, Self::Known { source, .. } if source.starts_with("check:"))
     }
 
-    /// Length-prefixed by whoever signs them, so that no two callers have the same.
+    /// The parts that are signed, each length-prefixed by the signer, so that no two callers have
+    /// the same.
     pub fn parts(&self) -> [&[u8]; 3] {
         match self {
             Self::Anyone => [b"anyone", b"", b""],
@@ -85,12 +88,12 @@ impl Caller {
         }
     }
 
-    /// Whether `owner` was made for this caller, by any key of the secret.
+    /// Whether `owner` was made for this caller, with any of the secret's keys.
     pub fn is(&self, secrets: &Secrets, owner: &str) -> bool {
         secrets.verify(Purpose::Owner, &self.parts(), owner)
     }
 
-    /// What is stored instead of the name (often a session cookie).
+    /// A keyed hash that is stored instead of the name, which often is a session cookie.
     pub fn owner(&self, secrets: &Secrets) -> String {
         secrets.sign(Purpose::Owner, &self.parts())
     }
@@ -108,7 +111,7 @@ fn in_request(source: &Identity, headers: &HeaderMap) -> Option<String> {
     name.filter(|name| !name.is_empty())
 }
 
-/// The one line of a check's answer that is not empty.
+/// The only non-empty line of a field in the check's answer.
 fn the_only(said: &HeaderMap, field: &str) -> Result<Option<String>, Unnamed> {
     let lines = said.get_all(field).iter().map(|value| rules::head::text_of(value.as_bytes()));
     let mut names = lines.filter(|name| !name.is_empty());

@@ -1,4 +1,4 @@
-//! The worker's loop: receive what can be started, and nothing else.
+//! The consumer's loop: it receives only messages whose jobs it can start.
 
 use super::attempt;
 use super::consumer::{Consumer, PAUSE};
@@ -18,30 +18,32 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// One long poll. A poll under way is awaited at the drain (an aborted one would hide its
-/// messages for a whole visibility time-out), so it is shorter than SQS's 20 s.
+/// The duration of a long poll. The drain waits for a poll in flight (an aborted one would hide its
+/// messages for a whole visibility timeout), so it is shorter than SQS's 20 s.
 const LONG_POLL: Duration = Duration::from_secs(5);
-/// One of a billed queue that has been [`Quiet`]: the longest of SQS, a quarter of the cost.
+/// The duration of a long poll of a billed queue that has been [`Quiet`]: SQS's maximum, at a
+/// quarter of the cost.
 const LONG_POLL_IDLE: Duration = Duration::from_secs(20);
-/// So long nothing came and nothing ran before polls are that long.
+/// How long nothing must have arrived or run before polls become that long.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
-/// Messages taken at once, the limit of SQS.
+/// Messages received at once, the limit of SQS.
 const RECEIVE_MAX: usize = 10;
-/// Messages in hand for each that runs: one more may wait for its route or its tenant.
+/// Messages in hand for each slot: one more may wait for its route or its tenant.
 const IN_HAND_PER_SLOT: usize = 2;
-/// Messages in hand besides: those of one busy route must not keep the others' from being received.
-/// Each takes its body, 1 MiB at most, and is kept from consumers that may be idle.
+/// Further messages in hand: those of a busy route must not keep others from being received. Each
+/// holds its body, 1 MiB at most, and is invisible to consumers that may be idle.
 const IN_HAND_MORE: usize = 32;
-/// Jobs that have ended and whose receivers are being told. A receiver that hangs is given up after
-/// two minutes or so; what has ended beyond these waits in its place in hand.
+/// Ended jobs whose receivers are being notified. A receiver that hangs is given up after about two
+/// minutes; further ended jobs keep their place in hand.
 const TELLING_MAX: usize = 256;
-/// What giving back needs of the grace period: one call to the queue and one to the store.
+/// The part of the grace period that is reserved for returning messages: one call to the queue and
+/// one to the store.
 const GIVE_BACK: Duration = Duration::from_secs(3);
-/// Visibility where the rules no longer know the queue.
+/// The visibility timeout where the rules no longer contain the queue.
 const VISIBILITY_UNKNOWN: Duration = Duration::from_secs(60);
 
-/// While no job can be executed, those that have waited for too long have their end all the same: the
-/// queue is looked through once in a while.
+/// Schedules looks through the queue while no job can be executed, so that jobs which have waited
+/// too long still end.
 struct Looks {
     next: Instant,
     is_looking: bool,
@@ -56,7 +58,7 @@ impl Looks {
         *self = Self::new();
     }
 
-    /// Whether messages are received now: until none comes.
+    /// Whether messages are received now. A look lasts until no message comes.
     fn is_due(&mut self) -> bool {
         if self.next <= Instant::now() {
             *self = Self { is_looking: true, ..Self::new() };
@@ -65,7 +67,7 @@ impl Looks {
     }
 }
 
-/// Since when nothing has come, and nothing runs.
+/// Since when no message has come and no job runs.
 struct Quiet(Option<Instant>);
 
 impl Quiet {
@@ -73,8 +75,8 @@ impl Quiet {
         self.0 = is_quiet.then(|| self.0.unwrap_or_else(Instant::now));
     }
 
-    /// How long the next poll may take. As nothing runs during a long one, a drain that begins
-    /// meanwhile has the whole grace period for it: it takes no longer than with jobs that run.
+    /// How long the next poll may take. No job runs during a long poll, so a drain that begins
+    /// meanwhile can use the whole grace period for it: the poll takes no longer than that.
     fn wait(&self, is_billed: bool, grace: Duration) -> Duration {
         match self.0 {
             Some(since) if is_billed && since.elapsed() >= IDLE_AFTER => {
@@ -86,8 +88,10 @@ impl Quiet {
 }
 
 impl Consumer {
+    /// Builds the consumer of a queue.
+    ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn new(
         worker: Arc<JobWorker>,
         name: &str,
@@ -118,8 +122,8 @@ impl Consumer {
         })
     }
 
-    /// Consumes until the drain, or until the queue is empty; then lets running jobs finish, gives
-    /// them the grace period once the process is to end, and gives the rest back.
+    /// Consumes until the drain, or until the queue is empty. Then it waits for running jobs, for
+    /// the grace period at most once the process ends, and returns all other messages.
     pub async fn run(self: Arc<Self>, grace: Duration) {
         self.check_receives();
         let mut draining = self.worker.context.drain.draining();
@@ -136,25 +140,26 @@ impl Consumer {
             while running.try_join_next().is_some() {}
             quiet.note(running.is_empty());
             let wait = quiet.wait(self.queue.is_billed(), grace);
-            // A queue that can't be asked is not an empty one.
+            // A queue that can't be asked is not empty.
             let Some(received) = self.receive(free, wait).await else { continue };
             let is_empty = received.is_empty();
             quiet.note(is_empty);
             looks.is_looking &= !is_empty;
             for received in received {
                 if *draining.borrow() || self.is_stopped() {
-                    // Came with the last poll: the app may be gone before it would be done, or its
-                    // outcome could not be stored.
+                    // The message came with the last poll: the application may be gone before its
+                    // job is done, or outcomes could not be stored.
                     self.give_back(&received, Duration::ZERO).await;
                     continue;
                 }
-                // Free, as nobody else takes any; never closed.
+                // A permit is available, because nobody else takes any, and the semaphore is never
+                // closed.
                 let place = Arc::clone(&in_hand).acquire_owned().await;
-                // A job in hand may have come to its turn meanwhile and taken it.
+                // A job in hand may have got its turn meanwhile, and taken the slot.
                 let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
                 let this = Arc::clone(&self);
                 running.spawn(async move {
-                    // Never closed, so there is one.
+                    // The semaphore is never closed, so there is one.
                     if let Ok(place) = place {
                         attempt::work(&this, received, slot, place).await;
                     }
@@ -192,7 +197,7 @@ impl Consumer {
         }
     }
 
-    /// A queue that buries messages sooner than a job may take.
+    /// Warns of a queue that drops messages sooner than a job may take.
     fn check_receives(&self) {
         let (queue, needed) = (&self.name, receives(self.document().as_ref()));
         let Some(max) = self.queue.receives_max().filter(|max| *max < needed) else { return };
@@ -205,21 +210,22 @@ impl Consumer {
         );
     }
 
-    /// Whether nothing is to be received, as outcomes could not be stored or there are no rules.
+    /// Whether nothing is received, because outcomes could not be stored or there are no rules.
     fn is_stopped(&self) -> bool {
         self.worker.context.backends.soundness.of_receiving(&self.name).is_some()
     }
 
-    /// Waits until a job can be started; how many. What can't be started would run out in a buffer.
+    /// Waits until a job can be started, and returns how many. Messages whose jobs can't be started
+    /// would time out in a buffer.
     async fn free(&self, in_hand: &Arc<Semaphore>, looks: &mut Looks) -> usize {
         loop {
-            // Permits that are given back at once: waiting is all that is wanted.
+            // The permits are returned at once: only waiting is intended.
             let _ = in_hand.acquire().await;
             let _ = self.slots.acquire().await;
             let free = self.slots.available_permits().min(in_hand.available_permits());
             let rules = self.rules();
             if self.is_stopped() {
-                // It is logged there, and asked again.
+                // The failure is logged there, and the queue is asked again.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -259,7 +265,7 @@ impl Consumer {
         }
     }
 
-    /// SQS does not tell how old its oldest message is; what comes first is old.
+    /// Records the age of the first message: SQS does not tell that of its oldest one.
     fn note_age(&self, received: &[Received]) {
         let now = self.worker.context.clock.now();
         let oldest = received.iter().filter(|it| it.receives == 1).map(|it| it.sent).min();
@@ -273,7 +279,7 @@ impl Consumer {
         self.worker.context.metrics.jobs.ended(&self.name, outcome, reason);
     }
 
-    /// Before the store is asked again; `None` when the drain began.
+    /// Pauses before the store is asked again. `None` when the drain began.
     pub(super) async fn pause(&self) -> Option<()> {
         if *self.worker.context.drain.draining().borrow() {
             return None;

@@ -1,4 +1,4 @@
-//! A consumer of one queue.
+//! The consumer of one queue.
 
 use super::context::JobWorker;
 use super::limits::TenantLimits;
@@ -9,26 +9,27 @@ use stores::queue::Queue;
 use stores::results::Results;
 use tokio::sync::{Semaphore, watch};
 
-/// Before the next receive after the queue failed, and the next look at a store that failed.
+/// The pause before the next receive after the queue failed, and before the next read after the
+/// store failed.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// One queue's consumer.
+/// The consumer of one queue.
 pub struct Consumer {
     pub worker: Arc<JobWorker>,
     pub name: String,
     pub queue: Arc<dyn Queue>,
     pub results: Arc<dyn Results>,
-    /// Of the upstreams that jobs go to.
+    /// The state of the upstreams to which jobs go.
     pub(super) presence: Arc<Presence>,
-    /// Names this process in leases.
+    /// Identifies this process in leases.
     pub holder: String,
     pub(super) limits: TenantLimits,
-    /// Ends when a receive finds nothing and no job runs.
+    /// Whether it ends when a receive finds nothing and no job runs.
     pub is_until_empty: bool,
-    /// Jobs that may run at once.
+    /// Permits for jobs that run at once.
     pub(super) slots: Arc<Semaphore>,
-    /// Jobs whose receivers may be told at once.
+    /// Permits for notifications in flight.
     pub(super) telling: Semaphore,
-    /// Turns true at the end of the grace period: give back what still runs.
+    /// Becomes true at the end of the grace period: running jobs are aborted and returned.
     pub(super) giving_up: watch::Sender<bool>,
 }

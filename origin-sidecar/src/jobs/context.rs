@@ -1,4 +1,4 @@
-//! What accepting and running jobs needs of the process.
+//! The parts of the process that accepting and running jobs needs.
 
 use super::backends::Backends;
 use super::intake::Intake;
@@ -37,12 +37,12 @@ pub struct JobContext {
     pub holds: Arc<Holds>,
     pub drain: Arc<DrainState>,
     pub spool: Spool,
-    /// Where bodies find room that are read before they are sent on.
+    /// Memory and spool for request bodies that are read before they are forwarded.
     pub intake: Intake,
     pub latencies: Latencies,
-    /// Whom the application lets in.
+    /// Recent permissions of the application.
     pub permissions: Permissions,
-    /// Clients that wait for the end of a job.
+    /// Permits for clients that wait for the end of a job.
     pub watchers: Arc<Semaphore>,
 }
 
@@ -60,8 +60,10 @@ pub struct JobContextParts {
 }
 
 impl JobContext {
+    /// Builds the context.
+    ///
     /// # Errors
-    /// When the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn new(parts: JobContextParts) -> Result<Self, String> {
         let metrics = parts.metrics;
         let secrets = parts.secrets.map(Arc::new);
@@ -111,7 +113,7 @@ impl JobContext {
         })
     }
 
-    /// With these rules, and nothing that is bound.
+    /// A context with these rules and nothing bound.
     #[cfg(test)]
     pub fn alone(rules: &str, clock: Arc<dyn Clock>) -> Self {
         Self::new(JobContextParts {
@@ -129,7 +131,8 @@ impl JobContext {
     }
 }
 
-/// Names this process among the members of a move: two may run on one host, or one after another.
+/// Identifies this process among the members of a move: several may run on one host, or one after
+/// another.
 fn pod() -> std::io::Result<String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.');
@@ -139,10 +142,10 @@ fn pod() -> std::io::Result<String> {
     Ok(format!("{host}-{}", random_hex(4)?))
 }
 
-/// A name of the domain name system has no more in one label.
+/// The longest host name in characters: a label of the DNS has no more.
 const HOST_CHARS_MAX: usize = 63;
 
-/// One thread's share: its own connections to the servers, everything else in common.
+/// The state of one thread: its own connections to the servers, and everything shared.
 pub struct JobWorker {
     pub context: Arc<JobContext>,
     pub client: Client,
@@ -156,6 +159,6 @@ impl JobWorker {
     }
 }
 
-/// Clients that wait at the same time; each costs a look at the store every second. Beyond them a
-/// `Prefer: wait` is answered at once, and a stream refused.
+/// Clients that wait at the same time. Each costs one read of the store per second. Beyond the
+/// limit a `Prefer: wait` is answered at once, and a stream is refused.
 pub const WATCHERS_MAX: usize = 1_000;

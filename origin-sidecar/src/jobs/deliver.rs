@@ -1,4 +1,4 @@
-//! The result of a job: the app's own status, headers and body.
+//! Delivers the result of a job: the application's own status, headers and body.
 
 use super::context::JobContext;
 use super::lines::{Lines, Value};
@@ -18,13 +18,14 @@ use rules::{Millis, Problem, UnixMillis};
 use std::time::Duration;
 use stores::results::{Results, StoreError};
 
-/// How long a signed address of a result is good for: time to follow it, not to pass it on.
+/// How long a signed URL of a result is valid: long enough to follow it, too short to share it.
 const REDIRECT_LIFE: Duration = Duration::from_secs(300);
-/// Fields of the app's answer that S3 can be told to send.
+/// Fields of the application's answer that S3 can be told to send.
 const PASSED_BY_STORE: [&str; 4] =
     ["content-type", "content-disposition", "content-encoding", "content-language"];
 
-/// The app's own status, headers and body. `is_open` where the job has no owner.
+/// Answers with the application's own status, headers and body. `is_open` where the job has no
+/// owner.
 pub(super) async fn result(
     results: &dyn Results,
     id: &str,
@@ -74,7 +75,8 @@ pub(super) async fn result(
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
     result_headers(response.headers_mut(), &answer.headers, id, &etag);
     if is_open {
-        // Whoever knows the address may be sent to it, with whatever its starter had the app reflect.
+        // Anybody who knows the URL can be lured to it, and its starter may have made the
+        // application reflect anything.
         let sandbox = HeaderValue::from_static("sandbox");
         response.headers_mut().append(header::CONTENT_SECURITY_POLICY, sandbox);
     }
@@ -96,7 +98,7 @@ pub(super) async fn result(
     Ok(response)
 }
 
-/// A signed address of the store, with the type and the name that the app gave.
+/// A signed URL of the store, with the application's media type and file name.
 async fn address(
     results: &dyn Results,
     answer: &StoredAnswer,
@@ -120,7 +122,8 @@ fn result_headers(headers: &mut HeaderMap, stored: &[(String, Value)], id: &str,
     Lines(stored.to_vec()).put_into(headers);
     insert(headers, "cache-control", "no-store");
     insert(headers, "x-content-type-options", "nosniff");
-    // The address names the job; an application that says even less is right.
+    // The URL contains the job's id. An application that reveals even less in `Referrer-Policy`
+    // keeps its own value.
     if headers.get(header::REFERRER_POLICY).is_none_or(|policy| policy != "no-referrer") {
         insert(headers, "referrer-policy", "same-origin");
     }
@@ -135,7 +138,7 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// The app's own answer for a client that waited, if the job has ended with one.
+/// The application's answer for a client that waited, if the job has ended with one.
 pub(super) async fn finished(
     context: &JobContext,
     results: &dyn Results,

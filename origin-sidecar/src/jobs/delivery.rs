@@ -5,10 +5,10 @@ use rules::{Rules, document};
 use std::time::Duration;
 use stores::queue::Received;
 
-/// The lease and the visibility are renewed after a third of their time.
+/// Lease and visibility are renewed after this fraction of their time: one third.
 pub(super) const HEARTBEAT_PART: u32 = 3;
 
-/// One message in hand, and what it is run by.
+/// One message in hand, with the context in which it is handled.
 pub(super) struct Delivery<'a> {
     pub consumer: &'a Consumer,
     pub rules: &'a Rules,

@@ -1,4 +1,4 @@
-//! The upstreams that jobs of a queue go to.
+//! The upstreams to which the jobs of a queue go.
 
 use super::context::JobContext;
 use crate::upstream::server::APP;
@@ -6,8 +6,8 @@ use rules::document::{ReplayAs, Route};
 use rules::{Head, Rules, sidecar};
 use std::collections::BTreeSet;
 
-/// Those of the routes that offload to the queue, and of its bare messages. The app, where there are
-/// none: a message says itself where it goes.
+/// The upstreams of the routes that offload to the queue, and of its bare messages. Without any it
+/// is the application: each message says itself where it goes.
 pub(super) fn destinations<'r>(
     context: &JobContext,
     rules: &'r Rules,
@@ -19,7 +19,8 @@ pub(super) fn destinations<'r>(
         if let Some(rule) = rule {
             of_route(context, rules, Some(route), &mut names);
             if rule.replay_as == ReplayAs::Caller {
-                // It is asked before each run whether the caller still may.
+                // The application is asked before each execution whether the caller is still
+                // allowed.
                 names.insert(APP);
             }
         }

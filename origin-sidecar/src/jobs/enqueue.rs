@@ -1,4 +1,4 @@
-//! A request becomes a job of the queue: 202 when the queue has it.
+//! Enqueues a request as a job: the client gets 202 when the queue has it.
 
 use super::context::JobWorker;
 use super::id::{self, JobKind};
@@ -32,7 +32,7 @@ pub(super) async fn enqueue(
         return refused::without_queue(worker, offered, resolved, reason, &refusal).await;
     }
     let started = Instant::now();
-    // One budget for everything: two calls of 3 s and a retry would add up to 9.
+    // One budget covers everything: two calls of 3 s and a retry would add up to 9 s.
     let (id, key) = choose_id(worker, &offered, &tools)?;
     let put = tokio::time::timeout(ENQUEUE_BUDGET, async {
         if key.is_some() {
@@ -54,15 +54,15 @@ pub(super) async fn enqueue(
         Err(NotQueued::Unavailable(name, detail)) => {
             metrics.offered(&route, name, reason);
             tracing::warn!(route, queue, reason = name, detail, "job not queued");
-            // A retry with the key is the same job: nothing needs to be taken back.
+            // A retry with the key becomes the same job: nothing needs to be withdrawn.
             let is_withdrawn = key.is_none() && withdrawn(worker, &tools, &id).await;
-            // What was refused was not done.
+            // What was refused for good has not happened.
             let is_unstarted = is_withdrawn || key.is_none() && is_definite(name);
             if is_unstarted && refused::may_be_inline(offered.rule, is_definite(name)) {
                 return inline(worker, offered, resolved).await;
             }
             let started = if is_unstarted { "nothing is started" } else { MAY_BE_STARTED };
-            // What the queue said is for the log: it may name accounts and addresses.
+            // The queue's message goes to the log only: it may name accounts and addresses.
             return Err(Refused::new(Problem::OffloadUnavailable, format!("{name}; {started}")));
         }
     }
@@ -77,7 +77,7 @@ pub(super) async fn enqueue(
     Ok(keyed::marked(receipt, key.as_ref()))
 }
 
-/// The id of the job to be, and the `Idempotency-Key` from which it comes.
+/// Chooses the id of the new job, from the `Idempotency-Key` where there is one.
 pub(super) fn choose_id(
     worker: &JobWorker,
     offered: &OffloadCandidate<'_>,
@@ -91,13 +91,13 @@ pub(super) fn choose_id(
     Ok((id.map_err(|error| Refused::new(Problem::OffloadUnavailable, error.to_string()))?, None))
 }
 
-/// What a client is told when its message may be in the queue after all.
+/// What a client is told when its message may be in the queue nevertheless.
 pub(super) const MAY_BE_STARTED: &str =
     "the job may be run all the same; retry with the same Idempotency-Key";
 
-/// A request whose send failed may be in the queue after all. The job is cancelled, so that a
-/// message that arrives late is not run besides the client's retry, or the execution inline. The
-/// lease comes first: a message that arrived early is being run.
+/// Withdraws a request whose send failed, because it may be in the queue nevertheless. The job is
+/// cancelled, so that a message that arrives late is not executed in addition to the client's retry
+/// or the inline execution. The lease comes first: a message that arrived early is already running.
 pub(super) async fn withdrawn(worker: &JobWorker, tools: &Opened<'_>, id: &str) -> bool {
     const BUDGET: Duration = Duration::from_secs(1);
     /// Longer than the budget and the clock skew, in milliseconds.

@@ -1,8 +1,8 @@
-//! A request as a queue message, and back.
+//! Converts a request to a queue message, and back.
 //!
-//! The body **is** the request's body where SQS allows it, so that a plain consumer does
-//! `json.loads(message['Body'])`; everything else travels in attributes. What does not fit goes
-//! to the result store in the format of the SQS Extended Client.
+//! Where SQS allows it, the message body **is** the request's body, so that a plain consumer can do
+//! `json.loads(message['Body'])`; everything else is in attributes. What does not fit goes to the
+//! result store, in the format of the SQS Extended Client.
 
 use super::bare;
 use super::context::JobContext;
@@ -20,16 +20,18 @@ use std::collections::BTreeMap;
 use stores::queue::{Message, Received, is_legal_body};
 use stores::results::{Condition, PutError, Results, StoreError};
 
-/// Marks a body that was empty: SQS wants one character at least.
+/// Represents an empty body: SQS requires at least one character.
 const EMPTY: &str = "empty";
 const POINTER: &str = "software.amazon.payloadoffloading.PayloadS3Pointer";
-/// Stands for a seal that lies in the store.
+/// Represents a seal that is in the store.
 const IN_STORE: &str = "store";
-/// Bytes of a seal that travels in the message, so that a client's cookies leave room for a body.
+/// The largest seal in bytes that is put into the message, so that large cookies leave room for the
+/// body.
 const SEALED_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of a seal in the store: a request's head has 1 MiB at most, and half as much again as base64.
+/// The largest seal in the store in bytes: a request's head has 1 MiB at most, and half as much
+/// again as base64.
 const STORED_SEAL_BYTES_MAX: u64 = 2 * 1024 * 1024;
-/// Bytes of an attribute's type name, `String`: SQS counts it with name and value.
+/// Bytes of an attribute's type name, `String`, which SQS counts with name and value.
 const ATTRIBUTE_TYPE_BYTES: usize = 6;
 
 /// Why a message is no job, or not yet.
@@ -39,16 +41,16 @@ pub enum NotAJob {
     Undecodable(Malformed),
     /// Its body was in the store, and is gone.
     Gone,
-    /// The store does not give its body now.
+    /// The store can't be read at the moment.
     Store(StoreError),
 }
 
 use NotAJob::Undecodable;
 
-/// Makes the message; a body that does not fit is stored under `payload/{id}` first.
+/// Builds the message. A body that does not fit is stored under `payload/{id}` first.
 ///
 /// # Errors
-/// When that store fails.
+/// The store fails.
 pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<Message, PutError> {
     let mut attributes = BTreeMap::from([
         ("job-id".to_owned(), job.id.clone()),
@@ -98,7 +100,7 @@ pub async fn pack(job: &Job, results: &dyn Results, bytes_max: usize) -> Result<
     Ok(Message { body: pointer.to_string(), attributes, group })
 }
 
-/// The body as a message has it, if SQS takes it so.
+/// The body as text, if SQS accepts it in a message.
 async fn text(body: &Payload, bytes_max: usize) -> Result<Option<String>, PutError> {
     if body.length() > bytes_max as u64 {
         return Ok(None);
@@ -110,7 +112,7 @@ async fn text(body: &Payload, bytes_max: usize) -> Result<Option<String>, PutErr
     Ok(text.map(str::to_owned))
 }
 
-/// Reads a message, ours or a plain producer's bare one, but for the body.
+/// Reads a message, ours or a plain producer's, without its body.
 ///
 /// # Errors
 /// Why it can't be a job: it is left for the dead letters.
@@ -133,7 +135,7 @@ pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, Malformed> {
         route: attribute("route"),
         bare: None,
         method: need("method")?,
-        // As it could be asked for: another producer may have written letters that no URI has.
+        // The target in a legal form: another producer may have written characters that no URI has.
         target: rules::path::legal(&need("path")?).into_owned(),
         host: attribute("host").unwrap_or_else(|| "localhost".to_owned()),
         headers,
@@ -145,10 +147,10 @@ pub fn unpack(received: &Received, of: bare::Of<'_>) -> Result<Job, Malformed> {
     })
 }
 
-/// Completes the job with its body, and a bare message's with the user whom it names.
+/// Loads the job's body, and finds the user in that of a bare message.
 ///
 /// # Errors
-/// When a claim check leads nowhere, or the store does not give it now.
+/// A claim check refers to nothing, or the store can't be read at the moment.
 pub async fn load(
     context: &JobContext,
     mut job: Job,
@@ -167,7 +169,8 @@ pub async fn load(
     Ok(job)
 }
 
-/// A plain producer's message that is sent again is another message: its job keeps the id it has.
+/// A plain producer's message that is sent again gets another message id: this keeps the id of its
+/// job.
 pub(super) fn keep_id(attributes: &mut BTreeMap<String, String>, message: &str) {
     if !attributes.contains_key("job-id") {
         attributes.entry(FIRST_ID.to_owned()).or_insert_with(|| message.to_owned());
@@ -186,20 +189,20 @@ async fn body(
         return Ok(Bytes::copy_from_slice(received.body.as_bytes()).into());
     }
     let key = claimed_key(&received.body, results).map_err(Undecodable)?;
-    // Asking again would not make a legal key of it.
+    // A repeated read would not make the key legal.
     let failed = |error: StoreError| match error.name {
         "key-illegal" => Undecodable(Malformed::ClaimedKey(error)),
         _ => NotAJob::Store(error),
     };
     let object = results.get(&key, None).await.map_err(failed)?.ok_or(NotAJob::Gone)?;
-    // However large it was when it was accepted, or is if another producer put it there.
+    // No limit applies: it was checked on acceptance, or another producer put the body there.
     context.intake.read(&context.spool, Body::boxed(object.body), u64::MAX).await.map_err(not_read)
 }
 
 async fn stored_seal(id: &str, results: &dyn Results) -> Result<String, NotAJob> {
     let object = results.get(&sealed_key(id), None).await.map_err(NotAJob::Store)?;
     let object = object.ok_or(NotAJob::Gone)?;
-    // Ours has the fields of one request's head. Another's is no reason to read it.
+    // Our seals fit one request's head. Anything larger is not ours, and is not read.
     if object.length > STORED_SEAL_BYTES_MAX {
         return Ok(String::new());
     }
@@ -207,14 +210,14 @@ async fn stored_seal(id: &str, results: &dyn Results) -> Result<String, NotAJob>
     Ok(String::from_utf8(bytes.into()).unwrap_or_default())
 }
 
-/// Keys of the store with parts of a message that nobody needs without it.
+/// The keys of the store that nobody needs without this message.
 pub(super) fn parts_in_store(attributes: &BTreeMap<String, String>, id: &str) -> Vec<String> {
     let payload = is_claim_check(attributes).then(|| payload_key(id));
     let is_sealed = attributes.get(SEALED).is_some_and(|sealed| sealed == IN_STORE);
     payload.into_iter().chain(is_sealed.then(|| sealed_key(id))).collect()
 }
 
-/// It is looked for again: others give room back, and the store may be whole again.
+/// The body is read again later: others may release memory, and the store may recover.
 fn not_read(why: NotRead) -> NotAJob {
     let (name, detail) = match why {
         NotRead::NoRoom(name) => (name, "no room for the body".to_owned()),
@@ -224,7 +227,7 @@ fn not_read(why: NotRead) -> NotAJob {
     NotAJob::Store(StoreError { name, detail })
 }
 
-/// Where the body of a claim check lies, as a key of our store.
+/// The store key of a claim check's body.
 ///
 /// # Errors
 /// Why the message's body is no pointer to it.
@@ -232,7 +235,7 @@ pub(super) fn claimed_key(body: &str, results: &dyn Results) -> Result<String, M
     let pointer: serde_json::Value = serde_json::from_str(body).map_err(Malformed::ClaimCheck)?;
     let text =
         |name: &str| pointer.get(1).and_then(|at| at.get(name)).and_then(|text| text.as_str());
-    // Only our own bucket: a pointer is data from outside.
+    // Only our own bucket is allowed: the pointer is untrusted data.
     if pointer.get(0).and_then(|class| class.as_str()) != Some(POINTER)
         || text("s3BucketName") != Some(results.bucket())
     {

@@ -1,4 +1,5 @@
-//! An execution under an Idempotency-Key: one for all requests with the key, adopted when it takes long.
+//! Executes requests with an `Idempotency-Key`: once for all requests with the key, and adopted
+//! when it takes long.
 
 use super::context::JobWorker;
 use super::keyed::{self, Handling, KeyClaim, Record};
@@ -17,10 +18,10 @@ use std::time::Duration;
 use stores::results::Results;
 use tokio::time::timeout;
 
-/// Taking it back.
+/// How long withdrawing the record may take.
 pub(super) const WITHDRAW_BUDGET: Duration = Duration::from_secs(1);
 
-/// Executes the request, unless an earlier one with its key was.
+/// Executes the request, unless an earlier one with its key was executed.
 pub(super) async fn run(
     worker: &Arc<JobWorker>,
     offered: OffloadCandidate<'_>,
@@ -61,10 +62,11 @@ pub(super) async fn run(
             worker.context.metrics.jobs.offered(route, name, reason);
             tracing::warn!(route, reason = name, detail, "could not write the accept record");
             if offered.rule.fallback == QueueFallback::Inline {
-                // Whatever became of the record: with it the job is `unknown`, and not run again.
+                // Whatever became of the record: with it the job is `unknown`, and is not executed
+                // again.
                 return offered::inline(worker, offered, resolved).await;
             }
-            // Without it, the retry would be told of an execution that never was.
+            // Otherwise a retry would be told of an execution that never happened.
             let withdrawing = withdraw(tools.results.as_ref(), &id, &holder);
             if timeout(WITHDRAW_BUDGET, withdrawing).await.is_err() {
                 tracing::debug!(job = id, "accept record not taken back");
@@ -74,7 +76,7 @@ pub(super) async fn run(
     }
 }
 
-/// Takes a record back whose writing was not answered, if it was written.
+/// Withdraws a record whose write got no answer, in case it was written.
 pub(super) async fn withdraw(results: &dyn Results, id: &str, holder: &str) {
     let Ok(Some((accepted, etag))) = record::read::<Accepted>(results, &accepted_key(id)).await
     else {

@@ -1,5 +1,5 @@
-//! Ends that nobody who runs the job writes: a cancellation, an adopted execution whose process
-//! died; and objects that have outlived their job.
+//! Ends jobs that no consumer ends: adopted executions whose process died; and removes objects that
+//! have outlived their job.
 
 use super::context::{JobContext, JobWorker};
 use super::leases::{AGAIN, Leases, SKEW, TELL, is_lost};
@@ -14,9 +14,9 @@ use stores::results::{Condition, Results, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Ends of adopted jobs that are told at once.
+/// Ended adopted jobs whose receivers are notified at once.
 const TELLING_MAX: usize = 64;
-/// How often a store that keeps everything for good is swept.
+/// How often a store without expiry of its own is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// How much longer than the longest `result_ttl` objects live, in milliseconds: those of a job
 /// differ in age.
@@ -24,10 +24,10 @@ const SWEEP_MARGIN: Millis = Millis(24 * 3_600_000);
 /// Keys in one listing.
 const PAGE: usize = 500;
 
-/// Ends the adopted jobs whose process died, whether somebody asks for them or not. Never returns.
+/// Ends adopted jobs whose process died, whether or not somebody asks for them. Never returns.
 pub async fn reap(worker: Arc<JobWorker>, results: Arc<dyn Results>) {
     let places = Arc::new(Semaphore::new(TELLING_MAX));
-    // Dropped, and so ended, with this.
+    // Dropping it aborts the notifications.
     let mut telling = JoinSet::new();
     let mut leases = Leases::new(results.is_billed());
     loop {
@@ -38,7 +38,7 @@ pub async fn reap(worker: Arc<JobWorker>, results: Arc<dyn Results>) {
             }
         }
         for end in ends(&worker, results.as_ref(), &mut leases).await {
-            // What finds no place is found again by the next look.
+            // An end without a free permit is found again in the next iteration.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { break };
             let (worker, results) = (Arc::clone(&worker), Arc::clone(&results));
             telling.spawn(async move {
@@ -51,7 +51,8 @@ pub async fn reap(worker: Arc<JobWorker>, results: Arc<dyn Results>) {
     }
 }
 
-/// Whether the rules let executions be adopted, or others end jobs: what of those was not told is told here.
+/// Whether the rules allow adopted executions or foreign consumers: unsent notifications of both
+/// are sent here.
 fn may_adopt(worker: &JobWorker) -> bool {
     let rules = worker.context.active.rules();
     let document = &rules.document;
@@ -67,17 +68,17 @@ struct Orphan {
     outcome: Outcome,
 }
 
-/// What a look at a lease has shown.
+/// The result of checking a lease.
 enum Look {
-    /// It is over, and the end of its job is stored.
+    /// The lease has expired, and the job's end is stored.
     Over(Box<Orphan>),
-    /// It is not over before so long.
+    /// The lease does not expire before this time.
     Good(Duration),
     Gone,
 }
 
-/// Stores the ends of all, before anybody is told of one: receivers may be slow. A damaged record
-/// costs its own job only.
+/// Stores the ends of all before anybody is notified, because receivers may be slow. A damaged
+/// record affects its own job only.
 async fn ends(worker: &JobWorker, results: &dyn Results, leases: &mut Leases) -> Vec<Orphan> {
     let mut ends = Vec::new();
     for key in leases.due() {
@@ -129,8 +130,8 @@ async fn end_if_lost(
 }
 
 impl Orphan {
-    /// One of all consumers tells: the one that gets the lease. If it dies too, the lease runs out
-    /// again.
+    /// Notifies the receivers. One of all consumers does so: the one that gets the lease. If it
+    /// dies too, the lease expires again.
     async fn tell(self, worker: &JobWorker, results: &dyn Results) {
         let Self { key, etag, lease, outcome } = self;
         let until = worker.context.clock.now() + TELL;
@@ -139,7 +140,8 @@ impl Orphan {
         if taken.is_err() {
             return;
         }
-        // One that its client was answered at once is nobody's affair, unless another was promised it.
+        // Where the client got the answer at once, nobody is notified, unless a retry was promised
+        // the end.
         let id = outcome.id.as_str();
         if !outcome.answered || state::is_promised(results, id).await {
             let rules = worker.context.active.rules();
@@ -151,7 +153,7 @@ impl Orphan {
     }
 }
 
-/// Removes what has expired from a store that would keep it for good. Never returns.
+/// Removes expired objects from a store without expiry of its own. Never returns.
 pub async fn sweep(context: Arc<JobContext>, results: Arc<dyn Results>) {
     loop {
         match sweep_once(&context, results.as_ref()).await {
@@ -163,7 +165,7 @@ pub async fn sweep(context: Arc<JobContext>, results: Arc<dyn Results>) {
     }
 }
 
-/// How many were removed.
+/// Sweeps once, and returns how many objects were removed.
 async fn sweep_once(context: &JobContext, results: &dyn Results) -> Result<u64, StoreError> {
     let rules = context.active.rules();
     let Some(ttl) = rules.document.queues.values().map(|queue| queue.result_ttl).max() else {

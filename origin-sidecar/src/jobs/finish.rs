@@ -1,5 +1,5 @@
-//! What becomes of a delivery: the outcome is stored and told, then the message is deleted; or it is
-//! given back.
+//! Finishes a delivery: stores the outcome, notifies the receivers and deletes the message, or
+//! returns the message.
 
 use super::attempt::{After, AttemptOutcome, DRAINED, PendingEnd};
 use super::consumer::PAUSE;
@@ -18,7 +18,7 @@ use stores::results::Condition;
 use tokio::sync::OwnedSemaphorePermit;
 
 impl Delivery<'_> {
-    /// Stores the end of a job that was executed so often.
+    /// Stores the end of a job after its executions.
     pub(super) async fn store(
         &self,
         job: &Job,
@@ -47,7 +47,8 @@ impl Delivery<'_> {
         }
     }
 
-    /// What a retry by hand is made from. Without it the job can't be retried, no more.
+    /// Stores the copy from which an operator can retry the job. Without it the job just can't be
+    /// retried.
     async fn keep_copy(&self, job: &Job) {
         let mut attributes = self.received.attributes.clone();
         envelope::keep_id(&mut attributes, &self.received.id);
@@ -121,7 +122,7 @@ impl Delivery<'_> {
             }
             AttemptOutcome::NotBegun => {
                 held.take_back_attempt();
-                // Without an answer it runs out, and the attempt is counted.
+                // Without an answer the lease expires, and the attempt is counted.
                 let _ = held.lay_down().await;
                 DRAINED
             }
@@ -129,13 +130,13 @@ impl Delivery<'_> {
         }
     }
 
-    /// Another attempt has the lease: the message is its.
+    /// Another attempt has the lease, and with it the message.
     pub(super) fn lost(&self) -> After {
         self.consumer.count("duplicate", "lease-lost");
         After::Leave
     }
 
-    /// The job has ended: tell, then nothing is left to do but remove what it needed.
+    /// Closes an ended job: notifies the receivers, then removes what it needed.
     async fn close(
         &self,
         job: &Job,
@@ -145,24 +146,25 @@ impl Delivery<'_> {
     ) -> After {
         let consumer = self.consumer;
         if outcome.status != Terminal::Cancelled && !self.tell(job, outcome, place).await {
-            // The next delivery goes on telling.
+            // The next delivery continues the notification.
             return DRAINED;
         }
         let (queue, job_id, end) = (&consumer.name, &job.id, outcome.status.as_str());
         let reason = outcome.reason.as_deref();
         let trace = spans::trace_of(&job.headers);
         tracing::info!(queue, job = job_id, outcome = end, reason, trace, "job finished");
-        // Of a failed job they are needed to run it again.
+        // A failed job keeps its parts, so that it can be retried.
         let is_needed = outcome.status == Terminal::Failed;
         let parts = envelope::parts_in_store(&self.received.attributes, &job.id);
         After::Close(held, if is_needed { Vec::new() } else { parts })
     }
 
-    /// Tells the receivers; `false` when the grace period ended first. Receivers that hang must not
-    /// keep other jobs from being received: the place in hand is left as soon as this may begin.
+    /// Notifies the receivers; `false` when the grace period ended first. Receivers that hang must
+    /// not keep other jobs from being received: the place in hand is released as soon as notifying
+    /// may begin.
     async fn tell(&self, job: &Job, outcome: &Outcome, place: OwnedSemaphorePermit) -> bool {
         let consumer = self.consumer;
-        // The outcome knows it of a message whose body lies in the store.
+        // For a message whose body is in the store, the outcome contains the user.
         let bare = outcome.bare.as_deref().or(job.bare.as_ref());
         let named = bare.and_then(|bare| bare.user.clone());
         let user = named.or_else(|| run::user(job, self.rules));

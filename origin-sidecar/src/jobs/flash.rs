@@ -1,8 +1,9 @@
-//! Cookies that an application sets for the next page only ("flash"), of an answer that ends a job.
+//! Cookies that an application sets for the next page only ("flash"), in an answer that ends a job.
 //!
-//! A job's answer is made from the cookies of its acceptance. Given to a browser later, its `Set-Cookie`
-//! would log a user in who has logged out, or roll a cart back. So only cookies that the rule names are
-//! given, once, to the owner, and only where the browser's cookie is still the one that was sent.
+//! A job's answer was made from the cookies at its acceptance. If a browser got its `Set-Cookie`
+//! later, that would log a user in who has logged out, or restore an old cart. So only cookies that
+//! the rule names are set, once, for the owner, and only where the browser's cookie is still the
+//! one that was sent.
 
 use super::auth::question_without;
 use super::caller::Caller;
@@ -17,12 +18,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use rules::document::Offload;
 use stores::results::{Condition, Results};
 
-/// Those of an answer, as an extension of it.
+/// The flash cookies of an answer, as an extension of it.
 #[derive(Debug, Clone)]
 pub(super) struct Flashes(pub Vec<Flash>);
 
-/// Looks for them in the answer to a job that was sent with these fields. None that the application knows
-/// the caller by is kept: it is asked who that is without them.
+/// Collects the flash cookies of a job's answer, whose request had these fields. A cookie by which
+/// the application identifies the caller is not kept: this is tested by asking the application
+/// without them.
 pub(super) async fn keep(
     worker: &JobWorker,
     (rule, id): (&Offload, &str),
@@ -57,7 +59,7 @@ pub(super) async fn keep(
     response.extensions_mut().insert(Flashes(found));
 }
 
-/// Whether the application says somebody else, nobody or nothing without the cookies.
+/// Whether the application identifies somebody else, nobody or nothing without the cookies.
 async fn is_read_by_check(
     worker: &JobWorker,
     rule: &Offload,
@@ -65,7 +67,7 @@ async fn is_read_by_check(
     flashes: &[Flash],
 ) -> bool {
     let names: Vec<&str> = flashes.iter().map(|flash| flash.name.as_str()).collect();
-    // What a job's request has besides is of no concern to the check.
+    // The check does not need the other cookies of a job's request.
     let ours: Vec<HeaderName> =
         sent.keys().filter(|name| name.as_str().starts_with("x-job-")).cloned().collect();
     let mut sent = sent.clone();
@@ -92,7 +94,7 @@ async fn is_read_by_check(
     }
 }
 
-/// Whether the application knows somebody by the new cookies alone.
+/// Whether the application identifies somebody by the new cookies alone.
 async fn is_enough(
     worker: &JobWorker,
     rule: &Offload,
@@ -113,7 +115,7 @@ async fn is_enough(
     }
 }
 
-/// The fields without these cookies, every other one as it was.
+/// The fields without these cookies; all others are unchanged.
 fn without_cookies(headers: &HeaderMap, names: &[&str]) -> HeaderMap {
     let mut bare = headers.clone();
     bare.remove(header::COOKIE);
@@ -140,8 +142,8 @@ fn mac(secrets: &Secrets, id: &str, name: &str, headers: &HeaderMap) -> Option<S
     Some(secrets.sign(Purpose::Flash, &[id.as_bytes(), name.as_bytes(), &value]))
 }
 
-/// Adds them to the answer that ends the page of the job, if nobody was given them before and the browser
-/// has got no other cookie since.
+/// Sets the cookies in the answer that ends the job's page, if nobody got them before and the
+/// browser's cookies have not changed since.
 pub(super) async fn give(
     worker: &JobWorker,
     results: &dyn Results,
@@ -165,7 +167,7 @@ pub(super) async fn give(
     if given.is_empty() {
         return;
     }
-    // Once: whoever writes the mark gives them.
+    // They are given once: the writer of this mark gives them.
     if results.put(&flash_key(id), Bytes::new(), Condition::IfAbsent).await.is_err() {
         return;
     }

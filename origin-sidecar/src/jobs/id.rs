@@ -1,18 +1,19 @@
-//! Job ids that can't be guessed, and that say which route's and whose they are without a record.
+//! Job ids, which can't be guessed, and which identify their route and verify their owner without a
+//! record.
 
 use super::caller::Caller;
 use crate::secrets::{Purpose, Secrets, random_hex};
 use rules::UnixMillis;
 
-/// 128 bits.
+/// Random bytes of an id: 128 bits.
 const RANDOM_BYTES: usize = 16;
 
-/// What became of the request.
+/// How the job is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobKind {
-    /// It lies in a queue: `v1.…`
+    /// Its message is in a queue: `v1.…`
     Queued,
-    /// Its execution goes on in the proxy that took it: `a1.…`
+    /// Its execution continues in the proxy that received it: `a1.…`
     Adopted,
 }
 
@@ -24,16 +25,17 @@ impl JobKind {
         }
     }
 
-    /// Of any id.
+    /// The kind of any id.
     pub fn of(id: &str) -> Self {
         if id.starts_with("a1.") { Self::Adopted } else { Self::Queued }
     }
 }
 
-/// `<kind>.<milliseconds, hex>.<random>.<route's mark>.<mac over kind, time, random, route and caller>`
+/// Makes an id: `<kind>.<milliseconds, hex>.<random>.<route's mark>.<mac over kind, time, random,
+/// route and caller>`.
 ///
 /// # Errors
-/// When the system gives no random bytes.
+/// The system gives no random bytes.
 pub fn fresh(
     secrets: &Secrets,
     kind: JobKind,
@@ -47,7 +49,8 @@ pub fn fresh(
     Ok(format!("{begin}.{mark}.{mac}"))
 }
 
-/// By a key of its own: the route is known before anybody is asked whose the job is.
+/// The route's mark. It has a key of its own, because the route is determined before the owner is
+/// checked.
 fn mark(secrets: &Secrets, begin: &str, route: &str) -> String {
     secrets.sign(Purpose::JobRoute, &[begin.as_bytes(), route.as_bytes()])
 }
@@ -57,7 +60,7 @@ fn parts<'a>(begin: &'a str, route: &'a str, caller: &'a Caller) -> [&'a [u8]; 5
     [begin.as_bytes(), route.as_bytes(), kind, source, name]
 }
 
-/// Which of the routes an id is of; `None` for an id that was not made here.
+/// The route of an id; `None` for an id that was not made here.
 pub fn route_of<'r>(
     secrets: &Secrets,
     id: &str,
@@ -89,8 +92,8 @@ pub fn keyed(secrets: &Secrets, route: &str, caller: &Caller, key: &str) -> Stri
     format!("{begin}.{mark}")
 }
 
-/// The id of a plain producer's message: the same message gets the same job, and no id that a producer
-/// makes up is one of ours. `kind` says by what the message is known.
+/// The id of a plain producer's message: the same message gets the same job, and no id that a
+/// producer invents equals one of ours. `kind` says how the message is identified.
 pub fn of_message(secrets: &Secrets, queue: &str, kind: &str, own: &str) -> String {
     let parts = [queue.as_bytes(), kind.as_bytes(), own.as_bytes()];
     let begin = format!("{MESSAGE}{}", secrets.sign(Purpose::Message, &parts));
@@ -100,7 +103,7 @@ pub fn of_message(secrets: &Secrets, queue: &str, kind: &str, own: &str) -> Stri
 
 const MESSAGE: &str = "x1.";
 
-/// Which of the queues an id of such a message is of; `None` for an id that was not made here.
+/// The queue of a message's id; `None` for an id that was not made here.
 pub fn queue_of<'r>(
     secrets: &Secrets,
     id: &str,
@@ -111,12 +114,12 @@ pub fn queue_of<'r>(
         .find(|queue| secrets.verify(Purpose::Message, &[begin.as_bytes(), queue.as_bytes()], mark))
 }
 
-/// Whether the id is of a request with an `Idempotency-Key`; its record says whose it is.
+/// Whether the id belongs to a request with an `Idempotency-Key`; its record contains the owner.
 pub fn is_keyed(id: &str) -> bool {
     id.starts_with("k1.")
 }
 
-/// Whether the id looks like one that [`fresh`] made for a queue. Only the secret can say whether it did.
+/// Whether the id looks like one that [`fresh`] made for a queue. Only the secret can verify it.
 pub fn has_the_form_of_a_queued(id: &str) -> bool {
     let is_hex = |part: &str| part.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
     let mut parts = id.split('.');
@@ -128,7 +131,7 @@ pub fn has_the_form_of_a_queued(id: &str) -> bool {
         && rest.iter().all(|part| part.len() == 2 * RANDOM_BYTES && is_hex(part))
 }
 
-/// Whether the text can be a key of the store at all.
+/// Whether the text is a possible key of the store.
 pub fn is_plausible(id: &str) -> bool {
     const CHARS_MAX: usize = 128;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');

@@ -1,5 +1,5 @@
-//! Bodies of requests on their way into a job. What they may hold of memory is bounded in sum; what is
-//! larger, or slow to come, waits in the spool.
+//! Reads request bodies for jobs. Their total memory is bounded; larger and slower bodies go to the
+//! spool.
 
 use super::payload::Payload;
 use super::spool::{Spool, Spooled, Spooling};
@@ -16,49 +16,50 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Memory of a process for bodies, in bytes, however much there is.
+/// The most memory of a process for bodies, in bytes.
 const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// And never more than one part in so many of what the process may have.
+/// The part of the process's memory limit that bodies may use: one in this many.
 const MEMORY_PART: u64 = 4;
-/// Of that, one part in so many is for messages while they are made and sent: each is a copy.
+/// The part of that memory for building and sending messages, each of which is a copy: one in this
+/// many.
 const MESSAGES_PART: u64 = 4;
 /// A body larger than this goes to the spool.
 const BODY_BYTES_MAX: u64 = 256 * 1024;
-/// Room that is made at first for a body without a length; then twice as much each time.
+/// Bytes reserved at first for a body of unknown length; the reservation doubles each time.
 const UNKNOWN_BYTES_MIN: u64 = 16 * 1024;
-/// A body that is not all there so long after its first bytes goes to the spool: slow clients hold no
-/// memory.
+/// A body that is incomplete this long after its first bytes goes to the spool: slow clients hold
+/// no memory.
 const UNHURRIED: Duration = Duration::from_secs(1);
-/// How long a body waits for room.
+/// How long a body waits for memory or spool.
 pub(super) const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// Where bodies find room.
+/// Memory and spool for bodies.
 pub struct Intake {
     bodies: ByteBudget,
-    /// For messages while they are made and sent.
+    /// Memory for building and sending messages.
     messages: ByteBudget,
 }
 
 impl Default for Intake {
-    /// Of what this process may have.
+    /// Sized by the memory limit of this process.
     fn default() -> Self {
         let part = cgroup::memory_max().map_or(u64::MAX, |max| max / MEMORY_PART);
         Self::new(part.min(MEMORY_BYTES_MAX))
     }
 }
 
-/// What a body that finds no room in memory is refused for.
+/// The reason when there is no memory for a body.
 pub(super) const NO_MEMORY: &str = "no-memory";
-/// … and one whose file can't be written or read.
+/// The reason when the file of a body can't be written or read.
 pub(super) const SPOOL_FAILED: &str = "spool-failed";
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Debug)]
 pub enum NotRead {
     TooLarge,
     /// The client broke it off.
     Broken(io::Error),
-    /// `no-memory`, `spool-full` or `spool-failed`.
+    /// There is no room: `no-memory`, `spool-full` or `spool-failed`.
     NoRoom(&'static str),
 }
 
@@ -68,7 +69,8 @@ impl NotRead {
         Self::NoRoom(SPOOL_FAILED)
     }
 
-    /// `limit` is the key of the rules file that says how large the body may be.
+    /// The refusal for the client. `limit` is the key of the rules file that limits the size to
+    /// `bytes`.
     pub fn refused(self, limit: &str, bytes: u64) -> Refused {
         match self {
             Self::TooLarge => Refused::new(
@@ -84,7 +86,7 @@ impl NotRead {
 }
 
 impl Intake {
-    /// With so many bytes of memory in all.
+    /// An intake with this many bytes of memory.
     pub fn new(bytes: u64) -> Self {
         let messages = bytes / MESSAGES_PART;
         Self { bodies: ByteBudget::new(bytes - messages), messages: ByteBudget::new(messages) }
@@ -93,13 +95,13 @@ impl Intake {
     /// Reads a body of up to `max` bytes.
     ///
     /// # Errors
-    /// When it is larger, breaks off, or finds no room in time.
+    /// It is larger, breaks off, or there is no room in time.
     pub async fn read(&self, spool: &Spool, mut body: Body, max: u64) -> Result<Payload, NotRead> {
         if body.size_hint().lower() > max {
             return Err(NotRead::TooLarge);
         }
         if let Body::Full(Some(bytes)) = body {
-            // Read before, to find a shard's key in it: whoever has it has room for it.
+            // The body was read before to find the shard key; that reader accounts for its memory.
             return Ok(Payload::Memory(bytes));
         }
         let mut reading = Reading::of(self, spool, body.size_hint().exact());
@@ -120,7 +122,7 @@ impl Intake {
                 return Err(NotRead::TooLarge);
             }
             if body.is_end_stream() && reading.may_be_whole(&data) {
-                // A body that came in one piece is not copied.
+                // A body that arrived in one piece is not copied.
                 return self.hold(data).await.ok_or(NotRead::NoRoom(NO_MEMORY));
             }
             reading.take(&data).await.map_err(NotRead::NoRoom)?;
@@ -128,21 +130,21 @@ impl Intake {
         reading.finish().await
     }
 
-    /// Room for bytes that could be done without.
+    /// Reserves memory for bytes that are optional.
     pub(super) fn try_hold(&self, bytes: u64) -> Option<BytesPermit> {
         self.bodies.try_take(bytes)
     }
 
-    /// Room for copies of what is read already. Those that need more than there is take all of it, one
-    /// after the other.
+    /// Reserves memory for copies of data that was already read. A request for more than there is
+    /// gets all of it, one at a time.
     pub(super) async fn copying(&self, bytes: u64, within: Duration) -> Option<BytesPermit> {
         self.messages.take(bytes.min(self.messages.bytes()), within).await
     }
 
-    /// The bytes of a body, wherever they are, and the room that they take for so long.
+    /// The bytes of a body, and the permit for the memory that they use.
     ///
     /// # Errors
-    /// When they find none in time, or can't be read.
+    /// There is no memory in time, or the file can't be read.
     pub async fn open(&self, body: &Payload) -> Result<(Bytes, Option<BytesPermit>), NotRead> {
         let held = match body {
             Payload::Memory(_) => None,
@@ -160,7 +162,7 @@ impl Intake {
         Some(Payload::Memory(held.around(data)))
     }
 
-    /// The same body in memory, if it is small and there is room at once.
+    /// Moves a spooled body into memory, if it is small and there is room at once.
     async fn load(&self, spooled: Spooled) -> Result<Payload, NotRead> {
         let length = spooled.length;
         let payload = Payload::Spooled(Arc::new(spooled));
@@ -179,7 +181,7 @@ impl Intake {
 struct Reading<'a> {
     intake: &'a Intake,
     spool: &'a Spool,
-    /// Its length, if it was said.
+    /// Its length, where the client stated it.
     said: Option<u64>,
     kept: BufferedBody,
 }
@@ -190,7 +192,7 @@ enum BufferedBody {
         bytes: BytesMut,
         room: u64,
         held: BytesPermit,
-        /// When it goes to the spool.
+        /// When it is moved to the spool.
         until: Instant,
     },
     Spooled(Spooling),
@@ -236,7 +238,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Makes room for the first bytes, and for all if it was said how many there are.
+    /// Reserves memory for the first bytes, or for all where the length is known.
     async fn begin(&mut self, needed: u64) -> Result<(), &'static str> {
         let room = self.said.unwrap_or(UNKNOWN_BYTES_MIN).max(needed);
         if room > BODY_BYTES_MAX {
@@ -248,8 +250,8 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Whether so many bytes may be in memory. One that has room does not wait for more of it: nobody
-    /// who waits keeps others waiting.
+    /// Whether this many bytes may be in memory. A body that holds memory does not wait for more,
+    /// so that nobody who waits blocks others.
     fn fits(&mut self, needed: u64) -> bool {
         let BufferedBody::Memory { bytes, room, held, .. } = &mut self.kept else { return true };
         if needed <= *room {

@@ -1,5 +1,5 @@
-//! What an answer of the application, or none, says of a job: its end, another attempt, or that nobody
-//! executed it.
+//! Decides from the application's answer, or its absence, whether a job has ended, is retried, or
+//! was not executed.
 
 use super::verdict::{APP_UNAVAILABLE, Execution, ExecutionEnd, ExecutionVerdict, Until};
 use crate::message::body::Body;
@@ -9,10 +9,10 @@ use rules::UnixMillis;
 use rules::document::Offload;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Longest delay before another attempt, in seconds.
+/// The longest delay before another attempt, in seconds.
 const BACKOFF_MAX_SECONDS: u64 = 900;
 
-/// `asked` is the rule and the target of the request.
+/// Judges an answer. `asked` is the rule and the target of the request.
 pub(super) fn judge(
     response: Response<Body>,
     (rule, target): (Option<&Offload>, &str),
@@ -22,7 +22,7 @@ pub(super) fn judge(
     let by_code = |response| ExecutionEnd::by_code(response, rule, target);
     let after = retry_after(response.headers(), now);
     match (response.status().as_u16(), after) {
-        // In maintenance: it has done nothing, and says when it will.
+        // The application is in maintenance: it has done nothing, and says when it will be back.
         (503, Some(after)) => {
             let last =
                 ExecutionEnd { reason: Some(APP_UNAVAILABLE.to_owned()), ..by_code(response) };
@@ -36,7 +36,8 @@ pub(super) fn judge(
     }
 }
 
-/// A request that may have been executed is not sent again, unless that is harmless.
+/// Judges a failure. A request that may have been executed is not repeated, unless that is
+/// harmless.
 pub(super) fn judge_failure(
     failure: &Failure,
     is_repeatable: bool,
@@ -63,9 +64,9 @@ fn retry_after(headers: &HeaderMap, now: UnixMillis) -> Option<Duration> {
     Some(wait.min(Duration::from_secs(BACKOFF_MAX_SECONDS)))
 }
 
-/// 1 s, 2 s, 4 s …, with up to half as much again so that failures don't march in step. The message
-/// and the attempt decide how much: the same schedule is the same when it is simulated again.
-/// Deliveries of a job that nobody executed make it no longer.
+/// The delay before the next attempt: 1 s, 2 s, 4 s …, with up to half as much again as jitter.
+/// Message and attempt determine the jitter, so that a simulated schedule is reproducible.
+/// Deliveries without an execution do not count.
 pub(super) fn backoff(execution: &Execution<'_>) -> Duration {
     use std::hash::{DefaultHasher, Hash, Hasher};
     const JITTER_PARTS: u64 = 512;

@@ -1,5 +1,5 @@
-//! The answer to a request with a key: its client gets it as it comes, and meanwhile it is kept for a
-//! retry.
+//! Streams the answer of a request with an `Idempotency-Key` to its client, and stores it for
+//! retries.
 
 use super::adopt::AdoptedExecution;
 use super::intake::Intake;
@@ -20,25 +20,25 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// An answer that is larger is not kept.
+/// A larger answer is not stored.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// Pieces that were read and that the client has not taken yet.
+/// Pieces that were read and that the client has not received yet.
 const PIECES_AHEAD: usize = 1;
 
-/// What there is of an answer when it has come to its end.
+/// What was kept of an answer when it has ended.
 enum KeptAnswer {
     Whole(Bytes),
-    /// More than is kept, or than there is room for.
+    /// It is larger than the limit, or than the available memory.
     TooLarge,
-    /// The application broke it off, or was too slow for a client that has left.
+    /// The application broke it off, or was too slow after its client had disconnected.
     Broken,
 }
 
 type AnswerSender = oneshot::Sender<Result<Response<Body>, Failure>>;
 
 impl AdoptedExecution {
-    /// Gives the client its answer, and keeps that as the job's outcome. False when it could not be
-    /// stored.
+    /// Sends the answer to the client, and stores it as the job's outcome. False when it could not
+    /// be stored.
     pub(super) async fn keep(
         &self,
         once: &Once,
@@ -50,7 +50,7 @@ impl AdoptedExecution {
             Ok(response) => is_undone(response.status()),
             Err(failure) => failure.is_unsent,
         };
-        // Before the answer: whoever gets it may try again at once.
+        // The key is released before the answer is sent, because the client may retry at once.
         let freed = if is_undone { once.release(results).await } else { KeyRelease::No };
         if freed == KeyRelease::Yes {
             let _ = answer.send(ended);
@@ -81,7 +81,7 @@ impl AdoptedExecution {
         true
     }
 
-    /// How it ended, and whether the client was given all of that.
+    /// Returns how the execution ended, and whether the client got all of the answer.
     async fn pass_on(
         &self,
         once: &Once,
@@ -95,7 +95,7 @@ impl AdoptedExecution {
         let (client, channel) = channel();
         let sent = if body.is_end_stream() { Body::Empty } else { channel };
         let response = keyed::marked(Response::from_parts(parts, sent), Some(&once.key));
-        // A client that has left may come again: the answer is read all the same.
+        // A client that has disconnected may retry: the answer is read nevertheless.
         let _ = answer.send(Ok(response));
         let until = self.began + self.job_timeout();
         match pass(&self.worker.context.intake, body, client, until).await {
@@ -106,19 +106,20 @@ impl AdoptedExecution {
     }
 }
 
-/// Whether an answer says that nothing was done and that the client may come again: 408, 425, 429, 503
+/// Whether an answer says that nothing was done and that the client may retry: 408, 425, 429, 503
 /// (RFC 9110 section 15, RFC 8470, RFC 6585).
 fn is_undone(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 503)
 }
 
-/// A body, and where its pieces are put.
+/// A body, and the sender of its pieces.
 fn channel() -> (Sender<Bytes, io::Error>, Body) {
     let (sender, channel) = Channel::new(PIECES_AHEAD);
     (sender, Body::boxed(channel.boxed_unsync()))
 }
 
-/// Passes the body on to its client. When the client leaves, the rest is read all the same, until then.
+/// Forwards the body to its client. When the client disconnects, the rest is still read, until the
+/// deadline.
 async fn pass(
     intake: &Intake,
     mut body: Body,
@@ -160,7 +161,7 @@ async fn pass(
     copy.map_or(KeptAnswer::TooLarge, |copy| KeptAnswer::Whole(copy.bytes()))
 }
 
-/// What was read so far, and the room that it takes.
+/// The bytes read so far, and the permit for their memory.
 #[derive(Default)]
 struct AnswerCopy {
     bytes: BytesMut,

@@ -1,4 +1,5 @@
-//! Requests with an `Idempotency-Key`: the same request becomes the same job, whoever crashed when.
+//! Requests with an `Idempotency-Key`: the same request becomes the same job, whichever process
+//! crashed and when.
 
 use super::caller::Caller;
 use super::context::JobWorker;
@@ -15,17 +16,17 @@ use sha2::{Digest, Sha256};
 use std::io;
 use stores::results::{Condition, PutError};
 
-/// Longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets none).
+/// The longest `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header sets no limit).
 const KEY_CHARS_MAX: usize = 255;
 
-/// How often a record is looked at again that others change meanwhile.
+/// How often a record is read again that others change meanwhile.
 const TRIES: usize = 3;
 
-/// What is to become of a request with a key.
+/// How a request with a key is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handling {
     Queue,
-    /// Executed at once, in this process.
+    /// It is executed at once, in this process.
     Execute,
 }
 
@@ -38,9 +39,9 @@ pub(super) struct Record {
 
 /// What an earlier request with the key has left to do.
 pub(super) enum KeyClaim {
-    /// There was none, or it came to nothing: this one is the first.
+    /// There was none, or nothing came of it: this request is the first.
     Ours(Record),
-    /// Somebody died, or is at it, between record and message.
+    /// A process died between record and message, or is about to send the message.
     Unsent(Record),
     /// There is a job, or an answer.
     Known(Record),
@@ -75,7 +76,7 @@ pub(super) async fn claim(
     Err(NotQueued::Unavailable("store-race", "try again".to_owned()))
 }
 
-/// The record of a request.
+/// The accept record of a request.
 pub(super) async fn record(
     worker: &JobWorker,
     offered: &OffloadCandidate<'_>,
@@ -92,7 +93,7 @@ pub(super) async fn record(
         own_id: None,
         fingerprint: fingerprint(offered).await?,
         at: worker.context.clock.now(),
-        // A process that knows nothing of executions with a key must not queue it besides.
+        // A process without support for executions with a key must not queue it in addition.
         queued: executed,
         executed,
         holder: holder.map_err(no_random)?,
@@ -101,7 +102,7 @@ pub(super) async fn record(
     })
 }
 
-/// Enough to tell two requests of one key apart.
+/// Random bytes that distinguish two requests with one key.
 const HOLDER_BYTES: usize = 8;
 
 fn known(
@@ -124,8 +125,8 @@ fn known(
     Ok(if accepted.queued { KeyClaim::Known(found) } else { KeyClaim::Unsent(found) })
 }
 
-/// Accept record, message, mark: a retry at any point between ends in the same job. What an earlier
-/// request has left, if nothing is to be sent.
+/// Writes the accept record, sends the message and marks the record: a retry after a crash at any
+/// point becomes the same job. Returns the existing record where nothing is to be sent.
 pub(super) async fn put(
     worker: &JobWorker,
     offered: &OffloadCandidate<'_>,
@@ -140,14 +141,14 @@ pub(super) async fn put(
     send(worker, offered, tools, id).await?;
     let queued = Accepted { queued: true, ..accepted };
     let (results, key) = (tools.results.as_ref(), accepted_key(id));
-    // The message is durable; the record only saves a retry from sending it again.
+    // The message is durable; the mark only saves a retry from sending it again.
     if let Err(error) = record::write(results, &key, &queued, Condition::IfMatch(etag)).await {
         tracing::debug!(job = id, ?error, "accept record not updated");
     }
     Ok(None)
 }
 
-/// The same answer, which says that its key counts.
+/// Adds the key to the answer, to show that it was used.
 pub(super) fn marked(mut response: Response<Body>, key: Option<&HeaderValue>) -> Response<Body> {
     if let Some(key) = key {
         response.headers_mut().insert(IDEMPOTENCY_KEY, key.clone());
@@ -155,14 +156,14 @@ pub(super) fn marked(mut response: Response<Body>, key: Option<&HeaderValue>) ->
     response
 }
 
-/// The key as it was checked.
+/// The key's text, which was checked before.
 pub(super) fn text(key: &HeaderValue) -> String {
     key.to_str().unwrap_or_default().to_owned()
 }
 
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The `Idempotency-Key` that counts. A key needs a caller: without one, two strangers could meet in one job.
+/// The valid `Idempotency-Key`. It requires a caller: otherwise two strangers could share one job.
 pub(super) fn of(offered: &OffloadCandidate<'_>) -> Result<Option<HeaderValue>, Refused> {
     if offered.allowed.caller == Caller::Anyone {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What this process learns of its routes: how long their requests take, and how many it executes.
+//! What this process learns about its routes: latencies, and executions in flight.
 
 use rules::hex::hex;
 use rules::offload::Load;
@@ -9,12 +9,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Classes of one route that are told apart. A value that a client makes up must not cost memory;
-/// what comes after these shares one class.
+/// Classes of one route that are told apart. Values chosen by clients must not cost memory, so
+/// further ones share one class.
 const CLASSES_MAX: usize = 64;
-/// A class's name is not kept beyond this, the length of a hash.
+/// The longest class name that is kept, in bytes: the length of a hash.
 const CLASS_BYTES_MAX: usize = 64;
-/// The class of what found no place of its own.
+/// The class of all further values.
 const OTHERS: &str = "\0others";
 
 #[derive(Default)]
@@ -28,7 +28,7 @@ struct Route {
     executing: Arc<()>,
 }
 
-/// An execution under way; counted until it is dropped.
+/// An execution in flight, counted until it is dropped.
 pub(super) struct Executing(#[expect(dead_code, reason = "counted, never read")] Arc<()>);
 
 impl Latencies {
@@ -89,7 +89,7 @@ impl Latencies {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Route>> {
-        // Samples are whole or not there.
+        // A panic can't leave a sample half written.
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,7 +107,7 @@ impl Route {
     }
 }
 
-/// A value that is long is known by its hash.
+/// A long value is replaced by its hash.
 fn name(class: &str) -> Cow<'_, str> {
     if class.len() <= CLASS_BYTES_MAX {
         return Cow::Borrowed(class);

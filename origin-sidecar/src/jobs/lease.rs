@@ -1,5 +1,5 @@
-//! The lease of a running job: one attempt at a time, by conditional writes. It counts the attempts:
-//! a delivery that finds the lease taken is none, nor is one whose job nobody executed.
+//! The lease of a running job: conditional writes ensure one attempt at a time. It counts attempts:
+//! a delivery that finds the lease taken is no attempt, nor is one whose job was not executed.
 
 use super::record::{self, Again, Lease, lease_key};
 use crate::clock::Clock;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::results::{Condition, PutError, Results, StoreError};
 
-/// One attempt's hold on a job.
+/// The lease that an attempt holds.
 pub(super) struct HeldLease {
     results: Arc<dyn Results>,
     clock: Arc<dyn Clock>,
@@ -22,20 +22,20 @@ pub(super) struct HeldLease {
     pub waiting: Option<UnixMillis>,
 }
 
-/// What came of trying to take a lease.
+/// The result of trying to take a lease.
 pub(super) enum Taken {
     Ours(HeldLease),
-    /// Another's, for so long.
+    /// Another attempt holds it, for this long.
     Others(Duration),
-    /// The store did not say.
+    /// The store did not answer.
     Unknown(StoreError),
 }
 
-/// The lease went to another attempt: this one has no say any more.
+/// Another attempt has taken the lease: this one must not do anything more.
 pub(super) struct LeaseLost;
 
-/// `holder` names one attempt: a duplicate delivery to this process is another's too. Of a job its id
-/// and route are needed.
+/// Takes the lease of the job with this id and route. `holder` identifies one attempt: a duplicate
+/// delivery to the same process is another holder.
 pub(super) async fn take(
     results: &Arc<dyn Results>,
     clock: &Arc<dyn Clock>,
@@ -50,7 +50,7 @@ pub(super) async fn take(
         Ok(Some((other, _))) if other.until > now && other.holder != holder => {
             return Taken::Others(Duration::from(other.until - now));
         }
-        // An earlier write of ours whose answer was lost.
+        // This is an earlier write of ours, whose answer was lost.
         Ok(Some((own, etag))) if own.until > now => {
             let (results, clock) = (Arc::clone(results), Arc::clone(clock));
             let Lease { attempt, waiting, route, again, .. } = own;
@@ -98,11 +98,11 @@ fn until(clock: &dyn Clock, time: Duration) -> UnixMillis {
 }
 
 impl HeldLease {
-    /// Ours for so long from now. False when the store does not answer: the next try may get through
-    /// before the lease runs out.
+    /// Extends the lease to `time` from now. False when the store does not answer: the next try may
+    /// succeed before the lease expires.
     ///
     /// # Errors
-    /// When another attempt has it.
+    /// Another attempt holds it.
     pub(super) async fn renew(&mut self, time: Duration) -> Result<bool, LeaseLost> {
         self.set(until(self.clock.as_ref(), time)).await
     }
@@ -147,9 +147,9 @@ impl HeldLease {
         Ok(())
     }
 
-    /// The job has ended, and its lease is of no use. A removal can't be conditional: it is only
-    /// tried while the lease is ours for longer than that may take, as nobody retries the job until
-    /// then. Otherwise it is given up, and expires with the rest.
+    /// Removes the lease of an ended job. A removal can't be conditional: it is only tried while
+    /// the lease is valid for longer than the removal may take, because nobody retries the job
+    /// until then. Otherwise the lease expires with the other objects.
     pub(super) async fn remove(self) {
         const REMOVAL: Millis = Millis(15_000);
         let found = record::read::<Lease>(self.results.as_ref(), &self.key).await;
@@ -162,28 +162,29 @@ impl HeldLease {
         }
     }
 
-    /// What an operator sees of a job that is tried again, after so long.
+    /// Records why and when the job is retried, for the operator.
     pub(super) fn note_again(&mut self, reason: &str, after: Duration) {
         let at = until(self.clock.as_ref(), after);
         self.again = Some(Again { reason: reason.to_owned(), at });
     }
 
-    /// Nobody executed the job: the next attempt has the number of this one.
+    /// The job was not executed: the next attempt has the same number.
     pub(super) fn take_back_attempt(&mut self) {
         self.attempt = self.attempt.saturating_sub(1);
     }
 
-    /// Others may take it, and see what is known of the job. False when the store does not answer.
+    /// Releases the lease, with what is known of the job. False when the store does not answer.
     ///
     /// # Errors
-    /// When another attempt has it.
+    /// Another attempt holds it.
     pub(super) async fn lay_down(&mut self) -> Result<bool, LeaseLost> {
         self.set(UnixMillis::default()).await
     }
 
-    /// The attempt is over and the job is not: the next one may begin, and is counted.
+    /// Releases the lease after an attempt that did not end the job: the next attempt may begin,
+    /// and is counted.
     pub(super) async fn release(mut self) {
-        // It was executed: what it waits for next is another wait.
+        // The job was executed: waiting for the application begins anew.
         self.waiting = None;
         if let Err(error) = self.write(UnixMillis::default()).await {
             tracing::debug!(lease = self.key, ?error, "lease not released; it runs out");

@@ -1,5 +1,5 @@
-//! When which lease of an adopted execution is looked at. A listing costs as much as twelve reads, so
-//! listings are far apart, and a lease that one has shown is read when it is over.
+//! Schedules reads of the leases of adopted executions. A listing costs as much as twelve reads, so
+//! listings are rare, and a listed lease is read when it should have expired.
 
 use super::record::{ADOPTED, Adopted};
 use rules::{Millis, UnixMillis};
@@ -23,20 +23,21 @@ const LIST_INTERVAL: Duration = Duration::from_secs(5);
 /// [`SKEW`]). A clock that is [`SKEW`] off makes that 30 s, the promise. Two consumers list 345,600
 /// times in a month of 30 days: 1.73 $.
 const LIST_INTERVAL_BILLED: Duration = Duration::from_secs(15);
-/// … while no rule lets an execution be adopted: 0.02 $ a month for one consumer.
+/// The interval while no rule allows adopted executions: 0.02 $ a month for one consumer.
 const LIST_INTERVAL_QUIET: Duration = Duration::from_secs(600);
-/// So long after the last such rule, or lease, or the start: a proxy may have older rules than we.
+/// How long after the start, the last such rule or the last lease the short interval is kept: a
+/// proxy may have older rules.
 const QUIET_AFTER: Duration = Duration::from_secs(600);
-/// After a call that failed, and until an end that could not be told is told.
+/// The pause after a failed call, and before the next try of a notification.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
-/// What a lease has at most until it is read, whatever the clocks say.
+/// The longest time until a lease is read, whatever the clocks say.
 const WATCH_MAX: Duration = Duration::from_secs(180);
-/// Leases that are watched, some 200 bytes each; those beyond come when others have gone.
+/// Leases that are tracked, about 200 bytes each; further ones follow when others are gone.
 const LEASES_MAX: usize = 100_000;
 /// Keys in one listing.
 const PAGE: usize = 500;
 
-/// A lease as it was listed, and when it is read.
+/// A listed lease, and when it is read.
 struct Watched {
     written: UnixMillis,
     due: Instant,
@@ -47,9 +48,9 @@ pub(super) struct Leases {
     watched: BTreeMap<String, Watched>,
     interval: Duration,
     listed: Option<Instant>,
-    /// The last listing failed.
+    /// Whether the last listing failed.
     has_failed: bool,
-    /// When there was a reason to expect leases last.
+    /// When there was last a reason to expect leases.
     expected: Instant,
 }
 
@@ -60,7 +61,7 @@ impl Leases {
         Self { watched, interval, listed: None, has_failed: false, expected }
     }
 
-    /// Whether it is time for a listing; `may_come` when the rules let executions be adopted.
+    /// Whether a listing is due. `may_come`: the rules allow adopted executions.
     pub(super) fn is_list_due(&mut self, may_come: bool) -> bool {
         if may_come || !self.watched.is_empty() {
             self.expected = Instant::now();
@@ -100,7 +101,7 @@ impl Leases {
         Ok(())
     }
 
-    /// The keys of those that are to be read now.
+    /// The keys of the leases that are to be read now.
     pub(super) fn due(&self) -> Vec<String> {
         let now = Instant::now();
         let due = self.watched.iter().filter(|(_, lease)| lease.due <= now);
@@ -117,7 +118,7 @@ impl Leases {
         }
     }
 
-    /// When the next look is due: the rules may have changed after [`AGAIN`].
+    /// When the next step is due: the rules may have changed after [`AGAIN`].
     pub(super) fn next(&self) -> Instant {
         let due = self.watched.values().map(|lease| lease.due).min();
         let most = Instant::now() + AGAIN;
@@ -147,7 +148,7 @@ pub(super) fn is_over(until: UnixMillis, now: UnixMillis) -> bool {
 mod tests {
     use super::*;
 
-    /// How long until the next listing after one that succeeded now.
+    /// The time until the next listing after one that succeeds now.
     async fn pace(leases: &mut Leases, may_come: bool) -> Duration {
         let listed = Instant::now();
         leases.listed = Some(listed);

@@ -1,10 +1,10 @@
-//! How many jobs of one route and of one tenant run at once in this process.
+//! Limits how many jobs of one route and of one tenant run at once in this process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Whose share it is, and how large it is: a reload that changes it begins a new count.
+/// The kind and name of a share, and its size: a reload that changes the size begins a new count.
 type Share = (&'static str, String, u64);
 
 #[derive(Default)]
@@ -12,15 +12,15 @@ pub(super) struct TenantLimits {
     shares: Mutex<HashMap<Share, Arc<Semaphore>>>,
 }
 
-/// A job's places; given back when it is dropped.
+/// The permits of a job, returned when they are dropped.
 pub(super) struct Shares {
     _places: Vec<OwnedSemaphorePermit>,
 }
 
 impl TenantLimits {
-    /// Waits for a place in each of the shares. They are taken in order, so that no two jobs wait
-    /// for each other; the tenant's first, as one with many jobs must not wait for its own turn with
-    /// the route's places in its hands.
+    /// Waits for a permit of each share. They are taken in a fixed order, so that no two jobs wait
+    /// for each other. The tenant's comes first: a tenant with many jobs must not hold the route's
+    /// permits while it waits for its own.
     pub(super) async fn shares(
         &self,
         route: Option<(&str, u64)>,
@@ -38,7 +38,7 @@ impl TenantLimits {
 
     fn share(&self, share: Share) -> Arc<Semaphore> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        // What nobody holds or waits for is forgotten: tenants come and go.
+        // Unused shares are removed: tenants come and go.
         shares.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
         let most = usize::try_from(share.2).unwrap_or(1);
         Arc::clone(shares.entry(share).or_insert_with(|| Arc::new(Semaphore::new(most))))

@@ -1,4 +1,4 @@
-//! Header lines of requests and answers where they are kept as JSON: in messages and records.
+//! Header lines of requests and answers as JSON, for messages and records.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The value of one line, in whatever bytes it came. As JSON a string; what is no UTF-8, as letters of
-/// older encodings are, is `{"base64": "…"}`.
+/// The value of one line, in any bytes. In JSON it is a string; bytes that are not UTF-8, such as
+/// older encodings, become `{"base64": "…"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Value(Vec<u8>);
@@ -28,7 +28,7 @@ impl From<Value> for Written {
     }
 }
 
-/// Base64 that is none is a value that no field can have, so that its line is left out.
+/// Invalid base64 becomes a value that no field can have, so that its line is left out.
 impl From<Written> for Value {
     fn from(written: Written) -> Self {
         match written {
@@ -60,7 +60,7 @@ impl Value {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lines(pub Vec<(String, Value)>);
 
-/// Lines of one name: alone a value, several of them a list.
+/// The lines of one name: a single value, or a list of several.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
@@ -73,7 +73,7 @@ impl Lines {
         self.0.push((name.to_owned(), value.into()));
     }
 
-    /// One object, so that a plain consumer reads `headers["content-type"]`.
+    /// The lines as one object, so that a plain consumer can read `headers["content-type"]`.
     pub fn to_json(&self) -> String {
         let mut object: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
         for (name, value) in &self.0 {
@@ -86,12 +86,14 @@ impl Lines {
                 more => (name, OneOrMore::More(more.iter().map(|it| (*it).clone()).collect())),
             })
             .collect();
-        // Text and lists of such always serialise.
+        // Text, and lists of text, always serialise.
         serde_json::to_string(&object).unwrap_or_default()
     }
 
+    /// Parses the JSON form.
+    ///
     /// # Errors
-    /// When it is not such an object.
+    /// It is not such an object.
     pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
         let object: BTreeMap<String, OneOrMore> = serde_json::from_str(text)?;
         let mut lines = Self::default();
@@ -106,7 +108,7 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Takes the place of what the map has under the same names; what can be no field is left out.
+    /// Replaces fields of the same names in the map; invalid fields are left out.
     pub fn put_into(&self, headers: &mut HeaderMap) {
         let fields = self.0.iter().filter_map(|(name, value)| {
             let name = HeaderName::try_from(name.as_str()).ok()?;

@@ -1,4 +1,5 @@
-//! Telling somebody that a job is finished: a CloudEvent, signed as Standard Webhooks says.
+//! Notifies receivers that a job has ended: with a CloudEvent, signed according to Standard
+//! Webhooks.
 
 use super::context::JobWorker;
 use super::record::{
@@ -21,27 +22,27 @@ use std::fmt;
 use std::time::Duration;
 use stores::results::{Condition, Results};
 
-/// One attempt.
+/// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// After these, some two minutes, the notification is given up; the outcome stays.
+/// After this many attempts, about two minutes, the notification is given up; the outcome stays.
 const ATTEMPTS: u32 = 9;
-/// Before the second attempt; doubled for each further one.
+/// The pause before the second attempt; it doubles for each further one.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What is told, and to whom.
+/// The contents of a notification, and its receivers.
 pub(super) struct Notice<'a> {
     pub queue_name: &'a str,
     pub queue: &'a document::Queue,
     pub outcome: &'a Outcome,
     pub user: Option<String>,
-    /// Whether anybody may ask for status and result.
+    /// Whether anybody may request status and result.
     pub is_readable: bool,
-    /// Prefix of job paths.
+    /// The prefix of job paths.
     pub base: &'a str,
 }
 
-/// Sends the notification to each receiver, all at the same time. A log in the store keeps a
-/// redelivered message from repeating it, and says how it went.
+/// Sends the notification to all receivers concurrently. A log in the store keeps a redelivered
+/// message from repeating it, and records the result.
 pub(super) async fn send(worker: &JobWorker, results: &dyn Results, notice: &Notice<'_>) {
     let (queue, id) = (notice.queue, &notice.outcome.id);
     if queue.notify_app.is_none() && queue.notify_urls.is_empty() {
@@ -68,7 +69,7 @@ pub(super) async fn send(worker: &JobWorker, results: &dyn Results, notice: &Not
         });
         join_all(calls).await.concat()
     };
-    // A receiver that is slow does not hold up the others.
+    // A slow receiver does not delay the others.
     let (app, urls) = tokio::join!(app, urls);
     let deliveries = Deliveries { log: [app, urls].concat() };
     if let Err(error) = record::write(results, &key, &deliveries, Condition::Always).await {
@@ -76,7 +77,7 @@ pub(super) async fn send(worker: &JobWorker, results: &dyn Results, notice: &Not
     }
 }
 
-/// The CloudEvents 1.0 JSON form.
+/// The event in the JSON format of CloudEvents 1.0.
 fn event(notice: &Notice<'_>) -> serde_json::Value {
     let Outcome { id, status, reason, finished, bare, .. } = notice.outcome;
     let micros = i64::try_from(finished.0).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -117,7 +118,7 @@ fn headers(worker: &JobWorker, id: &str, body: &[u8]) -> HeaderMap {
     headers
 }
 
-/// `v1,<base64 of HMAC-SHA-256 over id.timestamp.body>`
+/// The signature: `v1,<base64 of HMAC-SHA-256 over id.timestamp.body>`.
 fn signature(secrets: &Secrets, id: &str, timestamp: &str, body: &[u8]) -> String {
     let mut message = format!("{id}.{timestamp}.").into_bytes();
     message.extend_from_slice(body);
@@ -170,8 +171,8 @@ async fn to_app(
     answered.map(|response| response.status().as_u16()).map_err(Undelivered::Failed)
 }
 
-/// Only addresses of the rules file are ever called, and of those only public ones unless the rules
-/// say otherwise; redirects are not followed.
+/// Calls a URL of the rules file. No other addresses are ever called, only public ones unless the
+/// rules say otherwise, and redirects are not followed.
 async fn to_url(
     client: &Public,
     url: &str,
@@ -191,7 +192,7 @@ async fn to_url(
     }
 }
 
-/// An address without its path: that of a chat's webhook is its password.
+/// A URL without its path: that of a chat's webhook is a password.
 fn shown(to: &str) -> String {
     match to.parse::<http::Uri>() {
         Ok(uri) if uri.scheme().is_some() => {
@@ -199,12 +200,12 @@ fn shown(to: &str) -> String {
             let port = uri.port().map_or(String::new(), |port| format!(":{port}"));
             format!("{}://{host}{port}/…", uri.scheme_str().unwrap_or_default())
         }
-        // A path of the application's.
+        // A path of the application.
         _ => to.to_owned(),
     }
 }
 
-/// Tries until the receiver takes it (2xx), says it never will (410), or attempts run out.
+/// Tries until the receiver accepts it (2xx), refuses it for good (410), or attempts run out.
 async fn until_taken<F>(
     notice: &Notice<'_>,
     worker: &JobWorker,
@@ -253,7 +254,7 @@ where
     log
 }
 
-/// Tells the receivers how an adopted request ended.
+/// Notifies the receivers of the end of an adopted request.
 pub(super) async fn tell(
     worker: &JobWorker,
     results: &dyn Results,
