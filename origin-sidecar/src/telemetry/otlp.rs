@@ -145,7 +145,7 @@ impl SpanSender {
         self.spans.with_label_values(&[result]).inc_by(count);
     }
 
-    async fn post(&self, batch: Vec<Value>) -> Result<(), NotTaken> {
+    async fn post(&self, batch: Vec<Value>) -> Result<(), ExportError> {
         let version = env!("CARGO_PKG_VERSION");
         let body = json!({ "resourceSpans": [{
             "resource": { "attributes": [text("service.name", &self.service)] },
@@ -156,23 +156,23 @@ impl SpanSender {
             .uri(self.uri.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.to_string()).map_err(|never| match never {}).boxed_unsync())
-            .map_err(NotTaken::NoRequest)?;
-        let response = self.client.request(request).await.map_err(NotTaken::Unanswered)?;
+            .map_err(ExportError::NoRequest)?;
+        let response = self.client.request(request).await.map_err(ExportError::Unanswered)?;
         let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(NotTaken::Refused(status)) }
+        if status.is_success() { Ok(()) } else { Err(ExportError::Refused(status)) }
     }
 }
 
 /// Why the collector did not take spans.
 #[derive(Debug)]
-enum NotTaken {
+enum ExportError {
     NoRequest(http::Error),
     Unanswered(hyper_util::client::legacy::Error),
     /// It answered with this status.
     Refused(http::StatusCode),
 }
 
-impl fmt::Display for NotTaken {
+impl fmt::Display for ExportError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRequest(error) => error.fmt(out),

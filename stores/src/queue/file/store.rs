@@ -292,22 +292,10 @@ mod tests {
         send(db, body, "{}", group, UnixMillis(now)).expect("send");
     }
 
-    fn take_some(
-        db: &Connection,
-        max: usize,
-        max_receives: u64,
-        now: u64,
-        until: u64,
-    ) -> Vec<Received> {
-        let mut last = String::new();
-        let mut wanted = Wanted {
-            max,
-            max_receives,
-            dead: false,
-            now: UnixMillis(now),
-            until: UnixMillis(until),
-            last: &mut last,
-        };
+    fn take_some(db: &Connection, max: usize, most: u64, now: u64, until: u64) -> Vec<Received> {
+        let (now, until, mut last) = (UnixMillis(now), UnixMillis(until), String::new());
+        let (max_receives, dead) = (most, false);
+        let mut wanted = Wanted { max, max_receives, dead, now, until, last: &mut last };
         receive(db, &mut wanted).expect("receive")
     }
 
@@ -354,14 +342,8 @@ mod tests {
         }
         let (mut last, mut seen) = (String::new(), std::collections::BTreeSet::new());
         for _ in 0..GROUPS_MAX * 3 {
-            let mut wanted = Wanted {
-                max: 1,
-                max_receives: 9,
-                dead: false,
-                now: UnixMillis(2),
-                until: UnixMillis(9),
-                last: &mut last,
-            };
+            let (now, until, dead) = (UnixMillis(2), UnixMillis(9), false);
+            let mut wanted = Wanted { max: 1, max_receives: 9, dead, now, until, last: &mut last };
             let received = receive(&db, &mut wanted).expect("receive");
             seen.extend(received.into_iter().filter_map(|it| it.group));
         }
