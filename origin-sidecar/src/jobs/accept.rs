@@ -73,7 +73,7 @@ async fn allowed_in(
     decision: OffloadDecision,
 ) -> Result<Response<Body>, Refused> {
     let OffloadRequest { route, rule, target, allowed, is_cross_site } = asked;
-    let body = std::mem::replace(&mut clean.body, Body::Empty);
+    let body = clean.body.take();
     let (body, pointed) = read(worker, body, rule).await.map_err(|why| {
         if let (NotRead::NoRoom(name), Some(reason)) = (&why, decision.reason()) {
             worker.context.metrics.jobs.offered(&route.name, name, reason);

@@ -71,7 +71,7 @@ pub(super) async fn result(
         Selected::Part { from, to } => (206, Some((from, to))),
         Selected::Unsatisfiable => (416, None),
     };
-    let mut response = Response::new(Body::Empty);
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
     result_headers(response.headers_mut(), &answer.headers, id, &etag);
     if is_open {
@@ -93,7 +93,7 @@ pub(super) async fn result(
         let object = results.get(&answer.object, range).await.map_err(unavailable)?;
         let length = range.map_or(answer.length, |(from, to)| to - from + 1);
         insert(response.headers_mut(), "content-length", &length.to_string());
-        *response.body_mut() = object.map_or(Body::Empty, |object| Body::boxed(object.body));
+        *response.body_mut() = object.map_or_else(Body::empty, |object| Body::boxed(object.body));
     }
     Ok(response)
 }

@@ -96,14 +96,15 @@ impl Intake {
     ///
     /// # Errors
     /// It is larger, breaks off, or there is no room in time.
-    pub async fn read(&self, spool: &Spool, mut body: Body, max: u64) -> Result<Payload, NotRead> {
+    pub async fn read(&self, spool: &Spool, body: Body, max: u64) -> Result<Payload, NotRead> {
         if body.size_hint().lower() > max {
             return Err(NotRead::TooLarge);
         }
-        if let Body::Full(Some(bytes)) = body {
+        let mut body = match body.into_full() {
             // The body was read before to find the shard key; that reader accounts for its memory.
-            return Ok(Payload::Memory(bytes));
-        }
+            Ok(bytes) => return Ok(Payload::Memory(bytes)),
+            Err(body) => body,
+        };
         let mut reading = Reading::of(self, spool, body.size_hint().exact());
         loop {
             let frame = match reading.until() {

@@ -160,7 +160,7 @@ mod tests {
         let first =
             Execution { attempt: 1, number: 1, received, queue_name: "q", presence, let_go: None };
         let judged = |code: u16, after: Option<&'static str>| {
-            let mut response = Response::new(Body::Empty);
+            let mut response = Response::new(Body::empty());
             *response.status_mut() = http::StatusCode::from_u16(code).expect("a status");
             if let Some(after) = after {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(after));

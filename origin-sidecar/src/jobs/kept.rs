@@ -89,11 +89,11 @@ impl AdoptedExecution {
         response: Response<Body>,
     ) -> (ExecutionEnd, bool) {
         let (parts, body) = response.into_parts();
-        let mut copy = Response::new(Body::Empty);
+        let mut copy = Response::new(Body::empty());
         *copy.status_mut() = parts.status;
         *copy.headers_mut() = parts.headers.clone();
         let (client, channel) = channel();
-        let sent = if body.is_end_stream() { Body::Empty } else { channel };
+        let sent = if body.is_end_stream() { Body::empty() } else { channel };
         let response = keyed::marked(Response::from_parts(parts, sent), Some(&once.key));
         // A client that has disconnected may retry: the answer is read nevertheless.
         let _ = answer.send(Ok(response));

@@ -231,7 +231,7 @@ async fn note_failed(results: &dyn Results, id: &str) {
 /// Whoever may report a result is not the application: its content must not run scripts in the
 /// application's origin.
 fn answer(said: &ReportedEnd) -> Response<Body> {
-    let mut answer = Response::new(Body::Empty);
+    let mut answer = Response::new(Body::empty());
     *answer.status_mut() = said.code;
     let headers = answer.headers_mut();
     let sandbox = HeaderValue::from_static("sandbox");

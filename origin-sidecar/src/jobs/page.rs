@@ -166,7 +166,7 @@ fn reload(element: &str) -> String {
 /// A 303 to a path of this site.
 pub(super) fn see(target: &str) -> Response<Body> {
     let mut response = html(303, String::new());
-    *response.body_mut() = Body::Empty;
+    *response.body_mut() = Body::empty();
     if let Ok(target) = HeaderValue::from_str(target) {
         response.headers_mut().insert(header::LOCATION, target);
     }

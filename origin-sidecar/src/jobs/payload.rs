@@ -94,7 +94,7 @@ impl Payload {
     /// The spool can't be read.
     pub fn body(&self) -> io::Result<Body> {
         Ok(match self {
-            Self::Memory(bytes) if bytes.is_empty() => Body::Empty,
+            Self::Memory(bytes) if bytes.is_empty() => Body::empty(),
             Self::Memory(bytes) => Body::full(bytes.clone()),
             Self::Spooled(spooled) => {
                 let mut file = spooled.file.try_clone()?;

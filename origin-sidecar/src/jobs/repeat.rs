@@ -122,7 +122,7 @@ async fn again(
         let detail = format!("job {id}: it was answered, with more than is kept of an answer");
         return Err(Refused::new(Problem::AlreadyAnswered, detail));
     };
-    let mut response = Response::new(Body::Empty);
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(*code).unwrap_or(StatusCode::OK);
     Lines(headers.clone()).put_into(response.headers_mut());
     if *length > 0 && method != Method::HEAD {

@@ -11,13 +11,12 @@
 //! it is slow, it counts among the slow readers.
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Frame;
 use http1::pace::{GRACE, IDLE_TIMEOUT, RATE_MIN};
 use http1::slow::{Place, SlowPeer};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -133,25 +132,26 @@ impl AnswerReader {
 }
 
 /// A body in pieces. Each piece must be read before the next one is available.
-pub struct Read<B> {
-    body: B,
-    /// The rest of the last frame of `body`.
+pub struct ReadPieces {
+    /// The rest of the last frame.
     rest: Bytes,
     reader: AnswerReader,
 }
 
-impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Read<B> {
-    pub fn new(body: B, reader: AnswerReader) -> Self {
-        Self { body, rest: Bytes::new(), reader }
+impl ReadPieces {
+    pub fn new(reader: AnswerReader) -> Self {
+        Self { rest: Bytes::new(), reader }
     }
 
+    /// The next piece, of what is here or of the frame that `next` polls.
     pub fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
+        next: impl FnOnce(&mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.reader.has_read();
         if self.rest.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            match ready!(next(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.rest = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
@@ -164,16 +164,9 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Read<B> {
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
-    pub fn is_end(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
-    }
-
-    pub fn size_hint(&self) -> SizeHint {
-        let here = self.rest.len() as u64;
-        self.body
-            .size_hint()
-            .exact()
-            .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(here + rest))
+    /// Bytes that have come and are not given yet.
+    pub fn held_bytes(&self) -> usize {
+        self.rest.len()
     }
 }
 

@@ -40,14 +40,8 @@ pub fn first<'a>(response: &'a Response<Body>, name: &'a HeaderName) -> Option<&
 /// What the cache did for an answer: the last member of `Cache-Status` without our name, such as
 /// `hit; ttl=3`.
 pub fn cache_result(response: &Response<Body>) -> Option<&str> {
-    let last = match response.body() {
-        Body::Served(own) => own.status()?,
-        Body::Coming(own) if own.encoded().is_some() => own.status()?,
-        _ => {
-            let lines = response.headers().get_all(CACHE_STATUS);
-            lines.iter().next_back()?.to_str().ok()?
-        }
-    };
+    let line = || response.headers().get_all(CACHE_STATUS).iter().next_back()?.to_str().ok();
+    let last = response.body().cache_status().or_else(line)?;
     last.strip_prefix("spillway-sidecar; ")
 }
 

@@ -10,7 +10,7 @@ pub use guard::{FIELD, FIELD_VALUE, Hosts};
 use super::process::Process;
 use super::purge::{self, PurgeRequest};
 use super::shards;
-use crate::message::body::{Body, Collected, collect};
+use crate::message::body::{Body, BodySource, Collected, collect};
 use crate::message::reply;
 use crate::proxy::context::ProxyContext;
 use connections::AdminConnections;
@@ -163,7 +163,7 @@ impl AdminService {
 }
 
 async fn purged(proxy: &ProxyContext, body: Incoming) -> Response<Body> {
-    let read = match collect(Body::Incoming(body), PURGE_BYTES_MAX).await {
+    let read = match collect(BodySource::Incoming(body).into(), PURGE_BYTES_MAX).await {
         Ok(Collected::Whole(bytes)) => bytes,
         Ok(Collected::TooLarge(_)) => return reply::text(413, "too long\n"),
         Err(error) => return reply::text(400, format!("{error}\n")),

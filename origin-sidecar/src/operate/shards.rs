@@ -1,7 +1,7 @@
 //! Shard maps on the admin port: what is in force, which shard holds a key, and a new map from the coordinator
 //! of a move.
 
-use crate::message::body::{Body, Collected, collect};
+use crate::message::body::{Body, BodySource, Collected, collect};
 use crate::message::reply;
 use crate::shards::live_maps::{LiveMaps, NotTaken};
 use http::Response;
@@ -74,7 +74,7 @@ pub(super) async fn pushed(maps: &LiveMaps, query: &str, body: Incoming) -> Resp
         Some(Some(wait)) if wait <= WAIT_MAX => wait,
         Some(_) => return reply::text(400, "wait: write up to 30 seconds, as in ?wait=3s\n"),
     };
-    let read = match collect(Body::Incoming(body), OBJECT_BYTES_MAX).await {
+    let read = match collect(BodySource::Incoming(body).into(), OBJECT_BYTES_MAX).await {
         Ok(Collected::Whole(bytes)) => bytes,
         Ok(Collected::TooLarge(_)) => return reply::text(413, "a map has 1 MiB at most\n"),
         Err(error) => return reply::text(400, format!("{error}\n")),

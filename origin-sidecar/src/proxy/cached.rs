@@ -355,7 +355,11 @@ fn finish(
         (Fetched::Passed(mut response, _), Some(status)) => {
             count(worker, route_state, status);
             reply::add_cache_status(response.headers_mut(), status.member(Tier::Sidecar));
-            Ok(if clean.method == Method::HEAD { response.map(|_| Body::Empty) } else { response })
+            Ok(if clean.method == Method::HEAD {
+                response.map(|_| Body::empty())
+            } else {
+                response
+            })
         }
         (Fetched::Failed(failure), _) => Err(failure.refused(way.destination.is_sharded())),
         (_, None) => Err(Refused::new(Problem::Internal, "the fetch has brought nothing")),

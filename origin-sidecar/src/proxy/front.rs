@@ -2,7 +2,7 @@
 
 use super::context::Worker;
 use super::handle::handle;
-use crate::message::body::Body;
+use crate::message::body::{Body, BodySource};
 use crate::message::reply;
 use crate::request::inbound::Peer;
 use http::Response;
@@ -44,7 +44,7 @@ impl server::Service for Front {
         body: RequestBody,
         exchange: Exchange,
     ) -> impl Future<Output = Response<Body>> + Send {
-        handle(&self.worker, head, Body::Client(body), &self.peer, Some(exchange))
+        handle(&self.worker, head, BodySource::Client(body).into(), &self.peer, Some(exchange))
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Body> {

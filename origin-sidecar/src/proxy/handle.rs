@@ -74,7 +74,7 @@ pub async fn handle(
             return stale(&in_force, route_state, &detail);
         }
         if is_grpc {
-            grpc::refusal(problem, refusal.into_parts().0.headers).map(|()| Body::Empty)
+            grpc::refusal(problem, refusal.into_parts().0.headers).map(|()| Body::empty())
         } else {
             refusal
         }
@@ -172,7 +172,7 @@ fn route<'a>(
             headers: &mut head.headers,
             came: &mut head.came,
             is_rebuilt: true,
-            body: Body::Empty,
+            body: Body::empty(),
             rules,
             route_state,
             marker,
@@ -220,7 +220,7 @@ async fn route_by_body<'a>(
     (route, span): (Option<&'a Route>, &'a Span),
     mut proceed: Proceed<'a>,
 ) -> Result<Response<Body>, Refused> {
-    let body = std::mem::replace(&mut clean.body, Body::Empty);
+    let body = clean.body.take();
     let (body, resolved) = in_body::find(worker, (clean.rules, route), &proceed, body).await?;
     clean.read_ahead = body.size_hint().lower();
     clean.body = body;
@@ -270,7 +270,7 @@ fn refusal(problem: Problem, inbound: &Inbound) -> String {
 fn limited(body: Body, route: Option<&Route>) -> Result<Body, Refused> {
     use http_body_util::{BodyExt, Limited};
     if body.is_end_stream() {
-        return Ok(Body::Empty);
+        return Ok(Body::empty());
     }
     let Some(max) = route.and_then(|route| route.max_body) else { return Ok(body) };
     if body.size_hint().lower() > max {
@@ -369,7 +369,7 @@ fn go_on<'a>(
     let upstream = destination.upstream;
     let timeout = if outgoing::is_call(upstream, clean.headers) {
         // A call may be silent for minutes, on either side: what bounds it is that both answer pings.
-        clean.body = std::mem::replace(&mut clean.body, Body::Empty).unpaced();
+        clean.body = clean.body.take().unpaced();
         outgoing::timeout_of_call(route)
     } else {
         outgoing::timeout(route)

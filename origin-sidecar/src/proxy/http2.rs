@@ -4,7 +4,7 @@ use super::context::ProxyContext;
 use super::front::Front;
 use super::handle::{IdleTimeout, handle};
 use crate::drain::DrainState;
-use crate::message::body::Body;
+use crate::message::body::{Body, BodySource};
 use crate::message::readers::Readers;
 use crate::telemetry::in_flight::{Carried, Carrier};
 use http::request::Parts;
@@ -130,7 +130,7 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
     handle(
         &front.worker,
         &mut head,
-        Body::Incoming(body).paced(front.slow_peer()),
+        Body::from(BodySource::Incoming(body)).paced(front.slow_peer()),
         &front.peer,
         None,
     )

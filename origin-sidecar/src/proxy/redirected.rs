@@ -28,7 +28,7 @@ pub(super) async fn whole(job: &FetchJob, response: Response<Body>) -> Refetched
     let led = led(&response);
     // The body of the redirect is dropped: it holds a concurrency permit of the route, which may
     // have only one.
-    let response = response.map(|_| Body::Empty);
+    let response = response.map(|_| Body::empty());
     match send_with(job, job.headers.clone()).await {
         Ok(whole) if self::led(&whole) == led => RefetchedAnswer::Same(whole),
         Ok(whole) => {

@@ -121,7 +121,7 @@ impl KeptRequest {
         let is_small = |body: &Body| {
             body.size_hint().exact().is_some_and(|length| length <= KEPT_BYTES_MAX as u64)
         };
-        let body = std::mem::replace(&mut clean.body, Body::Empty);
+        let body = clean.body.take();
         if body.again().is_some() || !is_small(&body) {
             clean.body = body;
         } else {

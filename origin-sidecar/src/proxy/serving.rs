@@ -1,7 +1,7 @@
 //! Answers from the cache, from stored answers and from those still being received.
 
 use super::context::Worker;
-use crate::message::body::{Body, Served};
+use crate::message::body::{Body, BodySource, Served};
 use crate::message::coming::FillingBody;
 use crate::message::fields::Map;
 use crate::message::reply;
@@ -55,9 +55,9 @@ pub(super) fn serve(
     let age = stored.entry.age(now).as_secs();
     let body = match selected {
         Selected::Full if clean.may_pass() => return encoded(clean, stored, age, status),
-        Selected::Full => whole(clean, stored).map_or(Body::Empty, Body::full),
+        Selected::Full => whole(clean, stored).map_or_else(Body::empty, Body::full),
         Selected::Part { from, to } => Body::full(stored.body.slice(from as usize..=to as usize)),
-        Selected::NotModified | Selected::Unsatisfiable => Body::Empty,
+        Selected::NotModified | Selected::Unsatisfiable => Body::empty(),
     };
     one_by_one(stored, (selected, Some(length)), body, (age, status))
 }
@@ -75,7 +75,8 @@ pub(super) fn serve_coming(
     let selected = selected(clean, &head, length);
     let age = head.entry.age(now).as_secs();
     let has_body = clean.method != Method::HEAD;
-    let coming = |reader, encoded| Body::Coming(Box::new(FillingBody { reader, encoded }));
+    let coming =
+        |reader, encoded| Body::from(BodySource::Coming(Box::new(FillingBody { reader, encoded })));
     let body = match selected {
         Selected::Full if clean.may_pass() && !has_body => {
             return encoded(clean, &head, age, status);
@@ -88,7 +89,7 @@ pub(super) fn serve_coming(
         }
         Selected::Full if has_body => coming(reader, None),
         Selected::Part { from, to } => coming(reader.part(from, to), None),
-        _ => Body::Empty,
+        _ => Body::empty(),
     };
     one_by_one(&head, (selected, length), body, (age, status))
 }
@@ -107,7 +108,7 @@ fn one_by_one(
     (age, status): (u64, CacheStatus),
 ) -> Response<Body> {
     let length = length.unwrap_or_default();
-    let mut response = Response::new(Body::Empty);
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = code(selected.status(stored.status));
     let headers = response.headers_mut();
     *headers = stored.fields.headers();
@@ -141,7 +142,7 @@ fn encoded(
 ) -> Response<Body> {
     let body = whole(clean, stored);
     let served = Served::new(Arc::clone(stored), body, age, status);
-    let mut response = Response::new(Body::Served(Box::new(served)));
+    let mut response = Response::new(BodySource::Served(Box::new(served)).into());
     *response.status_mut() = status_of(stored);
     response
 }

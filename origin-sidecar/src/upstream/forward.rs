@@ -6,7 +6,7 @@ use super::limits::RouteLimit;
 use super::network::{Network, UpstreamConnections, Upstreams};
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, of_body, request, unreachable};
 use super::{hop, multiplexed};
-use crate::message::body::{Body, Collected, Passed, collect};
+use crate::message::body::{Body, BodySource, Collected, Passed, collect};
 use crate::message::fields::{AsReceived, Map};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
@@ -143,7 +143,7 @@ async fn one_at_a_time(
 ) -> Result<Response<Body>, Failure> {
     let may_repeat = outgoing.may_repeat();
     if may_repeat {
-        let body = std::mem::replace(&mut outgoing.body, Body::Empty);
+        let body = outgoing.body.take();
         outgoing.body = repeatable(body).await.map_err(|error| of_body(&error))?;
     }
     let began = Instant::now();
@@ -228,7 +228,7 @@ async fn once(
         headers: &outgoing.headers,
         came: &outgoing.came,
         added: &outgoing.added,
-        body: std::mem::replace(&mut outgoing.body, Body::Empty),
+        body: outgoing.body.take(),
         timeout: outgoing.timeout,
         began,
     };
@@ -240,7 +240,7 @@ fn response(outgoing: &Outgoing, answer: Answer<Body>) -> Result<Response<Body>,
     if outgoing.may_pass && answer.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(passed(answer));
     }
-    Ok(answer.into_response()?.map(|body| Body::Upstream(Box::new(body))))
+    Ok(answer.into_response()?.map(|body| BodySource::Upstream(Box::new(body)).into()))
 }
 
 /// The answer as received, without its hop-by-hop fields.
@@ -249,7 +249,8 @@ fn passed(answer: Answer<Body>) -> Response<Body> {
     let named = hygiene::named_by_connection(&AsReceived(&received));
     let is_dropped = |name: &[u8]| hygiene::is_of_connection(name, &named);
     let fields = Block::passed(status, &received, lengths, is_dropped).with_reason(reason);
-    let mut response = Response::new(Body::Passed(Box::new(Passed::new(fields, body))));
+    let mut response =
+        Response::new(BodySource::Passed(Box::new(Passed::new(fields, body))).into());
     *response.status_mut() = status;
     response
 }

@@ -11,7 +11,7 @@ use super::links::{Link, Links, StreamPermit};
 use super::outgoing::{Failure, Outgoing, in_time, late, noticed, request, unreachable};
 use super::upload::Upload;
 use crate::message::answered::Answered;
-use crate::message::body::Body;
+use crate::message::body::{Body, BodySource};
 use crate::message::grpc::is_grpc;
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, Uri, header};
@@ -68,7 +68,9 @@ pub(super) async fn send(
             Ok(answer) => {
                 upload.answered();
                 let answered = |body| Answered::new(body, is_grpc, place);
-                return Ok(answer.map(|body| Body::Multiplexed(Box::new(answered(body)))));
+                return Ok(
+                    answer.map(|body| BodySource::Multiplexed(Box::new(answered(body))).into())
+                );
             }
             Err(AttemptError::Broken(failure)) => return Err(failure),
             Err(AttemptError::Unprocessed(failure)) if !upload.rewind() => return Err(failure),

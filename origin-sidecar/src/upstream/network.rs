@@ -55,7 +55,7 @@ impl Upstreams {
     pub async fn probe(&self, upstream: &Upstream) -> io::Result<()> {
         match self {
             Self::Network(network) => network.probe(upstream).await,
-            Self::Local(answer) => match answer(Request::new(Body::Empty)).await {
+            Self::Local(answer) => match answer(Request::new(Body::empty())).await {
                 Err(failure) if failure.is_unsent => Err(io::Error::other(failure.detail)),
                 _ => Ok(()),
             },

@@ -88,7 +88,7 @@ impl Outgoing {
             headers: HeaderMap::new(),
             came: Received::default(),
             added: String::new(),
-            body: Body::Empty,
+            body: Body::empty(),
             timeout: TIMEOUT_DEFAULT,
             exchange: None,
             may_pass: false,
@@ -186,7 +186,7 @@ pub(super) fn request(outgoing: &mut Outgoing) -> Result<Request<Body>, Failure>
             headers.append(name, value);
         }
     }
-    let mut request = Request::new(std::mem::replace(&mut outgoing.body, Body::Empty));
+    let mut request = Request::new(outgoing.body.take());
     *request.method_mut() = outgoing.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;

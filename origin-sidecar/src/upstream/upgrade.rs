@@ -30,5 +30,5 @@ pub(crate) async fn pass(
             }
         });
     }
-    Ok(Response::from_parts(parts, Body::Empty))
+    Ok(Response::from_parts(parts, Body::empty()))
 }

@@ -27,8 +27,8 @@ pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use namespaces::{Namespace, Network};
 pub use process::{Ended, SECRET, Setup, Spillway, folder, program, run, run_with, system};
 pub use prometheus::Prometheus;
-pub use relay::Relay;
 pub use raw::{accepted, raw, read_until};
+pub use relay::Relay;
 pub use wire::Wire;
 
 /// Nothing in a test takes longer; a test that waits for something that never comes ends here.

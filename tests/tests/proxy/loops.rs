@@ -138,7 +138,7 @@ async fn a_client_can_only_refuse_itself() {
 
 #[tokio::test]
 async fn a_sidecar_that_is_its_own_app_does_not_start() {
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = free.local_addr().expect("a bound port").port();
     drop(free);
     for app in ["127.0.0.1", "localhost"] {

@@ -57,7 +57,7 @@ async fn answer(link: &Link, request: Request<Body>) -> Result<Response<Body>, F
     }
     match request.uri().path() {
         // A look whether anybody is there.
-        "/" => Ok(Response::new(Body::Empty)),
+        "/" => Ok(Response::new(Body::empty())),
         "/session" => session(link).await,
         "/hook" => told(link, request).await,
         _ => execute(link, request).await,
@@ -236,7 +236,7 @@ async fn execute(link: &Link, request: Request<Body>) -> Result<Response<Body>, 
         End::Stalls => std::future::pending().await,
     };
     let text = if code == 204 { String::new() } else { format!("execution {}", open.execution) };
-    let mut response = Response::new(Body::Empty);
+    let mut response = Response::new(Body::empty());
     if !text.is_empty() {
         *response.body_mut() = Body::full(text.clone());
     }

@@ -211,7 +211,7 @@ fn get(method: &str, id: &str, part: &str, wait: Option<u64>) -> Request<Body> {
     if let Some(wait) = wait {
         request = request.header("prefer", format!("wait={wait}"));
     }
-    request.body(Body::Empty).expect("a good request")
+    request.body(Body::empty()).expect("a good request")
 }
 
 async fn text(response: Response<Body>) -> String {

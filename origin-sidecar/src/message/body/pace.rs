@@ -1,7 +1,8 @@
 //! A client's body over HTTP/2: over HTTP/1.1 its connection sees to how long it is waited for.
 
+use super::source::PolledFrame;
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::Body;
 use http1::pace::IDLE_TIMEOUT;
 use http1::slow::SlowPeer;
 use http1::{Limits, Patience};
@@ -10,25 +11,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// A client's body over HTTP/2, and how long its next piece is waited for.
-pub struct Paced<B> {
-    pub body: B,
+/// How long the next piece of a client's body over HTTP/2 is waited for.
+pub struct UploadPace {
     patience: Patience,
     /// How long its client may pause.
     pub idle: Duration,
     peer: SlowPeer,
 }
 
-impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Paced<B> {
-    pub fn new(body: B, peer: SlowPeer) -> Self {
-        Self { body, patience: Patience::default(), idle: IDLE_TIMEOUT, peer }
+impl UploadPace {
+    pub fn new(peer: SlowPeer) -> Self {
+        Self { patience: Patience::default(), idle: IDLE_TIMEOUT, peer }
     }
 
-    pub fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+    pub fn poll_frame<S>(&mut self, source: &mut S, context: &mut Context<'_>) -> PolledFrame
+    where
+        S: Body<Data = Bytes, Error = io::Error> + Unpin,
+    {
+        if let Poll::Ready(frame) = Pin::new(source).poll_frame(context) {
             let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
             self.patience.moved(bytes.map_or(0, Bytes::len));
             return Poll::Ready(frame);
@@ -42,7 +42,8 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Paced<B> {
 #[cfg(test)]
 mod tests {
     use super::super::Body;
-    use super::{Bytes, Duration, Frame, SlowPeer, io};
+    use super::{Bytes, Duration, SlowPeer, io};
+    use http_body::Frame;
     use http_body_util::{BodyExt, StreamBody};
     use http1::slow::SlowPeers;
     use tokio::time::sleep;
