@@ -12,7 +12,7 @@ pub use arguments::ShardsSettings;
 
 use super::run::runtime;
 use super::stop::Stop;
-use arguments::{Changing, ShardsCommand};
+use arguments::ShardsCommand;
 use coordinator::Coordinator;
 use events::Events;
 
@@ -53,12 +53,4 @@ async fn run(coordinator: &Coordinator<'_>, command: &ShardsCommand) -> Result<(
         ShardsCommand::Commit(own) => coordinator.commit(own).await,
         ShardsCommand::Abort(own) => coordinator.abort(own).await,
     }
-}
-
-/// Who changes a map, as its log has it.
-fn author(changing: &Changing) -> String {
-    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let user = changing.by.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned());
-    if changing.by.is_some() { user } else { format!("{user}@{}", host.trim()) }
 }

@@ -41,13 +41,9 @@ impl Resolved {
         Ok(Self { keys, range, more })
     }
 
-    /// The same keys as the sender of a marker resolved them, whose map is newer than the newest that can be
-    /// found here ([`super::protocol::Arrival::ServeAsSent`]): the data is here.
-    pub fn as_sent(&self, marker: &super::protocol::Marker) -> Self {
-        let mut range = OwnedRange::clone(&self.range);
-        (range.epoch, range.shard, range.state) =
-            (marker.epoch, marker.shard.as_str().into(), RangeState::Active);
-        Self { keys: self.keys.clone(), range: Arc::new(range), more: Vec::new() }
+    /// Keys that all lie in one range.
+    pub(super) fn in_one(keys: ShardKeys, range: Arc<OwnedRange>) -> Self {
+        Self { keys, range, more: Vec::new() }
     }
 
     /// Name of the shard map.

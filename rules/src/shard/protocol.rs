@@ -2,8 +2,11 @@
 //! another sidecar sent it, the coordinator about what the members of a move have told it.
 
 use super::find::Resolved;
+use super::map::OwnedRange;
 use super::object::{MapObject, MoveStage};
+use super::range::RangeState;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What a process does with an object that it may follow ([`MapObject::admit`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,17 @@ pub fn on_arrival(
         (true, false, false) if marker.epoch != own.epoch() && marker.knows_stale => Arrival::Stale,
         (true, false, false) if marker.epoch != own.epoch() => Arrival::StaleToOld,
         (_, _, false) => Arrival::Loop,
+    }
+}
+
+impl Resolved {
+    /// The same keys as the sender of a marker resolved them, whose map is newer than the newest that can be
+    /// found here ([`Arrival::ServeAsSent`]): the data is here.
+    pub fn as_sent(&self, marker: &Marker) -> Self {
+        let mut range = OwnedRange::clone(&self.range);
+        (range.epoch, range.shard, range.state) =
+            (marker.epoch, marker.shard.as_str().into(), RangeState::Active);
+        Self::in_one(self.keys.clone(), Arc::new(range))
     }
 }
 

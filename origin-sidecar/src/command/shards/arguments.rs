@@ -61,6 +61,19 @@ pub struct Changing {
     pub why: String,
 }
 
+impl Changing {
+    /// Who changes the map, as its log has it.
+    pub fn author(&self) -> String {
+        if let Some(by) = &self.by {
+            return by.clone();
+        }
+        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let user = user.unwrap_or_else(|_| "unknown".to_owned());
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{user}@{}", host.trim())
+    }
+}
+
 /// A step of a move that is under way.
 #[derive(Debug, Clone, Args)]
 pub struct MoveStep {

@@ -4,9 +4,7 @@ use super::super::bindings::open_results;
 use super::super::settings;
 use super::super::stop::Stop;
 use super::arguments::{Changing, ShardsSettings};
-use super::author;
 use super::events::Events;
-use super::stored::StoredMap;
 use crate::clock::{Clock, System};
 use crate::operate::reload;
 use crate::secrets::Purpose;
@@ -23,6 +21,12 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use stores::results::Results;
+
+/// A map as the store has it.
+pub(super) struct StoredMap {
+    pub object: MapObject,
+    pub etag: String,
+}
 
 /// What the commands work with.
 pub(super) struct Coordinator<'a> {
@@ -73,7 +77,7 @@ impl<'a> Coordinator<'a> {
         } else {
             format!("{what}: {}", changing.why)
         };
-        Changed { by: author(changing), at: System.now(), why }
+        Changed { by: changing.author(), at: System.now(), why }
     }
 
     /// Says what a change does, asks, and makes it; none for a dry run.

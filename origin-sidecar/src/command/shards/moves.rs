@@ -3,9 +3,8 @@
 
 use super::super::stop::Stop;
 use super::arguments::{Announcing, GatedStep, MoveStep};
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, StoredMap};
 use super::members::{Laggard, MoveMember};
-use super::stored::StoredMap;
 use rules::shard::change::{MoveDriver, MovePlan};
 use rules::shard::object::{MapObject, Move, MoveStage};
 use rules::shard::protocol::{Ack, Hindrance};

@@ -1,7 +1,7 @@
 //! Versions of a map in the result store: read, replaced under a condition, kept in the log.
 
 use super::super::stop::Stop;
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, StoredMap};
 use crate::shards::keys;
 use crate::shards::store::read;
 use rules::shard::object::{Changed, MapObject};
@@ -9,12 +9,6 @@ use stores::results::{Condition, PutError, StoreError};
 
 /// Entries of the log that are listed in one call.
 const LOG_PAGE: usize = 1_000;
-
-/// A map as the store has it.
-pub(super) struct StoredMap {
-    pub object: MapObject,
-    pub etag: String,
-}
 
 fn failed(error: &StoreError) -> Stop {
     Stop::run(format!("the result store did not do it: {error}"))
