@@ -27,16 +27,23 @@ pub(super) fn admitted(
     let Some((rule, own)) = rule.zip(resolved.as_ref()).filter(|(_, own)| own.range.is_live) else {
         return Ok((resolved, None));
     };
-    match worker.context.maps.enter(rule, own.clone(), || WriteKind::Job(job.id.clone())) {
-        Ok(Entered::Go(resolved, write)) if resolved.may_start_job() => {
-            Ok((Some(resolved), Some(write)))
+    let mut own = own.clone();
+    loop {
+        let what = || WriteKind::Job(job.id.clone());
+        match worker.context.maps.enter(rule, own, false, what) {
+            Ok(Entered::Go(resolved, write)) if resolved.may_start_job() => {
+                return Ok((Some(resolved), Some(write)));
+            }
+            Ok(Entered::Go(own, mut write)) => {
+                write.settled();
+                return Err(moves(&own));
+            }
+            Ok(Entered::Wait(own)) => return Err(moves(&own)),
+            Ok(Entered::Changed(newest)) => own = newest,
+            Err(problem) => {
+                return Err(ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name())));
+            }
         }
-        Ok(Entered::Go(own, mut write)) => {
-            write.settled();
-            Err(moves(&own))
-        }
-        Ok(Entered::Wait(own)) => Err(moves(&own)),
-        Err(problem) => Err(ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name()))),
     }
 }
 

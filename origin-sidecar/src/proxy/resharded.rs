@@ -10,6 +10,7 @@ use crate::message::reply;
 use crate::request::active_rules::RulesSnapshot;
 use crate::request::inbound::Inbound;
 use crate::request::sanitized::SanitizedRequest;
+use crate::shards::admission::{PendingWrite, SendingSidecar};
 use crate::telemetry::spans::Span;
 use crate::upstream::route_state::RouteState;
 use crate::upstream::{hop, outgoing};
@@ -56,26 +57,23 @@ pub(super) async fn settle(
 ) -> Result<Resolved, Refused> {
     let context = &worker.jobs.context;
     let destinations = &context.destinations;
-    let mut resolved = resolved;
-    if let Some(marker) = &clean.marker {
-        let of_route = clean.route_state.upstream.as_ref();
-        let is_here = |resolved: &Resolved| {
-            let found = destinations.find(of_route, Some(resolved));
-            found.is_ok_and(|destination| destination.upstream.is_app())
-        };
-        let own_shard = destinations.shard.as_deref();
-        resolved = context.maps.settle_with_sender(marker, resolved, is_here, own_shard).await?;
-    }
-    let Some(rule) = route.and_then(|route| route.shard.as_ref()) else { return Ok(resolved) };
-    if !is_write(route, &clean.method) {
-        return Ok(resolved);
-    }
+    let of_route = clean.route_state.upstream.as_ref();
+    let is_here = |resolved: &Resolved| {
+        let found = destinations.find(of_route, Some(resolved));
+        found.is_ok_and(|destination| destination.upstream.is_app())
+    };
+    let own_shard = destinations.shard.as_deref();
+    let sender =
+        clean.marker.as_ref().map(|marker| SendingSidecar { marker, is_here: &is_here, own_shard });
     let (name, method) = (&clean.route_state.name, &clean.method);
     let what = || WriteKind::Request { route: name.as_ref().into(), method: method.clone() };
+    let rule = route.and_then(|route| route.shard.as_ref());
+    let rule = rule.filter(|_| is_write(route, method));
+    let entry = rule.map(|rule| PendingWrite { rule, read_ahead: clean.read_ahead, what: &what });
     let gate = (&*context.holds, &*context.drain);
-    let (resolved, write) =
-        context.maps.enter_in_turn(gate, rule, resolved, clean.read_ahead, what).await?;
-    clean.write = Some(write);
+    let admitted = context.maps.admit(gate, sender.as_ref(), resolved, entry.as_ref()).await;
+    let (resolved, write) = admitted?;
+    clean.write = write;
     Ok(resolved)
 }
 

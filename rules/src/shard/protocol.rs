@@ -54,6 +54,9 @@ pub struct Marker {
 pub enum Arrival {
     /// Its shard is ours.
     Serve,
+    /// The same, for a write that its sender sent before it knew of the fence. It must not wait here: the
+    /// sender's ack waits for it, and the end of the move for that ack.
+    ServeBegun,
     /// The sender's map is newer than ours: look for the newest before anything else is decided.
     Refresh,
     /// The sender's map is newer than the newest that can be found, and says that the shard is ours.
@@ -68,26 +71,45 @@ pub enum Arrival {
     Loop,
 }
 
-/// Decides about a request that another sidecar sent here.
-///
-/// `own` is what our map says; `is_here` whether we serve that shard; `own_shard` the shard whose data the
-/// application beside us holds. `is_refreshed`: the newest map was looked for already.
-pub fn on_arrival(
-    marker: &Marker,
-    own: &Resolved,
-    is_here: bool,
-    own_shard: Option<&str>,
-    is_refreshed: bool,
-) -> Arrival {
+/// What is known of a request where it arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived<'a> {
+    /// Whether this process serves the shard that our map says.
+    pub is_here: bool,
+    /// The shard whose data the application beside us holds.
+    pub own_shard: Option<&'a str>,
+    /// Whether the request writes.
+    pub is_write: bool,
+    /// The newest map was looked for already.
+    pub is_refreshed: bool,
+}
+
+/// Decides about a request that another sidecar sent here. `own` is what our map says.
+pub fn on_arrival(marker: &Marker, own: &Resolved, arrived: Arrived<'_>) -> Arrival {
+    let Arrived { is_here, own_shard, is_write, is_refreshed } = arrived;
     let is_newer_there = marker.epoch > own.epoch() && marker.is_recent;
     match (own.range.is_live, is_newer_there, is_here) {
         (true, true, _) if !is_refreshed => Arrival::Refresh,
         (true, true, _) if own_shard == Some(marker.shard.as_str()) => Arrival::ServeAsSent,
         (true, true, _) => Arrival::Behind,
+        (true, false, true) if own.must_wait(is_write) => met_a_fence(marker, own),
         (_, _, true) => Arrival::Serve,
         (true, false, false) if marker.epoch != own.epoch() && marker.knows_stale => Arrival::Stale,
         (true, false, false) if marker.epoch != own.epoch() => Arrival::StaleToOld,
         (_, _, false) => Arrival::Loop,
+    }
+}
+
+/// Decides about a write of a range that is fenced here.
+///
+/// A sender that follows the announce of the same move is a member of the move, whose ack will count this
+/// write. One that is further behind is none: it must first learn of the fence.
+fn met_a_fence(marker: &Marker, own: &Resolved) -> Arrival {
+    match marker.epoch + 1 == own.epoch() {
+        true if marker.knows_stale => Arrival::ServeBegun,
+        false if marker.knows_stale && marker.epoch < own.epoch() => Arrival::Stale,
+        // An older program, which passes a 421 on to its client: the write waits here.
+        _ => Arrival::Serve,
     }
 }
 

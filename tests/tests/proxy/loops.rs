@@ -47,7 +47,7 @@ async fn pair(protocol: &str) -> Pair {
     };
     let one = sidecar(relay.address(), '1').start().await;
     let other = sidecar(one.address(), '2').start().await;
-    relay.lead_to(other.address());
+    relay.lead_to(&[other.address()]);
     Pair { app, one, other }
 }
 

@@ -1,0 +1,9 @@
+//! Live shard maps: several sidecars follow one map, and a range moves to another shard under load.
+
+mod cutover;
+mod faults;
+mod holding;
+mod owners;
+mod starting;
+mod streams;
+mod world;

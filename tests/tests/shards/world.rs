@@ -1,0 +1,250 @@
+//! Two sidecars before each of three shards, the store of their map, and the commands that change it.
+
+use crate::owners::{Owners, Range, SHARDS};
+use std::collections::BTreeMap;
+use support::{Client, Cloud, Ended, Relay, Setup, Spillway, eventually, folder, run_with};
+use tempfile::TempDir;
+
+pub const RULES: &str = r#"
+    [[route]]
+    name  = "entries"
+    match = { path = "/entries" }
+    shard = { map = "market", from = ["query:id"], settle = "1s" }
+
+    [[route]]
+    name  = "slow"
+    match = { path = "/slow" }
+    shard = { map = "market", from = ["query:id"], settle = "1s" }
+
+    [[route]]
+    name  = "cached"
+    match = { path = "/cached", methods = ["GET"] }
+    shard = { map = "market", from = ["query:id"] }
+    cache = { sidecar = "1h" }
+
+    [[route]]
+    name  = "feed"
+    match = { path = "/feed" }
+    shard = { map = "market", from = ["query:id"] }
+
+    [shard_map.market]
+    live     = true
+    key_type = "int"
+    ranges   = [ { from = 1, shard = "a" }, { from = 10001, shard = "b" }, { from = 20001, shard = "c" } ]
+    until    = 30001
+    shards   = { a = { upstream = "app-a" }, b = { upstream = "app-b" }, c = { upstream = "app-c" } }
+"#;
+
+/// Where the maps lie in the bucket.
+pub const STORE: &str = "s3://results/maps";
+
+/// One sidecar, and its own way to the store, so that it can be cut off alone.
+pub struct Sidecar {
+    pub shard: &'static str,
+    pub process: Option<Spillway>,
+    pub to_store: Relay,
+}
+
+pub struct World {
+    pub owners: Owners,
+    pub cloud: Cloud,
+    pub sidecars: Vec<Sidecar>,
+    /// Where each shard is reached, as by the name of a Service.
+    services: BTreeMap<&'static str, Relay>,
+    rules: String,
+    folder: TempDir,
+}
+
+/// Commands that only look.
+const LOOKS: [&str; 6] = ["show", "members", "lookup", "log", "export", "key"];
+
+/// A command that changes something asks nothing.
+fn with_yes<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let changes = !arguments.iter().any(|argument| LOOKS.contains(argument));
+    let end: &[&str] = if changes { &["--yes", "--by", "test"] } else { &[] };
+    [arguments, end].concat()
+}
+
+impl World {
+    /// With a map in the store, and every sidecar started.
+    pub async fn start() -> Self {
+        let world = Self::new(RULES).await;
+        world.shards(&["init", "market"]).await;
+        let mut world = world;
+        for shard in SHARDS {
+            world.add(shard).await;
+            world.add(shard).await;
+        }
+        world
+    }
+
+    /// Without map and sidecars.
+    pub async fn new(rules: &str) -> Self {
+        let (owners, cloud) = (Owners::start().await, Cloud::start().await);
+        cloud.bucket("results");
+        let mut services = BTreeMap::new();
+        for shard in SHARDS {
+            services.insert(shard, Relay::new().await);
+        }
+        let (folder, rules) = (folder(), rules.to_owned());
+        std::fs::write(folder.path().join("routes.toml"), &rules).expect("a rules file");
+        Self { owners, cloud, sidecars: Vec::new(), services, rules, folder }
+    }
+
+    /// A sidecar of this shard, not started yet.
+    pub async fn setup(&self, shard: &'static str) -> (Setup, Relay) {
+        let to_store = Relay::new().await;
+        to_store.lead_to(&[&self.store_address()]);
+        let upstreams =
+            self.services.iter().map(|(shard, to)| format!("app-{shard}=http://{}", to.address()));
+        let mut setup = Spillway::proxy(&self.rules, &self.owners.get(shard).app)
+            .with("--shard", shard)
+            .with("--upstream", &upstreams.collect::<Vec<_>>().join(","))
+            .with("--results", STORE)
+            .with("--map-poll", "1");
+        for sidecar in self.running() {
+            setup = setup.with("--peers", sidecar.admin_address());
+        }
+        let own =
+            self.cloud.environment().into_iter().filter(|(name, _)| name != "AWS_ENDPOINT_URL_S3");
+        for (name, value) in own {
+            setup = setup.env(&name, &value);
+        }
+        let store = format!("http://{}", to_store.address());
+        (setup.env("AWS_ENDPOINT_URL_S3", &store), to_store)
+    }
+
+    fn store_address(&self) -> String {
+        let environment = self.cloud.environment();
+        let store = environment.iter().find(|(name, _)| name == "AWS_ENDPOINT_URL_S3");
+        store.expect("an address").1.trim_start_matches("http://").to_owned()
+    }
+
+    pub async fn add(&mut self, shard: &'static str) {
+        let (setup, to_store) = self.setup(shard).await;
+        let process = setup.start().await;
+        started(&process).await;
+        self.sidecars.push(Sidecar { shard, process: Some(process), to_store });
+        self.lead();
+    }
+
+    /// The names of the shards lead to the sidecars that run.
+    pub fn lead(&self) {
+        for (shard, service) in &self.services {
+            let own = self.sidecars.iter().filter(|sidecar| sidecar.shard == *shard);
+            let own = own.filter_map(|sidecar| sidecar.process.as_ref().map(Spillway::address));
+            service.lead_to(&own.collect::<Vec<_>>());
+        }
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = &Spillway> {
+        self.sidecars.iter().filter_map(|sidecar| sidecar.process.as_ref())
+    }
+
+    pub fn sidecar(&self, number: usize) -> &Spillway {
+        self.sidecars[number].process.as_ref().expect("it runs")
+    }
+
+    pub fn client(&self, number: usize) -> Client {
+        self.sidecar(number).client()
+    }
+
+    /// Cuts a sidecar off from the store.
+    pub fn cut_off(&self, number: usize) {
+        self.sidecars[number].to_store.cut();
+    }
+
+    pub fn reconnect(&self, number: usize) {
+        self.sidecars[number].to_store.lead_to(&[&self.store_address()]);
+    }
+
+    /// Runs `spillway shards …` against all sidecars that run, to its end.
+    pub async fn try_shards(&self, arguments: &[&str]) -> Ended {
+        let sidecars: Vec<&str> = self.running().map(Spillway::admin_address).collect();
+        self.shards_with(&sidecars, arguments).await
+    }
+
+    /// The same, told of these sidecars only.
+    pub async fn shards_with(&self, sidecars: &[&str], arguments: &[&str]) -> Ended {
+        let mut environment = self.cloud.environment();
+        let file = self.folder.path().join("routes.toml").display().to_string();
+        let own = [
+            ("SPILLWAY_SECRET", support::SECRET.to_owned()),
+            ("SPILLWAY_ROUTES", file),
+            ("SPILLWAY_RESULTS", STORE.to_owned()),
+            ("SPILLWAY_MAP_POLL", "1".to_owned()),
+        ];
+        environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        if !sidecars.is_empty() {
+            environment.push(("SPILLWAY_SIDECARS".to_owned(), sidecars.join(",")));
+        }
+        run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
+    }
+
+    /// The same, and it must succeed.
+    pub async fn shards(&self, arguments: &[&str]) -> String {
+        let ended = self.try_shards(arguments).await;
+        let said = format!("{arguments:?}: {}{}", ended.output, ended.errors);
+        assert_eq!(ended.code, Some(0), "{said}");
+        eprintln!("{said}");
+        ended.output
+    }
+
+    /// Which shard the map in the store gives a key to.
+    pub async fn owner(&self, key: i64) -> String {
+        let line = self.shards(&["--json", "lookup", "market", &key.to_string()]).await;
+        let found: serde_json::Value = serde_json::from_str(line.trim()).expect("one event");
+        found["shard"].as_str().expect("an owner").to_owned()
+    }
+
+    /// A whole move, data and gates included, as reshard does it.
+    pub async fn moves(&self, (from, until): Range, source: &str, target: &str) {
+        for step in Step::ALL {
+            self.step(step, (from, until), source, target).await;
+        }
+    }
+
+    /// One step of a move.
+    pub async fn step(&self, step: Step, range: Range, source: &str, target: &str) {
+        let (from, until) = range;
+        match step {
+            Step::Announce => {
+                let bounds = format!("{from}..{until}");
+                self.shards(&["announce", "market", "--range", &bounds, "--to", target]).await;
+            }
+            Step::Fence => drop(self.shards(&["fence", "market"]).await),
+            Step::Copy => {
+                self.owners.close(source, range);
+                self.owners.copy(source, target, range);
+            }
+            Step::NoReturn => drop(self.shards(&["no-return", "market"]).await),
+            Step::Commit => {
+                self.owners.open(target, range);
+                self.shards(&["commit", "market"]).await;
+            }
+        }
+    }
+}
+
+/// Waits until the kubelet would let traffic in.
+pub async fn started(process: &Spillway) {
+    eventually("it has started", || async {
+        (process.admin().get("/startup").await.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// The steps of a move, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Announce,
+    Fence,
+    Copy,
+    NoReturn,
+    Commit,
+}
+
+impl Step {
+    pub const ALL: [Self; 5] =
+        [Self::Announce, Self::Fence, Self::Copy, Self::NoReturn, Self::Commit];
+}
