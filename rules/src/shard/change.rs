@@ -171,6 +171,15 @@ impl MapObject {
         Ok(next)
     }
 
+    /// Whether just this move is announced.
+    pub fn has_announced(&self, plan: &MovePlan) -> bool {
+        self.moving.as_ref().is_some_and(|own| {
+            own.stage == MoveStage::Announced
+                && (&own.from, &own.until) == (&plan.from, &plan.until)
+                && (&own.target, &own.driver) == (&plan.target, &plan.driver)
+        })
+    }
+
     /// Lets the writes of the range wait.
     ///
     /// # Errors

@@ -7,7 +7,15 @@ use tokio::sync::watch;
 
 pub struct Relay {
     address: String,
-    behind: watch::Sender<Vec<String>>,
+    leads: watch::Sender<Leads>,
+}
+
+/// Where connections lead.
+#[derive(Default)]
+struct Leads {
+    addresses: Vec<String>,
+    /// How often all connections were cut.
+    cuts: usize,
 }
 
 impl Relay {
@@ -15,15 +23,15 @@ impl Relay {
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound port").to_string();
-        let (behind, leads) = watch::channel(Vec::new());
+        let (leads, seen) = watch::channel(Leads::default());
         tokio::spawn(async move {
             let turn = AtomicUsize::new(0);
             while let Ok((client, _)) = listener.accept().await {
                 let turn = turn.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(carried(client, leads.clone(), turn));
+                tokio::spawn(carried(client, seen.clone(), turn));
             }
         });
-        Self { address, behind }
+        Self { address, leads }
     }
 
     /// `127.0.0.1:PORT`
@@ -31,27 +39,31 @@ impl Relay {
         &self.address
     }
 
-    /// Connections lead there, to each in turn. Those that lead elsewhere are cut.
+    /// New connections lead there, to each in turn.
     pub fn lead_to(&self, addresses: &[&str]) {
-        self.behind.send_replace(addresses.iter().map(|&address| address.to_owned()).collect());
+        let addresses = addresses.iter().map(|&address| address.to_owned()).collect();
+        self.leads.send_modify(|leads| leads.addresses = addresses);
     }
 
     /// Connections lead nowhere, and those that are open are cut.
     pub fn cut(&self) {
-        self.lead_to(&[]);
+        self.leads.send_modify(|leads| {
+            leads.addresses.clear();
+            leads.cuts += 1;
+        });
     }
 }
 
-/// Carries one connection, for as long as it leads where it began.
-async fn carried(mut client: TcpStream, mut leads: watch::Receiver<Vec<String>>, turn: usize) {
-    let to = {
-        let addresses = leads.borrow();
-        let Some(place) = turn.checked_rem(addresses.len()) else { return };
-        addresses[place].clone()
+/// Carries one connection until it ends or is cut.
+async fn carried(mut client: TcpStream, mut leads: watch::Receiver<Leads>, turn: usize) {
+    let (to, cuts) = {
+        let leads = leads.borrow();
+        let Some(place) = turn.checked_rem(leads.addresses.len()) else { return };
+        (leads.addresses[place].clone(), leads.cuts)
     };
     let Ok(mut server) = TcpStream::connect(&to).await else { return };
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => {}
-        _ = leads.wait_for(|addresses| !addresses.contains(&to)) => {}
+        _ = leads.wait_for(|leads| leads.cuts > cuts) => {}
     }
 }

@@ -3,6 +3,7 @@
 mod cutover;
 mod faults;
 mod holding;
+mod load;
 mod owners;
 mod starting;
 mod streams;

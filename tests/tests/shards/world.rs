@@ -1,7 +1,9 @@
 //! Two sidecars before each of three shards, the store of their map, and the commands that change it.
 
 use crate::owners::{Owners, Range, SHARDS};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
+use std::time::Duration;
 use support::{Client, Cloud, Ended, Relay, Setup, Spillway, eventually, folder, run_with};
 use tempfile::TempDir;
 
@@ -51,6 +53,8 @@ pub struct World {
     pub sidecars: Vec<Sidecar>,
     /// Where each shard is reached, as by the name of a Service.
     services: BTreeMap<&'static str, Relay>,
+    /// Numbers of sidecars that no coordinator can reach.
+    pub unreachable: BTreeSet<usize>,
     rules: String,
     folder: TempDir,
 }
@@ -88,7 +92,15 @@ impl World {
         }
         let (folder, rules) = (folder(), rules.to_owned());
         std::fs::write(folder.path().join("routes.toml"), &rules).expect("a rules file");
-        Self { owners, cloud, sidecars: Vec::new(), services, rules, folder }
+        Self {
+            owners,
+            cloud,
+            sidecars: Vec::new(),
+            services,
+            unreachable: BTreeSet::new(),
+            rules,
+            folder,
+        }
     }
 
     /// A sidecar of this shard, not started yet.
@@ -149,36 +161,55 @@ impl World {
         self.sidecar(number).client()
     }
 
-    /// Cuts a sidecar off from the store.
-    pub fn cut_off(&self, number: usize) {
+    /// Cuts a sidecar off from the store and from coordinators.
+    pub fn cut_off(&mut self, number: usize) {
         self.sidecars[number].to_store.cut();
+        self.unreachable.insert(number);
     }
 
-    pub fn reconnect(&self, number: usize) {
+    pub fn reconnect(&mut self, number: usize) {
         self.sidecars[number].to_store.lead_to(&[&self.store_address()]);
+        self.unreachable.remove(&number);
     }
 
-    /// Runs `spillway shards …` against all sidecars that run, to its end.
+    /// Runs `spillway shards …` against all sidecars that run and can be reached, to its end.
     pub async fn try_shards(&self, arguments: &[&str]) -> Ended {
-        let sidecars: Vec<&str> = self.running().map(Spillway::admin_address).collect();
-        self.shards_with(&sidecars, arguments).await
+        let environment = self.environment();
+        run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
     }
 
-    /// The same, told of these sidecars only.
-    pub async fn shards_with(&self, sidecars: &[&str], arguments: &[&str]) -> Ended {
-        let mut environment = self.cloud.environment();
+    /// Starts such a command and kills it after a while: a coordinator that is lost in the middle.
+    pub async fn kill_shards(&self, arguments: &[&str], after: Duration) {
+        let mut command = tokio::process::Command::new(support::program());
+        command.arg("shards").args(with_yes(arguments)).envs(self.environment());
+        let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
+        if tokio::time::timeout(after, child.wait()).await.is_err() {
+            child.kill().await.expect("it ran");
+        }
+    }
+
+    /// Of a coordinator.
+    fn environment(&self) -> Vec<(String, String)> {
         let file = self.folder.path().join("routes.toml").display().to_string();
+        let running = self
+            .sidecars
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| !self.unreachable.contains(number));
+        let sidecars = running.filter_map(|(_, sidecar)| sidecar.process.as_ref());
+        let sidecars: Vec<&str> = sidecars.map(Spillway::admin_address).collect();
         let own = [
             ("SPILLWAY_SECRET", support::SECRET.to_owned()),
             ("SPILLWAY_ROUTES", file),
             ("SPILLWAY_RESULTS", STORE.to_owned()),
             ("SPILLWAY_MAP_POLL", "1".to_owned()),
         ];
+        let own = own
+            .into_iter()
+            .chain((!sidecars.is_empty()).then(|| ("SPILLWAY_SIDECARS", sidecars.join(","))));
+        let mut environment = self.cloud.environment();
         environment.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        if !sidecars.is_empty() {
-            environment.push(("SPILLWAY_SIDECARS".to_owned(), sidecars.join(",")));
-        }
-        run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
+        environment
     }
 
     /// The same, and it must succeed.
@@ -206,24 +237,25 @@ impl World {
 
     /// One step of a move.
     pub async fn step(&self, step: Step, range: Range, source: &str, target: &str) {
-        let (from, until) = range;
+        self.before(step, range, source, target);
+        self.shards(&words(&step.command(range, target))).await;
+    }
+
+    /// What happens to the data before the command of a step.
+    pub fn before(&self, step: Step, range: Range, source: &str, target: &str) {
         match step {
-            Step::Announce => {
-                let bounds = format!("{from}..{until}");
-                self.shards(&["announce", "market", "--range", &bounds, "--to", target]).await;
-            }
-            Step::Fence => drop(self.shards(&["fence", "market"]).await),
-            Step::Copy => {
+            Step::NoReturn => {
                 self.owners.close(source, range);
                 self.owners.copy(source, target, range);
             }
-            Step::NoReturn => drop(self.shards(&["no-return", "market"]).await),
-            Step::Commit => {
-                self.owners.open(target, range);
-                self.shards(&["commit", "market"]).await;
-            }
+            Step::Commit => self.owners.open(target, range),
+            Step::Announce | Step::Fence => {}
         }
     }
+}
+
+pub fn words(command: &str) -> Vec<&str> {
+    command.split(' ').collect()
 }
 
 /// Waits until the kubelet would let traffic in.
@@ -239,12 +271,20 @@ pub async fn started(process: &Spillway) {
 pub enum Step {
     Announce,
     Fence,
-    Copy,
     NoReturn,
     Commit,
 }
 
 impl Step {
-    pub const ALL: [Self; 5] =
-        [Self::Announce, Self::Fence, Self::Copy, Self::NoReturn, Self::Commit];
+    pub const ALL: [Self; 4] = [Self::Announce, Self::Fence, Self::NoReturn, Self::Commit];
+
+    /// What `spillway shards` is told.
+    pub fn command(self, (from, until): Range, target: &str) -> String {
+        match self {
+            Self::Announce => format!("announce market --range {from}..{until} --to {target}"),
+            Self::Fence => "fence market".to_owned(),
+            Self::NoReturn => "no-return market".to_owned(),
+            Self::Commit => "commit market".to_owned(),
+        }
+    }
 }

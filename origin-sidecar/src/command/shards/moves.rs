@@ -40,19 +40,25 @@ impl Coordinator<'_> {
             "" => Ok(None),
             text => self.bound(name, text).map(Some),
         };
-        let id = crate::secrets::random_hex(4).map_err(Stop::run)?;
         let plan = MovePlan {
-            id: id.clone(),
+            id: crate::secrets::random_hex(4).map_err(Stop::run)?,
             from: bound(from)?,
             until: bound(until)?,
             target: own.to.clone(),
             driver: own.driver.clone(),
         };
-        let what = format!("announce {} to {}", own.range, own.to);
-        let next = stored.object.announce(plan, self.changed(&own.changing, &what));
-        let Some(stored) = self.change(&own.changing, Some(&stored), next).await? else {
-            return Ok(());
+        let stored = if stored.object.has_announced(&plan) {
+            // Another coordinator began it and has ended: this one waits for the members in its place.
+            stored
+        } else {
+            let what = format!("announce {} to {}", own.range, own.to);
+            let next = stored.object.announce(plan, self.changed(&own.changing, &what));
+            match self.change(&own.changing, Some(&stored), next).await? {
+                Some(stored) => stored,
+                None => return Ok(()),
+            }
         };
+        let id = moving(&stored.object)?.id.clone();
         self.forget_members(name, &id).await;
         let told = Instant::now();
         let mut laggards = self.follow(&stored.object, told + ANNOUNCE_WAIT, &[]).await?;
@@ -95,9 +101,17 @@ impl Coordinator<'_> {
     pub(super) async fn fence(&self, own: &GatedStep) -> Result<(), Stop> {
         let (changing, driver) = (&own.step.changing, led_by(&own.step));
         let stored = self.stored(&changing.map).await?;
-        let id = moving(&stored.object)?.id.clone();
-        let next = stored.object.fence(&id, driver, self.changed(changing, "fence"));
-        let Some(stored) = self.change(changing, Some(&stored), next).await? else { return Ok(()) };
+        let Move { id, stage, .. } = moving(&stored.object)?.clone();
+        let stored = if stage == MoveStage::Fenced {
+            // Another coordinator fenced it and has ended: this one waits for the members in its place.
+            stored
+        } else {
+            let next = stored.object.fence(&id, driver, self.changed(changing, "fence"));
+            match self.change(changing, Some(&stored), next).await? {
+                Some(stored) => stored,
+                None => return Ok(()),
+            }
+        };
         let began = Instant::now();
         let laggards = self.follow(&stored.object, began + self.wait(own)?, &own.without).await?;
         let laggards = not_excused(laggards, own);
@@ -114,7 +128,10 @@ impl Coordinator<'_> {
     pub(super) async fn pass_return(&self, own: &GatedStep) -> Result<(), Stop> {
         let (changing, driver) = (&own.step.changing, led_by(&own.step));
         let stored = self.stored(&changing.map).await?;
-        let id = moving(&stored.object)?.id.clone();
+        let Move { id, no_return, .. } = moving(&stored.object)?.clone();
+        if no_return {
+            return Ok(());
+        }
         self.all_have_followed(&stored.object, own).await?;
         let next = stored.object.pass_return(&id, driver, self.changed(changing, "no return"));
         self.change(changing, Some(&stored), next).await.map(|_| ())
