@@ -16,6 +16,7 @@ pub mod handled;
 mod http2;
 mod in_body;
 mod invalidate;
+mod onward;
 mod redirected;
 mod reserved;
 mod resharded;

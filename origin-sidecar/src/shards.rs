@@ -10,3 +10,4 @@ pub mod peers;
 pub mod poll;
 mod standing;
 pub mod store;
+pub mod stream_end;

@@ -5,6 +5,7 @@ mod guards;
 mod pace;
 mod source;
 
+pub use guards::StreamEnd;
 pub use source::{BodySource, Passed, Served};
 
 use super::permit::Permit;
@@ -125,19 +126,31 @@ impl Body {
 
     /// In flight until it has ended. What is in memory is sent with its head, and is not counted.
     pub fn count(&mut self, headers: &HeaderMap, in_flight: &InFlight<'_>) {
-        let stated = || headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let stream = self.stream(headers);
         match &mut self.source {
             BodySource::Empty | BodySource::Full(_) | BodySource::Served(_) => {}
             BodySource::Passed(own) if own.whole.is_some() => {}
-            BodySource::Passed(own) => {
-                let stated = stated().or_else(|| own.fields.values(&header::CONTENT_TYPE).next());
-                own.under_way = Some(in_flight.further(stated.and_then(Stream::of)));
-            }
-            _ => {
-                let under_way = in_flight.further(stated().and_then(Stream::of));
-                self.guards().inner.under_way = Some(under_way);
-            }
+            BodySource::Passed(own) => own.under_way = Some(in_flight.further(stream)),
+            _ => self.guards().inner.under_way = Some(in_flight.further(stream)),
         }
+    }
+
+    /// The kind of stream that an answer with this body is.
+    fn stream(&self, headers: &HeaderMap) -> Option<Stream> {
+        let stated = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let of_passed = || match &self.source {
+            BodySource::Passed(own) => own.fields.values(&header::CONTENT_TYPE).next(),
+            _ => None,
+        };
+        stated.or_else(of_passed).and_then(Stream::of)
+    }
+
+    /// The same; a stream of events ends when `end` says so.
+    pub fn until(mut self, headers: &HeaderMap, end: impl FnOnce() -> StreamEnd) -> Self {
+        if self.stream(headers) == Some(Stream::Events) {
+            self.guards().inner.end = Some(end());
+        }
+        self
     }
 
     /// Whether it was counted as a stream.

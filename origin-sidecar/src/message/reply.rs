@@ -7,6 +7,8 @@ use rules::Problem;
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// `Retry-After` of a 503 in seconds: long enough for a pod to be replaced elsewhere.
 const RETRY_AFTER_SECONDS: &str = "2";
+/// The same where a shard map changes, which takes about a second.
+const RETRY_AFTER_MOVE_SECONDS: &str = "1";
 
 /// An answer of `application/problem+json` with the problem's type and title, and the detail of
 /// this case.
@@ -21,7 +23,13 @@ pub fn problem(base: &str, problem: Problem, detail: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if matches!(problem.status(), 503 | 425 | 429) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        let seconds = match problem {
+            Problem::RangeFenced | Problem::MapBehind | Problem::MapUnknown => {
+                RETRY_AFTER_MOVE_SECONDS
+            }
+            _ => RETRY_AFTER_SECONDS,
+        };
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
     }
     if matches!(problem, Problem::BodyTooLarge | Problem::BadRequest) {
         // The rest of the body is not read, and malformed input may hide another request: the

@@ -145,7 +145,7 @@ impl KeptRequest {
         }))
     }
 
-    /// Sends the request once more, by a newer map.
+    /// Sends the request once more, by a newer map; the answer, and who owns the keys by that map.
     ///
     /// # Errors
     /// As any request; `map-behind` when there is no newer map to be found.
@@ -155,7 +155,7 @@ impl KeptRequest {
         rules: &Arc<Rules>,
         (route, span): (Option<&Route>, &Span),
         route_state: &Arc<RouteState>,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<(Response<Body>, Resolved), Refused> {
         let context = &worker.jobs.context;
         context.metrics.shards.stale.with_label_values(&["sender"]).inc();
         context.maps.refresh(self.resolved.map(), self.resolved.epoch()).await;
@@ -189,6 +189,6 @@ impl KeptRequest {
         let mut added = clean.finalize_as_lines();
         span.pass_on_as_line(clean.headers, &mut added);
         let sent = Bypassing { target: self.target, added, why: self.why };
-        past_the_cache(worker, clean, way, sent).await
+        Ok((past_the_cache(worker, clean, way, sent).await?, resolved))
     }
 }

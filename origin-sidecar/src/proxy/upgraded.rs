@@ -5,6 +5,7 @@ use super::resharded;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::request::sanitized::SanitizedRequest;
+use crate::shards::stream_end::stream_end;
 use crate::telemetry::spans::Span;
 use crate::upstream::outgoing::{self, Outgoing};
 use crate::upstream::upgrade;
@@ -34,6 +35,10 @@ pub(super) async fn upgraded(
         let resolved = resharded::settle(worker, &mut clean, route, resolved).await?;
         proceed.shard = shard::Step::Resolved(Box::new(resolved));
     }
+    let is_write = resharded::is_write(route, &clean.method);
+    let live = proceed.shard.resolved().filter(|resolved| resolved.range.is_live).cloned();
+    let maps = &worker.jobs.context.maps;
+    let end = live.map(|resolved| stream_end(maps, resolved, is_write));
     let mut headers = std::mem::take(clean.headers);
     span.pass_on(&mut headers);
     let destination = worker.jobs.context.destinations.direct(
@@ -52,7 +57,7 @@ pub(super) async fn upgraded(
         may_be_stale: destination.may_be_stale(),
         ..Outgoing::to(Arc::clone(upstream), clean.method, proceed.take_target())
     };
-    upgrade::pass(worker.client(), outgoing, exchange)
+    upgrade::pass(worker.client(), outgoing, exchange, end)
         .await
         .map_err(|failure| failure.refused(false))
 }

@@ -55,6 +55,8 @@ pub struct World {
     services: BTreeMap<&'static str, Relay>,
     /// Numbers of sidecars that no coordinator can reach.
     pub unreachable: BTreeSet<usize>,
+    /// Where the application of each shard is.
+    pub apps: BTreeMap<&'static str, String>,
     rules: String,
     folder: TempDir,
 }
@@ -72,9 +74,18 @@ fn with_yes<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 impl World {
     /// With a map in the store, and every sidecar started.
     pub async fn start() -> Self {
-        let world = Self::new(RULES).await;
+        Self::start_with(RULES).await
+    }
+
+    /// The same with other rules.
+    pub async fn start_with(rules: &str) -> Self {
+        Self::new(rules).await.started().await
+    }
+
+    /// With a map in the store, and every sidecar started.
+    pub async fn started(self) -> Self {
+        let mut world = self;
         world.shards(&["init", "market"]).await;
-        let mut world = world;
         for shard in SHARDS {
             world.add(shard).await;
             world.add(shard).await;
@@ -86,9 +97,10 @@ impl World {
     pub async fn new(rules: &str) -> Self {
         let (owners, cloud) = (Owners::start().await, Cloud::start().await);
         cloud.bucket("results");
-        let mut services = BTreeMap::new();
+        let (mut services, mut apps) = (BTreeMap::new(), BTreeMap::new());
         for shard in SHARDS {
             services.insert(shard, Relay::new().await);
+            apps.insert(shard, owners.get(shard).app.url());
         }
         let (folder, rules) = (folder(), rules.to_owned());
         std::fs::write(folder.path().join("routes.toml"), &rules).expect("a rules file");
@@ -98,9 +110,15 @@ impl World {
             sidecars: Vec::new(),
             services,
             unreachable: BTreeSet::new(),
+            apps,
             rules,
             folder,
         }
+    }
+
+    /// The rules file of coordinators from now on.
+    pub fn shards_file(&self, rules: &str) {
+        std::fs::write(self.folder.path().join("routes.toml"), rules).expect("a rules file");
     }
 
     /// A sidecar of this shard, not started yet.
@@ -109,7 +127,7 @@ impl World {
         to_store.lead_to(&[&self.store_address()]);
         let upstreams =
             self.services.iter().map(|(shard, to)| format!("app-{shard}=http://{}", to.address()));
-        let mut setup = Spillway::proxy(&self.rules, &self.owners.get(shard).app)
+        let mut setup = Spillway::proxy_to(&self.rules, &self.apps[shard])
             .with("--shard", shard)
             .with("--upstream", &upstreams.collect::<Vec<_>>().join(","))
             .with("--results", STORE)

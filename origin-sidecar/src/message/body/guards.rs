@@ -13,6 +13,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+/// What a stream that must end waits for.
+pub type StreamEnd = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
 /// All of it, in one box: most bodies have none.
 #[derive(Default)]
 pub struct Guards {
@@ -26,6 +29,8 @@ pub struct Guards {
 pub struct SourceGuards {
     /// What was read ahead, and goes before the rest.
     pub ahead: Option<Bytes>,
+    /// A stream that ends when its data is elsewhere; none once it has.
+    pub end: Option<StreamEnd>,
     /// Cut off at a moment.
     pub deadline: Option<Deadline>,
     /// A client's that must come at a pace; over HTTP/1.1 its connection sees to that.
@@ -80,6 +85,9 @@ impl SourceGuards {
     {
         if let Some(cut) = self.deadline.as_mut().and_then(|end| end.poll_over(context)) {
             return Poll::Ready(Some(Err(cut)));
+        }
+        if self.end.take_if(|end| end.as_mut().poll(context).is_ready()).is_some() {
+            return Poll::Ready(None);
         }
         if let Some(bytes) = self.ahead.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
