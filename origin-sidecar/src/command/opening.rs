@@ -10,10 +10,18 @@ use crate::operate::bound::ProcessBindings;
 use crate::operate::process::{Process, ProcessParts};
 use crate::operate::reload::RulesFile;
 use crate::request::signed::Signatures;
+use crate::shards::keys;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reporter::Telemetry;
+use rules::Rules;
 use rules::fallback::Wish;
 use std::sync::Arc;
+use std::time::Duration;
+use stores::results::Results;
+use tokio::time::timeout;
+
+/// How long the result store may take to say whether a map is live.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The parts that only `proxy` has.
 pub(crate) struct OfProxy {
@@ -71,6 +79,9 @@ pub(crate) async fn open(
             None
         }),
     };
+    if let (Some(rules), Some(results)) = (&rules, &bound.backends.results) {
+        faults.extend(live_after_all(rules, results.as_ref()).await);
+    }
     let Some(rules) = rules.filter(|_| faults.is_empty()) else {
         return Err(Stop::config(faults.join("\n")));
     };
@@ -92,6 +103,24 @@ pub(crate) async fn open(
         cache_bytes,
     });
     Ok((process.map_err(Stop::run)?, file))
+}
+
+/// Maps that the file takes for its own while the store has a live one of that name: an old file that was
+/// rolled back would route by ranges that others have long moved.
+async fn live_after_all(rules: &Rules, results: &dyn Results) -> Vec<String> {
+    let mut faults = Vec::new();
+    let of_file = rules.document.shard_maps.iter().filter(|(_, map)| !map.live);
+    for (name, _) in of_file {
+        match timeout(LOOK_TIMEOUT, results.head(&keys::map(name))).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(_))) => faults.push(format!(
+                "map-is-live: [shard_map.{name}]: the result store has a live map of this name: write `live = true`, or end it with `spillway shards retire {name}`"
+            )),
+            Ok(Err(error)) => tracing::warn!(map = name, %error, "not known whether the map is live"),
+            Err(_) => tracing::warn!(map = name, "not known whether the map is live: no answer"),
+        }
+    }
+    faults
 }
 
 /// Reads the fractions for logs and traces.

@@ -223,6 +223,12 @@ impl Setup {
         self
     }
 
+    /// With another rules file.
+    pub fn with_rules(mut self, rules: &str) -> Self {
+        rules.clone_into(&mut self.rules);
+        self
+    }
+
     /// On that address instead of any.
     pub fn at(mut self, address: &str) -> Self {
         let flag = self.arguments.iter().position(|argument| argument == "--listen");

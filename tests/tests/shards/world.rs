@@ -196,6 +196,13 @@ impl World {
         run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
     }
 
+    /// The same with another secret.
+    pub async fn shards_as(&self, secret: &str, arguments: &[&str]) -> Ended {
+        let mut environment = self.environment();
+        environment.push(("SPILLWAY_SECRET".to_owned(), secret.to_owned()));
+        run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
+    }
+
     /// Starts such a command and kills it after a while: a coordinator that is lost in the middle.
     pub async fn kill_shards(&self, arguments: &[&str], after: Duration) {
         let mut command = tokio::process::Command::new(support::program());
