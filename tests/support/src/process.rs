@@ -229,6 +229,14 @@ impl Setup {
         self
     }
 
+    /// The same process as a consumer.
+    pub fn consuming(mut self) -> Self {
+        self.command = "consume";
+        let listen = ["--listen", "127.0.0.1:0", "--threads", "2"];
+        self.arguments.drain(..listen.len());
+        self
+    }
+
     /// On that address instead of any.
     pub fn at(mut self, address: &str) -> Self {
         let flag = self.arguments.iter().position(|argument| argument == "--listen");

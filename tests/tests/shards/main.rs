@@ -3,6 +3,7 @@
 mod cutover;
 mod faults;
 mod holding;
+mod jobs;
 mod load;
 mod owners;
 mod starting;

@@ -57,6 +57,8 @@ pub struct World {
     pub unreachable: BTreeSet<usize>,
     /// Where the application of each shard is.
     pub apps: BTreeMap<&'static str, String>,
+    /// A queue of the cloud that every process is given.
+    pub queue: Option<&'static str>,
     rules: String,
     folder: TempDir,
 }
@@ -111,6 +113,7 @@ impl World {
             services,
             unreachable: BTreeSet::new(),
             apps,
+            queue: None,
             rules,
             folder,
         }
@@ -134,6 +137,10 @@ impl World {
             .with("--map-poll", "1");
         for sidecar in self.running() {
             setup = setup.with("--peers", sidecar.admin_address());
+        }
+        if let Some(queue) = self.queue {
+            let queue = format!("{queue}=sqs:{}", self.cloud.queue_url(queue));
+            setup = setup.with("--queue", &queue);
         }
         let own =
             self.cloud.environment().into_iter().filter(|(name, _)| name != "AWS_ENDPOINT_URL_S3");
