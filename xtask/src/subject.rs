@@ -17,6 +17,15 @@ const SCHEDULES: &str = "1000";
 /// A tenth of the kills of `cargo xtask test`, and so of its jobs.
 const KILLS: &str = "20";
 
+/// How much of a subject is tested.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// In under a minute, mostly.
+    Quick,
+    /// Every step at which something may go wrong, and every kill.
+    Full,
+}
+
 struct Subject {
     name: &'static str,
     what: &'static str,
@@ -60,7 +69,7 @@ const JOBS_ELSEWHERE: [&str; 9] = [
 
 /// Each takes less than a minute on two processors when everything is built; all of the edge takes longer,
 /// as each of its files starts a workerd.
-const SUBJECTS: [Subject; 20] = [
+const SUBJECTS: [Subject; 21] = [
     Subject {
         name: "rules",
         what: "what the rules file means and what is decided by it",
@@ -103,6 +112,11 @@ const SUBJECTS: [Subject; 20] = [
         name: "proxy",
         what: "what passes through: protocols, connections, shards, trust",
         runner: System { binary: "proxy", only: &[], but: &[], threads: BUSY },
+    },
+    Subject {
+        name: "shards",
+        what: "live shard maps: a range that moves under load, and what goes wrong meanwhile",
+        runner: System { binary: "shards", only: &[], but: &[], threads: BUSY },
     },
     Subject {
         name: "jobs",
@@ -173,19 +187,20 @@ const SUBJECTS: [Subject; 20] = [
     Subject { name: "crates", what: "licences and sources of what we depend on", runner: Crates },
 ];
 
-pub(crate) fn run(name: &str, word: Option<&str>) -> Result<()> {
+pub(crate) fn run(name: &str, word: Option<&str>, extent: Extent) -> Result<()> {
     let found = SUBJECTS.iter().find(|subject| subject.name == name);
     let subject = found.ok_or_else(|| format!("there is no subject {name}\n{}", usage()))?;
     let (root, started) = (setup::root(), Instant::now());
     let mut count = Count::default();
-    subject.runner.run(&root, subject.what, word, &mut count)?;
+    subject.runner.run(&root, subject.what, (word, extent), &mut count)?;
     say(&format!("took {} s", started.elapsed().as_secs()));
     count.finish()
 }
 
 pub(crate) fn usage() -> String {
     let mut text = "usage: cargo xtask test                  everything CI runs\n       \
-        cargo xtask test SUBJECT [WORD]   one subject, or its tests whose names contain the word\n\
+        cargo xtask test SUBJECT [WORD]   one subject, or its tests whose names contain the word\n       \
+        cargo xtask test --full SUBJECT   one subject with every step and every kill, in minutes\n\
         subjects:"
         .to_owned();
     for subject in &SUBJECTS {
@@ -195,7 +210,13 @@ pub(crate) fn usage() -> String {
 }
 
 impl Runner {
-    fn run(&self, root: &Path, what: &str, word: Option<&str>, count: &mut Count) -> Result<()> {
+    fn run(
+        &self,
+        root: &Path,
+        what: &str,
+        (word, extent): (Option<&str>, Extent),
+        count: &mut Count,
+    ) -> Result<()> {
         match self {
             Cargo(arguments) => {
                 let arguments = arguments.iter().copied();
@@ -210,6 +231,9 @@ impl Runner {
             }
             System { binary, only, but, threads } => {
                 let mut cargo = system(root, binary, only, but, word)?;
+                if extent == Extent::Full {
+                    cargo.env_remove("SPILLWAY_KILLS").env("SPILLWAY_SHARDS_STEPS", "all");
+                }
                 cargo.arg(threads);
                 count.run(what, &mut cargo, rust_result);
             }
@@ -264,6 +288,9 @@ fn system(
     word: Option<&str>,
 ) -> Result<Command> {
     program(root)?;
+    if binary == "shards" {
+        setup::program(&["faketime"], "faketime", "SPILLWAY_FAKETIME")?;
+    }
     if binary == "kubernetes" {
         setup::npm(&root.join("examples/market"))?;
     }

@@ -3,7 +3,7 @@
 use crate::count::{Count, fuzz_result, node_result, python_result, rust_result};
 use crate::setup::{self, Result, say};
 use crate::steps::{program, simulation, specs};
-use crate::subject;
+use crate::subject::{self, Extent};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -11,8 +11,9 @@ use std::time::Instant;
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments {
         [] => everything(),
-        [name] if !name.starts_with('-') => subject::run(name, None),
-        [name, word] => subject::run(name, Some(word)),
+        [flag, name] if flag == "--full" => subject::run(name, None, Extent::Full),
+        [name] if !name.starts_with('-') => subject::run(name, None, Extent::Quick),
+        [name, word] => subject::run(name, Some(word), Extent::Quick),
         _ => Err(subject::usage()),
     }
 }
@@ -85,6 +86,7 @@ fn container(count: &mut Count) {
         ("prometheus", "prometheus", "SPILLWAY_PROMETHEUS"),
         ("ip", "iproute2", "SPILLWAY_IP"),
         ("curl", "curl", "SPILLWAY_CURL"),
+        ("faketime", "faketime", "SPILLWAY_FAKETIME"),
     ] {
         if let Err(error) = setup::program(&[name], package, variable) {
             count.broken(&error);

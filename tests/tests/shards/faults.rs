@@ -202,3 +202,37 @@ async fn the_store_is_away() {
 async fn the_stores_answers_are_lost() {
     survived(Trouble::AnswersLost).await;
 }
+
+/// Of Debian's package `faketime`: the system's clock as a program sees it, and nothing else, is set forward.
+const CLOCK_SHIM: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+#[tokio::test]
+async fn clocks_are_an_hour_apart() {
+    let shim = support::system(CLOCK_SHIM, "SPILLWAY_FAKETIME_LIBRARY");
+    assert!(shim.exists(), "{} is not there: apt install faketime", shim.display());
+    let mut world = World::new(crate::world::RULES).await;
+    world.shards(&["init", "market"]).await;
+    for (shard, clock) in
+        [("a", "+0"), ("a", "+1h"), ("b", "-1h"), ("b", "+0"), ("c", "+1h"), ("c", "-1h")]
+    {
+        world
+            .add_with(shard, |setup| {
+                setup
+                    .env("LD_PRELOAD", &shim.display().to_string())
+                    .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                    .env("FAKETIME", clock)
+            })
+            .await;
+    }
+    let load = Load::begin(&world, "load");
+    world.moves(MOVING, "a", "b").await;
+    world.moves(MOVING, "b", "a").await;
+    let seen = load.end().await;
+    assert_eq!(seen.failed, Vec::<String>::new());
+    check(&world, &seen).await;
+    let mut old_markers = 0.0;
+    for sidecar in world.running() {
+        old_markers += sidecar.metric(r#"spillway_shard_stale_total{side="clock"}"#).await;
+    }
+    assert!(old_markers > 0.0, "no clock was ever wrong: the test shows nothing");
+}

@@ -158,8 +158,13 @@ impl World {
     }
 
     pub async fn add(&mut self, shard: &'static str) {
+        self.add_with(shard, |setup| setup).await;
+    }
+
+    /// The same, started otherwise.
+    pub async fn add_with(&mut self, shard: &'static str, change: impl FnOnce(Setup) -> Setup) {
         let (setup, to_store) = self.setup(shard).await;
-        let process = setup.start().await;
+        let process = change(setup).start().await;
         started(&process).await;
         self.sidecars.push(Sidecar { shard, process: Some(process), to_store });
         self.lead();
