@@ -59,6 +59,10 @@ enum Command {
         /// The app's answer as `curl -si` prints it, to learn whether it would be stored; `-` is stdin
         #[arg(long)]
         answer: Option<PathBuf>,
+        /// A live shard map to explain by (repeatable): a file, or http://HOST:PORT/shards/map?map=NAME of a
+        /// sidecar's admin port
+        #[arg(long, value_name = "FILE|URL")]
+        map: Vec<String>,
         #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml")]
         routes: PathBuf,
     },
@@ -95,10 +99,10 @@ fn main() -> ExitCode {
         Command::Purge(settings) => tools::purge(&settings),
         Command::Shards(settings) => shards::shards(&settings),
         Command::Check { file, json } => tools::check(&file, json),
-        Command::Explain { method, url, header, body, answer, routes } => {
+        Command::Explain { method, url, header, body, answer, map, routes } => {
             spillway::command::explain::Request::new(&method, &url, &header, body)
                 .map_err(|fault| stop::Stop { code: EXIT_CONFIG, reason: fault })
-                .and_then(|request| tools::explain(&routes, &request, answer.as_deref()))
+                .and_then(|request| tools::explain(&routes, &request, answer.as_deref(), &map))
         }
         Command::Inject(command) => inject::inject(&command),
         Command::Uninject { files } => inject::uninject(&files),

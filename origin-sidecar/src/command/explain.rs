@@ -12,6 +12,7 @@ use std::fmt::Write;
 pub mod answer;
 pub mod jobs;
 mod lines;
+pub mod live_map;
 
 /// A request to explain.
 pub struct Request {
@@ -187,6 +188,9 @@ fn sidecar(out: &mut String, rules: &Rules, request: &Request, answer: Option<&A
 fn refuse(out: &mut String, problem: Problem) {
     line(out, "refused", &format!("{} {}: {}", problem.status(), problem.name(), problem.title()));
     line(out, "", problem.remedy());
+    if problem == Problem::MapUnknown {
+        line(out, "", "To explain by a live map, give it with --map FILE|URL.");
+    }
 }
 
 fn shard(out: &mut String, resolved: &Resolved) {

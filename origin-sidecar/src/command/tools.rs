@@ -63,7 +63,7 @@ pub fn check(file: &Path, json: bool) -> Result<(), Stop> {
 }
 
 /// Prints what would be done with a request, and with the application's answer in that file (`-`:
-/// stdin).
+/// stdin), by these live shard maps.
 ///
 /// # Errors
 /// Code 78 when the rules file has faults, or the answer can't be parsed.
@@ -71,8 +71,10 @@ pub fn explain(
     routes: &Path,
     request: &explaining::Request,
     answer: Option<&Path>,
+    maps: &[String],
 ) -> Result<(), Stop> {
     let rules = reload::load(routes).map_err(Stop::config)?;
+    let rules = explaining::live_map::with_maps(rules, maps)?;
     let answer = answer.map(read_answer).transpose()?;
     let text = explaining::explain(&rules, request, answer.as_ref());
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)

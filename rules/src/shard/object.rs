@@ -254,6 +254,14 @@ impl MapObject {
         if !keys.iter().any(|key| self.is_signed_by(key)) {
             return Err(Unusable::Signature);
         }
+        self.fits(document)
+    }
+
+    /// Whether its keys and shards are those of the rules file.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn fits(&self, document: &document::ShardMapSection) -> Result<(), Unusable> {
         if self.key_type != document.key_type {
             let (own, other) = (document.key_type.as_str(), self.key_type.as_str());
             let why = format!("its keys are {other}, those of the rules file {own}");

@@ -1,7 +1,7 @@
 //! Starts, reloads and what is pushed: a process follows a live map, or says why it can't.
 
 use crate::load::MOVING;
-use crate::world::{RULES, World, started};
+use crate::world::{RULES, Step, World, started};
 use support::{App, Client, Fault, Reply, SECRET, Spillway, eventually, folder};
 
 const TARGET: &str = "/entries?id=2500";
@@ -129,6 +129,22 @@ async fn what_is_pushed_and_is_no_map_of_ours_is_not_taken_and_said_so() {
         assert_eq!((ack.status, ack.json()["epoch"].as_u64()), (200, Some(2)), "{}", ack.text());
     }
     assert_eq!(sidecar.client().get(TARGET).await.status, 200);
+}
+
+#[tokio::test]
+async fn explain_says_who_owns_a_key_by_the_live_map() {
+    let world = World::start().await;
+    let unknown = world.explain(TARGET, None).await;
+    assert!(unknown.output.contains("503 map-unknown"), "{}{}", unknown.output, unknown.errors);
+    assert!(unknown.output.contains("--map FILE|URL"), "{}", unknown.output);
+    world.step(Step::Announce, MOVING, "a", "b").await;
+    let url = format!("http://{}/shards/map?map=market", world.sidecar(0).admin_address());
+    let moving = world.explain(TARGET, Some(&url)).await;
+    let owner = "a  key 2500 of market in [2001,4001) (announced, owned since epoch 1), epoch 3";
+    assert!(moving.output.contains(owner), "{}{}", moving.output, moving.errors);
+    let other = world.explain(TARGET, Some("/dev/null")).await;
+    assert_eq!(other.code, Some(78));
+    assert!(other.errors.contains("--map /dev/null"), "{}", other.errors);
 }
 
 #[tokio::test]

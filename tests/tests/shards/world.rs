@@ -215,6 +215,13 @@ impl World {
         run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
     }
 
+    /// What `spillway explain` says of a GET, by this map.
+    pub async fn explain(&self, target: &str, map: Option<&str>) -> Ended {
+        let file = self.folder.path().join("routes.toml").display().to_string();
+        let map: Vec<&str> = map.into_iter().flat_map(|map| ["--map", map]).collect();
+        run_with(&[&["explain", "GET", target, "--routes", &file], &*map].concat(), &[]).await
+    }
+
     /// Starts such a command and kills it after a while: a coordinator that is lost in the middle.
     pub async fn kill_shards(&self, arguments: &[&str], after: Duration) {
         let mut command = tokio::process::Command::new(support::program());
