@@ -315,7 +315,9 @@ fn every_setting_is_in_the_operating_guide() {
 
 /// Every metric of the program.
 fn metrics() -> BTreeSet<String> {
-    let metrics = page("origin-sidecar/src/telemetry/metrics.rs");
+    let sources =
+        ["metrics.rs", "shards.rs"].map(|own| page(&format!("origin-sidecar/src/telemetry/{own}")));
+    let metrics = sources.join("\n");
     let mut names = BTreeSet::new();
     for call in ["counters(", "gauges(", "gauge(", "histograms(", "opts("] {
         for rest in metrics.split(call).skip(1) {
