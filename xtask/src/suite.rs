@@ -79,7 +79,8 @@ fn otlp(root: &Path, cargo: impl Fn(&[&str]) -> Command) -> Command {
     command
 }
 
-/// The image, and what its tests and those of Kubernetes have on the other side.
+/// The image, and programs of the system that tests start: its peers, those of Kubernetes, and the compiler of
+/// the helper in Java.
 fn container(count: &mut Count) {
     for (name, package, variable) in [
         ("skopeo", "skopeo", "SPILLWAY_SKOPEO"),
@@ -87,6 +88,7 @@ fn container(count: &mut Count) {
         ("ip", "iproute2", "SPILLWAY_IP"),
         ("curl", "curl", "SPILLWAY_CURL"),
         ("faketime", "faketime", "SPILLWAY_FAKETIME"),
+        ("javac", "default-jdk-headless", "SPILLWAY_JAVAC"),
     ] {
         if let Err(error) = setup::program(&[name], package, variable) {
             count.broken(&error);

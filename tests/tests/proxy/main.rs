@@ -6,6 +6,7 @@ mod changes;
 mod draining;
 mod fallback;
 mod grpc;
+mod helpers;
 mod http2;
 mod large;
 mod loops;
