@@ -93,6 +93,7 @@ fn dashboard() -> Value {
             variable("namespace", "Namespace", "label_values(spillway_build_info, namespace)"),
             variable("job", "Job", r#"label_values(spillway_build_info{namespace=~"$namespace"}, job)"#),
         ] },
+        "annotations": { "list": [map_changes()] },
         "panels": panels(),
     })
 }
@@ -111,6 +112,19 @@ fn variable(name: &str, label: &str, query: &str) -> Value {
         "includeAll": true,
         "allValue": ".*",
         "current": { "text": "All", "value": "$__all" },
+    })
+}
+
+/// Changes of shard maps, through all panels: what rises or falls there has its reason.
+fn map_changes() -> Value {
+    json!({
+        "name": "Shard maps",
+        "datasource": source(),
+        "enable": true,
+        "iconColor": "blue",
+        "expr": panels::MAP_CHANGES.replace("$pods", PODS),
+        "step": "60s",
+        "titleFormat": "shard map {{map}} changed",
     })
 }
 

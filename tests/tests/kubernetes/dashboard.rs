@@ -1,11 +1,14 @@
 //! Alerts and dashboard against a real Prometheus that scrapes the real program under load.
 
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::{App, Client, Prometheus, Reply, Setup, Spillway, eventually, folder, system};
+use support::{
+    App, Client, Prometheus, Reply, SECRET, Setup, Spillway, eventually, folder, run_with, system,
+};
 use tokio::task::JoinHandle;
 
 /// Of every feature that has a metric, one.
@@ -33,6 +36,11 @@ match = { path = "/gone/{id}", methods = ["GET"] }
 shard = { map = "gone", from = ["path:id"] }
 
 [[route]]
+name = "ticks"
+match = { path = "/ticks/{id}" }
+shard = { map = "moving", from = ["path:id"] }
+
+[[route]]
 name = "reports"
 match = { path = "/reports", methods = ["POST"] }
 offload = { queue = "q", when = "always", auth = "none" }
@@ -50,6 +58,12 @@ key_type = "int"
 ranges = [{ from = 0, shard = "a" }, { from = 100, shard = "b" }, { from = 200, shard = "c" }]
 until = 300
 shards = { a = { upstream = "one" }, b = { upstream = "one" }, c = { upstream = "one" } }
+
+[shard_map.moving]
+key_type = "int"
+live = true
+ranges = [{ from = 0, shard = "a" }, { from = 100, shard = "b" }]
+shards = { a = {}, b = {} }
 
 [shard_map.gone]
 key_type = "int"
@@ -82,6 +96,35 @@ struct Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// `spillway shards` with the files of the processes.
+async fn shards(files: &Path, sidecars: &str, arguments: &[&str]) {
+    let file = |name: &str| files.join(name).display().to_string();
+    let (results, routes) = (format!("file:{}", files.display()), file("routes.toml"));
+    let common = ["--yes", "--results", &results, "--routes", &routes, "--map-poll", "1"];
+    let mut words = vec!["shards"];
+    words.extend(arguments.iter().chain(&common));
+    let environment = [("SPILLWAY_SECRET", SECRET), ("SPILLWAY_SIDECARS", sidecars)];
+    run_with(&words, &environment.map(|(name, value)| (name.to_owned(), value.to_owned()))).await;
+}
+
+/// Moves a range and takes it back until the test is over; each time a write is held.
+async fn moves(files: PathBuf, sidecars: String, client: Client, admin: Client) {
+    let step = async |arguments: &[&str]| shards(&files, &sidecars, arguments).await;
+    loop {
+        step(&["announce", "moving", "--range", "0..50", "--to", "b"]).await;
+        step(&["fence", "moving"]).await;
+        let release = async {
+            eventually("a write is held", || async {
+                let page = admin.get("/metrics").await.text();
+                page.contains("spillway_shard_held{map=\"moving\"} 1").then_some(())
+            })
+            .await;
+            step(&["abort", "moving"]).await;
+        };
+        tokio::join!(client.post("/ticks/1", "a tick"), release);
     }
 }
 
@@ -126,6 +169,9 @@ async fn world(rules: &[&str]) -> World {
     }
     app.on("/private", Reply::ok("mine").with("cache-control", "no-store"));
     app.on("/broken", Reply::status(500));
+    app.on("/ticks/1", Reply::ok("stored"));
+    std::fs::write(files.path().join("routes.toml"), RULES).expect("a rules file");
+    shards(files.path(), "", &["init", "moving"]).await;
     let up = format!("one={}", app.url());
     let with = |setup: Setup| {
         // Port 9 is that of `discard`: nobody listens there.
@@ -136,7 +182,10 @@ async fn world(rules: &[&str]) -> World {
     let consumer = with(Spillway::consume(RULES, &app)).quiet().start().await;
     let targets = [("market", &proxy), ("market-consumer", &consumer)];
     let prometheus = Prometheus::start(&targets, rules).await;
-    let load = Load::start(&proxy.client());
+    let mut load = Load::start(&proxy.client());
+    let sidecars = [proxy.admin_address(), consumer.admin_address()].join(",");
+    let own = (files.path().to_owned(), proxy.client(), proxy.admin());
+    load.tasks.push(tokio::spawn(moves(own.0, sidecars, own.1, own.2)));
     World { _app: app, proxy, consumer, prometheus, load, _files: files }
 }
 
@@ -150,12 +199,16 @@ fn queries() -> Vec<(String, String)> {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let title = panel["title"].as_str().expect("a title").to_owned();
             let expr = target["expr"].as_str().expect("an expression");
-            queries
-                .push((title, CHOICES.iter().fold(expr.to_owned(), |e, (a, b)| e.replace(a, b))));
+            queries.push((title, expr.to_owned()));
         }
     }
+    for annotation in dashboard["annotations"]["list"].as_array().expect("annotations") {
+        let text = |name: &str| annotation[name].as_str().expect("text").to_owned();
+        queries.push((text("name"), text("expr")));
+    }
     assert!(queries.len() > 25, "only {} queries", queries.len());
-    queries
+    let chosen = |expr: String| CHOICES.iter().fold(expr, |expr, (a, b)| expr.replace(a, b));
+    queries.into_iter().map(|(title, expr)| (title, chosen(expr))).collect()
 }
 
 /// A number that a graph can show.

@@ -76,7 +76,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { title: "Shards", panels: &[
         Panel {
             title: "Requests by shard", unit: PerSecond,
-            help: "A forwarded request is counted where it came in and where it went.",
+            help: "Where they came in; what one sidecar sends to another is one request.",
             queries: &[("sum by (map, shard) (rate(spillway_shard_requests_total{$pods}[$__rate_interval]))", "{{map}} {{shard}}")],
         },
         Panel {
@@ -85,12 +85,42 @@ pub(super) const ROWS: &[Row] = &[
             queries: &[("sum by (map, shard) (rate(spillway_shard_requests_total{$pods}[$__rate_interval])) / on (map) group_left () avg by (map) (sum by (map, shard) (rate(spillway_shard_requests_total{$pods}[$__rate_interval])))", "{{map}} {{shard}}")],
         },
         Panel {
+            title: "Time to answer by shard, 95th percentile", unit: Seconds,
+            help: "From request head to response head. One line above the others: that shard's database is slower, not the application.",
+            queries: &[("histogram_quantile(0.95, sum by (le, map, shard) (rate(spillway_shard_request_duration_seconds_bucket{$pods}[$__rate_interval])))", "{{map}} {{shard}}")],
+        },
+        Panel {
             title: "Epoch of the maps", unit: Count,
             help: "Two lines of one map: pods disagree.",
             queries: &[
                 ("max by (map) (spillway_shard_map_epoch{$pods})", "{{map}} newest"),
                 ("min by (map) (spillway_shard_map_epoch{$pods})", "{{map}} oldest"),
             ],
+        },
+        Panel {
+            title: "Epochs behind the newest", unit: Count,
+            help: "Who is behind: a moment after each change, and for as long as a pod reaches neither store nor coordinator.",
+            queries: &[("max by (map) (spillway_shard_map_epoch{$pods}) - on (map) group_right () max by (map, pod, instance) (spillway_shard_map_epoch{$pods})", "{{map}} {{pod}} {{instance}}")],
+        },
+        Panel {
+            title: "Maps last confirmed by the store", unit: Seconds,
+            help: "The oldest look of a pod; about --map-poll while all is well.",
+            queries: &[("max by (map) (spillway_shard_map_age_seconds{$pods})", "{{map}}")],
+        },
+        Panel {
+            title: "Ranges that move", unit: Count,
+            help: "Announced: jobs wait. Fenced: writes wait, too. SpillwayRangeFenced fires after 30 s.",
+            queries: &[("max by (map, range, state) (spillway_shard_range_state{$pods})", "{{map}} {{range}} {{state}}")],
+        },
+        Panel {
+            title: "Writes held back", unit: Count,
+            help: "While their range is fenced, all pods together.",
+            queries: &[("sum by (map) (spillway_shard_held{$pods})", "{{map}}")],
+        },
+        Panel {
+            title: "How long writes were held, 95th percentile", unit: Seconds,
+            help: "What a move costs its clients; over the map's hold.time they are refused.",
+            queries: &[("histogram_quantile(0.95, sum by (le, map) (rate(spillway_shard_held_seconds_bucket{$pods}[$__rate_interval])))", "{{map}}")],
         },
     ] },
     Row { title: "Jobs", panels: &[
@@ -176,3 +206,8 @@ pub(super) const ROWS: &[Row] = &[
         },
     ] },
 ];
+
+/// What is drawn as a line through all panels: a range has a new owner, or is about to. Windows overlap, so
+/// that no change falls between two of them.
+pub(super) const MAP_CHANGES: &str =
+    "max by (map) (changes(spillway_shard_map_epoch{$pods}[2m])) > 0";
