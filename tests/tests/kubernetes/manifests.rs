@@ -147,6 +147,50 @@ async fn each_shard_has_a_service_that_selects_its_own_pods_only() {
     assert_eq!(manifests.of("Deployment").count(), 4, "three shards and the workers");
 }
 
+/// The headless Services of admin ports, by name, with whom they select.
+fn admin_services(manifests: &Manifests) -> Vec<(&str, &Value)> {
+    let services = manifests.of("Service").filter(|own| own["spec"]["clusterIP"] == "None");
+    let named = services.map(|own| (own["metadata"]["name"].as_str().expect("a name"), own));
+    named.collect()
+}
+
+#[tokio::test]
+async fn siblings_and_the_coordinator_of_shard_maps_reach_every_admin_port() {
+    let coordinator = Manifests::kustomize("k8s/coordinator").await;
+    assert_eq!(coordinator.faults(&VERSIONS).await, Vec::<String>::new());
+    let job = &coordinator.one("Job", "market-shards")["spec"]["template"];
+    let container = &job["spec"]["containers"][0];
+    let ended = run(&[arguments(container), vec!["--help"]].concat()).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    let environment = container["env"].as_array().expect("an environment");
+    let sidecars = environment.iter().find(|own| own["name"] == "SPILLWAY_SIDECARS");
+    let asked = sidecars.and_then(|own| own["value"].as_str()).expect("whom it asks");
+    for (name, manifests) in sets().await {
+        let services = admin_services(&manifests);
+        let addresses: Vec<String> =
+            services.iter().map(|(service, _)| format!("{service}:15081")).collect();
+        assert_eq!(addresses.join(","), asked, "{name}");
+        let peers = &manifests.one("ConfigMap", "spillway-settings")["data"]["SPILLWAY_PEERS"];
+        assert_eq!(peers.as_str(), addresses.first().map(String::as_str), "{name}");
+        let policy = &manifests.one("NetworkPolicy", "market")["spec"];
+        let from = policy["ingress"][1]["from"].as_array().expect("who may come");
+        let may = |labels: &Value| from.iter().any(|peer| peer["podSelector"] == *labels);
+        assert!(may(&policy["podSelector"]), "{name}: siblings");
+        let role = job["metadata"]["labels"]["spillway.dev/role"].as_str();
+        let labels = serde_json::json!({ "matchLabels": { "spillway.dev/role": role } });
+        assert!(may(&labels), "{name}: the coordinator");
+        for (service, own) in services {
+            assert_eq!(own["spec"]["publishNotReadyAddresses"], true, "{name}: {service}");
+            let selected = own["spec"]["selector"]["app.kubernetes.io/name"].as_str();
+            let chosen = &policy["podSelector"]["matchExpressions"][0]["values"];
+            let is_chosen = chosen.as_array().is_some_and(|all| {
+                all.iter().any(|value| value.as_str() == selected && selected.is_some())
+            });
+            assert!(is_chosen, "{name}: {service} leads to pods of the policy");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_pod_names_only_config_maps_that_are_there() {
     for (name, manifests) in sets().await {
