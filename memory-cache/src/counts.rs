@@ -1,12 +1,12 @@
-//! What the store counts. Whoever shows it reads it here: the store knows no metrics.
+//! What the store counts. The metrics of the process read it here, because the store knows no metrics.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// The sums of one store, changed by every thread that stores or evicts.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Of stored answers with their metadata, and of those that are still coming in. For a moment below
-    /// zero while two threads change it.
+    /// Bytes of stored answers with their metadata, and of those that are still coming in. It can be below
+    /// zero for a moment while two threads change it.
     bytes: AtomicI64,
     evictions: AtomicU64,
 }

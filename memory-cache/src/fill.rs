@@ -1,8 +1,8 @@
 //! An answer that is stored while it comes in, and read meanwhile by all who asked for it.
 //!
 //! What has come lies in one piece of memory, from which each reader takes copies at its own pace. Once it
-//! turns out that the answer can't be kept, only what the slowest reader lacks is held, and no more than
-//! the most that an answer may have: then he is cut off.
+//! turns out that the answer can't be kept, only what the slowest reader lacks is held, and no more than the
+//! most that an answer may have: then that reader is cut off.
 
 use crate::purge::Mark;
 use crate::room::{Room, UNKNOWN_BYTES_MIN};
@@ -25,13 +25,13 @@ const AHEAD_BYTES_MAX: u64 = 128 * 1024;
 /// there was is not cut off by the next piece.
 const WINDOW_BYTES_MIN: u64 = AHEAD_BYTES_MAX + PIECE_BYTES_MAX as u64;
 
-/// What is shared of it.
+/// What all readers of one answer share.
 pub struct Fill {
     /// The answer but for its body, and but for its length where that is not known yet.
     pub head: Arc<Stored>,
-    /// Bytes of the body, where the answer announced them.
+    /// The length of the body in bytes, where the answer announced it.
     pub length: Option<u64>,
-    /// When its fetch began, and under which rules.
+    /// When the fetch of the answer began.
     pub mark: Mark,
     /// Hash of the rules under which the fetch began.
     pub config: Arc<str>,
@@ -40,45 +40,46 @@ pub struct Fill {
 
 struct State {
     memory: Memory,
-    /// Of that memory, for as long as somebody reads from it.
+    /// Counts that memory for as long as somebody reads from it.
     room: Room,
-    /// Bytes that have come.
+    /// How many bytes of the body have come so far.
     came: u64,
     end: Option<End>,
     readers: BTreeMap<u64, Place>,
-    /// Readers so far.
+    /// How many readers there have been so far; numbers them.
     count: u64,
     filler: Option<Waker>,
 }
 
 enum Memory {
-    /// As many pages as the answer needs.
+    /// The whole body so far, in as many pages as the answer needs.
     Pages(MmapMut),
-    /// All that has come.
+    /// The whole body so far, in a block that grows.
     Whole(Vec<u8>),
-    /// The last of what has come: it is not kept.
+    /// Only the last part of what has come, because the answer is not kept.
     Window(VecDeque<u8>),
 }
 
 enum End {
-    /// All is there.
+    /// The body is complete and kept.
     Whole(Bytes),
-    /// It came to its end, and what nobody has read of it yet is in the window.
+    /// The body is complete but not kept; what some reader still lacks is in the window.
     Over,
     Broken,
 }
 
-/// How far a reader is.
+/// How far one reader has read.
 struct Place {
     at: u64,
-    /// Of the request for which it is fetched: others must not slow it down, and it is not cut off.
+    /// Whether it is the reader of the request that caused the fetch: others must not slow it down, and it is
+    /// not cut off.
     is_leader: bool,
     is_cut: bool,
     waker: Option<Waker>,
 }
 
 impl Fill {
-    /// Another reader of all of it; none once the beginning is gone, or it broke off.
+    /// Adds a reader of the whole answer; none once its beginning is no longer held, or the fetch broke off.
     pub fn join(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.lock();
         let is_whole = !state.is_window() && !matches!(state.end, Some(End::Broken));
@@ -98,7 +99,7 @@ impl Fill {
 }
 
 impl State {
-    /// Bytes that are not held any more.
+    /// How many bytes at the beginning are no longer held.
     fn start(&self) -> u64 {
         match &self.memory {
             Memory::Pages(_) | Memory::Whole(_) => 0,
@@ -110,7 +111,7 @@ impl State {
         matches!(self.memory, Memory::Window(_))
     }
 
-    /// A copy of what comes after `at`, or the rest of the whole itself.
+    /// The bytes from `at` on: a copy of a piece, or a handle on the rest of the whole body.
     fn piece(&self, at: u64, most: u64) -> Bytes {
         let offset = (at - self.start()) as usize;
         let all = most.min(self.came - at) as usize;
@@ -139,7 +140,7 @@ impl State {
         }
     }
 
-    /// Lets go of what every reader has.
+    /// Frees what every reader has read.
     fn trim(&mut self) {
         let (start, came) = (self.start(), self.came);
         let places = self.readers.values().filter(|place| !place.is_cut);
@@ -158,17 +159,17 @@ impl State {
     }
 }
 
-/// One who reads what comes.
+/// A reader of an answer that is coming in.
 pub struct Reader {
     fill: Arc<Fill>,
     id: u64,
     at: u64,
-    /// Where the answer ends for this reader, as far as it is known.
+    /// The offset at which the answer ends for this reader, where that is known.
     to: Option<u64>,
 }
 
 impl Reader {
-    /// Only the bytes `from..=to` of an answer of known length.
+    /// Restricts the reader to the bytes `from..=to` of an answer of known length.
     pub fn part(mut self, from: u64, to: u64) -> Self {
         self.at = from;
         self.to = Some(to + 1);
@@ -178,7 +179,7 @@ impl Reader {
         self
     }
 
-    /// What is being read.
+    /// The answer that is being read.
     pub fn fill(&self) -> &Fill {
         &self.fill
     }
@@ -248,17 +249,18 @@ pub enum Next {
     Useless,
 }
 
-/// Who brings it in. Dropped before the end, it breaks off for everybody.
+/// Brings the answer in. Dropped before the end, it ends the answer with an error for every reader.
 pub struct Filler {
-    /// What is being brought in.
+    /// The answer that is being brought in.
     pub fill: Arc<Fill>,
-    /// Bytes that may be held.
+    /// How many bytes may be held.
     most: u64,
     refused: Option<NotStored>,
 }
 
 impl Filler {
-    /// With the first reader, for whom it is fetched. There is room for it as [`Store::room_for`] gives.
+    /// Begins an answer, and makes its first reader, for whom it is fetched. `room` comes from
+    /// [`Store::room_for`].
     pub fn new(
         store: &Store,
         room: Room,
@@ -369,7 +371,7 @@ impl Filler {
                 return Ok(None);
             }
         };
-        // From now on it is the store's to count.
+        // From here on the store counts this memory.
         state.room.set(0);
         state.end = Some(End::Whole(body.clone()));
         state.wake_readers();
@@ -377,7 +379,7 @@ impl Filler {
     }
 }
 
-/// What has come, in memory for as much as is ever held: a ring that grows would double.
+/// A window over what has come, allocated at its largest size, because a ring buffer that grows would double.
 fn window(came: Vec<u8>, most: usize) -> VecDeque<u8> {
     let mut window = VecDeque::from(came);
     window.reserve_exact((most + PIECE_BYTES_MAX).saturating_sub(window.len()));

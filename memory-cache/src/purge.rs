@@ -1,14 +1,14 @@
-//! What was purged lately. A fill that began before a purge must not be stored after it, and those
-//! of other answers are not to suffer for it.
+//! The latest purges. A fill that began before a purge must not be stored after it, but only if the purge
+//! names its answer.
 
 use crate::stored::Stored;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// Purges that are remembered. A fill that has seen more of them go by is not stored.
+/// How many purges are remembered. A fill during which there were more is not stored.
 const REMEMBERED_MAX: usize = 1024;
 
-/// What is purged.
+/// Which answers are purged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Every answer of a URL, by the store's hash.
@@ -29,7 +29,7 @@ impl Target {
     }
 }
 
-/// How many purges there have been when a fill began.
+/// The number of purges there had been when a fill began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(u64);
 

@@ -4,11 +4,11 @@ use crate::counts::Counts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes for which room is made at first where the length is not known.
+/// How many bytes of room an answer gets at first where its length is not known.
 pub(super) const UNKNOWN_BYTES_MIN: usize = 16 * 1024;
 
-/// Memory of one answer that is not in the store: it is still coming in, or read by somebody who is
-/// slower. See [`crate::store::Store::grow`].
+/// Counts the memory of one answer that is not in the store: it is still coming in, or a slower reader still
+/// holds it. See [`crate::store::Store::grow`].
 pub struct Room {
     bytes: usize,
     filling: Arc<AtomicUsize>,
@@ -24,9 +24,9 @@ impl Room {
         self.bytes
     }
 
-    /// Counts it as so many bytes, whether or not they are to be had: what is held must be counted.
+    /// Counts so many bytes, even over the budget, because what is held must be counted.
     pub fn set(&mut self, bytes: usize) {
-        // Modulo 2^64, as these operations are: the difference may be negative.
+        // The difference may be negative; these operations are modulo 2^64.
         let more = bytes.wrapping_sub(self.bytes);
         self.filling.fetch_add(more, Ordering::Relaxed);
         self.counts.add_bytes(more as i64);

@@ -5,29 +5,30 @@
 //! soon after it was let go was let go too early, and is protected at once (the ghosts of ARC and
 //! S3-FIFO: Megiddo and Modha, FAST 2003; Yang et al., SOSP 2023).
 //!
-//! Keys are hashes: whoever keeps something sees to it that it is what it takes it for.
+//! Keys are hashes, so the caller has to compare the full key of what it finds.
 
 use crate::weight;
 use lru::LruCache;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroUsize;
 
-/// Of the budget; the rest is for keys on probation. This and the next by trial: `cargo xtask bench
-/// cache` gives a ratio within half a point of quick_cache's.
+/// The part of the budget for protected keys; the rest is for keys on probation. This constant and the next
+/// were found by trial: `cargo xtask bench cache` gives a ratio within half a point of quick_cache's.
 const PROTECTED_PERCENT: usize = 98;
-/// Keys kept for each one that is remembered; that takes a hash of 8 bytes and the list around it.
+/// For so many keys kept, one evicted key is remembered, which takes a hash of 8 bytes and its place in a
+/// list.
 const KEYS_PER_GHOST: usize = 4;
 const GHOSTS_MIN: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-/// What is kept of a key, and its weight in bytes.
+/// A value and its weight in bytes.
 pub struct Slot<T> {
-    /// What is kept.
+    /// The value.
     pub value: T,
-    /// What it takes of the budget.
+    /// How many bytes of the budget the value takes.
     pub bytes: usize,
 }
 
-/// Keys are hashes already.
+/// A hasher that passes keys through, because they are hashes already.
 #[derive(Default)]
 pub struct AsItIs(u64);
 
@@ -58,12 +59,12 @@ pub struct Segmented<T> {
     bytes: usize,
     budget: usize,
     ghosts: Lru<()>,
-    /// The most that each of the three has held: their tables never shrink.
+    /// The largest number of keys that each of the three has held, because their tables never shrink.
     most: [usize; 3],
 }
 
 impl<T> Segmented<T> {
-    /// Empty, with a budget in bytes.
+    /// An empty cache with this budget in bytes.
     pub fn new(budget: usize) -> Self {
         Self {
             probation: Lru::unbounded_with_hasher(BuildHasherDefault::default()),
@@ -76,12 +77,12 @@ impl<T> Segmented<T> {
         }
     }
 
-    /// Bytes that a key takes here, besides what its value takes.
+    /// How many bytes a key takes here, besides its value.
     pub fn key_bytes() -> usize {
         weight::list_node::<u64, Slot<T>>()
     }
 
-    /// Bytes of the tables, and of what is remembered of keys that were let go.
+    /// How many bytes the tables take, with the evicted keys that are remembered.
     pub fn table_bytes(&mut self) -> usize {
         let held = [self.probation.len(), self.protected.len(), self.ghosts.len()];
         for (most, held) in self.most.iter_mut().zip(held) {
@@ -91,12 +92,12 @@ impl<T> Segmented<T> {
         tables + self.ghosts.len() * weight::list_node::<u64, ()>()
     }
 
-    /// Bytes that values may weigh from now on.
+    /// Sets the budget: how many bytes all values may weigh together from now on.
     pub fn set_budget(&mut self, budget: usize) {
         self.budget = budget;
     }
 
-    /// Bytes of all values.
+    /// How many bytes all values weigh together.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -106,7 +107,7 @@ impl<T> Segmented<T> {
         self.probation.len() + self.protected.len()
     }
 
-    /// A use: protects the key.
+    /// Uses the value of a key, which protects the key.
     pub fn get(&mut self, key: u64) -> Option<&T> {
         if let Some(slot) = self.probation.pop(&key) {
             self.protect(key, slot);
@@ -114,7 +115,7 @@ impl<T> Segmented<T> {
         self.protected.get(&key).map(|slot| &slot.value)
     }
 
-    /// Without using it.
+    /// Looks at the value of a key without using it.
     pub fn peek(&self, key: u64) -> Option<&T> {
         let slot = self.protected.peek(&key).or_else(|| self.probation.peek(&key));
         slot.map(|slot| &slot.value)
@@ -169,12 +170,12 @@ impl<T> Segmented<T> {
         Some(slot.value)
     }
 
-    /// Lets one go when there is more than the budget.
+    /// Evicts one value when all of them weigh more than the budget.
     pub fn evict(&mut self) -> Option<(u64, T)> {
         if self.bytes <= self.budget {
             return None;
         }
-        // The last one on probation has just come.
+        // Where only one is on probation, it has just come, so a protected one goes.
         let (key, slot) = if self.probation.len() > 1 || self.protected.is_empty() {
             self.probation.pop_lru()?
         } else {
@@ -203,12 +204,12 @@ mod tests {
     struct Cache(Segmented<()>, RandomState);
 
     impl Cache {
-        /// Room for so many keys of weight 1.
+        /// A cache with room for so many keys of weight 1.
         fn of(budget: usize) -> Self {
             Self(Segmented::new(budget), RandomState::new())
         }
 
-        /// Asks for a key and keeps it when it is not there; whether it was.
+        /// Uses a key, or keeps it when it is not there. Returns whether it was there.
         fn ask(&mut self, key: &str) -> bool {
             let key = self.1.hash_one(key);
             if self.0.get(key).is_some() {

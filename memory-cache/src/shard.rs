@@ -8,25 +8,26 @@ use crate::weight;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Keys per URL, which differ by listed headers and cookies, shard or rules; the oldest makes room.
+/// The number of keys per URL, which differ by listed headers and cookies, shard or rules; the oldest makes
+/// room for one more.
 pub(super) const KEYS_PER_URL_MAX: usize = 1024;
 
 /// The answers of a key.
 pub(super) struct Kept {
-    /// Compared on each use: hashes are keyed and 64 bits long, but not unique.
+    /// The full key, compared on each use: hashes are keyed and 64 bits long, but not unique.
     pub(super) key: Box<str>,
     pub(super) variants: Vec<Arc<Stored>>,
 }
 
 pub(super) struct Shard {
-    /// By hash of the key.
+    /// The entries by the hash of their key.
     pub(super) entries: Segmented<Kept>,
-    /// The same hashes, by URL and in the order in which they came. A tree: it grows in small steps, where
-    /// a table would take twice its memory at once.
+    /// The same hashes by URL, in the order in which they came. It is a tree because that grows in small
+    /// steps, where a table would double its memory at once.
     pub(super) keys: BTreeMap<(u64, u64), u64>,
-    /// Keys that have come.
+    /// How many keys have come so far; orders those of a URL.
     pub(super) came: u64,
-    /// Bytes of the tables.
+    /// How many bytes the tables take.
     pub(super) tables: usize,
     pub(super) uncacheable: Uncacheable,
 }
@@ -50,13 +51,14 @@ impl Shard {
         self.keys.range((url, 0)..=(url, u64::MAX))
     }
 
-    /// Keeps an answer under a new key; the oldest of too many makes room, and one of the same hash.
+    /// Keeps an answer under a new key. The oldest of too many keys makes room, and so does one with the same
+    /// hash.
     pub(super) fn put(&mut self, key: &str, hash: u64, stored: Arc<Stored>) {
         let url = stored.url;
         self.remove(hash);
         let kept = Kept { key: key.into(), variants: vec![stored] };
         self.entries.put(hash, Slot { bytes: weigh(&kept.key, &kept.variants), value: kept });
-        // With this key there may be one too many.
+        // With this key the URL may have one too many.
         let oldest = self.keys_of(url).nth_back(KEYS_PER_URL_MAX - 1);
         if let Some(place) = oldest.map(|(place, _)| *place)
             && let Some(hash) = self.keys.remove(&place)
@@ -74,7 +76,7 @@ impl Shard {
         }
     }
 
-    /// Forgets a key that is no more among the entries.
+    /// Forgets a key that is no longer among the entries.
     pub(super) fn forget(&mut self, url: u64, hash: u64) {
         let found = self.keys_of(url).find(|(_, own)| **own == hash).map(|(place, _)| *place);
         if let Some(place) = found {
@@ -82,7 +84,7 @@ impl Shard {
         }
     }
 
-    /// Gives back what an empty shard still takes.
+    /// Frees what an empty shard still takes.
     pub(super) fn shrink(&mut self, budget: usize) {
         if self.entries.count() == 0 {
             self.entries = Segmented::new(budget);
@@ -90,7 +92,7 @@ impl Shard {
         }
     }
 
-    /// All of a URL, or all that there are.
+    /// The hashes of all keys of a URL, or of all keys there are.
     pub(super) fn keys(&self, target: &Target) -> Vec<u64> {
         match target {
             Target::Url(url) => self.keys_of(*url).map(|(_, hash)| *hash).collect(),
@@ -99,7 +101,7 @@ impl Shard {
     }
 }
 
-/// What a key and its answers take, its place among the keys of its URL included.
+/// How many bytes a key and its answers take, with its place among the keys of its URL.
 pub(super) fn weigh(key: &str, variants: &Vec<Arc<Stored>>) -> usize {
     let blocks = Segmented::<Kept>::key_bytes()
         + weight::block(key.len())

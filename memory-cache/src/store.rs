@@ -17,19 +17,20 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Power of two; enough that 16 threads seldom wait for each other.
+/// The number of shards, a power of two: enough that 16 threads seldom wait for each other.
 const SHARDS: usize = 16;
-/// A body larger than this would evict too much of the rest.
+/// The largest body in bytes; a larger one would evict too much of the rest.
 const ENTRY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Answers per key that differ by Vary; the oldest makes room.
+/// The number of answers per key that differ by `Vary`; the oldest makes room for one more.
 const VARIANTS_MAX: usize = 16;
-/// Of the budget, answers that are still coming in may take one part in so many.
+/// Answers that are still coming in may take one part in so many of the budget.
 const FILLING_PART: usize = 2;
 
 /// Answers by key, shared by all threads.
 pub struct Store {
     shards: Vec<Mutex<Shard>>,
-    /// Random per process: an attacker who finds two keys of one hash evicts only their own answers.
+    /// Keys of the hash, random per process: an attacker who finds two keys of one hash evicts only their own
+    /// answers.
     hasher: RandomState,
     shard_budget: usize,
     /// Bytes of answers that are still coming in.
@@ -42,24 +43,24 @@ pub struct Store {
 pub enum Found {
     /// The variant that fits, fresh or not.
     Answer(Arc<Stored>),
-    /// Nothing fits, and why.
+    /// Nothing fits; the reason why.
     Miss(Miss),
 }
 
 /// How answers are purged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purge {
-    /// Their memory is given back.
+    /// Their memory is freed at once.
     Hard,
     /// They are stale from now on: good for revalidation and for the stale windows.
     Soft {
-        /// When.
+        /// The time of the purge, in milliseconds since 1970.
         now: UnixMillis,
     },
 }
 
 impl Store {
-    /// Empty, with a budget in bytes for answers, their keys and the tables.
+    /// An empty store with a budget in bytes for answers, their keys and the tables.
     pub fn new(budget_bytes: usize) -> Self {
         let shard_budget = budget_bytes / SHARDS;
         Self {
@@ -77,7 +78,7 @@ impl Store {
         self.hasher.hash_one(&*as_meant(url))
     }
 
-    /// The same, of the URL that a plan is for.
+    /// The hash of the URL that a plan is for.
     pub fn url_of(&self, plan: &Plan<'_>) -> u64 {
         self.hasher.hash_one(&*plan.url_as_meant())
     }
@@ -86,7 +87,7 @@ impl Store {
         lock(&self.shards[url as usize & (SHARDS - 1)])
     }
 
-    /// Bytes a body may have to be stored: a shard holds several.
+    /// How many bytes a body may have to be stored: a shard must hold several.
     pub fn entry_bytes_max(&self) -> usize {
         ENTRY_BYTES_MAX.min(self.shard_budget / 2)
     }
@@ -103,12 +104,13 @@ impl Store {
         }
     }
 
-    /// None yet, for an answer that begins to come in.
+    /// Room of no bytes yet, for an answer that begins to come in.
     pub fn room(&self) -> Room {
         Room::new(Arc::clone(&self.filling), Arc::clone(&self.counts))
     }
 
-    /// For an answer of this length, or else `too-large` or `no-room`; what has no length may grow.
+    /// Room for an answer of this length, or `too-large` or `no-room`. Room for an answer without a length
+    /// may grow.
     pub fn room_for(&self, length: Option<u64>) -> Result<Room, NotStored> {
         let bytes = length.unwrap_or(UNKNOWN_BYTES_MIN as u64) as usize;
         let mut room = self.room();
@@ -118,7 +120,8 @@ impl Store {
         if self.grow(&mut room, bytes) { Ok(room) } else { Err(NotStored::NoRoom) }
     }
 
-    /// Makes it so many bytes, at the expense of what is stored; whether that was possible.
+    /// Resizes the room to so many bytes, at the expense of what is stored. Returns whether that was
+    /// possible.
     pub fn grow(&self, room: &mut Room, bytes: usize) -> bool {
         let before = room.bytes();
         room.set(bytes.max(before));
@@ -143,12 +146,12 @@ impl Store {
         self.shard_budget * SHARDS
     }
 
-    /// Whether what began to come in at the mark was purged since.
+    /// Whether an answer whose fetch began at the mark was purged since.
     pub fn has_purged(&self, stored: &Stored, since: Mark) -> bool {
         self.purges.has_purged(stored, since)
     }
 
-    /// To be read before a fetch and given to [`Store::insert`] after it.
+    /// The mark to take before a fetch and to give to [`Store::insert`] after it.
     pub fn mark(&self) -> Mark {
         self.purges.mark()
     }
@@ -163,7 +166,8 @@ impl Store {
         }
         let mut shard = self.shard(stored.url);
         let before = shard.bytes();
-        // Under the lock that a purge takes after it is noted: one of the two sees the other.
+        // This is looked at under the lock that a purge takes after it was noted, so one of the two sees the
+        // other.
         if self.purges.has_purged(&stored, since) {
             return Err(NotStored::Superseded);
         }
@@ -185,12 +189,12 @@ impl Store {
         let let_go = self.make_room(&mut shard);
         self.account(&shard, before);
         drop(shard);
-        // Not under the lock: large bodies go back to the system.
+        // Dropped outside the lock, because large bodies go back to the system.
         drop(let_go);
         Ok(())
     }
 
-    /// Lets go of one stored answer of a key: the origin does not have it kept any more.
+    /// Removes one stored answer of a key, because the origin no longer allows it to be kept.
     pub fn forget(&self, key: &str, stored: &Arc<Stored>) {
         let mut shard = self.shard(stored.url);
         let before = shard.bytes();
@@ -208,7 +212,8 @@ impl Store {
         self.account(&shard, before);
     }
 
-    /// Takes out what is over the budget, of which the tables take a part, and what is still coming in.
+    /// Evicts what is over the budget, from which the tables and the answers that are still coming in are
+    /// subtracted.
     fn make_room(&self, shard: &mut Shard) -> Vec<Kept> {
         let mut let_go = Vec::new();
         shard.tables = shard.entries.table_bytes();
@@ -228,7 +233,7 @@ impl Store {
         self.counts.add_bytes(shard.bytes() as i64 - before as i64);
     }
 
-    /// Purges; how many answers. Fills in flight of what is purged are not stored.
+    /// Purges answers, and returns how many. Fills in flight of what is purged are not stored.
     pub fn purge(&self, target: &Target, how: Purge) -> usize {
         self.purges.note(target.clone());
         match target {
@@ -270,7 +275,8 @@ impl Store {
         count
     }
 
-    /// Apart for requests with and without `Authorization`: what one is given says nothing of the other.
+    /// Requests with and without `Authorization` are remembered apart, because the answer to one says nothing
+    /// about the other.
     fn uncacheable(&self, key: &str, has_authorization: bool) -> u64 {
         self.hasher.hash_one((key, has_authorization))
     }
@@ -287,12 +293,12 @@ impl Store {
         self.shard(self.url_of(plan)).uncacheable.get(key, now)
     }
 
-    /// Keys with answers. Takes each shard's lock for a moment.
+    /// The number of keys with answers. Takes each shard's lock for a moment.
     pub fn entries(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).entries.count()).sum()
     }
 
-    /// What it takes now and has evicted.
+    /// How many bytes the store takes now, and how many keys it has evicted.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -1,5 +1,4 @@
-//! A stored answer. It has all of its memory for itself, exactly as much as it needs, and knows how
-//! much that is.
+//! A stored answer. Its memory is its own, has exactly the size that it needs, and is counted.
 
 use crate::weight;
 use bytes::Bytes;
@@ -8,7 +7,7 @@ use memmap2::{MmapMut, MmapOptions};
 use rules::cache::Entry;
 use std::mem::size_of;
 
-/// Shared, never copied: a hit clones the `Arc` and the body's handle.
+/// A stored answer is shared and never copied: a hit clones the `Arc` and the body's handle.
 #[derive(Clone)]
 pub struct Stored {
     /// The status code.
@@ -19,9 +18,9 @@ pub struct Stored {
     pub body: Bytes,
     /// What decides whether and for how long it may be served.
     pub entry: Entry,
-    /// Of the URL it answers, as [`crate::store::Store::url`] hashes it.
+    /// The hash of the URL that it answers ([`crate::store::Store::url`]).
     pub url: u64,
-    /// By which it is purged.
+    /// The tags by which it is purged.
     pub tags: Vec<Box<str>>,
     /// `Cache-Control` as the origin sent it, where clients are sent another; empty when it sent none.
     pub origin_control: Option<Box<str>>,
@@ -30,7 +29,8 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The fields with [`Self::origin_control`]. The body must be one that a [`Filler`](crate::fill::Filler) brought in.
+    /// Makes an answer of these fields with [`Self::origin_control`]. The body must be one that a
+    /// [`Filler`](crate::fill::Filler) brought in.
     pub fn new(
         status: u16,
         (fields, origin_control): (Block, Option<Box<str>>),
@@ -49,27 +49,27 @@ impl Stored {
         Self { status, fields, body, entry, url, tags, origin_control, blocks, mapped }
     }
 
-    /// Bytes of the blocks that the allocator gave for it.
+    /// How many bytes the blocks have that the allocator gave for it.
     pub fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Bytes of the pages that it has for itself.
+    /// How many bytes the pages have that belong to it alone.
     pub fn mapped(&self) -> usize {
         self.mapped
     }
 }
 
-/// Pages of a large body's own, which go back to the system when it goes. The allocator would put it
-/// among others of its class into a page of 4 MiB, of which the last one keeps the whole.
+/// Pages that belong to one large body and go back to the system with it. The allocator would put the body
+/// into a page of 4 MiB among others of its size class, and keep that page until the last of them is freed.
 ///
-/// They are in place at once: faulted in one by one they cost an answer of 1 MiB 1.3 ms of CPU, so 0.9.
-/// None beyond 65,530 mappings, of which Linux allows no more: then the allocator does.
+/// The pages are populated at once: that costs 0.9 ms of CPU for 1 MiB, where faults one by one cost 1.3 ms.
+/// Linux allows 65,530 mappings; beyond that the allocator is used.
 pub(super) fn mapped(length: usize) -> Option<MmapMut> {
     MmapOptions::new().len(length).populate().map_anon().ok()
 }
 
-/// What was read, in memory that is as long as it.
+/// Copies what was read into memory of exactly its length.
 pub(super) fn own(read: &[u8]) -> Bytes {
     let pages = if read.len() < weight::MAPPED_MIN { None } else { mapped(read.len()) };
     match pages {

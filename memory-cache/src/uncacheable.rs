@@ -4,22 +4,22 @@ use lru::LruCache;
 use rules::{Millis, UnixMillis};
 use std::num::NonZeroUsize;
 
-/// Keys of one part of the store.
+/// The number of keys that one shard of the store remembers.
 const KEYS_MAX: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// How long a key counts as uncacheable: an app that starts to send Cache-Control is
 /// believed within this time.
 const LASTS: Millis = Millis(10_000);
 
-/// What the app is shown of such a request.
+/// How much of a request for such a key the application is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// As much as when its answer would be kept: not more now and less then.
+    /// As much as when its answer is kept, so that the application is not shown more now and less later.
     Planned,
-    /// All that the client sent: without it the app redirects the request to its own path.
+    /// All that the client sent, because without it the application redirects the request to its own path.
     Whole,
 }
 
-/// Until when, by hash of the key.
+/// Until when a key counts as uncacheable, by the hash of the key.
 pub struct Uncacheable(LruCache<u64, (UnixMillis, Shown)>);
 
 impl Default for Uncacheable {

@@ -3,18 +3,19 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-/// Fields of one route, over all of its answers; a request has 100 header lines at most.
+/// The number of fields that one route can have learned, over all of its answers; a request has 100 header
+/// lines at most.
 const FIELDS_MAX: usize = 64;
 
 /// The names of such fields, by route.
 #[derive(Default)]
 pub struct Varies {
     routes: Mutex<HashMap<String, Vec<String>>>,
-    /// Routes of which fields are tried now.
+    /// The routes of which fields are being tried now.
     tried: Mutex<HashSet<String>>,
 }
 
-/// While fields of a route are tried.
+/// Held while fields of a route are being tried.
 pub struct Trial<'v> {
     varies: &'v Varies,
     route: String,
@@ -28,20 +29,21 @@ impl Drop for Trial<'_> {
 }
 
 impl Varies {
-    /// Names in the order in which they were learned.
+    /// The names of a route's fields, in the order in which they were learned.
     pub fn of(&self, route: &str) -> Vec<String> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.get(route).cloned().unwrap_or_default()
     }
 
-    /// None while another trial of the route is under way: its requests are a burden to the app.
+    /// Begins a trial; none while another one of the route is under way, because trials cost the application
+    /// requests.
     pub fn try_out(&self, route: &str) -> Option<Trial<'_>> {
         let route = route.to_owned();
         let is_first = {
             let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
             tried.insert(route.clone())
         };
-        // Not `then_some`: a trial that is made ends another one when it is dropped.
+        // `then_some` would make a trial in any case, whose drop ends the other one.
         is_first.then(|| Trial { varies: self, route })
     }
 

@@ -1,4 +1,4 @@
-//! What a stored answer takes of the process's memory, which is what the budget is about.
+//! How much of the process's memory a stored answer takes; the budget is a limit on that.
 //!
 //! The allocator (mimalloc) hands out blocks of certain sizes. So every allocation that an answer is
 //! made of is counted as the block it gets, and so are the store's own nodes and tables.
@@ -10,24 +10,25 @@ use std::mem::size_of;
 /// Larger allocations take whole pages of the system.
 const LARGE_MAX: usize = 512 * 1024;
 const PAGE: usize = 4096;
-/// Of an `Arc`: how many hold it, strongly and weakly.
+/// The two counters of an `Arc`: how many hold it strongly, and how many weakly.
 const COUNTS: usize = 2 * size_of::<usize>();
-/// What the handles of one `Bytes` share: where it is, how long, and how many they are. It comes into
-/// being with the second handle, which is the first answer's.
+/// What the handles of one `Bytes` share: its address, its length and their number. It is allocated for the
+/// second handle, which is the first answer's.
 const SHARED: usize = block(3 * size_of::<usize>());
-/// Bodies from here on are mapped: pages of their own, and what their handles share.
+/// Bodies of this size in bytes or more are mapped: they have pages of their own, and what their handles
+/// share.
 pub(super) const MAPPED_MIN: usize = 64 * 1024;
 const MAPPING: usize = block(3 * size_of::<usize>());
-/// A node of a B-tree in the standard library: up to so many keys, two thirds of which are in use
-/// where keys come in any order.
+/// How many keys a node of the standard library's B-tree can hold. Two thirds are in use where keys come in
+/// any order.
 const NODE_KEYS: usize = 11;
 
-/// Blocks of which one more is free in the allocator's pages: those at their ends, and those whose
-/// neighbours were let go at another time. Measured: 2 to 3 % where answers of 10 to 100 bytes come and
-/// go (`benches/cache/memory.py`).
+/// For so many blocks in use, one more is free in the allocator's pages: at their ends, or between blocks
+/// that were freed at another time. Measured: 2 to 3 % where answers of 10 to 100 bytes come and go
+/// (`benches/cache/memory.py`).
 const BLOCKS_PER_FREE: usize = 40;
 
-/// What the allocator takes for so many bytes: steps of 16 up to 64 bytes, then four to each doubling.
+/// How many bytes the allocator takes for this many: steps of 16 up to 64 bytes, then four to each doubling.
 pub(super) const fn block(bytes: usize) -> usize {
     match bytes {
         0 => 0,
@@ -38,31 +39,31 @@ pub(super) const fn block(bytes: usize) -> usize {
     }
 }
 
-/// An `Arc` of a value of so many bytes.
+/// How many bytes an `Arc` of a value of this size takes.
 pub(super) const fn shared(bytes: usize) -> usize {
     block(COUNTS + bytes)
 }
 
-/// What each of the entries of a B-tree takes.
+/// How many bytes each entry of a B-tree takes.
 pub(super) const fn tree_entry<K, V>() -> usize {
     let node = block(NODE_KEYS * (size_of::<K>() + size_of::<V>()) + COUNTS);
     node * 3 / 2 / NODE_KEYS
 }
 
-/// A node of the `lru` crate: key, value and its two neighbours.
+/// How many bytes a node of the `lru` crate takes: key, value and the addresses of its two neighbours.
 pub(super) const fn list_node<K, V>() -> usize {
     block(size_of::<(K, V, [usize; 2])>())
 }
 
-/// The hash table of the `lru` crate once it has held so many: a power of two of places for two
-/// pointers and a byte each. Seven eighths may be in use, but where keys come and go a third stays
-/// free: places that are left can't be used again where the table is crowded, so that it grows.
+/// How many bytes the hash table of the `lru` crate takes once it has held this many keys: a power of two of
+/// places for two pointers and a byte each. Seven eighths may be in use, but where keys come and go a third
+/// stays free: places that are left can't be used again where the table is crowded, so that it grows.
 pub(super) fn list_table(most: usize) -> usize {
     let places = (most * 3 / 2 + 1).next_power_of_two();
     if most == 0 { 0 } else { block(places * (2 * size_of::<usize>() + 1)) }
 }
 
-/// A body as [`crate::fill`] brings it in: what of it lies in blocks, and what in pages.
+/// How much of a body that [`crate::fill`] brought in lies in blocks, and how much in pages.
 pub(super) fn body(body: &Bytes) -> (usize, usize) {
     match body.len() {
         length if length < MAPPED_MIN => (text(body), 0),
@@ -70,12 +71,12 @@ pub(super) fn body(body: &Bytes) -> (usize, usize) {
     }
 }
 
-/// Bytes of the pages that blocks of so many lie in.
+/// How many bytes of pages are needed for blocks of this many bytes.
 pub(super) fn in_pages(blocks: usize) -> usize {
     blocks + blocks / BLOCKS_PER_FREE
 }
 
-/// Encoded header fields, or a small body.
+/// How many bytes encoded header fields, or a small body, take.
 pub(super) fn text(bytes: &[u8]) -> usize {
     if bytes.is_empty() { 0 } else { block(bytes.len()) + SHARED }
 }

@@ -10,10 +10,10 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// `10.0.0.0/8`, `::1`, `fd00::/8`.
+    /// Parses a block such as `10.0.0.0/8`, `::1` or `fd00::/8`.
     ///
     /// # Errors
-    /// Names the text that is no block.
+    /// A sentence that names the text, if it is no block.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not an address block: write 10.0.0.0/8");
         let (address, bits) = match text.split_once('/') {
@@ -35,7 +35,7 @@ impl Cidr {
     }
 }
 
-/// IPv4 as IPv4-mapped IPv6, so that a dual-stack listener's peers compare.
+/// Maps IPv4 to IPv4-mapped IPv6, the form in which a dual-stack listener sees its peers.
 fn mapped(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),

@@ -13,21 +13,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tower_service::Service;
 
-/// How long a TCP connection may take to come about. S3 in the same region answers within 10 ms;
-/// this leaves room for one lost SYN (1 s) within the 3 s that an enqueue has.
+/// How long connecting by TCP may take. S3 in the same region answers within 10 ms; this leaves room for one
+/// lost SYN (1 s) within the 3 s that an enqueue has.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Shorter than any known server's own (Amazon S3 about 20 s, load balancers 60 s): a request
-/// written into a connection that is just being closed has an unknown outcome.
+/// How long an idle connection is kept: less than any known server keeps it (Amazon S3 about 20 s, load
+/// balancers 60 s). A request written into a connection that is just being closed has an unknown outcome.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle connections kept for each host: a burst's worth, not one per request ever made at once.
+/// How many idle connections are kept for each host: as many as a burst needs, not as many as ever were open
+/// at once.
 const POOL_IDLE_MAX: usize = 32;
 
-/// Speaks HTTP/1.1 over TLS (Mozilla's roots, built in: the image needs none) or in the clear.
+/// A client that speaks HTTP/1.1 over TLS or in the clear. It trusts Mozilla's roots, which are built in, so
+/// that the image needs none.
 pub type HttpsClient = Client<HttpsConnector<HttpConnector>, ObjectBody>;
 
-/// A client with its own connection pool. Callers bound the whole request themselves.
+/// Makes a client with its own connection pool. Callers limit how long a whole request takes.
 pub fn client() -> HttpsClient {
     build(HttpConnector::new())
 }
@@ -53,8 +55,8 @@ where
         .build(connector)
 }
 
-/// A client that reaches public addresses only, whatever a name resolves to at the moment: the
-/// metadata service of the node and the neighbours in the cluster are no receivers (SSRF).
+/// A client that connects to public addresses only, whatever a name resolves to at the moment. It never
+/// reaches the node's metadata service or neighbours in the cluster (SSRF).
 pub struct Public {
     pub client: Client<HttpsConnector<HttpConnector<PublicResolver>>, ObjectBody>,
     may_be_private: bool,
@@ -66,7 +68,8 @@ pub fn public(may_be_private: bool) -> Public {
 }
 
 impl Public {
-    /// An address written as such is not resolved, so it is looked at here.
+    /// Refuses a host that is written as a private address: it is not resolved, so the resolver can't refuse
+    /// it.
     ///
     /// # Errors
     /// When the host is a private address.
@@ -80,7 +83,7 @@ impl Public {
     }
 }
 
-/// An address that is not public, where only public ones are called.
+/// The error for an address that is not public, where only public ones may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotPublic(pub IpAddr);
 
@@ -92,7 +95,7 @@ impl fmt::Display for NotPublic {
 
 impl std::error::Error for NotPublic {}
 
-/// Names resolved by the system, without the addresses that are not public.
+/// Resolves names by the system's resolver and leaves out addresses that are not public.
 #[derive(Clone)]
 pub struct PublicResolver {
     names: GaiResolver,
@@ -122,7 +125,7 @@ impl Service<Name> for PublicResolver {
     }
 }
 
-/// Not of the special registries that lead back inside (RFC 6890 and its successors).
+/// Whether an address is public: not in one of the special-purpose registries (RFC 6890 and its successors).
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -135,7 +138,7 @@ pub fn is_public(ip: IpAddr) -> bool {
                 }
                 _ => None,
             };
-            // 2000::/3 is what is given out; documentation and Teredo lie within.
+            // Only 2000::/3 is allocated as global unicast; documentation and Teredo lie within it.
             let is_global = segments[0] & 0xe000 == 0x2000
                 && segments[..2] != [0x2001, 0xdb8]
                 && segments[..2] != [0x2001, 0];
@@ -158,7 +161,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || is_special)
 }
 
-/// The error with its causes: hyper's own text says "client error (Connect)" only.
+/// The error with all of its causes, because hyper's own text says "client error (Connect)" only.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,6 +1,6 @@
 //! What all programs need to call out with: the https client, TLS at both ends, and blocks of addresses.
 //!
-//! Knows nothing of the rules file, of queues or of the proxy.
+//! This crate knows nothing of the rules file, of queues or of the proxy.
 
 pub mod boxed;
 pub mod cidr;

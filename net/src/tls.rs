@@ -1,7 +1,7 @@
 //! TLS at both ends.
 //!
-//! The certificate that is served is exchanged while the process runs: a handshake gets the one of
-//! its moment, connections keep theirs.
+//! The served certificate is exchanged while the process runs: a handshake gets the current one, and open
+//! connections keep theirs.
 
 mod authorities;
 mod validity;
@@ -24,12 +24,12 @@ pub const KEY_FILE: &str = "tls.key";
 
 #[derive(Debug, Default)]
 pub struct Certificates {
-    /// And the PEM it was made of, to see a change.
+    /// The certificate, with the PEM texts it was made of, by which a change is noticed.
     current: RwLock<Option<(String, Arc<CertifiedKey>)>>,
 }
 
 impl Certificates {
-    /// Serves this one from the next handshake on; whether it is another than before.
+    /// Serves this certificate from the next handshake on. Returns whether it is another one than before.
     ///
     /// # Errors
     /// When certificate and key are none, or do not belong together.
@@ -58,16 +58,16 @@ impl Certificates {
         Ok(true)
     }
 
-    /// From when to when what is served is valid; none where nothing is served.
+    /// The validity of the served certificate; none where nothing is served.
     pub fn validity(&self) -> Option<Validity> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().and_then(|(certificate, _)| Validity::of(certificate).ok())
     }
 
-    /// Serves what lies in the folder; whether it is another than before.
+    /// Serves the certificate that lies in the folder. Returns whether it is another one than before.
     ///
     /// # Errors
-    /// When a file can't be read, or it is as for [`Certificates::serve`].
+    /// When a file can't be read, and as [`Certificates::serve`].
     pub fn serve_folder(&self, folder: &Path) -> Result<bool, String> {
         let read = |name: &str| {
             let path = folder.join(name);
@@ -106,7 +106,8 @@ const KEYS_UNKNOWN: [(&[u8], &str); 5] = [
     (b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01", "of the kind DSA"),
 ];
 
-/// What is the matter with a key that can't be served, where that is known, and what can.
+/// A hint for a key that can't be served: what is wrong with it, where that is known, and which keys can be
+/// served.
 fn why_not(key: &PrivateKeyDer<'_>) -> Option<String> {
     let der = key.secret_der();
     let has = |id: &[u8]| der.windows(id.len()).any(|bytes| bytes == id);

@@ -15,7 +15,7 @@ impl World {
         Self { store: Store::new(budget) }
     }
 
-    /// An answer without a length begins to come in.
+    /// Begins an answer without a length.
     fn fill(&self) -> (Filler, Reader) {
         let windows = Windows {
             fresh: Millis(1000),
@@ -40,7 +40,7 @@ impl World {
         Filler::new(&self.store, room, (head, None), (self.store.mark(), "rules".into()))
     }
 
-    /// Bytes of all that is counted.
+    /// How many bytes are counted in all.
     fn counted(&self) -> usize {
         usize::try_from(self.store.counts().bytes()).expect("not negative")
     }
@@ -104,7 +104,7 @@ fn who_has_read_all_there_was_is_not_cut_off_where_no_room_is_left() {
     while let Ok(room) = world.store.room_for(None) {
         others.push(room);
     }
-    // The first is little more than there was room for.
+    // The first piece is a little more than there was room for.
     for length in [UNKNOWN_BYTES_MIN + 1, PIECE_BYTES_MAX, PIECE_BYTES_MAX, PIECE_BYTES_MAX] {
         filler.push(&world.store, &vec![b'x'; length]).expect("no length was announced");
         assert_eq!(filler.refused(), Some(NotStored::NoRoom));

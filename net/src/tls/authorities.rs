@@ -1,4 +1,4 @@
-//! Whom we believe about others.
+//! Certificate authorities that are trusted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// Certificates that others must be certified by, or show themselves.
+/// The certificates by which a peer must be certified, or one of which it must show itself.
 #[derive(Debug)]
 pub struct Authorities {
     roots: RootCertStore,
@@ -22,13 +22,13 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Those that browsers believe (Mozilla's).
+    /// The authorities that browsers trust (Mozilla's list).
     pub fn public() -> Self {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         Self { roots, given: Vec::new() }
     }
 
-    /// Those of a PEM file.
+    /// The authorities of a PEM file.
     ///
     /// # Errors
     /// When it can't be read, or holds no certificate.
@@ -44,12 +44,12 @@ impl Authorities {
         if own.given.is_empty() { Err(wrong(&"holds no certificate")) } else { Ok(own) }
     }
 
-    /// Nobody.
+    /// No authority, so that no peer is trusted.
     pub fn none() -> Self {
         Self { roots: RootCertStore::empty(), given: Vec::new() }
     }
 
-    /// For connections to others, who must be certified by one of these.
+    /// The TLS configuration of a client whose peers must be certified by one of these.
     ///
     /// # Errors
     /// When rustls has no version of TLS to speak.
@@ -70,9 +70,9 @@ impl Authorities {
     }
 }
 
-/// A chain that leads to an authority, or a certificate that is given itself, byte for byte. The latter
-/// is what `openssl req -x509` makes: an authority by its own word, which webpki takes for no server's.
-/// curl, OpenSSL and nginx take it, too.
+/// Accepts a chain that leads to an authority, or a certificate that is listed itself, byte for byte. The
+/// latter is what `openssl req -x509` makes: it says that it is an authority, so webpki refuses it as a
+/// server's, while curl, OpenSSL and nginx accept it.
 #[derive(Debug)]
 struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
@@ -93,7 +93,7 @@ impl ServerCertVerifier for Verifier {
             Ok(verified) => return Ok(verified),
             Err(error) => error,
         };
-        // Said of a certificate whose time was looked at before: one that has ended is another error.
+        // webpki says this only after it has checked the validity: an expired certificate is another error.
         let is_of_chain = matches!(
             error,
             Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))

@@ -8,7 +8,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore};
 
-/// In seconds since 1970; the first is within, the last is not.
+/// A period in seconds since 1970; its first second is within it, its last is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     pub from: u64,
@@ -20,7 +20,7 @@ impl Validity {
         (self.from..self.until).contains(&now)
     }
 
-    /// Of the first certificate of a PEM text.
+    /// Reads the period of the first certificate of a PEM text.
     ///
     /// # Errors
     /// When there is none, or it is no certificate.
