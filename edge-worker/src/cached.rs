@@ -1,4 +1,4 @@
-//! A request that may be answered from the store: look up, fetch, judge, keep.
+//! A request that may be answered from the store: looks the entry up, fetches, judges and keeps the answer.
 
 use crate::call::{BACKGROUND, Call};
 use crate::fetched::{Fetched, New, Renewal, fetch};
@@ -38,7 +38,8 @@ pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Res
             found.inspect(|found| found.discard());
             reply::only_if_cached(call.rules)
         }
-        // What leads back to itself is sent on as it is, also where an older answer is still stored.
+        // A request that is redirected to its own path is sent on as it is, also where an older answer is
+        // still stored.
         (_, found) if redirected::passing(&address) == Some(Passing::Whole) => {
             found.inspect(|found| found.discard());
             let status = CacheStatus::Bypass(Bypass::Uncacheable);
@@ -55,17 +56,17 @@ pub(crate) async fn serve(call: Rc<Call>, mut plan: Plan<'static>) -> Result<Res
     }
 }
 
-/// What a fetch was begun for.
+/// What a fetch is for.
 struct Asked {
     address: String,
-    /// What was stored then, and why that was not enough.
+    /// The entry that was stored when the fetch began, and why it did not suffice.
     found: Option<Box<Found>>,
     miss: Miss,
-    /// Request fields that variants at this address depend on.
+    /// The request fields that variants at this address depend on.
     names: Vec<String>,
 }
 
-/// A store that fails is an empty store.
+/// Looks an entry up; a store that fails counts as empty.
 async fn look_up(call: &Call, address: &str) -> (Option<Box<Found>>, Miss, Vec<String>) {
     match store::find(address, &call.incoming.head()).await {
         Ok(store::Lookup::Found(found)) => (Some(found), Miss::Stale, Vec::new()),
@@ -112,7 +113,7 @@ async fn finish(
         (Reply::OwnRange(status), fetched, found) => {
             found.as_ref().inspect(|found| found.discard());
             fetched.discard();
-            // The next part is asked for at once.
+            // Browsers ask for the next part at once.
             redirected::pass_for_a_while(asked.address, Passing::Planned);
             own_range(call, plan, status).await
         }
@@ -126,7 +127,7 @@ async fn finish(
     }
 }
 
-/// Sends on what asks for a part of something that is not stored.
+/// Sends on a request for a part of something that is not stored.
 async fn own_range(
     call: &Rc<Call>,
     plan: &Plan<'static>,
@@ -138,7 +139,7 @@ async fn own_range(
     }
 }
 
-/// The origin's answer, which is not kept.
+/// Answers with the origin's answer, which is not kept.
 fn unkept(
     call: &Rc<Call>,
     plan: &Plan<'static>,
@@ -150,8 +151,8 @@ fn unkept(
     if plan.is_head { bodiless(&answer, answer.status()) } else { Ok(answer) }
 }
 
-/// Answers from an entry that a 304 has confirmed, and keeps it on, or no longer where its new fields
-/// forbid that: then the body is good for this one answer.
+/// Answers from an entry that a 304 has confirmed. Keeps the entry, unless its new fields forbid that: then
+/// the body serves this one answer.
 async fn renewed(
     call: &Rc<Call>,
     plan: &Plan<'static>,
@@ -194,7 +195,7 @@ fn forward(
     let headers = answer.headers();
     let named = named_by_connection(&fields);
     for (name, _) in &fields {
-        // The first client is told the same as those who come later, and the age that the answer came with.
+        // The first client is told the same as later ones, and the age that the answer came with.
         if name != "age" && !judgement.keeps(name, &named) {
             headers.delete(name)?;
         }
@@ -226,7 +227,7 @@ fn keep(
     });
 }
 
-/// Asks again behind a stale answer; at most once at a time per address and isolate.
+/// Revalidates a stale answer in the background, at most once at a time per address and isolate.
 fn renew(call: &Rc<Call>, mut plan: Plan<'static>, address: String) {
     let now = js::now();
     let is_first = RENEWING.with_borrow_mut(|renewing| {
@@ -324,7 +325,7 @@ async fn from_entry(
     }
 }
 
-/// The fields of an answer under another status, without those of a body it does not have.
+/// The fields of an answer under another status, without those that describe a body it does not have.
 fn bodiless(answer: &Response, status: u16) -> Result<Response, JsValue> {
     store::discard(answer);
     let headers = answer.headers();

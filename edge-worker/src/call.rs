@@ -1,4 +1,4 @@
-//! A request as it is carried out.
+//! A request that is being answered.
 
 use crate::incoming::Incoming;
 use rules::assets::Assets;
@@ -10,19 +10,19 @@ use worker::Context;
 /// not keep others from trying.
 pub(crate) const BACKGROUND: Millis = Millis(30_000);
 
-/// One request and what is needed to carry it out; shared with its background work.
+/// One request and what is needed to answer it; shared with its background work.
 pub(crate) struct Call {
     pub(crate) incoming: Incoming,
     pub(crate) rules: &'static Rules,
-    /// Its name.
+    /// The name of the route.
     pub(crate) route: &'static str,
-    /// `scheme://host`; `None` sends on to the zone's own origin.
+    /// The origin as `scheme://host`; `None` sends requests on to the zone's own origin.
     pub(crate) origin: Option<String>,
-    /// `None` sends requests unsigned.
+    /// Signs requests to the origin; `None` sends them unsigned.
     pub(crate) keys: Option<&'static Keys>,
-    /// What is changed of answers under the names of assets.
+    /// How answers under the names of assets are changed.
     pub(crate) assets: Option<Assets>,
-    /// Milliseconds until the origin's head must be there.
+    /// How many milliseconds the head of the origin's answer may take.
     pub(crate) timeout: Millis,
     pub(crate) context: Context,
 }

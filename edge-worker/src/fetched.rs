@@ -1,4 +1,4 @@
-//! What is asked of the origin for an entry, and what came of it.
+//! Fetches an entry from the origin.
 
 use crate::call::{Call, Failure};
 use crate::incoming::pairs;
@@ -14,17 +14,17 @@ use std::rc::Rc;
 use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
 
-/// What a fetch for an entry came to.
+/// How a fetch for an entry ended.
 pub(crate) enum Fetched {
     /// A 304 confirmed the stored answer.
     Confirmed(Renewal),
     New(Box<New>),
-    /// What the origin gave to the client's request as it came, where it was shown too little at first.
+    /// The origin's answer to the client's whole request, where the first one was shown too little.
     Whole(Response),
     Failed(Failure),
 }
 
-/// A new answer of the origin's.
+/// A new answer from the origin.
 pub(crate) struct New {
     pub(crate) response: Response,
     pub(crate) fields: Vec<(String, String)>,
@@ -32,18 +32,18 @@ pub(crate) struct New {
     pub(crate) judged: Result<Judgement, NotStored>,
 }
 
-/// What a 304 made of a stored answer.
+/// A stored answer that a 304 has confirmed.
 pub(crate) struct Renewal {
-    /// The answer's fields from now on.
+    /// The header fields that the answer has from now on.
     pub(crate) fields: Vec<(String, String)>,
     /// `Set-Cookie` values for the client whose request the 304 answered.
     pub(crate) cookies: Vec<String>,
-    /// Whether it may be kept on.
+    /// Whether it may still be kept.
     pub(crate) judged: Result<Box<Judgement>, NotStored>,
 }
 
 impl Fetched {
-    /// For the rules, which say what follows.
+    /// The outcome as the rules take it, which decide what follows.
     pub(crate) fn outcome(&self) -> Fetch {
         fn unless_kept<T>(judged: &Result<T, NotStored>) -> Result<(), NotStored> {
             judged.as_ref().map(|_| ()).map_err(|why| *why)
@@ -71,7 +71,7 @@ impl Fetched {
         }
     }
 
-    /// Tells the runtime that nobody will read what came.
+    /// Tells the runtime that nobody will read the answer's body.
     pub(crate) fn discard(&self) {
         match self {
             Self::New(new) => store::discard(&new.response),
@@ -81,7 +81,8 @@ impl Fetched {
     }
 }
 
-/// Asks the origin; again, when the answer depends on what was kept back of the request.
+/// Asks the origin, and once more with the whole request where the answer depends on what was kept back of
+/// it.
 async fn ask(call: &Call, plan: &mut Plan<'_>, entry: Option<&Entry>) -> origin::Answer {
     if let Some(entry) = entry {
         plan.learned.extend(entry.vary.iter().map(|(name, _)| name.clone()));

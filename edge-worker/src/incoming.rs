@@ -1,10 +1,10 @@
-//! The request as the rules want to see it.
+//! The request in the form in which the rules read it.
 
 use rules::{Fields, Head};
 use wasm_bindgen::prelude::JsValue;
 use web_sys::{Headers, Request};
 
-/// A request whose URL has been read, once.
+/// A request whose URL has been parsed, once.
 pub(crate) struct Incoming {
     pub(crate) request: Request,
     pub(crate) headers: Headers,
@@ -38,7 +38,7 @@ impl Incoming {
     }
 }
 
-/// Scheme, host, and path with query of an absolute URL.
+/// Splits an absolute URL into scheme, host, and path with query.
 pub(crate) fn split(url: &str) -> Result<(&str, &str, &str), &'static str> {
     let (scheme, rest) = url.split_once("://").ok_or("the request has no absolute URL")?;
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -64,7 +64,7 @@ impl Fields for View<'_> {
     }
 }
 
-/// All (name, value) pairs; names are in lower case.
+/// All fields as (name, value) pairs; names are in lower case.
 pub(crate) fn pairs(headers: &Headers) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     for entry in headers.entries() {

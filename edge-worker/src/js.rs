@@ -1,6 +1,6 @@
-//! What the Workers runtime has beyond the browser, as far as neither web-sys nor `worker` gives
-//! it: the crate's own cache, fetch and delay are for its own request and response types, which
-//! are made anew from every handle.
+//! Functions of the Workers runtime that browsers lack and neither web-sys nor `worker` offers: the crate's
+//! own cache, fetch and delay are for its own request and response types, which are made anew from every
+//! handle.
 
 use js_sys::Promise;
 use rules::UnixMillis;
@@ -25,7 +25,7 @@ extern "C" {
     pub(crate) type Scheduler;
     #[wasm_bindgen(thread_local_v2, js_name = scheduler)]
     pub(crate) static SCHEDULER: Scheduler;
-    /// Resolves to `undefined` after so many milliseconds.
+    /// A promise that resolves to `undefined` after so many milliseconds.
     #[wasm_bindgen(method)]
     pub(crate) fn wait(this: &Scheduler, milliseconds: f64) -> Promise;
 }
@@ -46,7 +46,7 @@ pub(crate) fn leave_coded(init: &JsValue, which: &str) -> Result<(), JsValue> {
 
 /// What time it is. The runtime's clock moves only with I/O, which is enough here.
 pub(crate) fn now() -> UnixMillis {
-    // Positive and far below 2^53.
+    // The number is positive and far below 2^53.
     UnixMillis(js_sys::Date::now() as u64)
 }
 

@@ -38,14 +38,15 @@ use wasm_bindgen::prelude::JsValue;
 use web_sys::{Request, Response};
 use worker::{Context, Env, console_error};
 
-/// The origin of this deployment, instead of the one in the rules.
+/// The variable with the origin of this deployment, which replaces the one in the rules.
 const ORIGIN_VARIABLE: &str = "SPILLWAY_ORIGIN";
-/// The keys shared with the sidecars, NAME=SECRET: a secret of the Worker. The first signs.
+/// The Worker's secret with the keys that it shares with the sidecars, `NAME=SECRET` each. The first one
+/// signs.
 const KEYS_SECRET: &str = "SPILLWAY_EDGE_KEYS";
 
 thread_local! {
-    /// Built by the isolate's first request. Leaked on purpose: they live as long as the isolate,
-    /// and background work outlives the request that started it.
+    /// The rules, built by the isolate's first request. They are leaked on purpose: they live as long as the
+    /// isolate, and background work outlives the request that started it.
     static RULES: OnceCell<Result<&'static Rules, String>> = const { OnceCell::new() };
     static KEYS: OnceCell<Result<Option<&'static Keys>, String>> = const { OnceCell::new() };
 }
@@ -68,7 +69,8 @@ async fn answer(request: Request, env: &Env, context: Context) -> Result<Respons
     let incoming = Incoming::new(request)?;
     let head = incoming.head();
     let bound = env.var(ORIGIN_VARIABLE).ok().map(|origin| origin.to_string());
-    // Before the rules are asked: a canonical host of the demo would be a redirect to a stranger.
+    // This is checked before the rules are asked, because a canonical host of the demo would be a redirect to
+    // a stranger.
     if demo::is_demo(&rules.document, bound.as_deref(), head.host) {
         return reply::problem(rules, Problem::DemoRules);
     }

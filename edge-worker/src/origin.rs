@@ -16,10 +16,10 @@ use web_sys::{
     AbortController, Crypto, Headers, Request, RequestCache, RequestInit, RequestRedirect, Response,
 };
 
-/// Until the head of the answer, for routes without `timeout`: what load balancers wait, too.
+/// How long the head of an answer may take on routes without `timeout`: as long as most load balancers wait.
 pub(crate) const HEAD_TIMEOUT: Millis = Millis(60_000);
 
-/// What the edge says of the request itself; both are part of the key.
+/// Fields that the edge itself writes; both are part of the key.
 const OWN: [&str; 2] = ["x-forwarded-host", "x-forwarded-proto"];
 
 /// The outer error is a fault of ours, the inner one the origin's.
@@ -30,7 +30,7 @@ pub(crate) async fn pass(call: &Call, target: &str) -> Answer {
     pass_as(call, &call.incoming.method, target).await
 }
 
-/// The same by this method.
+/// Sends the request itself on with this method.
 pub(crate) async fn pass_as(call: &Call, method: &str, target: &str) -> Answer {
     let incoming = &call.incoming;
     let init = RequestInit::new();
@@ -46,8 +46,8 @@ pub(crate) async fn pass_as(call: &Call, method: &str, target: &str) -> Answer {
     send(call, target, &init).await
 }
 
-/// Fetches what the plan says may be stored, and shows the origin what the plan says it may see;
-/// `entry` is what to revalidate.
+/// Fetches an answer that the plan says may be stored, and shows the origin what the plan says it may see.
+/// `entry` is the one to revalidate.
 pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) -> Answer {
     let head = call.incoming.head();
     let headers = planned(call, |name| plan.sends(name, &head))?;
@@ -57,7 +57,8 @@ pub(crate) async fn fill(call: &Call, plan: &Plan<'_>, entry: Option<&Entry>) ->
     get(call, plan, &headers).await
 }
 
-/// The same for a request whose answer is known not to be kept: its own conditions and range count.
+/// Fetches the same for a request whose answer is known not to be kept, with the client's own conditions and
+/// range.
 pub(crate) async fn own_range(call: &Call, plan: &Plan<'_>) -> Answer {
     let head = call.incoming.head();
     let headers = planned(call, |name| is_of_one_request(name) || plan.sends(name, &head))?;
@@ -77,8 +78,8 @@ fn planned(call: &Call, is_sent: impl Fn(&str) -> bool) -> Result<Headers, JsVal
     if !headers.has("user-agent")? {
         headers.set("user-agent", USER_AGENT)?;
     }
-    // The client's own are left behind with all that the key does not hold; how many of us it has
-    // passed is not.
+    // The client's own fields are left behind with everything that is not part of the key, but not the number
+    // of Spillway processes that the request has passed.
     headers.delete(hops::FIELD)?;
     for _ in 0..=hops::count(&call.incoming) {
         headers.append(hops::FIELD, hops::MEMBER)?;
@@ -126,7 +127,7 @@ async fn send(call: &Call, target: &str, init: &RequestInit) -> Answer {
     }
 }
 
-/// Says which host the visitor asked, where the origin has another one.
+/// Tells the origin which host the visitor asked, where the origin has another one.
 fn tell(call: &Call, request: &Request) -> Result<(), JsValue> {
     let edge = &call.rules.document.edge;
     let origin = call.origin.as_deref();
@@ -138,7 +139,7 @@ fn tell(call: &Call, request: &Request) -> Result<(), JsValue> {
     Ok(())
 }
 
-/// The origin's answer without its own host, where that stands in a `Location` or is the domain of a cookie.
+/// Replaces the origin's own host by the visitor's, in a `Location` and in the domain of a cookie.
 fn as_visited(call: &Call, response: Response) -> Result<Response, JsValue> {
     let Some(origin) = &call.origin else { return Ok(response) };
     let (head, own) = (call.incoming.head(), response.headers());
@@ -187,7 +188,7 @@ fn is_origin(text: &str) -> bool {
     host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
 
-/// The client's fields without those that only a proxy or the edge itself may say.
+/// The client's fields without those that only a proxy or the edge itself may write.
 pub(crate) fn cleaned(incoming: &Incoming) -> Result<Headers, JsValue> {
     let named = hygiene::named_by_connection(incoming);
     let headers = Headers::new()?;

@@ -1,4 +1,4 @@
-//! Requests that the store has no part in.
+//! Requests that bypass the store.
 
 use crate::call::Call;
 use crate::{invalidate, origin, reply};

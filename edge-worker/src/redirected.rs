@@ -1,8 +1,8 @@
-//! A redirect of a request to its own path: whether the origin was shown too little, and of what
-//! (`rules::cache`, `Plan::leads_back`).
+//! A redirect of a request to its own path: finds out whether the origin was shown too little, and which
+//! fields it lacked (`rules::cache`, `Plan::leads_back`).
 //!
-//! What is found out is remembered by the isolate; entries that were stored by it tell other isolates, because
-//! a marker lists the names that they vary by.
+//! The isolate remembers what it finds out. Other isolates learn it from the entries that it stores, because
+//! a marker lists the names that these vary by.
 
 use crate::call::{BACKGROUND, Call};
 use crate::incoming::pairs;
@@ -17,51 +17,53 @@ use wasm_bindgen::prelude::JsValue;
 use web_sys::Response;
 use worker::console_warn;
 
-/// Addresses that are remembered; an isolate has 128 MiB.
+/// The number of addresses that an isolate remembers; it has 128 MiB of memory.
 const ADDRESSES_MAX: usize = 1_000;
-/// How long an address passes by the store, in milliseconds: as at the sidecar.
+/// How long an address bypasses the store, in milliseconds; the sidecar has the same value.
 const PASSES: Millis = Millis(10_000);
 
 thread_local! {
     /// Names of request fields that redirects of a route turned out to depend on.
     static LEARNED: RefCell<HashMap<&'static str, Vec<String>>> = RefCell::new(HashMap::new());
-    /// Until when an address passes by the store, and how: no field alone explains its redirects, or they may
-    /// lead on for others, or its answers may not be stored and parts of them are asked for.
+    /// Until when an address bypasses the store, and how. It does where no single field explains its
+    /// redirects, where they may lead on for other clients, or where its answers may not be stored and parts
+    /// of them are asked for.
     static PASSING: RefCell<HashMap<String, (UnixMillis, Passing)>> = RefCell::new(HashMap::new());
-    /// Routes of which fields are tried, and since when.
+    /// The routes of which fields are being tried, and since when.
     static TRIED: RefCell<HashMap<&'static str, UnixMillis>> = RefCell::new(HashMap::new());
 }
 
-/// What is known of the request's route.
+/// What this isolate knows about the request's route.
 pub(crate) fn learned(call: &Call) -> Vec<String> {
     LEARNED.with_borrow(|all| all.get(call.route).cloned().unwrap_or_default())
 }
 
-/// How requests for an address go to the origin whose answers can't be stored.
+/// How requests go to the origin for an address whose answers can't be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Passing {
-    /// With all that the client sent: without it the origin redirects them to their own path.
+    /// With all that the client sent, because without it the origin redirects them to their own path.
     Whole,
-    /// As a fetch for the store would, with the client's own conditions and range.
+    /// As a fetch for the store would go, but with the client's own conditions and range.
     Planned,
 }
 
-/// How requests for this address pass by the store, if they do.
+/// How requests for this address bypass the store, if they do.
 pub(crate) fn passing(address: &str) -> Option<Passing> {
     let now = js::now();
     PASSING.with_borrow(|all| all.get(address).filter(|(until, _)| now < *until).map(|it| it.1))
 }
 
-/// What the origin answers to the client's request as it came.
+/// The origin's answer to the client's whole request.
 pub(crate) enum Whole {
-    /// The same, or what was asked is no redirect to its own path; or nothing else came.
+    /// It does not differ: it is the same answer, or the first one was no redirect to its own path, or the
+    /// origin gave no second one.
     Same(Response),
-    /// The client's answer. It is not to be kept: it may depend on anything.
+    /// It differs, and is the client's answer. It must not be kept, because it may depend on anything.
     Other(Response),
 }
 
-/// Asks with all that the client sent, where the origin redirects the request to its own path. When that fails
-/// the redirect is the answer.
+/// Where the origin redirects the request to its own path, asks once more with all that the client sent. If
+/// that fails, the redirect is the answer.
 pub(crate) async fn whole(
     call: &Rc<Call>,
     plan: &Plan<'static>,
@@ -71,13 +73,13 @@ pub(crate) async fn whole(
         return Ok(Whole::Same(response));
     }
     let led = led(&response)?;
-    // As the fetch that it is compared with: some origins answer HEAD in another way.
+    // The method is that of the fetch it is compared with, because some origins answer HEAD differently.
     let Ok(whole) = origin::pass_as(call, "GET", plan.target()).await? else {
         return Ok(Whole::Same(response));
     };
     store::discard(&response);
     if self::led(&whole)? == led {
-        // For others it may lead on, by what is kept back here.
+        // For other clients the redirect may lead on, depending on what is kept back here.
         pass_for_a_while(store::address(call, plan), Passing::Whole);
         return Ok(Whole::Same(whole));
     }
@@ -96,12 +98,12 @@ fn led(response: &Response) -> Result<Led, JsValue> {
     Ok((response.status(), location.map(String::into_bytes)))
 }
 
-/// Tries the fields that were kept back one by one; what changes the answer by its presence is learned for
-/// the route. If none does, the address passes by the store for a while.
+/// Tries the fields that were kept back one by one; a field whose presence changes the answer is learned for
+/// the route. If none does, the address bypasses the store for a while.
 async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
     let now = js::now();
     let is_first = TRIED.with_borrow_mut(|tried| {
-        // Of a trial that the platform cut off nothing is heard again.
+        // A trial that the platform cut off never reports its end.
         tried.retain(|_, since| now - *since < BACKGROUND);
         tried.insert(call.route, now).is_none()
     });
@@ -110,11 +112,11 @@ async fn find_out(call: &Rc<Call>, mut plan: Plan<'static>, led: Led) {
     }
     let is_known = |name: &String| plan.learned.contains(name);
     if !learned(call).iter().all(is_known) {
-        // Something was learned since this answer was asked for: the next one may be right.
+        // Something was learned since this answer was asked for, so the next one may be right.
         forget_trial(call);
         return;
     }
-    // Those that the origin would be sent.
+    // The fields that the origin would be sent.
     let Ok(headers) = origin::cleaned(&call.incoming) else { return forget_trial(call) };
     let names = pairs(&headers);
     let names = names.iter().map(|(name, _)| name.as_str());
@@ -148,14 +150,14 @@ fn forget_trial(call: &Call) {
     TRIED.with_borrow_mut(|tried| tried.remove(call.route));
 }
 
-/// Where the origin leads what the plan asks for; nothing when it fails.
+/// Where the origin redirects what the plan asks for; none when the fetch fails.
 async fn leads_to(call: &Call, plan: &Plan<'static>) -> Option<Led> {
     let response = origin::fill(call, plan, None).await.ok()?.ok()?;
     store::discard(&response);
     led(&response).ok()
 }
 
-/// Remembers it for some seconds.
+/// Remembers for some seconds that the address bypasses the store.
 pub(crate) fn pass_for_a_while(address: String, how: Passing) {
     let now = js::now();
     PASSING.with_borrow_mut(|all| {

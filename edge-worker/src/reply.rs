@@ -1,4 +1,4 @@
-//! Answers of the edge's own, and the `Cache-Status` member on everybody's.
+//! Answers that the edge makes itself, and the `Cache-Status` member of all answers.
 
 use crate::call::{Call, Failure};
 use crate::incoming::View;
@@ -11,12 +11,12 @@ use worker::console_error;
 
 /// A failure of our own is 503 and not 500: the request is not at fault and may be repeated.
 const INTERNAL_STATUS: u16 = 503;
-/// Seconds; an isolate that failed is replaced at once, a bad deployment is not.
+/// `Retry-After` in seconds: an isolate that failed is replaced at once, a bad deployment is not.
 const INTERNAL_RETRY_AFTER: &str = "5";
-/// Where problem pages are, when the rules that would say can't be read.
+/// The prefix of problem pages where the rules, which would say it, can't be read.
 const BASE_DEFAULT: &str = "/_spillway";
 
-/// 308: a POST stays a POST.
+/// A redirect with 308, so that a POST stays a POST.
 pub(crate) fn redirect(location: &str) -> Result<Response, JsValue> {
     let headers = Headers::new()?;
     headers.set("location", location)?;
@@ -30,7 +30,7 @@ pub(crate) fn problem(rules: &Rules, problem: Problem) -> Result<Response, JsVal
     problem_answer(&rules.document.jobs.base, problem, status, problem.remedy(), &member, None)
 }
 
-/// The origin gave no answer.
+/// The answer to a request that the origin did not answer.
 pub(crate) fn failed(
     rules: &Rules,
     failure: &Failure,
@@ -47,7 +47,7 @@ pub(crate) fn failed(
     problem_answer(&rules.document.jobs.base, problem, problem.status(), detail, &member, None)
 }
 
-/// `Cache-Control: only-if-cached` and nothing usable (RFC 9111 section 5.2.1.7).
+/// The answer to `Cache-Control: only-if-cached` where nothing usable is stored (RFC 9111 section 5.2.1.7).
 pub(crate) fn only_if_cached(rules: &Rules) -> Result<Response, JsValue> {
     let member = CacheStatus::OnlyIfCached.member(Tier::Edge);
     let detail = "Nothing usable is stored, and the request asks not to fetch.";
@@ -72,9 +72,9 @@ pub(crate) fn passed(response: &Response, status: CacheStatus) -> Result<Respons
     Ok(copy)
 }
 
-/// Changes what the route's rules change of an answer to GET or HEAD that is not kept.
+/// Applies the changes of the route's rules to an answer to GET or HEAD that is not kept.
 pub(crate) fn edited(call: &Call, target: &str, answer: &Response) -> Result<(), JsValue> {
-    // A WebSocket's answer is the runtime's own, and can't be changed.
+    // The answer of a WebSocket belongs to the runtime and can't be changed.
     let Some(assets) = call.assets.filter(|_| answer.status() != 101) else { return Ok(()) };
     let (status, headers) = (answer.status(), answer.headers());
     edit(&headers, &assets.edits(target, &ResponseHead { status, fields: &View(&headers) }))
@@ -90,15 +90,15 @@ pub(crate) fn edit(headers: &Headers, edits: &[Edit]) -> Result<(), JsValue> {
     Ok(())
 }
 
-/// The same status, fields and body with fields that can be changed.
+/// The same response with fields that can be changed.
 pub(crate) fn copy(response: &Response) -> Result<Response, JsValue> {
     let init = init(response.status(), &response.headers());
     init.set_status_text(&response.status_text());
     coded(&init, response)
 }
 
-/// An answer with the body of another, which is coded as the origin coded it: so are all that we fetch,
-/// and all that we have stored.
+/// An answer with the body of another one. The body is encoded as the origin encoded it, like all that we
+/// fetch and store.
 pub(crate) fn coded(init: &ResponseInit, body: &Response) -> Result<Response, JsValue> {
     js::leave_coded(init, "encodeBody")?;
     Response::new_with_opt_readable_stream_and_init(body.body().as_ref(), init)
@@ -120,7 +120,7 @@ pub(crate) fn init(status: u16, headers: &Headers) -> ResponseInit {
     init
 }
 
-/// The member of a request that went forward, without what became of its answer.
+/// The `Cache-Status` member of a request that was forwarded, without what became of its answer.
 fn fwd(status: CacheStatus) -> String {
     let member = status.member(Tier::Edge);
     member.split("; detail=").next().unwrap_or_default().to_owned()

@@ -1,6 +1,6 @@
-//! Entries in `caches.default`, under our policy and not under that API's: it ignores `Vary`, has
-//! no stale windows and decides by `Cache-Control`. So an entry is kept for as long as it can be
-//! of any use, and carries in one private field what the policy needs to know of it.
+//! Entries in `caches.default`, under our own policy. The API's policy ignores `Vary`, has no stale windows
+//! and decides by `Cache-Control`. So an entry is kept for as long as it can be of any use, and carries in
+//! one private field what our policy needs to know about it.
 
 use crate::call::Call;
 use crate::incoming::{Incoming, View, pairs};
@@ -17,21 +17,22 @@ use wasm_bindgen::prelude::JsValue;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, Request, RequestInit, Response};
 
-/// Under the reserved prefix and on the request's own host, which is where Cloudflare wants a
-/// Worker's entries. Nobody can ask for it from outside: see [`is_inside`].
+/// The path below which entries lie: under the reserved prefix and on the request's own host, where
+/// Cloudflare wants a Worker's entries. Nobody can ask for it from outside: see [`is_inside`].
 const PREFIX: &str = "/edge-cache/";
-/// The record of an entry.
+/// The field with the record of an entry.
 const RECORD: &str = "x-spillway-record";
-/// Names of request fields: the entry is a marker, and the variants lie at other addresses.
+/// The field with names of request fields. An entry that has it is a marker, whose variants lie at other
+/// addresses.
 const VARY: &str = "x-spillway-vary";
-/// The tags by which the platform purges entries, when its API is asked to.
+/// The field with the tags by which the platform's API purges entries.
 const TAG: &str = "cache-tag";
-/// What a stored answer says about caching: taken off, so that the API does not act on it, and
-/// put back before a client sees the answer.
+/// Fields about caching. They are taken off a stored answer, so that the API does not act on them, and put
+/// back before a client sees it.
 const HIDDEN: [&str; 9] = [
     "cache-control",
-    // The bytes are kept as the origin coded them, and nobody on the way is to take that off or put it
-    // on once more.
+    // The bytes are kept as the origin encoded them, and nobody on the way may decode them or encode them
+    // once more.
     "content-encoding",
     TAG,
     "cdn-cache-control",
@@ -41,55 +42,57 @@ const HIDDEN: [&str; 9] = [
     "spillway-cache-control",
     "vary",
 ];
-/// What the API adds to an answer it gives back, and our own fields, which an origin must not be able to write.
+/// Fields that the API adds to an answer it gives back, and our own, which an origin must not be able to
+/// write.
 const DROPPED: [&str; 4] = ["age", "cf-cache-status", RECORD, VARY];
-/// An answer that must be asked for each time, but may be confirmed by 304, is kept so long.
+/// How long an answer is kept, in seconds, that must be revalidated each time and may be confirmed by a 304.
 const VALIDATOR: Millis = Millis(86_400_000);
-/// A stored body is read by client and store at once, and what the slower one has not taken lies
-/// in the isolate's 128 MiB. Larger bodies pass by.
+/// The largest body in bytes that is stored. Client and store read it at once, and what the slower one has
+/// not read lies in the isolate's 128 MiB.
 pub(crate) const BODY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// What is kept of an answer besides its head and body.
+/// The record of an entry: what is kept of an answer besides its head and body.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) entry: Entry,
-    /// The answer's own; stored is a 200, as the API keeps not all others.
+    /// The status code of the answer. It is stored as a 200, because the API does not keep all others.
     status: u16,
-    /// The origin's words about caching.
+    /// The origin's fields about caching.
     hidden: Vec<(String, String)>,
-    /// Sent to clients in place of the origin's `Cache-Control`.
+    /// The `Cache-Control` that clients are sent in place of the origin's.
     client_cache_control: Option<String>,
-    /// Of the body, when the origin said it: the API tells it of no body that was streamed.
+    /// The length of the body in bytes, where the origin said it: the API does not tell that of a body that
+    /// was streamed.
     length: Option<u64>,
 }
 
 /// A stored answer as the API gave it back.
 pub(crate) struct Found {
     pub(crate) record: Record,
-    /// Where exactly it lies; not the marker.
+    /// The address of the entry itself, not of the marker.
     url: String,
     response: Response,
 }
 
-/// What is said of a stored answer when it is served.
+/// What is added to a stored answer when it is served.
 pub(crate) struct Dressed {
-    /// Seconds.
+    /// The age in seconds.
     pub(crate) age: u64,
-    /// `Cache-Status` members of this request, in the place of those that were stored.
+    /// The `Cache-Status` members of this request, which replace those that were stored.
     pub(crate) way: Option<String>,
     pub(crate) status: CacheStatus,
 }
 
 pub(crate) enum Lookup {
     Nothing,
-    /// There are variants, but none for this request.
+    /// There are variants, but none fits this request.
     OtherVariant {
         names: Vec<String>,
     },
     Found(Box<Found>),
 }
 
-/// Whether somebody asks for an entry's own address.
+/// Whether a request asks for an entry's own address.
 pub(crate) fn is_inside(rules: &Rules, incoming: &Incoming) -> bool {
     let rest = incoming.target.strip_prefix(rules.document.jobs.base.as_str());
     rest.is_some_and(|rest| rest.starts_with(PREFIX))
@@ -107,7 +110,7 @@ fn variant(address: &str, names: &[String], head: &Head<'_>) -> String {
     format!("{address}-{}", hex(&Sha256::digest(values.as_bytes())))
 }
 
-/// One look, or two when the answer varies.
+/// Looks an entry up: once, or twice when the answer varies.
 pub(crate) async fn find(address: &str, head: &Head<'_>) -> Result<Lookup, JsValue> {
     let Some(response) = get(address, None).await? else { return Ok(Lookup::Nothing) };
     let Some(names) = response.headers().get(VARY)? else {
@@ -129,7 +132,8 @@ pub(crate) async fn find(address: &str, head: &Head<'_>) -> Result<Lookup, JsVal
 
 fn read(url: &str, response: Response) -> Result<Option<Found>, JsValue> {
     let record = response.headers().get(RECORD)?;
-    // An entry of an older version of this program is no entry; such may have left a coding in sight.
+    // An entry of an older version of this program counts as none, because its content coding may be visible
+    // to the platform.
     if response.headers().has("content-encoding")? {
         return Ok(None);
     }
@@ -154,7 +158,7 @@ async fn put(url: &str, response: &Response) -> Result<(), JsValue> {
     JsFuture::from(cache.put_with_request(&Request::new_with_str(url)?, response)).await.map(|_| ())
 }
 
-/// Forgets the entry, or the marker and with it all variants. In this data centre only.
+/// Removes the entry, or the marker and with it all variants, in this data centre only.
 pub(crate) async fn delete(address: &str) -> Result<(), JsValue> {
     let cache = js::CACHES.with(js::Caches::default_cache);
     JsFuture::from(cache.delete_with_request(&Request::new_with_str(address)?)).await.map(|_| ())
@@ -197,7 +201,7 @@ pub(crate) async fn keep(
     put(&url, &reply::coded(&reply::init(200, &headers), response)?).await
 }
 
-/// Parts the origin's fields into the record and those that are stored as they are.
+/// Splits the origin's fields into those of the record and those that are stored as they are.
 fn pack(
     judgement: Judgement,
     origin: &[(String, String)],
@@ -223,14 +227,15 @@ fn pack(
     }
     let Judgement { entry, client_cache_control, tags, .. } = judgement;
     headers.set(TAG, &tags.join(","))?;
-    // Of a coded body no parts are given: who stands between us and the client may have to decode it.
+    // Ranges of an encoded body are not served, because whoever stands between us and the client may have to
+    // decode it.
     let length =
         length(&headers).filter(|_| !origin.iter().any(|(name, _)| name == "content-encoding"));
     Ok((Record { entry, status, hidden, client_cache_control, length }, headers))
 }
 
 impl Found {
-    /// The same body under the fields that a 304 brought.
+    /// Stores the same body under the fields that a 304 brought.
     pub(crate) fn renewed(
         &self,
         judgement: Judgement,
@@ -267,7 +272,7 @@ impl Found {
         reply::coded(&reply::init(self.status(), &copy.headers()), &copy)
     }
 
-    /// The bytes `from..=to`, cut by the API.
+    /// The bytes `from..=to` of the body, cut by the API.
     pub(crate) async fn part(&self, from: u64, to: u64) -> Result<Option<Response>, JsValue> {
         let part = get(&self.url, Some(&format!("bytes={from}-{to}"))).await?;
         Ok(part.filter(|part| part.status() == 206))
@@ -304,7 +309,7 @@ impl Found {
         Ok(answer)
     }
 
-    /// The body under the fields that a 304 left, for an answer that is not kept on.
+    /// The body under the fields that a 304 left, for an answer that is no longer kept.
     pub(crate) fn under(
         &self,
         origin: &[(String, String)],
@@ -321,7 +326,7 @@ impl Found {
         reply::coded(&reply::init(self.status(), &headers), &self.response)
     }
 
-    /// Where exactly it lies, as [`delete`] takes it.
+    /// The address of the entry itself, as [`delete`] takes it.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -335,7 +340,7 @@ impl Found {
     }
 }
 
-/// Statuses whose responses a runtime makes without a body only (Fetch standard, null body status).
+/// Whether a response with this status must have no body (Fetch standard, null body status).
 fn is_bodiless(status: u16) -> bool {
     matches!(status, 204 | 205 | 304)
 }
@@ -343,7 +348,7 @@ fn is_bodiless(status: u16) -> bool {
 /// Tells the runtime that nobody will read this body.
 pub(crate) fn discard(response: &Response) {
     if let Some(body) = response.body() {
-        // Nobody waits for it: it fails only on a body that has been read.
+        // Nobody waits for the promise: it fails only on a body that has been read.
         let _ = body.cancel();
     }
 }
