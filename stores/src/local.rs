@@ -9,19 +9,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How long a write waits for another process's transaction. Below the 3 s that an enqueue may take
-/// in all, above the slowest sync of a loaded disk seen in measurements (0.6 s).
+/// How long a write waits for another process's transaction. It is less than the 3 s that an enqueue may take
+/// in all, and more than the slowest sync of a loaded disk that was measured (0.6 s).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The write-ahead log is cut back to this after a burst; SQLite would keep it at its largest.
+/// The size in bytes to which the write-ahead log is cut back after a burst; SQLite would keep it at its
+/// largest.
 const LOG_BYTES_KEPT: i64 = 64 << 20;
 
-/// File systems whose locks or shared memory SQLite's WAL cannot rely on.
+/// File systems on whose locks or shared memory SQLite's WAL can't rely.
 const NETWORK_FILESYSTEMS: [&str; 10] =
     ["9p", "afs", "ceph", "cifs", "coda", "lustre", "ncpfs", "nfs", "smb3", "smbfs"];
 
-/// The wall clock, because several processes and restarts share the times
-/// it is compared with; a clock set back makes messages reappear later by as much, never lost.
+/// The wall clock, because several processes, also after restarts, share the times it is compared with. A
+/// clock that is set back makes messages reappear later by as much, but loses none.
 pub(crate) fn now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     UnixMillis(millis(since).0)
@@ -37,7 +38,7 @@ pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, String> {
     let fault = |error: std::io::Error| format!("{}: {error}", dir.display());
     std::fs::create_dir_all(dir).map_err(fault)?;
     let dir = dir.canonicalize().map_err(fault)?;
-    // No mountinfo (not Linux): nothing to judge by.
+    // Without mountinfo (not Linux) there is nothing to judge by.
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     match filesystem(&mounts, &dir) {
         Some(kind) if is_network(&kind) => Err(format!(
@@ -49,16 +50,16 @@ pub(crate) fn prepare(dir: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// How the tables of one file are made, and how an older file becomes one of today.
+/// How the tables of a file are created, and how an older file is brought up to date.
 pub(crate) struct Format {
-    /// Kept in `PRAGMA user_version`.
+    /// The format number, kept in `PRAGMA user_version`.
     pub(crate) version: i64,
     pub(crate) schema: &'static str,
-    /// `(from, statements)`: what turns format `from` into the next one.
+    /// The migrations as `(from, statements)`: the statements turn format `from` into the next one.
     pub(crate) upgrades: &'static [(i64, &'static str)],
 }
 
-/// Opens `dir/name` for durable writes, in the format of today.
+/// Opens `dir/name` for durable writes, in the current format.
 pub(crate) fn open(dir: &Path, name: &str, format: &Format) -> Result<Connection, String> {
     let path = dir.join(name);
     let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
@@ -90,7 +91,7 @@ pub(crate) fn reopen(dir: &Path, name: &str) -> Result<Connection, String> {
     Ok(connection)
 }
 
-/// A file that is open and has to stay in its place: what is written to one that was removed is lost.
+/// A file that is open and has to stay in its place, because what is written to a removed file is lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Anchor {
     path: PathBuf,
@@ -115,7 +116,7 @@ pub(crate) fn sync_dir(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// A stable name for a metric label.
+/// A stable name of an error, for a metric label.
 pub(crate) fn error_name(error: &rusqlite::Error) -> &'static str {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
@@ -137,7 +138,7 @@ fn configure(connection: &Connection) -> Result<(), String> {
     if mode != "wal" {
         return Err(format!("this file system allows no write-ahead log (mode {mode})"));
     }
-    // A commit returns after the sync of the log, not before.
+    // With this a commit returns after the sync of the log, not before.
     connection.pragma_update(None, "synchronous", "full").map_err(text)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(text)
 }
@@ -146,7 +147,7 @@ fn configure(connection: &Connection) -> Result<(), String> {
 /// file has then.
 fn migrate(connection: &mut Connection, format: &Format) -> rusqlite::Result<i64> {
     let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get(0));
-    // As a rule: a process that starts must not wait for those that write.
+    // Usually the format is the current one, and a process that starts must not wait for those that write.
     if version(connection)? == format.version {
         return Ok(format.version);
     }
@@ -167,8 +168,8 @@ fn migrate(connection: &mut Connection, format: &Format) -> rusqlite::Result<i64
     Ok(found)
 }
 
-/// The type of the file system that holds the path: that of the longest mount point above it, and of
-/// the last mount where several share one.
+/// The type of the file system that holds the path. The longest mount point above it counts, and the last
+/// mount where several share one.
 fn filesystem(mountinfo: &str, path: &Path) -> Option<String> {
     let mut best: Option<(usize, &str)> = None;
     for line in mountinfo.lines() {
@@ -182,7 +183,7 @@ fn filesystem(mountinfo: &str, path: &Path) -> Option<String> {
     best.map(|(_, kind)| kind.to_owned())
 }
 
-/// The kernel writes space, tab, line feed and backslash as octal.
+/// Decodes a path of mountinfo: the kernel writes space, tab, line feed and backslash as octal numbers.
 fn unescape(point: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .into_iter()

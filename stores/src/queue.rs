@@ -1,4 +1,4 @@
-//! The queue that jobs wait in. Amazon SQS sets the vocabulary; the embedded queue follows it.
+//! The queue in which jobs wait. The vocabulary is that of Amazon SQS; the embedded queue follows it.
 
 pub mod file;
 mod limits;
@@ -12,27 +12,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// SQS allows ten message attributes.
+/// How many attributes a message may have; SQS allows ten.
 pub const ATTRIBUTES_MAX: usize = 10;
 
-/// A message on its way in.
+/// A message to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Legal XML 1.0 text, not empty (the limits of SQS; [`is_legal_body`]).
+    /// The body: legal XML 1.0 text that is not empty, as SQS demands ([`is_legal_body`]).
     pub body: String,
-    /// At most [`ATTRIBUTES_MAX`] string attributes.
+    /// The attributes, [`ATTRIBUTES_MAX`] strings at most.
     pub attributes: BTreeMap<String, String>,
-    /// Whose message it is: no tenant's backlog holds up another's (SQS fair queues'
-    /// `MessageGroupId`: 1-128 letters, digits and punctuation).
+    /// The tenant of the message, so that no tenant's backlog holds up another's (`MessageGroupId` of SQS
+    /// fair queues: 1-128 letters, digits and punctuation).
     pub group: Option<String>,
 }
 
-/// A message received and invisible to others until its visibility runs out.
+/// A message that was received, and is invisible to others until its visibility timeout runs out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Given by the queue at send.
+    /// The id that the queue gave the message when it was sent.
     pub id: String,
-    /// Names this receipt; out of date once the message was received again.
+    /// The receipt handle, which is out of date once the message is received again.
     pub receipt: String,
     pub body: String,
     pub attributes: BTreeMap<String, String>,
@@ -43,7 +43,7 @@ pub struct Received {
     pub sent: UnixMillis,
 }
 
-/// What waits. `oldest` is when the oldest was sent, where the queue can tell.
+/// How many messages the queue holds. `oldest` is when the oldest one was sent, where the queue can tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     pub visible: u64,
@@ -52,7 +52,7 @@ pub struct Depth {
     pub oldest: Option<UnixMillis>,
 }
 
-/// Why the queue did not do it. `name` is the metric label.
+/// Why the queue did not carry out a call. `name` is the metric label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueError {
     pub name: &'static str,
@@ -67,13 +67,13 @@ impl fmt::Display for QueueError {
 
 impl std::error::Error for QueueError {}
 
-/// At-least-once delivery with visibility time-outs.
+/// A queue with at-least-once delivery and visibility timeouts.
 pub trait Queue: Send + Sync {
-    /// Resolves to the message id when the message is durable, not before.
+    /// Sends a message. Resolves to its id when it is durable, not before.
     fn send(&self, message: Message) -> Boxed<'_, Result<String, QueueError>>;
 
-    /// Up to `max` (1–10) messages; waits up to `wait` for the first. Dropping the future must not
-    /// lose messages for longer than `visibility`.
+    /// Receives up to `max` (1–10) messages, and waits up to `wait` for the first. Dropping the future must
+    /// not lose messages for longer than `visibility`.
     fn receive(
         &self,
         max: usize,
@@ -83,7 +83,7 @@ pub trait Queue: Send + Sync {
 
     fn delete<'a>(&'a self, receipt: &'a str) -> Boxed<'a, Result<(), QueueError>>;
 
-    /// Sets how long from now the message stays invisible; zero releases it.
+    /// Sets for how long from now the message stays invisible; zero releases it.
     fn set_visibility<'a>(
         &'a self,
         receipt: &'a str,
@@ -92,10 +92,10 @@ pub trait Queue: Send + Sync {
 
     fn depth(&self) -> Boxed<'_, Result<Depth, QueueError>>;
 
-    /// Where messages go that were received too often; `None` where nothing is set up for them.
+    /// The dead-letter queue, to which messages go that were received too often; `None` where there is none.
     fn dead_letters(&self) -> Boxed<'_, Result<Option<Arc<dyn Queue>>, QueueError>>;
 
-    /// Whether its files, if it has any, are where they were when it was opened.
+    /// Whether the files of the queue, if it has any, are where they were when it was opened.
     fn stands(&self) -> bool {
         true
     }
@@ -105,12 +105,13 @@ pub trait Queue: Send + Sync {
         false
     }
 
-    /// After so many deliveries the queue buries a message; `None` where it never does, or nobody knows.
+    /// After how many deliveries the queue moves a message to the dead letters; `None` where it never does,
+    /// or where that is not known.
     fn receives_max(&self) -> Option<u64> {
         None
     }
 
-    /// Bytes of body, attribute names, types and values together.
+    /// The size of a message in bytes: body, attribute names, types and values together.
     fn message_bytes_max(&self) -> usize;
 }
 

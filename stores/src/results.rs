@@ -1,5 +1,5 @@
-//! The store of results, outcomes, leases and accept records: keys, bytes and conditions.
-//! Amazon S3 sets the vocabulary; a directory follows it.
+//! The store of results, outcomes, leases and accept records: keys, bytes and conditions. The vocabulary is
+//! that of Amazon S3; the directory follows it.
 
 pub mod dir;
 pub mod file_body;
@@ -14,13 +14,13 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// When a write may happen; the only means of coordination there is.
+/// The condition under which a write happens: the only means of coordination between processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     Always,
-    /// `If-None-Match: *`
+    /// Only if there is no object (`If-None-Match: *`).
     IfAbsent,
-    /// `If-Match: etag`
+    /// Only if the object still has this etag (`If-Match`).
     IfMatch(String),
 }
 
@@ -32,7 +32,7 @@ pub enum PutError {
     Failed(StoreError),
 }
 
-/// Why the store did not do it. `name` is the metric label.
+/// Why the store did not carry out a call. `name` is the metric label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
     pub name: &'static str,
@@ -49,9 +49,9 @@ impl std::error::Error for StoreError {}
 
 /// A stored object, or a part of it.
 pub struct Object {
-    /// With quotes, as in HTTP.
+    /// The entity tag with its quotes, as in HTTP.
     pub etag: String,
-    /// Bytes of the whole object, even when a part was asked for.
+    /// The length of the whole object in bytes, even when a part was asked for.
     pub length: u64,
     pub body: ObjectBody,
 }
@@ -73,7 +73,7 @@ pub trait Results: Send + Sync {
         condition: Condition,
     ) -> Boxed<'a, Result<String, PutError>>;
 
-    /// The same from a file, which may be moved away.
+    /// Puts an object from a file, which the store may move away.
     fn put_file<'a>(
         &'a self,
         key: &'a str,
@@ -81,20 +81,20 @@ pub trait Results: Send + Sync {
         condition: Condition,
     ) -> Boxed<'a, Result<String, PutError>>;
 
-    /// `range` is first and last byte, both within the object.
+    /// Gets an object, or a part of it: `range` is its first and last byte, both within the object.
     fn get<'a>(
         &'a self,
         key: &'a str,
         range: Option<(u64, u64)>,
     ) -> Boxed<'a, Result<Option<Object>, StoreError>>;
 
-    /// Etag and length.
+    /// The etag and the length of an object.
     fn head<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<Option<(String, u64)>, StoreError>>;
 
     fn delete<'a>(&'a self, key: &'a str) -> Boxed<'a, Result<(), StoreError>>;
 
-    /// Up to `max` (1-1000) keys that begin with `prefix` and come after `after` (empty: from the
-    /// first), ascending. A prefix is a key, or one with a slash at its end.
+    /// Lists up to `max` (1-1000) keys that begin with `prefix` and come after `after` (empty: from the
+    /// first), in ascending order. A prefix is a key, or one with a slash at its end.
     fn list<'a>(
         &'a self,
         prefix: &'a str,
@@ -102,8 +102,8 @@ pub trait Results: Send + Sync {
         max: usize,
     ) -> Boxed<'a, Result<Vec<Listed>, StoreError>>;
 
-    /// An address from which anybody can fetch the object for so long, with the header fields
-    /// given; `None` where the store has no addresses.
+    /// A URL from which anybody can fetch the object for so long, with the given header fields; `None` where
+    /// the store has no URLs.
     fn signed_url<'a>(
         &'a self,
         key: &'a str,
@@ -121,15 +121,15 @@ pub trait Results: Send + Sync {
         false
     }
 
-    /// Whether its files, if it has any, are where they were when it was opened.
+    /// Whether the files of the store, if it has any, are where they were when it was opened.
     fn stands(&self) -> bool {
         true
     }
 
-    /// What a claim-check pointer names as its bucket.
+    /// The name of the bucket in a claim-check pointer.
     fn bucket(&self) -> &str;
 
-    /// What stands before our keys in the bucket; empty, or with a slash at its end.
+    /// The prefix of our keys in the bucket; empty, or with a slash at its end.
     fn prefix(&self) -> &str {
         ""
     }

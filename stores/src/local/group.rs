@@ -7,27 +7,27 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Operations that wait for the writer. At the 16,000 per second measured on the slowest disk this
-/// is a sixteenth of a second; more waiting means that the disk has stopped.
+/// How many operations may wait for the writer. At the 16,000 per second that were measured on the slowest
+/// disk, so many take a sixteenth of a second; if more wait, the disk has stopped.
 const WAITING_MAX: usize = 1024;
 
-/// How long the writer waits for as many operations as came with the last batch: those whom that one
-/// answered are about to ask again, and would otherwise wait for a sync of two or three early ones.
-/// A sync takes longer on every disk, and a client that is alone is never waited for.
+/// How long the writer waits for as many operations as the last batch had. The clients that it answered are
+/// about to ask again, and would otherwise wait for the sync of two or three early ones. A sync takes longer
+/// than this on every disk, and a single client never waits.
 const LINGER: Duration = Duration::from_micros(300);
 
-/// Operations in one transaction: the first of a batch never waits for more than this many others,
-/// and with messages of 1 MiB the log grows by 256 MiB at most.
+/// The number of operations in one transaction: the first of a batch never waits for more than this many
+/// others, and with messages of 1 MiB the log grows by 256 MiB at most.
 const BATCH_MAX: usize = 256;
 
-/// What the thread does for one kind of store. All methods run on it.
+/// What the writer thread does for one kind of store. All methods run on that thread.
 pub(crate) trait StoreWork: Send + 'static {
     type Command: Send + 'static;
     type Reply: Send + 'static;
 
     fn execute(&mut self, db: &Connection, order: &Self::Command) -> Sql<Self::Reply>;
 
-    /// The outcomes where none of the orders has anything to write now.
+    /// The outcomes, if none of the orders has anything to write now.
     fn without_writing<'a>(
         &mut self,
         _db: &Connection,
@@ -41,10 +41,10 @@ pub(crate) trait StoreWork: Send + 'static {
         Ok(())
     }
 
-    /// The transaction is durable (or not, and then nothing of it happened).
+    /// Called when the transaction is durable, or has failed as a whole.
     fn end(&mut self, _committed: bool) {}
 
-    /// Nobody waited for this outcome any more.
+    /// Called with an outcome for which nobody waits any more.
     fn undelivered(&mut self, _outcome: Self::Reply) {}
 
     /// Whether a transaction is due although no order waits.
@@ -56,7 +56,7 @@ pub(crate) trait StoreWork: Send + 'static {
     fn outlives_caller(order: &Self::Command) -> bool;
 }
 
-/// Why it was not done.
+/// Why an order was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
@@ -68,7 +68,7 @@ struct Operation<W: StoreWork> {
     answer: oneshot::Sender<Result<W::Reply, Fault>>,
 }
 
-/// The way to the writer thread, which ends when this is dropped.
+/// The sender of orders to the writer thread, which ends when this is dropped.
 pub(crate) struct Writer<W: StoreWork> {
     operations: SyncSender<Operation<W>>,
 }
@@ -83,7 +83,7 @@ impl<W: StoreWork> Writer<W> {
         Ok(Self { operations })
     }
 
-    /// Resolves after the commit.
+    /// Sends an order to the thread, and resolves after the commit.
     pub(crate) async fn run(&self, order: W::Command) -> Result<W::Reply, Fault> {
         let (answer, outcome) = oneshot::channel();
         self.operations.try_send(Operation { order, answer }).map_err(|error| match error {
@@ -104,7 +104,7 @@ fn stopped() -> Fault {
 struct Thread<W> {
     db: Connection,
     work: W,
-    /// Operations of the last batch.
+    /// The number of operations in the last batch.
     last: usize,
 }
 
@@ -116,7 +116,7 @@ impl<W: StoreWork> Thread<W> {
         }
     }
 
-    /// Waits for the first operation and takes along all that are there. None: the store is closed.
+    /// Waits for the first operation and takes all that are there with it. None once the store is closed.
     fn next_batch(&mut self, waiting: &Receiver<Operation<W>>) -> Option<Vec<Operation<W>>> {
         let mut batch = Vec::new();
         if !self.work.is_due() {
@@ -170,7 +170,7 @@ impl<W: StoreWork> Thread<W> {
                 // Nothing of the batch happened.
                 let fault = Fault { name: error_name(&error), detail: error.to_string() };
                 for operation in batch {
-                    // Nobody waiting any more is fine.
+                    // It does not matter if nobody waits any more.
                     let _ = operation.answer.send(Err(fault.clone()));
                 }
             }
@@ -193,7 +193,7 @@ mod tests {
 
     impl StoreWork for Steps {
         type Command = u32;
-        /// The order, and those whose outcome nobody took before.
+        /// Returns the order, and those whose outcomes nobody took before.
         type Reply = (u32, Vec<u32>);
 
         fn execute(&mut self, _: &Connection, order: &u32) -> Sql<(u32, Vec<u32>)> {
@@ -219,7 +219,7 @@ mod tests {
         (Writer::start(db, work).expect("a thread"), begins, leave)
     }
 
-    /// Hands the order to the thread; the outcome stays open.
+    /// Sends the order to the thread without waiting for its outcome.
     fn poll<F: Future>(future: F) -> std::pin::Pin<Box<F>> {
         let mut future = Box::pin(future);
         let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -1,5 +1,5 @@
-//! The embedded queue: one SQLite file in a directory of this node, shared by any number of
-//! processes there. A message is durable when `send` resolves: the transaction's log is synced.
+//! The embedded queue: one SQLite file in a directory of this node, shared by any number of processes there.
+//! A message is durable when `send` resolves, because the transaction's log is synced by then.
 
 mod store;
 mod work;
@@ -20,23 +20,23 @@ use work::{QueueCommand, QueueReply, QueueWork};
 
 const FILE: &str = "queue.db";
 
-/// How soon a long poll sees what another process sent, or a visibility that ran out. What this
-/// process sends wakes it at once. One poll costs one read of an index, about 10 µs: half a thousandth of
-/// a core.
+/// How soon a long poll sees what another process sent, or a visibility timeout that ran out. What this
+/// process sends wakes it at once. One poll is one read of an index and takes about 10 µs, half a thousandth
+/// of a core.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Names of errors: `message-illegal`, `message-too-large`, `refused`, `receipt-stale`,
-/// `queue-full`, `closed`, `busy`, `disk-full`, `corrupt`, `denied`, `store-failed`.
+/// The embedded queue. The names of its errors are `message-illegal`, `message-too-large`, `refused`,
+/// `receipt-stale`, `queue-full`, `closed`, `busy`, `disk-full`, `corrupt`, `denied`, `store-failed`.
 #[derive(Clone)]
 pub struct FileQueue {
     writer: Arc<Writer<QueueWork>>,
     /// Wakes the long polls of this process.
     arrived: Arc<Notify>,
-    /// Counting must not hold up the writer.
+    /// A connection of its own for counting, which must not hold up the writer.
     reader: Arc<Mutex<Connection>>,
-    /// This is the queue of the dead letters.
+    /// Whether this is the queue of the dead letters.
     is_dead: bool,
-    /// Then a message is a dead letter.
+    /// After so many receives a message is a dead letter.
     max_receives: u64,
     anchor: Anchor,
 }
@@ -77,7 +77,7 @@ impl FileQueue {
         let max = max.clamp(1, RECEIVE_MAX);
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         loop {
-            // Listens before it looks: a message that comes in between wakes it.
+            // It listens before it looks, so that a message that comes in between wakes it.
             let arrived = self.arrived.notified();
             tokio::pin!(arrived);
             arrived.as_mut().enable();
@@ -90,7 +90,7 @@ impl FileQueue {
                 other => return Err(unexpected(&other)),
             }
             let next = deadline.min(Instant::now() + POLL_INTERVAL);
-            // Either way it looks again.
+            // In either case it looks again.
             let _ = timeout_at(next, arrived).await;
         }
     }
@@ -115,7 +115,7 @@ impl FileQueue {
     async fn count(&self) -> Result<Depth, QueueError> {
         let (reader, dead) = (self.reader.clone(), self.is_dead);
         let count = move || {
-            // A connection that a panic left behind is in no other state than before.
+            // A panic leaves the connection in the state it had before.
             let db = reader.lock().unwrap_or_else(PoisonError::into_inner);
             store::depth(&db, dead, now())
         };

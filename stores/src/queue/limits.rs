@@ -1,28 +1,27 @@
-//! What a message must be: the limits of Amazon SQS, which the embedded queue follows and which the
-//! emulators do not enforce.
+//! The limits of messages of Amazon SQS, which the embedded queue follows and which emulators do not enforce.
 
 use super::{ATTRIBUTES_MAX, Message, QueueError, is_legal_body};
 use std::time::Duration;
 
-/// SQS and the embedded queue: 1 MiB with attribute names, types and values.
+/// The largest message of SQS and of the embedded queue in bytes, with attribute names, types and values.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// SQS: the longest time a message may be invisible.
+/// The longest time for which a message may be invisible in SQS.
 const VISIBILITY_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// SQS hands over at most this many messages at once.
+/// The largest number of messages that SQS hands over at once.
 pub(super) const RECEIVE_MAX: usize = 10;
 
-/// SQS: the longest wait of one receive.
+/// The longest wait of one receive of SQS.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// SQS: characters of an attribute's name.
+/// The largest number of characters in the name of an attribute of SQS.
 const NAME_MAX: usize = 256;
 
 /// The only type of attribute sent; its name counts towards the size.
 pub(super) const ATTRIBUTE_TYPE: &str = "String";
 
-/// Bytes of the message as SQS counts them, or why SQS would not take it.
+/// The size of the message in bytes as SQS counts it, or why SQS would not take it.
 pub(super) fn check(message: &Message, bytes_max: usize) -> Result<usize, QueueError> {
     if !is_legal_body(&message.body) {
         return Err(illegal("the body is empty or has a character that SQS forbids"));
@@ -59,7 +58,7 @@ pub(super) fn check_visibility(visibility: Duration) -> Result<(), QueueError> {
     Err(QueueError { name: "refused", detail })
 }
 
-/// SQS: 1 to 128 alphanumeric characters and punctuation.
+/// Whether SQS takes this as a message group: 1 to 128 alphanumeric characters and punctuation.
 fn is_legal_group(group: &str) -> bool {
     const CHARS_MAX: usize = 128;
     !group.is_empty() && group.len() <= CHARS_MAX && group.bytes().all(|it| it.is_ascii_graphic())

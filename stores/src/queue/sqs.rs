@@ -20,38 +20,38 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{OnceCell, oneshot};
 
-/// One attempt of any call but receive. SQS answers within 20 ms as a rule.
+/// How long one attempt of any call but receive may take. SQS usually answers within 20 ms.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A call with its retries: the whole time that an enqueue has before its client is told 503.
+/// How long a call may take with its retries: the whole time that an enqueue has before its client gets 503.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Attempts of one call, within [`CALL_TIMEOUT`].
+/// The number of attempts of one call, within [`CALL_TIMEOUT`].
 const ATTEMPTS: u32 = 3;
 
-/// Room for one lost SYN (1 s), no more.
+/// How long connecting may take: one lost SYN costs 1 s, and there is time for one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// SQS closes idle connections after about a minute; a request written into one that is just being
-/// closed fails (aws-sdk-rust#1417).
+/// How long an idle connection is kept. SQS closes them after about a minute, and a request that is written
+/// into one that is just being closed fails (aws-sdk-rust#1417).
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the first call of a batch waits for company: a tenth of what SQS takes to answer.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// The longest that SQS keeps a message: 14 days. Its default is 4.
+/// The longest time for which SQS keeps a message: 14 days. Its default is 4.
 const RETENTION_SECONDS_MAX: u64 = 1_209_600;
 
-/// What a queue takes that has not told its own limit: queues made before 2025 have this one.
+/// The largest message of a queue that has not told its own limit, in bytes: that of queues made before 2025.
 const MESSAGE_BYTES_ASSUMED: usize = 256 << 10;
 
-/// Credentials, region and endpoint from AWS's own chain: environment, profile, web identity,
-/// container, instance.
+/// Loads credentials, region and endpoint by AWS's own chain: environment, profile, web identity, container,
+/// instance.
 pub async fn aws_config() -> SdkConfig {
     aws_loader().load().await
 }
 
-/// The same before it looks, with rustls and ring. Certificates are those of the image.
+/// The loader of that configuration, with rustls and ring. The certificates are those of the image.
 pub fn aws_loader() -> ConfigLoader {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
@@ -68,8 +68,9 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// Names of errors: `message-illegal`, `message-too-large`, `refused`, `receipt-stale`, `closed`,
-/// `queue-missing`, `throttled`, `denied`, `unavailable`, `timeout`, `unreachable`, `not-sent`.
+/// An SQS queue. The names of its errors are `message-illegal`, `message-too-large`, `refused`,
+/// `receipt-stale`, `closed`, `queue-missing`, `throttled`, `denied`, `unavailable`, `timeout`,
+/// `unreachable`, `not-sent`.
 pub struct SqsQueue {
     inner: Arc<Inner>,
 }
@@ -78,7 +79,7 @@ struct Inner {
     client: Client,
     url: String,
     bytes_max: AtomicUsize,
-    /// `maxReceiveCount` of the redrive policy; 0 where none is known.
+    /// The `maxReceiveCount` of the redrive policy; 0 where none is known.
     receives_max: AtomicU64,
     /// The address of the dead-letter queue; none where there is no redrive policy.
     dead: OnceCell<Option<String>>,
@@ -87,8 +88,8 @@ struct Inner {
 }
 
 impl SqsQueue {
-    /// Asks the queue for its limits. An SQS that cannot be reached now is no error: the sidecar
-    /// has other things to do, and the limits are learned when [`Queue::depth`] gets through.
+    /// Asks the queue for its limits. If SQS can't be reached now, that is no error: the sidecar has other
+    /// things to do, and learns the limits when [`Queue::depth`] gets through.
     pub async fn connect(config: &SdkConfig, url: String) -> Result<Self, String> {
         if url.ends_with(".fifo") {
             return Err(format!("{url}: FIFO queues are not supported, use a standard queue"));
@@ -113,8 +114,8 @@ impl SqsQueue {
         self.submit::<Sends>(message, bytes, bytes_max).await
     }
 
-    /// Waits for the batch that the call goes with. The batch runs in a task of its own: a caller
-    /// that leaves does not take the others' batch along.
+    /// Waits for the batch of which the call is part. The batch runs in a task of its own, so that a caller
+    /// that leaves does not end it for the others.
     async fn submit<K: Kind>(
         &self,
         item: K::Item,
@@ -141,7 +142,7 @@ impl SqsQueue {
     }
 }
 
-/// The two kinds of calls that go in batches.
+/// The two kinds of calls that are sent in batches.
 trait Kind {
     type Item: Send + 'static;
     type Done: Send + 'static;
@@ -235,7 +236,7 @@ impl Inner {
     async fn depth(&self) -> Result<Depth, QueueError> {
         let attributes = self.attributes(&self.url).await?;
         self.learn(&attributes);
-        // What the consumer may not see of the dead letters must not hide the rest.
+        // A consumer that may not look at the dead letters must still see the rest.
         let dead = self.dead(&attributes).await.unwrap_or_else(|error| {
             tracing::warn!(url = %self.url, %error, "the dead letters cannot be counted");
             0
@@ -290,7 +291,7 @@ impl Queue for SqsQueue {
     ) -> Boxed<'_, Result<Vec<Received>, QueueError>> {
         Box::pin(async move {
             check_visibility(visibility)?;
-            // Ten at most, so it fits.
+            // There are ten at most, so the number fits.
             let max = max.clamp(1, RECEIVE_MAX) as i32;
             calls::receive(&self.inner.client, &self.inner.url, max, wait, visibility).await
         })
@@ -340,20 +341,20 @@ fn client_config(config: &SdkConfig, url: &str) -> aws_sdk_sqs::Config {
     let builder =
         aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts()).retry_config(retries);
     match region(url) {
-        // The SDK calls its region's address, whatever the queue's URL says.
+        // The SDK calls the endpoint of its region, whatever the queue's URL says.
         Some(region) => builder.region(Region::new(region.to_owned())).build(),
         None => builder.build(),
     }
 }
 
-/// The region in an address of Amazon's own.
+/// The region in a URL of Amazon's own.
 fn region(url: &str) -> Option<&str> {
     let host = url.strip_prefix("https://")?.split('/').next()?;
     let (region, rest) = host.strip_prefix("sqs.")?.split_once('.')?;
     rest.starts_with("amazonaws.com").then_some(region)
 }
 
-/// Account and name in `{"deadLetterTargetArn":"arn:aws:sqs:REGION:ACCOUNT:NAME",…}`.
+/// The account and the name in `{"deadLetterTargetArn":"arn:aws:sqs:REGION:ACCOUNT:NAME",…}`.
 fn dead_letter_target(policy: &str) -> Option<(String, String)> {
     let policy: serde_json::Value = serde_json::from_str(policy).ok()?;
     let mut parts = policy.get("deadLetterTargetArn")?.as_str()?.rsplit(':');
@@ -361,7 +362,7 @@ fn dead_letter_target(policy: &str) -> Option<(String, String)> {
     Some((parts.next()?.to_owned(), name))
 }
 
-/// `maxReceiveCount` of the same, which is written as a number or as text.
+/// The `maxReceiveCount` of that policy, which is written as a number or as text.
 fn max_receive_count(policy: &str) -> Option<u64> {
     let policy: serde_json::Value = serde_json::from_str(policy).ok()?;
     let count = policy.get("maxReceiveCount")?;

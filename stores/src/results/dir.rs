@@ -23,16 +23,16 @@ use work::{ResultsCommand, ResultsReply, ResultsWork};
 
 const FILE: &str = "results.db";
 
-/// Bodies up to this are kept in the row: one sync instead of three. SQLite is faster than files
-/// below about 100 KiB; this keeps the log small.
+/// Bodies of up to so many bytes are kept in the row, which takes one sync instead of three. SQLite is faster
+/// than files below about 100 KiB; a smaller limit keeps the log small.
 const INLINE_BYTES_MAX: usize = 16 << 10;
 
-/// How often a read looks again when the body it was about to open had just been replaced. Each
-/// turn needs another write to fall between two system calls.
+/// How often a read looks again when the body that it was about to open has just been replaced. For each
+/// round another write must fall between two system calls.
 const READ_ATTEMPTS: usize = 8;
 
-/// Names of errors: `key-illegal`, `range`, `busy`, `disk-full`, `corrupt`, `denied`,
-/// `store-failed`, `queue-full`, `closed`.
+/// The results in a directory. The names of its errors are `key-illegal`, `range`, `busy`, `disk-full`,
+/// `corrupt`, `denied`, `store-failed`, `queue-full`, `closed`.
 pub struct DirResults {
     shared: Arc<Shared>,
 }
@@ -40,9 +40,9 @@ pub struct DirResults {
 struct Shared {
     objects: PathBuf,
     writer: Writer<ResultsWork>,
-    /// Reads must not wait for a sync.
+    /// Connections for reads, which must not wait for a sync.
     reader: Mutex<Connection>,
-    /// Held as long as this process writes files that no row names yet.
+    /// A lock that is held as long as this process may write files that no row names yet.
     _in_use: File,
     anchor: Anchor,
 }
@@ -59,7 +59,7 @@ impl DirResults {
         local::sync_dir(&dir).map_err(|error| fault(&error))?;
         let in_use = File::create(dir.join("in-use.lock")).map_err(|error| fault(&error))?;
         match in_use.try_lock() {
-            // Nobody else is at work, so a file without a row is nobody's.
+            // No other process has the store open, so a file without a row belongs to nobody.
             Ok(()) => sweep(&objects, &reader).map_err(|error| fault(&error))?,
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(fault(&error)),
@@ -71,7 +71,7 @@ impl DirResults {
         Ok(Self { shared: Arc::new(Shared { objects, writer, reader, _in_use: in_use, anchor }) })
     }
 
-    /// Runs blocking work beside the runtime, whose threads are one per core.
+    /// Runs blocking work outside the runtime, which has one thread per core.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
@@ -79,7 +79,7 @@ impl DirResults {
         self.shared.clone().run(work).await
     }
 
-    /// A task of its own sees the write through when its caller leaves: no file stays behind.
+    /// A task of its own completes the write when its caller leaves, so that no file stays behind.
     async fn write(
         &self,
         key: &str,
@@ -128,7 +128,7 @@ impl DirResults {
     }
 }
 
-/// A body on its way in.
+/// A body that is to be written.
 enum Source {
     Bytes(Bytes),
     File(PathBuf),
@@ -158,7 +158,8 @@ impl Shared {
             Place::Inline(_) => None,
             Place::File(name) => Some(name.clone()),
         };
-        // After an error the commit may have happened all the same: the sweep will know.
+        // After an error the commit may have happened all the same; the sweep of the next start will find
+        // out.
         let outcome =
             self.writer.run(ResultsCommand::Put { key, length, place, condition }).await?;
         let ResultsReply::Put(written) = outcome else { return Err(unexpected()) };
@@ -183,16 +184,16 @@ impl Shared {
             shared.remove(&name);
             Ok(())
         };
-        // Nothing to answer for: what is not removed now is swept later.
+        // The error does not matter: what is not removed now is swept later.
         let _ = self.run(remove).await;
     }
 
-    /// Makes the body a durable file, without a row that names it as yet.
+    /// Writes the body to a durable file, which no row names yet.
     fn store(&self, body: Source) -> Result<(u64, Place), StoreError> {
         let name = rows::unique(&lock(&self.reader)).map_err(|error| database(&error))?;
         let target = self.objects.join(&name);
         let length = match body {
-            // No reader can see the file before its row: it needs no second name.
+            // No reader can see the file before its row, so it needs no temporary name.
             Source::Bytes(bytes) => File::create_new(&target)
                 .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
                 .map(|()| bytes.len() as u64),
@@ -208,7 +209,7 @@ impl Shared {
         }
     }
 
-    /// The row, and its file opened: from then on a replacement does not matter.
+    /// Reads the row and opens its file; from then on a replacement does not matter.
     fn open(&self, key: &str) -> Result<Option<(Found, Option<File>)>, StoreError> {
         for _ in 0..READ_ATTEMPTS {
             let found = rows::find(&lock(&self.reader), key).map_err(|error| database(&error))?;
@@ -225,7 +226,7 @@ impl Shared {
 
     fn remove(&self, name: &str) {
         if let Err(error) = std::fs::remove_file(self.objects.join(name)) {
-            // Costs space until the next start sweeps, nothing else.
+            // A file that stays costs space until the next start sweeps, nothing else.
             tracing::debug!(%name, %error, "an unused body was not removed");
         }
     }
@@ -256,7 +257,7 @@ fn sweep(objects: &Path, db: &Connection) -> Result<(), Box<dyn std::error::Erro
     Ok(())
 }
 
-/// First byte and number of bytes.
+/// The first byte and the number of bytes of a range.
 fn span(range: Option<(u64, u64)>, length: u64) -> Result<(u64, u64), StoreError> {
     match range {
         None => Ok((0, length)),
@@ -272,7 +273,7 @@ fn offset(bytes: u64) -> Result<usize, StoreError> {
 }
 
 fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
-    // A panic inside rolled its transaction back; the connection itself is sound.
+    // A panic has rolled its transaction back; the connection itself is sound.
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Bytes read at once: one hand-over to the blocking pool for each, and all that a slow reader
+/// How many bytes are read at once: each piece is one call of the blocking pool, and all that a slow reader
 /// keeps in memory.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// The next `length` bytes of the file from where it stands.
+/// A body of the next `length` bytes of the file from its current position.
 pub fn file_body(mut file: File, length: u64) -> ObjectBody {
     file.set_max_buf_size(CHUNK_BYTES);
     FileBody { file, left: length, buffer: BytesMut::new() }.boxed_unsync()

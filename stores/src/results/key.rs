@@ -1,11 +1,12 @@
-//! Which keys the stores take: those that mean the same in a URL, in a log and in S3.
+//! The keys that stores accept: those that mean the same in a URL, in a log and in S3.
 
 use super::StoreError;
 
-/// S3 takes 1,024 bytes: a prefix as long, the slash between them, and this.
+/// The largest key in bytes. S3 takes 1,024: a prefix as long as this, the slash between them, and this.
 const KEY_BYTES_MAX: usize = 511;
 
-/// `/`-separated segments of `[A-Za-z0-9._-]`, none of them `.` or `..` (S3 clients resolve those).
+/// Whether this is a key: `/`-separated segments of `[A-Za-z0-9._-]`, none of them `.` or `..`, which S3
+/// clients resolve.
 pub(super) fn check(key: &str) -> Result<(), StoreError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let segment =
@@ -16,7 +17,7 @@ pub(super) fn check(key: &str) -> Result<(), StoreError> {
     Err(StoreError { name: "key-illegal", detail: format!("{key:?}") })
 }
 
-/// A key, or the beginning of keys that ends with a slash.
+/// Whether this is a prefix: a key, or the beginning of keys that ends with a slash.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), StoreError> {
     check(prefix.strip_suffix('/').unwrap_or(prefix))
 }

@@ -1,5 +1,5 @@
-//! The results in Amazon S3 or what speaks its protocol. rusty-s3 signs, the program's own client
-//! sends: five calls do not need an SDK.
+//! The results in Amazon S3, or a service that speaks its protocol. rusty-s3 signs and the program's own
+//! client sends, because five calls do not need an SDK.
 
 mod answer;
 mod call;
@@ -21,33 +21,33 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// From the call to the answer's head, retry included. S3 answers within 100 ms as a rule.
+/// How long a call may take to the answer's head, with its retry. S3 usually answers within 100 ms.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The slowest upload that is waited for, in bytes per second: a large body adds its own time.
+/// The rate in bytes per second of the slowest upload that is waited for: a large body adds its own time.
 const UPLOAD_RATE_MIN: u64 = 256 << 10;
 
 /// How long a signature is good for: longer than any wait for a connection, well within the 15
 /// minutes that clocks may differ.
 const SIGNATURE_LIFE: Duration = Duration::from_secs(5 * 60);
 
-/// A first attempt and one retry.
+/// The number of attempts: the first one and one retry.
 const ATTEMPTS: usize = 2;
 
-/// Names of errors: `key-illegal`, `range`, `bucket-missing`, `throttled`, `denied`, `unavailable`,
-/// `timeout`, `unreachable`, `not-sent`, `refused`, `store-failed`.
+/// The results in a bucket. The names of its errors are `key-illegal`, `range`, `bucket-missing`,
+/// `throttled`, `denied`, `unavailable`, `timeout`, `unreachable`, `not-sent`, `refused`, `store-failed`.
 pub struct S3Results {
     client: HttpsClient,
     bucket: Bucket,
-    /// Empty, or ends with `/`.
+    /// The prefix of our keys: empty, or with a slash at its end.
     prefix: String,
     credentials: Credentials,
 }
 
 impl S3Results {
-    /// Region, credentials and endpoint are those of `config` (`AWS_ENDPOINT_URL_S3` comes first).
-    /// A custom endpoint is addressed in path style. S3 itself is not asked: the sidecar has other
-    /// things to do while it is away.
+    /// Opens the bucket. Region, credentials and endpoint are those of `config` (`AWS_ENDPOINT_URL_S3` comes
+    /// first). A custom endpoint is addressed in path style. S3 itself is not asked, because the sidecar has
+    /// other things to do while it is away.
     pub async fn connect(
         config: &SdkConfig,
         bucket: String,
@@ -63,7 +63,7 @@ impl S3Results {
         };
         let credentials = Credentials::new(config)
             .ok_or_else(|| format!("s3://{bucket}: no AWS credentials are configured"))?;
-        // Says at once what would otherwise show with the first job only.
+        // This says at once what would otherwise show only with the first job.
         if let Err(error) = credentials.get().await {
             tracing::warn!(%bucket, %error, "calls to the result store will fail");
         }
@@ -97,8 +97,8 @@ impl S3Results {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // Without a connection nothing was sent; after that only what may happen twice is sent
-            // twice: a create that lost its answer must not find itself there.
+            // Without a connection nothing was sent. Otherwise only an idempotent call is sent again: a
+            // create whose answer was lost must not meet its own object.
             if left == 0 || !(error.is_connect() || call.idempotent) {
                 return Err(StoreError { name: "unreachable", detail: chain(&error) });
             }
@@ -160,10 +160,10 @@ impl S3Results {
         }
         let refusal = Refusal::read(answer).await;
         match refusal.status {
-            // 409: another conditional write of the same key is under way and may win.
+            // S3 answers 409 while another conditional write of the same key is under way, which may win.
             StatusCode::PRECONDITION_FAILED => Err(PutError::Precondition),
             StatusCode::CONFLICT if !idempotent => Err(PutError::Precondition),
-            // What was to be replaced is gone.
+            // The object that was to be replaced is gone.
             StatusCode::NOT_FOUND if replaces && refusal.code == "NoSuchKey" => {
                 Err(PutError::Precondition)
             }
@@ -209,7 +209,7 @@ impl S3Results {
             StatusCode::OK => {
                 Ok(Some((answer::etag(answer.headers())?, answer::length(answer.headers())?)))
             }
-            // A HEAD has no document that would tell a missing bucket apart.
+            // The answer to a HEAD has no document that would tell a missing bucket from a missing key.
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(Refusal::read(answer).await.into_error()),
         }
@@ -316,7 +316,7 @@ impl Results for S3Results {
     }
 }
 
-/// Where the bucket is.
+/// The URL of the bucket.
 fn address(endpoint: Option<String>, name: String, region: String) -> Result<Bucket, String> {
     // Amazon's certificates cover one label before `s3.`, so a name with a dot goes into the path.
     let in_path = endpoint.is_some() || name.contains('.');
@@ -328,7 +328,7 @@ fn address(endpoint: Option<String>, name: String, region: String) -> Result<Buc
         .map_err(|error| format!("s3://{name} at {endpoint}: {error}"))
 }
 
-/// The address to call, with the signature in its query and the headers signed along.
+/// The URL to call, with the signature in its query, and the signed headers.
 fn signed<'a>(mut action: impl S3Action<'a>, headers: &[(&'static str, String)]) -> String {
     for (name, value) in headers {
         action.headers_mut().insert(*name, value.clone());
@@ -336,7 +336,7 @@ fn signed<'a>(mut action: impl S3Action<'a>, headers: &[(&'static str, String)])
     action.sign(SIGNATURE_LIFE).to_string()
 }
 
-/// A refusal that may only say that the key is not there.
+/// Whether a refusal may only mean that there is no such key.
 fn missing<T>(refusal: Refusal) -> Result<Option<T>, StoreError> {
     if refusal.status == StatusCode::NOT_FOUND && refusal.code != "NoSuchBucket" {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The table of the embedded queue and what is done to it, inside the writer's transactions.
+//! The table of the embedded queue, and the operations on it inside the writer's transactions.
 
 use crate::local::Format;
 use crate::queue::{Depth, Received};
@@ -39,16 +39,17 @@ pub(super) const FORMAT: Format = Format {
     )],
 };
 
-/// Used-up messages that one receive buries: the other operations of its batch must not wait long.
+/// How many used-up messages one receive moves to the dead letters: the other operations of its batch must
+/// not wait long.
 const DEAD_MOVES_MAX: usize = 100;
 
-/// Tenants that one look compares; the next look begins after the last one served.
+/// How many tenants one receive compares; the next one begins after the tenant served last.
 const GROUPS_MAX: usize = 32;
 
-/// Messages in flight of one tenant beyond which it makes no difference how many they are.
+/// Beyond so many messages in flight of one tenant it makes no difference how many they are.
 const IN_FLIGHT_COUNTED: u64 = 1000;
 
-/// What a receipt says: the message and how often it had been received then.
+/// The content of a receipt handle: the message, and how often it had been received then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Receipt {
     pub id: String,
@@ -68,7 +69,8 @@ impl std::fmt::Display for Receipt {
     }
 }
 
-/// Returns the new id: time, then 80 random bits. Ids in order dirty few pages of their index.
+/// Inserts a message and returns its new id: the time, then 80 random bits. Ids in ascending order change few
+/// pages of their index.
 pub(super) fn send(
     db: &Connection,
     body: &str,
@@ -89,15 +91,16 @@ pub(super) fn any_visible(db: &Connection, dead: bool, now: UnixMillis) -> Resul
         .exists(params![dead, now.0])
 }
 
-/// What a receive asks for.
+/// The arguments of a receive.
 pub(super) struct Wanted<'a> {
     pub max: usize,
-    /// Received more often than this, a message goes to the dead letters. They stay where they are.
+    /// A message that was received more often than this goes to the dead letters. Those of the dead-letter
+    /// queue stay there.
     pub max_receives: u64,
     pub dead: bool,
     pub now: UnixMillis,
     pub until: UnixMillis,
-    /// The tenant served last; takes turns.
+    /// The tenant that was served last, so that tenants take turns.
     pub last: &'a mut String,
 }
 
@@ -126,8 +129,8 @@ struct Next {
     group: String,
 }
 
-/// The first visible message of the tenant that has the fewest in flight; the older one where two
-/// have as few.
+/// The first visible message of the tenant that has the fewest in flight. Where two tenants have as few, the
+/// older message.
 fn fairest(db: &Connection, wanted: &Wanted<'_>) -> Result<Option<Next>> {
     let mut best: Option<(u64, Next)> = None;
     for group in groups(db, wanted)? {
@@ -141,7 +144,7 @@ fn fairest(db: &Connection, wanted: &Wanted<'_>) -> Result<Option<Next>> {
     Ok(best.map(|(_, next)| next))
 }
 
-/// Tenants that have visible messages: those after the last one served, then from the beginning.
+/// The tenants that have visible messages: those after the last one served, then from the beginning.
 fn groups(db: &Connection, wanted: &Wanted<'_>) -> Result<Vec<String>> {
     let (dead, now) = (wanted.dead, wanted.now.0);
     let mut next = db.prepare_cached(
@@ -159,7 +162,7 @@ fn groups(db: &Connection, wanted: &Wanted<'_>) -> Result<Vec<String>> {
             None => first.query_row(params![dead, now], |row| row.get(0)).optional()?,
         };
         match group {
-            // Once around.
+            // All tenants were seen once.
             Some(group) if !found.contains(&group) => {
                 found.push(group.clone());
                 after = group;
@@ -223,8 +226,8 @@ fn bury(db: &Connection, seq: i64, now: UnixMillis) -> Result<()> {
     Ok(())
 }
 
-/// False when the receipt is out of date. A message that is gone counts as deleted, so that a delete
-/// whose answer was lost can be repeated.
+/// Deletes a message; false when the receipt is out of date. A message that is gone counts as deleted, so
+/// that a delete whose answer was lost can be repeated.
 pub(super) fn delete(db: &Connection, receipt: &Receipt) -> Result<bool> {
     let deleted = db
         .prepare_cached("DELETE FROM messages WHERE id = ?1 AND receives = ?2")?
@@ -255,7 +258,7 @@ pub(super) fn put_back(db: &Connection, receipt: &Receipt, now: UnixMillis) -> R
     Ok(())
 }
 
-/// Of the queue itself; its dead letters are counted along.
+/// The depth of the queue; its dead letters are counted with it.
 pub(super) fn depth(db: &Connection, dead: bool, now: UnixMillis) -> Result<Depth> {
     let count = |condition: &str| {
         db.prepare_cached(&format!(

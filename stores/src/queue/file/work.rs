@@ -8,7 +8,7 @@ use rusqlite::{Connection, Result};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// What to do.
+/// An order to the writer thread.
 #[derive(Debug)]
 pub(super) enum QueueCommand {
     Send { body: String, attributes: String, group: String },
@@ -17,7 +17,7 @@ pub(super) enum QueueCommand {
     SetVisibility { receipt: Receipt, visibility: Millis },
 }
 
-/// What came of it.
+/// The outcome of an order.
 #[derive(Debug)]
 pub(super) enum QueueReply {
     Sent(String),
@@ -30,10 +30,11 @@ pub(super) struct QueueWork {
     max_receives: u64,
     /// Tells long polls of this process that messages may have become visible.
     arrived: Arc<Notify>,
-    /// Receives that nobody waited for any more.
+    /// Receives for which nobody waited any more.
     put_back: Vec<Receipt>,
-    /// The time of the transaction, and whether it may have made messages visible.
+    /// The time of the transaction.
     now: UnixMillis,
+    /// Whether the transaction may have made messages visible.
     shows: bool,
     /// The tenant whose message was handed out last.
     last: String,
@@ -56,7 +57,7 @@ impl group::StoreWork for QueueWork {
     type Command = QueueCommand;
     type Reply = QueueReply;
 
-    /// Empty long polls ask again and again: they shall not take the lock from other processes.
+    /// Empty long polls ask again and again, and must not take the lock from other processes.
     fn without_writing<'a>(
         &mut self,
         db: &Connection,
@@ -77,7 +78,8 @@ impl group::StoreWork for QueueWork {
     }
 
     fn begin(&mut self, db: &Connection) -> Result<()> {
-        // Read with the lock held: waiting for it must not use up a visibility.
+        // The clock is read with the lock held, because waiting for the lock must not use up a visibility
+        // timeout.
         self.now = now();
         self.shows = !self.put_back.is_empty();
         self.put_back.iter().try_for_each(|receipt| store::put_back(db, receipt, self.now))
@@ -113,7 +115,7 @@ impl group::StoreWork for QueueWork {
     }
 
     fn end(&mut self, committed: bool) {
-        // What could not be put back reappears by itself when its visibility runs out.
+        // A message that could not be put back reappears by itself when its visibility timeout runs out.
         self.put_back.clear();
         if committed && self.shows {
             self.arrived.notify_waiters();
@@ -130,7 +132,7 @@ impl group::StoreWork for QueueWork {
         !self.put_back.is_empty()
     }
 
-    /// Whoever stopped waiting for a send was told a failure: the job must not run after that.
+    /// A caller that stopped waiting for a send was told of a failure, so the job must not run.
     fn outlives_caller(order: &QueueCommand) -> bool {
         matches!(order, QueueCommand::Delete(_) | QueueCommand::SetVisibility { .. })
     }

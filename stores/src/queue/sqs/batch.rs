@@ -5,13 +5,13 @@ use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// SQS: entries of one batch call.
+/// The largest number of entries in one batch call of SQS.
 const ENTRIES_MAX: usize = 10;
 
 /// One call that waits for its batch.
 pub(super) struct Entry<T, R> {
     pub item: T,
-    /// As SQS counts them; zero where the size does not matter.
+    /// The size as SQS counts it; zero where the size does not matter.
     pub bytes: usize,
     pub answer: oneshot::Sender<Result<R, QueueError>>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Entry<T, R> {
 pub(super) struct Added<T, R> {
     /// Batches that are full and go now.
     pub full: Vec<Vec<Entry<T, R>>>,
-    /// The entry began a batch: take it by this number after a short while.
+    /// The entry began a batch: the caller takes it by this number after a short while.
     pub began: Option<u64>,
 }
 
@@ -31,7 +31,8 @@ pub(super) struct Batch<T, R> {
 struct State<T, R> {
     entries: Vec<Entry<T, R>>,
     bytes: usize,
-    /// Which batch the entries belong to, so that a late timer does not take the next one.
+    /// The number of the batch to which the entries belong, so that a late timer does not take the next
+    /// batch.
     number: u64,
 }
 
@@ -40,7 +41,7 @@ impl<T, R> Batch<T, R> {
         Self { state: Mutex::new(State { entries: Vec::new(), bytes: 0, number: 0 }) }
     }
 
-    /// Adds an entry of at most `bytes_max` bytes; a batch has at most as many.
+    /// Adds an entry of at most `bytes_max` bytes, which is also the limit of a batch.
     pub(super) fn add(&self, entry: Entry<T, R>, bytes_max: usize) -> Added<T, R> {
         let mut state = self.lock();
         let mut full = Vec::new();

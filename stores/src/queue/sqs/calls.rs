@@ -1,4 +1,4 @@
-//! The calls themselves: what goes to the SDK and what comes back.
+//! The calls to the SDK, and its answers.
 
 use super::batch::Entry;
 use super::error;
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// a bound the SDK has waited for ever (aws-sdk-rust#1094).
 const RECEIVE_SLACK: Duration = Duration::from_secs(10);
 
-/// An entry's answer and what became of it: the id of SQS's own answers is the place in the batch.
+/// The results of a batch by position, which is the id that we give SQS for each entry.
 type BatchResults<R> = Vec<Option<Result<R, QueueError>>>;
 
 pub(super) async fn send(client: &Client, url: &str, entries: Vec<Entry<Message, String>>) {
@@ -79,7 +79,7 @@ pub(super) async fn receive(
     let bound = Duration::from_secs(u64::try_from(wait).unwrap_or(0)) + RECEIVE_SLACK;
     let timeouts =
         TimeoutConfig::builder().operation_attempt_timeout(bound).operation_timeout(bound).build();
-    // The consumer's loop asks again by itself; a retry in here would wait a second time.
+    // The consumer's loop asks again by itself; a retry here would wait a second time.
     let bounded = Config::builder().timeout_config(timeouts).retry_config(RetryConfig::disabled());
     let output = client
         .receive_message()
@@ -99,7 +99,7 @@ pub(super) async fn receive(
     Ok(output.messages.unwrap_or_default().into_iter().filter_map(received).collect())
 }
 
-/// SQS counts in seconds; rounded up, so that only zero releases.
+/// The duration in seconds, as SQS counts, rounded up so that only zero releases the message.
 pub(super) fn seconds(duration: Duration) -> i32 {
     i32::try_from(millis(duration).0.div_ceil(1000)).unwrap_or(i32::MAX)
 }
@@ -118,7 +118,8 @@ fn send_entry((at, message): (usize, Message)) -> Result<SendMessageBatchRequest
     entry.build()
 }
 
-/// None for a message without a receipt, with which nothing could be done; SQS sends none such.
+/// A received message; none for one without a receipt handle, with which nothing could be done. SQS sends no
+/// such message.
 fn received(message: SdkMessage) -> Option<Received> {
     let number = |name| message.attributes.as_ref()?.get(&name)?.parse::<u64>().ok();
     let receives = number(MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
@@ -143,7 +144,7 @@ fn received(message: SdkMessage) -> Option<Received> {
 
 type Answers<R> = Vec<tokio::sync::oneshot::Sender<Result<R, QueueError>>>;
 
-/// Leaves out the calls that nobody waits for any more: their callers were told a failure.
+/// Leaves out the calls for which nobody waits any more: their callers were told of a failure.
 fn split<T, R>(entries: Vec<Entry<T, R>>) -> (Vec<T>, Answers<R>) {
     let alive = entries.into_iter().filter(|it| !it.answer.is_closed());
     alive.map(|it| (it.item, it.answer)).unzip()
@@ -171,7 +172,7 @@ fn answer<R>(answers: Answers<R>, results: BatchResults<R>) {
             name: "unavailable",
             detail: "SQS did not say what became of this entry of the batch".into(),
         };
-        // Nobody waiting any more is fine.
+        // It does not matter if nobody waits any more.
         let _ = answer.send(result.unwrap_or_else(|| Err(missing())));
     }
 }

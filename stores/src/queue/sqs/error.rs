@@ -34,7 +34,7 @@ pub(super) fn name(code: &str) -> &'static str {
     }
 }
 
-/// Any call's error.
+/// The name and the detail of any call's error.
 pub(super) fn of<E, R>(error: &SdkError<E, R>) -> QueueError
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -44,16 +44,17 @@ where
         SdkError::TimeoutError(_) => "timeout",
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "timeout",
         SdkError::DispatchFailure(failure) if failure.is_io() => "unreachable",
-        // No credentials, as a rule.
+        // Usually there are no credentials.
         SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => "not-sent",
         SdkError::ServiceError(service) => service.err().code().map_or("refused", name),
-        // The answer made no sense: a proxy's page, or cut off.
+        // The answer could not be parsed: it is a proxy's page, or was cut off.
         _ => "unavailable",
     };
     QueueError { name, detail: detail(error) }
 }
 
-/// What SQS said, and of which request, for a question to its support; else the error with its causes.
+/// What SQS said, with the id of the request for a question to its support; otherwise the error with its
+/// causes.
 fn detail<E, R>(error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,

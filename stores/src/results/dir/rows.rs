@@ -30,7 +30,7 @@ pub(super) const FORMAT: Format = Format {
     )],
 };
 
-/// Where a body is.
+/// Where a body lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Inline(Vec<u8>),
@@ -43,7 +43,7 @@ pub(super) struct Found {
     pub place: Place,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// The new etag, and the file of the body that was replaced.
@@ -54,12 +54,12 @@ pub(super) enum Written {
     Precondition,
 }
 
-/// Unique names for files and etags, however many processes there are.
+/// A name for a file or an etag that is unique among all processes.
 pub(super) fn unique(db: &Connection) -> Result<String> {
     db.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))
 }
 
-/// Inside the writer's transaction.
+/// Writes a row, inside the writer's transaction.
 pub(super) fn put(
     db: &Connection,
     key: &str,
@@ -79,7 +79,7 @@ pub(super) fn put(
     if !met {
         return Ok(Written::Precondition);
     }
-    // A new one for every write, even of equal bytes: a lease given up and taken again differs.
+    // Every write gets a new etag, even of equal bytes: a lease that was given up and taken again differs.
     let etag = format!("\"{}\"", unique(db)?);
     let (inline, file) = match place {
         Place::Inline(bytes) => (Some(bytes), None),
@@ -107,14 +107,14 @@ pub(super) fn find(db: &Connection, key: &str) -> Result<Option<Found>> {
         .optional()
 }
 
-/// Etag and length, without reading the body.
+/// The etag and the length of an object, without reading its body.
 pub(super) fn head(db: &Connection, key: &str) -> Result<Option<(String, u64)>> {
     db.prepare_cached("SELECT etag, length FROM objects WHERE key = ?1")?
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
 }
 
-/// Returns the file of the body that is gone.
+/// Deletes a row, and returns the file of its body.
 pub(super) fn delete(db: &Connection, key: &str) -> Result<Option<String>> {
     let file: Option<Option<String>> = db
         .prepare_cached("DELETE FROM objects WHERE key = ?1 RETURNING file")?
@@ -123,7 +123,7 @@ pub(super) fn delete(db: &Connection, key: &str) -> Result<Option<String>> {
     Ok(file.flatten())
 }
 
-/// See [`crate::results::Results::list`].
+/// Lists keys as [`crate::results::Results::list`] does.
 pub(super) fn list(db: &Connection, prefix: &str, after: &str, max: usize) -> Result<Vec<Listed>> {
     // Every legal character of a key comes before `~`.
     let end = format!("{prefix}~");
@@ -138,7 +138,7 @@ pub(super) fn list(db: &Connection, prefix: &str, after: &str, max: usize) -> Re
     .collect()
 }
 
-/// All files that rows name.
+/// The names of all files that rows name.
 pub(super) fn files(db: &Connection) -> Result<HashSet<String>> {
     db.prepare("SELECT file FROM objects WHERE file IS NOT NULL")?
         .query_map([], |row| row.get(0))?

@@ -5,16 +5,16 @@ use crate::local::group;
 use crate::results::Condition;
 use rusqlite::{Connection, Result};
 
-/// What to do. A body's file is durable before its order is given.
+/// An order to the writer thread. The file of a body is durable before its order is given.
 pub(super) enum ResultsCommand {
     Put { key: String, length: u64, place: Place, condition: Condition },
     Delete { key: String },
 }
 
-/// What came of it.
+/// The outcome of an order.
 pub(super) enum ResultsReply {
     Put(Written),
-    /// The file of the body that is gone.
+    /// The file of the body that no row names any more.
     Deleted(Option<String>),
 }
 
@@ -33,7 +33,7 @@ impl group::StoreWork for ResultsWork {
         })
     }
 
-    /// The task that gave the order waits to the end, whoever asked for it.
+    /// The task that gave the order waits to the end, even if its own caller has left.
     fn outlives_caller(_: &ResultsCommand) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What S3 answered: errors by name, bodies that cannot hang.
+//! Answers of S3: errors by name, and bodies that can't hang.
 
 use crate::results::StoreError;
 use bytes::Bytes;
@@ -13,16 +13,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-/// Bytes read of an error's document: S3's are below 1 KiB.
+/// How many bytes of an error's document are read; those of S3 are below 1 KiB.
 const ERROR_BYTES_MAX: usize = 8 << 10;
 
-/// How long an error's document may take; its status says enough without it.
+/// How long an error's document may take; the status says enough without it.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a body may stand still while it is being read.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An answer that is no success: status and S3's own code for it.
+/// The error of an answer that is no success, from its status and S3's own code.
 pub(super) struct Refusal {
     pub status: StatusCode,
     pub code: String,
@@ -34,7 +34,7 @@ impl Refusal {
         let document = Limited::new(answer.into_body(), ERROR_BYTES_MAX).collect();
         let bytes = match timeout(ERROR_TIMEOUT, document).await {
             Ok(Ok(document)) => document.to_bytes(),
-            // Cut off, too long or too late: the status has to do.
+            // If the document is cut off, too long or too late, only the status is used.
             _ => Bytes::new(),
         };
         Self { status, code: code(&String::from_utf8_lossy(&bytes)).to_owned() }

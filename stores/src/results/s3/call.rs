@@ -8,15 +8,15 @@ use net::boxed::ObjectBody;
 use std::path::Path;
 use tokio::fs::File;
 
-/// One call; its body can be made again for a retry.
+/// One call, whose body can be made again for a retry.
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) key: &'a str,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) payload: Payload<'a>,
-    /// `key` is a prefix to list from: after which key, and how many.
+    /// Lists keys: `key` is the prefix, and the fields say after which key and how many.
     pub(super) listing: Option<(&'a str, usize)>,
-    /// Doing it twice is the same as doing it once.
+    /// Whether the call is idempotent.
     pub(super) idempotent: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Payload<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// A call without a body, which may happen twice.
+    /// An idempotent call without a body.
     pub(super) fn of(method: Method, key: &'a str, headers: Vec<(&'static str, String)>) -> Self {
         Self { method, key, headers, payload: Payload::None, listing: None, idempotent: true }
     }

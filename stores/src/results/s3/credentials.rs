@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// New ones are asked for this long before the old ones end. AWS hands out the next ones that early.
+/// New credentials are asked for so long before the old ones expire. AWS hands out the next ones that early.
 const REFRESH_BEFORE: Duration = Duration::from_secs(5 * 60);
 
-/// After a refresh that failed, the old ones serve this long before the next try: calls must not
-/// each wait for a provider that is down.
+/// After a refresh that failed, the old credentials are used for so long before the next try, so that not
+/// every call waits for a provider that is down.
 const REFRESH_AGAIN: Duration = Duration::from_secs(15);
 
 /// How long the provider may take (STS or the node's metadata, with a retry).
@@ -19,7 +19,7 @@ const PROVIDE_TIMEOUT: Duration = Duration::from_secs(4);
 
 pub(super) struct Credentials {
     provider: SharedCredentialsProvider,
-    /// One refresh at a time; the others wait for it, as they have nothing else to sign with.
+    /// One refresh runs at a time; other calls wait for it, because they have nothing else to sign with.
     kept: Mutex<Option<Kept>>,
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// Answers once, with credentials that last as long as told, and fails from then on.
+    /// A provider that answers once, with credentials of this lifetime, and fails from then on.
     #[derive(Debug, Clone)]
     struct Once {
         lifetime: Duration,

@@ -1,4 +1,4 @@
-//! What S3 answers to ListObjectsV2.
+//! The answer of S3 to ListObjectsV2.
 
 use crate::results::{Listed, StoreError};
 use http_body_util::{BodyExt, Limited};
@@ -8,13 +8,13 @@ use rules::document::KeyType;
 use rules::shard::ShardKey;
 use rusty_s3::actions::ListObjectsV2;
 
-/// S3 names at most as many keys in one answer.
+/// The largest number of keys that S3 names in one answer.
 pub(super) const KEYS_MAX: usize = 1000;
 
-/// A thousand entries of less than 2 KiB.
+/// The largest document in bytes: a thousand entries of less than 2 KiB.
 const ANSWER_BYTES_MAX: usize = 2 << 20;
 
-/// The keys without the prefix of our part of the bucket.
+/// The listed keys without the prefix of our part of the bucket.
 pub(super) async fn read(body: ObjectBody, prefix: &str) -> Result<Vec<Listed>, StoreError> {
     let document = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     let document = document.map_err(|error| senseless(&error))?.to_bytes();
