@@ -9,35 +9,35 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 const AFTER_NAME: &[u8] = b": ";
 
-/// What the head of an answer is but for its first line and what is added as it is sent.
+/// The head of an answer without its first line and the fields that are added as it is sent.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// `name: value CR LF` for each.
+    /// The fields as `name: value CR LF` each.
     lines: Bytes,
-    /// By its `Content-Length`; None where it has none.
+    /// The body's length in bytes by `Content-Length`; none where there is no such field.
     pub(crate) length: Option<u64>,
     pub(crate) has_date: bool,
     reason: Option<Reason>,
 }
 
-/// Fields that are there as bytes.
+/// The fields of an answer that are encoded already.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
-    /// The fields, once for all answers.
+    /// The fields, encoded once for all answers.
     pub block: &'a Block,
-    /// Lines of this one answer, each with its end.
+    /// The lines of this one answer, each with its end.
     pub added: &'a str,
 }
 
 impl Block {
-    /// Without the fields of a connection, which are each connection's own.
+    /// Encodes the fields, without those that belong to one connection.
     pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
         let mut lines = Vec::new();
         for (name, value) in headers.iter().filter(|(name, _)| !is_ours(name, status)) {
             encode::field(&mut lines, name.as_str(), value.as_bytes());
         }
         Self {
-            // In memory of its own size: it is kept for long.
+            // The block is kept for long, so it gets memory of exactly its size.
             lines: Bytes::copy_from_slice(&lines),
             length: encode::stated(headers),
             has_date: headers.contains_key(header::DATE),
@@ -45,8 +45,9 @@ impl Block {
         }
     }
 
-    /// Of an answer that is passed on, without what is dropped by its name, in whatever case that came:
-    /// the fields of a connection must be among it. Its lengths were judged when its head was read.
+    /// The block of an answer that is passed on, without the fields that are dropped by name, in whatever
+    /// case they came; the fields of a connection must be among those. The lengths were judged when the head
+    /// was read.
     pub fn passed(
         status: StatusCode,
         fields: &Received,
@@ -65,13 +66,13 @@ impl Block {
                 length = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
             }
             has_date |= name.eq_ignore_ascii_case(b"date");
-            // A list of equal lengths is written anew, as one.
+            // A list of equal lengths is written anew as one length.
             is_length && length.is_none()
         });
         Self { lines, length, has_date, reason: None }
     }
 
-    /// With other words after the status than the usual ones.
+    /// Sets a reason phrase other than the usual one.
     pub fn with_reason(self, reason: Option<Reason>) -> Self {
         Self { reason, ..self }
     }
@@ -80,7 +81,7 @@ impl Block {
         self.reason.as_ref().map(Reason::as_bytes)
     }
 
-    /// Each line with its end.
+    /// Adds lines, each with its end.
     pub fn lines(&self) -> &[u8] {
         &self.lines
     }

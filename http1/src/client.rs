@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio::time::timeout;
 use unanswered::refused;
 
-/// Interim answers before the answer; more is a fault of the upstream.
+/// How many interim answers may come before the answer; more are a fault of the upstream.
 const INTERIM_MAX: usize = 32;
 
 /// Sends a request and reads the head of its answer. The connection goes back to its pool when the
@@ -43,7 +43,7 @@ pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     exchange: Option<&'a Exchange>,
     home: &'a Arc<Pool>,
 ) -> impl Future<Output = Result<Answer<B>, Unanswered<B>>> + use<'a, B> {
-    // What would end the line early would be a request of its own.
+    // A character that ends the line early would begin a request of its own.
     let target = outgoing.target;
     let is_target = !target.is_empty() && target.bytes().all(|byte| byte > b' ' && byte != 0x7f);
     let call = is_target.then(|| Call::begin(connection, outgoing));
@@ -53,7 +53,7 @@ pub fn send<'a, B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     }
 }
 
-/// The same over another connection, for a request of which nothing was sent.
+/// Sends a request of which nothing was sent over another connection.
 ///
 /// # Errors
 /// As for [`send`].
@@ -68,7 +68,7 @@ pub async fn send_unsent<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     heard(call, exchange, home).await
 }
 
-/// The answer, after those that are interim.
+/// Reads the answer, after the interim ones.
 async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
     mut call: Box<Call<B>>,
     exchange: Option<&Exchange>,
@@ -80,7 +80,7 @@ async fn heard<B: Body<Data = Bytes, Error = io::Error> + Unpin>(
             Err(error) => return Err(call.unanswered(error)),
         };
         if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-            // A `100 Continue` was for us; the client has its own.
+            // A `100 Continue` is for us; the client gets its own.
             if let Some(exchange) = exchange.filter(|_| head.status != StatusCode::CONTINUE) {
                 let headers = head.fields.headers().map_err(refused)?;
                 let told = timeout(call.timeout, exchange.interim(head.status, &headers)).await;

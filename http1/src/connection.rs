@@ -11,18 +11,18 @@ use std::time::Duration;
 pub struct Connection(pub(crate) Box<Conn>);
 
 impl Connection {
-    /// Of a stream on which nothing was sent or received.
+    /// A connection over a stream on which nothing was sent or received.
     pub fn new(stream: impl Into<Stream>) -> Self {
         Self(Box::new(Conn::patient(stream.into())))
     }
 
-    /// The same, for answers with larger heads than usual, or smaller ones.
+    /// A connection whose answers may have larger or smaller heads than usual.
     pub fn limited(mut self, limits: HeadLimits) -> Self {
         self.0.progress.limits = limits;
         self
     }
 
-    /// It was idle for so long before the request that it carries now.
+    /// How long it was idle before the request that it carries now.
     pub(crate) fn was_idle_for(&mut self, time: Duration) {
         self.0.idle_for = time;
     }
@@ -37,7 +37,7 @@ impl Connection {
         self.0.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Lets go of the memory into which it reads, and from which it writes.
+    /// Frees the memory into which it reads and from which it writes.
     pub(crate) fn let_go(&mut self) {
         self.0.read = BytesMut::new();
         self.0.room = Vec::new();

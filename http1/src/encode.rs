@@ -7,14 +7,14 @@ use std::time::SystemTime;
 
 /// The end of each line of a head (RFC 9112 section 2.1).
 pub(crate) const LINE_END: &[u8] = b"\r\n";
-/// Room for a usual head, so that it is written without growing.
+/// The memory in bytes for a usual head, so that it is written without growing.
 pub(crate) const HEAD_BYTES_USUAL: usize = 512;
-/// How a body without a length is sent; the end of the last chunk.
+/// The field for a body without a length, and the end of the last chunk.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// The interim answer that lets a client send its body (RFC 9110 section 15.2.1).
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A response's head up to its empty line, which [`end`] adds.
+/// Writes a response's head up to its empty line, which [`end`] adds.
 pub fn response(
     head: &mut Vec<u8>,
     status: StatusCode,
@@ -36,7 +36,7 @@ pub(crate) fn status_line(head: &mut Vec<u8>, status: StatusCode, reason: Option
     head.extend_from_slice(b"\r\n");
 }
 
-/// The first line of a request's head.
+/// Writes the first line of a request's head.
 pub fn request_line(head: &mut Vec<u8>, method: &Method, target: &str) {
     head.reserve(HEAD_BYTES_USUAL);
     head.extend_from_slice(method.as_str().as_bytes());
@@ -45,14 +45,15 @@ pub fn request_line(head: &mut Vec<u8>, method: &Method, target: &str) {
     head.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// All fields of a map as lines.
+/// Writes all fields of a map as lines.
 pub fn fields(head: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
         field(head, name.as_str(), value.as_bytes());
     }
 }
 
-/// One field, its name (in lower case) in the usual spelling: old programs look for it letter by letter.
+/// Writes one field. Its name, given in lower case, gets the usual spelling, because some old programs
+/// compare it letter by letter.
 pub fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     spelled(head, name);
     head.extend_from_slice(b": ");
@@ -86,18 +87,18 @@ fn spelled(head: &mut Vec<u8>, name: &str) {
     head.extend_from_slice(known.as_bytes());
 }
 
-/// The field with the body's length in bytes.
+/// Writes the field with the body's length in bytes.
 pub fn content_length(head: &mut Vec<u8>, length: u64) {
     // Writing to memory can't fail.
     let _ = write!(head, "Content-Length: {length}\r\n");
 }
 
-/// The length that the fields tell.
+/// The length that the fields state.
 pub fn stated(headers: &HeaderMap) -> Option<u64> {
     lines::first(headers, &header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Every answer has a date (RFC 9110 section 6.6.1).
+/// Writes the date, which every answer has (RFC 9110 section 6.6.1).
 pub fn date(head: &mut Vec<u8>, headers: &HeaderMap) {
     if !lines::has(headers, &header::DATE) {
         let now = httpdate::HttpDate::from(SystemTime::now());
@@ -105,25 +106,25 @@ pub fn date(head: &mut Vec<u8>, headers: &HeaderMap) {
     }
 }
 
-/// The empty line after the last field.
+/// Writes the empty line after the last field.
 pub fn end(head: &mut Vec<u8>) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// The line before a chunk of so many bytes.
+/// Writes the line before a chunk of so many bytes.
 pub fn chunk(out: &mut Vec<u8>, bytes: usize) {
     let _ = write!(out, "{bytes:x}\r\n");
 }
 
-/// The last chunk with the fields after it.
+/// Writes the last chunk and the fields after it.
 pub fn trailers(out: &mut Vec<u8>, trailers: &HeaderMap) {
     out.extend_from_slice(b"0\r\n");
     fields(out, trailers);
     end(out);
 }
 
-/// What the other side must be told about the connection: HTTP/1.0 closes unless told otherwise,
-/// HTTP/1.1 the other way round (RFC 9112 section 9.3).
+/// Writes the `Connection` field where it is needed: HTTP/1.0 closes unless told otherwise, HTTP/1.1 keeps
+/// the connection unless told otherwise (RFC 9112 section 9.3).
 pub fn connection(version: Version, is_kept: bool) -> Option<&'static str> {
     match (version, is_kept) {
         (Version::HTTP_10, true) => Some("keep-alive"),

@@ -1,4 +1,4 @@
-//! So many of a kind may go on at once: when there is one more, the one that matters least is let go.
+//! A limit on how many of a kind may go on at once: for one more, the one that matters least is ended.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 
-/// Those that are held at the moment.
+/// The ones that go on at the moment.
 #[derive(Debug)]
 pub struct Held {
     most: usize,
@@ -16,18 +16,19 @@ pub struct Held {
 
 #[derive(Debug, Default)]
 struct HeldTable {
-    /// By how much each matters, then by age.
+    /// Ordered by how much each matters, then by age.
     held: BTreeMap<(bool, u64), oneshot::Sender<()>>,
     count: u64,
 }
 
 impl Held {
-    /// For `most` at once.
+    /// A limit of `most` at once.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, state: Mutex::default() })
     }
 
-    /// One more. Of those that matter less the oldest goes first, and then of the others.
+    /// Adds one. Over the limit the oldest of those that matter less is ended first, and then the oldest of
+    /// the others.
     pub fn enter(self: &Arc<Self>, matters_more: bool) -> Hold {
         let (tell, told) = oneshot::channel();
         let mut state = self.lock();
@@ -37,7 +38,7 @@ impl Held {
         if state.held.len() > self.most
             && let Some((_, tell)) = state.held.pop_first()
         {
-            // It may have ended by itself.
+            // The other one may have ended by itself.
             let _ = tell.send(());
         }
         drop(state);
@@ -49,12 +50,12 @@ impl Held {
     }
 }
 
-/// One of them, until it is dropped. Ready when it is to be let go.
+/// A place under the limit, until it is dropped. Ready when its holder must end.
 #[derive(Debug)]
 pub struct Hold {
     held: Arc<Held>,
     key: (bool, u64),
-    /// None when it was told.
+    /// The signal; none once it came.
     told: Option<oneshot::Receiver<()>>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The one used last is used first, so that those that are not needed age and go.
+/// The connection that was used last is used first, so that those that are not needed age and are closed.
 pub struct Pool {
     idle: Mutex<IdleConnections>,
     most: usize,
@@ -14,48 +14,48 @@ pub struct Pool {
 
 #[derive(Default)]
 struct IdleConnections {
-    /// In the order in which they came.
+    /// The idle connections in the order in which they came.
     connections: Vec<Waiting>,
-    /// The longest that one of them was idle and then carried a request, or that the upstream told; no
-    /// longer than any that it closed had been idle.
+    /// The longest time that a connection was idle and then carried a request, or that the upstream stated;
+    /// it is never longer than a connection had been idle that the upstream closed.
     seen: Duration,
 }
 
 struct Waiting {
     connection: Connection,
     since: Instant,
-    /// From when on it is not used any more.
+    /// When the connection ceases to be used.
     until: Instant,
 }
 
-/// What a connection is taken for.
+/// The kind of request for which a connection is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum For {
-    /// Sending it again does no harm, if the upstream closes as it comes.
+    /// A request that may be sent again if the upstream closes as it arrives.
     Repeatable,
-    /// It takes a connection that is sure to stand, or none.
+    /// A request that must not be sent twice: it takes a connection that is certainly open, or none.
     Once,
 }
 
-/// How long before its end a connection is left alone: the upstream's own clock began when its answer
+/// How long before its end a connection is no longer used: the upstream's own clock began when its answer
 /// left it.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
-/// Connections that were idle for less are taken for any request: no server in use closes them sooner
+/// A connection that was idle for less is taken for any request: no server in use closes one sooner
 /// (gunicorn's 2 s are the shortest).
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Connections that keep the memory of their messages while they are idle: those that are used
-/// next. Others that had a large body would hold much of it for nobody.
+/// How many connections keep the memory of their messages while they are idle: those that are used next.
+/// Others would hold the memory of a large body for nothing.
 const BUFFERS_KEPT: usize = 64;
 
 impl Pool {
-    /// `most` connections, each idle for `age_max` at the longest.
+    /// A pool of `most` connections, each of which may be idle for `age_max` at the longest.
     pub fn new(most: usize, age_max: Duration) -> Self {
         Self { idle: Mutex::default(), most, age_max }
     }
 
-    /// A connection that still stands, as far as can be told.
+    /// Takes a connection that is still open, as far as can be told.
     pub fn take(&self, now: Instant, purpose: For) -> Option<Connection> {
         let mut idle = self.lock();
         loop {
@@ -76,7 +76,7 @@ impl Pool {
         }
     }
 
-    /// `told` is what the upstream said of how long it keeps an idle connection.
+    /// Gives a connection back. `told` is how long the upstream says it keeps an idle connection.
     pub(crate) fn put(&self, connection: Connection, told: Option<Duration>) {
         let age = told.map_or(self.age_max, |told| {
             self.age_max.min(told.saturating_sub(KEEP_ALIVE_MARGIN.min(told / 2)))
@@ -118,7 +118,7 @@ impl Pool {
 }
 
 impl IdleConnections {
-    /// The upstream closed one that had been idle for so long.
+    /// Notes that the upstream closed a connection that had been idle for so long.
     fn closed(&mut self, age: Duration) {
         self.seen = self.seen.min(age);
     }

@@ -6,7 +6,7 @@ use crate::syntax::{FIELDS_MAX, Field, Span};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Fields that a proxy adds, for which the map has room from the start.
+/// The number of fields that a proxy adds, for which the map has room from the start.
 const FIELDS_ADDED: usize = 6;
 
 /// The fields of one head, which holds their bytes.
@@ -22,22 +22,22 @@ impl Received {
         Self { head: Bytes::new(), fields: Vec::new() }
     }
 
-    /// The fields must be what was read of the head.
+    /// The fields of a head, which must have been read from it.
     pub(crate) fn new(head: Bytes, fields: Vec<Field>) -> Self {
         Self { head, fields }
     }
 
-    /// Names, in whatever case they came, and values.
+    /// The names, in whatever case they came, and the values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         self.fields.iter().map(|field| (self.part(field.name), self.part(field.value)))
     }
 
-    /// The list alone, whose memory can be used again.
+    /// The list alone, so that its memory can be used again.
     pub(crate) fn into_fields(self) -> Vec<Field> {
         self.fields
     }
 
-    /// Lets go of the head, but not of the list's memory.
+    /// Frees the head, but not the list's memory.
     pub(crate) fn let_go(&mut self) {
         self.head = Bytes::new();
         self.fields.clear();
@@ -76,7 +76,7 @@ impl Received {
     fn place(&self, name: &HeaderName, value: &HeaderValue) -> Option<usize> {
         let value = value.as_bytes();
         if value.is_empty() {
-            // Nothing lies nowhere: the first of those that are like it stands for all.
+            // An empty value has no address, so the first equal field stands for all.
             let is_own = |(own, value): (&[u8], &[u8])| {
                 value.is_empty() && own.eq_ignore_ascii_case(name.as_str().as_bytes())
             };
@@ -85,13 +85,13 @@ impl Received {
         let at = (value.as_ptr() as usize).checked_sub(self.head.as_ptr() as usize)?;
         let at = u16::try_from(at).ok().filter(|at| usize::from(*at) < self.head.len())?;
         let place = self.fields.binary_search_by_key(&at, |field| field.value.0).ok()?;
-        // A part of a value, or another's memory beside the head's, is not the line.
+        // A part of a value, or memory outside the head, is not the line that came.
         let is_whole = self.fields.get(place).is_some_and(|field| self.part(field.value) == value);
         is_whole.then_some(place)
     }
 
-    /// The lines as they came, each with its end, but for those of the fields that are dropped: mostly one,
-    /// so that the rest is what there is room for, or none, and they stay in the head's memory.
+    /// The lines as they came, each with its end, without those of the fields that are dropped. Mostly one is
+    /// dropped, so there is room for the rest, or none is, and the lines stay in the head's memory.
     pub(crate) fn lines_without(&self, mut is_dropped: impl FnMut(&[u8], &[u8]) -> bool) -> Bytes {
         let part = |from: usize, to: usize| self.head.get(from..to).unwrap_or_default();
         let end = self.head.len().saturating_sub(LINE_END.len());
@@ -114,7 +114,7 @@ impl Received {
         kept.into()
     }
 
-    /// All empty lines of a name, from the first one on.
+    /// All empty fields of a name, from the first one on.
     fn keep_empty(&self, first: usize, kept: &mut Kept) {
         let name = self.fields.get(first).map_or(&[][..], |field| self.part(field.name));
         for (place, (own, value)) in self.iter().enumerate().skip(first) {
@@ -124,12 +124,12 @@ impl Received {
         }
     }
 
-    /// What lies there in the head.
+    /// The bytes of a span of the head.
     pub(crate) fn part(&self, (from, to): Span) -> &[u8] {
         self.head.get(usize::from(from)..usize::from(to)).unwrap_or_default()
     }
 
-    /// A part of the head that keeps its memory.
+    /// A part of the head that shares its memory.
     pub(crate) fn share(&self, part: &[u8]) -> Bytes {
         self.head.slice_ref(part)
     }
@@ -144,10 +144,10 @@ impl Received {
         Ok(headers)
     }
 
-    /// The same into a map that is empty.
+    /// Fills an empty map with the fields one by one.
     ///
     /// # Errors
-    /// As above.
+    /// `Field` when one is no field of HTTP.
     pub fn fill(&self, headers: &mut HeaderMap) -> Result<(), Refusal> {
         headers.reserve(self.fields.len() + FIELDS_ADDED);
         for (name, value) in self.iter() {
@@ -159,7 +159,7 @@ impl Received {
     }
 }
 
-/// Places of fields.
+/// A set of positions of fields.
 #[derive(Default)]
 struct Kept([u64; FIELDS_MAX.div_ceil(64)]);
 
@@ -229,7 +229,7 @@ mod tests {
                 .map(|(name, value)| format!("{name}:  {value} \r\n"))
                 .collect();
             if replaced {
-                // Its bytes are the same, but they are not those that came.
+                // The bytes are equal, but they are not the ones that came.
                 headers.insert("x-a", HeaderValue::from_static("1"));
                 expected.push_str("X-A: 1\r\n");
             }

@@ -14,7 +14,7 @@ pub enum Refusal {
     Target,
     /// The request target is longer than is read (RFC 9110 section 15.5.15).
     TargetTooLong,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// The version is neither HTTP/1.0 nor HTTP/1.1.
     Version,
     /// A name that is no token, space before the colon, a folded line, NUL or another control
     /// character (RFC 9112 section 5).
@@ -44,7 +44,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Each of them, for the metric's labels.
+    /// All reasons, for the labels of the metric.
     pub const ALL: [Self; 17] = [
         Self::LineEnding,
         Self::StartLine,

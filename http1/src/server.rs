@@ -36,23 +36,23 @@ use std::time::Duration;
 use tokio::time::timeout;
 use watch::{Watch, attended};
 
-/// From the first byte of a head to its last: a client that has not sent it by then is slow on
+/// How long a head may take from its first byte to its last: a client that has not sent it by then is slow on
 /// purpose.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// What a client of HTTP/2 begins with, up to where it looks like a head (RFC 9113 section 3.4).
+/// The preface of an HTTP/2 client, as far as it looks like a head (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
-/// What became of a connection.
+/// How a connection ended.
 pub enum Served {
-    /// It is over.
+    /// The connection is closed.
     Closed,
-    /// The client speaks HTTP/2, with prior knowledge: nothing was taken from it.
+    /// The client speaks HTTP/2 with prior knowledge; no byte was taken from the connection.
     Http2(Upgraded),
 }
 
 /// What becomes of a connection that has had requests.
 enum After {
-    /// Nothing came for a while.
+    /// No request came for a while.
     Quiet,
     Closed,
     Http2,
@@ -75,7 +75,7 @@ pub async fn serve<S: Service>(
     let mut closing = pin!(Closing::new(closing));
     let mut idle = IdleWait::default();
     while idle.until_bytes(&conn, closing.as_mut()).await? {
-        // All that is large lies in this box, which an idle connection does without.
+        // All that is large lies in this box, which an idle connection frees.
         match Box::pin(requests(&conn, service, closing.as_mut())).await? {
             After::Quiet => {
                 idle = IdleWait::after_use();
@@ -156,7 +156,7 @@ struct Begun {
     asked: Asked,
     framing: Framing,
     message: u64,
-    /// Sent again it would do no harm (RFC 9110 section 9.2.2).
+    /// Whether the request may be sent again (RFC 9110 section 9.2.2).
     is_idempotent: bool,
 }
 
@@ -166,7 +166,7 @@ impl Begun {
     }
 }
 
-/// Takes the next head of what was read, once it is there whole, and begins to read its body.
+/// Takes the next head from what was read, once it is complete, and begins to read its body.
 fn begin(conn: &mut Conn, head: &mut RequestHead) -> Result<Option<Begun>, Refusal> {
     if conn.read.starts_with(PREFACE) {
         return Err(Refusal::Version);
@@ -202,7 +202,7 @@ fn poll_next(
     Poll::Ready(Ok(Next::Begun(begin(conn, head))))
 }
 
-/// The head whose beginning is there; `None` when the client closed instead of sending one.
+/// Reads the head whose beginning is there; `None` when the client closed instead of sending the rest.
 async fn rest_of_head(conn: &Shared, head: &mut RequestHead) -> Result<Option<Begun>, Error> {
     let rest = poll_fn(|context| {
         let conn = &mut *lock(conn);
@@ -225,8 +225,8 @@ fn is_http2(conn: &Shared) -> bool {
     conn.message == 0 && conn.read.starts_with(PREFACE)
 }
 
-/// One request and its answer; whether the connection is good for another. There is room for the answer's
-/// head in what an earlier one had.
+/// Handles one request and writes its answer. Returns whether the connection can take another. The answer's
+/// head is written into the memory of an earlier one.
 async fn exchange<S: Service>(
     conn: &Shared,
     service: &S,
@@ -238,7 +238,7 @@ async fn exchange<S: Service>(
     let tolerance = service.tolerance();
     let mut watch = Watch::new(tolerance.map(|own| &own.half_closed), is_idempotent);
     let body = RequestBody::new(conn, framing, message);
-    // In place: what a service does may be large, and moving it costs more than much of its work.
+    // The future is pinned in place: it may be large, and moving it costs more than much of its work.
     let answer = pin!(service.answer(head, body, Exchange::new(conn, message, asked.version)));
     let response = attended(conn, &mut watch, answer).await.ok_or(Error::Closed)?;
     let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -265,11 +265,11 @@ async fn exchange<S: Service>(
     settle(conn, may_go_on, tolerance, closing).await
 }
 
-/// What became of an answer.
+/// How an answer ended.
 enum Written {
-    /// Whether the connection may be kept after it.
+    /// It was written; whether the connection may be kept.
     Whole { is_kept: bool },
-    /// Its body broke off before anything was sent.
+    /// The body broke off before anything was sent.
     Nothing(io::Error),
 }
 
@@ -305,7 +305,7 @@ async fn write<S: Service>(
         }
         Err(error) => {
             if writer.ends_with_the_connection() {
-                // Else the client would take what came for the whole.
+                // Otherwise the client would take what came for the whole answer.
                 lock(conn).stream.reset();
             }
             Err(error)

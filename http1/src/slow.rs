@@ -1,7 +1,7 @@
 //! Peers that are slow in the middle of a message: a few harm nobody, many of one address are an attack.
 //!
-//! Silence is not slowness: a client on a bad line, or a reader that pauses, is let be. What slow ones
-//! can hold is bounded by their number, over all connections of a process and for each address.
+//! Silence is not slowness: a client on a bad line, or a reader that pauses, is left alone. What slow peers
+//! can hold is limited by their number, over all connections of a process and for each address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 
-/// Of the connections that there may be, slow ones may take one in so many.
+/// Slow peers may take one in so many of the connections that there may be.
 const PART_OF_ALL: usize = 4;
-/// Those of one address (of one /64, of IPv6) may take one in so many.
+/// The slow peers of one address, or of one /64 of IPv6, may take one in so many.
 const PART_OF_ONE: usize = 16;
 
 /// The slow peers of a process.
@@ -26,7 +26,7 @@ pub struct SlowPeers {
 #[derive(Debug, Default)]
 struct SlowTable {
     slow: BTreeMap<u64, Slow>,
-    /// How many are of each address.
+    /// The number of slow peers by address.
     of: BTreeMap<Option<Address>, usize>,
     count: u64,
 }
@@ -34,16 +34,16 @@ struct SlowTable {
 #[derive(Debug)]
 struct Slow {
     address: Option<Address>,
-    /// Bytes a second.
+    /// The rate in bytes per second.
     rate: u64,
     tell: oneshot::Sender<()>,
 }
 
-/// The network that counts as one: an IPv4 address, or the first half of one of IPv6.
+/// The network that counts as one address: an IPv4 address, or the first half of an IPv6 address.
 type Address = u64;
 
 fn network(address: IpAddr) -> Address {
-    /// Of no IPv6 address that is given out (`0:ffff::/32`).
+    /// The prefix for IPv4 addresses, in which no IPv6 address is allocated (`0:ffff::/32`).
     const V4: u64 = 0xffff << 32;
     match address.to_canonical() {
         IpAddr::V4(address) => V4 | u64::from(address.to_bits()),
@@ -52,7 +52,7 @@ fn network(address: IpAddr) -> Address {
 }
 
 impl SlowPeers {
-    /// For so many connections in all.
+    /// Limits for a process with so many connections.
     pub fn new(connections: usize) -> Arc<Self> {
         let part = |of: usize| (connections / of).max(1);
         let (most, most_of_one) = (part(PART_OF_ALL), part(PART_OF_ONE));
@@ -80,7 +80,7 @@ impl SlowTable {
                 self.of.remove(&slow.address);
             }
         }
-        // Who left by itself does not listen any more.
+        // A peer that left by itself no longer listens.
         let _ = slow.tell.send(());
     }
 
@@ -94,7 +94,7 @@ impl SlowTable {
         }
     }
 
-    /// The address that has most besides the newcomer's own connection.
+    /// The address that has the most slow peers, without the newcomer's own connection.
     fn address_with_most(&self, newcomer: Option<Address>) -> Option<Address> {
         let others = |(address, count): &(&Option<Address>, &usize)| {
             **count - usize::from(**address == newcomer)
@@ -103,21 +103,21 @@ impl SlowTable {
     }
 }
 
-/// Whose connection it is.
+/// The client of a connection.
 #[derive(Debug, Clone)]
 pub struct SlowPeer {
     peers: Arc<SlowPeers>,
-    /// None of a proxy, behind which there are many: those count together with all others only.
+    /// The address; none for a proxy, behind which there are many clients, which count only towards the sum.
     address: Option<Address>,
 }
 
 impl SlowPeer {
-    /// A connection of this address; none of a proxy, behind which there are many clients.
+    /// A connection of this address; none for a proxy, behind which there are many clients.
     pub fn new(peers: &Arc<SlowPeers>, address: Option<IpAddr>) -> Self {
         Self { peers: Arc::clone(peers), address: address.map(network) }
     }
 
-    /// It has become slow: others may be closed for it.
+    /// Notes that the peer has become slow; others may be closed for it.
     pub fn enter(&self, rate: u64) -> Place {
         let (tell, told) = oneshot::channel();
         let mut state = self.peers.lock();
@@ -135,24 +135,24 @@ impl SlowPeer {
     }
 }
 
-/// One slow peer, until it is dropped.
+/// A slow peer, until this is dropped.
 #[derive(Debug)]
 pub struct Place {
     peers: Arc<SlowPeers>,
     id: u64,
-    /// None when it was told.
+    /// The signal; none once it came.
     told: Option<oneshot::Receiver<()>>,
 }
 
 impl Place {
-    /// It has moved on, and is still slow.
+    /// Notes that the peer has progressed and is still slow.
     pub fn update(&self, rate: u64) {
         if let Some(slow) = self.peers.lock().slow.get_mut(&self.id) {
             slow.rate = rate;
         }
     }
 
-    /// Ready when there are too many, and this one is to go.
+    /// Ready when there are too many slow peers, and this one must go.
     pub fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(told) = &mut self.told {
             let _ = ready!(Pin::new(told).poll(context));

@@ -4,14 +4,14 @@
 use crate::refusal::Refusal;
 use http::Version;
 
-/// Header lines of one message that there can be room for.
+/// The largest number of header lines for which there can be room.
 pub const FIELDS_MAX: usize = 1024;
-/// Lines of a usual head: most have fewer.
+/// The number of lines for which there is room at first; most heads have fewer.
 const FIELDS_USUAL: usize = 16;
 /// A byte in each place of a word.
 const EACH: u64 = 0x0101_0101_0101_0101;
 
-/// From where to where. A head is 32 KiB at most.
+/// A piece of a head by its offsets; a head is smaller than 64 KiB.
 pub(crate) type Span = (u16, u16);
 
 /// Where a name lies, and a value without the blanks around it.
@@ -32,7 +32,7 @@ pub(crate) struct RequestLine {
 pub(crate) struct StatusLine {
     pub version: Version,
     pub status: u16,
-    /// Empty where there is none.
+    /// The reason phrase; empty where there is none.
     pub reason: Span,
 }
 
@@ -57,17 +57,17 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Of no more bytes than a [`Span`] can tell.
+    /// Reads these bytes, no more than a [`Span`] can address.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes: bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes), at: 0 }
     }
 
-    /// Bytes that were read.
+    /// How many bytes were read.
     pub fn read(&self) -> usize {
         self.at
     }
 
-    /// Section 3. What it asks for is only known to be text.
+    /// Reads a request line (section 3). Of the target only its characters are checked.
     pub fn request_line(&mut self) -> Result<RequestLine, Fault> {
         let method = self.run(|byte| !is_token(byte))?;
         self.one(b' ', method, Refusal::StartLine)?;
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         Ok(RequestLine { method, target, version })
     }
 
-    /// Section 4. The reason may be missing with the blank before it.
+    /// Reads a status line (section 4). The reason phrase may be missing, with the space before it.
     pub fn status_line(&mut self) -> Result<StatusLine, Fault> {
         let version = self.version()?;
         let [b' ', code @ ..] = self.ahead::<4>()? else { return Err(Refusal::StartLine.into()) };
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         Ok(StatusLine { version, status, reason })
     }
 
-    /// Section 5, up to and with the empty line.
+    /// Reads the field lines (section 5), up to and with the empty line.
     pub fn fields(&mut self, fields: &mut Vec<Field>, most: usize) -> Result<(), Fault> {
         fields.clear();
         fields.reserve(FIELDS_USUAL);
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         Ok(version)
     }
 
-    /// Up to the first control character, which a tab is not; without the blanks at its end.
+    /// Reads up to the first control character, of which a tab is none, and leaves out the blanks at the end.
     fn text(&mut self) -> Result<Span, Fault> {
         let rest = self.rest();
         let end = control(rest).ok_or(Fault::Partial)?;
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         Ok(span(start, self.at - blanks))
     }
 
-    /// Up to the first byte that ends it.
+    /// Reads up to the first byte that ends the word.
     fn run(&mut self, is_end: impl Fn(u8) -> bool) -> Result<Span, Fault> {
         let length = self.rest().iter().position(|byte| is_end(*byte)).ok_or(Fault::Partial)?;
         let start = self.at;
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         Ok(span(start, self.at))
     }
 
-    /// One byte after something that must not be empty.
+    /// Reads one byte after something that must not be empty.
     fn one(&mut self, byte: u8, (from, to): Span, refusal: Refusal) -> Result<(), Fault> {
         if from == to || self.peek()? != byte {
             return Err(refusal.into());
@@ -195,8 +195,8 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Where the first control character is, which a tab is not. Eight bytes are looked at together: what
-/// is subtracted borrows of the next place only where there is one (the lowest mark is a true one).
+/// The position of the first control character, of which a tab is none. Eight bytes are looked at together:
+/// the subtraction borrows from the next byte only above a match, so the lowest mark is a true one.
 fn control(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
@@ -218,7 +218,7 @@ fn control(bytes: &[u8]) -> Option<usize> {
     bytes.get(at..)?.iter().position(is_control).map(|rest| at + rest)
 }
 
-/// `tchar` of RFC 9110 section 5.6.2.
+/// Whether the byte is a `tchar` of RFC 9110 section 5.6.2.
 fn is_token(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or_default()
 }
@@ -251,7 +251,7 @@ mod tests {
 
     const FIELDS: usize = 100;
 
-    /// What httparse makes of it, which takes lone line feeds, too, and names fewer faults.
+    /// The result of httparse, which also accepts lone line feeds, and names fewer faults.
     fn by_httparse(bytes: &[u8], is_request: bool) -> Parsed {
         let mut lines = [httparse::EMPTY_HEADER; FIELDS];
         let (parsed, fields) = if is_request {
@@ -283,7 +283,7 @@ mod tests {
         Some((reader.read(), fields))
     }
 
-    /// Heads that are nearly right: parts of such, and now and then anything.
+    /// Heads that are nearly right: pieces of correct ones, and now and then any byte.
     fn heads() -> impl Strategy<Value = Vec<u8>> {
         let parts: [&[u8]; 30] = [
             b"GET ",
@@ -343,7 +343,7 @@ mod tests {
             let has_lone_feed = bytes.iter().enumerate().any(|(at, byte)| {
                 *byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r')
             });
-            // It skips empty lines first, for which there is another place here.
+            // httparse skips empty lines first, which is done elsewhere here.
             if !has_lone_feed && !bytes.starts_with(b"\r") {
                 for is_request in [true, false] {
                     assert_eq!(by_us(&bytes, is_request), by_httparse(&bytes, is_request));

@@ -1,4 +1,4 @@
-//! How an answer is written: what its framing is, and whether the connection is kept after it.
+//! The form of an answer: its framing, and whether the connection is kept after it.
 
 use super::service::Service;
 use crate::block::Encoded;
@@ -9,7 +9,7 @@ use crate::writer::{COPY_BYTES_MAX, Coding, Writer};
 use http::{Method, Response, StatusCode, Version};
 use http_body::Body;
 
-/// What of the request matters to the answer's form.
+/// What the form of an answer depends on in its request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     pub version: Version,
@@ -80,7 +80,7 @@ pub(super) fn begin<S: Service>(
     (Writer::new(head, coding, body), is_kept)
 }
 
-/// Bytes of a usual head with encoded fields, and a body that is copied behind it.
+/// The size in bytes of a usual head with encoded fields, and of a body that is copied behind it.
 fn room(encoded: Option<Encoded<'_>>, coding: Coding) -> usize {
     let body = match coding {
         Coding::Length(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX),

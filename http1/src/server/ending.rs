@@ -1,4 +1,5 @@
-//! What follows an answer on its connection: the next request, or an end that lets the client read it.
+//! What follows an answer on its connection: the next request, or a close that lets the client read the
+//! answer.
 
 use super::idle::Closing;
 use super::shared::{Shared, lock};
@@ -12,15 +13,15 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
-/// Bytes of a request's body that are read and discarded to keep the connection.
+/// How many bytes of a request's body are read and discarded to keep the connection.
 const DISCARD_BYTES_MAX: usize = 256 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a connection is closed in stages: the client reads its answer when it has sent what it
-/// wanted to (nginx's `lingering_time`, `lingering_timeout`).
+/// How long a lingering close may take: the client reads its answer once it has sent what it wanted to
+/// (`lingering_time` and `lingering_timeout` of nginx).
 const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(5);
 
-/// After an answer: reads what is left of the body, or closes so that the client can read it.
+/// Reads what is left of the body after an answer, or closes so that the client can read the answer.
 pub(super) async fn settle(
     conn: &Shared,
     may_go_on: bool,
@@ -30,7 +31,7 @@ pub(super) async fn settle(
     if may_go_on && lock(conn).is_done() {
         return Ok(true);
     }
-    // A client that was never told to go on may send its body or not.
+    // A client that was never sent `100 Continue` may send its body or not.
     let is_told = lock(conn).continue_owed.is_empty();
     if may_go_on && is_told && discard(conn).await {
         return Ok(true);
@@ -47,7 +48,7 @@ pub(super) fn will_close(conn: &Conn) -> bool {
     !conn.is_done() && (is_too_much || !conn.continue_owed.is_empty())
 }
 
-/// Reads and discards the rest of a body; whether that was all.
+/// Reads and discards the rest of a body, and returns whether it came to its end.
 async fn discard(conn: &Shared) -> bool {
     let all = async {
         let mut bytes = 0;
@@ -64,7 +65,8 @@ async fn discard(conn: &Shared) -> bool {
 }
 
 /// Closes in stages, so that the client can read what it was sent: a connection that is closed with bytes
-/// unread is reset, and a reset overtakes them (RFC 9112 section 9.6). Not while the server closes.
+/// unread is reset, and a reset overtakes them (RFC 9112 section 9.6). While the server closes it closes at
+/// once.
 pub(super) async fn close(
     conn: &Shared,
     tolerance: Option<&Tolerance>,
@@ -88,7 +90,7 @@ pub(super) async fn close(
             None => std::future::pending().await,
         }
     };
-    // It is over in any case.
+    // The connection ends in any case.
     tokio::select! {
         biased;
         () = closing => {}

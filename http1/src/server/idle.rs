@@ -1,4 +1,4 @@
-//! Between requests: what an idle connection waits for, and how little it holds meanwhile.
+//! An idle connection: what it waits for between requests, and how little memory it holds meanwhile.
 
 use super::shared::{Shared, lock};
 use crate::conn::Error;
@@ -9,11 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
-/// An idle connection is kept for longer than load balancers keep theirs (60 s mostly), so that it
-/// is they who close first and no request meets a closing connection.
+/// How long an idle connection is kept: longer than load balancers keep theirs (mostly 60 s), so that they
+/// close first and no request meets a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a connection that never had a request is still waited for when the server closes: one
-/// may be on its way.
+/// How long the server, when it closes, waits for the first request of a connection: one may be on its way.
 const UNUSED_GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
@@ -26,13 +25,13 @@ impl IdleWait {
         Self { is_used: true }
     }
 
-    /// Waits for the first bytes of a request; whether some came.
+    /// Waits for the first bytes of a request, and returns whether some came.
     pub async fn until_bytes(
         &self,
         conn: &Shared,
         closing: Pin<&mut Closing<impl Future<Output = ()>>>,
     ) -> Result<bool, Error> {
-        // Nothing is held for a request that may never come.
+        // No memory is held for a request that may never come.
         lock(conn).read = BytesMut::new();
         let mut bytes = std::pin::pin!(poll_fn(|context| {
             let mut conn = lock(conn);
@@ -58,7 +57,7 @@ impl IdleWait {
 
 /// The signal to close, which may be asked again after it came.
 pub(super) struct Closing<F> {
-    /// None when it came.
+    /// The signal; none once it came.
     signal: Option<Pin<Box<F>>>,
 }
 

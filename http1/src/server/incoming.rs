@@ -1,4 +1,4 @@
-//! What a service is given: the request's body, and its way back to the client.
+//! What a service is given: the body of the request, and an exchange with its client.
 
 use super::shared::{Shared, lock};
 use crate::conn::Error;
@@ -16,7 +16,7 @@ use tokio::io::AsyncWrite;
 /// The body of a request, read from the connection as it is asked for: a service that does not
 /// read makes the client wait.
 pub struct RequestBody {
-    /// None where there is no body.
+    /// The connection to read from; none where there is no body.
     conn: Option<Shared>,
     message: u64,
     left: Option<u64>,
@@ -79,7 +79,7 @@ impl Body for RequestBody {
     }
 }
 
-/// One request's way back to its client, besides the answer.
+/// What a service can tell the client of a request besides the answer.
 #[derive(Clone)]
 pub struct Exchange {
     conn: Shared,
@@ -111,7 +111,7 @@ impl Exchange {
                 if conn.message != self.message || conn.has_answered {
                     break;
                 }
-                // A client that is gone is noticed by those who wait for its answer.
+                // Whoever waits for the answer notices that the client is gone.
                 match ready!(Pin::new(&mut conn.stream).poll_write(context, rest)) {
                     Ok(written) if written > 0 => sent += written,
                     _ => break,
@@ -122,7 +122,7 @@ impl Exchange {
         .await;
     }
 
-    /// How long the client may pause in its body, or in reading the answer: else
+    /// Sets how long the client may pause in its body, or in reading the answer, in place of
     /// [`IDLE_TIMEOUT`](crate::pace::IDLE_TIMEOUT).
     pub fn set_idle_timeout(&self, idle: Duration) {
         let mut conn = lock(&self.conn);

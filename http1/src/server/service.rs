@@ -1,4 +1,4 @@
-//! What answers the requests of a connection.
+//! The service that answers the requests of a connection.
 
 use super::incoming::{Exchange, RequestBody};
 use super::tolerance::Tolerance;
@@ -11,9 +11,9 @@ use http_body::Body;
 use std::io;
 use std::net::IpAddr;
 
-/// What answers.
+/// Answers requests.
 pub trait Service: Sync {
-    /// The bodies of its answers.
+    /// The type of the bodies of its answers.
     type Body: Body<Data = Bytes, Error = io::Error> + Unpin + Send;
 
     /// Fields that the answer has besides those of its head: they come before them, and its length
@@ -22,7 +22,7 @@ pub trait Service: Sync {
         None
     }
 
-    /// The head may be taken apart: nobody else needs it.
+    /// Answers a request. The head may be taken apart, because nobody else needs it.
     fn answer(
         &self,
         head: &mut RequestHead,
@@ -37,24 +37,24 @@ pub trait Service: Sync {
     /// after it.
     fn broken(&self, error: &io::Error) -> Response<Self::Body>;
 
-    /// What is borne of clients that take their time; without it, all of it.
+    /// The limits on clients that take their time; without them there are none.
     fn tolerance(&self) -> Option<&Tolerance> {
         None
     }
 
-    /// How large the heads of requests may be.
+    /// The limits on the heads of requests.
     fn head_limits(&self) -> HeadLimits {
         HeadLimits::default()
     }
 
-    /// Whose connection it is; none of a proxy, behind which there are many.
+    /// The address of the client; none for a proxy, behind which there are many clients.
     fn address(&self) -> Option<IpAddr> {
         None
     }
 
-    /// Nothing comes on a connection for a while: it has let go of what it can do without.
+    /// Called when nothing has come on a connection for a while, which has freed what it can do without.
     fn quiet(&self) {}
 
-    /// A request's body was malformed; its reader was told and has answered.
+    /// Called when a request's body was malformed; its reader was told and has answered.
     fn body_refused(&self, refusal: Refusal);
 }

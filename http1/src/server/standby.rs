@@ -1,6 +1,6 @@
-//! What a connection waits for besides bytes: that there is no request for a while, and that the
-//! server closes. Both seldom come, so that to ask for them at each request costs more than they are
-//! worth: a waker of their own tells whether one of them has come since they were asked.
+//! The two events that a connection waits for besides bytes: that there was no request for a while, and that
+//! the server closes. Both are rare, so polling them at each request costs too much; a waker of their own
+//! tells whether one of them has come since they were polled.
 
 use super::idle::Closing;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// After so long without a request, or up to twice that, a connection lets go of what it can do without.
+/// After so long without a request, or up to twice that, a connection frees what it can do without.
 const QUIET_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Wake for EventWaker {
 }
 
 impl Standby {
-    /// A request came.
+    /// Notes that a request came.
     pub fn used(&mut self) {
         self.has_been_used = true;
     }
@@ -77,7 +77,8 @@ impl Standby {
         waker
     }
 
-    /// Nearly every wait ends long before: the timer looks now and then whether there was one.
+    /// Nearly every wait ends long before, so the timer is not reset: it looks now and then whether there was
+    /// a request.
     fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(QUIET_AFTER)));
         loop {

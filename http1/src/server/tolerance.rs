@@ -1,17 +1,17 @@
-//! What a process bears of clients that take their time, over all its connections.
+//! Limits on clients that take their time, over all connections of a process.
 
 use crate::held::Held;
 use crate::slow::SlowPeers;
 use std::sync::Arc;
 
-/// Connections that are closed in stages at once, so that their clients can read an answer that came
-/// before the end of their upload (RFC 9112 section 9.6); the oldest is closed for another.
+/// How many connections may linger at once, so that their clients can read an answer that came before the end
+/// of their upload (RFC 9112 section 9.6); the oldest one is closed for another.
 pub const LINGERING_MAX: usize = 256;
-/// Requests that go on for clients which have closed their sending half; those that may be repeated
-/// end first when there is one more.
+/// How many requests go on for clients that have closed their sending half; those that may be repeated end
+/// first when there is one more.
 pub const HALF_CLOSED_MAX: usize = 1000;
 
-/// Shared by all connections of a process.
+/// The limits, shared by all connections of a process.
 #[derive(Debug, Clone)]
 pub struct Tolerance {
     /// Connections whose clients read or write slowly.
@@ -21,7 +21,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// For so many connections in all.
+    /// Limits for a process with so many connections.
     pub fn new(connections: usize) -> Self {
         Self {
             slow: SlowPeers::new(connections),

@@ -1,4 +1,4 @@
-//! Whether the client is still there while its request is worked on.
+//! Watches whether the client is still there while its request is handled.
 
 use super::shared::{Shared, lock};
 use crate::held::{Held, Hold};
@@ -9,28 +9,28 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
-/// A client that has closed its sending half may still read: it gets its answer, which the service
-/// bounds by a time-out until it begins. Then it must go on within this. Whoever closed both halves looks
-/// the same until something is sent.
+/// How long an answer may pause for a client that has closed its sending half. Such a client may still read,
+/// so it gets its answer; until that begins, the service's timeout is the limit. A client that has closed
+/// both halves looks the same until something is sent.
 const HALF_CLOSED_PAUSE: Duration = Duration::from_secs(60);
-/// Bytes of the next requests that are read ahead.
+/// How many bytes of the next requests are read ahead.
 const AHEAD_BYTES_MAX: usize = 4 * 1024;
 
-/// Of one request.
+/// The watch of one request.
 pub(super) struct Watch<'a> {
-    /// Where half-closed ones are counted.
+    /// The limit under which half-closed clients are counted.
     counted: Option<&'a Arc<Held>>,
-    /// It would be answered the same when it is sent again.
+    /// Whether the request may be repeated.
     may_be_repeated: bool,
     closed: Option<Closed>,
 }
 
-/// From the moment when the client closed its sending half.
+/// The place that it holds from the moment when the client closed its sending half.
 struct Closed {
     hold: Option<Hold>,
-    /// Once the answer has begun.
+    /// The time limit, once the answer has begun.
     timer: Option<Pin<Box<Sleep>>>,
-    /// What was written when the wait began.
+    /// How much had been written when the wait began.
     written: u64,
 }
 
@@ -39,8 +39,8 @@ impl<'a> Watch<'a> {
         Self { counted, may_be_repeated, closed: None }
     }
 
-    /// Ready when nobody waits for the answer any more. While the request's body is being read,
-    /// it is its reader who notices.
+    /// Ready when nobody waits for the answer any more. While the request's body is being read, its reader
+    /// notices that.
     pub fn poll_gone(
         &mut self,
         context: &mut Context<'_>,
@@ -88,8 +88,8 @@ impl Closed {
     }
 }
 
-/// Works until it is done, or nobody waits for it any more. What had to wait for something goes on when
-/// all others that go on now have been here.
+/// Runs the service until it is done, or nobody waits for it any more. A service that had to wait goes on
+/// after all others that are ready now have had their turn.
 pub(super) async fn attended<F: Future>(
     conn: &Shared,
     watch: &mut Watch<'_>,
@@ -110,9 +110,9 @@ pub(super) async fn attended<F: Future>(
     Some(done)
 }
 
-/// Until all tasks that are ready by now have had their turn, without a look for what else has come
-/// (which `yield_now` has). Answers that come together are all read first and all written then: for
-/// the kernel to do the same several times over costs less than two things in turn.
+/// Waits until all tasks that are ready by now have had their turn, without polling for new events, as
+/// `yield_now` does. So answers that come together are first all read and then all written, which costs the
+/// kernel less than reading and writing in turn.
 async fn after_others() {
     let mut has_waited = false;
     poll_fn(|context| {
