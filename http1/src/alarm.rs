@@ -4,15 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// It is set for the first wait, and again only when it runs out too early or would run out too late: to
-/// set a timer for each of many short waits costs more than one needless wake-up.
+/// A timer that is set for the first wait, and again only when it runs out too early or would run out too
+/// late: setting one for each of many short waits costs more than a needless wake-up.
 #[derive(Default)]
 pub(crate) struct Alarm {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Alarm {
-    /// Ready from `end` on.
+    /// Ready from the instant `end` on.
     pub fn poll(&mut self, context: &mut Context<'_>, end: Instant) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
         if timer.deadline() > end {

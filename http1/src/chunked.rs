@@ -5,15 +5,15 @@ use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-/// Hexadecimal digits of a chunk's size: a petabyte.
+/// The largest number of hexadecimal digits in a chunk's size: a petabyte.
 const SIZE_DIGITS_MAX: usize = 13;
-/// Bytes of a chunk's first line. Extensions are of no use to anybody, and a means to make a server
-/// read for nothing.
+/// The largest first line of a chunk in bytes. Extensions are of no use to anybody, and a means to make a
+/// server read for nothing.
 const LINE_BYTES_MAX: usize = 256;
-/// Bytes of all extensions of one body.
+/// The largest size in bytes of all extensions of one body.
 const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
-/// What comes next.
+/// What the decoder expects next.
 #[derive(Debug)]
 enum ChunkState {
     Size,
@@ -34,9 +34,9 @@ pub struct Decoder {
 /// A part of a chunked body.
 #[derive(Debug)]
 pub enum Piece {
-    /// Bytes of the body, at least one.
+    /// Bytes of the body; at least one.
     Data(Bytes),
-    /// The end, with the fields after the last chunk; empty where there were none.
+    /// The end of the body, with the fields after the last chunk; empty where there were none.
     End(HeaderMap),
 }
 
@@ -47,7 +47,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Takes what it can off the front of what was read; `None` when that is not enough.
+    /// Takes the next part off the front of what was read; `None` when that is not enough.
     ///
     /// # Errors
     /// When it is not the chunked coding as the RFC writes it, or over a limit.
@@ -94,7 +94,7 @@ impl Decoder {
 
     fn size(&mut self, read: &mut BytesMut) -> Result<Option<u64>, Refusal> {
         let Some(at) = memchr::memchr(b'\n', read) else {
-            // Wrong already, or too long, however it goes on.
+            // The line is wrong already or too long, however it goes on.
             let digits = read.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
             let may_go_on = matches!(read.get(digits), None | Some(b';' | b'\r'));
             return match (digits, may_go_on) {

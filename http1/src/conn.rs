@@ -1,4 +1,4 @@
-//! One connection: its bytes, the body that is being read, and how long the peer is waited for.
+//! One connection: its bytes, the body that is being read, and the time limits of its peer.
 
 use crate::alarm::Alarm;
 use crate::chunked::{Decoder, Piece};
@@ -17,22 +17,22 @@ use std::time::Duration;
 use std::{fmt, io};
 use tokio::time::Instant;
 
-/// A read's first room: most heads fit.
+/// The buffer in bytes of a first read; most heads fit.
 const READ_BYTES_MIN: usize = 4 * 1024;
-/// Less room than this is not worth a read.
+/// The smallest buffer in bytes that is worth a read.
 const HEAD_ROOM_MIN: usize = 1024;
-/// A read's largest room. Fewer, larger reads cost less CPU; this much per direction is held only
-/// while a body moves.
+/// The largest buffer in bytes of a read. Fewer, larger reads cost less CPU; so much per direction is held
+/// only while a body moves.
 const READ_BYTES_MAX: usize = 128 * 1024;
 
 /// Why a message did not come to its end.
 #[derive(Debug)]
 pub enum Error {
-    /// What came is no message of HTTP/1.1.
+    /// The bytes that came are no message of HTTP/1.1.
     Refused(Refusal),
     /// The peer closed within a message, or before one.
     Closed,
-    /// The peer moved nothing for too long, or was one of too many that are slow.
+    /// The peer sent or took nothing for too long, or was one of too many slow ones.
     TooSlow,
     /// The connection failed.
     Io(io::Error),
@@ -97,9 +97,9 @@ impl From<Framing> for Reading {
     }
 }
 
-/// A connection that speaks something else by now, until its end.
+/// A connection that has changed protocols, until its end.
 pub(crate) type Tunnel = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-/// Makes a tunnel of a connection.
+/// Makes the tunnel of a connection that has changed protocols.
 pub(crate) type Heir = Box<dyn FnOnce(Upgraded) -> Tunnel + Send + Sync>;
 
 pub(crate) struct Conn {
@@ -107,28 +107,28 @@ pub(crate) struct Conn {
     pub read: BytesMut,
     pub progress: head::Progress,
     pub body: Reading,
-    /// For the peer's bytes.
+    /// The pace of the peer.
     pub patience: Patience,
-    /// Without a byte of a body, or of a reader: as the route of the present message says.
+    /// How long the peer may pause in a body, or in reading one, as the route of the current message says.
     pub idle: Duration,
-    /// Whose connection it is, among those that are slow; none of an upstream.
+    /// The client among those that may be slow; none for an upstream.
     pub peer: Option<SlowPeer>,
-    /// `100 Continue` or what of it is not written yet, which the client waits for before it sends
-    /// its body.
+    /// The part of `100 Continue` that is not written yet, for which the client waits before it sends its
+    /// body.
     pub continue_owed: &'static [u8],
-    /// The answer to the last message has begun.
+    /// Whether the answer to the last message has begun.
     pub has_answered: bool,
-    /// The body that was being read is malformed or broken off: what follows can't be told.
+    /// Whether the body that was being read is malformed or broke off, so that what follows can't be read.
     pub is_broken: bool,
-    /// What was malformed about it.
+    /// Why the body was refused.
     pub refused: Option<Refusal>,
-    /// Counts messages: a body handle of an earlier one reads nothing.
+    /// The number of the current message: a body handle of an earlier one reads nothing.
     pub message: u64,
-    /// For the answer, where the peer is an upstream.
+    /// How long the answer's head is waited for, where the peer is an upstream.
     pub alarm: Alarm,
-    /// What becomes of the connection when protocols change.
+    /// What is done with the connection when protocols change.
     pub heir: Option<Heir>,
-    /// What became of it: it lasts as long as this does.
+    /// The tunnel that the connection became, which lasts as long as this future.
     pub tunnel: Option<Tunnel>,
     /// Memory for the next message that is written, where the peer is an upstream.
     pub room: Vec<u8>,
@@ -163,7 +163,7 @@ impl Conn {
         }
     }
 
-    /// The peer is an upstream: those who ask it say how long they wait.
+    /// A connection to an upstream: whoever asks it says how long it waits.
     pub fn patient(stream: Stream) -> Self {
         Self { is_patient: true, ..Self::new(stream) }
     }
@@ -173,17 +173,17 @@ impl Conn {
         matches!(self.body, Reading::Done)
     }
 
-    /// Bytes of the body that are still to be read, where the peer has said how long it is.
+    /// How many bytes of the body are still to be read, where the peer has stated its length.
     pub fn left(&self) -> Option<u64> {
         if let Reading::Length(left) = self.body { Some(left) } else { None }
     }
 
-    /// Reads on; 0 is the end.
+    /// Goes on reading; 0 is the end.
     pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let room = match self.body {
             Reading::Done => HEAD_ROOM_MIN,
-            // One more than there should be: a read that does not fill its room has emptied the
-            // socket, and the next one waits until there is something, where else it would find out.
+            // The buffer has one byte more than should come: a read that does not fill it has emptied the
+            // socket, so the next read waits for an event instead of making a system call to find that out.
             Reading::Length(left) => {
                 let left = usize::try_from(left).unwrap_or(self.read_bytes);
                 left.saturating_add(1).min(READ_BYTES_MAX)
@@ -196,7 +196,7 @@ impl Conn {
         let free = self.read.capacity() - self.read.len();
         let read = ready!(self.stream.poll_read_into(context, &mut self.read))?;
         self.patience.moved(read);
-        // A peer that fills the room has more.
+        // A peer that fills the buffer has more.
         if read == free {
             self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
         }
@@ -253,19 +253,19 @@ impl Conn {
         self.message += 1;
         self.continue_owed = b"";
         self.has_answered = false;
-        // Of a request that asked for another protocol and was answered with this one.
+        // The request asked for another protocol and was answered with HTTP/1.1.
         self.heir = None;
         self.patience = Patience::default();
         self.idle = IDLE_TIMEOUT;
     }
 
-    /// Gives the connection away, with what was read ahead of it.
+    /// Gives the stream away, with the bytes that were read ahead.
     pub fn take(&mut self) -> Upgraded {
         let stream = std::mem::replace(&mut self.stream, Stream::Gone);
         Upgraded { ahead: std::mem::take(&mut self.read), stream }
     }
 
-    /// What of the body was read already. Trailers that are empty are the plain end.
+    /// The next part of the body from what was read already. Empty trailers are a plain end.
     pub fn buffered(&mut self) -> Result<Option<Frame<Bytes>>, Refusal> {
         match &mut self.body {
             Reading::Done => Ok(None),
@@ -293,8 +293,8 @@ impl Conn {
     }
 }
 
-/// Fields that must not come after a body: they would change what was decided from the head
-/// (RFC 9110 section 6.5.1).
+/// Removes the fields that must not come after a body, because they would change what was decided from the
+/// head (RFC 9110 section 6.5.1).
 pub(crate) fn without_framing(mut trailers: HeaderMap) -> HeaderMap {
     use http::header::{
         AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
@@ -320,12 +320,12 @@ pub(crate) fn without_framing(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
-/// How long a peer is waited for in the middle of a message.
+/// The time limits of a peer in the middle of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'a> {
-    /// Without a byte.
+    /// How long the peer may pause.
     pub idle: Duration,
-    /// Who it is among those that are slow; none where nobody counts them.
+    /// The peer among those that may be slow; none where nobody counts them.
     pub peer: Option<&'a SlowPeer>,
 }
 
@@ -335,18 +335,18 @@ impl Default for Limits<'_> {
     }
 }
 
-/// Waits for a peer as long as its [`Limits`] allow, and tells of it when it is slow.
+/// Waits for a peer as long as its [`Limits`] allow, and reports it when it is slow.
 #[derive(Default)]
 pub struct Patience {
     pace: Pace,
     since: Option<Instant>,
     alarm: Alarm,
-    /// While it is slow.
+    /// Its place among the slow peers, while it is slow.
     place: Option<Place>,
 }
 
 impl Patience {
-    /// So many bytes went to or came from the peer.
+    /// Notes that so many bytes were sent or received.
     pub fn moved(&mut self, bytes: usize) {
         self.pace.moved(bytes);
         if let Some(since) = self.since.take() {
@@ -359,7 +359,7 @@ impl Patience {
         }
     }
 
-    /// Ready when it has been waited for too long; to be asked when the peer is not ready.
+    /// Ready when the peer's time is over. It is polled while the peer is not ready.
     pub fn poll_end(&mut self, context: &mut Context<'_>, limits: Limits<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let end = since + limits.idle;

@@ -5,60 +5,61 @@ use crate::refusal::Refusal;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use std::time::Duration;
 
-/// How the end of a body is told (RFC 9112 section 6).
+/// How the end of a body is found (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
     None,
-    /// Bytes, at least one.
+    /// So many bytes, at least one.
     Length(u64),
-    /// In chunks, of which the last is empty (RFC 9112 section 7.1).
+    /// The body comes in chunks, of which the last is empty (RFC 9112 section 7.1).
     Chunked,
-    /// Until the connection ends; only of responses.
+    /// The body ends with the connection; only for responses.
     UntilClose,
 }
 
-/// What of an answer's `Content-Length` lines may go on.
+/// Which of an answer's `Content-Length` lines may be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lengths {
-    /// None or one, as it came.
+    /// The only line, or none, as it came.
     AsTheyCame,
     /// The first of several that are equal (RFC 9112 section 6.3, rule 5).
     First,
-    /// None: `Transfer-Encoding` overrides it (rule 4), or there is no body that it could be the length of.
+    /// No line: `Transfer-Encoding` overrides it (rule 4), or there is no body that it could describe.
     Dropped,
 }
 
 /// Where an answer's body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
-    /// How the body's end is told.
+    /// How the end of the body is found.
     pub framing: Framing,
-    /// What of its `Content-Length` lines may go on.
+    /// Which of its `Content-Length` lines may be passed on.
     pub lengths: Lengths,
 }
 
 impl Answered {
-    /// Whether its fields contradict each other in a way that has one reading. It goes on as that, but it
-    /// is not stored, and its connection is not used again: whoever wrote it may be wrong about its end.
+    /// Whether its fields contradict each other in a way that has one reading. The answer is passed on by
+    /// that reading, but not stored, and its connection is not used again: its author may be wrong about its
+    /// end.
     pub fn is_mended(&self) -> bool {
         self.lengths != Lengths::AsTheyCame
     }
 }
 
-/// Eighteen digits are an exabyte, and fit in a u64 with room to add.
+/// The largest number of digits of a length: an exabyte, which fits in a u64 with room to add.
 const LENGTH_DIGITS_MAX: usize = 18;
 
-/// What the fields say of the body's end and of the connection, read in one go.
+/// What the fields say about the body's end and the connection, read in one pass.
 #[derive(Debug, Default)]
 pub struct Stated<'a> {
     length: Option<&'a [u8]>,
     coding: Option<&'a [u8]>,
     is_length_repeated: bool,
-    /// Lengths that are given more than once, each in a way of its own.
+    /// Whether several lengths differ.
     do_lengths_differ: bool,
     is_coding_repeated: bool,
-    /// `Transfer-Encoding` names a coding there is (RFC 9112 section 7).
+    /// Whether `Transfer-Encoding` names a known coding (RFC 9112 section 7).
     is_coded: bool,
     is_close: bool,
     is_keep_alive: bool,
@@ -71,7 +72,7 @@ impl<'a> Stated<'a> {
         Self::read(headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
     }
 
-    /// Of names, in any case, and values.
+    /// Reads it from names, in any case, and values.
     pub fn read(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         let mut stated = Self::default();
         for (name, value) in fields {
@@ -105,13 +106,13 @@ impl<'a> Stated<'a> {
     }
 
     /// # Errors
-    /// When the length is given twice, in two ways, or not as RFC 9112 writes it.
+    /// When the length is stated twice, or in a form other than that of RFC 9112.
     pub fn of_request(&self, version: Version) -> Result<Framing, Refusal> {
         Ok(self.framing(version)?.unwrap_or(Framing::None))
     }
 
     /// # Errors
-    /// When the body's end is told in two ways that differ, or in none that is known.
+    /// When the end of the body is stated in two ways that differ, or in an unknown way.
     pub fn of_response(
         &self,
         asked: &Method,
@@ -119,7 +120,8 @@ impl<'a> Stated<'a> {
         version: Version,
     ) -> Result<Answered, Refusal> {
         if asked == Method::HEAD || has_no_body(status) {
-            // Whatever its fields say (section 6.3, rule 1): nothing can be read in two ways.
+            // There is no body whatever the fields say (section 6.3, rule 1), so nothing can be read in two
+            // ways.
             return Ok(Answered { framing: Framing::None, lengths: self.lengths_without_body() });
         }
         let lengths = match (self.length, self.coding) {
@@ -138,8 +140,8 @@ impl<'a> Stated<'a> {
             Lengths::AsTheyCame => self.framing(version),
         };
         let stated = match stated {
-            // Not chunked: the body ends with the connection (section 6.3). But not of a coding that
-            // there is: without it the body would be passed on as what it is not.
+            // Without `chunked` the body ends with the connection (section 6.3). A known coding is refused,
+            // because the body would be passed on without it, as something else than it is.
             Err(Refusal::Coding) if !self.is_coded => None,
             stated => stated?,
         };
@@ -178,8 +180,8 @@ impl<'a> Stated<'a> {
         }
     }
 
-    /// How long the sender keeps the connection when it is idle: `Keep-Alive: timeout=5`, as it was
-    /// proposed for HTTP/1.1 (RFC 2068 section 19.7.1.1) and is said by Node.js, Apache and Jetty.
+    /// How long the sender keeps an idle connection: `Keep-Alive: timeout=5`, as RFC 2068 section 19.7.1.1
+    /// proposed it and Node.js, Apache and Jetty send it.
     pub(crate) fn kept_for(&self) -> Option<Duration> {
         let value = str::from_utf8(self.keep_alive?).ok()?;
         let mut parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));
@@ -205,7 +207,7 @@ impl<'a> Stated<'a> {
     }
 }
 
-/// Of a length.
+/// The framing of a body of this length.
 impl From<u64> for Framing {
     fn from(bytes: u64) -> Self {
         if bytes == 0 { Self::None } else { Self::Length(bytes) }
@@ -236,8 +238,8 @@ fn number(text: &[u8]) -> Result<u64, Refusal> {
     text.parse().map_err(|_| Refusal::Length)
 }
 
-/// Fields of this connection, which only its own end can set right; and a length where there is no
-/// body to have one.
+/// Whether a field belongs to this connection, or is a length where there is no body: those are not passed
+/// on.
 pub(crate) fn is_ours(name: &HeaderName, status: StatusCode) -> bool {
     *name == header::CONNECTION
         || *name == header::TRANSFER_ENCODING

@@ -7,53 +7,55 @@ use crate::target::Target;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 
-/// How large a head may be.
+/// The limits on the size of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Its first line included; where its parts lie is told in 16 bits.
+    /// The size in bytes with the first line; offsets of its parts have 16 bits.
     pub bytes: u16,
-    /// Lines at most.
+    /// The number of field lines.
     pub fields: u16,
 }
 
-/// What nginx takes in all (four buffers of 8 KiB); more lines are mostly an attack or a bug.
+/// As many bytes as nginx takes in all (four buffers of 8 KiB). More lines are mostly an attack or a bug.
 impl Default for HeadLimits {
     fn default() -> Self {
         Self { bytes: HEAD_BYTES_DEFAULT, fields: FIELDS_DEFAULT }
     }
 }
 
-/// Bytes of a head at most where nobody says anything else: start line and fields.
+/// The largest head in bytes by default: start line and fields.
 pub(crate) const HEAD_BYTES_DEFAULT: u16 = 32 * 1024;
-/// Lines of fields at most where nobody says anything else.
+/// The largest number of field lines by default.
 pub(crate) const FIELDS_DEFAULT: u16 = 100;
-/// Bytes of a request target: what common servers and browsers go up to.
+/// The largest request target in bytes: what common servers and browsers support.
 pub(crate) const TARGET_BYTES_MAX: usize = 16 * 1024;
-/// Empty lines before a request that old clients send after a body (RFC 9112 section 2.2).
+/// How many empty lines are skipped before a request: old clients send them after a body (RFC 9112 section
+/// 2.2).
 const LEADING_LINES_MAX: usize = 2;
 
-/// The default is none that was asked: a place for one.
+/// The head of a request. The default is a place for one, not a request.
 #[derive(Debug, Default)]
 pub struct RequestHead {
-    /// As received, in any case (RFC 9110 section 9.1).
+    /// The method as received; its case counts (RFC 9110 section 9.1).
     pub method: Method,
-    /// What the request asks for.
+    /// The request target.
     pub target: Target,
-    /// HTTP/1.0 or HTTP/1.1.
+    /// The version: HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// Header fields, taken apart.
+    /// The header fields, parsed into a map.
     pub headers: HeaderMap,
-    /// The fields as they came, in their order and spelling; none that came in another way.
+    /// The fields as they came, in their order and spelling; empty for a request that came over another
+    /// protocol.
     pub came: Received,
 }
 
 impl RequestHead {
-    /// One that came in another way.
+    /// A head of a request that came over another protocol.
     pub fn new(method: Method, target: Uri, version: Version, headers: HeaderMap) -> Self {
         Self { method, target: target.into(), version, headers, came: Received::default() }
     }
 
-    /// Lets go of what was read, whose memory is used again once nobody has a part of it.
+    /// Frees what was read; its memory is used again once nobody has a part of it.
     pub(crate) fn let_go(&mut self) {
         self.target = Target::default();
         self.headers.clear();
@@ -66,16 +68,16 @@ impl RequestHead {
 pub struct ResponseHead {
     /// The status code.
     pub status: StatusCode,
-    /// HTTP/1.0 or HTTP/1.1.
+    /// The version: HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// Where it is not the usual one of the status.
+    /// The reason phrase, where it is not the usual one of the status.
     pub reason: Option<Reason>,
     /// Header fields as they came.
     pub fields: Received,
 }
 
-/// The words after an answer's status (RFC 9112 section 4): an extension of a response that has others
-/// than usual. Some old clients show them.
+/// A reason phrase (RFC 9112 section 4): an extension of a response whose phrase is not the usual one. Some
+/// old clients show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason(Bytes);
 
@@ -89,16 +91,17 @@ impl Reason {
 /// How far a head that is not complete yet was looked through.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Progress {
-    /// Before it are whole lines, which are not looked at again until the head is complete.
+    /// Up to here there are whole lines, which are not looked at again until the head is complete.
     line_start: usize,
-    /// It did not come at once: a client that sends byte by byte must not have all of them read each time.
+    /// Whether the head did not come at once: a client that sends it byte by byte must not cause a scan of
+    /// all bytes each time.
     has_begun: bool,
-    /// What is read of a head at most.
+    /// The limits on a head.
     pub limits: HeadLimits,
 }
 
-/// Takes one request head off the front of what was read, once it is there whole; whether it was. The
-/// place is the caller's: heads are large, and each move of one shows in what a request costs.
+/// Takes one request head off the front of what was read, once it is complete, and returns whether it was.
+/// The caller gives the place for it, because heads are large and each move of one costs measurable time.
 ///
 /// # Errors
 /// When it is not a head as RFC 9112 writes it, or over a limit.
@@ -126,7 +129,7 @@ pub fn request(
     Ok(true)
 }
 
-/// Takes one response head off the front of what was read, once it is there whole.
+/// Takes one response head off the front of what was read, once it is complete.
 ///
 /// # Errors
 /// As for a request.
@@ -175,7 +178,7 @@ fn take<T>(
         reader.fields(fields, usize::from(limits.fields))?;
         Ok((line, reader.read()))
     };
-    // Mostly it came at once and is right: then no byte is looked at twice.
+    // Mostly a head comes at once and is correct; then no byte is looked at twice.
     if !progress.has_begun
         && let Ok((line, bytes)) = parse(read, &mut fields)
         && bytes <= usize::from(limits.bytes)
@@ -200,8 +203,8 @@ fn skip_empty_lines(read: &mut BytesMut) -> Result<(), Refusal> {
     if matches!(read.first(), Some(b'\n')) { Err(Refusal::LineEnding) } else { Ok(()) }
 }
 
-/// The lines up to and with the first empty one. Each must end in CR LF: parsers differ about
-/// lone LF, so it is refused as soon as it is seen, not when the head would be complete.
+/// Finds the lines up to and with the first empty one. Each must end in CR LF: parsers differ about lone LF,
+/// so it is refused as soon as it is seen, not when the head would be complete.
 fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, Refusal> {
     let (seen, mut line_start) = (progress.line_start, progress.line_start);
     let limits = progress.limits;
@@ -229,7 +232,7 @@ fn whole(read: &mut BytesMut, progress: &mut Progress) -> Result<Option<Bytes>, 
     Ok(Some(read.split_to(end + 1).freeze()))
 }
 
-/// Of a head that is not there whole yet.
+/// Looks through a head that is not complete yet.
 fn is_target_too_long(read: &[u8]) -> bool {
     read.len() > TARGET_BYTES_MAX && memchr::memchr(b'\n', read).is_none()
 }

@@ -1,8 +1,8 @@
 //! Looking for a field among few.
 //!
-//! A message has a dozen fields, and of most that are asked for it has none. To go through them costs
-//! less than a look-up in the map, which hashes the name first: a tenth of a cached answer's
-//! instructions went into that.
+//! A message has a dozen fields, and lacks most of those that are looked for. A scan costs less than a
+//! look-up in the map, which hashes the name first: a tenth of a cached answer's instructions were spent on
+//! that.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -24,12 +24,13 @@ pub fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.keys().any(|own| own == name)
 }
 
-/// Takes a field out; its first line.
+/// Removes a field, and returns its first line.
 pub fn take(headers: &mut HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     if has(headers, name) { headers.remove(name) } else { None }
 }
 
-/// Adds a line with its end. The value must come from one of a field, or be made of such: no line may end in it.
+/// Adds a line with its end. The value must come from a field, or be made of such values, so that it contains
+/// no line end.
 pub fn push(lines: &mut String, name: &str, value: &str) {
     for part in [name, ": ", value, "\r\n"] {
         lines.push_str(part);

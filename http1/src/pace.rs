@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// A pause of this length is nobody's fault, in uploads and in reading (nginx's `client_body_timeout`
-/// and `send_timeout`). After it a peer counts as gone.
+/// How long a peer may pause in an upload or in reading, as nginx's `client_body_timeout` and `send_timeout`
+/// have it. After that it counts as gone.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a peer may take, besides what its bytes earn, before it is slow.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// Bytes a second below which a peer is slow (Apache's `RequestReadTimeout` takes 500).
+/// The rate in bytes per second below which a peer is slow (Apache's `RequestReadTimeout` has 500).
 pub const RATE_MIN: u64 = 500;
 
 /// The time spent waiting for one peer within one message, against the bytes that moved. Waiting for
@@ -19,29 +19,29 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// So many bytes were moved.
+    /// Notes that so many bytes were moved.
     pub fn moved(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
-    /// The peer was waited for.
+    /// Notes how long the peer was waited for.
     pub fn waited(&mut self, time: Duration) {
         self.waited = self.waited.saturating_add(time);
     }
 
-    /// How long it may still be waited for the next byte before the peer is slow.
+    /// How long the peer may still take for the next byte before it is slow.
     pub fn left(&self) -> Duration {
         let earned = Duration::from_millis(self.bytes.saturating_mul(1000) / RATE_MIN);
-        // However much it moved before: one byte must come within the grace.
+        // However much it moved before, one byte must come within the grace period.
         GRACE.saturating_add(earned).saturating_sub(self.waited).min(GRACE)
     }
 
-    /// Whether it has moved less than it should have in the time that it was waited for.
+    /// Whether the peer has moved less than it should have in the time for which it was waited for.
     pub fn is_slow(&self) -> bool {
         self.left().is_zero()
     }
 
-    /// Bytes a second, of the time that it was waited for.
+    /// The rate in bytes per second of the time for which it was waited for.
     pub fn rate(&self) -> u64 {
         self.bytes / self.waited.as_secs().max(1)
     }

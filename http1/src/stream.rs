@@ -7,18 +7,18 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Bytes both ways.
+/// A stream of bytes in both directions.
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 
-/// What a connection's bytes come from and go to.
+/// The stream of a connection.
 pub enum Stream {
     /// A plain TCP connection.
     Tcp(TcpStream),
     /// TLS, or a test's pipe.
     Other(Box<dyn Io>),
-    /// Given away, to whoever changed protocols.
+    /// Nothing: the stream was given away when protocols changed.
     Gone,
 }
 
@@ -29,15 +29,15 @@ impl From<TcpStream> for Stream {
 }
 
 impl Stream {
-    /// Anything else, as TLS.
+    /// A stream over anything else, such as TLS.
     pub fn other(stream: impl Io + 'static) -> Self {
         Self::Other(Box::new(stream))
     }
 
-    /// Makes the end of the connection one that the peer takes for no end of a message.
+    /// Lets the connection end with a reset, which the peer does not take for the end of a message.
     pub(crate) fn reset(&mut self) {
         if let Self::Tcp(stream) = self {
-            // Where it can't be set the connection is gone already.
+            // Where the option can't be set, the connection is gone already.
             let _ = stream.set_zero_linger();
         }
     }
@@ -105,7 +105,7 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            // TCP holds nothing back.
+            // TCP buffers nothing here.
             Self::Tcp(_) | Self::Gone => Poll::Ready(Ok(())),
             Self::Other(stream) => Pin::new(stream).poll_flush(context),
         }

@@ -1,4 +1,4 @@
-//! What a request asks for (RFC 9112 section 3.2), with its letters as they came.
+//! The request target (RFC 9112 section 3.2), with its characters as they came.
 
 use crate::refusal::Refusal;
 use http::{Method, Uri};
@@ -6,15 +6,15 @@ use http::{Method, Uri};
 /// Path and query, and the authority that an absolute target names.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Starts with `/`, or is `*` (section 3.2.4). Without a fragment, which is never sent.
+    /// Path and query: starts with `/`, or is `*` (section 3.2.4). It has no fragment, which is never sent.
     pub path_and_query: String,
-    /// Of the absolute form, and of `CONNECT`.
+    /// The authority of the absolute form, and of `CONNECT`.
     pub authority: Option<String>,
 }
 
 impl Target {
-    /// Reads what stands in a request line. Which letters a target may have is not decided here: clients
-    /// send more than RFC 3986 allows, and servers take it. Blanks and control characters can't be in it.
+    /// Reads the target of a request line. Which characters it may have is not decided here: clients send
+    /// more than RFC 3986 allows, and servers accept it. It can't contain blanks and control characters.
     ///
     /// # Errors
     /// `Target` when it has none of the forms of section 3.2.
@@ -44,13 +44,13 @@ impl Target {
         })
     }
 
-    /// Without the query.
+    /// The path without the query.
     pub fn path(&self) -> &str {
         self.path_and_query.split('?').next().unwrap_or_default()
     }
 }
 
-/// Of a request that came in another way.
+/// The target of a request that came over another protocol.
 impl From<Uri> for Target {
     fn from(uri: Uri) -> Self {
         let path_and_query = uri.path_and_query().map_or("/", |it| it.as_str());
@@ -62,14 +62,14 @@ impl From<Uri> for Target {
 }
 
 fn without_fragment(mut text: String) -> String {
-    // By bytes: a search for letters costs more to begin than a target has bytes.
+    // The search goes byte by byte, because a vectorised one costs more to set up than a target is long.
     if let Some(at) = text.bytes().position(|byte| byte == b'#') {
         text.truncate(at);
     }
     text
 }
 
-/// Letters of an older encoding as RFC 3986 writes them, since no text holds them as they are.
+/// Percent-encodes bytes of an older character encoding, because text can't hold them as they are.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 3);
     for byte in bytes {

@@ -1,4 +1,4 @@
-//! A message on its way out: head and body in as few writes as there can be.
+//! Writes a message, head and body, in as few writes as possible.
 
 use crate::conn::{Error, Limits, Patience, without_framing};
 use crate::encode;
@@ -10,28 +10,28 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-/// Pieces up to this many bytes are copied together; larger ones are written from where they lie.
+/// Pieces of up to so many bytes are copied together; larger ones are written without a copy.
 pub(crate) const COPY_BYTES_MAX: usize = 4 * 1024;
-/// Memory that is kept for the next message: for a usual head, and a piece behind it.
+/// How many bytes of memory are kept for the next message: enough for a usual head and a piece behind it.
 const ROOM_BYTES_MAX: usize = 2 * COPY_BYTES_MAX;
 /// Small pieces are gathered up to this many bytes before they are written.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 
-/// How the body's end is told.
+/// How the end of the body is told to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     /// There is no body, whatever is given.
     None,
-    /// Bytes that are left.
+    /// So many bytes are left.
     Length(u64),
     Chunked,
     UntilClose,
 }
 
-/// Where it goes. Not a `&mut Stream`: the body may be read from the same connection, whose lock
-/// must not be held meanwhile.
+/// The destination of a message. It is not a `&mut Stream`, because the body may be read from the same
+/// connection, whose lock must not be held meanwhile.
 pub(crate) trait Sink {
-    /// With how long the peer is waited for.
+    /// Calls a function with the stream and the time limits of its peer.
     fn with<R>(&mut self, act: impl FnOnce(&mut Stream, Limits<'_>) -> R) -> R;
 }
 
@@ -44,16 +44,16 @@ impl Sink for &mut Stream {
 pub(crate) struct Writer<B> {
     coding: Coding,
     body: Option<B>,
-    /// Heads, lines of chunks and small pieces.
+    /// Heads, lines of chunks and small pieces, gathered.
     small: Vec<u8>,
     sent: usize,
-    /// A large piece, after what is small, and the line end after a chunk.
+    /// A large piece, written after what was gathered, and the line end after a chunk.
     large: Bytes,
     end: &'static [u8],
-    /// Bytes that were taken from the body and not written yet are none of the peer's doing.
+    /// The pace of the peer. Time in which the body gave nothing to write is none of the peer's.
     pub patience: Option<Patience>,
     pub written: u64,
-    /// The head has waited for its body.
+    /// Whether the head has waited for its body.
     has_yielded: bool,
 }
 
@@ -101,14 +101,14 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         }
     }
 
-    /// The memory of what was written, for the next message.
+    /// Returns the memory of what was written, for the next message.
     pub fn into_room(self) -> Vec<u8> {
         let mut room = self.small;
         room.clear();
         if room.capacity() <= ROOM_BYTES_MAX { room } else { Vec::new() }
     }
 
-    /// Whether its end is told by nothing but the end of the connection.
+    /// Whether the end of the message is the end of the connection.
     pub fn ends_with_the_connection(&self) -> bool {
         self.coding == Coding::UntilClose
     }
@@ -118,7 +118,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         self.sent == self.small.len() && self.large.is_empty() && self.end.is_empty()
     }
 
-    /// Takes from the body what is there; whether it has to be waited for.
+    /// Takes what is ready from the body, and returns whether more has to be waited for.
     fn gather(&mut self, context: &mut Context<'_>) -> Result<bool, Error> {
         while self.small.len() < GATHER_BYTES_MAX && self.large.is_empty() {
             let Some(body) = &mut self.body else { break };
@@ -178,7 +178,7 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
                 self.small.extend_from_slice(encode::LAST_CHUNK);
                 Ok(())
             }
-            // Trailers have no place in the other forms.
+            // Trailers have no place in the other framings.
             _ => Ok(()),
         }
     }
@@ -221,14 +221,14 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Writer<B> {
         let of_small = written.min(self.small.len() - self.sent);
         self.sent += of_small;
         let of_large = (written - of_small).min(self.large.len());
-        // Not `advance`: an empty `Bytes` lets go of the memory.
+        // This is not `advance`, because an empty `Bytes` frees the memory.
         self.large = self.large.slice(of_large..);
         self.end = self.end.get(written - of_small - of_large..).unwrap_or_default();
     }
 }
 
-/// Once round all that is to be done: what follows a head is mostly on its way, and a write that takes
-/// both saves the other one, which wakes the peer for nothing.
+/// Yields once to all other tasks: the body after a head is mostly about to come, and one write of both saves
+/// a second one, which would wake the peer for nothing.
 fn yielded(context: &mut Context<'_>) -> Poll<Result<(), Error>> {
     pin!(tokio::task::yield_now()).poll(context).map(Ok)
 }

@@ -1,4 +1,4 @@
-//! Answers whose head is there.
+//! Answers of which the head was read.
 
 use super::incoming::ResponseBody;
 use super::unanswered::{Unanswered, refused};
@@ -10,15 +10,15 @@ use http::{HeaderMap, Response, StatusCode, header};
 
 /// An answer whose body is still to be read.
 pub struct Answer<B> {
-    /// Never an interim one (1xx), but for 101.
+    /// The status; never an interim one (1xx) except 101.
     pub status: StatusCode,
-    /// Where it is not the usual one of the status.
+    /// The reason phrase, where it is not the usual one of the status.
     pub reason: Option<Reason>,
     /// Header fields as they came.
     pub fields: Received,
-    /// What of its `Content-Length` lines may go on.
+    /// Which of its `Content-Length` lines may be passed on.
     pub lengths: Lengths,
-    /// To be read to its end, so that the connection can be used again.
+    /// The body, which must be read to its end for the connection to be used again.
     pub body: ResponseBody<B>,
 }
 
@@ -28,7 +28,7 @@ pub struct Answer<B> {
 pub struct Mended;
 
 impl<B> Answer<B> {
-    /// With its fields taken apart.
+    /// The answer with its fields parsed into a map.
     ///
     /// # Errors
     /// When one of them is no field of HTTP.
@@ -48,7 +48,7 @@ impl<B> Answer<B> {
     }
 }
 
-/// Leaves one length, or none; a list of equal ones is written anew when the answer is sent.
+/// Leaves one length or none. A list of equal ones is written anew when the answer is sent.
 fn mend(headers: &mut HeaderMap, lengths: Lengths) {
     let first = match lengths {
         Lengths::AsTheyCame => return,

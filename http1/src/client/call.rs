@@ -1,4 +1,4 @@
-//! A request on its way, and the connection that it is on.
+//! A request that is being sent, and its connection.
 
 use crate::conn::{Conn, Error};
 use crate::connection::Connection;
@@ -14,17 +14,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A request as it goes out; `headers` are clean of the fields of another connection.
+/// A request as it is sent; `headers` have no fields of another connection.
 pub struct Outgoing<'a, B> {
     /// The request's method.
     pub method: &'a Method,
-    /// Path and query, or `*`.
+    /// The target: path and query, or `*`.
     pub target: &'a str,
     /// Header fields.
     pub headers: &'a HeaderMap,
-    /// Where the headers were read from, so that they go on in the spelling and order they came in.
+    /// The fields as they came, so that they are passed on in their spelling and order.
     pub came: &'a Received,
-    /// Further fields as they are sent: each a line with its end.
+    /// Further fields as they are sent, each a line with its end.
     pub added: &'a str,
     /// The request's body; it is sent while the answer is already read.
     pub body: B,
@@ -35,17 +35,17 @@ pub struct Outgoing<'a, B> {
     pub began: Instant,
 }
 
-/// A request on its way. In a box: it is large, and goes from hand to hand.
+/// A request that is being sent. It is boxed because it is large and moved often.
 pub(super) struct Call<B> {
     pub(super) conn: Box<Conn>,
-    /// None when the request is sent.
+    /// The rest of the request; none once all of it is sent.
     pub(super) writer: Option<Writer<B>>,
     pub(super) method: Method,
     pub(super) has_heard: bool,
-    /// Writing failed: what was answered before may still be read, and then it is over.
+    /// The error of writing, if it failed. What was answered before may still be read; then the call ends.
     pub(super) broken: Option<Error>,
     pub(super) timeout: Duration,
-    /// When it began, or was last written on.
+    /// When the call began, or last wrote.
     since: Instant,
     written: u64,
 }
@@ -86,13 +86,13 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         })
     }
 
-    /// Writes on, if there is something to write.
+    /// Goes on writing, if there is something to write.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
         let Some(writer) = self.writer.as_mut().filter(|_| self.broken.is_none()) else {
             return Ok(());
         };
         let polled = writer.poll(context, &mut &mut self.conn.stream);
-        // What goes out at once needs no look at the clock.
+        // A request that is written at once needs no look at the clock.
         if (self.written > 0 || polled.is_pending()) && writer.written > self.written {
             self.written = writer.written;
             self.since = Instant::now();
@@ -103,11 +103,11 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
                 self.conn.room = self.writer.take().map_or_else(Vec::new, Writer::into_room);
             }
             Poll::Ready(Err(error @ (Error::Io(_) | Error::Closed))) => {
-                // Of which nothing was written can be written elsewhere.
+                // A request of which nothing was written can be sent over another connection.
                 self.writer = self.writer.take_if(|writer| writer.written == 0);
                 self.broken = Some(error);
             }
-            // The client's body failed: the upstream must not take what came of it for the whole.
+            // The client's body failed, and the upstream must not take what came of it for the whole.
             Poll::Ready(Err(error)) => return Err(error),
         }
         Ok(())
@@ -135,17 +135,18 @@ impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Call<B> {
         }
     }
 
-    /// Ready when the upstream was waited for long enough.
+    /// Ready when the time for the upstream is over.
     fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.writer.as_ref().is_some_and(Writer::has_written) {
-            // It is the rest of the body that is waited for.
+            // The call waits for the rest of the body, not for the upstream.
             return Poll::Pending;
         }
         self.conn.alarm.poll(context, self.since + self.timeout)
     }
 }
 
-/// Methods whose requests mostly have no body: without one, no length is told (RFC 9110 section 8.6).
+/// Whether requests of this method usually have no body: without one, no length is sent (RFC 9110 section
+/// 8.6).
 fn is_without_body(method: &Method) -> bool {
     !matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }

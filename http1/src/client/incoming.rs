@@ -15,15 +15,15 @@ use std::time::Duration;
 
 pub(super) struct Home {
     pub(super) pool: Arc<Pool>,
-    /// As the upstream says.
+    /// The length as the upstream states it.
     pub(super) kept_for: Option<Duration>,
 }
 
 /// The body of an answer, read as it is asked for. While it is, the rest of the request goes out.
 pub struct ResponseBody<B> {
-    /// None at the end.
+    /// The connection; none once the body has ended.
     pub(super) call: Option<Box<Call<B>>>,
-    /// Where the connection goes when it is free again; None when it must be closed.
+    /// The pool to which the connection goes when it is free again; none when it must be closed.
     pub(super) home: Option<Home>,
     pub(super) left: Option<u64>,
 }
@@ -34,7 +34,7 @@ impl<B> ResponseBody<B> {
         self.call.map(|mut call| call.conn.take())
     }
 
-    /// The body, if it came whole with its head: then the connection is free at once.
+    /// The body, if it came whole with its head, so that the connection is free at once.
     pub fn whole(&mut self) -> Option<Bytes> {
         let (call, left) = (self.call.as_mut()?, self.left?);
         if (call.conn.read.len() as u64) < left {
@@ -48,8 +48,8 @@ impl<B> ResponseBody<B> {
 
     pub(super) fn finish(&mut self) {
         let Some(call) = self.call.take() else { return };
-        // An upstream that answers before it has read everything is not asked again on this
-        // connection; nor is one that said more than its answer.
+        // A connection is not used again when the upstream answered before it had read everything, or sent
+        // more than its answer.
         if let Some(home) = self.home.take()
             && call.writer.is_none()
             && call.conn.read.is_empty()

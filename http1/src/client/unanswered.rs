@@ -1,22 +1,22 @@
-//! Requests that have no answer.
+//! Requests that got no answer.
 
 use super::call::Call;
 use crate::conn::Error;
 use crate::refusal::Refusal;
 use std::fmt;
 
-/// Why there is no answer.
+/// Why a request got no answer.
 #[derive(Debug)]
 pub struct Unanswered<B> {
-    /// What went wrong.
+    /// The error.
     pub error: Error,
-    /// Not a byte of an answer came: the request may be sent again where doing it twice does no harm.
+    /// Whether no byte of an answer came, so that an idempotent request may be sent again.
     pub is_silent: bool,
     /// The request itself, if not a byte of it was sent: see [`send_unsent`](crate::client::send_unsent).
     pub unsent: Option<Unsent<B>>,
 }
 
-/// A request that met a connection which had ended before anything of it was written.
+/// A request whose connection had ended before any byte of it was written.
 pub struct Unsent<B>(pub(super) Box<Call<B>>);
 
 impl<B> fmt::Debug for Unsent<B> {
@@ -27,12 +27,12 @@ impl<B> fmt::Debug for Unsent<B> {
 
 impl<B> Call<B> {
     pub(super) fn unanswered(mut self: Box<Self>, error: Error) -> Unanswered<B> {
-        // What broke the request off explains why there is no answer.
+        // The error that ended the request explains why there is no answer.
         let error = match self.broken.take() {
             Some(broken) if matches!(error, Error::Closed | Error::Io(_)) => broken,
             _ => error,
         };
-        // Who is slow may still be at work on it.
+        // An upstream that is slow may still be working on the request.
         let is_silent = !self.has_heard && !matches!(error, Error::TooSlow);
         let is_lost = matches!(error, Error::Closed | Error::Io(_));
         let is_unsent = self.writer.as_ref().is_some_and(|writer| writer.written == 0);
