@@ -1,7 +1,7 @@
 //! How a live map changes: each change makes the next object out of the last one.
 //!
-//! All of it is pure. Who calls it puts the new object into the store under the condition that the old one
-//! is still there; nothing else makes a change happen.
+//! All of it is pure. The caller puts the new object into the store under the condition that the old one is
+//! still there; nothing else makes a change happen.
 
 use super::key::ShardKey;
 use super::object::{
@@ -11,9 +11,9 @@ use super::range::{FILE_EPOCH, RangeState, interval};
 use crate::document::ShardMapSection;
 use std::fmt;
 
-/// Epoch of the first object of a live map; the map of a rules file is epoch 1.
+/// The epoch of the first object of a live map; the map of a rules file has epoch 1.
 pub const FIRST_EPOCH: u64 = 2;
-/// The driver of a move whose data nobody but a person moves.
+/// The driver of a move whose data a person moves.
 pub const BY_HAND: &str = "hand";
 
 /// Why a map can't be changed so. The name is what commands print, for scripts.
@@ -42,7 +42,7 @@ pub enum ChangeRefusal {
 }
 
 impl ChangeRefusal {
-    /// As scripts read it.
+    /// The name as scripts read it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::MoveUnderWay(_) => "move-under-way",
@@ -89,24 +89,24 @@ impl std::error::Error for ChangeRefusal {}
 /// What a new move is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovePlan {
-    /// Tells it from every other move.
+    /// The id, which no other move has.
     pub id: String,
-    /// Lowest key that moves; none: from the open lower end.
+    /// The lowest key that moves; none: from the open lower end.
     pub from: Option<String>,
-    /// First key above that stays; none: up to the open upper end.
+    /// The first key above the range that stays; none: up to the open upper end.
     pub until: Option<String>,
     /// The new owner.
     pub target: String,
-    /// [`BY_HAND`], or the tool that leads it.
+    /// Who leads the move: [`BY_HAND`], or the name of a tool.
     pub driver: String,
 }
 
 /// Who may end a move that another tool leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MoveDriver<'a> {
-    /// Only a move that this one leads.
+    /// Only a move that has this driver.
     Named(&'a str),
-    /// Whoever leads it: a person said why.
+    /// Any move, because a person said why.
     Any,
 }
 
@@ -263,7 +263,7 @@ impl MapObject {
         let covered = self.moved()?;
         let mut next = self.next(changed)?;
         next.set_state(covered.clone(), RangeState::Active);
-        // From above, so that the lower position stays what it is.
+        // The upper end is joined first, so that the lower position stays valid.
         if moving.cut_until {
             next.join(covered.end);
         }
@@ -305,7 +305,7 @@ impl MapObject {
             .map_err(ChangeRefusal::BadRange)
     }
 
-    /// Lets a range begin at this key; whether one was cut for it.
+    /// Lets a range begin at this key, and returns whether one was cut for that.
     pub(super) fn cut(&mut self, at: &str) -> Result<bool, ChangeRefusal> {
         let key = self.key(at).map_err(ChangeRefusal::BadRange)?;
         if self.until.as_deref() == Some(at) {

@@ -82,11 +82,11 @@ impl Resolved {
 pub enum Step {
     /// The route has no shard rule, or it is off.
     None,
-    /// It is known.
+    /// The shard is known.
     Resolved(Box<Resolved>),
     /// The key lies in the body: read up to `limit` bytes and ask [`crate::Rules::shard_in_body`].
     NeedsBody {
-        /// Bytes; the route's `body_limit`.
+        /// The route's `body_limit` in bytes.
         limit: u64,
     },
 }

@@ -86,7 +86,8 @@ impl MapObject {
         if left.shard != removed.shard {
             return Err(ChangeRefusal::SeveralOwners);
         }
-        // A key of either may be stored under the later epoch only if its owner is the same since then.
+        // The later epoch counts: since then both ranges have had this owner, so no older cached answer is
+        // used.
         left.since = left.since.max(removed.since);
         next.checked()
     }

@@ -12,16 +12,16 @@ pub enum ShardKey {
     Text(String),
     /// See [`KeyType::Uuid`].
     Uuid(u128),
-    /// Microseconds since 1970 UTC.
+    /// A point in time, in microseconds since 1970 UTC.
     Timestamp(i64),
 }
 
-/// A longer text is not a key but data.
+/// The largest text key in bytes; a longer text is not a key but data.
 const TEXT_BYTES_MAX: usize = 256;
 
 impl ShardKey {
-    /// `None` when the text is not exactly a key of that type: no sign `+`, no leading zeros, no
-    /// exponent, no overflow, no local time.
+    /// Parses a key; `None` when the text is not exactly a key of that type: no sign `+`, no leading zeros,
+    /// no exponent, no overflow, no local time.
     pub fn parse(key_type: KeyType, text: &str) -> Option<Self> {
         match key_type {
             KeyType::Int => parse_int(text).map(Self::Int),
@@ -71,9 +71,9 @@ impl fmt::Display for ShardKey {
 /// The shard keys of a request: one, or a list whose keys all lie on one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardKeys {
-    /// Almost always; needs no memory of its own for numbers.
+    /// One key, as nearly all requests have; numbers need no allocation.
     One(ShardKey),
-    /// `ids=1,2,3`, without immediate repetitions.
+    /// A list such as `ids=1,2,3`, without immediate repetitions.
     Many(Vec<ShardKey>),
 }
 
@@ -122,7 +122,7 @@ fn parse_uuid(text: &str) -> Option<u128> {
     u128::from_str_radix(&hex, 16).ok()
 }
 
-/// RFC 3339 with an offset; microseconds since 1970 UTC.
+/// Parses RFC 3339 with an offset; the result is in microseconds since 1970 UTC.
 fn parse_timestamp(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = text.get(from..to)?;
@@ -157,7 +157,7 @@ fn parse_timestamp(text: &str) -> Option<i64> {
     Some(seconds * 1_000_000 + micros)
 }
 
-/// Seconds east of UTC of `Z` or `+01:00`.
+/// The offset of `Z` or `+01:00` in seconds east of UTC.
 fn parse_offset(text: &str) -> Option<i64> {
     if text == "Z" || text == "z" {
         return Some(0);
@@ -179,7 +179,7 @@ fn is_leap(year: i64) -> bool {
     (year % 4 == 0 && year % 100 != 0) || year % 400 == 0
 }
 
-/// Days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// The number of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -17,8 +17,8 @@ pub struct OwnedRange {
     pub epoch: u64,
     /// Whether the map is a live one ([`document::ShardMapSection::live`]).
     pub is_live: bool,
-    /// Half-open, as written in `X-Shard-Range`: `[10001,20001)`, `-` for an open end; `outside` for the
-    /// keys that no range holds.
+    /// The half-open interval, as written in `X-Shard-Range`: `[10001,20001)`, `-` for an open end; `outside`
+    /// for the keys that no range holds.
     pub text: String,
     /// How the map's keys are read.
     pub key_type: KeyType,
@@ -33,8 +33,8 @@ pub struct OwnedRange {
 }
 
 impl OwnedRange {
-    /// As metrics name the range: its bounds; of text keys, which may tell of people, eight hex digits of
-    /// their SHA-256.
+    /// The name of the range in metrics: its bounds, or, for text keys, which may be names of people, eight
+    /// hex digits of their SHA-256.
     pub fn label(&self) -> String {
         if self.key_type != KeyType::Text {
             return self.text.clone();
@@ -50,7 +50,8 @@ impl OwnedRange {
 pub struct ShardMap {
     name: Arc<str>,
     key_type: KeyType,
-    /// Ascending by lower bound; `None` sorts before every key. Each range ends where the next begins.
+    /// The ranges, ascending by lower bound; `None` sorts before every key. Each range ends where the next
+    /// begins.
     ranges: Vec<(Option<ShardKey>, Arc<OwnedRange>)>,
     until: Option<ShardKey>,
     outside: Option<Arc<OwnedRange>>,

@@ -12,15 +12,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// Raised when a field changes meaning; a program refuses an object of another version.
+/// The version of the object's form, raised when a field changes its meaning; a program refuses an object of
+/// another version.
 pub const FORMAT: u32 = 1;
-/// Of the object as JSON. 10,000 ranges of text keys need about as much.
+/// The largest object as JSON, in bytes. 10,000 ranges of text keys need about as much.
 pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
-/// More ranges are no plan any more, and would not fit into the object.
+/// The largest number of ranges; more would not fit into the object.
 pub const RANGES_MAX: usize = 10_000;
-/// JSON readers in other languages know whole numbers up to 2^53 exactly (RFC 8259 section 6).
+/// The highest epoch: JSON readers in other languages know whole numbers up to 2^53 exactly (RFC 8259 section
+/// 6).
 pub const EPOCH_MAX: u64 = 1 << 53;
-/// 128 bits can't be guessed.
+/// The length of a mac in bytes: 128 bits can't be guessed.
 const MAC_BYTES: usize = 16;
 
 /// A live shard map.
@@ -31,11 +33,11 @@ pub struct MapObject {
     pub format: u32,
     /// Name of the map in the rules file.
     pub map: String,
-    /// How its keys are read; that of the rules file.
+    /// How its keys are read, as the rules file says, too.
     pub key_type: KeyType,
-    /// One more with every change.
+    /// The number of this version: one more with every change.
     pub epoch: u64,
-    /// Ascending; each range ends where the next begins.
+    /// The ranges, ascending; each ends where the next begins.
     pub ranges: Vec<StoredRange>,
     /// Exclusive upper end of the last range; none: open.
     pub until: Option<String>,
@@ -46,7 +48,7 @@ pub struct MapObject {
     pub moving: Option<Move>,
     /// Who made this version.
     pub changed: Changed,
-    /// Over [`MapObject::hash`], in hex.
+    /// The message authentication code over [`MapObject::hash`], in hex.
     pub mac: String,
 }
 
@@ -65,7 +67,7 @@ pub struct StoredRange {
 }
 
 impl StoredRange {
-    /// As the rules file has it.
+    /// The range as the rules file has it.
     pub fn seed(range: &document::Range) -> Self {
         let (from, shard) = (range.from.clone(), range.shard.clone());
         Self { from, shard, since: FILE_EPOCH, state: RangeState::Active }
@@ -86,14 +88,14 @@ pub struct OutsideOwner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MoveStage {
-    /// Everybody is told, nothing waits but jobs.
+    /// Every process is told; only jobs wait.
     Announced,
     /// Writes of the range wait.
     Fenced,
 }
 
 impl MoveStage {
-    /// As commands and logs have it.
+    /// The name in commands and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Announced => "announced",
@@ -106,7 +108,7 @@ impl MoveStage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
-    /// Tells this move from every other; 1 to 64 of `A-Za-z0-9-_`.
+    /// The id, which no other move has: 1 to 64 of `A-Za-z0-9-_`.
     pub id: String,
     /// Lowest key that moves; none: open below.
     pub from: Option<String>,
@@ -116,7 +118,7 @@ pub struct Move {
     pub source: String,
     /// The owner after a commit.
     pub target: String,
-    /// How far it has come.
+    /// How far the move has come.
     pub stage: MoveStage,
     /// Who may end it: `hand`, or the tool that moves the data, such as `reshard:7`.
     pub driver: String,
@@ -136,9 +138,9 @@ pub struct Move {
 pub struct Changed {
     /// A person, machine or tool.
     pub by: String,
-    /// When.
+    /// When it was made.
     pub at: UnixMillis,
-    /// In words: the command, and what stood in its `WHY`.
+    /// The command in words, with its `WHY`.
     pub why: String,
 }
 
@@ -162,7 +164,7 @@ pub enum Unusable {
 }
 
 impl Unusable {
-    /// As metrics and logs have it.
+    /// The name in metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::TooLarge => "too-large",
@@ -175,7 +177,7 @@ impl Unusable {
         }
     }
 
-    /// Every name, for the series of the metric.
+    /// All names, for the series of the metric.
     pub const NAMES: [&'static str; 7] = [
         "too-large",
         "unreadable",

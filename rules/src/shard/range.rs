@@ -1,8 +1,8 @@
-//! What ranges of a map are, whichever form the map has.
+//! What all ranges have in common, whether their map is live or that of a rules file.
 
 use serde::{Deserialize, Serialize};
 
-/// Epoch of a map that stands in the rules file.
+/// The epoch of a map of the rules file.
 pub const FILE_EPOCH: u64 = 1;
 
 /// What may be done in a range while it moves from one owner to another.
@@ -18,7 +18,7 @@ pub enum RangeState {
 }
 
 impl RangeState {
-    /// As it stands in the object, in metrics and in what commands print.
+    /// The name in the object, in metrics and in what commands print.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
