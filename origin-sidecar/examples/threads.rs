@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         signatures: None,
         shard: None,
         has_named_proxy: true,
+        has_secret: false,
     };
     let process = Process::new(ProcessParts {
         rules: Arc::new(rules),

@@ -79,18 +79,7 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> EdgeDecision<'r> {
         return of(None, EdgeAction::Redirect { location });
     }
     let Ok(target) = path::normalize(head.target) else {
-        let decision = sidecar::ambiguous(rules, head);
-        return match decision.action {
-            sidecar::SidecarAction::Refuse(problem) => {
-                of(decision.route, EdgeAction::Refuse(problem))
-            }
-            sidecar::SidecarAction::Proceed(proceed) => {
-                let target = head.target.to_owned();
-                let why = proceed.cache.err().unwrap_or(Bypass::AmbiguousPath);
-                of(decision.route, EdgeAction::Pass { target, why })
-            }
-            _ => of(decision.route, EdgeAction::Refuse(Problem::PathAmbiguous)),
-        };
+        return ambiguous(rules, head);
     };
     if overrides_method(head.fields) && sidecar::depends_on_method(rules, head, &target) {
         return of(None, EdgeAction::Refuse(Problem::MethodOverride));
@@ -143,6 +132,20 @@ pub fn decide<'r>(rules: &'r Rules, head: &Head<'_>) -> EdgeDecision<'r> {
         Err(why) => EdgeAction::Pass { target: head.target.to_owned(), why },
     };
     of(Some(route), action)
+}
+
+/// A request whose path servers read in different ways, as the sidecar decides about it.
+fn ambiguous<'r>(rules: &'r Rules, head: &Head<'_>) -> EdgeDecision<'r> {
+    let decision = sidecar::ambiguous(rules, head);
+    let action = match decision.action {
+        sidecar::SidecarAction::Refuse(problem) => EdgeAction::Refuse(problem),
+        sidecar::SidecarAction::Proceed(proceed) => {
+            let why = proceed.cache.err().unwrap_or(Bypass::AmbiguousPath);
+            EdgeAction::Pass { target: head.target.to_owned(), why }
+        }
+        _ => EdgeAction::Refuse(Problem::PathAmbiguous),
+    };
+    EdgeDecision { route: decision.route, action }
 }
 
 /// What the edge knows of a request's shard.

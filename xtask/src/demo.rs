@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the whole system on this machine, and the story it tells.
 
+mod moving;
 mod processes;
 mod story;
 mod world;

@@ -13,7 +13,7 @@ pub use arguments::ShardsSettings;
 use super::run::runtime;
 use super::stop::Stop;
 use arguments::ShardsCommand;
-use coordinator::Coordinator;
+use coordinator::{Coordinator, say_key};
 use events::Events;
 
 /// Runs one of the commands.
@@ -24,6 +24,9 @@ pub fn shards(settings: &ShardsSettings) -> Result<(), Stop> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let events = Events::new(settings.json);
+        if matches!(settings.command, ShardsCommand::Key) {
+            return say_key(settings, &events);
+        }
         let coordinator = Coordinator::open(settings, events).await?;
         run(&coordinator, &settings.command).await
     })
@@ -31,11 +34,12 @@ pub fn shards(settings: &ShardsSettings) -> Result<(), Stop> {
 
 async fn run(coordinator: &Coordinator<'_>, command: &ShardsCommand) -> Result<(), Stop> {
     match command {
+        // It needs no store, and so no coordinator.
+        ShardsCommand::Key => Ok(()),
         ShardsCommand::Show { map } => coordinator.show(map.as_deref()).await,
         ShardsCommand::Members { map } => coordinator.members(map).await,
         ShardsCommand::Lookup { map, key } => coordinator.lookup(map, key).await,
         ShardsCommand::Log { map } => coordinator.log(map).await,
-        ShardsCommand::Key => coordinator.key(),
         ShardsCommand::Export { map } => coordinator.export(map).await,
         ShardsCommand::Init(own) => coordinator.init(own).await,
         ShardsCommand::Restore(own) => coordinator.restore(own).await,

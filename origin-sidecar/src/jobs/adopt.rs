@@ -1,6 +1,7 @@
 //! `when = "slow"`: the request is executed at once. When that takes too long, the client gets its
 //! 202 while **the same execution** goes on. Nothing is executed twice.
 
+use super::caller::Caller;
 use super::context::JobWorker;
 use super::id::{self, JobKind};
 use super::latency::Executing;
@@ -15,6 +16,7 @@ use super::verdict::ExecutionEnd;
 use super::{keyed, synchronous};
 use crate::message::body::Body;
 use crate::message::refused::Refused;
+use crate::secrets::Secrets;
 use crate::upstream::forward;
 use crate::upstream::outgoing::{Failure, Outgoing};
 use crate::writes::WriteInFlight;
@@ -144,12 +146,7 @@ pub(super) async fn run(
         () = tokio::time::sleep(after) => {}
     }
     execution.note_slow();
-    let now = worker.context.clock.now();
-    let id = match &execution.once {
-        Some(once) => Ok(once.id.clone()),
-        None => id::fresh(&secrets, JobKind::Adopted, &route.name, &caller, now),
-    };
-    if let Ok(id) = id {
+    if let Ok(id) = execution.id(&secrets, &route.name, &caller) {
         // A task of its own, because the client may disconnect between the lease and the 202.
         let adopting = tokio::spawn(Arc::clone(&execution).become_job(id.clone()));
         tokio::select! {
@@ -188,6 +185,17 @@ fn finish(sent: ForwardResult, resolved: Option<&Resolved>) -> Result<Response<B
 }
 
 impl AdoptedExecution {
+    /// The id under which it becomes a job: that of its key, or a new one.
+    fn id(&self, secrets: &Secrets, route: &str, caller: &Caller) -> std::io::Result<String> {
+        match &self.once {
+            Some(once) => Ok(once.id.clone()),
+            None => {
+                let now = self.worker.context.clock.now();
+                id::fresh(secrets, JobKind::Adopted, route, caller, now)
+            }
+        }
+    }
+
     /// Runs to the end, even when the client disconnects.
     async fn run(
         self: Arc<Self>,

@@ -21,7 +21,7 @@ pub(super) fn admitted(
     route: Option<&Route>,
     resolved: Option<Resolved>,
     job: &Job,
-) -> Result<(Option<Resolved>, Option<WriteInFlight>), ExecutionVerdict> {
+) -> Result<(Option<Resolved>, Option<WriteInFlight>), Box<ExecutionVerdict>> {
     let rule = route.and_then(|route| route.shard.as_ref());
     let rule = rule.filter(|rule| rule.writes != Some(false));
     let Some((rule, own)) = rule.zip(resolved.as_ref()).filter(|(_, own)| own.range.is_live) else {
@@ -36,12 +36,13 @@ pub(super) fn admitted(
             }
             Ok(Entered::Go(own, mut write)) => {
                 write.settled();
-                return Err(moves(&own));
+                return Err(Box::new(moves(&own)));
             }
-            Ok(Entered::Wait(own)) => return Err(moves(&own)),
+            Ok(Entered::Wait(own)) => return Err(Box::new(moves(&own))),
             Ok(Entered::Changed(newest)) => own = newest,
             Err(problem) => {
-                return Err(ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name())));
+                let end = ExecutionEnd::failed(problem.name());
+                return Err(Box::new(ExecutionVerdict::Ended(end)));
             }
         }
     }

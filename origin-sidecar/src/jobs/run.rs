@@ -16,6 +16,7 @@ use crate::telemetry::spans::Span;
 use crate::upstream::forward;
 use crate::upstream::outgoing::{Failure, Outgoing};
 use crate::upstream::server::APP;
+use crate::writes::WriteInFlight;
 use http::Response;
 use http::{HeaderMap, HeaderValue, Method};
 use rules::document::{self, Retry, Route, UNMATCHED};
@@ -42,20 +43,12 @@ pub(super) async fn execute(
         Ok(fields) => with_attempt(fields, job, turn.attempt),
         Err(why) => return not_sent(job, turn, why).into(),
     };
-    let (route, resolved) = match resolve(worker, rules, job, &headers).await {
-        Ok(found) => found,
-        Err(Problem::NoRoom) => return no_room().into(),
-        Err(Problem::MapUnknown) => return map_unknown().into(),
-        Err(problem) => {
-            return ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name())).into();
-        }
+    let (route, resolved, write) = match admit(worker, rules, job, &headers).await {
+        Ok(admitted) => admitted,
+        Err(verdict) => return (*verdict).into(),
     };
     let Ok(method) = Method::from_bytes(job.method.as_bytes()) else {
         return ExecutionVerdict::Ended(ExecutionEnd::failed("bad-method")).into();
-    };
-    let (resolved, write) = match admitted(worker, route, resolved, job) {
-        Ok(admitted) => admitted,
-        Err(verdict) => return verdict.into(),
     };
     let destinations = &worker.context.destinations;
     let found = destinations.find(destinations.of_route(route), resolved.as_ref());
@@ -115,6 +108,26 @@ pub(super) async fn execute(
         }
     };
     Executed { verdict, is_repeatable }
+}
+
+/// The route of a job and the owner of its data; a job that writes in a live shard map is a write in flight from
+/// here on.
+async fn admit<'r>(
+    worker: &JobWorker,
+    rules: &'r Rules,
+    job: &Job,
+    headers: &HeaderMap,
+) -> Result<(Option<&'r Route>, Option<Resolved>, Option<WriteInFlight>), Box<ExecutionVerdict>> {
+    let found = resolve(worker, rules, job, headers).await;
+    let (route, resolved) = found.map_err(|problem| {
+        Box::new(match problem {
+            Problem::NoRoom => no_room(),
+            Problem::MapUnknown => map_unknown(),
+            problem => ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name())),
+        })
+    })?;
+    let (resolved, write) = admitted(worker, route, resolved, job)?;
+    Ok((route, resolved, write))
 }
 
 /// Exports a span of the execution.

@@ -159,23 +159,28 @@ fn route<'a>(
         }
         SidecarAction::Proceed(proceed) => proceed,
     };
-    if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
-        let exchange = exchange.clone();
+    let is_upgrade = is_upgrade && exchange.is_some();
+    if is_upgrade {
         hygiene::before_sending(&mut Map(&mut head.headers), &inbound.sender());
-        let clean = Box::new(SanitizedRequest {
+    }
+    let clean = |body, exchange| {
+        Box::new(SanitizedRequest {
             inbound,
             method: std::mem::take(&mut head.method),
             headers: &mut head.headers,
             came: &mut head.came,
-            is_rebuilt: true,
-            body: Body::empty(),
+            is_rebuilt: is_upgrade,
+            body,
             rules,
             route_state,
             marker,
             read_ahead: 0,
             write: None,
-            exchange: None,
-        });
+            exchange,
+        })
+    };
+    if let Some(exchange) = exchange.as_ref().filter(|_| is_upgrade) {
+        let (clean, exchange) = (clean(Body::empty(), None), exchange.clone());
         return Ok(Handled::Pending(Box::pin(async move {
             upgraded(worker, clean, (matched, span), proceed, &exchange).await
         })));
@@ -187,20 +192,7 @@ fn route<'a>(
             exchange.set_idle_timeout(idle);
         }
     }
-    let clean = Box::new(SanitizedRequest {
-        inbound,
-        method: std::mem::take(&mut head.method),
-        headers: &mut head.headers,
-        came: &mut head.came,
-        is_rebuilt: false,
-        body,
-        rules,
-        route_state,
-        marker,
-        read_ahead: 0,
-        write: None,
-        exchange,
-    });
+    let clean = clean(body, exchange);
     let total = Total::of(worker, matched, span);
     if matches!(proceed.shard, shard::Step::NeedsBody { .. }) {
         let rest = Box::pin(route_by_body(worker, clean, (matched, span), proceed));

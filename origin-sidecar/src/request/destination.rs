@@ -103,11 +103,10 @@ impl Destinations {
         hop::annotate(headers, resolved);
         let is_here = destination.upstream.is_app();
         let output = if is_here { "annotate" } else { "forward" };
-        self.metrics
-            .shards
-            .requests
-            .with_label_values(&[&**resolved.map(), resolved.shard(), output])
-            .inc();
+        if !is_forwarded {
+            let labels = [&**resolved.map(), resolved.shard(), output];
+            self.metrics.shards.requests.with_label_values(&labels).inc();
+        }
         if is_here {
             return Ok(());
         }

@@ -1,8 +1,5 @@
 //! Where the objects of live maps lie in the result store.
 
-/// Everything about live maps; lifecycle rules of a bucket must leave these alone.
-pub const PREFIXES: [&str; 3] = ["shards/", "shards-log/", "shards-members/"];
-
 /// Of epochs as text: keys are listed in the order of their text.
 const EPOCH_DIGITS: usize = 20;
 

@@ -17,10 +17,11 @@ impl MapObject {
             return Err(format!("{} ranges where 1 to {RANGES_MAX} are known", self.ranges.len()));
         }
         let bounds = self.bounds()?;
-        if let Some(pair) = bounds.windows(2).find(|pair| pair[0] >= pair[1]) {
+        let mut pairs = bounds.iter().zip(bounds.iter().skip(1));
+        if let Some((lower, upper)) = pairs.find(|(lower, upper)| lower >= upper) {
             let show =
                 |key: &Option<ShardKey>| key.as_ref().map_or("-".to_owned(), ShardKey::to_string);
-            return Err(format!("bound {} comes after {}", show(&pair[1]), show(&pair[0])));
+            return Err(format!("bound {} comes after {}", show(upper), show(lower)));
         }
         let sinces = self.ranges.iter().map(|range| range.since);
         let sinces = sinces.chain(self.outside.iter().map(|own| own.since));

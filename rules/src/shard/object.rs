@@ -176,17 +176,6 @@ impl Unusable {
             Self::UnknownShard(_) => "unknown-shard",
         }
     }
-
-    /// All names, for the series of the metric.
-    pub const NAMES: [&'static str; 7] = [
-        "too-large",
-        "unreadable",
-        "format",
-        "other-map",
-        "signature",
-        "contradiction",
-        "unknown-shard",
-    ];
 }
 
 impl fmt::Display for Unusable {

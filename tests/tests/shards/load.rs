@@ -53,15 +53,17 @@ async fn client(
         let (key, write) = (key(number), format!("{name}-{number}"));
         let target = format!("/entries?id={key}");
         let began = Instant::now();
-        let answered = match number % 4 {
-            0 => own.try_send("GET", &target, "").await,
-            _ => own.try_send("POST", &target, write.clone()).await,
+        let is_read = number.is_multiple_of(4);
+        let answered = if is_read {
+            own.try_send("GET", &target, "").await
+        } else {
+            own.try_send("POST", &target, write.clone()).await
         };
         let is_moving = usize::from((MOVING.0..MOVING.1).contains(&key));
         seen.slowest[is_moving] = seen.slowest[is_moving].max(began.elapsed());
         match answered {
-            Ok(answer) if answer.status == 200 && number % 4 > 0 => seen.kept.push((write, key)),
-            Ok(answer) if answer.status == 200 => {}
+            Ok(answer) if answer.status == 200 && is_read => {}
+            Ok(answer) if answer.status == 200 => seen.kept.push((write, key)),
             Ok(answer) => {
                 seen.failed.push(format!("{write} {key}: {} {}", answer.status, answer.text()))
             }

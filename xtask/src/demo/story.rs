@@ -1,5 +1,6 @@
 //! The walk-through: what a user would try, what came back, and how long it took.
 
+use super::moving;
 use super::world::World;
 use crate::setup::Result;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +12,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const LOAD_CLIENTS: usize = 8;
 const LOAD_TIME: Duration = Duration::from_secs(4);
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: ureq::http::HeaderMap,
-    body: String,
+    pub(super) body: String,
     took: Duration,
 }
 
@@ -38,13 +39,13 @@ impl Answer {
     }
 }
 
-struct Client {
+pub(super) struct Client {
     agent: ureq::Agent,
-    base: String,
+    pub(super) base: String,
 }
 
 impl Client {
-    fn new(base: String) -> Self {
+    pub(super) fn new(base: String) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -52,7 +53,7 @@ impl Client {
         Self { agent: config.build().into(), base }
     }
 
-    fn send(
+    pub(super) fn send(
         &self,
         method: &str,
         path: &str,
@@ -74,13 +75,13 @@ impl Client {
         Ok(Answer { status: response.status().as_u16(), headers, body, took })
     }
 
-    fn get(&self, path: &str) -> Result<Answer> {
+    pub(super) fn get(&self, path: &str) -> Result<Answer> {
         self.send("GET", path, &[], "")
     }
 }
 
 /// The table, a line a step, printed as it happens.
-struct Table {
+pub(super) struct Table {
     all_good: bool,
 }
 
@@ -91,7 +92,7 @@ impl Table {
         Self { all_good: true }
     }
 
-    fn line(&mut self, is_good: bool, step: &str, answer: &Answer, what: &str) {
+    pub(super) fn line(&mut self, is_good: bool, step: &str, answer: &Answer, what: &str) {
         self.all_good &= is_good;
         let mark = if is_good { "\x1b[32m✓\x1b[0m" } else { "\x1b[31m✗\x1b[0m" };
         let took = format!("{:.1} ms", answer.took.as_secs_f64() * 1000.0);
@@ -110,6 +111,8 @@ pub(super) fn tell(world: &mut World) -> Result<bool> {
     report(world, &edge, &mut table)?;
     world.check_stop()?;
     stale(world, &edge, &mut table)?;
+    world.check_stop()?;
+    moving::tell(world, &edge, &mut table)?;
     world.check_stop()?;
     load(world, &edge, &mut table)?;
     Ok(table.all_good)

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 /// A process that is not up by then will not come up.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The shards of `routes.toml` and what each app is loaded with.
-const SHARDS: [(&str, &str); 3] = [("a", "1-10000"), ("b", "10001-20000"), ("c", "20001-30000")];
+/// The shards of `routes.toml` and what each app is loaded with. The story moves the range that both a and b
+/// have.
+const SHARDS: [(&str, &str); 3] = [("a", "1-10000"), ("b", "9001-20000"), ("c", "20001-30000")];
 
 pub(super) struct World {
     root: PathBuf,
@@ -47,6 +48,7 @@ impl World {
             consumer_admin: ports[9],
             edge: ports[10],
         };
+        world.make_map()?;
         say("starting three app shards, their sidecars, a consumer and workerd");
         for shard in 0..SHARDS.len() {
             world.start_app(shard)?;
@@ -73,7 +75,7 @@ impl World {
         command
             .args(["-m", "market", "--port", &self.apps[shard].to_string()])
             .args(["--instruments", instruments, "--report-seconds", "3", "--db"])
-            .arg(self.folder.join(format!("market-{name}.db")))
+            .arg(self.database(name))
             .env("MARKET_SECRET", "the demo's apps share their sessions")
             .current_dir(self.root.join("examples/market"));
         self.processes.start(&format!("app-{name}"), &mut command)
@@ -85,7 +87,8 @@ impl World {
         command
             .current_dir(&self.root)
             .env("SPILLWAY_SECRET", "the-secret-of-the-demo-worth-nothing-elsewhere")
-            .env("SPILLWAY_ROUTES", self.root.join("routes.toml"))
+            .env("SPILLWAY_ROUTES", self.rules())
+            .env("SPILLWAY_MAP_POLL", "1")
             .env("SPILLWAY_SPOOL", &self.folder)
             .env("SPILLWAY_QUEUE", format!("reports={files}"))
             .env("SPILLWAY_RESULTS", files)
@@ -97,6 +100,73 @@ impl World {
             upstreams.map(|((name, _), port)| format!("app-{name}=http://127.0.0.1:{port}"));
         command.env("SPILLWAY_UPSTREAM", upstreams.collect::<Vec<_>>().join(","));
         command
+    }
+
+    /// The demo's rules, with a map that can change while everything runs.
+    fn rules(&self) -> PathBuf {
+        self.folder.join("routes.toml")
+    }
+
+    /// Makes the live map from the ranges in the rules.
+    fn make_map(&self) -> Result<()> {
+        let own = self.root.join("routes.toml");
+        let text =
+            std::fs::read_to_string(&own).map_err(|why| format!("{}: {why}", own.display()))?;
+        let table = "[shard_map.market_data]";
+        let text = text.replace(table, &format!("{table}\nlive = true"));
+        let rules = self.rules();
+        std::fs::write(&rules, text).map_err(|why| format!("{}: {why}", rules.display()))?;
+        self.shards(&["init", "market_data", "--yes"]).map(|_| ())
+    }
+
+    /// What `spillway shards` prints, asked of all that follow the map.
+    pub(super) fn shards(&self, arguments: &[&str]) -> Result<String> {
+        let members = self.admins.into_iter().chain([self.consumer_admin]);
+        let members: Vec<_> = members.map(|port| format!("127.0.0.1:{port}")).collect();
+        let mut command = self.spillway(SHARDS[0].0, self.apps[0]);
+        command.arg("shards").args(arguments);
+        // While the map is made nobody runs yet.
+        if arguments.first() != Some(&"init") {
+            command.env("SPILLWAY_SIDECARS", members.join(","));
+        }
+        said(&mut command)
+    }
+
+    /// Moves the ticks of a range of instruments from one database to another, as a copy that has caught up.
+    pub(super) fn move_ticks(
+        &self,
+        source: &str,
+        target: &str,
+        (from, until): (u32, u32),
+    ) -> Result<()> {
+        let lines = format!(
+            "import sqlite3\n\
+             database = sqlite3.connect({:?}, timeout=10)\n\
+             database.execute('ATTACH ? AS source', ({:?},))\n\
+             where = 'WHERE instrument_id >= {from} AND instrument_id < {until}'\n\
+             with database:\n    \
+                 database.execute(f'INSERT INTO ticks (instrument_id, ts, price) SELECT instrument_id, ts, price FROM source.ticks {{where}}')\n    \
+                 database.execute(f'DELETE FROM source.ticks {{where}}')\n",
+            self.database(target),
+            self.database(source)
+        );
+        said(Command::new("python3").args(["-c", &lines])).map(|_| ())
+    }
+
+    /// How many ticks of an instrument lie on a shard.
+    pub(super) fn ticks(&self, shard: &str, instrument: u32) -> Result<u64> {
+        let lines = format!(
+            "import sqlite3\n\
+             count = 'SELECT count(*) FROM ticks WHERE instrument_id = ?'\n\
+             print(sqlite3.connect({:?}).execute(count, ({instrument},)).fetchone()[0])",
+            self.database(shard)
+        );
+        let count = said(Command::new("python3").args(["-c", &lines]))?;
+        count.trim().parse().map_err(|_| format!("no number of ticks: {count}"))
+    }
+
+    fn database(&self, shard: &str) -> PathBuf {
+        self.folder.join(format!("market-{shard}.db"))
     }
 
     fn start_sidecar(&mut self, shard: usize) -> Result<()> {
@@ -216,6 +286,16 @@ impl World {
             self.folder.display()
         )
     }
+}
+
+/// What a command prints that must succeed.
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().map_err(|why| format!("{command:?}: {why}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!("{command:?}: {}{}", text(&output.stdout), text(&output.stderr)))
 }
 
 /// Ports the system gives. They are all held at once, so that they differ, and let go together.

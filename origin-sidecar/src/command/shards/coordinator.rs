@@ -28,6 +28,16 @@ pub(super) struct StoredMap {
     pub etag: String,
 }
 
+/// Prints the key that signs maps: it needs no store.
+///
+/// # Errors
+/// Code 78 when there is no secret.
+pub(super) fn say_key(settings: &ShardsSettings, events: &Events) -> Result<(), Stop> {
+    let keys = map_keys(settings).map_err(Stop::config)?;
+    let key = keys.first().map(|key| STANDARD.encode(key)).unwrap_or_default();
+    events.say("key", json!({ "key": key }), &key)
+}
+
 /// What the commands work with.
 pub(super) struct Coordinator<'a> {
     pub settings: &'a ShardsSettings,
@@ -174,7 +184,8 @@ impl<'a> Coordinator<'a> {
     pub(super) async fn sign(&self, own: &Changing) -> Result<(), Stop> {
         let stored = self.stored(&own.map).await?;
         let object = stored.object.clone();
-        self.change_and_tell(own, Some(&stored), Ok(object)).await
+        self.change_and_tell(own, Some(&stored), Ok(object)).await?;
+        if own.dry_run { Ok(()) } else { self.sign_copy(&stored.object).await }
     }
 
     pub(super) async fn retire(&self, own: &Changing) -> Result<(), Stop> {
@@ -323,11 +334,6 @@ impl<'a> Coordinator<'a> {
             self.events.say("version", facts, &format!("{}  {at}  {by}  {why}", object.epoch))?;
         }
         Ok(())
-    }
-
-    pub(super) fn key(&self) -> Result<(), Stop> {
-        let key = self.keys.first().map(|key| STANDARD.encode(key)).unwrap_or_default();
-        self.events.say("key", json!({ "key": key }), &key)
     }
 
     pub(super) async fn export(&self, map: &str) -> Result<(), Stop> {

@@ -5,8 +5,9 @@ use super::super::stop::Stop;
 use super::arguments::{Announcing, GatedStep, MoveStep};
 use super::coordinator::{Coordinator, StoredMap};
 use super::members::{Laggard, MoveMember};
+use crate::clock::{Clock, System};
 use rules::shard::change::{MoveDriver, MovePlan};
-use rules::shard::object::{MapObject, Move, MoveStage};
+use rules::shard::object::{Changed, MapObject, Move, MoveStage};
 use rules::shard::protocol::{Ack, Hindrance};
 use serde_json::json;
 use std::time::Duration;
@@ -215,7 +216,7 @@ impl Coordinator<'_> {
         let why =
             format!("abort: {}", laggards.first().map(|own| own.who.as_str()).unwrap_or_default());
         let by = stored.object.changed.by.clone();
-        let changed = rules::shard::object::Changed { by, why, ..stored.object.changed.clone() };
+        let changed = Changed { by, why, at: System.now() };
         let next = stored.object.abort(id, MoveDriver::Named(driver), changed);
         let next = next.map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
         let aborted = self.put(Some(stored), next).await?;

@@ -108,6 +108,20 @@ impl Coordinator<'_> {
         }
     }
 
+    /// Replaces a version in the log by the same one under the first key: what is put back must be good after
+    /// the old key is gone, too.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(super) async fn sign_copy(&self, object: &MapObject) -> Result<(), Stop> {
+        let key = keys::log(&object.map, object.epoch);
+        let body = self.signed(object.clone())?.json().into_bytes().into();
+        match self.results.put(&key, body, Condition::Always).await {
+            Ok(_) | Err(PutError::Precondition) => Ok(()),
+            Err(PutError::Failed(error)) => Err(failed(&error)),
+        }
+    }
+
     /// All versions in the log, oldest first.
     ///
     /// # Errors
