@@ -84,7 +84,10 @@ fn cache_key(rules: &Rules, target: &str) -> String {
     let sidecar::SidecarAction::Proceed(proceed) = sidecar::decide(rules, &head).action else {
         panic!("refused")
     };
-    proceed.cache.ok().expect("cached").key.clone()
+    match proceed.cache {
+        Ok(plan) => plan.key.clone(),
+        Err(why) => panic!("not cached: {}", why.as_str()),
+    }
 }
 
 #[test]
