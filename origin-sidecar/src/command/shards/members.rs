@@ -7,8 +7,11 @@ use crate::operate::admin;
 use crate::shards::keys;
 use crate::shards::store::read;
 use http::Request;
+use rules::shard::coordinate::{
+    AfterRound, Excuses, Laggard, MoveMember, Round, after_round, judge,
+};
 use rules::shard::object::MapObject;
-use rules::shard::protocol::{Ack, Hindrance, hindrance};
+use rules::shard::protocol::Ack;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -20,22 +23,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Members of one move.
 const MEMBERS_MAX: usize = 1_000;
-
-/// One member, by what it said or by where it was looked for.
-pub(super) struct MoveMember {
-    /// Pod name, or the address where that is not known.
-    pub who: String,
-    pub ack: Option<Ack>,
-    /// Why there is no ack.
-    pub detail: String,
-}
-
-/// A member that has not followed.
-pub(super) struct Laggard {
-    pub who: String,
-    pub why: Hindrance,
-    pub detail: String,
-}
 
 impl Coordinator<'_> {
     /// Shows the object to all members and gathers what they say.
@@ -99,17 +86,12 @@ impl Coordinator<'_> {
         found
     }
 
-    /// The members that have not followed to the object's stage.
-    pub(super) fn laggards(&self, object: &MapObject, heard: &[MoveMember]) -> Vec<Laggard> {
-        let map_rules = self.rules.document.map_rules(&object.map);
-        let judged = heard.iter().filter_map(|member| {
-            let why = hindrance(object, &map_rules, member.ack.as_ref())?;
-            Some(Laggard { who: member.who.clone(), why, detail: member.detail.clone() })
-        });
-        judged.collect()
+    /// Which members have followed to the object's stage.
+    pub(super) fn judged(&self, object: &MapObject, heard: &[MoveMember]) -> Round {
+        judge(object, &self.rules.document.map_rules(&object.map), heard)
     }
 
-    /// Asks until all members have followed, one can't, or the time is over; those that have not.
+    /// Asks until all members have followed that are needed, one can't, or the time is over; those that have not.
     ///
     /// # Errors
     /// As [`Coordinator::heard`].
@@ -117,18 +99,21 @@ impl Coordinator<'_> {
         &self,
         object: &MapObject,
         end: Instant,
-        without: &[String],
+        excuses: Excuses<'_>,
     ) -> Result<Vec<Laggard>, Stop> {
+        let mut before = Vec::new();
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let heard = self.heard(object, left.min(Duration::from_secs(2))).await?;
-            let mut laggards = self.laggards(object, &heard);
-            laggards.retain(|own| !without.contains(&own.who));
-            let is_hopeless = laggards.iter().any(|own| !own.why.may_pass());
-            if laggards.is_empty() || is_hopeless || Instant::now() >= end {
-                return Ok(laggards);
+            let round = self.judged(object, &heard);
+            let followed = round.followed.clone();
+            match after_round(round, &before, excuses, Instant::now() >= end) {
+                AfterRound::Followed => return Ok(Vec::new()),
+                AfterRound::Confirm => {}
+                AfterRound::AskAgain => tokio::time::sleep(PAUSE).await,
+                AfterRound::Over(laggards) => return Ok(laggards),
             }
-            tokio::time::sleep(PAUSE).await;
+            before = followed;
         }
     }
 }

@@ -4,9 +4,9 @@
 use super::super::stop::Stop;
 use super::arguments::{Announcing, GatedStep, MoveStep};
 use super::coordinator::{Coordinator, StoredMap};
-use super::members::{Laggard, MoveMember};
 use crate::clock::{Clock, System};
-use rules::shard::change::{MoveDriver, MovePlan};
+use rules::shard::change::{ChangeRefusal, MoveDriver, MovePlan};
+use rules::shard::coordinate::{Excuses, Laggard, MoveMember, needs_members};
 use rules::shard::object::{Changed, MapObject, Move, MoveStage};
 use rules::shard::protocol::{Ack, Hindrance};
 use serde_json::json;
@@ -62,12 +62,15 @@ impl Coordinator<'_> {
         let id = moving(&stored.object)?.id.clone();
         self.forget_members(name, &id).await;
         let told = Instant::now();
-        let mut laggards = self.follow(&stored.object, told + ANNOUNCE_WAIT, &[]).await?;
+        let mut laggards =
+            self.follow(&stored.object, told + ANNOUNCE_WAIT, Excuses::default()).await?;
         if laggards.is_empty() {
             // Those that no address leads to look for themselves, and register.
             let poll = Duration::from_secs(self.settings.map_poll).mul_f64(1.2);
             tokio::time::sleep_until(told + poll).await;
-            laggards = self.follow(&stored.object, told + poll + ANNOUNCE_WAIT, &[]).await?;
+            laggards = self
+                .follow(&stored.object, told + poll + ANNOUNCE_WAIT, Excuses::default())
+                .await?;
         }
         if laggards.is_empty() {
             laggards =
@@ -114,8 +117,7 @@ impl Coordinator<'_> {
             }
         };
         let began = Instant::now();
-        let laggards = self.follow(&stored.object, began + self.wait(own)?, &own.without).await?;
-        let laggards = not_excused(laggards, own);
+        let laggards = self.follow(&stored.object, began + self.wait(own)?, excuses(own)).await?;
         self.or_abort(&stored, &laggards, &own.step.driver).await?;
         let map = &changing.map;
         let took = began.elapsed().as_millis();
@@ -141,11 +143,8 @@ impl Coordinator<'_> {
     pub(super) async fn commit(&self, own: &GatedStep) -> Result<(), Stop> {
         let (changing, driver) = (&own.step.changing, led_by(&own.step));
         let stored = self.stored(&changing.map).await?;
-        let Move { id, no_return, .. } = moving(&stored.object)?.clone();
-        // Past that point everything was judged: what is not fit now is no reason to stay.
-        if !no_return {
-            self.all_have_followed(&stored.object, own).await?;
-        }
+        let id = moving(&stored.object)?.id.clone();
+        self.all_have_followed(&stored.object, own).await?;
         let what = match (&own.owner_is_fenced, own.without.is_empty()) {
             (Some(why), _) => format!("commit (the owner is fenced: {why})"),
             (None, false) => format!("commit (without {})", own.without.join(", ")),
@@ -170,7 +169,7 @@ impl Coordinator<'_> {
     async fn tell_end(&self, stored: &StoredMap, event: &str) -> Result<(), Stop> {
         let (map, epoch) = (&stored.object.map, stored.object.epoch);
         let heard = self.heard(&stored.object, Duration::ZERO).await?;
-        for own in self.laggards(&stored.object, &heard) {
+        for own in self.judged(&stored.object, &heard).laggards {
             let facts = json!({ "pod": own.who, "why": own.why.to_string(), "detail": own.detail });
             let sentence = format!("  {} {} {}", own.who, own.why, own.detail);
             self.events.say("behind", facts, sentence.trim_end())?;
@@ -181,11 +180,10 @@ impl Coordinator<'_> {
 
     /// Lists the members again: one may have come since the fence.
     async fn all_have_followed(&self, object: &MapObject, own: &GatedStep) -> Result<(), Stop> {
-        if moving(object)?.stage != MoveStage::Fenced {
-            return Err(Stop::run("wrong-stage: the move is only announced: fence it first"));
+        if !needs_members(object).map_err(refused)? {
+            return Ok(());
         }
-        let laggards = self.follow(object, Instant::now() + self.wait(own)?, &own.without).await?;
-        let laggards = not_excused(laggards, own);
+        let laggards = self.follow(object, Instant::now() + self.wait(own)?, excuses(own)).await?;
         if laggards.is_empty() {
             return Ok(());
         }
@@ -218,7 +216,7 @@ impl Coordinator<'_> {
         let by = stored.object.changed.by.clone();
         let changed = Changed { by, why, at: System.now() };
         let next = stored.object.abort(id, MoveDriver::Named(driver), changed);
-        let next = next.map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
+        let next = next.map_err(refused)?;
         let aborted = self.put(Some(stored), next).await?;
         self.tell_end(&aborted, "aborted").await?;
         Err(Stop::run(format!("members-behind: the move was aborted:\n{}", listed(laggards))))
@@ -232,7 +230,7 @@ impl Coordinator<'_> {
 
     /// Says what each member follows.
     pub(super) fn say_members(&self, object: &MapObject, heard: &[MoveMember]) -> Result<(), Stop> {
-        let laggards = self.laggards(object, heard);
+        let laggards = self.judged(object, heard).laggards;
         for member in heard {
             let why = laggards.iter().find(|own| own.who == member.who).map(|own| &own.why);
             let standing = why.map_or_else(|| "follows".to_owned(), Hindrance::to_string);
@@ -275,10 +273,12 @@ fn with_jobs(member: &MoveMember) -> Option<Laggard> {
     (count > 0).then(|| Laggard { who: member.who.clone(), why, detail: String::new() })
 }
 
-/// Where the owner itself refuses writes, a member that does not answer can't misplace any.
-fn not_excused(laggards: Vec<Laggard>, own: &GatedStep) -> Vec<Laggard> {
-    let is_excused = |laggard: &Laggard| own.owner_is_fenced.is_some() && laggard.why.may_pass();
-    laggards.into_iter().filter(|laggard| !is_excused(laggard)).collect()
+fn refused(why: ChangeRefusal) -> Stop {
+    Stop::run(format!("{}: {why}", why.name()))
+}
+
+fn excuses(own: &GatedStep) -> Excuses<'_> {
+    Excuses { without: &own.without, owner_is_fenced: own.owner_is_fenced.is_some() }
 }
 
 fn listed(laggards: &[Laggard]) -> String {
