@@ -71,7 +71,7 @@ impl LiveMaps {
         let settle = Duration::from(rule.settle);
         let mut write = self.writes.begin(resolved.map(), &resolved.keys, what(), settle);
         let newest = self.newest(&resolved);
-        if newest.as_ref().is_ok_and(|newest| newest.epoch() == resolved.epoch()) {
+        if newest.as_ref().is_ok_and(|newest| !resolved.is_outdated_by(newest)) {
             return Ok(Entered::Go(resolved, write));
         }
         // Nothing was sent.

@@ -71,6 +71,12 @@ impl Resolved {
         is_write && self.ranges().any(|range| range.state == RangeState::Fenced)
     }
 
+    /// Whether a newer map has its say before the request is sent. What a newer marker says ([`Self::as_sent`])
+    /// outdates the map here, and not the other way round.
+    pub fn is_outdated_by(&self, newest: &Self) -> bool {
+        newest.epoch() > self.epoch()
+    }
+
     /// Whether a job may start: none of its ranges is about to move. A job may run for hours.
     pub fn may_start_job(&self) -> bool {
         self.ranges().all(|range| range.state == RangeState::Active)
