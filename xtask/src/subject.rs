@@ -106,16 +106,16 @@ const SUBJECTS: [Subject; 21] = [
     Subject {
         name: "cache",
         what: "what is stored and for whom it is answered",
-        runner: System { binary: "cache", only: &[], but: &[], threads: BUSY },
+        runner: System { binary: "proxy", only: &["cache::"], but: &[], threads: BUSY },
     },
     Subject {
         name: "proxy",
         what: "what passes through: protocols, connections, shards, trust",
-        runner: System { binary: "proxy", only: &[], but: &[], threads: BUSY },
+        runner: System { binary: "proxy", only: &[], but: &["cache::"], threads: BUSY },
     },
     Subject {
         name: "shards",
-        what: "live shard maps: a range that moves under load, and what goes wrong meanwhile",
+        what: "live shard maps: a search of all that can happen, and moves under load in which something goes wrong",
         runner: System { binary: "shards", only: &[], but: &[], threads: BUSY },
     },
     Subject {

@@ -1,6 +1,7 @@
 //! Everything that passes through the sidecar without being stored or queued: protocols, connections,
 //! shards, trust in others, and the life of the process.
 
+mod cache;
 mod calls;
 mod changes;
 mod draining;

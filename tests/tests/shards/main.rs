@@ -6,6 +6,7 @@ mod holding;
 mod jobs;
 mod load;
 mod owners;
+mod search;
 mod starting;
 mod streams;
 mod world;

@@ -1,12 +1,12 @@
 //! Each part of the protocol is needed: without it the search finds what breaks, and says how.
 
+use super::breadth_first::search;
 use super::invariants::Invariant;
 use super::model::Model;
 use super::protocol::Stage::{
     Close, Commit, CopyRest, Drain, Fence, MarkMoved, Members, OpenTarget, PassReturn,
 };
 use super::protocol::{Broken, Protocol};
-use super::search::search;
 
 /// A broken protocol, which must be found to break this.
 fn is_caught(name: &str, protocol: Protocol, expected: Invariant) {

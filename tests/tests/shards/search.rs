@@ -12,24 +12,24 @@
 )]
 
 mod book;
+mod breadth_first;
 mod broken;
 mod coordinators;
 mod invariants;
 mod model;
 mod pods;
 mod protocol;
-mod search;
 mod words;
 mod world;
 mod writes;
 
 use book::{SOURCE, TARGET};
+use breadth_first::{Found, search};
 use model::Model;
 use protocol::Stage::{
     Close, Commit, CopyRest, Drain, Fence, MarkMoved, Members, OpenTarget, PassReturn,
 };
 use protocol::{Broken, Protocol};
-use search::{Found, search};
 use world::{World, Write};
 
 /// The whole of a search in which nothing may be broken.

@@ -1,8 +1,8 @@
 //! What the cache answers, what it stores, and what it never shows to anybody else: a real sidecar
 //! between a client and an application whose answers the test writes.
 
+mod answers;
 mod assets;
-mod cache;
 mod collapsing;
 mod confirming;
 mod deception;

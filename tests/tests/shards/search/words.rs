@@ -1,8 +1,8 @@
 //! The way to a broken invariant in plain words: each step, and what it changed.
 
 use super::book::SHARDS;
+use super::breadth_first::BrokenPath;
 use super::model::{Model, Reach, Step, Teacher};
-use super::search::BrokenPath;
 use super::world::{Mishap, PodMap, Post, Way, World, Write};
 
 const PODS: [&str; 2] = ["pod A", "pod B"];
