@@ -29,9 +29,11 @@ async fn a_range_moves_ten_times_and_no_client_sees_it() {
     );
     seen.kept.extend(still.kept);
     check(&world, &seen).await;
-    let mut held = 0.0;
+    let (mut held, mut seconds) = (0.0, 0.0);
     for sidecar in world.running() {
         held += sidecar.metric(r#"spillway_shard_held_seconds_count{map="market"}"#).await;
+        seconds += sidecar.metric(r#"spillway_shard_held_seconds_sum{map="market"}"#).await;
     }
     assert!(held > 0.0, "no write was ever held: the test shows nothing");
+    eprintln!("{held} writes were held, {:.0} ms each on average", 1000.0 * seconds / held);
 }

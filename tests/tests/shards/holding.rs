@@ -157,6 +157,35 @@ async fn a_sidecar_whose_map_is_old_learns_of_the_new_one_by_its_first_request()
 }
 
 #[tokio::test]
+async fn a_large_write_by_an_old_map_is_refused_and_reaches_nobody() {
+    let mut world = World::start().await;
+    world.cut_off(4);
+    world.moves(MOVING, "a", "b").await;
+    let large = "x".repeat(100 * 1024);
+    let answer = world.client(4).post(INSIDE, large).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "map-behind"));
+    for shard in ["a", "b"] {
+        assert!(world.owners.get(shard).entries(2500).is_empty(), "{shard}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_asked_for_and_a_dry_run_changes_nothing() {
+    let world = World::start().await;
+    let announce = ["announce", "market", "--range", "2001..4001", "--to", "b"];
+    let asked = world.shards_unasked(&announce).await;
+    assert_eq!(asked.code, Some(1));
+    assert!(asked.errors.contains("nobody can be asked: add --yes"), "{}", asked.errors);
+    let planned = world.shards_unasked(&[&announce[..], &["--dry-run"]].concat()).await;
+    assert_eq!(planned.code, Some(0), "{}", planned.errors);
+    assert!(planned.output.contains("epoch 3: announce 2001..4001 to b"), "{}", planned.output);
+    let shown = world.shards(&["--json", "show", "market"]).await;
+    let shown: serde_json::Value =
+        serde_json::from_str(shown.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(shown["epoch"], 2, "{shown}");
+}
+
+#[tokio::test]
 async fn stored_answers_of_other_ranges_stay_and_those_of_the_moved_range_are_asked_for_anew() {
     let world = World::start().await;
     for shard in ["a", "b"] {

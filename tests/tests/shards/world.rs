@@ -208,6 +208,11 @@ impl World {
         run_with(&[&["shards"], &*with_yes(arguments)].concat(), &environment).await
     }
 
+    /// The same without `--yes`, and nobody at the terminal.
+    pub async fn shards_unasked(&self, arguments: &[&str]) -> Ended {
+        run_with(&[&["shards"], arguments].concat(), &self.environment()).await
+    }
+
     /// The same with another secret.
     pub async fn shards_as(&self, secret: &str, arguments: &[&str]) -> Ended {
         let mut environment = self.environment();
