@@ -94,7 +94,8 @@ async fn to_live_shard<'a>(
             if destinations.find(route_state.upstream.as_ref(), Some(resolved))?.may_be_stale() =>
         {
             let why = proceed.cache.as_ref().err().copied().unwrap_or(Bypass::MapChanged);
-            resharded::KeptRequest::of(&mut clean, proceed.target(), resolved, why).await?
+            let from = (resolved, &worker.jobs.context.maps.kept_bodies);
+            resharded::KeptRequest::of(&mut clean, proceed.target(), from, why).await?
         }
         _ => None,
     };

@@ -10,6 +10,7 @@ use crate::message::reply;
 use crate::request::active_rules::RulesSnapshot;
 use crate::request::inbound::Inbound;
 use crate::request::sanitized::SanitizedRequest;
+use crate::room::ByteBudget;
 use crate::shards::admission::{PendingWrite, SendingSidecar};
 use crate::telemetry::spans::Span;
 use crate::upstream::route_state::RouteState;
@@ -113,23 +114,22 @@ impl KeptRequest {
     pub(super) async fn of(
         clean: &mut SanitizedRequest<'_>,
         target: &str,
-        resolved: &Resolved,
+        (resolved, room): (&Resolved, &ByteBudget),
         why: Bypass,
     ) -> Result<Option<Self>, Refused> {
-        let is_small = |body: &Body| {
-            body.size_hint().exact().is_some_and(|length| length <= KEPT_BYTES_MAX as u64)
-        };
         let body = clean.body.take();
-        if body.again().is_some() || !is_small(&body) {
-            clean.body = body;
-        } else {
+        let length = body.size_hint().exact().filter(|length| *length <= KEPT_BYTES_MAX as u64);
+        let permit = length.filter(|_| body.again().is_none()).and_then(|it| room.try_take(it));
+        if let Some(permit) = permit {
             let failed = |error: std::io::Error| {
                 Refused::new(Problem::BadRequest, format!("the body could not be read: {error}"))
             };
             clean.body = match collect(body, KEPT_BYTES_MAX).await.map_err(failed)? {
-                Collected::Whole(bytes) => Body::full(bytes),
+                Collected::Whole(bytes) => Body::full(permit.around(bytes)),
                 Collected::TooLarge(body) => body,
             };
+        } else {
+            clean.body = body;
         }
         let Some(body) = clean.body.again() else { return Ok(None) };
         Ok(Some(Self {

@@ -3,6 +3,7 @@
 use super::looks::StoreLooks;
 use crate::clock::Clock;
 use crate::request::active_rules::ActiveRules;
+use crate::room::ByteBudget;
 use crate::telemetry::metrics::Metrics;
 use crate::writes::Writes;
 use rules::Rules;
@@ -12,6 +13,10 @@ use rules::shard::protocol::{Adoption, adoption};
 use std::fmt;
 use std::sync::Arc;
 use stores::results::Results;
+
+/// Bodies that are kept for a second try, of all requests together in bytes. One that finds no room is sent from
+/// its client's connection, and answered 503 if it meets a newer map.
+const KEPT_BODIES_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// What a process needs to follow live maps.
 pub struct LiveMaps {
@@ -31,6 +36,8 @@ pub struct LiveMaps {
     pub(super) shard: Option<Arc<str>>,
     /// What is known of the store's objects.
     pub(super) store: StoreLooks,
+    /// For bodies that are kept until another sidecar has taken the request.
+    pub kept_bodies: ByteBudget,
 }
 
 /// What [`LiveMaps::new`] is made from.
@@ -102,6 +109,7 @@ impl LiveMaps {
             bound: parts.bound,
             shard: parts.shard,
             store: StoreLooks::default(),
+            kept_bodies: ByteBudget::new(KEPT_BODIES_BYTES_MAX),
         }
     }
 
