@@ -10,6 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+/// Slots before those of writes whose end is unknown are looked through for ones that count no longer: without
+/// a move nobody else does.
+const SWEEP_SLOTS_MIN: usize = 64;
 /// Of those in flight, how many are named to people.
 const NAMED_MAX: usize = rules::shard::protocol::NAMED_MAX;
 
@@ -27,6 +30,8 @@ struct Slots {
     free: Vec<usize>,
     /// Entries made so far: tells an entry from a later one in the same slot.
     made: u64,
+    /// Slots at which all are looked through the next time.
+    sweep_at: usize,
 }
 
 struct Entry {
@@ -106,6 +111,9 @@ impl Writes {
             began: Instant::now(),
             unsettled_until: None,
         };
+        if slots.free.is_empty() && slots.entries.len() >= slots.sweep_at {
+            slots.sweep(Instant::now());
+        }
         let slot = if let Some(slot) = slots.free.pop() {
             if let Some(place) = slots.entries.get_mut(slot) {
                 *place = Some(entry);
@@ -141,12 +149,7 @@ impl Writes {
     ) -> (InRange, Option<Instant>) {
         let now = Instant::now();
         let mut slots = self.lock();
-        let over = |entry: &Entry| entry.unsettled_until.is_some_and(|until| until <= now);
-        for slot in 0..slots.entries.len() {
-            if slots.entries.get(slot).and_then(Option::as_ref).is_some_and(over) {
-                slots.remove(slot);
-            }
-        }
+        slots.sweep(now);
         let (mut found, mut next) = (InRange::default(), None::<Instant>);
         let own = slots.entries.iter().flatten();
         for entry in own.filter(|entry| &*entry.map == map && is_inside(&entry.keys)) {
@@ -195,6 +198,19 @@ impl Writes {
 }
 
 impl Slots {
+    /// Removes the writes of unknown end that count no longer.
+    fn sweep(&mut self, now: Instant) {
+        let over = |entry: &Entry| entry.unsettled_until.is_some_and(|until| until <= now);
+        for slot in 0..self.entries.len() {
+            if self.entries.get(slot).and_then(Option::as_ref).is_some_and(over) {
+                self.remove(slot);
+            }
+        }
+        let taken = self.entries.len() - self.free.len();
+        // Each sweep is paid for by as many writes as it looks through.
+        self.sweep_at = (2 * taken).max(SWEEP_SLOTS_MIN);
+    }
+
     fn remove(&mut self, slot: usize) {
         if let Some(place) = self.entries.get_mut(slot)
             && place.take().is_some()
@@ -283,6 +299,17 @@ mod tests {
         let (left, ()) = tokio::join!(waiting, ending);
         assert!(left.is_empty());
         assert_eq!(Instant::now(), end + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_of_unknown_end_take_no_room_for_ever() {
+        let writes = Arc::new(Writes::default());
+        for _ in 0..1_000 {
+            drop(write(&writes, 1));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let slots = writes.lock().entries.len();
+        assert!(slots <= 2 * SWEEP_SLOTS_MIN, "{slots} slots for 30 writes that still count");
     }
 
     #[test]
