@@ -2,6 +2,7 @@
 
 mod moving;
 mod processes;
+mod step;
 mod story;
 mod world;
 

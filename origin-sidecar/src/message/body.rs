@@ -126,12 +126,15 @@ impl Body {
 
     /// In flight until it has ended. What is in memory is sent with its head, and is not counted.
     pub fn count(&mut self, headers: &HeaderMap, in_flight: &InFlight<'_>) {
-        let stream = self.stream(headers);
+        match &self.source {
+            BodySource::Empty | BodySource::Full(_) | BodySource::Served(_) => return,
+            BodySource::Passed(own) if own.whole.is_some() => return,
+            _ => {}
+        }
+        let under_way = Some(in_flight.further(self.stream(headers)));
         match &mut self.source {
-            BodySource::Empty | BodySource::Full(_) | BodySource::Served(_) => {}
-            BodySource::Passed(own) if own.whole.is_some() => {}
-            BodySource::Passed(own) => own.under_way = Some(in_flight.further(stream)),
-            _ => self.guards().inner.under_way = Some(in_flight.further(stream)),
+            BodySource::Passed(own) => own.under_way = under_way,
+            _ => self.guards().inner.under_way = under_way,
         }
     }
 

@@ -62,8 +62,14 @@ async fn carried(mut client: TcpStream, mut leads: watch::Receiver<Leads>, turn:
         (leads.addresses[place].clone(), leads.cuts)
     };
     let Ok(mut server) = TcpStream::connect(&to).await else { return };
+    let cut = async {
+        // Nobody cuts a connection whose relay is gone.
+        if leads.wait_for(|leads| leads.cuts > cuts).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => {}
-        _ = leads.wait_for(|leads| leads.cuts > cuts) => {}
+        () = cut => {}
     }
 }

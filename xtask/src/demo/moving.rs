@@ -1,6 +1,6 @@
 //! A line of the story: a range of instruments moves to another shard, and back, while ticks are written.
 
-use super::story::{Answer, Client, Table};
+use super::step::{Answer, Client, Table};
 use super::world::World;
 use crate::setup::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

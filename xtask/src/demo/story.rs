@@ -1,104 +1,15 @@
 //! The walk-through: what a user would try, what came back, and how long it took.
 
 use super::moving;
+use super::step::{ANSWER_TIMEOUT, Answer, Client, Table};
 use super::world::World;
 use crate::setup::Result;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Nothing in the story takes longer than a report.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Clients and seconds of the load at the end.
 const LOAD_CLIENTS: usize = 8;
 const LOAD_TIME: Duration = Duration::from_secs(4);
-
-pub(super) struct Answer {
-    pub(super) status: u16,
-    headers: ureq::http::HeaderMap,
-    pub(super) body: String,
-    took: Duration,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> String {
-        let lines = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        lines.collect::<Vec<_>>().join(", ")
-    }
-
-    /// What the named cache did, without its name.
-    fn cache(&self, tier: &str) -> String {
-        let status = self.header("cache-status");
-        let member = status.split(", ").filter(|member| member.starts_with(tier)).last();
-        member
-            .and_then(|member| member.split_once("; "))
-            .map_or(String::new(), |(_, what)| what.to_owned())
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.body).unwrap_or_default()
-    }
-}
-
-pub(super) struct Client {
-    agent: ureq::Agent,
-    pub(super) base: String,
-}
-
-impl Client {
-    pub(super) fn new(base: String) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_global(Some(ANSWER_TIMEOUT));
-        Self { agent: config.build().into(), base }
-    }
-
-    pub(super) fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Result<Answer> {
-        let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(body.to_owned()).map_err(|error| error.to_string())?;
-        let started = Instant::now();
-        let failed = |error: ureq::Error| format!("{method} {path}: {error}");
-        let mut response = self.agent.run(request).map_err(failed)?;
-        let body = response.body_mut().read_to_string().map_err(failed)?;
-        let took = started.elapsed();
-        let headers = response.headers().clone();
-        Ok(Answer { status: response.status().as_u16(), headers, body, took })
-    }
-
-    pub(super) fn get(&self, path: &str) -> Result<Answer> {
-        self.send("GET", path, &[], "")
-    }
-}
-
-/// The table, a line a step, printed as it happens.
-pub(super) struct Table {
-    all_good: bool,
-}
-
-impl Table {
-    fn head() -> Self {
-        println!("\n{:<44} {:>6} {:>9}  what happened", "step", "status", "time");
-        println!("{}", "-".repeat(118));
-        Self { all_good: true }
-    }
-
-    pub(super) fn line(&mut self, is_good: bool, step: &str, answer: &Answer, what: &str) {
-        self.all_good &= is_good;
-        let mark = if is_good { "\x1b[32m✓\x1b[0m" } else { "\x1b[31m✗\x1b[0m" };
-        let took = format!("{:.1} ms", answer.took.as_secs_f64() * 1000.0);
-        println!("{mark} {step:<42} {:>6} {took:>9}  {what}", answer.status);
-    }
-}
 
 /// Whether every step went as it should.
 pub(super) fn tell(world: &mut World) -> Result<bool> {
