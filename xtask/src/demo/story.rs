@@ -1,7 +1,7 @@
 //! The walk-through: what a user would try, what came back, and how long it took.
 
 use super::moving;
-use super::step::{ANSWER_TIMEOUT, Answer, Client, Table};
+use super::step::{ANSWER_TIMEOUT, Client, Table};
 use super::world::World;
 use crate::setup::Result;
 use std::sync::atomic::{AtomicU64, Ordering};
