@@ -4,7 +4,7 @@
 //! an overlap can't be written down. The map of a rules file does not change while a process runs. A live
 //! map is an [`object::MapObject`] in the result store: [`change`] makes its next version, and
 //! [`protocol`] is what the processes that share it decide, [`coordinate`] what the coordinator of a move does.
-//! `tests/live_map` explores all of these together.
+//! The search in `tests/tests/shards/search` explores all of these together.
 
 pub mod change;
 mod consistency;
