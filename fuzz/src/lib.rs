@@ -9,6 +9,7 @@ mod cache_policy;
 mod differential;
 mod hygiene;
 mod map_object;
+mod marker;
 mod message;
 mod messages;
 mod path;
@@ -19,12 +20,13 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "cache_policy", run: cache_policy::run },
     Target { name: "chunked", run: messages::chunked },
     Target { name: "differential", run: differential::run },
     Target { name: "hygiene", run: hygiene::run },
     Target { name: "map_object", run: map_object::run },
+    Target { name: "marker", run: marker::run },
     Target { name: "path", run: path::run },
     Target { name: "request_head", run: messages::request },
     Target { name: "response_head", run: messages::response },

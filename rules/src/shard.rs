@@ -14,6 +14,7 @@ mod growth;
 mod json;
 mod key;
 mod map;
+pub mod marker;
 pub mod object;
 pub mod protocol;
 mod range;

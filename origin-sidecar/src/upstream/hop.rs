@@ -11,22 +11,19 @@ use crate::message::reply;
 use crate::secrets::{Purpose, Secrets};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http1::lines;
+use rules::UnixMillis;
 use rules::hops;
+use rules::shard::Resolved;
+use rules::shard::marker::{self, WrittenMarker};
 use rules::shard::protocol::Marker;
-use rules::shard::{FILE_EPOCH, Resolved};
-use rules::{Millis, UnixMillis};
 
 pub const NAME: &str = "x-shard-hop";
 /// Tells the application which map a request follows, and another sidecar which one a refusal does.
 pub const EPOCH_NAME: &str = "x-shard-epoch";
-const V1: &str = "v1";
-const V2: &str = "v2";
 /// Another one of us, as a line ([`hops::FIELD`]).
 const LINE: &str = "CDN-Loop: spillway\r\n";
 static HEADER: HeaderName = HeaderName::from_static(NAME);
 static EPOCH: HeaderName = HeaderName::from_static(EPOCH_NAME);
-/// How long a marker is good for: clock differences between nodes plus the way.
-const GOOD_FOR: Millis = Millis(60_000);
 
 /// Says to whoever gets the request next that it passed one more of us (`rules::hops`), unless that is
 /// the application beside us. In a line of its own: those that came stay as they are.
@@ -51,12 +48,9 @@ pub fn is_far(upstream: &Upstream, headers: &HeaderMap) -> bool {
 
 /// Adds the marker for a request to another sidecar.
 pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now: UnixMillis) {
-    let (time, epoch) = (now.0.to_string(), resolved.epoch().to_string());
-    let (map, shard) = (resolved.map(), resolved.shard());
-    let signed = [V2, &time, &epoch, map, shard].map(str::as_bytes);
-    let signature = secrets.sign(Purpose::Hop, &signed);
-    // Names have no dots (`bad-name`), so the parts can't be taken for each other.
-    let value = format!("{V2}.{time}.{epoch}.{map}.{shard}.{signature}");
+    let to = (&**resolved.map(), &**resolved.shard());
+    let value =
+        marker::written(to, resolved.epoch(), now, |signed| secrets.sign(Purpose::Hop, signed));
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(HEADER.clone(), value);
     }
@@ -65,30 +59,9 @@ pub fn mark(headers: &mut HeaderMap, secrets: &Secrets, resolved: &Resolved, now
 /// Takes the marker off, and returns what it says if one of our keys signed it.
 pub fn take(headers: &mut HeaderMap, secrets: Option<&Secrets>, now: UnixMillis) -> Option<Marker> {
     let value = lines::take(headers, &HEADER)?;
-    let parts: Vec<&str> = value.to_str().ok()?.split('.').collect();
-    let secrets = secrets?;
-    let is_near = |made: UnixMillis| (made - now).max(now - made) <= GOOD_FOR;
-    let is_recent = |time: &str| time.parse().is_ok_and(|time| is_near(UnixMillis(time)));
-    let is_ours = |signed: &[&str], signature: &str| {
-        let signed: Vec<&[u8]> = signed.iter().map(|part| part.as_bytes()).collect();
-        secrets.verify(Purpose::Hop, &signed, signature)
-    };
-    match *parts.as_slice() {
-        [V2, time, epoch, map, shard, signature]
-            if is_ours(&[V2, time, epoch, map, shard], signature) =>
-        {
-            let (map, shard) = (map.to_owned(), shard.to_owned());
-            let epoch = epoch.parse().ok()?;
-            Some(Marker { knows_stale: true, map, shard, epoch, is_recent: is_recent(time) })
-        }
-        // Of a sidecar that has no live maps: while a deployment replaces it, both forms are on their way.
-        [V1, time, map, shard, signature] if is_ours(&[time, map, shard], signature) => {
-            let (map, shard) = (map.to_owned(), shard.to_owned());
-            let is_recent = is_recent(time);
-            Some(Marker { knows_stale: false, map, shard, epoch: FILE_EPOCH, is_recent })
-        }
-        _ => None,
-    }
+    let written = WrittenMarker::read(value.to_str().ok()?)?;
+    let is_ours = secrets?.verify(Purpose::Hop, &written.signed(), written.signature);
+    written.said(now).filter(|_| is_ours)
 }
 
 /// Whether the answer is another sidecar's refusal of a request that followed an older map. An application's
@@ -160,7 +133,7 @@ mod tests {
             take(&mut headers, Some(&ours), UnixMillis(1_000_000))
         };
         let old = read(format!("v1.1000000.m.a.{first}")).expect("ours");
-        assert!(!old.knows_stale && old.is_recent && old.epoch == FILE_EPOCH);
+        assert!(!old.knows_stale && old.is_recent && old.epoch == rules::shard::FILE_EPOCH);
         assert_eq!(read(format!("v2.1000000.m.a.{first}")), None);
         assert_eq!(read(format!("v1.1000000.m.b.{first}")), None);
         assert_eq!(read("v2.1.2.3.4.5.6.7".to_owned()), None);
