@@ -1,4 +1,5 @@
-//! What the store counts, beside the blocks that the allocator has for what it was asked for.
+//! What the store counts, beside the blocks that the allocator has for what it was asked for; and what asks the
+//! allocator for nothing.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -6,7 +7,8 @@ use http1::block::Block;
 use memory_cache::store::Store;
 use memory_cache::stored::Stored;
 use rules::cache::{Entry, Windows};
-use rules::{Millis, UnixMillis};
+use rules::shard::{Resolved, ShardKey, ShardKeys};
+use rules::{Millis, Rules, UnixMillis};
 use spillway::memory::Allocator;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 thread_local! {
     /// Bytes of the blocks that this thread has and has not given back.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
+    /// How often it has asked for one.
+    static ASKED: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -24,7 +28,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[expect(unsafe_code, reason = "an allocator can't be written without")]
 mod counting {
-    use super::{Allocator, Counting, GlobalAlloc, Layout, TAKEN};
+    use super::{ASKED, Allocator, Counting, GlobalAlloc, Layout, TAKEN};
 
     unsafe extern "C" {
         safe fn mi_good_size(size: usize) -> usize;
@@ -34,6 +38,7 @@ mod counting {
     unsafe impl GlobalAlloc for Counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             TAKEN.set(TAKEN.get().wrapping_add(mi_good_size(layout.size())));
+            ASKED.set(ASKED.get().wrapping_add(1));
             // SAFETY: as the caller says.
             unsafe { Allocator.alloc(layout) }
         }
@@ -113,6 +118,23 @@ fn stored(store: &Store, key: &str, (body, lines, tags, vary): Kind) -> Stored {
 
 fn store() -> Store {
     Store::new(1 << 30)
+}
+
+#[test]
+fn the_look_up_of_a_shard_allocates_nothing() {
+    let rules = "[shard_map.m]\nkey_type = \"int\"\n\
+        ranges = [{ from = 1, shard = \"a\" }, { from = 100, shard = \"b\" }]\n\
+        shards = { a = { upstream = \"a\" }, b = {} }\n";
+    let rules = Rules::from_toml(rules).expect("good rules");
+    let map = rules.shard_maps.get("m").expect("its map");
+    let before = ASKED.get();
+    for key in [1, 99, 100, i64::MAX] {
+        let found = Resolved::find(map, ShardKeys::One(ShardKey::Int(key)));
+        assert!(found.is_ok_and(|found| !found.shard().is_empty() && !found.map().is_empty()));
+    }
+    assert_eq!(ASKED.get(), before);
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ASKED.get(), before + 1, "the allocator does not count");
 }
 
 #[test]
