@@ -82,12 +82,13 @@ pub struct Tag {
     serial: u64,
 }
 
-/// One write in flight. Dropped without [`WriteInFlight::settled`] it stays for a while: its connection broke,
-/// and the application may go on.
+/// One write in flight. Once it is [`WriteInFlight::sent`] and dropped without [`WriteInFlight::settled`], it stays
+/// for a while: its connection broke, and the application may go on.
 pub struct WriteInFlight {
     writes: Arc<Writes>,
     tag: Tag,
     settle: Duration,
+    /// Nothing was sent, or its end has come.
     is_settled: bool,
 }
 
@@ -124,7 +125,7 @@ impl Writes {
             slots.entries.len() - 1
         };
         let tag = Tag { slot, serial };
-        WriteInFlight { writes: Arc::clone(self), tag, settle, is_settled: false }
+        WriteInFlight { writes: Arc::clone(self), tag, settle, is_settled: true }
     }
 
     /// Says that a request runs on as a job.
@@ -226,6 +227,11 @@ impl WriteInFlight {
         self.tag
     }
 
+    /// From here on the application may be at it.
+    pub fn sent(&mut self) {
+        self.is_settled = false;
+    }
+
     /// It has certainly ended: the answer came to its end, or nothing was sent.
     pub fn settled(&mut self) {
         self.is_settled = true;
@@ -252,12 +258,10 @@ mod tests {
 
     fn write(writes: &Arc<Writes>, key: i64) -> WriteInFlight {
         let what = WriteKind::Request { route: "orders".into(), method: Method::POST };
-        writes.begin(
-            &"m".into(),
-            &ShardKeys::One(ShardKey::Int(key)),
-            what,
-            Duration::from_secs(30),
-        )
+        let (keys, settle) = (ShardKeys::One(ShardKey::Int(key)), Duration::from_secs(30));
+        let mut write = writes.begin(&"m".into(), &keys, what, settle);
+        write.sent();
+        write
     }
 
     fn below_ten(keys: &ShardKeys) -> bool {
@@ -310,6 +314,17 @@ mod tests {
         }
         let slots = writes.lock().entries.len();
         assert!(slots <= 2 * SWEEP_SLOTS_MIN, "{slots} slots for 30 writes that still count");
+    }
+
+    #[test]
+    fn a_write_that_was_refused_before_it_was_sent_leaves_nothing() {
+        let writes = Arc::new(Writes::default());
+        let what = WriteKind::Job("j1".to_owned());
+        let keys = ShardKeys::One(ShardKey::Int(1));
+        let unsent = writes.begin(&"m".into(), &keys, what, Duration::from_secs(30));
+        assert_eq!(writes.in_range("m", &below_ten).jobs, ["j1"]);
+        drop(unsent);
+        assert!(writes.in_range("m", &below_ten).is_empty());
     }
 
     #[test]

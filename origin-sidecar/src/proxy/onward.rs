@@ -148,15 +148,18 @@ fn go_on<'a>(
     };
     let way = ForwardTarget { destination, timeout, route_state: clean.route_state, span };
     let is_far = hop::is_far(upstream, clean.headers);
+    // A GET that writes is nobody else's, and is followed to its end.
+    let is_write = clean.write.is_some();
     match proceed {
-        Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded() && !is_far => {
+        Proceed { cache: Ok(mut plan), .. } if !clean.is_forwarded() && !is_far && !is_write => {
             if plan.has_token() {
                 clean.decide(|head| plan.seal(&worker.context.token_key, head));
             }
             cached::answer(worker, clean, plan, way)
         }
         mut proceed => {
-            let why = proceed.cache.as_ref().err().copied().unwrap_or(Bypass::Forwarded);
+            let otherwise = if is_write { Bypass::Method } else { Bypass::Forwarded };
+            let why = proceed.cache.as_ref().err().copied().unwrap_or(otherwise);
             let target = proceed.take_target();
             let mut added = clean.finalize_as_lines();
             span.pass_on_as_line(clean.headers, &mut added);

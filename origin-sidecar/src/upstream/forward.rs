@@ -36,6 +36,9 @@ type Unanswered = client::Unanswered<Body>;
 /// HTTP.
 pub async fn send(client: &Client, outgoing: &mut Outgoing) -> Result<Response<Body>, Failure> {
     let mut write = outgoing.write.take();
+    if let Some(write) = &mut write {
+        write.sent();
+    }
     let sent = limited(client, outgoing).await;
     if let (Err(Failure { is_unsent: true, .. }), Some(write)) = (&sent, &mut write) {
         write.settled();

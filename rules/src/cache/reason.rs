@@ -80,7 +80,7 @@ pub enum Bypass {
     Observed,
     /// The route has a `cache`, but not for this tier.
     OtherTier,
-    /// Neither GET nor HEAD.
+    /// Neither GET nor HEAD, or one that writes in a live shard map (`shard.writes`).
     Method,
     /// The request has a cookie, and the rule does not say how to treat cookies.
     Cookie,
