@@ -106,8 +106,15 @@ impl LiveMaps {
         let end = Instant::now() + REFRESH_TIMEOUT;
         let mut changes = self.active.changes();
         while !is_newer() && Instant::now() < end {
-            let asked = self.store.with(name, |look| look.asked);
-            if asked + REFRESH_PAUSE <= Instant::now() {
+            // Who finds that it is time asks for all: the others wait for what it finds, not for their turn.
+            let (is_mine, asked) = self.store.with(name, |look| {
+                let is_mine = look.asked + REFRESH_PAUSE <= Instant::now();
+                if is_mine {
+                    look.asked = Instant::now();
+                }
+                (is_mine, look.asked)
+            });
+            if is_mine {
                 let _ = tokio::time::timeout_at(end, self.look(name)).await;
                 continue;
             }
