@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use net::https::{self, HttpsClient};
 use rules::shard::object::OBJECT_BYTES_MAX;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How long a process that starts waits for its maps before it says that it has started: longer than a store's
 /// short absence, shorter than a rollout's patience.
@@ -29,10 +29,24 @@ pub struct Peers {
     pub token: Option<String>,
 }
 
-/// Looks until every live map is known, or no longer than [`START_WAIT`].
+/// Looks until every live map is known, or no longer than [`START_WAIT`], however many siblings do not answer.
 pub async fn find(maps: &LiveMaps, peers: &Peers) {
+    let _ = tokio::time::timeout(START_WAIT, rounds(maps, peers)).await;
+    for map in unknown(maps) {
+        let map = &*map;
+        tracing::warn!(
+            map,
+            "no shard map is known: its routes answer 503 map-unknown until one is"
+        );
+    }
+}
+
+fn unknown(maps: &LiveMaps) -> Vec<Arc<str>> {
+    maps.names().into_iter().filter(|name| maps.object(name).is_none()).collect()
+}
+
+async fn rounds(maps: &LiveMaps, peers: &Peers) {
     let client = https::client();
-    let end = Instant::now() + START_WAIT;
     loop {
         let mut may_come = false;
         for name in maps.names() {
@@ -43,17 +57,8 @@ pub async fn find(maps: &LiveMaps, peers: &Peers) {
                 ask_siblings(maps, &client, peers, &name).await;
             }
         }
-        let unknown: Vec<_> =
-            maps.names().into_iter().filter(|name| maps.object(name).is_none()).collect();
         // A store that says that there is none will not say otherwise in a moment.
-        if unknown.is_empty() || !may_come || Instant::now() >= end {
-            for map in unknown {
-                let map = &*map;
-                tracing::warn!(
-                    map,
-                    "no shard map is known: its routes answer 503 map-unknown until one is"
-                );
-            }
+        if !may_come || unknown(maps).is_empty() {
             return;
         }
         tokio::time::sleep(PAUSE).await;
