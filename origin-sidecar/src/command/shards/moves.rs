@@ -168,11 +168,20 @@ impl Coordinator<'_> {
     /// The map says it: processes that do not hear it now look for themselves within half a second.
     async fn tell_end(&self, stored: &StoredMap, event: &str) -> Result<(), Stop> {
         let (map, epoch) = (&stored.object.map, stored.object.epoch);
-        let heard = self.heard(&stored.object, Duration::ZERO).await?;
-        for own in self.judged(&stored.object, &heard).laggards {
-            let facts = json!({ "pod": own.who, "why": own.why.to_string(), "detail": own.detail });
-            let sentence = format!("  {} {} {}", own.who, own.why, own.detail);
-            self.events.say("behind", facts, sentence.trim_end())?;
+        match self.heard(&stored.object, Duration::ZERO).await {
+            Ok(heard) => {
+                for own in self.judged(&stored.object, &heard).laggards {
+                    let why = own.why.to_string();
+                    let facts = json!({ "pod": own.who, "why": why, "detail": own.detail });
+                    let sentence = format!("  {} {why} {}", own.who, own.detail);
+                    self.events.say("behind", facts, sentence.trim_end())?;
+                }
+            }
+            // What was done is done, whoever could be told of it.
+            Err(untold) => {
+                let sentence = format!("  nobody was told: {}", untold.reason);
+                self.events.say("untold", json!({ "why": untold.reason }), &sentence)?;
+            }
         }
         let sentence = format!("{map}: {event}, epoch {epoch}");
         self.events.say(event, json!({ "map": map, "epoch": epoch }), &sentence)
@@ -223,6 +232,11 @@ impl Coordinator<'_> {
     }
 
     pub(super) async fn members(&self, map: &str) -> Result<(), Stop> {
+        if self.settings.sidecars.is_empty() {
+            return Err(Stop::config(
+                "no member is named: add --sidecars HOST:PORT of all sidecars and consumers",
+            ));
+        }
         let StoredMap { object, .. } = self.stored(map).await?;
         let heard = self.heard(&object, Duration::ZERO).await?;
         self.say_members(&object, &heard)

@@ -14,6 +14,13 @@ fn failed(error: &StoreError) -> Stop {
     Stop::run(format!("the result store did not do it: {error}"))
 }
 
+/// A change whose answer was lost, and of which nobody could say what became.
+fn unsure(map: &str, why: &dyn std::fmt::Display) -> Stop {
+    Stop::run(format!(
+        "it is not known whether the map was changed: {why}; look with `spillway shards show {map}` before anything else"
+    ))
+}
+
 impl Coordinator<'_> {
     /// The map, if the store has one that may be followed.
     ///
@@ -77,7 +84,7 @@ impl Coordinator<'_> {
         let etag = match self.results.put(&keys::map(&name), body, condition).await {
             Ok(etag) => etag,
             Err(why) => {
-                let found = self.find(&name).await?;
+                let found = self.find(&name).await.map_err(|why| unsure(&name, &why.reason))?;
                 let is_ours = |own: &StoredMap| own.object.hash() == object.hash();
                 match (found, why) {
                     (Some(own), _) if is_ours(&own) => own.etag,
@@ -88,14 +95,20 @@ impl Coordinator<'_> {
                             other.object.epoch
                         )));
                     }
-                    (_, PutError::Failed(error)) => return Err(failed(&error)),
+                    (_, PutError::Failed(error)) => return Err(unsure(&name, &error)),
                     (None, PutError::Precondition) => {
                         return Err(Stop::run("the map has vanished meanwhile; look again"));
                     }
                 }
             }
         };
-        self.keep_copy(&object).await?;
+        // The map has changed. A copy that is missing is written with the next change.
+        if let Err(why) = self.keep_copy(&object).await {
+            let facts =
+                serde_json::json!({ "map": name, "epoch": object.epoch, "why": why.reason });
+            let sentence = format!("{name}: no copy in the log yet: {}", why.reason);
+            self.events.say("log-behind", facts, &sentence)?;
+        }
         Ok(StoredMap { object, etag })
     }
 
