@@ -25,8 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::results::Results;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+
+/// How long a process that ends may take to say that it is no member of a move any more.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the sidecar until SIGTERM and the drain.
 ///
@@ -82,13 +86,15 @@ pub fn proxy(settings: &Proxy) -> Result<(), Stop> {
             tokio::spawn(reload::watch_certificate(metrics, certificates, folder));
         }
         let common = &settings.common;
-        let port = AdminListener { common, listener: admin, hosts, drain_delay: delay };
+        let following = start_following(&process.jobs, common);
+        let port = AdminListener { listener: admin, hosts, drain_delay: delay };
         attend(&process, file, port).await;
         // This runtime serves the admin port while requests finish.
         let join = || threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>();
         for ended in tokio::task::spawn_blocking(join).await.map_err(Stop::run)? {
             ended.map_err(|_| Stop::run("a serving thread died"))??;
         }
+        following.end().await;
         process.jobs.telemetry.flush().await;
         Ok(())
     })?;
@@ -126,8 +132,8 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
     let grace = Duration::from_secs(settings.grace);
     runtime.block_on(async {
         let mut consumers = start_consumers(&process.jobs, results, grace, is_until_empty)?;
-        let port =
-            AdminListener { common: settings, listener: admin, hosts, drain_delay: Duration::ZERO };
+        let following = start_following(&process.jobs, settings);
+        let port = AdminListener { listener: admin, hosts, drain_delay: Duration::ZERO };
         let attended = attend(&process, file, port);
         let mut ended = std::pin::pin!(async { while consumers.join_next().await.is_some() {} });
         tokio::select! {
@@ -138,6 +144,7 @@ pub fn consume(settings: &Consume) -> Result<(), Stop> {
             // Consumers end by themselves only when they found their queues empty.
             () = &mut ended => {}
         }
+        following.end().await;
         process.jobs.telemetry.flush().await;
         tracing::info!("drained");
         Ok(())
@@ -176,19 +183,38 @@ pub fn start_consumers(
 
 /// Follows the live shard maps in tasks of its own. The process has started once it knows them, or has looked
 /// for long enough. A reload can't make a map live: where there is none, none will be.
-fn start_following(jobs: &Arc<JobContext>, common: &Common) {
+fn start_following(jobs: &Arc<JobContext>, common: &Common) -> Following {
+    let (over, is_over) = watch::channel(false);
     if jobs.maps.names().is_empty() {
-        return jobs.drain.set_ready();
+        jobs.drain.set_ready();
+        return Following { task: None, over };
     }
     let (maps, drain) = (Arc::clone(&jobs.maps), Arc::clone(&jobs.drain));
     tokio::spawn(hold::watch(Arc::clone(&maps), Arc::clone(&jobs.holds)));
     let peers = Peers { names: common.peers.clone(), token: common.admin_token.clone() };
     let interval = Duration::from_secs(common.map_poll);
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         peers::find(&maps, &peers).await;
         drain.set_ready();
-        poll::watch(maps, interval, drain).await;
+        poll::watch(maps, interval, is_over).await;
     });
+    Following { task: Some(task), over }
+}
+
+/// The tasks that follow live shard maps.
+struct Following {
+    task: Option<JoinHandle<()>>,
+    over: watch::Sender<bool>,
+}
+
+impl Following {
+    /// Ends them, once nothing of this process is in flight any more: it is no member of a move from here on.
+    async fn end(self) {
+        self.over.send_replace(true);
+        if let Some(task) = self.task {
+            let _ = tokio::time::timeout(LEAVE_TIMEOUT, task).await;
+        }
+    }
 }
 
 /// Starts the periodic checks of queues and results.
@@ -255,8 +281,7 @@ fn announce(
 }
 
 /// The admin port before it is served.
-struct AdminListener<'a> {
-    common: &'a Common,
+struct AdminListener {
     listener: std::net::TcpListener,
     hosts: Hosts,
     drain_delay: Duration,
@@ -264,8 +289,7 @@ struct AdminListener<'a> {
 
 /// Serves the admin port and watches rules and depths, until SIGTERM, SIGINT, or a drain that
 /// neither followed.
-async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener<'_>) {
-    start_following(&process.jobs, port.common);
+async fn attend(process: &Arc<Process>, file: RulesFile, port: AdminListener) {
     tokio::spawn(admin::run(Arc::clone(process), port.listener, port.drain_delay, port.hosts));
     tokio::spawn(file.watch(Arc::clone(process)));
     start_watches(&process.jobs);

@@ -160,6 +160,7 @@ fn job(
         inbound: clean.inbound.clone(),
         plan: plan.clone().into_owned(),
         upstream: Arc::clone(way.destination.upstream),
+        may_be_stale: way.destination.may_be_stale(),
         timeout: way.timeout,
         route_state: Arc::clone(way.route_state),
         headers: clean.headers.clone(),
@@ -295,6 +296,7 @@ async fn pass(
         exchange: clean.exchange,
         may_pass,
         route_state: Some(Arc::clone(way.route_state)),
+        may_be_stale: way.destination.may_be_stale(),
         ..Outgoing::to(Arc::clone(way.destination.upstream), clean.method, plan.target().to_owned())
     };
     let sent = forward::send(worker.client(), &mut outgoing).await;

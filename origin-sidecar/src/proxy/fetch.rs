@@ -60,6 +60,8 @@ pub(super) struct FetchJob {
     pub inbound: Inbound,
     pub plan: Plan<'static>,
     pub upstream: Arc<Upstream>,
+    /// Whether that is another sidecar, which may follow a newer shard map.
+    pub may_be_stale: bool,
     pub timeout: Duration,
     pub route_state: Arc<RouteState>,
     pub headers: HeaderMap,
@@ -95,6 +97,7 @@ pub(super) async fn send_with(
         exchange: job.exchange.clone(),
         route_state: Some(Arc::clone(&job.route_state)),
         slow: job.slow.clone(),
+        may_be_stale: job.may_be_stale,
         ..Outgoing::to(Arc::clone(&job.upstream), Method::GET, job.plan.target().to_owned())
     };
     forward::send(job.worker.client(), &mut outgoing).await

@@ -114,7 +114,10 @@ impl LiveMaps {
                 Entered::Go(resolved, write) => return Ok((resolved, Some(write))),
                 Entered::Changed(newest) => resolved = newest,
                 Entered::Wait(fenced) => {
-                    holds.wait(fenced.map(), limits, *read_ahead, until, drain).await?;
+                    let is_fenced_still =
+                        || self.newest(&fenced).is_ok_and(|newest| newest.must_wait(true));
+                    let room = (limits, *read_ahead);
+                    holds.wait(fenced.map(), room, until, drain, is_fenced_still).await?;
                     resolved = self.newest(&fenced)?;
                 }
             }

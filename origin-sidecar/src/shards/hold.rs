@@ -84,20 +84,24 @@ impl Holds {
     }
 
     /// Waits until the map has changed so that the range is not fenced any more. `bytes` were read of the
-    /// request's body; `until` is when its time is over.
+    /// request's body; `until` is when its time is over; `is_fenced_still` looks at the map in force.
     ///
     /// # Errors
     /// `range-fenced` when there is no room to wait, or it has waited too long.
     pub async fn wait(
         &self,
         map: &Arc<str>,
-        limits: Hold,
-        bytes: u64,
+        (limits, bytes): (Hold, u64),
         until: Instant,
         drain: &DrainState,
+        is_fenced_still: impl FnOnce() -> bool,
     ) -> Result<(), Refused> {
         let entered = self.enter(map, limits, bytes);
         let (_waiting, released) = entered.map_err(|given| self.refused(map, given))?;
+        // The move may have ended since the map was looked at: then nobody will let this go on.
+        if !is_fenced_still() {
+            return Ok(());
+        }
         let mut leaving = drain.leaving();
         tokio::select! {
             biased;
@@ -201,7 +205,7 @@ mod tests {
         let wait = |number: u32| {
             let (holds, map, drain, order) = (&holds, &map, &drain, &order);
             async move {
-                holds.wait(map, LIMITS, 0, soon(), drain).await.expect("released");
+                holds.wait(map, (LIMITS, 0), soon(), drain, || true).await.expect("released");
                 order.lock().expect("not poisoned").push(number);
             }
         };
@@ -216,13 +220,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_move_that_ended_before_the_wait_began_is_not_waited_for() {
+        let (holds, map, drain) = (holds(), Arc::from("m"), DrainState::default());
+        let began = Instant::now();
+        let waited = holds.wait(&map, (LIMITS, 0), soon(), &drain, || false).await;
+        assert!(waited.is_ok() && began.elapsed().is_zero());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_finds_no_room_or_waits_too_long_is_refused_by_name() {
         let (holds, map, drain) = (holds(), Arc::from("m"), DrainState::default());
         let began = Instant::now();
-        let first = holds.wait(&map, LIMITS, 60, soon(), &drain);
-        let too_much = async { holds.wait(&map, LIMITS, 60, soon(), &drain).await };
-        let second = async { holds.wait(&map, LIMITS, 0, soon(), &drain).await };
-        let third = async { holds.wait(&map, LIMITS, 0, soon(), &drain).await };
+        let first = holds.wait(&map, (LIMITS, 60), soon(), &drain, || true);
+        let too_much = async { holds.wait(&map, (LIMITS, 60), soon(), &drain, || true).await };
+        let second = async { holds.wait(&map, (LIMITS, 0), soon(), &drain, || true).await };
+        let third = async { holds.wait(&map, (LIMITS, 0), soon(), &drain, || true).await };
         let why = |given: Result<(), Refused>| {
             let refused = given.expect_err("refused");
             assert_eq!(refused.problem, Problem::RangeFenced);
@@ -238,12 +250,14 @@ mod tests {
     async fn a_client_that_leaves_makes_room_and_a_drain_ends_the_wait() {
         let (holds, map, drain) = (holds(), Arc::from("m"), DrainState::default());
         let one = Hold { requests: 1, ..LIMITS };
-        let left =
-            tokio::time::timeout(Duration::from_secs(1), holds.wait(&map, one, 0, soon(), &drain));
+        let left = tokio::time::timeout(
+            Duration::from_secs(1),
+            holds.wait(&map, (one, 0), soon(), &drain, || true),
+        );
         left.await.expect_err("its client left");
         let began = Instant::now();
         let leave = async { drain.leave() };
-        let (given, _) = tokio::join!(holds.wait(&map, one, 0, soon(), &drain), leave);
+        let (given, _) = tokio::join!(holds.wait(&map, (one, 0), soon(), &drain, || true), leave);
         assert!(given.expect_err("refused").detail.contains("(draining)"));
         assert_eq!(began.elapsed(), Duration::ZERO);
     }

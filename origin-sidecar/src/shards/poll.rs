@@ -6,6 +6,7 @@ use crate::drain::DrainState;
 use crate::secrets;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// While a range moves. A move stands still for about a second: a process that no push reaches must not be
@@ -15,10 +16,11 @@ const POLL_MOVING: Duration = Duration::from_millis(500);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Looks every `interval` ± 20 %, so that pods which were started together do not ask together; every 500 ms
-/// while a range moves. Ends with the drain.
-pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, drain: Arc<DrainState>) {
+/// while a range moves. Goes on until nothing is in flight any more (`over`): a process that drains still writes, and
+/// is a member of the move.
+pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, mut over: watch::Receiver<bool>) {
     let mut member = Member::default();
-    let (mut changes, mut ending) = (maps.active.changes(), drain.ending());
+    let mut changes = maps.active.changes();
     let mut next = Instant::now();
     loop {
         changes.mark_unchanged();
@@ -43,7 +45,7 @@ pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, drain: Arc<DrainStat
         };
         tokio::select! {
             biased;
-            () = DrainState::begun(&mut ending) => break,
+            () = DrainState::begun(&mut over) => break,
             // A map that was pushed: the coordinator is told at once.
             _ = changes.changed() => {}
             () = tokio::time::sleep_until(next) => {}

@@ -87,9 +87,12 @@ pub struct Arrived<'a> {
 /// Decides about a request that another sidecar sent here. `own` is what our map says.
 pub fn on_arrival(marker: &Marker, own: &Resolved, arrived: Arrived<'_>) -> Arrival {
     let Arrived { is_here, own_shard, is_write, is_refreshed } = arrived;
-    let is_newer_there = marker.epoch > own.epoch() && marker.is_recent;
-    match (own.range.is_live, is_newer_there, is_here) {
-        (true, true, _) if !is_refreshed => Arrival::Refresh,
+    // The store is asked also where a clock is wrong: what it says needs no believing.
+    let is_ahead = marker.epoch > own.epoch();
+    if own.range.is_live && is_ahead && !is_refreshed {
+        return Arrival::Refresh;
+    }
+    match (own.range.is_live, is_ahead && marker.is_recent, is_here) {
         (true, true, _) if own_shard == Some(marker.shard.as_str()) => Arrival::ServeAsSent,
         (true, true, _) => Arrival::Behind,
         (true, false, true) if own.must_wait(is_write) => met_a_fence(marker, own),

@@ -127,7 +127,7 @@ async fn a_write_that_began_before_the_announce_delays_the_fence() {
     let ended = world.try_shards(&["fence", "market", "--wait", "1"]).await;
     assert_eq!(ended.code, Some(1));
     let said = format!("{}{}", ended.output, ended.errors);
-    assert!(said.contains("members-behind: the move was aborted"), "{said}");
+    assert!(said.contains("the move was aborted: members-behind:"), "{said}");
     assert!(said.contains("writes in flight: POST on route slow"), "{said}");
     gate.open();
     assert_eq!(slow.await.expect("an answer").status, 200);
@@ -154,6 +154,33 @@ async fn a_sidecar_whose_map_is_old_learns_of_the_new_one_by_its_first_request()
     assert_eq!(world.owners.get("b").entries(2500), ["w3"]);
     let said = world.sidecar(4).metric(r#"spillway_shard_stale_total{side="sender"}"#).await;
     assert!(said >= 1.0, "{said}");
+}
+
+#[tokio::test]
+async fn a_refusal_between_sidecars_reaches_no_client_of_a_cached_route() {
+    let mut world = World::start().await;
+    for shard in ["a", "b"] {
+        world.owners.get(shard).app.on("/cached", Reply::ok(format!("of {shard}")));
+    }
+    world.cut_off(4);
+    world.moves(MOVING, "a", "b").await;
+    let old = world.client(4);
+    let answer = old.get("/cached?id=2500").await;
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "map-behind"));
+    world.reconnect(4);
+    assert_eq!(old.get("/cached?id=2500").await.text(), "of b");
+}
+
+#[tokio::test]
+async fn a_fence_that_nobody_could_be_told_of_is_refused_before_anything_waits() {
+    let mut world = World::start().await;
+    world.step(Step::Announce, MOVING, "a", "b").await;
+    world.unreachable.extend(0..6);
+    let ended = world.try_shards(&["fence", "market"]).await;
+    assert_eq!(ended.code, Some(78), "{}{}", ended.output, ended.errors);
+    assert!(ended.errors.contains("no member is named"), "{}", ended.errors);
+    world.unreachable.clear();
+    assert_eq!(world.client(0).post(INSIDE, "w1").await.status, 200);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use rules::shard::object::MapObject;
 use rules::shard::protocol::Ack;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use stores::results::StoreError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -61,29 +62,44 @@ impl Coordinator<'_> {
             });
         }
         let mut heard = pushes.join_all().await;
-        for ack in self.registered(object).await {
-            if heard.iter().all(|own| own.who != ack.pod) {
-                heard.push(MoveMember {
-                    who: ack.pod.clone(),
-                    ack: Some(ack),
-                    detail: String::new(),
-                });
+        for member in self.registered(object).await? {
+            if heard.iter().all(|own| own.who != member.who) {
+                heard.push(member);
             }
         }
         heard.sort_by(|left, right| left.who.cmp(&right.who));
         Ok(heard)
     }
 
-    /// What members wrote to the store.
-    async fn registered(&self, object: &MapObject) -> Vec<Ack> {
-        let Some(moving) = &object.moving else { return Vec::new() };
+    /// What members wrote to the store. One whose text can't be read is a member that has not answered.
+    ///
+    /// # Errors
+    /// When the store does not answer: a member that nobody has heard must not be taken for one that is not there.
+    async fn registered(&self, object: &MapObject) -> Result<Vec<MoveMember>, Stop> {
+        let Some(moving) = &object.moving else { return Ok(Vec::new()) };
         let prefix = keys::members(&object.map, &moving.id);
-        let mut found = Vec::new();
-        for entry in self.results.list(&prefix, "", MEMBERS_MAX).await.unwrap_or_default() {
-            let read = read(self.results.as_ref(), &entry.key).await.ok().flatten();
-            found.extend(read.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()));
+        let failed = |error: StoreError| {
+            Stop::run(format!("the members of the move could not be listed: {error}"))
+        };
+        let listed = self.results.list(&prefix, "", MEMBERS_MAX).await.map_err(failed)?;
+        if listed.len() >= MEMBERS_MAX {
+            return Err(Stop::run(format!("more than {MEMBERS_MAX} members have registered")));
         }
-        found
+        let mut found = Vec::new();
+        for entry in listed {
+            // One that has left meanwhile has no entry any more.
+            let Some((bytes, _)) = read(self.results.as_ref(), &entry.key).await.map_err(failed)?
+            else {
+                continue;
+            };
+            let ack: Option<Ack> = serde_json::from_slice(&bytes).ok();
+            let (who, detail) = match &ack {
+                Some(ack) => (ack.pod.clone(), String::new()),
+                None => (entry.key, "what it wrote to the store can't be read".to_owned()),
+            };
+            found.push(MoveMember { who, ack, detail });
+        }
+        Ok(found)
     }
 
     /// Which members have followed to the object's stage.

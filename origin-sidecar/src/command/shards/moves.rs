@@ -61,24 +61,30 @@ impl Coordinator<'_> {
         };
         let id = moving(&stored.object)?.id.clone();
         self.forget_members(name, &id).await;
-        let told = Instant::now();
-        let mut laggards =
-            self.follow(&stored.object, told + ANNOUNCE_WAIT, Excuses::default()).await?;
-        if laggards.is_empty() {
-            // Those that no address leads to look for themselves, and register.
-            let poll = Duration::from_secs(self.settings.map_poll).mul_f64(1.2);
-            tokio::time::sleep_until(told + poll).await;
-            laggards = self
-                .follow(&stored.object, told + poll + ANNOUNCE_WAIT, Excuses::default())
-                .await?;
-        }
-        if laggards.is_empty() {
-            laggards =
-                self.wait_for_jobs(&stored.object, Duration::from_secs(own.wait_jobs)).await?;
-        }
-        self.or_abort(&stored, &laggards, &own.driver).await?;
+        let wait_jobs = Duration::from_secs(own.wait_jobs);
+        let followed = self.all_announced(&stored.object, wait_jobs).await;
+        self.or_abort(&stored, followed, MoveDriver::Named(&own.driver)).await?;
         let sentence = format!("{name}: every member follows; now `spillway shards fence {name}`");
         self.events.say("announced", json!({ "map": name, "move": id }), &sentence)
+    }
+
+    /// Waits until every member follows the announce, and no job of the range runs; those that don't.
+    async fn all_announced(
+        &self,
+        object: &MapObject,
+        wait_jobs: Duration,
+    ) -> Result<Vec<Laggard>, Stop> {
+        let told = Instant::now();
+        let laggards = self.follow(object, told + ANNOUNCE_WAIT, Excuses::default()).await?;
+        if !laggards.is_empty() {
+            return Ok(laggards);
+        }
+        // Those that no address leads to look for themselves, and register.
+        let poll = Duration::from_secs(self.settings.map_poll).mul_f64(1.2);
+        tokio::time::sleep_until(told + poll).await;
+        let end = told + poll + ANNOUNCE_WAIT;
+        let laggards = self.follow(object, end, Excuses::default()).await?;
+        if laggards.is_empty() { self.wait_for_jobs(object, wait_jobs).await } else { Ok(laggards) }
     }
 
     /// Jobs and adopted requests of the range may run for long: no write waits for them yet.
@@ -106,6 +112,8 @@ impl Coordinator<'_> {
         let (changing, driver) = (&own.step.changing, led_by(&own.step));
         let stored = self.stored(&changing.map).await?;
         let Move { id, stage, .. } = moving(&stored.object)?.clone();
+        // Found out before anything waits.
+        let wait = self.wait(own)?;
         let stored = if stage == MoveStage::Fenced {
             // Another coordinator fenced it and has ended: this one waits for the members in its place.
             stored
@@ -117,8 +125,8 @@ impl Coordinator<'_> {
             }
         };
         let began = Instant::now();
-        let laggards = self.follow(&stored.object, began + self.wait(own)?, excuses(own)).await?;
-        self.or_abort(&stored, &laggards, &own.step.driver).await?;
+        let followed = self.follow(&stored.object, began + wait, excuses(own)).await;
+        self.or_abort(&stored, followed, driver).await?;
         let map = &changing.map;
         let took = began.elapsed().as_millis();
         self.events.say(
@@ -209,26 +217,42 @@ impl Coordinator<'_> {
         Ok(own.wait.map_or(hold.saturating_sub(COMMIT_SHARE), Duration::from_secs))
     }
 
-    /// A move that its members can't follow ends at once: writes wait for it.
+    /// A move that its members can't follow, or of which nobody knows whether they do, ends at once: writes wait
+    /// for it.
     async fn or_abort(
         &self,
         stored: &StoredMap,
-        laggards: &[Laggard],
-        driver: &str,
+        followed: Result<Vec<Laggard>, Stop>,
+        driver: MoveDriver<'_>,
     ) -> Result<(), Stop> {
-        if laggards.is_empty() {
-            return Ok(());
-        }
+        let (short, whole) = match followed {
+            Ok(laggards) => match laggards.first() {
+                None => return Ok(()),
+                Some(first) => {
+                    (first.who.clone(), format!("members-behind:\n{}", listed(&laggards)))
+                }
+            },
+            Err(stop) => (stop.reason.clone(), stop.reason),
+        };
         let Move { id, .. } = moving(&stored.object)?;
-        let why =
-            format!("abort: {}", laggards.first().map(|own| own.who.as_str()).unwrap_or_default());
         let by = stored.object.changed.by.clone();
-        let changed = Changed { by, why, at: System.now() };
-        let next = stored.object.abort(id, MoveDriver::Named(driver), changed);
-        let next = next.map_err(refused)?;
-        let aborted = self.put(Some(stored), next).await?;
-        self.tell_end(&aborted, "aborted").await?;
-        Err(Stop::run(format!("members-behind: the move was aborted:\n{}", listed(laggards))))
+        let changed = Changed { by, why: format!("abort: {short}"), at: System.now() };
+        let next = stored.object.abort(id, driver, changed).map_err(refused);
+        let aborted = match next {
+            Ok(next) => self.put(Some(stored), next).await,
+            Err(why) => Err(why),
+        };
+        match aborted {
+            Ok(aborted) => {
+                self.tell_end(&aborted, "aborted").await?;
+                Err(Stop::run(format!("the move was aborted: {whole}")))
+            }
+            Err(why) => Err(Stop::run(format!(
+                "{whole}\nthe move could not be aborted: {}\nlook with `spillway shards show {map}`, and end it with `spillway shards abort {map}`",
+                why.reason,
+                map = stored.object.map
+            ))),
+        }
     }
 
     pub(super) async fn members(&self, map: &str) -> Result<(), Stop> {
