@@ -50,7 +50,8 @@ impl Asked {
         self.stream.write_all(chunk.as_bytes()).await.expect("open");
     }
 
-    async fn end(&mut self) {
+    /// The connection is not used again: the next request comes on one of its own.
+    async fn end(mut self) {
         self.stream.write_all(b"0\r\n\r\n").await.expect("open");
     }
 }
@@ -107,7 +108,7 @@ async fn an_answer_that_breaks_off_is_broken_for_all_and_not_kept() {
         assert!(!rest(reader).await.ends_with("0\r\n\r\n"), "a clean end");
     }
     let mut again = ask(&sidecar, "/export", "").await;
-    let mut asked = app.asked(CHUNKED).await;
+    let asked = app.asked(CHUNKED).await;
     asked.end().await;
     assert!(rest(&mut again).await.contains("fwd=uri-miss"));
 }
@@ -144,7 +145,7 @@ async fn who_differs_in_what_the_answer_varies_by_asks_for_itself() {
     let vary = format!("{CHUNKED}Vary: Accept-Language\r\n");
     // The first request is asked again with the field; from then on it is known to count.
     let mut german = ask(&sidecar, "/page", "Accept-Language: de\r\n").await;
-    let mut first = app.asked(&vary).await;
+    let first = app.asked(&vary).await;
     first.end().await;
     let mut second = app.asked(&vary).await;
     assert!(second.request.to_ascii_lowercase().contains("accept-language: de"));
