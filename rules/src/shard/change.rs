@@ -168,7 +168,7 @@ impl MapObject {
             cut_until,
             at,
         });
-        Ok(next)
+        next.checked()
     }
 
     /// Whether just this move is announced.
@@ -279,6 +279,12 @@ impl MapObject {
             return Err(ChangeRefusal::EpochsUsedUp);
         }
         Ok(Self { epoch: self.epoch + 1, changed, mac: String::new(), ..self.clone() })
+    }
+
+    /// Refuses what no process would take: an id or a bound that is none.
+    pub(super) fn checked(self) -> Result<Self, ChangeRefusal> {
+        self.check().map_err(ChangeRefusal::BadRange)?;
+        Ok(self)
     }
 
     pub(super) fn check_idle(&self) -> Result<(), ChangeRefusal> {

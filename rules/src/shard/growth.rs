@@ -92,11 +92,6 @@ impl MapObject {
         next.checked()
     }
 
-    fn checked(self) -> Result<Self, ChangeRefusal> {
-        self.check().map_err(ChangeRefusal::BadRange)?;
-        Ok(self)
-    }
-
     /// The end of the map that may be moved outwards.
     fn unheld(&self, end: Option<&String>, side: &str) -> Result<String, ChangeRefusal> {
         if let Some(outside) = &self.outside {

@@ -133,6 +133,8 @@ fn what_is_no_range_of_one_owner_does_not_move() {
     let open = MovePlan { until: None, ..plan(200, 0, "c") };
     assert_eq!(why(open), Some("bad-range"), "the map ends at 300");
     assert_eq!(why(plan(200, 300, "c")), None);
+    let nameless = MovePlan { id: "a b".to_owned(), ..plan(1, 50, "c") };
+    assert_eq!(why(nameless), Some("bad-range"), "no process would take the object");
     let twice = seed().announce(plan(1, 50, "c"), changed()).expect("announced");
     let again = twice.announce(plan(60, 70, "c"), changed());
     assert_eq!(again.map_err(|it| it.name()).err(), Some("move-under-way"));
