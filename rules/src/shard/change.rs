@@ -5,7 +5,8 @@
 
 use super::key::ShardKey;
 use super::object::{
-    Changed, EPOCH_MAX, FORMAT, MapObject, Move, MoveStage, OutsideOwner, RANGES_MAX, StoredRange,
+    Changed, EPOCH_MAX, FORMAT, GROWN_BYTES_MAX, MapObject, Move, MoveStage, OutsideOwner,
+    RANGES_MAX, StoredRange,
 };
 use super::range::{FILE_EPOCH, RangeState, interval};
 use crate::document::ShardMapSection;
@@ -37,6 +38,8 @@ pub enum ChangeRefusal {
     SameOwner,
     /// The map would have more than [`RANGES_MAX`] ranges.
     TooManyRanges,
+    /// The object would have more than [`GROWN_BYTES_MAX`].
+    TooLarge,
     /// Epochs are used up.
     EpochsUsedUp,
 }
@@ -54,6 +57,7 @@ impl ChangeRefusal {
             Self::SeveralOwners => "several-owners",
             Self::SameOwner => "same-owner",
             Self::TooManyRanges => "too-many-ranges",
+            Self::TooLarge => "too-large",
             Self::EpochsUsedUp => "epochs-used-up",
         }
     }
@@ -79,6 +83,7 @@ impl fmt::Display for ChangeRefusal {
             Self::SeveralOwners => out.write_str("several shards own parts of the range: move the parts one by one"),
             Self::SameOwner => out.write_str("the shard owns this range already"),
             Self::TooManyRanges => write!(out, "the map would have more than {RANGES_MAX} ranges: merge some first"),
+            Self::TooLarge => write!(out, "the object would have more than {GROWN_BYTES_MAX} bytes: merge ranges first"),
             Self::EpochsUsedUp => out.write_str("the map has had 2^53 changes"),
         }
     }
@@ -281,10 +286,13 @@ impl MapObject {
         Ok(Self { epoch: self.epoch + 1, changed, mac: String::new(), ..self.clone() })
     }
 
-    /// Refuses what no process would take: an id or a bound that is none.
-    pub(super) fn checked(self) -> Result<Self, ChangeRefusal> {
+    /// Refuses what no process would take, or what would leave no room to end what begins.
+    ///
+    /// # Errors
+    /// `bad-range`, `too-large`.
+    pub fn checked(self) -> Result<Self, ChangeRefusal> {
         self.check().map_err(ChangeRefusal::BadRange)?;
-        Ok(self)
+        if self.json().len() > GROWN_BYTES_MAX { Err(ChangeRefusal::TooLarge) } else { Ok(self) }
     }
 
     pub(super) fn check_idle(&self) -> Result<(), ChangeRefusal> {

@@ -89,7 +89,9 @@ impl MapObject {
         // The later epoch counts: since then both ranges have had this owner, so no older cached answer is
         // used.
         left.since = left.since.max(removed.since);
-        next.checked()
+        // However large it is: this is how it becomes smaller.
+        next.check().map_err(bad)?;
+        Ok(next)
     }
 
     /// The end of the map that may be moved outwards.

@@ -5,6 +5,7 @@ use super::object::{Changed, MapObject, Unusable};
 use super::protocol::{Adoption, adoption};
 use super::*;
 use crate::UnixMillis;
+use crate::document::KeyType;
 use crate::problem::Problem;
 use crate::{Head, NoFields, Rules, edge, sidecar};
 use proptest::prelude::*;
@@ -120,6 +121,27 @@ fn a_move_past_its_return_can_only_be_committed() {
     let past = fenced.pass_return("1", led, changed()).expect("past");
     assert_eq!(past.abort("1", MoveDriver::Any, changed()), Err(ChangeRefusal::PastReturn));
     assert_eq!(shown(&past.commit("1", led, changed()).expect("done")), "1:c6 100:b1");
+}
+
+#[test]
+fn a_map_grows_only_as_far_as_every_process_takes_it_after_the_move_too() {
+    let key = |number: usize| format!("{number:0250}");
+    let mut object = MapObject { key_type: KeyType::Text, until: None, ..seed() };
+    let range = object.ranges.remove(0);
+    let of = |number| object::StoredRange { from: Some(key(number)), ..range.clone() };
+    object.ranges = vec![of(0)];
+    let (one, own) = (serde_json::to_string(&of(0)).expect("JSON").len() + 1, object.json().len());
+    let room = (object::GROWN_BYTES_MAX - own) / one;
+    object.ranges = (0..room).map(|number| of(2 * number)).collect();
+    let grown = object.split(&key(1), changed()).expect("just room enough");
+    let refused = grown.split(&key(3), changed()).map_err(|why| why.name());
+    assert_eq!(refused.err(), Some("too-large"));
+    let mut over = grown.clone();
+    over.ranges.push(of(2 * room));
+    over.merge(&key(1), changed()).expect("smaller, whatever the size");
+    let merged = grown.merge(&key(1), changed()).expect("smaller");
+    merged.split(&key(1), changed()).expect("room again");
+    assert!(MapObject::read(grown.signed(KEY).json().as_bytes()).is_ok());
 }
 
 #[test]

@@ -17,6 +17,9 @@ use std::fmt;
 pub const FORMAT: u32 = 1;
 /// The largest object as JSON, in bytes. 10,000 ranges of text keys need about as much.
 pub const OBJECT_BYTES_MAX: usize = 1024 * 1024;
+/// The largest object after a change that adds to it. The rest is for the changes that end a move, for their WHY,
+/// and for the mac.
+pub const GROWN_BYTES_MAX: usize = OBJECT_BYTES_MAX - 16 * 1024;
 /// The largest number of ranges; more would not fit into the object.
 pub const RANGES_MAX: usize = 10_000;
 /// The highest epoch: JSON readers in other languages know whole numbers up to 2^53 exactly (RFC 8259 section

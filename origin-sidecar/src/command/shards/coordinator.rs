@@ -155,8 +155,7 @@ impl<'a> Coordinator<'a> {
         }
         self.prove_conditions(&own.map).await?;
         let object = first(&own.map, document, self.changed(own, "init"));
-        object.check().map_err(Stop::run)?;
-        self.change_and_tell(own, None, Ok(object)).await
+        self.change_and_tell(own, None, object.checked()).await
     }
 
     pub(super) async fn restore(&self, own: &Changing) -> Result<(), Stop> {
