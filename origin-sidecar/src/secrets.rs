@@ -193,6 +193,13 @@ pub fn random_hex(bytes: usize) -> std::io::Result<String> {
     Ok(rules::hex::hex(&random(bytes)?))
 }
 
+/// A random part of a time, so that processes do not all do something together; half of it where the system
+/// gives no random bytes.
+pub fn random_part(time: std::time::Duration) -> std::time::Duration {
+    let byte = random(1).ok().and_then(|bytes| bytes.first().copied()).unwrap_or(128);
+    time.mul_f64(f64::from(byte) / 255.0)
+}
+
 /// Random bytes of the system, even where the device file is missing, as in an image from scratch
 /// with a root of its own.
 ///

@@ -56,6 +56,5 @@ pub async fn watch(maps: Arc<LiveMaps>, interval: Duration, mut over: watch::Rec
 
 /// Between 80 % and 120 % of a time.
 fn spread(interval: Duration) -> Duration {
-    let byte = secrets::random(1).ok().and_then(|bytes| bytes.first().copied()).unwrap_or(128);
-    interval.mul_f64(0.8 + 0.4 * f64::from(byte) / 255.0)
+    interval.mul_f64(0.8) + secrets::random_part(interval.mul_f64(0.4))
 }

@@ -28,12 +28,6 @@ pub fn stream_end(maps: &Arc<LiveMaps>, resolved: Resolved, is_write: bool) -> S
                 return std::future::pending().await;
             }
         }
-        tokio::time::sleep(part_of(END_SPREAD)).await;
+        tokio::time::sleep(secrets::random_part(END_SPREAD)).await;
     })
-}
-
-/// A random part of a time.
-fn part_of(time: Duration) -> Duration {
-    let byte = secrets::random(1).ok().and_then(|bytes| bytes.first().copied()).unwrap_or(128);
-    time.mul_f64(f64::from(byte) / 255.0)
 }
