@@ -11,12 +11,15 @@ use super::malformed::Malformed;
 use super::record::{self, JobEnd, Outcome, Terminal};
 use super::store::{self, BrokenOff, CompleteEnd};
 use super::turn::RunPermit;
-use super::verdict::{APP_UNAVAILABLE, Executed, Execution, ExecutionVerdict, UNKNOWN, Until};
-use super::waiting::Waited;
+use super::verdict::{
+    APP_UNAVAILABLE, DEADLINE_PASSED, Executed, Execution, ExecutionVerdict, UNKNOWN, Until,
+};
+use super::waiting::{Waited, time_in_hand};
 use super::{judge, run};
 use crate::drain::DrainState;
 use rules::{Millis, UnixMillis};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stores::queue::Received;
 use stores::results::Condition;
@@ -135,14 +138,14 @@ impl Delivery<'_> {
         }
     }
 
-    async fn process(&self, mut slot: RunPermit, place: OwnedSemaphorePermit) -> After {
+    async fn process(&self, mut slot: RunPermit, mut place: OwnedSemaphorePermit) -> After {
         let (name, secrets) =
             (&self.consumer.name, self.consumer.worker.context.secrets.as_deref());
         let job = match envelope::unpack(self.received, Of { name, queue: self.queue, secrets }) {
             Ok(job) => job,
             Err(why) => return self.undecodable(&why),
         };
-        let (mut waiting_since, mut let_go) = (None, None);
+        let (mut waiting_since, mut let_go, mut is_of_map) = (None, None, false);
         loop {
             let Some((places, mut held)) = self.begin(&job, slot.take()).await else {
                 return DRAINED;
@@ -154,7 +157,14 @@ impl Delivery<'_> {
                 Err(Unexecuted(until)) => until,
             };
             let began = *waiting_since.get_or_insert_with(tokio::time::Instant::now);
-            let_go = match self.wait(&job, &mut held, &until, began).await {
+            let mut keep = time_in_hand(&until);
+            if until.is_of_map() && !is_of_map {
+                match Arc::clone(&self.consumer.of_maps).try_acquire_owned() {
+                    Ok(own) => (place, is_of_map) = (own, true),
+                    Err(_) => keep = Duration::ZERO,
+                }
+            }
+            let_go = match self.wait(&job, &mut held, &until, (began, began + keep)).await {
                 Waited::Again(let_go) => let_go,
                 Waited::GiveBack(delay) => return After::GiveBack(delay),
                 Waited::Drained => return DRAINED,
@@ -280,7 +290,7 @@ impl Delivery<'_> {
             return Some("attempts-exhausted");
         }
         let now = self.consumer.worker.context.clock.now();
-        let reason = if about.waiting.is_some() { APP_UNAVAILABLE } else { "deadline" };
+        let reason = if about.waiting.is_some() { APP_UNAVAILABLE } else { DEADLINE_PASSED };
         job.deadline.is_some_and(|deadline| deadline < now).then_some(reason)
     }
 
@@ -352,9 +362,10 @@ impl Delivery<'_> {
         Ok(self.store(job, executions, open, whole).await)
     }
 
-    /// Whether the job has waited for its application for as long as allowed.
+    /// Whether the job has waited for as long as allowed.
     fn has_waited(&self, job: &Job, about: &AttemptInfo<'_>, until: &Until) -> bool {
         let since = about.waiting.unwrap_or_else(|| self.waiting_since(until));
-        self.wait_end(job, since) <= self.consumer.worker.context.clock.now()
+        let now = self.consumer.worker.context.clock.now();
+        self.wait_end(job, since, until).is_some_and(|end| end <= now)
     }
 }

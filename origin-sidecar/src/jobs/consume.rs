@@ -36,6 +36,9 @@ const IN_HAND_MORE: usize = 32;
 /// Ended jobs whose receivers are being notified. A receiver that hangs is given up after about two
 /// minutes; further ended jobs keep their place in hand.
 const TELLING_MAX: usize = 256;
+/// Jobs in hand that have waited for a shard map. They leave the other places to jobs whose ranges do not move;
+/// each holds its body, 1 MiB at most.
+const OF_MAPS_MAX: usize = 64;
 /// The part of the grace period that is reserved for returning messages: one call to the queue and
 /// one to the store.
 const GIVE_BACK: Duration = Duration::from_secs(3);
@@ -118,6 +121,7 @@ impl Consumer {
             is_until_empty: false,
             slots: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(1))),
             telling: Semaphore::new(TELLING_MAX),
+            of_maps: Arc::new(Semaphore::new(OF_MAPS_MAX)),
             giving_up: watch::channel(false).0,
         })
     }

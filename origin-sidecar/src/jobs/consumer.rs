@@ -30,6 +30,8 @@ pub struct Consumer {
     pub(super) slots: Arc<Semaphore>,
     /// Permits for notifications in flight.
     pub(super) telling: Semaphore,
+    /// Permits for jobs in hand that have waited for a shard map.
+    pub(super) of_maps: Arc<Semaphore>,
     /// Becomes true at the end of the grace period: running jobs are aborted and returned.
     pub(super) giving_up: watch::Sender<bool>,
 }

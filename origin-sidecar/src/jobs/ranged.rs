@@ -2,17 +2,13 @@
 
 use super::context::JobWorker;
 use super::job::Job;
-use super::verdict::{ExecutionEnd, ExecutionVerdict, Until};
+use super::verdict::{DEADLINE_PASSED, ExecutionEnd, ExecutionVerdict, Until};
 use crate::shards::admission::Entered;
 use crate::writes::{WriteInFlight, WriteKind};
 use rules::Problem;
 use rules::document::Route;
 use rules::shard::Resolved;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// When the map is looked at again by which another sidecar refused a job.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// A job of a range that is about to move does not start: it may run for hours, and the move would wait for
 /// it. One that starts counts as a write in flight, unless its route says that it only reads.
@@ -49,8 +45,7 @@ pub(super) fn admitted(
 }
 
 fn moves(resolved: &Resolved) -> ExecutionVerdict {
-    let until = Until::Moved(Arc::clone(resolved.map()));
-    ExecutionVerdict::Later { until, last: ExecutionEnd::failed(Problem::RangeFenced.name()) }
+    waits(Until::Moved(Arc::clone(resolved.map())))
 }
 
 /// Another sidecar follows a newer map: once this process does, the job goes where that says.
@@ -58,12 +53,15 @@ pub(super) async fn stale(worker: &JobWorker, resolved: Option<&Resolved>) -> Ex
     if let Some(resolved) = resolved {
         worker.context.maps.refresh(resolved.map(), resolved.epoch()).await;
     }
-    let last = ExecutionEnd::failed(Problem::StaleEpoch.name());
-    ExecutionVerdict::Later { until: Until::After(ASK_AGAIN), last }
+    waits(Until::NewerMap)
 }
 
 /// The map will be known once the result store answers.
 pub(super) fn map_unknown() -> ExecutionVerdict {
-    let last = ExecutionEnd::failed(Problem::MapUnknown.name());
-    ExecutionVerdict::Later { until: Until::After(ASK_AGAIN), last }
+    waits(Until::KnownMap)
+}
+
+/// Only its deadline ends a job that waits for a shard map.
+fn waits(until: Until) -> ExecutionVerdict {
+    ExecutionVerdict::Later { until, last: ExecutionEnd::failed(DEADLINE_PASSED) }
 }

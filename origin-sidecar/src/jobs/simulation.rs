@@ -15,6 +15,7 @@ mod faults;
 mod idle;
 mod log;
 mod mailbox;
+mod moving;
 mod operator;
 mod process;
 mod schedule;

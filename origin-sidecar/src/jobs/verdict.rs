@@ -5,6 +5,7 @@ use super::record::Terminal;
 use crate::message::body::Body;
 use crate::upstream::outgoing::Failure;
 use http::{Response, header};
+use rules::Problem;
 use rules::document::Offload;
 use rules::offload::landing;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ pub(super) const UNKNOWN: &str = "unknown";
 
 /// The reason of a failed job that was not executed within the time that it may wait.
 pub(super) const APP_UNAVAILABLE: &str = "app-unavailable";
+
+/// The reason of a failed job that was not executed until its deadline.
+pub(super) const DEADLINE_PASSED: &str = "deadline";
 
 /// The target of a redirect (the resolved `Location`), as an extension of the answer.
 #[derive(Debug, Clone)]
@@ -95,8 +99,12 @@ pub(super) enum Until {
     After(Duration),
     /// There is memory for its body.
     Room,
-    /// A range of the shard map has finished moving.
+    /// No range of this shard map moves any more.
     Moved(Arc<str>),
+    /// This process follows the map by which another sidecar refused the job.
+    NewerMap,
+    /// The shard map is known.
+    KnownMap,
 }
 
 impl Until {
@@ -106,7 +114,15 @@ impl Until {
             Self::After(_) => "app-busy",
             Self::Room => "no-room",
             Self::Moved(_) => "range-moves",
+            Self::NewerMap => Problem::StaleEpoch.name(),
+            Self::KnownMap => Problem::MapUnknown.name(),
         }
+    }
+
+    /// Whether the job waits for a shard map and not for its application. Such a wait ends no job: the operator
+    /// who moves a range has accepted nobody's failure.
+    pub(super) fn is_of_map(&self) -> bool {
+        matches!(self, Self::Moved(_) | Self::NewerMap | Self::KnownMap)
     }
 }
 

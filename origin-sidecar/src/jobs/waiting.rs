@@ -1,6 +1,6 @@
 //! A job that could not be executed: its application accepts no connections, or says when to come
-//! back. This uses up no attempt. The message stays in hand for some minutes, so that a deployment
-//! costs no deliveries, and is then returned for some more.
+//! back, or the range of its shard key moves. This uses up no attempt. The message stays in hand for
+//! some minutes, so that a deployment or a move costs no deliveries, and is then returned for some more.
 
 use super::delivery::Delivery;
 use super::job::Job;
@@ -15,6 +15,14 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long the message of such a job is kept in hand: longer than replacing an application takes.
 const KEEP: Duration = Duration::from_secs(600);
+/// How long the message of a job is kept in hand that waits for a shard map: longer than a move holds writes.
+const KEEP_FOR_MAP: Duration = Duration::from_secs(120);
+/// For how long such a message is returned first, and at most: the time doubles with each delivery, as queues
+/// count deliveries and drop a message that has had too many.
+const MAP_DELAY: Duration = Duration::from_secs(5);
+const MAP_DELAY_MAX: Duration = Duration::from_secs(300);
+/// When a job is tried again that another sidecar refused by a newer map.
+const NEWER_MAP_PAUSE: Duration = Duration::from_secs(5);
 /// The shortest wait when an application says "come back at once": otherwise it would be asked ten
 /// thousand times a second.
 const AFTER_MIN: Duration = Duration::from_secs(1);
@@ -45,29 +53,38 @@ impl Delivery<'_> {
         (now - away).max(self.received.sent).min(now)
     }
 
-    /// When a job has waited for its application for as long as it may.
-    pub(super) fn wait_end(&self, job: &Job, since: UnixMillis) -> UnixMillis {
-        job.deadline.unwrap_or_else(|| since + self.queue.wait_for_app)
+    /// When a job has waited for as long as it may: until its deadline, and for its application as long as the
+    /// rules allow. A wait for a shard map ends no job otherwise.
+    pub(super) fn wait_end(
+        &self,
+        job: &Job,
+        since: UnixMillis,
+        until: &Until,
+    ) -> Option<UnixMillis> {
+        let by_rule = (!until.is_of_map()).then(|| since + self.queue.wait_for_app);
+        job.deadline.or(by_rule)
     }
 
     /// Releases the lease and waits with the message in hand. `began` is when this delivery's first
-    /// such wait began.
+    /// such wait began, and `kept_until` when its message is returned.
     pub(super) async fn wait(
         &self,
         job: &Job,
         held: &mut HeldLease,
         until: &Until,
-        began: Instant,
+        (began, kept_until): (Instant, Instant),
     ) -> Waited {
         let consumer = self.consumer;
         consumer.count("waiting", until.reason());
-        let since = *held.waiting.get_or_insert_with(|| self.waiting_since(until));
+        let since = held.waiting.unwrap_or_else(|| self.waiting_since(until));
+        // The time of a move is none that the application was away.
+        held.waiting = (!until.is_of_map()).then_some(since);
         held.take_back_attempt();
         let after = match until {
-            Until::Back(_) => Duration::ZERO,
+            Until::Back(_) | Until::Moved(_) | Until::KnownMap => Duration::ZERO,
             Until::After(after) => (*after).max(AFTER_MIN),
             Until::Room => ROOM_PAUSE,
-            Until::Moved(_) => Duration::ZERO,
+            Until::NewerMap => NEWER_MAP_PAUSE,
         };
         held.note_again(until.reason(), after);
         loop {
@@ -78,37 +95,57 @@ impl Delivery<'_> {
                 Ok(false) => {}
             }
         }
-        let left = self.wait_end(job, since) - consumer.worker.context.clock.now();
-        let end = Instant::now() + Duration::from(left);
-        let kept_until = began + KEEP;
-        if Instant::now() + after > kept_until && end > kept_until {
-            return self.give_back_for(job, since, began, after);
-        }
-        let again = async {
-            match until {
-                Until::Back(name) => {
-                    consumer.presence.opened(name).await;
-                    Some(Arc::clone(name))
-                }
-                Until::Moved(map) => {
-                    consumer.worker.context.maps.settled(map).await;
-                    None
-                }
-                Until::After(_) | Until::Room => {
-                    tokio::time::sleep(after).await;
-                    None
-                }
-            }
+        let end = self.wait_end(job, since, until);
+        let left = end.map(|end| Duration::from(end - consumer.worker.context.clock.now()));
+        let end = left.map(|left| Instant::now() + left);
+        let give_back = || match until.is_of_map() {
+            true => self.give_back_for_map(job, until),
+            false => self.give_back_for(job, since, began, after),
         };
+        if Instant::now() + after >= kept_until && end.is_none_or(|end| end > kept_until) {
+            return give_back();
+        }
         let mut draining = consumer.worker.context.drain.draining();
         tokio::select! {
             biased;
             () = DrainState::begun(&mut draining) => Waited::Drained,
             // One more try, which ends the job.
-            () = sleep_until(end) => Waited::Again(None),
-            let_go = again => Waited::Again(let_go),
-            () = sleep_until(kept_until) => self.give_back_for(job, since, began, after),
+            () = sleep_until(end.unwrap_or(kept_until)), if end.is_some() => Waited::Again(None),
+            let_go = self.over(until, after) => Waited::Again(let_go),
+            () = sleep_until(kept_until) => give_back(),
         }
+    }
+
+    /// Resolves when the job may be tried again; with the upstream that admits it, if that was away.
+    async fn over(&self, until: &Until, after: Duration) -> Option<Arc<str>> {
+        let consumer = self.consumer;
+        match until {
+            Until::Back(name) => {
+                consumer.presence.opened(name).await;
+                return Some(Arc::clone(name));
+            }
+            Until::Moved(map) => consumer.worker.context.maps.settled(map).await,
+            Until::After(_) | Until::Room | Until::NewerMap | Until::KnownMap => {
+                tokio::time::sleep(after).await;
+            }
+        }
+        None
+    }
+
+    fn give_back_for_map(&self, job: &Job, until: &Until) -> Waited {
+        let consumer = self.consumer;
+        let receives = self.received.receives;
+        let delay = map_delay(receives);
+        consumer.count("given-back", until.reason());
+        tracing::info!(
+            queue = consumer.name,
+            job = job.id,
+            reason = until.reason(),
+            seconds = delay.as_secs(),
+            receives,
+            "the job waits for its shard map; message returned to the queue for a while"
+        );
+        Waited::GiveBack(delay)
     }
 
     fn give_back_for(
@@ -148,4 +185,20 @@ impl Delivery<'_> {
             );
         }
     }
+}
+
+/// How long the message of a job is kept in hand. Only another delivery reads the rules again, in which an unknown
+/// map is known by then.
+pub(super) fn time_in_hand(until: &Until) -> Duration {
+    match until {
+        Until::Back(_) | Until::After(_) | Until::Room => KEEP,
+        Until::Moved(_) | Until::NewerMap => KEEP_FOR_MAP,
+        Until::KnownMap => Duration::ZERO,
+    }
+}
+
+/// For how long a message is returned at its delivery with this number, from 1.
+fn map_delay(receives: u64) -> Duration {
+    let doublings = u32::try_from(receives.saturating_sub(1)).unwrap_or(u32::MAX);
+    MAP_DELAY.saturating_mul(2_u32.saturating_pow(doublings)).min(MAP_DELAY_MAX)
 }

@@ -66,7 +66,8 @@ fn parts(link: &Link, rules: &Arc<Rules>, variant: Variant) -> JobContextParts {
         clock: Arc::new(Watch(link.clone())),
         secrets: Secrets::parse(&"s".repeat(32)).ok(),
         telemetry: Telemetry::default(),
-        shard: None,
+        // Where the rules have a map, each process is beside the application of this shard.
+        shard: Some("a".into()),
         spool: Spool::new("/nonexistent".into(), None),
     }
 }
