@@ -321,4 +321,12 @@ impl Document {
         let json = serde_json::to_string(&(map, rules)).unwrap_or_default();
         hex(&Sha256::digest(json.as_bytes()))
     }
+
+    /// Hash of the ranges that the file gives a map, from which a process starts that knows no live map.
+    pub fn map_seed(&self, name: &str) -> String {
+        let map = self.shard_maps.get(name);
+        let seed = map.map(|map| (&map.ranges, &map.until, &map.outside));
+        let json = serde_json::to_string(&seed).unwrap_or_default();
+        hex(&Sha256::digest(json.as_bytes()))
+    }
 }

@@ -5,7 +5,6 @@ use super::job::Job;
 use super::verdict::{DEADLINE_PASSED, ExecutionEnd, ExecutionVerdict, Until};
 use crate::shards::admission::Entered;
 use crate::writes::{WriteInFlight, WriteKind};
-use rules::Problem;
 use rules::document::Route;
 use rules::shard::Resolved;
 use std::sync::Arc;

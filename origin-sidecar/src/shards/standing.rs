@@ -52,6 +52,7 @@ impl LiveMaps {
             epoch: object.map_or(0, |object| object.epoch),
             hash: object.map_or_else(String::new, |object| object.hash()),
             map_rules: rules.document.map_rules(name),
+            seed: rules.document.map_seed(name),
             config_hash: rules.hash.clone(),
             in_flight: left.requests,
             unsettled: left.unsettled,

@@ -251,6 +251,14 @@ impl MapObject {
         Ok(next)
     }
 
+    /// Whether this object is what the commit of that move made. The new owner's epoch tells it from an abort.
+    pub fn has_committed(&self, last: &Move) -> bool {
+        self.moving.is_none()
+            && self.ranges.iter().any(|own| {
+                (&own.from, &own.shard) == (&last.from, &last.target) && own.since == self.epoch
+            })
+    }
+
     /// Leaves the range with its owner, as it was before the announce.
     ///
     /// # Errors

@@ -71,6 +71,27 @@ pub fn judge(object: &MapObject, map_rules: &str, members: &[MoveMember]) -> Rou
     round
 }
 
+/// What keeps the map from becoming that of the rules file again: a member that does not follow `object`, or starts
+/// with other ranges than those whose hash is `seed`.
+pub fn not_retired(
+    object: &MapObject,
+    map_rules: &str,
+    seed: &str,
+    members: &[MoveMember],
+) -> Vec<Laggard> {
+    let mut laggards = judge(object, map_rules, members).laggards;
+    let follows = members.iter().filter(|own| laggards.iter().all(|lag| lag.who != own.who));
+    let differ = follows.filter(|own| own.ack.as_ref().is_some_and(|ack| ack.seed != seed));
+    let differ = differ.map(|own| Laggard {
+        who: own.who.clone(),
+        why: Hindrance::Unfit("its rules file has other ranges".to_owned()),
+        detail: String::new(),
+    });
+    let differ: Vec<Laggard> = differ.collect();
+    laggards.extend(differ);
+    laggards
+}
+
 /// Decides whether the members are asked again. `before`: the names of those that had followed in the round
 /// before this; `is_over`: no time is left to wait for those that have not.
 ///

@@ -145,6 +145,9 @@ pub struct Ack {
     pub hash: String,
     /// Hash of shards, key type and shard rules of the map in its rules file.
     pub map_rules: String,
+    /// Hash of the ranges of the map in its rules file; empty from a version that does not say it.
+    #[serde(default)]
+    pub seed: String,
     /// Hash of its whole rules file.
     pub config_hash: String,
     /// Requests that write in the range of the move and have not ended.

@@ -1,7 +1,7 @@
 //! A range moves back and forth under load through six sidecars: no client sees it.
 
 use crate::load::{Load, MOVING, check};
-use crate::world::World;
+use crate::world::{Step, World};
 use std::time::Duration;
 
 #[tokio::test]
@@ -36,4 +36,23 @@ async fn a_range_moves_ten_times_and_no_client_sees_it() {
     }
     assert!(held > 0.0, "no write was ever held: the test shows nothing");
     eprintln!("{held} writes were held, {:.0} ms each on average", 1000.0 * seconds / held);
+}
+
+#[tokio::test]
+async fn a_commit_whose_success_was_not_heard_is_said_again_and_an_aborted_move_is_none() {
+    let world = World::start().await;
+    for step in [Step::Announce, Step::Fence, Step::NoReturn, Step::NoReturn, Step::Commit] {
+        world.step(step, MOVING, "a", "b").await;
+    }
+    let again = world.shards(&["commit", "market"]).await;
+    assert!(again.contains("committed already"), "{again}");
+    world.shards(&["split", "market", "--at", "9001"]).await;
+    let again = world.shards(&["commit", "market"]).await;
+    assert!(again.contains("committed already"), "{again}");
+    let other = world.try_shards(&["commit", "market", "--driver", "reshard:7"]).await;
+    assert!(other.errors.contains("no-such-move"), "{}", other.errors);
+    world.step(Step::Announce, MOVING, "b", "a").await;
+    world.shards(&["abort", "market"]).await;
+    let aborted = world.try_shards(&["commit", "market"]).await;
+    assert!(aborted.errors.contains("no-such-move"), "{}", aborted.errors);
 }

@@ -170,3 +170,28 @@ async fn the_secret_is_rotated_while_a_newcomer_starts() {
     started(&last).await;
     assert_eq!(last.client().get(TARGET).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_map_is_retired_once_every_member_starts_with_its_ranges() {
+    let world = World::start().await;
+    world.shards(&["split", "market", "--at", "5001"]).await;
+    let file = RULES.replace(
+        r#"{ from = 1, shard = "a" }"#,
+        r#"{ from = 1, shard = "a" }, { from = 5001, shard = "a" }"#,
+    );
+    let refused = world.try_shards(&["retire", "market"]).await;
+    assert!(refused.errors.contains("spillway shards export market"), "{}", refused.errors);
+    world.shards_file(&file);
+    let refused = world.try_shards(&["retire", "market"]).await;
+    assert!(refused.errors.contains("members-behind"), "{}", refused.errors);
+    assert_eq!(refused.errors.matches("its rules file has other ranges").count(), 6);
+    assert_eq!(world.client(0).get(TARGET).await.status, 200);
+    for sidecar in world.running() {
+        sidecar.change_rules(&file);
+        sidecar.until_said("`spillway shards` changes it").await;
+    }
+    world.shards(&["retire", "market"]).await;
+    let gone = world.try_shards(&["show", "market"]).await;
+    assert_eq!(gone.code, Some(1), "{}", gone.output);
+    assert!(gone.errors.contains("spillway shards init"), "{}", gone.errors);
+}

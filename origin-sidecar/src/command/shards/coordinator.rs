@@ -5,6 +5,7 @@ use super::super::settings;
 use super::super::stop::Stop;
 use super::arguments::{Changing, ShardsSettings};
 use super::events::Events;
+use super::moves::listed;
 use crate::clock::{Clock, System};
 use crate::operate::reload;
 use crate::secrets::Purpose;
@@ -15,6 +16,7 @@ use net::https::{self, HttpsClient};
 use rules::Rules;
 use rules::document::ShardMapSection;
 use rules::shard::change::{ChangeRefusal, first};
+use rules::shard::coordinate::not_retired;
 use rules::shard::object::{Changed, MapObject};
 use rules::shard::{Resolved, ShardKey, ShardKeys, ShardMap, interval};
 use serde_json::json;
@@ -200,15 +202,14 @@ impl<'a> Coordinator<'a> {
                 own.map
             )));
         }
-        let what = format!(
-            "{}: its object is removed; then roll out the rules file without `live = true`",
-            own.map
-        );
-        self.events.say("plan", json!({ "map": own.map }), &what)?;
-        if own.dry_run {
+        self.all_start_with_these_ranges(&stored.object).await?;
+        // Another coordinator that has read the map can't begin a move any more.
+        let epoch = stored.object.epoch + 1;
+        let changed = self.changed(own, "retire: its object is removed");
+        let last = MapObject { epoch, changed, ..stored.object.clone() };
+        if self.change(own, Some(&stored), Ok(last)).await?.is_none() {
             return Ok(());
         }
-        self.events.confirm(own.yes)?;
         self.results.delete(&keys::map(&own.map)).await.map_err(Stop::run)?;
         for version in self.versions(&own.map).await? {
             self.results.delete(&keys::log(&own.map, version.epoch)).await.map_err(Stop::run)?;
@@ -216,8 +217,24 @@ impl<'a> Coordinator<'a> {
         self.events.say(
             "retired",
             json!({ "map": own.map }),
-            &format!("{} is live no longer", own.map),
+            &format!(
+                "{} is live no longer: now roll out the rules file without `live = true`",
+                own.map
+            ),
         )
+    }
+
+    /// A process whose file has other ranges would send requests of a range that has moved to its old owner.
+    async fn all_start_with_these_ranges(&self, object: &MapObject) -> Result<(), Stop> {
+        self.check_members_are_named()?;
+        let heard = self.heard(object, Duration::ZERO).await?;
+        let document = &self.rules.document;
+        let (map_rules, seed) = (document.map_rules(&object.map), document.map_seed(&object.map));
+        let laggards = not_retired(object, &map_rules, &seed, &heard);
+        if laggards.is_empty() {
+            return Ok(());
+        }
+        Err(Stop::run(format!("members-behind: nothing was changed:\n{}", listed(&laggards))))
     }
 
     pub(super) async fn extend(

@@ -141,7 +141,11 @@ impl Coordinator<'_> {
         let stored = self.stored(&changing.map).await?;
         let Move { id, no_return, .. } = moving(&stored.object)?.clone();
         if no_return {
-            return Ok(());
+            let (map, epoch) = (&stored.object.map, stored.object.epoch);
+            let facts = json!({ "map": map, "epoch": epoch });
+            let sentence =
+                format!("{map}: epoch {epoch} has passed the point of no return already");
+            return self.events.say("stored", facts, &sentence);
         }
         self.all_have_followed(&stored.object, own).await?;
         let next = stored.object.pass_return(&id, driver, self.changed(changing, "no return"));
@@ -151,6 +155,11 @@ impl Coordinator<'_> {
     pub(super) async fn commit(&self, own: &GatedStep) -> Result<(), Stop> {
         let (changing, driver) = (&own.step.changing, led_by(&own.step));
         let stored = self.stored(&changing.map).await?;
+        if let Some(epoch) = self.committed_already(&stored.object, driver).await? {
+            let facts = json!({ "map": changing.map, "epoch": epoch });
+            let sentence = format!("{}: committed already, epoch {epoch}", changing.map);
+            return self.events.say("committed", facts, &sentence);
+        }
         let id = moving(&stored.object)?.id.clone();
         self.all_have_followed(&stored.object, own).await?;
         let what = match (&own.owner_is_fenced, own.without.is_empty()) {
@@ -161,6 +170,31 @@ impl Coordinator<'_> {
         let next = stored.object.commit(&id, driver, self.changed(changing, &what));
         let Some(stored) = self.change(changing, Some(&stored), next).await? else { return Ok(()) };
         self.tell_end(&stored, "committed").await
+    }
+
+    /// The epoch that committed the last move of this driver. Whoever commits may not have heard that it worked,
+    /// and says it again.
+    async fn committed_already(
+        &self,
+        object: &MapObject,
+        driver: MoveDriver<'_>,
+    ) -> Result<Option<u64>, Stop> {
+        if object.moving.is_some() {
+            return Ok(None);
+        }
+        let mut versions = self.versions(&object.map).await?;
+        versions.retain(|own| own.epoch < object.epoch);
+        versions.push(object.clone());
+        let last = versions.iter().zip(versions.iter().skip(1)).rev().find_map(|(old, new)| {
+            let moving = old.moving.as_ref()?;
+            Some((moving, new))
+        });
+        let Some((last, after)) = last else { return Ok(None) };
+        let is_own = match driver {
+            MoveDriver::Named(name) => last.driver == name,
+            MoveDriver::Any => true,
+        };
+        Ok((is_own && after.has_committed(last)).then_some(after.epoch))
     }
 
     pub(super) async fn abort(&self, own: &MoveStep) -> Result<(), Stop> {
@@ -255,12 +289,19 @@ impl Coordinator<'_> {
         }
     }
 
-    pub(super) async fn members(&self, map: &str) -> Result<(), Stop> {
+    /// # Errors
+    /// Code 78 when no member is named.
+    pub(super) fn check_members_are_named(&self) -> Result<(), Stop> {
         if self.settings.sidecars.is_empty() {
             return Err(Stop::config(
                 "no member is named: add --sidecars HOST:PORT of all sidecars and consumers",
             ));
         }
+        Ok(())
+    }
+
+    pub(super) async fn members(&self, map: &str) -> Result<(), Stop> {
+        self.check_members_are_named()?;
         let StoredMap { object, .. } = self.stored(map).await?;
         let heard = self.heard(&object, Duration::ZERO).await?;
         self.say_members(&object, &heard)
@@ -319,7 +360,7 @@ fn excuses(own: &GatedStep) -> Excuses<'_> {
     Excuses { without: &own.without, owner_is_fenced: own.owner_is_fenced.is_some() }
 }
 
-fn listed(laggards: &[Laggard]) -> String {
+pub(super) fn listed(laggards: &[Laggard]) -> String {
     let lines = laggards
         .iter()
         .map(|own| format!("  {} {} {}", own.who, own.why, own.detail).trim_end().to_owned());

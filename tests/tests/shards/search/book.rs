@@ -302,6 +302,7 @@ impl Book {
             epoch,
             hash: hash.to_owned(),
             map_rules: map_rules.clone(),
+            seed: String::new(),
             config_hash: self.rules.hash.clone(),
             in_flight: has_writes.into(),
             unsettled: 0,
