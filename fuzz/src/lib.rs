@@ -14,13 +14,14 @@ mod message;
 mod messages;
 mod path;
 mod rules_file;
+mod sql;
 
 pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "cache_policy", run: cache_policy::run },
     Target { name: "chunked", run: messages::chunked },
     Target { name: "differential", run: differential::run },
@@ -31,6 +32,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "request_head", run: messages::request },
     Target { name: "response_head", run: messages::response },
     Target { name: "rules_file", run: rules_file::run },
+    Target { name: "sql", run: sql::run },
 ];
 
 #[cfg(test)]

@@ -1,0 +1,100 @@
+//! What `reshard` is given.
+
+use crate::map::Spillway;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Move a range of keys from one PostgreSQL to another while clients write
+#[derive(Debug, Parser)]
+#[command(name = "reshard", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look for everything that would stop a move, and say how to mend it; nothing is changed
+    Preflight(MoveArguments),
+}
+
+/// What every command on a move that has not begun is given.
+#[derive(Debug, Clone, Args)]
+pub struct MoveArguments {
+    /// The map's name in the rules file
+    #[arg(long)]
+    pub map: String,
+    /// The range: FROM..UNTIL, without UNTIL itself; an end that is left out is open
+    #[arg(long, value_name = "FROM..UNTIL", allow_hyphen_values = true)]
+    pub range: String,
+    /// The shard that will own it
+    #[arg(long, value_name = "SHARD")]
+    pub to: String,
+    /// The tables that move, each with the column of its key: [SCHEMA.]TABLE[:COLUMN]
+    #[arg(long, value_delimiter = ',', value_name = "TABLE[:COLUMN]", required = true)]
+    pub tables: Vec<String>,
+    /// The key's column of every table that names none
+    #[arg(long, value_name = "COLUMN")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    pub connections: Connections,
+    #[command(flatten)]
+    pub spillway: SpillwayArguments,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where the databases are.
+#[derive(Debug, Clone, Args)]
+pub struct Connections {
+    /// The database of a shard (repeatable): SHARD=postgresql://user@host:port/database. Passwords are taken from
+    /// RESHARD_PASSWORD_SHARD, PGPASSWORD or ~/.pgpass
+    #[arg(long = "shard", value_name = "SHARD=URL")]
+    pub shards: Vec<String>,
+    /// A file with such lines
+    #[arg(long, env = "RESHARD_SHARDS_FILE", value_name = "FILE")]
+    pub shards_file: Option<PathBuf>,
+}
+
+/// How `spillway shards` is called, which reads and changes the map.
+#[derive(Debug, Clone, Args)]
+pub struct SpillwayArguments {
+    /// The `spillway` program; default: the one beside this program, else that of PATH
+    #[arg(long, env = "RESHARD_SPILLWAY", value_name = "FILE")]
+    pub spillway: Option<PathBuf>,
+    /// The rules file
+    #[arg(long, env = "SPILLWAY_ROUTES", value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Where the maps lie: s3://BUCKET[/PREFIX] or file:DIR
+    #[arg(long, env = "SPILLWAY_RESULTS", value_name = "URL")]
+    pub results: Option<String>,
+    /// File with the root secret
+    #[arg(long, env = "SPILLWAY_SECRET_FILE", value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// File with the key that `spillway shards key` prints
+    #[arg(long, env = "SPILLWAY_MAP_KEY_FILE", value_name = "FILE")]
+    pub map_key_file: Option<PathBuf>,
+    /// Admin ports of all sidecars and consumers (repeatable): HOST:PORT
+    #[arg(long, env = "SPILLWAY_SIDECARS", value_delimiter = ',', value_name = "HOST:PORT")]
+    pub sidecars: Vec<String>,
+    /// File with the bearer token of the admin ports; else SPILLWAY_ADMIN_TOKEN
+    #[arg(long, env = "SPILLWAY_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+}
+
+impl SpillwayArguments {
+    /// How to call it.
+    pub fn spillway(&self) -> Spillway {
+        let own = self.clone();
+        Spillway {
+            program: own.spillway.unwrap_or_else(Spillway::beside_us),
+            rules: own.rules,
+            results: own.results,
+            secret_file: own.secret_file,
+            map_key_file: own.map_key_file,
+            sidecars: own.sidecars,
+            admin_token_file: own.admin_token_file,
+        }
+    }
+}

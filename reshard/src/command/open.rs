@@ -1,0 +1,75 @@
+//! From arguments to a move, its map and two sessions.
+
+use super::arguments::{Connections, MoveArguments};
+use super::stop::Stop;
+use crate::map::{Spillway, source};
+use crate::moved::{Move, MoveId, tables};
+use crate::server::{Address, Addresses, Password, Passwords, Session};
+use crate::sql::KeyRange;
+use rules::shard::object::MapObject;
+
+/// A move that has not begun.
+pub struct Planned {
+    pub spillway: Spillway,
+    pub object: MapObject,
+    pub moved: Move,
+}
+
+/// Reads the map, and what is to move from the arguments.
+///
+/// # Errors
+/// Code 78 when an argument is wrong, 1 when the map can't be had or the range can't move.
+pub async fn planned(own: &MoveArguments, id: MoveId) -> Result<Planned, Stop> {
+    let tables = tables(own.tables.iter().map(String::as_str), own.key.as_deref());
+    let tables = tables.map_err(|why| Stop::config(format!("--tables: {why}")))?;
+    let spillway = own.spillway.spillway();
+    let object = spillway.map(&own.map).await.map_err(Stop::run)?;
+    let range = KeyRange::parse(object.key_type, &own.range);
+    let range = range.map_err(|why| Stop::config(format!("--range: {why}")))?;
+    let source = source(&object, &range, &own.to)
+        .map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
+    let (map, target) = (own.map.clone(), own.to.clone());
+    let moved = Move { id, map, range, source, target, tables };
+    Ok(Planned { spillway, object, moved })
+}
+
+/// The databases of the arguments.
+///
+/// # Errors
+/// Code 78 when an address can't be read.
+pub fn addresses(own: &Connections) -> Result<Addresses, Stop> {
+    let file = match &own.shards_file {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|why| Stop::config(format!("{}: {why}", file.display())))?,
+        None => String::new(),
+    };
+    let given = own.shards.iter().map(String::as_str);
+    Addresses::read(given.chain(Addresses::lines(&file))).map_err(Stop::config)
+}
+
+/// The database of one shard and its password.
+///
+/// # Errors
+/// Code 78 when none is given, or the file of passwords is open to others.
+pub fn database<'a>(
+    addresses: &'a Addresses,
+    shard: &str,
+) -> Result<(&'a Address, Option<Password>), Stop> {
+    let missing = || {
+        Stop::config(format!(
+            "the database of shard `{shard}` is not given: add --shard {shard}=postgresql://…"
+        ))
+    };
+    let address = addresses.of(shard).ok_or_else(missing)?;
+    let password = Passwords::of_process().of(address).map_err(Stop::config)?;
+    Ok((address, password))
+}
+
+/// A session with one shard.
+///
+/// # Errors
+/// As [`database`]; code 1 when the server does not take it.
+pub async fn session(addresses: &Addresses, shard: &str, name: &str) -> Result<Session, Stop> {
+    let (address, password) = database(addresses, shard)?;
+    Session::open(address, password.as_ref(), name).await.map_err(Stop::run)
+}

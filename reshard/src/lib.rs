@@ -1,0 +1,13 @@
+//! `reshard` moves a range of keys from one PostgreSQL to another while clients write.
+//!
+//! The folders look downwards only: `sql` makes text out of names and values, `server` holds the sessions,
+//! `catalog` reads what a server and its tables are, and the rest decides and acts on what these say. The map
+//! that says who owns which keys is changed by `spillway shards` alone, which runs as a process of its own
+//! ([`map`]).
+
+pub mod catalog;
+pub mod command;
+pub mod map;
+pub mod moved;
+pub mod server;
+pub mod sql;

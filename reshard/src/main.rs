@@ -1,0 +1,32 @@
+//! The `reshard` command: `preflight`.
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use reshard::command::arguments::{Arguments, Command};
+use reshard::command::{EXIT_USAGE, Stop, preflight};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // The terminal may be closed; the exit code still reports the error.
+            let _ = error.print();
+            let is_help =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.map_err(Stop::run).and_then(|runtime| {
+        runtime.block_on(async {
+            match &arguments.command {
+                Command::Preflight(own) => preflight::preflight(own).await,
+            }
+        })
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => stop.exit(),
+    }
+}

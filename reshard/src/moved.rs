@@ -1,0 +1,114 @@
+//! What is to move: a range of a map's keys, and the tables with rows of these keys.
+
+use crate::sql::{Identifier, KeyRange, NameError, TableName};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The number of a move. All objects that it creates in the databases bear it: `spillway.gate_7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MoveId(pub u32);
+
+impl fmt::Display for MoveId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+/// A table whose rows move, and the column that has their key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedTable {
+    pub name: TableName,
+    pub key: Identifier,
+}
+
+/// A range on its way from one shard to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub id: MoveId,
+    /// Name of the map in the rules file.
+    pub map: String,
+    pub range: KeyRange,
+    /// Name of the shard that owns the range.
+    pub source: String,
+    /// Name of the shard that will own it.
+    pub target: String,
+    pub tables: Vec<MovedTable>,
+}
+
+/// Why a list of tables can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TablesError {
+    Name(NameError),
+    /// No column is named, neither for this table nor one for all.
+    NoKey(TableName),
+    /// The table stands in the list twice.
+    Twice(TableName),
+    /// The list is empty.
+    NoTable,
+}
+
+impl fmt::Display for TablesError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(why) => why.fmt(out),
+            Self::NoKey(table) => write!(
+                out,
+                "which column of {} has the key? Write {}:COLUMN, or --key COLUMN for all tables",
+                table.shown(),
+                table.shown()
+            ),
+            Self::Twice(table) => write!(out, "{} is named twice", table.shown()),
+            Self::NoTable => out.write_str("no table is named"),
+        }
+    }
+}
+
+impl std::error::Error for TablesError {}
+
+/// Reads tables with their key columns: `orders:instrument_id`. Where none stands behind a table, it is that of
+/// `--key`, or the one column that the other tables name.
+///
+/// # Errors
+/// When a name can't be read, a table has no key or stands there twice, or there is no table.
+pub fn tables<'t>(
+    texts: impl Iterator<Item = &'t str>,
+    key: Option<&str>,
+) -> Result<Vec<MovedTable>, TablesError> {
+    let read: Result<Vec<_>, _> = texts.map(TableName::read_with_column).collect();
+    let read = read.map_err(TablesError::Name)?;
+    let named: BTreeSet<&Identifier> = read.iter().filter_map(|(_, key)| key.as_ref()).collect();
+    let common = match (key, named.len()) {
+        (Some(key), _) => Some(Identifier::new(key).map_err(TablesError::Name)?),
+        (None, 1) => named.first().map(|key| (*key).clone()),
+        (None, _) => None,
+    };
+    let mut found: Vec<MovedTable> = Vec::new();
+    for (name, key) in read {
+        if found.iter().any(|own| own.name == name) {
+            return Err(TablesError::Twice(name));
+        }
+        let Some(key) = key.or_else(|| common.clone()) else {
+            return Err(TablesError::NoKey(name));
+        };
+        found.push(MovedTable { name, key });
+    }
+    if found.is_empty() { Err(TablesError::NoTable) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_without_a_column_has_the_key_of_the_others() {
+        let read = |texts: &[&str], key| tables(texts.iter().copied(), key);
+        let keys = |found: Result<Vec<MovedTable>, TablesError>| -> Vec<String> {
+            found.expect("tables").iter().map(|own| own.key.to_string()).collect()
+        };
+        assert_eq!(keys(read(&["a", "b:k"], None)), ["\"k\"", "\"k\""]);
+        assert_eq!(keys(read(&["a", "b:k"], Some("K"))), ["\"K\"", "\"k\""]);
+        assert!(matches!(read(&["a", "b:k", "c:l"], None), Err(TablesError::NoKey(_))));
+        assert!(matches!(read(&["a:k", "public.a:k"], None), Err(TablesError::Twice(_))));
+        assert_eq!(read(&[], Some("k")), Err(TablesError::NoTable));
+    }
+}

@@ -1,0 +1,15 @@
+//! The databases of the shards: where they are, and sessions with them.
+
+mod address;
+mod error;
+mod passwords;
+mod session;
+mod tls;
+mod walsender;
+mod wire;
+
+pub use address::{Address, AddressError, Addresses, TlsMode};
+pub use error::{ServerError, Spot};
+pub use passwords::{Password, Passwords};
+pub use session::Session;
+pub use walsender::{CreatedSlot, Walsender};

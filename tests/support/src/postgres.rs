@@ -1,0 +1,302 @@
+//! A real PostgreSQL on loopback, as a server of its own that ends with the process that started it.
+
+use crate::PATIENCE;
+use std::fmt::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+use tokio_postgres::{Client, NoTls};
+
+/// What runs the server where the tests run as root, which PostgreSQL refuses. Debian's package makes it.
+const USER: &str = "postgres";
+/// The password of every role that a test makes; `postgres` needs none.
+pub const PASSWORD: &str = "it's a \\ \"päss\" word: 100%@#";
+/// What tests need of a server unless they say otherwise. It keeps nothing that a crash of the machine would
+/// spare; a crash of the server loses nothing by that.
+const SETTINGS: &str = "\
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+wal_level = logical
+max_wal_senders = 20
+max_replication_slots = 20
+max_prepared_transactions = 10
+max_logical_replication_workers = 20
+max_worker_processes = 30
+shared_buffers = 32MB
+fsync = off
+log_min_messages = warning
+wal_retrieve_retry_interval = 200ms
+";
+/// Only `postgres` is believed without a password.
+const ACCESS: &str = "\
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+";
+/// Waits until its input ends, which it does with the process that started it, however that ends; then ends the
+/// server in the folder and removes it.
+const KEEPER: &str = r#"
+cat > /dev/null
+pid_file="$0/data/postmaster.pid"
+[ -s "$pid_file" ] && kill -QUIT "$(head -n 1 "$pid_file")"
+tries=0
+while [ -e "$pid_file" ] && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
+rm -rf "$0"
+"#;
+
+/// A server.
+pub struct Postgres {
+    keeper: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+/// A database of a server.
+pub struct Database {
+    pub port: u16,
+    pub name: String,
+}
+
+/// The programs of PostgreSQL: `SPILLWAY_POSTGRES`, or Debian's newest.
+fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let named = std::env::var_os("SPILLWAY_POSTGRES").map(PathBuf::from);
+        let installed = || {
+            let majors = std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
+            majors.map(|major| major.path().join("bin")).max()
+        };
+        let found = named.or_else(installed);
+        found.expect("PostgreSQL is installed: apt install postgresql, or SPILLWAY_POSTGRES=FOLDER")
+    })
+}
+
+fn is_root() -> bool {
+    Path::new("/proc/self")
+        .metadata()
+        .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+/// A command that runs as somebody whom PostgreSQL accepts.
+fn as_user(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]);
+    command.arg(program);
+    command
+}
+
+fn done(what: &str, command: &mut Command) {
+    let output = command.output().unwrap_or_else(|why| panic!("{what}: {why}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{what}: {said}{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A new folder that the server's user owns.
+fn own_folder() -> PathBuf {
+    let folder = crate::folder().keep();
+    if is_root() {
+        let mut id = Command::new("id");
+        let output = id.args(["-u", USER]).output().expect("id");
+        let number = String::from_utf8_lossy(&output.stdout).trim().parse();
+        let number = number.expect("the user postgres: apt install postgresql");
+        chown(&folder, Some(number), None).expect("root may");
+    }
+    folder
+}
+
+/// A data folder as `initdb` makes it, made once for this version: making one takes seconds, copying it not.
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let version = Command::new(programs().join("postgres")).arg("--version").output();
+        let version = version.expect("the server's program").stdout;
+        let version =
+            String::from_utf8_lossy(&version).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
+        let kept = target.join("postgres").join(version.trim_matches('-'));
+        if kept.is_dir() {
+            return kept;
+        }
+        let (folder, parent) = (own_folder(), kept.parent().expect("it has one"));
+        let mut initdb = as_user(&programs().join("initdb"));
+        initdb.args(["--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync", "-U", USER]);
+        done("initdb", initdb.arg("-D").arg(folder.join("data")));
+        std::fs::create_dir_all(parent).expect("a folder for it");
+        let own = parent.join(format!("new-{}", std::process::id()));
+        done("a copy", Command::new("cp").arg("-r").arg(folder.join("data")).arg(&own));
+        // Another process may have been first, with the same.
+        if std::fs::rename(&own, &kept).is_err() {
+            std::fs::remove_dir_all(&own).expect("our copy");
+        }
+        std::fs::remove_dir_all(&folder).expect("our folder");
+        kept
+    })
+}
+
+impl Postgres {
+    /// Starts a server with these settings beside those that all have: `max_replication_slots = 0`.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start(settings: &[&str]) -> Self {
+        let folder = own_folder();
+        let data = folder.join("data");
+        done("a copy", Command::new("cp").arg("-r").arg(template()).arg(&data));
+        let mut text = SETTINGS.to_owned();
+        for setting in settings {
+            writeln!(text, "{setting}").expect("a text");
+        }
+        std::fs::write(data.join("postgresql.auto.conf"), text).expect("its settings");
+        std::fs::write(data.join("pg_hba.conf"), ACCESS).expect("who may connect");
+        if is_root() {
+            done("chown", Command::new("chown").args(["-R", USER]).arg(&data));
+        }
+        done("chmod", Command::new("chmod").arg("0700").arg(&data));
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER]).arg(&folder).stdin(Stdio::piped());
+        let keeper = keeper.spawn().expect("a shell");
+        let mut own = Self { keeper, folder, port: 0 };
+        own.restart();
+        own
+    }
+
+    /// One of the servers that all tests of the process share, for what needs no settings of its own.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn shared(number: usize) -> &'static Self {
+        static SHARED: [OnceLock<Postgres>; 2] = [OnceLock::new(), OnceLock::new()];
+        SHARED[number].get_or_init(|| Self::start(&[]))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// What the server has said.
+    ///
+    /// # Panics
+    /// When it never started.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).expect("a log")
+    }
+
+    /// Starts the server again after [`Postgres::crash`], on the same port.
+    ///
+    /// # Panics
+    /// When it does not start in time.
+    pub fn restart(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        let is_first = self.port == 0;
+        loop {
+            if is_first {
+                self.port = free_port();
+            }
+            let mut start = as_user(&programs().join("pg_ctl"));
+            start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));
+            start.args(["-s", "-w", "-o", &format!("-p {}", self.port), "start"]);
+            // What it starts would keep a pipe open.
+            start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            if start.status().expect("pg_ctl").success() {
+                return;
+            }
+            // The port may be taken meanwhile, or processes of the one that crashed still end.
+            assert!(Instant::now() < until, "PostgreSQL does not start: {}", self.log());
+        }
+    }
+
+    /// Ends the server with SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn crash(&self) {
+        let pids = std::fs::read_to_string(self.data().join("postmaster.pid")).expect("it runs");
+        let pid = pids.lines().next().expect("its number");
+        done("kill", Command::new("kill").args(["-KILL", pid]));
+    }
+
+    /// A new database of the server, with the template's encoding and locale.
+    ///
+    /// # Panics
+    /// When the server does not make it.
+    pub async fn database(&self) -> Database {
+        self.database_with("").await
+    }
+
+    /// The same with more behind `CREATE DATABASE name`.
+    ///
+    /// # Panics
+    /// When the server does not make it.
+    pub async fn database_with(&self, how: &str) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("shop_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        // Two at once would be refused: each copies the template.
+        static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _one = ONE.lock().await;
+        let first = Database { port: self.port, name: "postgres".to_owned() };
+        first.sql(&format!("CREATE DATABASE {name} {how}")).await;
+        Database { port: self.port, name }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        // It ends whatever it finds.
+        let _ = self.keeper.wait();
+    }
+}
+
+impl Database {
+    /// The address that `--shard` takes, for this user.
+    pub fn url(&self, user: &str) -> String {
+        format!("postgresql://{user}@127.0.0.1:{}/{}", self.port, self.name)
+    }
+
+    /// A session as `postgres`.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub async fn client(&self) -> Client {
+        self.client_as("postgres").await
+    }
+
+    /// A session as another role, whose password is [`PASSWORD`].
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub async fn client_as(&self, user: &str) -> Client {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(self.port).user(user).password(PASSWORD).dbname(&self.name);
+        let (client, connection) = config.connect(NoTls).await.expect("a session");
+        tokio::spawn(async move { drop(connection.await) });
+        client
+    }
+
+    /// Executes statements as `postgres`.
+    ///
+    /// # Panics
+    /// When the server refuses one.
+    pub async fn sql(&self, statements: &str) {
+        let done = self.client().await.batch_execute(statements).await;
+        done.unwrap_or_else(|why| panic!("{statements}: {why:?}"));
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}

@@ -1,0 +1,3 @@
+//! `reshard` on real PostgreSQL servers.
+
+mod sessions;
