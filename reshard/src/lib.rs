@@ -7,7 +7,14 @@
 
 pub mod catalog;
 pub mod command;
+pub mod copy;
+pub mod gate;
+pub mod journal;
 pub mod map;
 pub mod moved;
+pub mod replication;
 pub mod server;
 pub mod sql;
+pub mod steps;
+pub mod undo;
+pub mod verify;

@@ -1,9 +1,9 @@
-//! The `reshard` command: `preflight`.
+//! The `reshard` command: `preflight`, `run`, `status`, `verify`, `abort`.
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use reshard::command::arguments::{Arguments, Command};
-use reshard::command::{EXIT_USAGE, Stop, preflight};
+use reshard::command::{EXIT_USAGE, Stop, abort, preflight, run, status, verify};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         runtime.block_on(async {
             match &arguments.command {
                 Command::Preflight(own) => preflight::preflight(own).await,
+                Command::Run(own) => run::run(own).await,
+                Command::Status(own) => status::status(own).await,
+                Command::Verify(own) => verify::verify(own).await,
+                Command::Abort(own) => abort::abort(own).await,
             }
         })
     });

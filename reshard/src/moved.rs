@@ -14,6 +14,28 @@ impl fmt::Display for MoveId {
     }
 }
 
+impl MoveId {
+    /// The gate of the range: a sequence and the function of its triggers.
+    pub fn gate(self) -> TableName {
+        TableName::of_move("gate", self.0)
+    }
+
+    /// The function of the triggers that refuse always.
+    pub fn refusal(self) -> TableName {
+        TableName::of_move("refuse", self.0)
+    }
+
+    /// The table whose rows say how far the target has followed.
+    pub fn marker(self) -> TableName {
+        TableName::of_move("marker", self.0)
+    }
+
+    /// Publication at the source and subscription at the target.
+    pub fn forward(self) -> Identifier {
+        Identifier::of_move("spillway", self.0)
+    }
+}
+
 /// A table whose rows move, and the column that has their key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedTable {

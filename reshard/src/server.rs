@@ -1,6 +1,7 @@
 //! The databases of the shards: where they are, and sessions with them.
 
 mod address;
+mod endpoint;
 mod error;
 mod passwords;
 mod session;
@@ -9,6 +10,7 @@ mod walsender;
 mod wire;
 
 pub use address::{Address, AddressError, Addresses, TlsMode};
+pub use endpoint::Endpoint;
 pub use error::{ServerError, Spot};
 pub use passwords::{Password, Passwords};
 pub use session::Session;

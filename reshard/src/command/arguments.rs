@@ -16,6 +16,73 @@ pub struct Arguments {
 pub enum Command {
     /// Look for everything that would stop a move, and say how to mend it; nothing is changed
     Preflight(MoveArguments),
+    /// Bring the range to the target and let it follow, until both databases are the same; go on where a run ended
+    Run(RunArguments),
+    /// Say how far the moves of a source are
+    Status(OnMove),
+    /// Compare both databases while the target follows
+    Verify(OnMove),
+    /// Undo a move: the source as it was, and nothing left at the target
+    Abort(AbortArguments),
+}
+
+/// What a run is given.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub moved: MoveArguments,
+    #[command(flatten)]
+    pub consent: Consent,
+    /// Print every statement that would change something, and send none
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the target reaches the source, where that has another name or role there:
+    /// SHARD=postgresql://user@host:port/database. The password is taken from RESHARD_REPLICATION_PASSWORD, else
+    /// it is that of the shard
+    #[arg(long, value_name = "SHARD=URL")]
+    pub replicate_from: Option<String>,
+    /// Sessions that copy side by side
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub jobs: u8,
+    /// The copy takes no more than this in a second, such as 20MiB
+    #[arg(long, value_name = "BYTES")]
+    pub rate: Option<String>,
+}
+
+/// What a command on a move that has begun is given.
+#[derive(Debug, Clone, Args)]
+pub struct OnMove {
+    /// The shard that the range moves from: its database has the journal
+    #[arg(long, value_name = "SHARD")]
+    pub source: String,
+    /// The move's number; default: the one that has not ended
+    #[arg(long = "move", value_name = "NUMBER")]
+    pub number: Option<u32>,
+    #[command(flatten)]
+    pub connections: Connections,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What an abort is given.
+#[derive(Debug, Clone, Args)]
+pub struct AbortArguments {
+    #[command(flatten)]
+    pub on: OnMove,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// How much is asked before something is changed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Consent {
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// End the session of another reshard that works on this source
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// What every command on a move that has not begun is given.

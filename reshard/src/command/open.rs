@@ -4,7 +4,7 @@ use super::arguments::{Connections, MoveArguments};
 use super::stop::Stop;
 use crate::map::{Spillway, source};
 use crate::moved::{Move, MoveId, tables};
-use crate::server::{Address, Addresses, Password, Passwords, Session};
+use crate::server::{Address, Addresses, Endpoint, Password, Passwords, Session};
 use crate::sql::KeyRange;
 use rules::shard::object::MapObject;
 
@@ -63,6 +63,15 @@ pub fn database<'a>(
     let address = addresses.of(shard).ok_or_else(missing)?;
     let password = Passwords::of_process().of(address).map_err(Stop::config)?;
     Ok((address, password))
+}
+
+/// The same with its own copy of both.
+///
+/// # Errors
+/// As [`database`].
+pub fn endpoint(addresses: &Addresses, shard: &str) -> Result<Endpoint, Stop> {
+    let (address, password) = database(addresses, shard)?;
+    Ok(Endpoint { address: address.clone(), password })
 }
 
 /// A session with one shard.

@@ -39,6 +39,14 @@ impl Literal {
         Ok(Self(format!("{}::text", quoted(value)?)))
     }
 
+    /// A text where the grammar wants a bare constant, as an argument of a trigger.
+    ///
+    /// # Errors
+    /// When it contains the byte 0.
+    pub fn bare(value: &str) -> Result<Self, LiteralError> {
+        quoted(value).map(Self)
+    }
+
     /// A bound of a range, in the type that columns of such keys are compared in.
     ///
     /// # Errors

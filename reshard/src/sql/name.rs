@@ -61,6 +61,11 @@ impl Identifier {
         Ok(Self(name))
     }
 
+    /// The name of something that a move creates: it has few letters and none that is special.
+    pub(crate) fn of_move(what: &'static str, number: u32) -> Self {
+        Self(format!("{what}_{number}"))
+    }
+
     /// The name without quotes, for parameters and messages.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -107,6 +112,12 @@ pub struct TableName {
 impl TableName {
     /// The schema of a table that is named without one.
     const DEFAULT_SCHEMA: &str = "public";
+
+    /// Something in the schema that this tool has for itself.
+    pub(crate) fn of_move(what: &'static str, number: u32) -> Self {
+        let schema = Identifier("spillway".to_owned());
+        Self { schema, name: Identifier::of_move(what, number) }
+    }
 
     /// Reads `table`, `schema.table`, either of them with `:column` behind it. What has no quotes is taken in
     /// small letters, as in SQL.

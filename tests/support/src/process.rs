@@ -19,20 +19,28 @@ pub fn folder() -> TempDir {
 /// `SPILLWAY_BIN`, or the program built now.
 pub fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let built = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "origin-sidecar"])
-            .current_dir(&root)
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the program does not build");
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        target.join("debug/spillway")
-    };
-    PROGRAM
-        .get_or_init(|| std::env::var_os("SPILLWAY_BIN").map_or_else(build, PathBuf::from))
-        .clone()
+    PROGRAM.get_or_init(|| built("SPILLWAY_BIN", "origin-sidecar", "spillway")).clone()
+}
+
+/// `RESHARD_BIN`, or the program built now.
+pub fn reshard_program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| built("RESHARD_BIN", "reshard", "reshard")).clone()
+}
+
+fn built(variable: &str, package: &str, program: &str) -> PathBuf {
+    if let Some(named) = std::env::var_os(variable) {
+        return named.into();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let built = std::process::Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", package])
+        .current_dir(&root)
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "{program} does not build");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("debug").join(program)
 }
 
 /// A program of the system: what the variable says, or found by its name.

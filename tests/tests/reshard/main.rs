@@ -1,3 +1,6 @@
 //! `reshard` on real PostgreSQL servers.
 
+mod kills;
+mod moves;
 mod sessions;
+mod world;

@@ -1,0 +1,94 @@
+//! `reshard status`: how far the moves of a source are, from the journal and the servers alone.
+
+use super::arguments::OnMove;
+use super::on_move::SESSION;
+use super::open::{addresses, endpoint};
+use super::report::{Report, described};
+use super::stop::Stop;
+use crate::journal::{Entry, Step, entries};
+use crate::replication::subscription;
+use crate::server::{ServerError, Session};
+use serde_json::json;
+
+/// Prints each move, and of one that has not ended how much was copied and how far the target follows.
+///
+/// # Errors
+/// When the source does not answer; code 78 when an address is missing.
+pub async fn status(own: &OnMove) -> Result<(), Stop> {
+    let report = Report::new(own.json);
+    let addresses = addresses(&own.connections)?;
+    let source = endpoint(&addresses, &own.source)?.session(SESSION).await.map_err(Stop::run)?;
+    let all = entries(&source).await.map_err(Stop::run)?;
+    let meant = all.iter().filter(|entry| own.number.is_none_or(|own| own == entry.moved.id.0));
+    for entry in meant {
+        say(&report, entry);
+        if entry.step == Step::Aborted || addresses.of(&entry.moved.target).is_none() {
+            continue;
+        }
+        let target = endpoint(&addresses, &entry.moved.target)?.session(SESSION).await;
+        match target {
+            Ok(target) => progress(&report, entry, &source, &target).await.map_err(Stop::run)?,
+            Err(why) => {
+                report.event("away", json!({ "why": why.to_string() }), &format!("  {why}"))
+            }
+        }
+    }
+    if all.is_empty() {
+        let sentence = format!("no move has begun at shard `{}`", own.source);
+        report.event("none", json!({ "source": own.source }), &sentence);
+    }
+    Ok(())
+}
+
+fn say(report: &Report, entry: &Entry) {
+    let moved = &entry.moved;
+    let tables: Vec<String> = moved.tables.iter().map(|own| own.name.shown()).collect();
+    let sentence = format!(
+        "move {}: {} of {} from {} to {} ({}), begun {} s ago\n  {}: {}",
+        moved.id,
+        moved.range,
+        moved.map,
+        moved.source,
+        moved.target,
+        tables.join(", "),
+        entry.age,
+        entry.step.name(),
+        described(entry.step)
+    );
+    let facts = json!({
+        "move": moved.id.0, "map": moved.map, "range": moved.range.to_string(), "source": moved.source,
+        "target": moved.target, "tables": tables, "step": entry.step.name(), "age_seconds": entry.age,
+    });
+    report.event("move", facts, &sentence);
+}
+
+async fn progress(
+    report: &Report,
+    entry: &Entry,
+    source: &Session,
+    target: &Session,
+) -> Result<(), ServerError> {
+    if entry.step == Step::Copying {
+        let sql = "SELECT CASE WHEN to_regclass('spillway.chunk') IS NULL THEN 0 ELSE 1 END";
+        if target.row("look for the list of chunks", sql, &[]).await?.get::<_, i32>(0) == 1 {
+            let sql = "SELECT count(*), coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint \
+                       FROM spillway.chunk WHERE move = $1";
+            let number = i32::try_from(entry.moved.id.0).unwrap_or(i32::MAX);
+            let row = target.row("read the list of chunks", sql, &[&number]).await?;
+            let (chunks, rows, bytes): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            let facts = json!({ "chunks": chunks, "rows": rows, "bytes": bytes });
+            let sentence =
+                format!("  {rows} rows and {bytes} bytes are at the target, in {chunks} chunks");
+            report.event("copied", facts, &sentence);
+        }
+    }
+    if matches!(entry.step, Step::Indexed | Step::Following | Step::Verified) {
+        let own = subscription::following(source, target, entry.moved.id).await?;
+        let facts = json!({
+            "behind_bytes": own.behind, "wal_status": own.wal_status, "is_applying": own.is_applying,
+            "apply_errors": own.apply_errors,
+        });
+        report.event("following", facts, &format!("  {}", own.shown(None)));
+    }
+    Ok(())
+}

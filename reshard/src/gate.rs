@@ -1,0 +1,220 @@
+//! The gate of a range: triggers by which the owner's own database refuses whoever writes there while it is closed.
+//!
+//! Its state is a sequence, because a sequence is not versioned: a transaction of any isolation level sees the state
+//! of now, also one whose snapshot is older. Whoever saw it open holds a shared advisory lock until its transaction
+//! ends, so that the exclusive lock, taken once after the closing, has waited for all of them.
+//!
+//! Ordinary triggers do not fire for replication, nor in sessions with `session_replication_role = replica`: both
+//! ways by which rows of the range reach the target pass a closed gate.
+
+use crate::moved::{Move, MoveId, MovedTable};
+use crate::server::{ServerError, Session};
+use crate::sql::{Literal, RowSide};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+
+/// The class of the advisory lock of a gate; its object is the number of the move.
+const LOCK_CLASS: i32 = 20_560;
+/// How long one statement waits for the lock of a table. Others queue behind it meanwhile.
+const LOCK_TIMEOUT: &str = "200ms";
+/// Between two tries, so that those who queued behind the last one get on.
+const LOCK_PAUSE: Duration = Duration::from_millis(300);
+/// After this, somebody holds the table who does not let go.
+const LOCK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a gate lets through. The number is the value of its sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateState {
+    /// Writes of the range pass.
+    Open = 0,
+    /// Writes of the range are refused.
+    Closed = 1,
+}
+
+/// Statements that create sequence and functions. They change nothing of a gate that exists.
+pub fn objects(id: MoveId, state: GateState) -> Vec<String> {
+    let (gate, refusal, value) = (id.gate(), id.refusal(), state as i64);
+    vec![
+        "CREATE SCHEMA IF NOT EXISTS spillway".to_owned(),
+        format!("CREATE SEQUENCE IF NOT EXISTS {gate} MINVALUE 0 START 0"),
+        format!("SELECT setval('{gate}', {value}) WHERE pg_sequence_last_value('{gate}') IS NULL"),
+        format!(
+            "CREATE OR REPLACE FUNCTION {gate}() RETURNS trigger LANGUAGE plpgsql \
+             SECURITY DEFINER SET search_path = pg_catalog AS $f$ BEGIN \
+             PERFORM pg_advisory_xact_lock_shared({LOCK_CLASS}, {id}); \
+             IF coalesce(pg_sequence_last_value('{gate}'), 1) > 0 THEN \
+             RAISE EXCEPTION 'range % of % is closed here: it moves or has moved to another shard', \
+             TG_ARGV[0], TG_TABLE_NAME USING ERRCODE = '55006'; END IF; \
+             IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $f$"
+        ),
+        format!(
+            "CREATE OR REPLACE FUNCTION {refusal}() RETURNS trigger LANGUAGE plpgsql \
+             SECURITY DEFINER SET search_path = pg_catalog AS $f$ BEGIN \
+             IF TG_OP = 'TRUNCATE' THEN RAISE EXCEPTION \
+             'TRUNCATE of % is refused while its range % moves', TG_TABLE_NAME, TG_ARGV[0] \
+             USING ERRCODE = '55006'; END IF; RAISE EXCEPTION \
+             'a row of % can not enter or leave range % while that moves', TG_TABLE_NAME, TG_ARGV[0] \
+             USING ERRCODE = '55006'; END $f$"
+        ),
+    ]
+}
+
+/// Statements that create the triggers of one table. Triggers fire in the order of their names, and these come
+/// last: an own BEFORE trigger of the application may still change the key.
+pub fn triggers(moved: &Move, table: &MovedTable) -> Vec<String> {
+    let condition = |side| moved.range.condition(&table.key, side);
+    let (old, new) = (condition(RowSide::Old), condition(RowSide::New));
+    // A range holds no byte 0, which its keys can't have either.
+    let range =
+        Literal::bare(&moved.range.to_string()).map_or_else(|_| "''".into(), |it| it.to_string());
+    let (gate, refusal, name) = (moved.id.gate(), moved.id.refusal(), &table.name);
+    let trigger = |kind: char, event: &str, when: &str, function| {
+        let own = trigger_name(moved.id, kind);
+        format!(
+            "CREATE OR REPLACE TRIGGER {own} BEFORE {event} ON {name} {when} EXECUTE FUNCTION {function}({range})"
+        )
+    };
+    let row = |condition: String| format!("FOR EACH ROW WHEN ({condition})");
+    vec![
+        trigger('i', "INSERT", &row(new.clone()), &gate),
+        trigger('u', "UPDATE", &row(format!("{old} OR {new}")), &gate),
+        trigger('d', "DELETE", &row(old.clone()), &gate),
+        trigger('b', "UPDATE", &row(format!("{old} IS DISTINCT FROM {new}")), &refusal),
+        trigger('t', "TRUNCATE", "FOR EACH STATEMENT", &refusal),
+    ]
+}
+
+/// The five triggers of a table, by the letter at the end of their names.
+const TRIGGERS: [char; 5] = ['i', 'u', 'd', 'b', 't'];
+
+fn trigger_name(id: MoveId, kind: char) -> String {
+    format!("zz_spillway_{id}_{kind}")
+}
+
+/// Creates the gate, in this state if it does not exist yet. Creating a trigger waits for all writers of its table,
+/// and everybody queues behind it: so each try waits for a moment only.
+///
+/// # Errors
+/// When a table stays locked, or the server refuses a statement.
+pub async fn create(
+    session: &Session,
+    moved: &Move,
+    state: GateState,
+    say: &dyn Fn(String),
+) -> Result<(), ServerError> {
+    let doing = "create the gate";
+    session.batch(doing, &objects(moved.id, state).join(";\n")).await?;
+    for table in &moved.tables {
+        let doing = format!("create the gate's triggers on {}", table.name.shown());
+        with_table(session, &doing, table, &triggers(moved, table), say).await?;
+    }
+    Ok(())
+}
+
+/// Opens or closes it. A closing means something once [`drain`] has returned.
+///
+/// # Errors
+/// When there is no gate.
+pub async fn set(session: &Session, id: MoveId, state: GateState) -> Result<(), ServerError> {
+    let doing = match state {
+        GateState::Open => "open the gate",
+        GateState::Closed => "close the gate",
+    };
+    let sql = format!("SELECT setval('{}', {})", id.gate(), state as i64);
+    session.rows(doing, &sql, &[]).await.map(|_| ())
+}
+
+/// Whether the gate exists.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn exists(session: &Session, id: MoveId) -> Result<bool, ServerError> {
+    let gate = id.gate().to_string();
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    Ok(session.row("look for the gate", sql, &[&gate]).await?.get(0))
+}
+
+/// Removes the gate: nothing refuses writes of the range any more.
+///
+/// # Errors
+/// As [`create`].
+pub async fn remove(
+    session: &Session,
+    moved: &Move,
+    say: &dyn Fn(String),
+) -> Result<(), ServerError> {
+    for table in &moved.tables {
+        let name = &table.name;
+        let (own, names) = (name.to_string(), TRIGGERS.map(|kind| trigger_name(moved.id, kind)));
+        let sql =
+            "SELECT count(*) FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = ANY($2)";
+        let doing = "look for the gate's triggers";
+        let row = session.row(doing, sql, &[&own, &names.as_slice()]).await?;
+        if row.get::<_, i64>(0) == 0 {
+            continue;
+        }
+        let drops = TRIGGERS.map(|kind| {
+            format!("DROP TRIGGER IF EXISTS {} ON {name}", trigger_name(moved.id, kind))
+        });
+        let doing = format!("remove the gate's triggers from {}", name.shown());
+        with_table(session, &doing, table, &drops, say).await?;
+    }
+    let (gate, refusal) = (moved.id.gate(), moved.id.refusal());
+    let drops = format!(
+        "DROP FUNCTION IF EXISTS {gate}(); DROP FUNCTION IF EXISTS {refusal}(); DROP SEQUENCE IF EXISTS {gate}"
+    );
+    session.batch("remove the gate", &drops).await
+}
+
+/// Changes a table in one transaction, again and again while somebody holds its lock.
+async fn with_table(
+    session: &Session,
+    doing: &str,
+    table: &MovedTable,
+    statements: &[String],
+    say: &dyn Fn(String),
+) -> Result<(), ServerError> {
+    let body = statements.join(";\n");
+    let sql = format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}';\n{body};\nCOMMIT");
+    let (began, mut has_said) = (Instant::now(), false);
+    loop {
+        let failed = match session.batch(doing, &sql).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        session.batch("end a transaction", "ROLLBACK").await?;
+        if !failed.is(&SqlState::LOCK_NOT_AVAILABLE) || began.elapsed() > LOCK_PATIENCE {
+            return Err(failed);
+        }
+        if !has_said {
+            has_said = true;
+            let holders = holders(session, table).await?;
+            say(format!(
+                "{}: waits for the lock of {}: {holders}",
+                session.spot().shard,
+                table.name.shown()
+            ));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+/// Who holds a lock of the table that triggers have to wait for, for people.
+async fn holders(session: &Session, table: &MovedTable) -> Result<String, ServerError> {
+    const HOLDERS: &str = "\
+        SELECT coalesce(l.pid::text, 'a prepared transaction'), coalesce(a.usename, '?')::text,
+               coalesce(a.application_name, ''), coalesce(extract(epoch FROM now() - a.xact_start)::bigint, 0)
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.relation = to_regclass($1) AND l.granted AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+          AND l.pid IS DISTINCT FROM pg_backend_pid() LIMIT 5";
+    let name = table.name.to_string();
+    let rows = session.rows("look who holds a table", HOLDERS, &[&name]).await?;
+    let shown = rows.iter().map(|row| {
+        let (pid, user): (String, String) = (row.get(0), row.get(1));
+        let (application, seconds): (String, i64) = (row.get(2), row.get(3));
+        format!("pid {pid} ({user}, {application}, a transaction of {seconds} s)")
+    });
+    let shown: Vec<String> = shown.collect();
+    Ok(if shown.is_empty() { "nobody holds it any more".to_owned() } else { shown.join(", ") })
+}

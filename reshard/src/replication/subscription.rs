@@ -1,0 +1,173 @@
+//! How the target takes what the source sends.
+
+use super::publication::slot_name;
+use crate::moved::MoveId;
+use crate::server::{Address, Password, ServerError, Session, TlsMode};
+use crate::sql::Identifier;
+
+/// The first version whose subscriptions can leave out what came by replication itself.
+const ORIGIN_SINCE: u32 = 160_000;
+
+/// The connection string by which the target reaches the source. It contains the password, and lies in
+/// `pg_subscription`, which superusers of the target can read.
+pub fn connection(address: &Address, password: Option<&Password>) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let mut fields = vec![
+        ("host", address.host.clone()),
+        ("port", address.port.to_string()),
+        ("dbname", address.database.clone()),
+        ("user", address.user.clone()),
+        // A policy that hides rows is an error, and not a smaller table.
+        ("options", "-c row_security=off -c statement_timeout=0".to_owned()),
+    ];
+    match &address.tls {
+        TlsMode::Disable => fields.push(("sslmode", "disable".to_owned())),
+        TlsMode::VerifyFull { authorities } => {
+            let file = authorities.as_ref().map(|file| file.display().to_string());
+            fields.push(("sslmode", "verify-full".to_owned()));
+            fields.push(("sslrootcert", file.unwrap_or_else(|| "system".to_owned())));
+        }
+    }
+    if let Some(password) = password {
+        fields.push(("password", password.reveal().to_owned()));
+    }
+    let fields: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+    fields.join(" ")
+}
+
+/// The statement that creates the subscription, with `%L` for the connection string.
+pub fn create(id: MoveId, slot: &Identifier, version: u32) -> String {
+    let own = id.forward();
+    let origin = if version >= ORIGIN_SINCE { ", origin = none" } else { "" };
+    format!(
+        "CREATE SUBSCRIPTION {own} CONNECTION %L PUBLICATION {own} WITH \
+         (create_slot = false, slot_name = '{}', copy_data = false, streaming = on{origin})",
+        slot.as_str()
+    )
+}
+
+/// Creates the subscription, if there is none yet. The connection string is a parameter and the statement runs
+/// inside a function, so that the password stands in no statement of `pg_stat_activity`; errors are told without
+/// their context for the same reason.
+///
+/// # Errors
+/// When the role may not, or the target does not reach the source.
+pub async fn begin(
+    target: &Session,
+    id: MoveId,
+    slot: &Identifier,
+    connection: &str,
+) -> Result<(), ServerError> {
+    let doing = "create the subscription";
+    if exists(target, id).await? {
+        return Ok(());
+    }
+    let function = format!(
+        "CREATE OR REPLACE FUNCTION pg_temp.spillway_subscribe(connection text) RETURNS void LANGUAGE plpgsql \
+         AS $f$ BEGIN EXECUTE format($q${}$q$, connection); EXCEPTION WHEN OTHERS THEN \
+         RAISE EXCEPTION '%', SQLERRM USING ERRCODE = SQLSTATE; END $f$",
+        create(id, slot, target.version())
+    );
+    target.batch(doing, &function).await?;
+    target.rows(doing, "SELECT pg_temp.spillway_subscribe($1)", &[&connection]).await.map(|_| ())
+}
+
+/// Whether the target has the subscription.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn exists(target: &Session, id: MoveId) -> Result<bool, ServerError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_subscription WHERE subname = $1 \
+               AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let row = target.row("look for the subscription", sql, &[&id.forward().as_str()]).await?;
+    Ok(row.get(0))
+}
+
+/// Removes the subscription without asking the source, which may be away: its slot is removed there.
+///
+/// # Errors
+/// When the role may not.
+pub async fn remove(target: &Session, id: MoveId) -> Result<(), ServerError> {
+    if !exists(target, id).await? {
+        return Ok(());
+    }
+    let (doing, own) = ("remove the subscription", id.forward());
+    // The last of these must not be in one transaction with the others.
+    target.batch(doing, &format!("ALTER SUBSCRIPTION {own} DISABLE")).await?;
+    target.batch(doing, &format!("ALTER SUBSCRIPTION {own} SET (slot_name = NONE)")).await?;
+    target.batch(doing, &format!("DROP SUBSCRIPTION {own}")).await
+}
+
+/// How far the target has followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Following {
+    /// Bytes of the source's log that the target has not confirmed; none: there is no slot.
+    pub behind: Option<i64>,
+    /// `pg_replication_slots.wal_status`; none: there is no slot.
+    pub wal_status: Option<String>,
+    /// Whether a worker of the target is at work.
+    pub is_applying: bool,
+    /// How often applying has failed since the subscription began.
+    pub apply_errors: i64,
+}
+
+impl Following {
+    /// For people; `before` is what was seen at the last look.
+    pub fn shown(&self, before: Option<&Self>) -> String {
+        let Some(behind) = self.behind else {
+            return "the slot of the move is gone: `reshard abort`, and begin again".to_owned();
+        };
+        if self.wal_status.as_deref() == Some("lost") {
+            return "the slot is lost: the source has removed log that the target had not taken \
+                    (max_slot_wal_keep_size); `reshard abort`, and begin again"
+                .to_owned();
+        }
+        let mut text = format!("the target is {behind} bytes behind");
+        if before.is_some_and(|before| before.apply_errors < self.apply_errors) {
+            text.push_str(
+                ", and applying fails: the target's log says why; a column that the source was given \
+                 must be given to the target, a row that was there already must be removed",
+            );
+        } else if !self.is_applying {
+            text.push_str(", and no worker is at work: look at the target's log and at max_logical_replication_workers");
+        }
+        text
+    }
+}
+
+/// Looks how far the target has followed.
+///
+/// # Errors
+/// When a server does not answer.
+pub async fn following(
+    source: &Session,
+    target: &Session,
+    id: MoveId,
+) -> Result<Following, ServerError> {
+    let (name, slot) = (id.forward(), slot_name(source, id).await?);
+    let slots = source
+        .rows(
+            "look at the slot",
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, wal_status::text \
+             FROM pg_replication_slots WHERE slot_name = $1",
+            &[&slot.as_str()],
+        )
+        .await?;
+    let workers = target
+        .rows(
+            "look at the subscription",
+            "SELECT bool_or(s.pid IS NOT NULL), coalesce(max(e.apply_error_count), 0)::bigint \
+             FROM pg_stat_subscription s LEFT JOIN pg_stat_subscription_stats e USING (subid) \
+             WHERE s.subname = $1 GROUP BY s.subname",
+            &[&name.as_str()],
+        )
+        .await?;
+    let (slot, worker) = (slots.first(), workers.first());
+    Ok(Following {
+        behind: slot.and_then(|row| row.get(0)),
+        wal_status: slot.and_then(|row| row.get(1)),
+        is_applying: worker.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true)),
+        apply_errors: worker.map_or(0, |row| row.get(1)),
+    })
+}

@@ -1,0 +1,168 @@
+//! A range comes to another database while clients write, and goes away again without a trace.
+
+use crate::world::{MOVED, World, Writers};
+use support::Database;
+
+/// The code of an error, or that there was none.
+async fn refused(database: &Database, statement: &str) -> String {
+    let done = database.client().await.batch_execute(statement).await;
+    done.err()
+        .map_or_else(|| "taken".to_owned(), |error| error.code().expect("a code").code().to_owned())
+}
+
+#[tokio::test]
+async fn a_range_is_the_same_in_both_databases_while_clients_write() {
+    let world = World::start().await;
+    let shape = world.shape(&world.target).await;
+    let writers = Writers::begin(&world.source);
+    let said = world.run().await;
+    assert!(said.contains("both databases have the same rows"), "{said}");
+    assert!(writers.end().await > 100);
+    let again = world.succeeds(&["verify", "--source", "b"]).await;
+    assert!(again.contains("rows compared"), "{again}");
+    world.assert_same().await;
+    let beside = "SELECT count(*) FROM prices WHERE instrument_id < 100 OR instrument_id >= 200";
+    let row = world.target.client().await.query_one(beside, &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 0, "rows beside the range came, too");
+    let mut with_gate = world.shape(&world.target).await;
+    with_gate.retain(|line| !line.contains("zz_spillway"));
+    assert_eq!(with_gate, shape, "keys and indexes are back");
+    let status = world.succeeds(&["status", "--source", "b"]).await;
+    assert!(status.contains("verified") && status.contains("0 bytes behind"), "{status}");
+}
+
+#[tokio::test]
+async fn an_aborted_move_leaves_both_databases_as_they_were() {
+    let world = World::start().await;
+    let shapes = [world.shape(&world.source).await, world.shape(&world.target).await];
+    let rows = world.rows(&world.source).await;
+    world.run().await;
+    world.abort().await;
+    assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
+    let journal = ["i move_pkey", "r move", "schema spillway"];
+    assert_eq!(world.leftovers(&world.source).await, journal);
+    assert_eq!([world.shape(&world.source).await, world.shape(&world.target).await], shapes);
+    assert_eq!(world.rows(&world.source).await, rows);
+    assert_eq!(world.rows(&world.target).await, Vec::<String>::new());
+    assert_eq!(refused(&world.source, "TRUNCATE prices CASCADE").await, "taken");
+    let none = world.reshard(&["abort", "--yes", "--source", "b"]).await;
+    assert!(none.errors.contains("no-such-move"), "{}", none.errors);
+    // Another move of the same range is a new one.
+    world.source.sql("INSERT INTO prices (instrument_id, price) SELECT 150, n FROM generate_series(1, 2000) n").await;
+    world.run().await;
+    world.assert_same().await;
+}
+
+#[tokio::test]
+async fn only_one_of_the_two_takes_writes_of_the_range_at_any_time() {
+    let world = World::start().await;
+    world
+        .source
+        .sql("CREATE ROLE app_role LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO app_role")
+        .await;
+    world.run().await;
+    let insert = |key: i64| {
+        format!("INSERT INTO prices (instrument_id, id, price) VALUES ({key}, 900000 + {key}, 1)")
+    };
+    for (key, at_source, at_target) in [
+        (99, "taken", "taken"),
+        (100, "taken", "55006"),
+        (199, "taken", "55006"),
+        (200, "taken", "taken"),
+    ] {
+        assert_eq!(refused(&world.source, &insert(key)).await, at_source, "{key}");
+        assert_eq!(refused(&world.target, &insert(key)).await, at_target, "{key}");
+    }
+    let old = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM prices; INSERT INTO prices (instrument_id, price) VALUES (150, 1)";
+    assert_eq!(refused(&world.target, old).await, "55006");
+    for (statement, code) in [
+        ("UPDATE prices SET instrument_id = 300 WHERE instrument_id = 150", "55006"),
+        ("UPDATE prices SET instrument_id = 150 WHERE instrument_id = 99", "55006"),
+        ("TRUNCATE prices CASCADE", "55006"),
+        (
+            "UPDATE prices SET instrument_id = 151 WHERE instrument_id = 150 AND id % 2 = 0 AND id % 5 <> 0",
+            "taken",
+        ),
+        ("DELETE FROM prices WHERE instrument_id = 99", "taken"),
+        (
+            "SET ROLE app_role; INSERT INTO prices (instrument_id, id, price) VALUES (150, 800000, 1)",
+            "taken",
+        ),
+    ] {
+        assert_eq!(refused(&world.source, statement).await, code, "{statement}");
+    }
+    for statement in [
+        "UPDATE prices SET price = 0 WHERE instrument_id = 150",
+        "DELETE FROM prices WHERE instrument_id = 150",
+    ] {
+        assert_eq!(refused(&world.target, statement).await, "55006", "{statement}");
+    }
+    world.succeeds(&["verify", "--source", "b"]).await;
+    world.source.sql("DROP OWNED BY app_role; DROP ROLE app_role").await;
+}
+
+#[tokio::test]
+async fn rows_that_differ_are_named_with_both_sides() {
+    let world = World::start().await;
+    world.run().await;
+    world
+        .target
+        .sql(
+            "SET session_replication_role = replica; UPDATE prices SET note = 'changed behind' WHERE instrument_id = 120 AND id % 3 = 0;
+             DELETE FROM orders WHERE ctid = (SELECT ctid FROM orders WHERE instrument_id >= 100 ORDER BY number LIMIT 1)",
+        )
+        .await;
+    let ended = world.reshard(&["verify", "--source", "b"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.errors.contains("public.orders: 1 rows differ"), "{}", ended.errors);
+    assert!(ended.errors.contains("target: no row"), "{}", ended.errors);
+    assert!(ended.errors.contains("changed behind"), "{}", ended.errors);
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_stops_a_run_by_name_and_it_can_be_undone() {
+    let world = World::start().await;
+    world.target.sql("INSERT INTO prices (instrument_id, id, price) VALUES (150, 1, 1)").await;
+    let ended = world.reshard(&[&["run", "--yes"], &MOVED[..]].concat()).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.errors.contains("rows-at-target"), "{}", ended.errors);
+    let other = world
+        .reshard(&[
+            "run",
+            "--yes",
+            "--map",
+            "market",
+            "--range",
+            "100..150",
+            "--to",
+            "d",
+            "--tables",
+            "prices:instrument_id",
+        ])
+        .await;
+    assert!(other.errors.contains("move-under-way"), "{}", other.errors);
+    world.abort().await;
+    // A row that the move did not bring stays.
+    assert_eq!(world.rows(&world.target).await.len(), 1);
+    world.target.sql("DELETE FROM prices").await;
+    world.run().await;
+    world.assert_same().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_statements_and_sends_none() {
+    let world = World::start().await;
+    let said = world.succeeds(&[&["run", "--dry-run"], &MOVED[..]].concat()).await;
+    for part in [
+        "CREATE SEQUENCE",
+        "CREATE OR REPLACE TRIGGER",
+        "CREATE PUBLICATION",
+        "SNAPSHOT 'export'",
+        "FORMAT binary",
+        "CREATE SUBSCRIPTION",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(world.leftovers(&world.source).await, Vec::<String>::new());
+    assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
+}
