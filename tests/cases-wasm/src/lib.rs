@@ -1,6 +1,7 @@
 //! The corpus of rule cases as one function over JSON, so that the same cases run natively and
 //! inside workerd: both halves of Spillway must decide alike.
 
+mod live;
 mod observe;
 
 #[cfg(feature = "load")]
@@ -8,6 +9,7 @@ pub mod load;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// One request under one set of rules, and what must become of it.
@@ -45,6 +47,9 @@ struct Message {
     url: String,
     #[serde(default)]
     headers: Vec<(String, String)>,
+    /// The live maps that are known when it arrives, by name; of the others nothing is.
+    #[serde(default)]
+    live: BTreeMap<String, live::LiveMap>,
 }
 
 #[derive(Debug, Deserialize)]

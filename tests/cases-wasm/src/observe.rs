@@ -1,6 +1,6 @@
 //! Decisions as flat maps of JSON values, which a case can name parts of.
 
-use crate::{Case, Message, Response};
+use crate::{Case, Message, Response, live};
 use rules::cache::status::Miss;
 use rules::cache::{
     self, AtHand, CacheStatus, Cookies, Fetch, Judgement, KeepReason, NotStored, OldEntry, Plan,
@@ -21,7 +21,8 @@ const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
 pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Facts, String> {
     let head = head(&case.request)?;
-    let (mut facts, plan) = decide(rules, &head);
+    let known = live::known(rules, &case.request.live)?;
+    let (mut facts, plan) = decide(&known, &head);
     if let Some(plan) = &plan {
         planned(plan, &mut facts);
         fetched(plan, &head, case, &mut facts);
@@ -35,7 +36,8 @@ pub(crate) fn observe(rules: &Rules, case: &Case, decide: Observe) -> Result<Fac
         facts.insert("invalidates".to_owned(), json!(targets));
     }
     if let Some(other) = &case.other {
-        let (_, theirs) = decide(rules, &self::head(other)?);
+        let known = live::known(rules, &other.live)?;
+        let (_, theirs) = decide(&known, &self::head(other)?);
         let same = plan.zip(theirs).map(|(own, theirs)| own.key == theirs.key);
         facts.insert("same_key".to_owned(), json!(same));
     }
