@@ -10,7 +10,7 @@ use crate::jobs::accept;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::request::sanitized::SanitizedRequest;
-use crate::shards::stream_end::stream_end;
+use crate::shards::stream_end::{StreamUse, stream_end};
 use crate::telemetry::spans::Span;
 use crate::upstream::{hop, outgoing};
 use http::Response;
@@ -51,17 +51,19 @@ pub(super) fn route_on<'a>(
     let handled = go_on(worker, clean, (route, span), proceed)?;
     Ok(match (handled, resolved.filter(|_| !is_queued)) {
         (Handled::Pending(later), Some(resolved)) => Handled::Pending(Box::pin(async move {
-            Ok(of_shard(worker, (resolved, span), later.await?))
+            // What writes in a live map has gone the other way.
+            Ok(of_shard(worker, (resolved, span), later.await?, StreamUse::Reads))
         })),
         (handled, _) => handled,
     })
 }
 
-/// An answer of a shard: it is measured, and a stream of events ends once its data is elsewhere.
+/// An answer of a shard: it is measured, and a stream of events ends once its data is elsewhere, or before.
 fn of_shard(
     worker: &Worker,
     (resolved, span): (Resolved, &Span),
     response: Response<Body>,
+    of: StreamUse,
 ) -> Response<Body> {
     let context = &worker.jobs.context;
     let labels = [&**resolved.map(), &**resolved.shard()];
@@ -75,7 +77,7 @@ fn of_shard(
         return response;
     }
     let (parts, body) = response.into_parts();
-    let body = body.until(&parts.headers, || stream_end(&context.maps, resolved, false));
+    let body = body.until(&parts.headers, || stream_end(&context.maps, resolved, of));
     Response::from_parts(parts, body)
 }
 
@@ -89,6 +91,8 @@ async fn to_live_shard<'a>(
     let (rules, route_state) = (clean.rules, clean.route_state);
     let destinations = &worker.jobs.context.destinations;
     let own = proceed.shard.resolved().cloned();
+    // A client asks for a GET once more. The answer to a POST would only look as if it were whole.
+    let may_end_at_fence = clean.write.is_some() && clean.method.is_safe();
     let kept = match proceed.shard.resolved() {
         Some(resolved)
             if destinations.find(route_state.upstream.as_ref(), Some(resolved))?.may_be_stale() =>
@@ -108,7 +112,15 @@ async fn to_live_shard<'a>(
         (answered, _) => (answered?, own),
     };
     Ok(match own {
-        Some(own) => of_shard(worker, (own, span), answered),
+        Some(own) => {
+            let holder = destinations.find(route_state.upstream.as_ref(), Some(&own));
+            let of = match holder {
+                _ if !may_end_at_fence => StreamUse::Reads,
+                Ok(holder) if holder.may_be_stale() => StreamUse::WritesElsewhere,
+                _ => StreamUse::Writes,
+            };
+            of_shard(worker, (own, span), answered, of)
+        }
         None => answered,
     })
 }

@@ -5,7 +5,7 @@ use super::resharded;
 use crate::message::body::Body;
 use crate::message::refused::Refused;
 use crate::request::sanitized::SanitizedRequest;
-use crate::shards::stream_end::stream_end;
+use crate::shards::stream_end::{StreamUse, stream_end};
 use crate::telemetry::spans::Span;
 use crate::upstream::outgoing::{self, Outgoing};
 use crate::upstream::upgrade;
@@ -36,9 +36,10 @@ pub(super) async fn upgraded(
         proceed.shard = shard::Step::Resolved(Box::new(resolved));
     }
     let is_write = resharded::is_write(route, &clean.method);
+    let of = if is_write { StreamUse::Writes } else { StreamUse::Reads };
     let live = proceed.shard.resolved().filter(|resolved| resolved.range.is_live).cloned();
     let maps = &worker.jobs.context.maps;
-    let end = live.map(|resolved| stream_end(maps, resolved, is_write));
+    let end = live.map(|resolved| stream_end(maps, resolved, of));
     let mut headers = std::mem::take(clean.headers);
     span.pass_on(&mut headers);
     let destination = worker.jobs.context.destinations.direct(

@@ -2,11 +2,16 @@
 
 use crate::load::MOVING;
 use crate::world::{RULES, Step, World};
+use std::time::Duration;
 use support::read_until;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-/// An application that names itself in a stream of events, and over a WebSocket sends back what it gets.
+/// Between two events of a stream.
+const TICK: Duration = Duration::from_millis(20);
+
+/// An application that names itself again and again in a stream of events, and over a WebSocket sends back what
+/// it gets.
 async fn streaming(name: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("a bound port"));
@@ -20,20 +25,26 @@ async fn streaming(name: &'static str) -> String {
 
 async fn served(mut stream: TcpStream, name: &'static str) {
     let head = read_until(&mut stream, "\r\n\r\n").await;
-    let answer = if head.to_lowercase().contains("upgrade: websocket") {
-        format!(
+    if head.to_lowercase().contains("upgrade: websocket") {
+        let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n{name}\n"
-        )
-    } else {
-        let event = format!("data: {name}\n\n");
-        let length = event.len();
-        format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{event}\r\n"
-        )
-    };
-    if stream.write_all(answer.as_bytes()).await.is_ok() {
-        let (mut from, mut to) = stream.split();
-        let _ = tokio::io::copy(&mut from, &mut to).await;
+        );
+        if stream.write_all(answer.as_bytes()).await.is_ok() {
+            let (mut from, mut to) = stream.split();
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        }
+        return;
+    }
+    let event = format!("data: {name}\n\n");
+    let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut next = format!("{head}{chunk}");
+    let mut ticks = tokio::time::interval(TICK);
+    // A sidecar that has no client any more learns it when there is something to pass on.
+    while stream.write_all(next.as_bytes()).await.is_ok() {
+        ticks.tick().await;
+        next.clone_from(&chunk);
     }
 }
 
@@ -48,6 +59,18 @@ async fn opened(world: &World, number: usize, target: &str, fields: &str, name: 
     let answer = read_until(&mut stream, &format!("{name}\n")).await;
     assert!(answer.contains(&format!("{name}\n")), "{answer}");
     stream
+}
+
+/// The same rules, with streams through which clients write.
+fn written() -> String {
+    let rules = RULES.replace(
+        r#"match = { path = "/feed" }
+    shard = { map = "market", from = ["query:id"] }"#,
+        r#"match = { path = "/feed" }
+    shard = { map = "market", from = ["query:id"], writes = true }"#,
+    );
+    assert!(rules.contains("writes = true"));
+    rules
 }
 
 async fn world(rules: &str) -> World {
@@ -91,14 +114,7 @@ async fn a_stream_of_events_ends_with_a_whole_last_chunk() {
 #[tokio::test]
 async fn a_websocket_that_writes_ends_at_the_fence_and_delays_it_until_its_application_has_closed()
 {
-    let rules = RULES.replace(
-        r#"match = { path = "/feed" }
-    shard = { map = "market", from = ["query:id"] }"#,
-        r#"match = { path = "/feed" }
-    shard = { map = "market", from = ["query:id"], writes = true }"#,
-    );
-    assert!(rules.contains("writes = true"));
-    let world = world(&rules).await;
+    let world = world(&written()).await;
     let mut writing = opened(&world, 0, "/feed?id=2500", UPGRADE, "a").await;
     world.step(Step::Announce, MOVING, "a", "b").await;
     writing.write_all(b"one more").await.expect("sent");
@@ -107,4 +123,26 @@ async fn a_websocket_that_writes_ends_at_the_fence_and_delays_it_until_its_appli
     read_until(&mut writing, "never").await;
     world.shards(&["abort", "market"]).await;
     opened(&world, 0, "/feed?id=2500", UPGRADE, "a").await;
+}
+
+#[tokio::test]
+async fn an_event_stream_that_writes_ends_whole_at_the_fence_and_is_in_flight_no_longer() {
+    let mut world = world(&written()).await;
+    // Beside the owner, and through a sidecar of another shard.
+    let mut ending = Vec::new();
+    for number in [0, 4] {
+        ending.push(opened(&world, number, "/feed?id=2500", "", "a").await);
+    }
+    world.step(Step::Announce, MOVING, "a", "b").await;
+    // The owner's sidecars hear of the fence after the other: their stream ends as theirs, and not as one that
+    // was broken off.
+    world.unreachable.extend([0, 1]);
+    // It waits for every write of the range, and no commit has ended a stream.
+    world.step(Step::Fence, MOVING, "a", "b").await;
+    for stream in &mut ending {
+        assert!(read_until(stream, "0\r\n\r\n").await.ends_with("0\r\n\r\n"));
+    }
+    world.unreachable.clear();
+    world.shards(&["abort", "market"]).await;
+    opened(&world, 4, "/feed?id=2500", "", "a").await;
 }

@@ -87,6 +87,10 @@ impl SourceGuards {
             return Poll::Ready(Some(Err(cut)));
         }
         if self.end.take_if(|end| end.as_mut().poll(context).is_ready()).is_some() {
+            // Counts until the body is dropped, and the connection to its source with it.
+            if let Some(write) = &mut self.write {
+                write.settled();
+            }
             return Poll::Ready(None);
         }
         if let Some(bytes) = self.ahead.take() {
