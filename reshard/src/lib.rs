@@ -12,6 +12,7 @@ pub mod gate;
 pub mod journal;
 pub mod map;
 pub mod moved;
+pub mod preflight;
 pub mod replication;
 pub mod server;
 pub mod sql;

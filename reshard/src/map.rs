@@ -13,11 +13,23 @@ use tokio::process::Command;
 /// The variable by which the token of the admin ports reaches the child: its arguments can be read by all.
 const TOKEN_VARIABLE: &str = "SPILLWAY_ADMIN_TOKEN";
 
+/// What `spillway shards members` says of a process that nothing keeps from a move.
+const FOLLOWS: &str = "follows";
+
+/// One process that follows a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub pod: String,
+    /// What keeps it from a move; none: it follows.
+    pub hindrance: Option<String>,
+}
+
 /// How `spillway shards` is called.
 #[derive(Debug, Clone, Default)]
 pub struct Spillway {
     pub program: PathBuf,
-    pub rules: Option<PathBuf>,
+    /// The rules file.
+    pub rules: PathBuf,
     pub results: Option<String>,
     pub secret_file: Option<PathBuf>,
     pub map_key_file: Option<PathBuf>,
@@ -87,7 +99,7 @@ impl Spillway {
             path.as_deref().map(Path::display).map(|path| format!("--{name}={path}"))
         };
         let mut found: Vec<String> = [
-            file("routes", &self.rules),
+            Some(format!("--routes={}", self.rules.display())),
             file("secret-file", &self.secret_file),
             file("map-key-file", &self.map_key_file),
             self.results.as_ref().map(|results| format!("--results={results}")),
@@ -97,6 +109,22 @@ impl Spillway {
         .collect();
         found.extend(self.sidecars.iter().map(|name| format!("--sidecars={name}")));
         found
+    }
+
+    /// The processes that follow the map, each with what keeps it from a move. Without addresses nobody is asked.
+    ///
+    /// # Errors
+    /// When an address leads nowhere, or the map can't be had.
+    pub async fn members(&self, map: &str) -> Result<Vec<Member>, SpillwayError> {
+        let events = self.shards(&["members", map]).await?;
+        let text = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let members = events.iter().filter(|event| event["event"] == "member");
+        Ok(members
+            .map(|event| Member {
+                pod: text(event, "pod"),
+                hindrance: Some(text(event, "standing")).filter(|own| own != FOLLOWS),
+            })
+            .collect())
     }
 
     /// The map as the store has it.

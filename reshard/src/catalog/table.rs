@@ -1,5 +1,8 @@
 //! A table with its columns and its keys.
 
+use super::index::{CheckConstraint, ForeignKey, Index};
+use super::letter::letter;
+use super::links::Links;
 use crate::server::{ServerError, Session};
 use crate::sql::TableName;
 use tokio_postgres::types::Oid;
@@ -46,6 +49,20 @@ pub struct Column {
     pub collation: Option<String>,
     /// Whether equal texts may have different bytes.
     pub is_nondeterministic: bool,
+    /// What the type, or that of its elements, is made of: labels of an enum, attributes of a composite, base and
+    /// checks of a domain.
+    pub made_of: Option<String>,
+}
+
+/// What our role may do with a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableRights {
+    /// To see its schema and read its rows.
+    pub may_read: bool,
+    /// To act as its owner: triggers, publications and indexes need it.
+    pub is_owner: bool,
+    /// To become its owner by SET ROLE.
+    pub may_become_owner: bool,
 }
 
 /// A table as one server has it.
@@ -59,6 +76,7 @@ pub struct Table {
     pub owner: String,
     pub is_partition: bool,
     pub has_row_security: bool,
+    pub rights: TableRights,
     pub identity: ReplicaIdentity,
     /// Names of the primary key's columns, in its order; empty: there is none.
     pub primary_key: Vec<String>,
@@ -67,17 +85,26 @@ pub struct Table {
     /// Size in bytes with indexes and TOAST.
     pub bytes: i64,
     pub columns: Vec<Column>,
+    pub indexes: Vec<Index>,
+    pub checks: Vec<CheckConstraint>,
+    /// From it and to it.
+    pub foreign_keys: Vec<ForeignKey>,
+    pub links: Links,
 }
 
 const TABLE: &str = "\
 SELECT c.oid, c.relkind, c.relpersistence, pg_get_userbyid(c.relowner)::text AS owner, c.relispartition,
        c.relrowsecurity, c.relreplident, pg_total_relation_size(c.oid) AS bytes,
+       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_read,
+       pg_has_role(c.relowner, 'USAGE') AS is_owner, pg_has_role(c.relowner, $3) AS may_become_owner,
        ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place)
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
-             WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place) AS primary_key,
+             WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND k.place <= i.indnkeyatts
+             ORDER BY k.place) AS primary_key,
        ARRAY(SELECT a.attname::text FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(number, place)
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
-             WHERE i.indrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts ORDER BY k.place) AS chosen
+             WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND k.place <= i.indnkeyatts
+             ORDER BY k.place) AS chosen
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = $2";
 
@@ -86,8 +113,16 @@ SELECT a.attnum, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) A
        tn.nspname || '.' || t.typname AS type_name, t.typtype, a.attnotnull,
        pg_get_expr(d.adbin, d.adrelid) AS default, a.attgenerated, a.attidentity,
        CASE WHEN a.attcollation <> t.typcollation THEN ln.nspname || '.' || l.collname END AS collation,
-       NOT coalesce(l.collisdeterministic, true) AS is_nondeterministic
+       NOT coalesce(l.collisdeterministic, true) AS is_nondeterministic,
+       CASE e.typtype
+         WHEN 'e' THEN (SELECT string_agg(v.enumlabel, ', ' ORDER BY v.enumsortorder) FROM pg_enum v WHERE v.enumtypid = e.oid)
+         WHEN 'c' THEN (SELECT string_agg(f.attname || ' ' || format_type(f.atttypid, f.atttypmod), ', ' ORDER BY f.attnum)
+                        FROM pg_attribute f WHERE f.attrelid = e.typrelid AND f.attnum > 0 AND NOT f.attisdropped)
+         WHEN 'd' THEN format_type(e.typbasetype, e.typtypmod) || coalesce((SELECT string_agg(
+                        ' ' || pg_get_constraintdef(k.oid), '' ORDER BY k.conname) FROM pg_constraint k WHERE k.contypid = e.oid), '')
+       END AS made_of
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+JOIN pg_type e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace ln ON ln.oid = l.collnamespace
 WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
@@ -100,7 +135,9 @@ impl Table {
     pub async fn read(session: &Session, name: &TableName) -> Result<Option<Self>, ServerError> {
         let doing = format!("read what table {} is", name.shown());
         let (schema, own) = (name.schema.as_str(), name.name.as_str());
-        let rows = session.rows(&doing, TABLE, &[&schema, &own]).await?;
+        // 16 tells membership from the right to SET ROLE.
+        let becoming = if session.major() >= 16 { "SET" } else { "MEMBER" };
+        let rows = session.rows(&doing, TABLE, &[&schema, &own, &becoming]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let oid: Oid = row.get("oid");
         let columns = session.rows(&doing, COLUMNS, &[&oid]).await?;
@@ -130,11 +167,20 @@ impl Table {
             owner: row.get("owner"),
             is_partition: row.get("relispartition"),
             has_row_security: row.get("relrowsecurity"),
+            rights: TableRights {
+                may_read: row.get("may_read"),
+                is_owner: row.get("is_owner"),
+                may_become_owner: row.get("may_become_owner"),
+            },
             identity,
             primary_key,
             identity_columns,
             bytes: row.get("bytes"),
             columns,
+            indexes: Index::read_all(session, oid).await?,
+            checks: CheckConstraint::read_all(session, oid).await?,
+            foreign_keys: ForeignKey::read_all(session, oid).await?,
+            links: Links::read(session, oid).await?,
         }))
     }
 
@@ -157,11 +203,7 @@ impl Column {
             identity: letter(row.get("attidentity")),
             collation: row.get("collation"),
             is_nondeterministic: row.get("is_nondeterministic"),
+            made_of: row.get("made_of"),
         }
     }
-}
-
-/// A value of PostgreSQL's type `"char"`; none for the byte 0, which stands for nothing there.
-fn letter(byte: i8) -> Option<char> {
-    u8::try_from(byte).ok().filter(|byte| *byte != 0).map(char::from)
 }

@@ -107,6 +107,15 @@ pub struct MoveArguments {
     pub connections: Connections,
     #[command(flatten)]
     pub spillway: SpillwayArguments,
+    /// How long in seconds open transactions of the range may take to end while its writes wait
+    #[arg(long, default_value_t = 3, value_name = "SECONDS")]
+    pub drain: u64,
+    /// How long in seconds the WAL is measured, and how long a transaction must be open to be a fault
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "SECONDS")]
+    pub measure: u64,
+    /// Go on with this fault (repeatable): its name as preflight prints it
+    #[arg(long, value_name = "FAULT")]
+    pub accept: Vec<String>,
     /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -131,8 +140,8 @@ pub struct SpillwayArguments {
     #[arg(long, env = "RESHARD_SPILLWAY", value_name = "FILE")]
     pub spillway: Option<PathBuf>,
     /// The rules file
-    #[arg(long, env = "SPILLWAY_ROUTES", value_name = "FILE")]
-    pub rules: Option<PathBuf>,
+    #[arg(long, env = "SPILLWAY_ROUTES", default_value = "routes.toml", value_name = "FILE")]
+    pub rules: PathBuf,
     /// Where the maps lie: s3://BUCKET[/PREFIX] or file:DIR
     #[arg(long, env = "SPILLWAY_RESULTS", value_name = "URL")]
     pub results: Option<String>,

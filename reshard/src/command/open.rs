@@ -4,15 +4,19 @@ use super::arguments::{Connections, MoveArguments};
 use super::stop::Stop;
 use crate::map::{Spillway, source};
 use crate::moved::{Move, MoveId, tables};
+use crate::preflight::MapFacts;
 use crate::server::{Address, Addresses, Endpoint, Password, Passwords, Session};
 use crate::sql::KeyRange;
+use rules::Rules;
 use rules::shard::object::MapObject;
+use std::time::Duration;
 
 /// A move that has not begun.
 pub struct Planned {
     pub spillway: Spillway,
     pub object: MapObject,
     pub moved: Move,
+    pub map: MapFacts,
 }
 
 /// Reads the map, and what is to move from the arguments.
@@ -28,9 +32,31 @@ pub async fn planned(own: &MoveArguments, id: MoveId) -> Result<Planned, Stop> {
     let range = range.map_err(|why| Stop::config(format!("--range: {why}")))?;
     let source = source(&object, &range, &own.to)
         .map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
-    let (map, target) = (own.map.clone(), own.to.clone());
-    let moved = Move { id, map, range, source, target, tables };
-    Ok(Planned { spillway, object, moved })
+    let map = map_facts(&spillway, &own.map).await?;
+    let (name, target) = (own.map.clone(), own.to.clone());
+    let moved = Move { id, map: name, range, source, target, tables };
+    Ok(Planned { spillway, object, moved, map })
+}
+
+/// What the rules file and those who follow the map say of it.
+///
+/// # Errors
+/// Code 78 when the rules file can't be read, or has no such map.
+async fn map_facts(spillway: &Spillway, map: &str) -> Result<MapFacts, Stop> {
+    let file = spillway.rules.display();
+    let text = std::fs::read_to_string(&spillway.rules);
+    let text = text.map_err(|why| Stop::config(format!("{file}: {why}")))?;
+    let rules = Rules::from_toml(&text).map_err(|faults| {
+        Stop::config(format!("{file} has {} faults: `spillway check` lists them", faults.len()))
+    })?;
+    let section = rules.document.shard_maps.get(map);
+    let section = section.ok_or_else(|| Stop::config(format!("{file} has no map `{map}`")))?;
+    let members = match spillway.sidecars.is_empty() {
+        true => None,
+        false => Some(spillway.members(map).await.map_err(Stop::run)?),
+    };
+    let shards = section.shards.keys().cloned().collect();
+    Ok(MapFacts { shards, hold: Duration::from(section.hold.time), members })
 }
 
 /// The databases of the arguments.

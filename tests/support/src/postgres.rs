@@ -280,6 +280,8 @@ impl Database {
     pub async fn client_as(&self, user: &str) -> Client {
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(self.port).user(user).password(PASSWORD).dbname(&self.name);
+        // A test may set the server to the contrary.
+        config.options("-c default_transaction_read_only=off");
         let (client, connection) = config.connect(NoTls).await.expect("a session");
         tokio::spawn(async move { drop(connection.await) });
         client

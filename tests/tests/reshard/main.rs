@@ -2,5 +2,6 @@
 
 mod kills;
 mod moves;
+mod preflight;
 mod sessions;
 mod world;

@@ -1,0 +1,119 @@
+//! Asks both servers everything that a judgement needs. No session of it can write.
+
+use super::evidence::{Evidence, SideFacts};
+use super::map_facts::MapFacts;
+use super::questions::row_facts;
+use crate::catalog::{OpenTransaction, ServerFacts, Table, TruncateSeen};
+use crate::moved::Move;
+use crate::server::{Address, Password, ServerError, Session, Walsender};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// No transaction of the session writes, and no question takes longer than 30 s: a table without an index on its
+/// key is read as a whole, which is not worth more.
+const READ_ONLY: &str = "SET default_transaction_read_only = on; SET statement_timeout = '30s'";
+/// What sessions of this command are called in `pg_stat_activity`.
+const SESSION: &str = "reshard preflight";
+
+/// One of the two databases.
+#[derive(Debug, Clone, Copy)]
+pub struct Database<'a> {
+    pub address: &'a Address,
+    pub password: Option<&'a Password>,
+}
+
+impl Database<'_> {
+    /// A session that can't write, and whose questions end.
+    async fn session(&self) -> Result<Session, ServerError> {
+        let session = Session::open(self.address, self.password, SESSION).await?;
+        session.batch("make the session read only", READ_ONLY).await?;
+        Ok(session)
+    }
+}
+
+/// Asks both servers. `window` is how long the WAL is measured, and how long a transaction must be open to be
+/// called one that lasts.
+///
+/// # Errors
+/// When a server can't be asked at all.
+pub async fn gather(
+    moved: &Move,
+    map: MapFacts,
+    [source, target]: [Database<'_>; 2],
+    drain: Duration,
+    window: Duration,
+) -> Result<Evidence, ServerError> {
+    let (own, other) = (source.session().await?, target.session().await?);
+    let begin = Instant::now();
+    let looks = [Look::take(&own).await?, Look::take(&other).await?];
+    let mut sides = [side(moved, &own, source).await?, side(moved, &other, target).await?];
+    let mut rows = Vec::new();
+    for place in 0..moved.tables.len() {
+        rows.push(row_facts(moved, place, (&own, &sides[0]), (&other, &sides[1])).await?);
+    }
+    sleep_until(begin + window).await;
+    for ((side, session), look) in sides.iter_mut().zip([&own, &other]).zip(looks) {
+        let now = Look::take(session).await?;
+        let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        side.wal_rate = now.written.saturating_sub(look.written).saturating_mul(1000) / millis;
+        let was_open = |own: &OpenTransaction| look.open.iter().any(|it| it.number == own.number);
+        side.lasting = now.open.into_iter().filter(was_open).collect();
+    }
+    let [source, target] = sides;
+    Ok(Evidence { map, source, target, rows, drain })
+}
+
+/// What changes from one moment to the next.
+struct Look {
+    /// The position in the WAL in bytes.
+    written: u64,
+    open: Vec<OpenTransaction>,
+}
+
+impl Look {
+    async fn take(session: &Session) -> Result<Self, ServerError> {
+        // A replica writes none.
+        let sql = "SELECT pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_lsn() END, '0/0')::bigint";
+        let row = session.row("read the position in the WAL", sql, &[]).await?;
+        let written = row.get::<_, i64>(0).unsigned_abs();
+        Ok(Self { written, open: OpenTransaction::read_all(session).await? })
+    }
+}
+
+async fn side(
+    moved: &Move,
+    session: &Session,
+    database: Database<'_>,
+) -> Result<SideFacts, ServerError> {
+    let server = ServerFacts::read(session).await?;
+    let mut tables = Vec::new();
+    for own in &moved.tables {
+        tables.push(Table::read(session, &own.name).await?);
+    }
+    let truncates = TruncateSeen::read_all(session).await?;
+    let replication = Walsender::open(database.address, database.password, SESSION).await;
+    let replication = match replication {
+        Ok(walsender) => walsender.system_identifier().await,
+        Err(why) => Err(why),
+    };
+    let is_password_asked = is_password_asked(database).await;
+    Ok(SideFacts {
+        shard: database.address.shard.clone(),
+        server,
+        tables,
+        lasting: Vec::new(),
+        replication,
+        is_password_asked,
+        wal_rate: 0,
+        truncates,
+    })
+}
+
+/// Whether we have a password, and the server does not let us in without.
+async fn is_password_asked(database: Database<'_>) -> bool {
+    if database.password.is_none() {
+        return false;
+    }
+    let without = Database { password: None, ..database };
+    without.session().await.is_err()
+}
