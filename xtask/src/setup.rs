@@ -227,6 +227,15 @@ pub(crate) fn program(names: &[&str], package: &str, variable: &str) -> Result<P
     on_path(names).ok_or(hint)
 }
 
+/// The programs of PostgreSQL, which Debian keeps out of `PATH`.
+pub(crate) fn postgres() -> Result<()> {
+    let variable = "SPILLWAY_POSTGRES";
+    if std::env::var_os(variable).is_some() || Path::new("/usr/lib/postgresql").is_dir() {
+        return Ok(());
+    }
+    program(&["psql"], "postgresql", variable).map(drop)
+}
+
 fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();

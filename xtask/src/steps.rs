@@ -10,6 +10,12 @@ pub(crate) fn program(root: &Path) -> PathBuf {
     std::env::var_os("SPILLWAY_BIN").map_or_else(built, PathBuf::from)
 }
 
+/// The tool that moves ranges: `SPILLWAY_RESHARD_BIN`, or what cargo builds without being told more.
+pub(crate) fn reshard(root: &Path) -> PathBuf {
+    let built = || setup::target(root).join("debug/reshard");
+    std::env::var_os("SPILLWAY_RESHARD_BIN").map_or_else(built, PathBuf::from)
+}
+
 /// Optimised, as a schedule takes 14 ms otherwise and not 1 ms; without SQS and S3, whose libraries
 /// nothing of it needs.
 pub(crate) fn simulation(root: &Path) -> Command {

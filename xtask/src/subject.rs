@@ -69,7 +69,7 @@ const JOBS_ELSEWHERE: [&str; 9] = [
 
 /// Each takes less than a minute on two processors when everything is built; all of the edge takes longer,
 /// as each of its files starts a workerd.
-const SUBJECTS: [Subject; 21] = [
+const SUBJECTS: [Subject; 22] = [
     Subject {
         name: "rules",
         what: "what the rules file means and what is decided by it",
@@ -117,6 +117,11 @@ const SUBJECTS: [Subject; 21] = [
         name: "shards",
         what: "live shard maps: a search of all that can happen, and moves under load in which something goes wrong",
         runner: System { binary: "shards", only: &[], but: &[], threads: BUSY },
+    },
+    Subject {
+        name: "reshard",
+        what: "ranges that move between PostgreSQL databases, on real servers",
+        runner: System { binary: "reshard", only: &[], but: &[], threads: BUSY },
     },
     Subject {
         name: "jobs",
@@ -291,11 +296,16 @@ fn system(
     if binary == "shards" {
         setup::program(&["faketime"], "faketime", "SPILLWAY_FAKETIME")?;
     }
+    if binary == "reshard" {
+        setup::postgres()?;
+        reshard(root)?;
+    }
     if binary == "kubernetes" {
         setup::npm(&root.join("examples/market"))?;
     }
     let mut cargo = cargo_test(root, ["--package=tests", "--test", binary].into_iter(), word);
     cargo.env("SPILLWAY_BIN", steps::program(root)).env("SPILLWAY_MOTO", emulator(root)?);
+    cargo.env("SPILLWAY_RESHARD_BIN", steps::reshard(root));
     cargo.env("SPILLWAY_KILLS", KILLS);
     if word.is_none() {
         cargo.args(only);
@@ -320,4 +330,14 @@ fn program(root: &Path) -> Result<()> {
     let mut build = Command::new("cargo");
     build.args(["build", "--package", "origin-sidecar"]).current_dir(root);
     setup::run("the program under test", &mut build)
+}
+
+/// The tool that moves ranges, unless `SPILLWAY_RESHARD_BIN` names one.
+fn reshard(root: &Path) -> Result<()> {
+    if std::env::var_os("SPILLWAY_RESHARD_BIN").is_some() {
+        return Ok(());
+    }
+    let mut build = Command::new("cargo");
+    build.args(["build", "--package", "reshard"]).current_dir(root);
+    setup::run("reshard", &mut build)
 }

@@ -2,7 +2,7 @@
 
 use crate::count::{Count, fuzz_result, node_result, python_result, rust_result};
 use crate::setup::{self, Result, say};
-use crate::steps::{program, simulation, specs};
+use crate::steps::{program, reshard, simulation, specs};
 use crate::subject::{self, Extent};
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +25,7 @@ fn everything() -> Result<()> {
     setup::npm(&root.join("examples/market"))?;
     setup::npm(&root.join("tests/conformance"))?;
     let moto = setup::emulator(&root)?;
+    setup::postgres()?;
     let mut count = Count::default();
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new("cargo");
@@ -38,10 +39,12 @@ fn everything() -> Result<()> {
     // Before the program that all others run on: it builds another in its place.
     count.run("spans for a collector", &mut otlp(&root, cargo), rust_result);
     count.check("the program under test", &mut cargo(&["build", "--package", "origin-sidecar"]));
+    count.check("reshard", &mut cargo(&["build", "--package", "reshard"]));
     container(&mut count);
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests
         .env("SPILLWAY_BIN", program(&root))
+        .env("SPILLWAY_RESHARD_BIN", reshard(&root))
         .env("SPILLWAY_MOTO", &moto)
         .env("SPILLWAY_IMAGE", crate::image::file());
     count.run("Rust tests", &mut tests, rust_result);

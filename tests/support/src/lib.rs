@@ -28,7 +28,7 @@ pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use namespaces::{Namespace, Network};
 pub use postgres::{Database, PASSWORD, Postgres};
 pub use process::{
-    Ended, SECRET, Setup, Spillway, folder, program, reshard_program, run, run_with, system,
+    Ended, SECRET, Setup, Spillway, folder, program, reshard, run, run_with, system,
 };
 pub use prometheus::Prometheus;
 pub use raw::{accepted, raw, read_until};

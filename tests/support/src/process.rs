@@ -19,28 +19,32 @@ pub fn folder() -> TempDir {
 /// `SPILLWAY_BIN`, or the program built now.
 pub fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| built("SPILLWAY_BIN", "origin-sidecar", "spillway")).clone()
+    let build = || built("origin-sidecar", "spillway");
+    PROGRAM
+        .get_or_init(|| std::env::var_os("SPILLWAY_BIN").map_or_else(build, PathBuf::from))
+        .clone()
 }
 
-/// `RESHARD_BIN`, or the program built now.
-pub fn reshard_program() -> PathBuf {
+/// `SPILLWAY_RESHARD_BIN`, or `reshard` built now.
+pub fn reshard() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| built("RESHARD_BIN", "reshard", "reshard")).clone()
+    let build = || built("reshard", "reshard");
+    PROGRAM
+        .get_or_init(|| std::env::var_os("SPILLWAY_RESHARD_BIN").map_or_else(build, PathBuf::from))
+        .clone()
 }
 
-fn built(variable: &str, package: &str, program: &str) -> PathBuf {
-    if let Some(named) = std::env::var_os(variable) {
-        return named.into();
-    }
+/// A program of this repository, built now.
+fn built(package: &str, name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let built = std::process::Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", package])
         .current_dir(&root)
         .status();
-    assert!(built.is_ok_and(|status| status.success()), "{program} does not build");
+    assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("debug").join(program)
+    target.join("debug").join(name)
 }
 
 /// A program of the system: what the variable says, or found by its name.

@@ -6,4 +6,5 @@ mod cases;
 mod docs;
 mod layers;
 mod names;
+mod resharding;
 mod tidy;

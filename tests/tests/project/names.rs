@@ -4,7 +4,7 @@ use super::tidy::{code, files, shown};
 use std::collections::BTreeMap;
 
 /// The crates of the product.
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "rules",
     "http1",
     "net",
@@ -13,6 +13,7 @@ const CRATES: [&str; 9] = [
     "stores",
     "edge-worker",
     "origin-sidecar",
+    "reshard",
     "xtask",
 ];
 

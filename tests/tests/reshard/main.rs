@@ -1,5 +1,6 @@
 //! `reshard` on real PostgreSQL servers.
 
+mod command;
 mod kills;
 mod moves;
 mod preflight;

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use support::{Database, Ended, Postgres, SECRET, folder, reshard_program, run_with};
+use support::{Database, Ended, Postgres, SECRET, folder, run_with};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -95,7 +95,7 @@ impl World {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(reshard_program());
+        let mut command = Command::new(support::reshard());
         command.args(arguments).envs(self.environment()).stdin(Stdio::null());
         for (shard, database) in [("b", &self.source), ("d", &self.target)] {
             command.arg("--shard").arg(format!("{shard}={}", database.url("postgres")));
