@@ -43,7 +43,7 @@ impl fmt::Display for MoveError {
             ),
             Self::RowsAtTarget(table, shard) => write!(
                 out,
-                "rows-at-target: shard `{shard}` has rows of the range in {} that this move did not bring: \
+                "rows-in-range: shard `{shard}` has rows of the range in {} that this move did not bring: \
                  look what they are, remove them, and run again",
                 table.name.shown()
             ),

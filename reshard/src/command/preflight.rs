@@ -1,10 +1,11 @@
 //! `reshard preflight`: everything that would stop a move, at once.
 
 use super::arguments::MoveArguments;
-use super::open::{Planned, addresses, database, planned};
+use super::open::{Planned, addresses, endpoint, planned};
 use super::stop::Stop;
 use crate::moved::{Move, MoveId};
-use crate::preflight::{Database, Evidence, Fault, FaultKind, gather, judge};
+use crate::preflight::{Database, Evidence, Fault, FaultKind, MapFacts, gather, judge};
+use crate::server::Endpoint;
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
@@ -17,16 +18,27 @@ pub async fn preflight(own: &MoveArguments) -> Result<(), Stop> {
     let accepted = accepted(&own.accept)?;
     let addresses = addresses(&own.connections)?;
     let Planned { moved, map, .. } = planned(own, MoveId(0)).await?;
-    let (source, source_password) = database(&addresses, &moved.source)?;
-    let (target, target_password) = database(&addresses, &moved.target)?;
-    let databases = [
-        Database { address: source, password: source_password.as_ref() },
-        Database { address: target, password: target_password.as_ref() },
-    ];
+    let source = endpoint(&addresses, &moved.source)?;
+    let target = endpoint(&addresses, &moved.target)?;
+    checked(own, accepted, (&moved, map), [&source, &target]).await
+}
+
+/// The same for a move whose map and databases are known: the source's first.
+///
+/// # Errors
+/// As [`preflight`].
+pub async fn checked(
+    own: &MoveArguments,
+    accepted: Vec<FaultKind>,
+    (moved, map): (&Move, MapFacts),
+    endpoints: [&Endpoint; 2],
+) -> Result<(), Stop> {
+    let databases =
+        endpoints.map(|own| Database { address: &own.address, password: own.password.as_ref() });
     let (drain, window) = (Duration::from_secs(own.drain), Duration::from_secs(own.measure));
-    let evidence = gather(&moved, map, databases, drain, window).await.map_err(Stop::run)?;
-    let report = Report { faults: judge(&moved, &evidence), accepted };
-    let text = if own.json { report.lines() } else { report.text(&moved, &evidence) };
+    let evidence = gather(moved, map, databases, drain, window).await.map_err(Stop::run)?;
+    let report = Report { faults: judge(moved, &evidence), accepted };
+    let text = if own.json { report.lines() } else { report.text(moved, &evidence) };
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)?;
     match report.open().count() {
         0 => Ok(()),

@@ -3,6 +3,7 @@
 use super::arguments::RunArguments;
 use super::on_move::{Databases, SESSION};
 use super::open::{Planned, addresses, endpoint, planned};
+use super::preflight::{accepted, checked};
 use super::report::Report;
 use super::stop::Stop;
 use crate::catalog::Table;
@@ -26,9 +27,10 @@ const REPLICATION_PASSWORD: &str = "RESHARD_REPLICATION_PASSWORD";
 /// Code 78 when an argument is wrong; 1 with the reason why the move does not go on.
 pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     let report = Report::new(own.moved.json);
+    let accepted = accepted(&own.moved.accept)?;
     let rate = own.rate.as_deref().map(bytes).transpose()?;
     let addresses = addresses(&own.moved.connections)?;
-    let Planned { moved, object, .. } = planned(&own.moved, MoveId(0)).await?;
+    let Planned { moved, object, map, .. } = planned(&own.moved, MoveId(0)).await?;
     let source = endpoint(&addresses, &moved.source)?;
     let target = endpoint(&addresses, &moved.target)?;
     let connection = connection(own, &addresses, &source)?;
@@ -36,21 +38,24 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     if own.dry_run {
         return print_statements(&databases, &moved).await;
     }
+    let clusters = clusters(&databases).await?;
+    if under_way(&databases, &moved, &clusters).await?.is_none() {
+        let endpoints = [&databases.source_endpoint, &databases.target_endpoint];
+        checked(&own.moved, accepted, (&moved, map), endpoints).await?;
+        say_plan(&report, &moved);
+        report.confirm(own.consent.yes)?;
+    }
     let journal = Journal::open(&databases.source, own.consent.take_over).await;
     let journal = journal.map_err(Stop::run)?;
-    let clusters = clusters(&databases).await?;
+    // Looked for again: another tool may have begun it before this one got the lock.
     let mut entry = match under_way(&databases, &moved, &clusters).await? {
         Some(entry) => {
-            let sentence =
-                format!("goes on with move {}, which is {}", entry.moved.id, entry.step.name());
-            report.event("plan", json!({ "move": entry.moved.id.0 }), &sentence);
+            let (id, step) = (entry.moved.id, entry.step.name());
+            let sentence = format!("goes on with move {id}, which is {step}");
+            report.event("plan", json!({ "move": id.0, "step": step }), &sentence);
             entry
         }
-        None => {
-            say_plan(&report, &moved);
-            report.confirm(own.consent.yes)?;
-            journal.begin(&moved, clusters).await.map_err(Stop::run)?
-        }
+        None => journal.begin(&moved, clusters).await.map_err(Stop::run)?,
     };
     let removes_indexes = owns_nothing(&object, &moved.target);
     let mover = Mover {

@@ -69,13 +69,16 @@ impl RowHash {
     /// # Errors
     /// When there is no primary key.
     pub fn of(table: &Table) -> Result<Self, HashError> {
-        let columns: Result<Vec<String>, NameError> = table.columns.iter().map(hashed).collect();
-        let columns = columns.map_err(HashError::Name)?;
         if table.primary_key.is_empty() {
             return Err(HashError::NoKey(table.name.shown()));
         }
-        let keys =
-            table.primary_key.iter().map(|own| Identifier::new(own).map_err(HashError::Name));
+        Self::of_columns(&table.columns, &table.primary_key)
+    }
+
+    fn of_columns(columns: &[Column], primary_key: &[String]) -> Result<Self, HashError> {
+        let columns: Result<Vec<String>, NameError> = columns.iter().map(hashed).collect();
+        let columns = columns.map_err(HashError::Name)?;
+        let keys = primary_key.iter().map(|own| Identifier::new(own).map_err(HashError::Name));
         let keys: Result<Vec<String>, HashError> =
             keys.map(|own| own.map(|own| format!("t.{own}::text"))).collect();
         Ok(Self {
@@ -102,8 +105,6 @@ fn hashed(column: &Column) -> Result<String, NameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{ReplicaIdentity, TableKind};
-    use crate::sql::TableName;
 
     fn column(name: &str, type_name: &str) -> Column {
         Column {
@@ -118,6 +119,7 @@ mod tests {
             identity: None,
             collation: None,
             is_nondeterministic: false,
+            made_of: None,
         }
     }
 
@@ -132,21 +134,9 @@ mod tests {
             "public.mood",
         ];
         let columns = types.iter().zip(["a", "b", "c", "d", "e", "f"]);
-        let table = Table {
-            oid: 1,
-            name: TableName::read_with_column("t").expect("a table").0,
-            kind: TableKind::Ordinary,
-            persistence: 'p',
-            owner: "o".to_owned(),
-            is_partition: false,
-            has_row_security: false,
-            identity: ReplicaIdentity::Default,
-            primary_key: vec!["a".to_owned(), "b".to_owned()],
-            identity_columns: Vec::new(),
-            bytes: 0,
-            columns: columns.map(|(own, name)| column(name, own)).collect(),
-        };
-        let own = RowHash::of(&table).expect("a hash");
+        let columns: Vec<Column> = columns.map(|(own, name)| column(name, own)).collect();
+        let keys = ["a".to_owned(), "b".to_owned()];
+        let own = RowHash::of_columns(&columns, &keys).expect("a hash");
         assert_eq!(
             own.row,
             "hash_record_extended(ROW(t.\"a\", t.\"b\" COLLATE \"C\", t.\"c\", t.\"d\"::text COLLATE \"C\", \

@@ -42,7 +42,11 @@ const ROWS: &str = "
         FROM generate_series(1, 3000) n;
     INSERT INTO orders SELECT instrument_id, row_number() OVER (), id FROM prices WHERE id % 5 = 0;";
 /// What moves.
-pub const MOVED: [&str; 8] = [
+pub const MOVED: [&str; 12] = [
+    "--measure",
+    "1",
+    "--accept",
+    "members-unknown",
     "--map",
     "market",
     "--range",
