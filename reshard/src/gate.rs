@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 /// The class of the advisory lock of a gate; its object is the number of the move.
-const LOCK_CLASS: i32 = 20_560;
+pub(crate) const LOCK_CLASS: i32 = 20_560;
 /// How long one statement waits for the lock of a table. Others queue behind it meanwhile.
 const LOCK_TIMEOUT: &str = "200ms";
 /// Between two tries, so that those who queued behind the last one get on.
@@ -30,6 +30,8 @@ pub enum GateState {
     Open = 0,
     /// Writes of the range are refused.
     Closed = 1,
+    /// The same: the range belongs to the other database, and only a move can change that.
+    Moved = 2,
 }
 
 /// Statements that create sequence and functions. They change nothing of a gate that exists.
@@ -119,10 +121,28 @@ pub async fn create(
 pub async fn set(session: &Session, id: MoveId, state: GateState) -> Result<(), ServerError> {
     let doing = match state {
         GateState::Open => "open the gate",
-        GateState::Closed => "close the gate",
+        GateState::Closed | GateState::Moved => "close the gate",
     };
     let sql = format!("SELECT setval('{}', {})", id.gate(), state as i64);
     session.rows(doing, &sql, &[]).await.map(|_| ())
+}
+
+/// What the gate lets through; none: there is no gate.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn state(session: &Session, id: MoveId) -> Result<Option<GateState>, ServerError> {
+    if !exists(session, id).await? {
+        return Ok(None);
+    }
+    let sql = format!("SELECT pg_sequence_last_value('{}')", id.gate());
+    let row = session.row("look at the gate", &sql, &[]).await?;
+    Ok(Some(match row.get::<_, Option<i64>>(0) {
+        Some(0) => GateState::Open,
+        Some(2) => GateState::Moved,
+        // One that was never set refuses, too.
+        _ => GateState::Closed,
+    }))
 }
 
 /// Whether the gate exists.

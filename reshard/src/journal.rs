@@ -24,7 +24,7 @@ SELECT id, format, step, plan::text AS plan, removed::text AS removed, extract(e
 FROM spillway.move";
 
 /// How far a move has come. Each step is done over from its beginning by whoever goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Its row exists.
     Planned,
@@ -40,6 +40,30 @@ pub enum Step {
     Following,
     /// Both have been compared while the target followed.
     Verified,
+    /// The way back is made.
+    Prepared,
+    /// The map's members are told, or are about to be.
+    Announced,
+    /// The range's writes wait, or are about to: whoever goes on undoes that first.
+    Fencing,
+    /// The map can only be committed.
+    PastReturn,
+    /// The target owns the range.
+    Committed,
+    /// The source follows the target.
+    Switched,
+    /// The same as `Announced` on the way back.
+    BackAnnounced,
+    /// The same as `Fencing` on the way back.
+    BackFencing,
+    /// The same as `PastReturn` on the way back.
+    BackPastReturn,
+    /// The source owns the range again, with all that was written at the target.
+    RolledBack,
+    /// The way back is closed; the source's rows are being removed.
+    Finishing,
+    /// Nothing is left of it but its row: the range lies at the target alone.
+    Finished,
     /// It is being undone.
     Aborting,
     /// Nothing is left of it but its row.
@@ -47,7 +71,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 21] = [
         Self::Planned,
         Self::Gated,
         Self::Copying,
@@ -55,6 +79,18 @@ impl Step {
         Self::Indexed,
         Self::Following,
         Self::Verified,
+        Self::Prepared,
+        Self::Announced,
+        Self::Fencing,
+        Self::PastReturn,
+        Self::Committed,
+        Self::Switched,
+        Self::BackAnnounced,
+        Self::BackFencing,
+        Self::BackPastReturn,
+        Self::RolledBack,
+        Self::Finishing,
+        Self::Finished,
         Self::Aborting,
         Self::Aborted,
     ];
@@ -69,9 +105,26 @@ impl Step {
             Self::Indexed => "indexed",
             Self::Following => "following",
             Self::Verified => "verified",
+            Self::Prepared => "prepared",
+            Self::Announced => "announced",
+            Self::Fencing => "fencing",
+            Self::PastReturn => "past-return",
+            Self::Committed => "committed",
+            Self::Switched => "switched",
+            Self::BackAnnounced => "back-announced",
+            Self::BackFencing => "back-fencing",
+            Self::BackPastReturn => "back-past-return",
+            Self::RolledBack => "rolled-back",
+            Self::Finishing => "finishing",
+            Self::Finished => "finished",
             Self::Aborting => "aborting",
             Self::Aborted => "aborted",
         }
+    }
+
+    /// Whether the move has ended.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Aborted | Self::Finished)
     }
 }
 

@@ -17,5 +17,6 @@ pub mod replication;
 pub mod server;
 pub mod sql;
 pub mod steps;
+pub mod switch;
 pub mod undo;
 pub mod verify;

@@ -1,4 +1,4 @@
-//! The `reshard` command: `preflight`, `run`, `status`, `verify`, `abort`.
+//! The `reshard` command: `preflight`, `run`, `status`, `verify`, `abort`, `rollback`, `finish`.
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -26,6 +26,8 @@ fn main() -> ExitCode {
                 Command::Status(own) => status::status(own).await,
                 Command::Verify(own) => verify::verify(own).await,
                 Command::Abort(own) => abort::abort(own).await,
+                Command::Rollback(own) => abort::rollback(own).await,
+                Command::Finish(own) => abort::finish(own).await,
             }
         })
     });

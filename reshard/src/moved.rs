@@ -29,10 +29,33 @@ impl MoveId {
     pub fn marker(self) -> TableName {
         TableName::of_move("marker", self.0)
     }
+}
 
-    /// Publication at the source and subscription at the target.
-    pub fn forward(self) -> Identifier {
-        Identifier::of_move("spillway", self.0)
+/// One direction of replication of a move: a publication and a slot where the rows come from, a subscription where
+/// they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channel {
+    pub id: MoveId,
+    /// Whether it leads from the target back to the source.
+    pub is_back: bool,
+}
+
+impl Channel {
+    /// The name of publication and subscription.
+    pub fn name(self) -> Identifier {
+        Identifier::of_move(if self.is_back { "spillway_back" } else { "spillway" }, self.id.0)
+    }
+}
+
+impl MoveId {
+    /// From the source to the target.
+    pub fn forward(self) -> Channel {
+        Channel { id: self, is_back: false }
+    }
+
+    /// From the target to the source: the way back.
+    pub fn back(self) -> Channel {
+        Channel { id: self, is_back: true }
     }
 }
 

@@ -7,10 +7,12 @@ use crate::copy::pace::Pace;
 use crate::copy::worker::{self, CHUNKS, CopiedChunk, Copy};
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Journal, Step};
-use crate::moved::{Move, MovedTable};
+use crate::map::{Spillway, SpillwayError};
+use crate::moved::{Channel, Move, MovedTable};
 use crate::replication::{marker, publication, subscription};
 use crate::server::{Endpoint, ServerError, Session};
 use crate::sql::RowSide;
+use crate::switch::{Leg, PauseLimits, PauseReport};
 use crate::verify::{Compared, Sides, VerifyError};
 use futures_util::future::try_join_all;
 use std::cell::RefCell;
@@ -27,8 +29,21 @@ pub enum MoveError {
     RowsAtTarget(MovedTable, String),
     /// Both sides have caught up and still differ.
     Different(Vec<(MovedTable, Compared)>),
-    /// The move is being undone.
-    Ends(Step),
+    /// The move is at a step from which it does not go on so; what to do instead.
+    WrongStep(Step, &'static str),
+    /// `spillway shards` did not do it.
+    Spillway(SpillwayError),
+    /// Transactions that wrote in the range did not end in time: which.
+    Undrained(String),
+    /// The switch took longer than writes are held: what it waited for.
+    PauseTooLong(String),
+}
+
+impl MoveError {
+    /// Whether another try may succeed.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Undrained(_) | Self::PauseTooLong(_))
+    }
 }
 
 impl fmt::Display for MoveError {
@@ -64,8 +79,16 @@ impl fmt::Display for MoveError {
                 }
                 Ok(())
             }
-            Self::Ends(step) => {
-                write!(out, "the move is {}: finish that with `reshard abort`", step.name())
+            Self::WrongStep(step, what) => {
+                write!(out, "wrong-step: the move is {}: {what}", step.name())
+            }
+            Self::Spillway(why) => why.fmt(out),
+            Self::Undrained(who) => write!(
+                out,
+                "undrained: transactions that wrote in the range did not end in time: {who}"
+            ),
+            Self::PauseTooLong(what) => {
+                write!(out, "pause-too-long: writes would wait longer than they are held: {what}")
             }
         }
     }
@@ -76,6 +99,12 @@ impl std::error::Error for MoveError {}
 impl From<ServerError> for MoveError {
     fn from(why: ServerError) -> Self {
         Self::Server(why)
+    }
+}
+
+impl From<SpillwayError> for MoveError {
+    fn from(why: SpillwayError) -> Self {
+        Self::Spillway(why)
     }
 }
 
@@ -109,6 +138,8 @@ pub trait Listener {
     fn copied(&self, chunk: CopiedChunk);
     /// A table was compared.
     fn compared(&self, table: &MovedTable, found: &Compared);
+    /// The switch is done, and took so long.
+    fn paused(&self, report: &PauseReport);
 }
 
 /// How long a session may take to end, in milliseconds: it may have to undo a chunk.
@@ -123,7 +154,11 @@ pub struct Mover<'m> {
     pub target_endpoint: &'m Endpoint,
     /// By which the target reaches the source.
     pub connection: String,
+    /// By which the source reaches the target.
+    pub back_connection: String,
+    pub spillway: &'m Spillway,
     pub options: CopyOptions,
+    pub limits: PauseLimits,
     pub listener: &'m dyn Listener,
 }
 
@@ -132,7 +167,7 @@ impl Mover<'_> {
     ///
     /// # Errors
     /// Why it does not go on. It can be run again, or aborted.
-    pub async fn forward(&self, entry: &mut Entry) -> Result<(), MoveError> {
+    pub async fn bring(&self, entry: &mut Entry) -> Result<(), MoveError> {
         loop {
             let next = match entry.step {
                 Step::Planned => {
@@ -152,9 +187,9 @@ impl Mover<'_> {
                     Step::Indexed
                 }
                 Step::Indexed => {
-                    let (id, connection) = (entry.moved.id, &self.connection);
-                    let slot = publication::slot_name(self.source, id).await?;
-                    subscription::begin(self.target, id, &slot, connection).await?;
+                    let (channel, connection) = (entry.moved.id.forward(), &self.connection);
+                    let slot = publication::slot_name(self.source, channel).await?;
+                    subscription::begin(self.target, channel, &slot, connection).await?;
                     self.catch_up(&entry.moved).await?;
                     Step::Following
                 }
@@ -162,11 +197,43 @@ impl Mover<'_> {
                     self.verify(&entry.moved).await?;
                     Step::Verified
                 }
-                Step::Verified => return Ok(()),
-                Step::Aborting | Step::Aborted => return Err(MoveError::Ends(entry.step)),
+                Step::Aborting | Step::Aborted => {
+                    return Err(MoveError::WrongStep(entry.step, "`reshard abort` ends that"));
+                }
+                _ => return Ok(()),
             };
             self.journal.to(entry, next).await?;
             self.listener.step(next);
+        }
+    }
+
+    /// Goes on from two databases that are the same until the target owns the range and the source follows it.
+    ///
+    /// # Errors
+    /// As [`Mover::bring`].
+    pub async fn hand_over(&self, entry: &mut Entry) -> Result<(), MoveError> {
+        let moved = entry.moved.clone();
+        let leg = Leg::there(&moved, self.source, self.target);
+        loop {
+            match entry.step {
+                Step::Verified => {
+                    self.prepare_way_back(entry).await?;
+                    self.journal.to(entry, Step::Prepared).await?;
+                    self.listener.step(Step::Prepared);
+                }
+                Step::Prepared => self.switch(&leg, entry).await?,
+                Step::Announced | Step::Fencing => self.resume_switch(&leg, entry).await?,
+                Step::PastReturn => self.complete_again(&leg, entry).await?,
+                Step::Committed => {
+                    self.turn(entry).await?;
+                    self.journal.to(entry, Step::Switched).await?;
+                    self.listener.step(Step::Switched);
+                }
+                Step::Switched => return Ok(()),
+                step => {
+                    return Err(MoveError::WrongStep(step, "it is not on its way to the target"));
+                }
+            }
         }
     }
 
@@ -222,13 +289,15 @@ impl Mover<'_> {
         self.source.batch("create the marker", &marker::table(moved.id)).await?;
         self.target.batch("create the marker", &marker::table(moved.id)).await?;
         self.target.batch("create the list of chunks", CHUNKS).await?;
-        self.source.batch("create the publication", &publication::create(moved)).await?;
+        self.source
+            .batch("create the publication", &publication::create(moved, moved.id.forward()))
+            .await?;
         for sql in indexes::removal(entry.removed.as_deref().unwrap_or_default()) {
             self.target.batch("remove the target's indexes", &sql).await?;
         }
         let name = session_name(moved);
         let walsender = self.source_endpoint.walsender(&name).await?;
-        let name_of_slot = publication::slot_name(self.source, moved.id).await?;
+        let name_of_slot = publication::slot_name(self.source, moved.id.forward()).await?;
         let slot = walsender.create_slot(&name_of_slot).await?;
         let mut tables = Vec::new();
         for table in &moved.tables {
@@ -261,28 +330,36 @@ impl Mover<'_> {
         for session in [self.target, self.source] {
             end_sessions(session, moved).await?;
         }
-        subscription::remove(self.target, moved.id).await?;
-        publication::remove_slot(self.source, moved.id).await?;
-        self.source.batch("remove the publication", &publication::remove(moved.id)).await?;
+        self.remove_channel(moved.id.forward()).await?;
         if entry.removed.is_none() {
             // No row was copied yet: what is there is not ours.
             return Ok(());
         }
-        for table in &moved.tables {
-            let condition = moved.range.condition(&table.key, RowSide::Row);
-            let sql = format!(
-                "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM {} WHERE {condition}; COMMIT",
-                table.name
-            );
-            let doing = format!("remove copied rows from {}", table.name.shown());
-            self.target.batch(&doing, &sql).await?;
-        }
+        self.remove_rows(self.target, moved).await?;
         let id = moved.id;
         let sql = format!(
             "DO $d$ BEGIN IF to_regclass('spillway.chunk') IS NOT NULL THEN \
              DELETE FROM spillway.chunk WHERE move = {id}; END IF; END $d$"
         );
         self.target.batch("remove the list of chunks", &sql).await
+    }
+
+    /// Removes rows of the range. Neither gate nor triggers of the application see it.
+    pub(crate) async fn remove_rows(
+        &self,
+        session: &Session,
+        moved: &Move,
+    ) -> Result<(), ServerError> {
+        for table in &moved.tables {
+            let condition = moved.range.condition(&table.key, RowSide::Row);
+            let sql = format!(
+                "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM {} WHERE {condition}; COMMIT",
+                table.name
+            );
+            let doing = format!("remove rows from {}", table.name.shown());
+            session.batch(&doing, &sql).await?;
+        }
+        Ok(())
     }
 
     async fn restore_indexes(&self, entry: &Entry) -> Result<(), MoveError> {
@@ -296,27 +373,34 @@ impl Mover<'_> {
     }
 
     async fn catch_up(&self, moved: &Move) -> Result<(), ServerError> {
-        marker::caught_up(self.source, self.target, moved.id, &self.say()).await
+        marker::caught_up(self.source, self.target, moved.id.forward(), &self.say()).await
     }
 
     async fn verify(&self, moved: &Move) -> Result<(), MoveError> {
-        verify_tables(self.source, self.target, moved, self.listener).await
+        let channel = moved.id.forward();
+        verify_tables([self.source, self.target], moved, channel, self.listener).await
+    }
+
+    /// Compares all tables of a move that was switched: the source follows.
+    pub(crate) async fn verify_back(&self, moved: &Move) -> Result<(), MoveError> {
+        let channel = moved.id.back();
+        verify_tables([self.target, self.source], moved, channel, self.listener).await
     }
 }
 
-/// Compares all tables of a move whose target follows.
+/// Compares all tables of a move, the first session's with those of the one that follows it.
 ///
 /// # Errors
 /// `Different` when both sides have caught up and differ.
 pub async fn verify_tables(
-    source: &Session,
-    target: &Session,
+    [source, target]: [&Session; 2],
     moved: &Move,
+    channel: Channel,
     listener: &dyn Listener,
 ) -> Result<(), MoveError> {
     let say = |sentence| listener.say(sentence);
-    marker::caught_up(source, target, moved.id, &say).await?;
-    let sides = Sides { source, target, moved };
+    marker::caught_up(source, target, channel, &say).await?;
+    let sides = Sides { source, target, moved, channel };
     let mut different = Vec::new();
     for table in &moved.tables {
         let own = shape(source, table).await?;

@@ -3,46 +3,99 @@
 use crate::copy::indexes;
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Step};
+use crate::moved::{Move, MoveId};
 use crate::server::ServerError;
-use crate::steps::Mover;
+use crate::steps::{MoveError, Mover};
+use crate::switch::Leg;
 
 impl Mover<'_> {
-    /// Undoes the move, from whatever step it is at. The source is open before anything else is done.
+    /// Undoes the move, from whatever step it is at before its switch. The source is open before anything else is
+    /// done.
     ///
     /// # Errors
-    /// When a server is gone or refuses a statement. It can be called again.
-    pub async fn undo(&self, entry: &mut Entry) -> Result<(), ServerError> {
+    /// When the move was switched; when a server is gone or refuses a statement. It can be called again.
+    pub async fn undo(&self, entry: &mut Entry) -> Result<(), MoveError> {
+        let moved = entry.moved.clone();
+        match entry.step {
+            Step::Announced | Step::Fencing => {
+                let leg = Leg::there(&moved, self.source, self.target);
+                self.reopen(&leg, entry).await?;
+            }
+            _ => {}
+        }
+        if is_past_return(entry.step) {
+            return Err(MoveError::WrongStep(
+                entry.step,
+                "it can only go on: `reshard run` ends the switch, then `reshard rollback` gives the range back",
+            ));
+        }
+        self.remove_move(entry).await?;
+        Ok(())
+    }
+
+    /// Removes everything of a move whose range belongs to the source.
+    pub(crate) async fn remove_move(&self, entry: &mut Entry) -> Result<(), ServerError> {
         let id = entry.moved.id;
         if gate::exists(self.source, id).await? {
             gate::set(self.source, id, GateState::Open).await?;
         }
         self.journal.to(entry, Step::Aborting).await?;
         self.listener.step(Step::Aborting);
+        self.remove_channel(id.back()).await?;
         self.remove_copy(entry).await?;
         let say = |sentence| self.listener.say(sentence);
         let removed = entry.removed.as_deref().unwrap_or_default();
         indexes::restore(self.target, removed, &say).await?;
-        gate::remove(self.target, &entry.moved, &say).await?;
-        gate::remove(self.source, &entry.moved, &say).await?;
-        let marker = format!("DROP TABLE IF EXISTS {}", id.marker());
-        self.target.batch("remove the marker", &marker).await?;
-        self.source.batch("remove the marker", &marker).await?;
-        self.target.batch("remove the list of chunks", UNUSED).await?;
+        self.remove_gates(&entry.moved).await?;
         self.journal.to(entry, Step::Aborted).await?;
         self.listener.step(Step::Aborted);
         Ok(())
     }
+
+    /// Removes gates, markers and lists from both databases.
+    pub(crate) async fn remove_gates(&self, moved: &Move) -> Result<(), ServerError> {
+        let say = |sentence| self.listener.say(sentence);
+        let id = moved.id;
+        let marker = format!("DROP TABLE IF EXISTS {}", id.marker());
+        for session in [self.target, self.source] {
+            gate::remove(session, moved, &say).await?;
+            session.batch("remove the marker", &marker).await?;
+            session.batch("remove the lists of the move", &unused(id)).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Removes the list of chunks and the schema, if no other move uses them.
-const UNUSED: &str = "\
-DO $d$ BEGIN
-  IF to_regclass('spillway.chunk') IS NOT NULL THEN
-    IF NOT EXISTS (SELECT 1 FROM spillway.chunk) THEN DROP TABLE spillway.chunk; END IF;
-  END IF;
-  IF EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'spillway') AND NOT EXISTS (
-    SELECT 1 FROM pg_depend d JOIN pg_namespace n ON n.oid = d.refobjid
-    WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = 'spillway') THEN
-    DROP SCHEMA spillway;
-  END IF;
-END $d$";
+/// Whether the range belongs to the target, or can only come to belong to it.
+fn is_past_return(step: Step) -> bool {
+    matches!(
+        step,
+        Step::PastReturn
+            | Step::Committed
+            | Step::Switched
+            | Step::BackAnnounced
+            | Step::BackFencing
+            | Step::BackPastReturn
+            | Step::Finishing
+            | Step::Finished
+    )
+}
+
+/// Removes what the lists of chunks and arrivals have of this move, the lists if no other move uses them, and the
+/// schema if nothing is left in it.
+fn unused(id: MoveId) -> String {
+    let list = |name: &str| {
+        format!(
+            "IF to_regclass('{name}') IS NOT NULL THEN DELETE FROM {name} WHERE move = {id}; \
+             IF NOT EXISTS (SELECT 1 FROM {name}) THEN DROP TABLE {name}; END IF; END IF;"
+        )
+    };
+    format!(
+        "DO $d$ BEGIN {} {} IF EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'spillway') AND NOT EXISTS ( \
+         SELECT 1 FROM pg_depend d JOIN pg_namespace n ON n.oid = d.refobjid \
+         WHERE d.refclassid = 'pg_namespace'::regclass AND n.nspname = 'spillway') THEN DROP SCHEMA spillway; \
+         END IF; END $d$",
+        list("spillway.chunk"),
+        list("spillway.arrival")
+    )
+}

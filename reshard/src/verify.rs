@@ -9,7 +9,7 @@ pub mod hash;
 pub mod rows;
 
 use crate::catalog::Table;
-use crate::moved::{Move, MovedTable};
+use crate::moved::{Channel, Move, MovedTable};
 use crate::replication::marker;
 use crate::server::{ServerError, Session};
 use chunks::KeyChunk;
@@ -64,6 +64,8 @@ pub struct Sides<'s> {
     pub source: &'s Session,
     pub target: &'s Session,
     pub moved: &'s Move,
+    /// By which `target` follows `source`.
+    pub channel: Channel,
 }
 
 impl Sides<'_> {
@@ -89,7 +91,7 @@ impl Sides<'_> {
         for chunk in &chunks {
             let (mut rows, mut tries) = (self.same_rows(table, &hash, chunk).await?, 1);
             while rows.is_none() && tries < TRIES {
-                marker::caught_up(self.source, self.target, self.moved.id, say).await?;
+                marker::caught_up(self.source, self.target, self.channel, say).await?;
                 rows = self.same_rows(table, &hash, chunk).await?;
                 tries += 1;
             }

@@ -16,14 +16,19 @@ pub struct Arguments {
 pub enum Command {
     /// Look for everything that would stop a move, and say how to mend it; nothing is changed
     Preflight(MoveArguments),
-    /// Bring the range to the target and let it follow, until both databases are the same; go on where a run ended
+    /// Bring the range to the target, let it follow, and switch: the target owns the range then, and the source follows
+    /// it; go on where a run ended
     Run(RunArguments),
     /// Say how far the moves of a source are
     Status(OnMove),
     /// Compare both databases while the target follows
     Verify(OnMove),
-    /// Undo a move: the source as it was, and nothing left at the target
-    Abort(AbortArguments),
+    /// Undo a move that was not switched: the source as it was, and nothing left at the target
+    Abort(EndArguments),
+    /// Give the range back to its first owner, with all that was written since the switch
+    Rollback(EndArguments),
+    /// End a move that was switched: the way back is closed, and the source's rows of the range are removed
+    Finish(EndArguments),
 }
 
 /// What a run is given.
@@ -36,11 +41,14 @@ pub struct RunArguments {
     /// Print every statement that would change something, and send none
     #[arg(long)]
     pub dry_run: bool,
-    /// How the target reaches the source, where that has another name or role there:
+    /// Stop when both databases are the same: nothing is switched
+    #[arg(long)]
+    pub no_switch: bool,
+    /// How the other database reaches that of a shard, where it has another name or role there (repeatable):
     /// SHARD=postgresql://user@host:port/database. The password is taken from RESHARD_REPLICATION_PASSWORD, else
     /// it is that of the shard
     #[arg(long, value_name = "SHARD=URL")]
-    pub replicate_from: Option<String>,
+    pub replicate_from: Vec<String>,
     /// Sessions that copy side by side
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub jobs: u8,
@@ -65,13 +73,31 @@ pub struct OnMove {
     pub json: bool,
 }
 
-/// What an abort is given.
+/// What ends a move is given.
 #[derive(Debug, Clone, Args)]
-pub struct AbortArguments {
+pub struct EndArguments {
     #[command(flatten)]
     pub on: OnMove,
     #[command(flatten)]
     pub consent: Consent,
+    #[command(flatten)]
+    pub spillway: SpillwayArguments,
+    #[command(flatten)]
+    pub switch: SwitchArguments,
+}
+
+/// How a switch is done.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SwitchArguments {
+    /// How long in seconds open transactions of the range may take to end while its writes wait
+    #[arg(long, default_value_t = 3, value_name = "SECONDS")]
+    pub drain: u64,
+    /// How long in seconds jobs and adopted requests of the range may take to end before its writes wait
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub wait_jobs: u64,
+    /// Values that sequences leave out above the highest of both databases
+    #[arg(long, default_value_t = 1000, value_name = "VALUES", value_parser = clap::value_parser!(i64).range(1..=1_000_000_000))]
+    pub gap: i64,
 }
 
 /// How much is asked before something is changed.
@@ -107,9 +133,8 @@ pub struct MoveArguments {
     pub connections: Connections,
     #[command(flatten)]
     pub spillway: SpillwayArguments,
-    /// How long in seconds open transactions of the range may take to end while its writes wait
-    #[arg(long, default_value_t = 3, value_name = "SECONDS")]
-    pub drain: u64,
+    #[command(flatten)]
+    pub switch: SwitchArguments,
     /// How long in seconds the WAL is measured, and how long a transaction must be open to be a fault
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "SECONDS")]
     pub measure: u64,

@@ -3,7 +3,7 @@
 use super::arguments::{Connections, MoveArguments};
 use super::stop::Stop;
 use crate::map::{Spillway, source};
-use crate::moved::{Move, MoveId, tables};
+use crate::moved::{Move, MoveId, MovedTable, tables};
 use crate::preflight::MapFacts;
 use crate::server::{Address, Addresses, Endpoint, Password, Passwords, Session};
 use crate::sql::KeyRange;
@@ -19,22 +19,65 @@ pub struct Planned {
     pub map: MapFacts,
 }
 
-/// Reads the map, and what is to move from the arguments.
+/// What the arguments ask for, and the map that it is asked of.
+pub struct Wanted {
+    pub spillway: Spillway,
+    pub object: MapObject,
+    pub map: MapFacts,
+    name: String,
+    range: KeyRange,
+    target: String,
+    tables: Vec<MovedTable>,
+}
+
+impl Wanted {
+    /// The move from this shard.
+    pub fn from(&self, source: &str, id: MoveId) -> Move {
+        Move {
+            id,
+            map: self.name.clone(),
+            range: self.range.clone(),
+            source: source.to_owned(),
+            target: self.target.clone(),
+            tables: self.tables.clone(),
+        }
+    }
+
+    /// The move from the range's owner.
+    ///
+    /// # Errors
+    /// When the range can't move now.
+    pub fn from_owner(&self, id: MoveId) -> Result<Move, Stop> {
+        let source = source(&self.object, &self.range, &self.target)
+            .map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
+        Ok(self.from(&source, id))
+    }
+}
+
+/// Reads the map and the arguments.
 ///
 /// # Errors
-/// Code 78 when an argument is wrong, 1 when the map can't be had or the range can't move.
-pub async fn planned(own: &MoveArguments, id: MoveId) -> Result<Planned, Stop> {
+/// Code 78 when an argument is wrong, 1 when the map can't be had.
+pub async fn wanted(own: &MoveArguments) -> Result<Wanted, Stop> {
     let tables = tables(own.tables.iter().map(String::as_str), own.key.as_deref());
     let tables = tables.map_err(|why| Stop::config(format!("--tables: {why}")))?;
     let spillway = own.spillway.spillway();
     let object = spillway.map(&own.map).await.map_err(Stop::run)?;
     let range = KeyRange::parse(object.key_type, &own.range);
     let range = range.map_err(|why| Stop::config(format!("--range: {why}")))?;
-    let source = source(&object, &range, &own.to)
-        .map_err(|why| Stop::run(format!("{}: {why}", why.name())))?;
     let map = map_facts(&spillway, &own.map).await?;
     let (name, target) = (own.map.clone(), own.to.clone());
-    let moved = Move { id, map: name, range, source, target, tables };
+    Ok(Wanted { spillway, object, map, name, range, target, tables })
+}
+
+/// Reads the map, and what is to move from the arguments.
+///
+/// # Errors
+/// Code 78 when an argument is wrong, 1 when the map can't be had or the range can't move.
+pub async fn planned(own: &MoveArguments, id: MoveId) -> Result<Planned, Stop> {
+    let wanted = wanted(own).await?;
+    let moved = wanted.from_owner(id)?;
+    let Wanted { spillway, object, map, .. } = wanted;
     Ok(Planned { spillway, object, moved, map })
 }
 
@@ -42,7 +85,7 @@ pub async fn planned(own: &MoveArguments, id: MoveId) -> Result<Planned, Stop> {
 ///
 /// # Errors
 /// Code 78 when the rules file can't be read, or has no such map.
-async fn map_facts(spillway: &Spillway, map: &str) -> Result<MapFacts, Stop> {
+pub async fn map_facts(spillway: &Spillway, map: &str) -> Result<MapFacts, Stop> {
     let file = spillway.rules.display();
     let text = std::fs::read_to_string(&spillway.rules);
     let text = text.map_err(|why| Stop::config(format!("{file}: {why}")))?;

@@ -35,7 +35,7 @@ pub async fn checked(
 ) -> Result<(), Stop> {
     let databases =
         endpoints.map(|own| Database { address: &own.address, password: own.password.as_ref() });
-    let (drain, window) = (Duration::from_secs(own.drain), Duration::from_secs(own.measure));
+    let (drain, window) = (Duration::from_secs(own.switch.drain), Duration::from_secs(own.measure));
     let evidence = gather(moved, map, databases, drain, window).await.map_err(Stop::run)?;
     let report = Report { faults: judge(moved, &evidence), accepted };
     let text = if own.json { report.lines() } else { report.text(moved, &evidence) };

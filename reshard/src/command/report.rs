@@ -6,6 +6,7 @@ use crate::copy::worker::CopiedChunk;
 use crate::journal::Step;
 use crate::moved::MovedTable;
 use crate::steps::Listener;
+use crate::switch::PauseReport;
 use crate::verify::Compared;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -139,6 +140,19 @@ pub fn described(step: Step) -> &'static str {
         Step::Indexed => "the target's keys and indexes are there",
         Step::Following => "the target follows the source",
         Step::Verified => "both databases have the same rows",
+        Step::Prepared => "the way back is made",
+        Step::Announced | Step::BackAnnounced => "the members of the map are told",
+        Step::Fencing | Step::BackFencing => "writes of the range wait",
+        Step::PastReturn | Step::BackPastReturn => "the map can only be committed",
+        Step::Committed => "the target owns the range",
+        Step::Switched => {
+            "the source follows the target: `reshard finish` ends the move, `reshard rollback` gives the range back"
+        }
+        Step::RolledBack => "the source owns the range again",
+        Step::Finishing => "the way back is closed; the source's rows of the range are removed",
+        Step::Finished => {
+            "the range lies at the target alone: nothing is left of the move but its row in the journal"
+        }
         Step::Aborting => "the source is open; the move is being undone",
         Step::Aborted => "the move is undone: nothing is left of it but its row in the journal",
     }
@@ -191,5 +205,23 @@ impl Listener for Report {
         let sentence =
             format!("  {name}: {} rows compared in {} chunks{again}", found.rows, found.chunks);
         self.event("compared", facts, &sentence);
+    }
+
+    fn paused(&self, report: &PauseReport) {
+        let millis = |part: Duration| u64::try_from(part.as_millis()).unwrap_or(u64::MAX);
+        let parts = [
+            ("fence", report.fence),
+            ("drain", report.drain),
+            ("marker", report.marker),
+            ("sequences", report.sequences),
+            ("no_return", report.no_return),
+        ];
+        let facts: serde_json::Map<String, Value> =
+            parts.iter().map(|(name, part)| ((*name).to_owned(), millis(*part).into())).collect();
+        let shown: Vec<String> =
+            parts.iter().map(|(name, part)| format!("{name} {} ms", millis(*part))).collect();
+        let whole = millis(report.whole());
+        let sentence = format!("  writes waited for some {whole} ms: {}", shown.join(", "));
+        self.event("pause", json!({ "milliseconds": whole, "parts": facts }), &sentence);
     }
 }

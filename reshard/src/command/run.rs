@@ -1,8 +1,8 @@
 //! `reshard run`: the range comes to the target, which follows until both databases are the same.
 
 use super::arguments::RunArguments;
-use super::on_move::{Databases, SESSION};
-use super::open::{Planned, addresses, endpoint, planned};
+use super::on_move::{Databases, MoverParts, SESSION, limits};
+use super::open::{Wanted, addresses, endpoint, wanted};
 use super::preflight::{accepted, checked};
 use super::report::Report;
 use super::stop::Stop;
@@ -13,7 +13,7 @@ use crate::journal::{Clusters, Entry, Journal, Step, entries};
 use crate::moved::{Move, MoveId};
 use crate::replication::{publication, subscription};
 use crate::server::{Address, Addresses, Endpoint, Password};
-use crate::steps::{CopyOptions, Mover};
+use crate::steps::CopyOptions;
 use rules::shard::object::MapObject;
 use serde_json::json;
 use std::io::Write;
@@ -30,10 +30,18 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     let accepted = accepted(&own.moved.accept)?;
     let rate = own.rate.as_deref().map(bytes).transpose()?;
     let addresses = addresses(&own.moved.connections)?;
-    let Planned { moved, object, map, .. } = planned(&own.moved, MoveId(0)).await?;
+    let wanted = wanted(&own.moved).await?;
+    // Once a move is announced its range has no owner that it could move from.
+    let moved = match begun(&addresses, &wanted, &own.moved.to).await? {
+        Some(source) => wanted.from(&source, MoveId(0)),
+        None => wanted.from_owner(MoveId(0))?,
+    };
+    let Wanted { spillway, object, map, .. } = wanted;
     let source = endpoint(&addresses, &moved.source)?;
     let target = endpoint(&addresses, &moved.target)?;
-    let connection = connection(own, &addresses, &source)?;
+    let given = given_connections(own, &addresses)?;
+    let (connection, back_connection) = (given(&source), given(&target));
+    let limits = limits(&own.moved.switch, map.hold);
     let databases = Databases::open(source, target).await.map_err(Stop::run)?;
     if own.dry_run {
         return print_statements(&databases, &moved).await;
@@ -45,10 +53,13 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
         say_plan(&report, &moved);
         report.confirm(own.consent.yes)?;
     }
-    let journal = Journal::open(&databases.source, own.consent.take_over).await;
+    let removes_indexes = owns_nothing(&object, &moved.target);
+    let options = CopyOptions { jobs: usize::from(own.jobs), rate, removes_indexes };
+    let parts = MoverParts { databases, spillway, limits, connection, back_connection, options };
+    let journal = Journal::open(&parts.databases.source, own.consent.take_over).await;
     let journal = journal.map_err(Stop::run)?;
     // Looked for again: another tool may have begun it before this one got the lock.
-    let mut entry = match under_way(&databases, &moved, &clusters).await? {
+    let mut entry = match under_way(&parts.databases, &moved, &clusters).await? {
         Some(entry) => {
             let (id, step) = (entry.moved.id, entry.step.name());
             let sentence = format!("goes on with move {id}, which is {step}");
@@ -57,18 +68,26 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
         }
         None => journal.begin(&moved, clusters).await.map_err(Stop::run)?,
     };
-    let removes_indexes = owns_nothing(&object, &moved.target);
-    let mover = Mover {
-        journal: &journal,
-        source: &databases.source,
-        target: &databases.target,
-        source_endpoint: &databases.source_endpoint,
-        target_endpoint: &databases.target_endpoint,
-        connection,
-        options: CopyOptions { jobs: usize::from(own.jobs), rate, removes_indexes },
-        listener: &report,
-    };
-    mover.forward(&mut entry).await.map_err(Stop::run)
+    let mover = parts.mover(&journal, &report);
+    mover.bring(&mut entry).await.map_err(Stop::run)?;
+    if own.no_switch && entry.step == Step::Verified {
+        return Ok(());
+    }
+    mover.hand_over(&mut entry).await.map_err(Stop::run)
+}
+
+/// The shard from which this range moves already.
+async fn begun(addresses: &Addresses, wanted: &Wanted, to: &str) -> Result<Option<String>, Stop> {
+    for shard in addresses.names().filter(|shard| *shard != to) {
+        let session = endpoint(addresses, shard)?.session(SESSION).await.map_err(Stop::run)?;
+        let entries = entries(&session).await.map_err(Stop::run)?;
+        let is_own =
+            |own: &Entry| !own.step.is_over() && own.moved == wanted.from(shard, own.moved.id);
+        if entries.iter().any(is_own) {
+            return Ok(Some(shard.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// The move of these arguments that has not ended.
@@ -78,7 +97,7 @@ async fn under_way(
     clusters: &Clusters,
 ) -> Result<Option<Entry>, Stop> {
     let all = entries(&databases.source).await.map_err(Stop::run)?;
-    let mut open = all.into_iter().filter(|entry| entry.step != Step::Aborted);
+    let mut open = all.into_iter().filter(|entry| !entry.step.is_over());
     let Some(entry) = open.next() else { return Ok(None) };
     let id = entry.moved.id;
     if (Move { id, ..moved.clone() }) != entry.moved {
@@ -104,25 +123,29 @@ async fn clusters(databases: &Databases) -> Result<Clusters, Stop> {
     })
 }
 
-fn connection(
+/// The connection string by which the other database reaches that of an endpoint.
+fn given_connections(
     own: &RunArguments,
     addresses: &Addresses,
-    source: &Endpoint,
-) -> Result<String, Stop> {
-    let Some(text) = &own.replicate_from else {
-        return Ok(subscription::connection(&source.address, source.password.as_ref()));
-    };
-    let address =
-        Address::read(text).map_err(|why| Stop::config(format!("--replicate-from: {why}")))?;
-    if addresses.of(&address.shard).is_none() || address.shard != source.address.shard {
-        return Err(Stop::config(format!(
-            "--replicate-from names shard `{}`; the range moves from `{}`",
-            address.shard, source.address.shard
-        )));
+) -> Result<impl Fn(&Endpoint) -> String, Stop> {
+    let mut given = Vec::new();
+    for text in &own.replicate_from {
+        let address = Address::read(text);
+        let address = address.map_err(|why| Stop::config(format!("--replicate-from: {why}")))?;
+        if addresses.of(&address.shard).is_none() {
+            return Err(Stop::config(format!(
+                "--replicate-from names shard `{}`, whose database is not given",
+                address.shard
+            )));
+        }
+        given.push(address);
     }
-    let given = std::env::var(REPLICATION_PASSWORD).ok().map(Password::new);
-    let password = given.or_else(|| source.password.clone());
-    Ok(subscription::connection(&address, password.as_ref()))
+    let password = std::env::var(REPLICATION_PASSWORD).ok().map(Password::new);
+    Ok(move |endpoint: &Endpoint| {
+        let own = given.iter().find(|own| own.shard == endpoint.address.shard);
+        let password = own.and(password.as_ref()).or(endpoint.password.as_ref());
+        subscription::connection(own.unwrap_or(&endpoint.address), password)
+    })
 }
 
 /// Whether the target owns no range: then nobody writes to its tables.
@@ -159,10 +182,11 @@ async fn print_statements(databases: &Databases, moved: &Move) -> Result<(), Sto
     let gate = |state| gate::objects(moved.id, state).into_iter().chain(triggers()).collect();
     add(&moved.target, gate(GateState::Closed));
     add(&moved.source, gate(GateState::Open));
-    let slot = publication::slot_name(&databases.source, moved.id).await.map_err(Stop::run)?;
+    let channel = moved.id.forward();
+    let slot = publication::slot_name(&databases.source, channel).await.map_err(Stop::run)?;
     let create_slot =
         format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')");
-    add(&moved.source, vec![publication::create(moved), create_slot]);
+    add(&moved.source, vec![publication::create(moved, channel), create_slot]);
     for table in &moved.tables {
         let shape = Table::read(&databases.source, &table.name).await.map_err(Stop::run)?;
         let missing = || Stop::run(format!("no-table: {} is not there", table.name.shown()));
@@ -173,7 +197,7 @@ async fn print_statements(databases: &Databases, moved: &Move) -> Result<(), Sto
         add(&moved.target, vec![own.writes()]);
     }
     let version = databases.target.version();
-    let create = subscription::create(moved.id, &slot, version).replace("%L", "'…'");
+    let create = subscription::create(channel, &slot, version).replace("%L", "'…'");
     add(&moved.target, vec![create]);
     writeln!(std::io::stdout().lock(), "{}", lines.join("\n")).map_err(Stop::run)
 }

@@ -22,7 +22,7 @@ pub async fn status(own: &OnMove) -> Result<(), Stop> {
     let meant = all.iter().filter(|entry| own.number.is_none_or(|own| own == entry.moved.id.0));
     for entry in meant {
         say(&report, entry);
-        if entry.step == Step::Aborted || addresses.of(&entry.moved.target).is_none() {
+        if entry.step.is_over() || addresses.of(&entry.moved.target).is_none() {
             continue;
         }
         let target = endpoint(&addresses, &entry.moved.target)?.session(SESSION).await;
@@ -82,13 +82,24 @@ async fn progress(
             report.event("copied", facts, &sentence);
         }
     }
-    if matches!(entry.step, Step::Indexed | Step::Following | Step::Verified) {
-        let own = subscription::following(source, target, entry.moved.id).await?;
-        let facts = json!({
-            "behind_bytes": own.behind, "wal_status": own.wal_status, "is_applying": own.is_applying,
-            "apply_errors": own.apply_errors,
-        });
-        report.event("following", facts, &format!("  {}", own.shown(None)));
-    }
+    let id = entry.moved.id;
+    let own = match entry.step {
+        Step::Indexed
+        | Step::Following
+        | Step::Verified
+        | Step::Prepared
+        | Step::Announced
+        | Step::Fencing
+        | Step::PastReturn => subscription::following(source, target, id.forward()).await?,
+        Step::Switched | Step::BackAnnounced | Step::BackFencing | Step::BackPastReturn => {
+            subscription::following(target, source, id.back()).await?
+        }
+        _ => return Ok(()),
+    };
+    let facts = json!({
+        "behind_bytes": own.behind, "wal_status": own.wal_status, "is_applying": own.is_applying,
+        "apply_errors": own.apply_errors,
+    });
+    report.event("following", facts, &format!("  {}", own.shown(None)));
     Ok(())
 }

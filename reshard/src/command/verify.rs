@@ -14,13 +14,17 @@ use crate::steps::verify_tables;
 pub async fn verify(own: &OnMove) -> Result<(), Stop> {
     let report = Report::new(own.json);
     let (entry, databases) = open(own).await?;
-    if !matches!(entry.step, Step::Following | Step::Verified) {
-        return Err(Stop::run(format!(
-            "not-following: move {} is {}: the target does not follow the source",
-            entry.moved.id,
-            entry.step.name()
-        )));
-    }
+    let id = entry.moved.id;
     let (source, target) = (&databases.source, &databases.target);
-    verify_tables(source, target, &entry.moved, &report).await.map_err(Stop::run)
+    let (sides, channel) = match entry.step {
+        Step::Following | Step::Verified | Step::Prepared => ([source, target], id.forward()),
+        Step::Switched => ([target, source], id.back()),
+        step => {
+            return Err(Stop::run(format!(
+                "not-following: move {id} is {}: neither database follows the other",
+                step.name()
+            )));
+        }
+    };
+    verify_tables(sides, &entry.moved, channel, &report).await.map_err(Stop::run)
 }

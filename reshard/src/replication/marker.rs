@@ -2,7 +2,7 @@
 //! everything that was committed before it.
 
 use super::subscription::{self, Following};
-use crate::moved::MoveId;
+use crate::moved::{Channel, MoveId};
 use crate::server::{ServerError, Session};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,6 +29,15 @@ pub async fn set(source: &Session, id: MoveId) -> Result<i64, ServerError> {
     Ok(source.row("write a marker", &sql, &[]).await?.get(0))
 }
 
+/// Whether a marker has arrived.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn is_there(target: &Session, id: MoveId, number: i64) -> Result<bool, ServerError> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE n = $1)", id.marker());
+    Ok(target.row("look for a marker", &sql, &[&number]).await?.get(0))
+}
+
 /// Writes a marker and waits until it is at the target, however long that takes. Says how far the target is, and
 /// why it stands still.
 ///
@@ -37,23 +46,21 @@ pub async fn set(source: &Session, id: MoveId) -> Result<i64, ServerError> {
 pub async fn caught_up(
     source: &Session,
     target: &Session,
-    id: MoveId,
+    channel: Channel,
     say: &dyn Fn(String),
 ) -> Result<(), ServerError> {
-    let number = set(source, id).await?;
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE n = $1)", id.marker());
+    let number = set(source, channel.id).await?;
     let (mut pause, mut said) = (LOOK_MIN, Instant::now());
     let mut before: Option<Following> = None;
     loop {
-        let row = target.row("look for a marker", &sql, &[&number]).await?;
-        if row.get(0) {
+        if is_there(target, channel.id, number).await? {
             return Ok(());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_MAX);
         if said.elapsed() >= STANDS_STILL {
             said = Instant::now();
-            let now = subscription::following(source, target, id).await?;
+            let now = subscription::following(source, target, channel).await?;
             say(now.shown(before.as_ref()));
             before = Some(now);
         }

@@ -1,6 +1,6 @@
 //! What the source sends: a publication of the rows of the range, and a slot that keeps them until they are taken.
 
-use crate::moved::{Move, MoveId};
+use crate::moved::{Channel, Move};
 use crate::server::{ServerError, Session};
 use crate::sql::{Identifier, RowSide};
 use std::time::Duration;
@@ -12,7 +12,7 @@ const SLOT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The statement that creates the publication. A TRUNCATE is not sent: row filters do not apply to it, and it would
 /// empty the target's table of all its ranges.
-pub fn create(moved: &Move) -> String {
+pub fn create(moved: &Move, channel: Channel) -> String {
     let tables = moved.tables.iter().map(|table| {
         let condition = moved.range.condition(&table.key, RowSide::Row);
         format!("{} WHERE {condition}", table.name)
@@ -20,15 +20,15 @@ pub fn create(moved: &Move) -> String {
     let tables: Vec<String> = tables.collect();
     format!(
         "CREATE PUBLICATION {} FOR TABLE {}, {} WITH (publish = 'insert,update,delete')",
-        moved.id.forward(),
+        channel.name(),
         tables.join(", "),
         moved.id.marker()
     )
 }
 
 /// The statement that removes the publication.
-pub fn remove(id: MoveId) -> String {
-    format!("DROP PUBLICATION IF EXISTS {}", id.forward())
+pub fn remove(channel: Channel) -> String {
+    format!("DROP PUBLICATION IF EXISTS {}", channel.name())
 }
 
 /// The name of the move's slot. Slots belong to the whole cluster, and another database of it may have a move of the
@@ -36,11 +36,11 @@ pub fn remove(id: MoveId) -> String {
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn slot_name(source: &Session, id: MoveId) -> Result<Identifier, ServerError> {
+pub async fn slot_name(source: &Session, channel: Channel) -> Result<Identifier, ServerError> {
     let doing = "name the slot";
     let sql = "SELECT oid FROM pg_database WHERE datname = current_database()";
     let database: u32 = source.row(doing, sql, &[]).await?.get(0);
-    let name = Identifier::new(format!("spillway_{id}_{database}"));
+    let name = Identifier::new(format!("{}_{database}", channel.name().as_str()));
     name.map_err(|why| ServerError::other(source.spot(), doing, why))
 }
 
@@ -49,8 +49,8 @@ pub async fn slot_name(source: &Session, id: MoveId) -> Result<Identifier, Serve
 ///
 /// # Errors
 /// When it stays in use.
-pub async fn remove_slot(source: &Session, id: MoveId) -> Result<(), ServerError> {
-    let (doing, slot) = ("remove the slot", slot_name(source, id).await?);
+pub async fn remove_slot(source: &Session, channel: Channel) -> Result<(), ServerError> {
+    let (doing, slot) = ("remove the slot", slot_name(source, channel).await?);
     let began = Instant::now();
     loop {
         let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1";
@@ -72,4 +72,26 @@ pub async fn remove_slot(source: &Session, id: MoveId) -> Result<(), ServerError
             Err(_) => tokio::time::sleep(SLOT_PAUSE).await,
         }
     }
+}
+
+/// Creates the slot of the way back, if there is none. It keeps what is written from now on.
+///
+/// # Errors
+/// When no slot is free.
+pub async fn keep_slot(owner: &Session, channel: Channel) -> Result<(), ServerError> {
+    let (doing, slot) = ("create the slot of the way back", slot_name(owner, channel).await?);
+    let sql = "SELECT pg_create_logical_replication_slot($1, 'pgoutput') \
+               WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1)";
+    owner.rows(doing, sql, &[&slot.as_str()]).await.map(|_| ())
+}
+
+/// Lets the slot forget what was written until now. Before version 16 a subscription can't leave out what had come by
+/// replication itself: without this, all copied rows would come back.
+///
+/// # Errors
+/// When there is no slot.
+pub async fn skip_until_now(owner: &Session, channel: Channel) -> Result<(), ServerError> {
+    let (doing, slot) = ("advance the slot of the way back", slot_name(owner, channel).await?);
+    let sql = "SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())";
+    owner.rows(doing, sql, &[&slot.as_str()]).await.map(|_| ())
 }

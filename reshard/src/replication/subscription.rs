@@ -1,12 +1,12 @@
 //! How the target takes what the source sends.
 
 use super::publication::slot_name;
-use crate::moved::MoveId;
+use crate::moved::Channel;
 use crate::server::{Address, Password, ServerError, Session, TlsMode};
 use crate::sql::Identifier;
 
 /// The first version whose subscriptions can leave out what came by replication itself.
-const ORIGIN_SINCE: u32 = 160_000;
+pub const ORIGIN_SINCE: u32 = 160_000;
 
 /// The connection string by which the target reaches the source. It contains the password, and lies in
 /// `pg_subscription`, which superusers of the target can read.
@@ -36,14 +36,15 @@ pub fn connection(address: &Address, password: Option<&Password>) -> String {
     fields.join(" ")
 }
 
-/// The statement that creates the subscription, with `%L` for the connection string.
-pub fn create(id: MoveId, slot: &Identifier, version: u32) -> String {
-    let own = id.forward();
+/// The statement that creates the subscription, that of the way back still asleep, with `%L` for the connection string.
+pub fn create(channel: Channel, slot: &Identifier, version: u32) -> String {
+    let own = channel.name();
     let origin = if version >= ORIGIN_SINCE { ", origin = none" } else { "" };
     format!(
         "CREATE SUBSCRIPTION {own} CONNECTION %L PUBLICATION {own} WITH \
-         (create_slot = false, slot_name = '{}', copy_data = false, streaming = on{origin})",
-        slot.as_str()
+         (create_slot = false, slot_name = '{}', copy_data = false, enabled = {}, streaming = on{origin})",
+        slot.as_str(),
+        !channel.is_back
     )
 }
 
@@ -55,32 +56,41 @@ pub fn create(id: MoveId, slot: &Identifier, version: u32) -> String {
 /// When the role may not, or the target does not reach the source.
 pub async fn begin(
     target: &Session,
-    id: MoveId,
+    channel: Channel,
     slot: &Identifier,
     connection: &str,
 ) -> Result<(), ServerError> {
     let doing = "create the subscription";
-    if exists(target, id).await? {
+    if exists(target, channel).await? {
         return Ok(());
     }
     let function = format!(
         "CREATE OR REPLACE FUNCTION pg_temp.spillway_subscribe(connection text) RETURNS void LANGUAGE plpgsql \
          AS $f$ BEGIN EXECUTE format($q${}$q$, connection); EXCEPTION WHEN OTHERS THEN \
          RAISE EXCEPTION '%', SQLERRM USING ERRCODE = SQLSTATE; END $f$",
-        create(id, slot, target.version())
+        create(channel, slot, target.version())
     );
     target.batch(doing, &function).await?;
     target.rows(doing, "SELECT pg_temp.spillway_subscribe($1)", &[&connection]).await.map(|_| ())
+}
+
+/// Wakes the subscription of the way back.
+///
+/// # Errors
+/// When there is none.
+pub async fn enable(target: &Session, channel: Channel) -> Result<(), ServerError> {
+    let sql = format!("ALTER SUBSCRIPTION {} ENABLE", channel.name());
+    target.batch("let the old owner follow", &sql).await
 }
 
 /// Whether the target has the subscription.
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn exists(target: &Session, id: MoveId) -> Result<bool, ServerError> {
+pub async fn exists(target: &Session, channel: Channel) -> Result<bool, ServerError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pg_subscription WHERE subname = $1 \
                AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))";
-    let row = target.row("look for the subscription", sql, &[&id.forward().as_str()]).await?;
+    let row = target.row("look for the subscription", sql, &[&channel.name().as_str()]).await?;
     Ok(row.get(0))
 }
 
@@ -88,11 +98,11 @@ pub async fn exists(target: &Session, id: MoveId) -> Result<bool, ServerError> {
 ///
 /// # Errors
 /// When the role may not.
-pub async fn remove(target: &Session, id: MoveId) -> Result<(), ServerError> {
-    if !exists(target, id).await? {
+pub async fn remove(target: &Session, channel: Channel) -> Result<(), ServerError> {
+    if !exists(target, channel).await? {
         return Ok(());
     }
-    let (doing, own) = ("remove the subscription", id.forward());
+    let (doing, own) = ("remove the subscription", channel.name());
     // The last of these must not be in one transaction with the others.
     target.batch(doing, &format!("ALTER SUBSCRIPTION {own} DISABLE")).await?;
     target.batch(doing, &format!("ALTER SUBSCRIPTION {own} SET (slot_name = NONE)")).await?;
@@ -123,7 +133,7 @@ impl Following {
                     (max_slot_wal_keep_size); `reshard abort`, and begin again"
                 .to_owned();
         }
-        let mut text = format!("the target is {behind} bytes behind");
+        let mut text = format!("the one that follows is {behind} bytes behind");
         if before.is_some_and(|before| before.apply_errors < self.apply_errors) {
             text.push_str(
                 ", and applying fails: the target's log says why; a column that the source was given \
@@ -143,9 +153,9 @@ impl Following {
 pub async fn following(
     source: &Session,
     target: &Session,
-    id: MoveId,
+    channel: Channel,
 ) -> Result<Following, ServerError> {
-    let (name, slot) = (id.forward(), slot_name(source, id).await?);
+    let (name, slot) = (channel.name(), slot_name(source, channel).await?);
     let slots = source
         .rows(
             "look at the slot",

@@ -177,6 +177,11 @@ impl Addresses {
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
     }
 
+    /// The names of all shards.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     pub fn of(&self, shard: &str) -> Option<&Address> {
         self.0.get(shard)
     }

@@ -46,7 +46,7 @@ pub async fn different(
         hash.key, hash.row, table.name
     );
     let (rows, keys) = merged(sides, &sql).await?;
-    marker::caught_up(sides.source, sides.target, sides.moved.id, say).await?;
+    marker::caught_up(sides.source, sides.target, sides.channel, say).await?;
     let (mut count, mut different) = (0, Vec::new());
     for part in keys.chunks(1_000) {
         let own = shown(sides.source, table, hash, &condition, part).await?;

@@ -5,4 +5,5 @@ mod kills;
 mod moves;
 mod preflight;
 mod sessions;
+mod switching;
 mod world;

@@ -91,6 +91,7 @@ impl World {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let own = [
             ("SPILLWAY_SECRET", SECRET.to_owned()),
+            ("SPILLWAY_MAP_POLL", "1".to_owned()),
             ("SPILLWAY_ROUTES", path("routes.toml")),
             ("SPILLWAY_RESULTS", format!("file:{}", path("results"))),
             ("RESHARD_SPILLWAY", support::program().display().to_string()),
@@ -121,9 +122,20 @@ impl World {
         ended.output
     }
 
-    /// Moves the range as far as this version does.
+    /// Brings the range to the target, which follows; nothing is switched.
     pub async fn run(&self) -> String {
+        self.succeeds(&[&["run", "--yes", "--no-switch"], &MOVED[..]].concat()).await
+    }
+
+    /// The same, and the target owns the range.
+    pub async fn switch(&self) -> String {
         self.succeeds(&[&["run", "--yes"], &MOVED[..]].concat()).await
+    }
+
+    /// Which shard the map gives the range to.
+    pub async fn owner(&self) -> String {
+        let looked = run_with(&["shards", "lookup", "market", "150"], &self.environment()).await;
+        looked.output.split_whitespace().next().unwrap_or_default().to_owned()
     }
 
     pub async fn abort(&self) -> String {
@@ -248,5 +260,65 @@ impl Writers {
             task.await.expect("no write failed");
         }
         self.acknowledged.load(Ordering::Relaxed)
+    }
+}
+
+/// Clients that know neither map nor sidecar: each writes where it is not refused. At no time may both databases take
+/// its writes, and what was acknowledged must be found once where the range is.
+pub struct Strays {
+    ends: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Strays {
+    pub fn begin(world: &World) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let tasks = (0..2).map(|number| {
+            let ends = Arc::clone(&ends);
+            let databases = [&world.source, &world.target]
+                .map(|own| Database { port: own.port, name: own.name.clone() });
+            tokio::spawn(async move {
+                let clients = [databases[0].client().await, databases[1].client().await];
+                let (mut kept, mut at, mut turn) = (Vec::new(), 0, 0);
+                while !ends.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let note = format!("stray {number} {turn}");
+                    let key = 100_i64 + turn % 100;
+                    let insert =
+                        "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 1, $2)";
+                    match clients[at].execute(insert, &[&key, &note]).await {
+                        Ok(_) => kept.push(note),
+                        Err(why) => {
+                            let code = why.code().map(|code| code.code().to_owned());
+                            assert_eq!(code.as_deref(), Some("55006"), "{why:?}");
+                            at = 1 - at;
+                        }
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+                }
+                kept
+            })
+        });
+        let tasks = tasks.collect();
+        Self { ends, tasks }
+    }
+
+    /// Every write that was acknowledged is there once.
+    pub async fn end_at(self, database: &Database) -> usize {
+        self.ends.store(true, Ordering::Relaxed);
+        let mut kept = Vec::new();
+        for task in self.tasks {
+            kept.extend(task.await.expect("it was refused by a gate alone"));
+        }
+        let sql = "SELECT note FROM prices WHERE note LIKE 'stray %' AND instrument_id >= 100 AND instrument_id < 200";
+        let rows = database.client().await.query(sql, &[]).await.expect("rows");
+        let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        kept.sort();
+        found.sort();
+        let lost: Vec<&String> =
+            kept.iter().filter(|note| found.binary_search(note).is_err()).collect();
+        assert!(lost.is_empty(), "lost: {lost:?}");
+        assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "a write is there twice");
+        kept.len()
     }
 }

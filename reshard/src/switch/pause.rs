@@ -1,0 +1,192 @@
+//! The time in which the range's writes wait: what is still on its way reaches the taker.
+
+use super::leg::Leg;
+use super::sequences;
+use crate::gate::{self, GateState};
+use crate::map::Spillway;
+use crate::moved::MoveId;
+use crate::replication::{marker, publication, subscription};
+use crate::server::{ServerError, Session};
+use crate::steps::MoveError;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two looks for the marker.
+const LOOK: Duration = Duration::from_millis(3);
+/// How long one wait for open transactions takes where no pause limits it.
+const DRAIN_ROUND: Duration = Duration::from_secs(5);
+
+/// How long a switch may take, and what it leaves room for.
+#[derive(Debug, Clone, Copy)]
+pub struct PauseLimits {
+    /// From the fence to the point of no return: the map's hold time less a second.
+    pub pause: Duration,
+    /// For open transactions of the range; a part of the pause.
+    pub drain: Duration,
+    /// For jobs and adopted requests of the range, before the pause.
+    pub wait_jobs: Duration,
+    /// Values of sequences that the taker leaves out above the highest of both.
+    pub gap: i64,
+}
+
+/// How long each part of a pause took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PauseReport {
+    pub fence: Duration,
+    pub drain: Duration,
+    /// Until the marker was on the taker's disk.
+    pub marker: Duration,
+    pub sequences: Duration,
+    pub no_return: Duration,
+}
+
+impl PauseReport {
+    /// From the fence to the point of no return.
+    pub fn whole(&self) -> Duration {
+        self.fence + self.drain + self.marker + self.sequences + self.no_return
+    }
+}
+
+/// The parts of a pause as they pass.
+struct Watch {
+    last: Instant,
+    end: Instant,
+}
+
+impl Watch {
+    fn new(pause: Duration) -> Self {
+        let now = Instant::now();
+        Self { last: now, end: now + pause }
+    }
+
+    fn part(&mut self) -> Duration {
+        let last = std::mem::replace(&mut self.last, Instant::now());
+        self.last - last
+    }
+
+    fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Leg<'_> {
+    /// Fences the range, closes the giver, and brings over what is on its way, all before one deadline; then passes
+    /// the point of no return.
+    ///
+    /// # Errors
+    /// When that takes too long: nothing is lost, and the giver can be opened again.
+    pub(super) async fn pause(
+        &self,
+        spillway: &Spillway,
+        limits: &PauseLimits,
+    ) -> Result<PauseReport, MoveError> {
+        let (mut watch, mut report) = (Watch::new(limits.pause), PauseReport::default());
+        self.fence(spillway, limits.drain.as_secs().max(1)).await?;
+        report.fence = watch.part();
+        gate::set(self.giver, self.id, GateState::Closed).await?;
+        drain(self.giver, self.id, limits.drain.min(watch.left())).await?;
+        report.drain = watch.part();
+        self.bring_marker(watch.end).await?;
+        report.marker = watch.part();
+        self.set_taker_up(limits.gap).await?;
+        report.sequences = watch.part();
+        if watch.left().is_zero() {
+            return Err(MoveError::PauseTooLong("the sequences were set".to_owned()));
+        }
+        self.pass_return(spillway).await?;
+        report.no_return = watch.part();
+        Ok(report)
+    }
+
+    /// The same past the point of no return, where nothing but waiting helps.
+    pub(super) async fn bring_over_without_end(
+        &self,
+        limits: &PauseLimits,
+        say: &dyn Fn(String),
+    ) -> Result<(), MoveError> {
+        if gate::state(self.giver, self.id).await? == Some(GateState::Open) {
+            gate::set(self.giver, self.id, GateState::Closed).await?;
+        }
+        while let Err(why) = drain(self.giver, self.id, DRAIN_ROUND).await {
+            if !why.may_pass() {
+                return Err(why);
+            }
+            say(why.to_string());
+        }
+        if gate::state(self.taker, self.id).await? == Some(GateState::Open) {
+            // It was opened, so all had arrived before; and its own writes must not be passed over.
+            return Ok(());
+        }
+        let far = Instant::now() + Duration::from_secs(86_400);
+        self.bring_marker(far).await?;
+        self.set_taker_up(limits.gap).await
+    }
+
+    /// Writes a marker at the giver and waits until the taker has it on its disk. Replication commits without waiting
+    /// for the disk; one transaction that waits brings all before it there. It must see the marker itself: a
+    /// taker that crashed in between would have neither.
+    async fn bring_marker(&self, end: Instant) -> Result<(), MoveError> {
+        let number = marker::set(self.giver, self.id).await?;
+        let sql = format!(
+            "INSERT INTO spillway.arrival SELECT {}, n FROM {} WHERE n = $1 \
+             ON CONFLICT (move) DO UPDATE SET marker = excluded.marker",
+            self.id,
+            self.id.marker()
+        );
+        loop {
+            if marker::is_there(self.taker, self.id, number).await?
+                && self.taker.execute("note the marker", &sql, &[&number]).await? == 1
+            {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                let own = subscription::following(self.giver, self.taker, self.channel).await?;
+                return Err(MoveError::PauseTooLong(own.shown(None)));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn set_taker_up(&self, gap: i64) -> Result<(), MoveError> {
+        for table in &self.moved.tables {
+            sequences::set(self.giver, self.taker, table, gap).await?;
+        }
+        let is_old = self.giver.version() < subscription::ORIGIN_SINCE;
+        if !self.channel.is_back && is_old {
+            publication::skip_until_now(self.taker, self.id.back()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until every transaction has ended that saw the gate open.
+async fn drain(giver: &Session, id: MoveId, limit: Duration) -> Result<(), MoveError> {
+    let millis = limit.as_millis().max(1);
+    let class = gate::LOCK_CLASS;
+    let sql = format!(
+        "BEGIN; SET LOCAL lock_timeout = {millis}; SELECT pg_advisory_xact_lock({class}, {id}); COMMIT"
+    );
+    let Err(why) = giver.batch("wait for open transactions of the range", &sql).await else {
+        return Ok(());
+    };
+    giver.batch("end a transaction", "ROLLBACK").await?;
+    if !why.is(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) {
+        return Err(MoveError::Server(why));
+    }
+    Err(MoveError::Undrained(holders(giver, id).await?))
+}
+
+/// Which transactions wrote in the range and have not ended, for people.
+async fn holders(giver: &Session, id: MoveId) -> Result<String, ServerError> {
+    let sql = format!(
+        "SELECT CASE WHEN l.pid IS NULL THEN 'a prepared transaction: look at pg_prepared_xacts' \
+         ELSE 'pid ' || l.pid || ' (' || coalesce(a.usename, '?') || ', ' || coalesce(a.application_name, '') || ', ' || \
+         coalesce(a.state, '?') || ', a transaction of ' || coalesce(extract(epoch FROM now() - a.xact_start)::bigint, 0) || ' s)' END \
+         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' \
+         AND l.classid = {} AND l.objid = {id} AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() LIMIT 5",
+        gate::LOCK_CLASS
+    );
+    let rows = giver.rows("look for open transactions", &sql, &[]).await?;
+    let shown: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    Ok(if shown.is_empty() { "it has ended by now".to_owned() } else { shown.join(", ") })
+}
