@@ -144,7 +144,17 @@ fn sequences(moved: &Move, pair: Pair<'_>) -> Vec<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{evidence, kinds, moved};
     use super::*;
+
+    #[test]
+    fn a_question_that_was_not_answered_is_a_fault_that_may_be_accepted() {
+        let mut own = evidence();
+        assert_eq!(faults(&moved(), &own), []);
+        own.rows[0].unanswered.push("it took too long".to_owned());
+        assert_eq!(kinds(&faults(&moved(), &own)), [FaultKind::NotChecked]);
+        assert!(FaultKind::NotChecked.is_acceptable());
+    }
 
     #[test]
     fn sequences_of_one_step_and_other_starts_never_meet() {

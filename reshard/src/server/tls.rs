@@ -3,6 +3,7 @@
 use super::address::{Address, TlsMode};
 use super::wire::Transport;
 use net::tls::Authorities;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 /// How long connecting may take, handshakes included: databases answer within a second; this leaves room for
 /// two lost SYNs (1 and 2 s).
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is silent before the kernel asks whether the server is still there, and between two such
+/// questions: after nine without an answer, 100 s in all, the session has failed.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 /// What asks a server of PostgreSQL for TLS: length and number of the message.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
@@ -24,6 +28,9 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 pub(super) async fn dial(address: &Address) -> io::Result<Transport> {
     let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
     stream.set_nodelay(true)?;
+    // A server that is gone without a word ends a session that waits for it.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     let TlsMode::VerifyFull { authorities } = &address.tls else {
         return Ok(Transport::Plain(stream));
     };

@@ -2,8 +2,9 @@
 
 use crate::PATIENCE;
 use std::fmt::Write;
+use std::fs::Permissions;
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -75,9 +76,7 @@ fn programs() -> &'static Path {
 }
 
 fn is_root() -> bool {
-    Path::new("/proc/self")
-        .metadata()
-        .is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+    Path::new("/proc/self").metadata().is_ok_and(|own| own.uid() == 0)
 }
 
 /// A command that runs as somebody whom PostgreSQL accepts.
@@ -183,6 +182,18 @@ impl Postgres {
     /// The server's data folder.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Writes a file into the data folder that is the server's own: a key, who may connect.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn put(&self, name: &str, text: &str) {
+        let (file, data) = (self.data().join(name), self.data());
+        std::fs::write(&file, text).expect("a file");
+        let owner = data.metadata().expect("the data folder");
+        chown(&file, Some(owner.uid()), Some(owner.gid())).expect("root may");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its owner may");
     }
 
     /// What the server has said.

@@ -1,8 +1,10 @@
 //! Sessions with a server: as which role, with which settings, and what an error says.
 
+use rcgen::{CertificateParams, KeyPair};
 use reshard::server::{Address, Password, Session, Walsender};
 use reshard::sql::Identifier;
-use support::{Database, PASSWORD, Postgres, eventually};
+use support::{Database, PASSWORD, Postgres, eventually, folder};
+use tempfile::TempDir;
 
 fn address(database: &Database, user: &str) -> Address {
     Address::read(&format!("b={}", database.url(user))).expect("an address")
@@ -88,4 +90,58 @@ async fn a_refused_session_says_where_why_and_what_to_do_without_the_password() 
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+/// A server that speaks TLS, and takes nobody without; and the file with its certificate.
+async fn with_tls() -> (Postgres, TempDir, String) {
+    let server = Postgres::start(&[]);
+    let (params, files) = (CertificateParams::new(["127.0.0.1".to_owned()]), folder());
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.expect("a name").self_signed(&key).expect("a certificate").pem();
+    let file = files.path().join("server.pem");
+    std::fs::write(&file, &certificate).expect("a file");
+    server.put("server.crt", &certificate);
+    server.put("server.key", &key.serialize_pem());
+    let first = Database { port: server.port(), name: "postgres".to_owned() };
+    first.sql("ALTER SYSTEM SET ssl = on").await;
+    server.put("pg_hba.conf", "hostssl all postgres 127.0.0.1/32 trust");
+    first.sql("SELECT pg_reload_conf()").await;
+    (server, files, file.display().to_string())
+}
+
+#[tokio::test]
+async fn over_tls_a_session_and_a_walsender_reach_the_server_they_can_verify() {
+    let (server, _files, file) = with_tls().await;
+    let database = Database { port: server.port(), name: "postgres".to_owned() };
+    let read = |query: String| {
+        Address::read(&format!("b={}?{query}", database.url("postgres"))).expect("an address")
+    };
+    let verified = read(format!("sslmode=verify-full&sslrootcert={file}"));
+    let session = eventually("the server has read its settings", || async {
+        Session::open(&verified, None, "reshard").await.ok()
+    })
+    .await;
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert!(session.row("ask", sql, &[]).await.expect("an answer").get::<_, bool>(0));
+    let walsender = Walsender::open(&verified, None, "reshard").await.expect("a walsender");
+    assert!(walsender.system_identifier().await.is_ok());
+    for (query, why) in [
+        ("sslmode=verify-full", "certificate"),
+        ("sslmode=disable", "pg_hba.conf"),
+        ("sslmode=verify-full&sslrootcert=/nonexistent", "/nonexistent"),
+    ] {
+        let refused = Session::open(&read(query.to_owned()), None, "reshard").await;
+        let said = refused.expect_err(query).to_string();
+        assert!(said.contains(why), "{query}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_not_asked_for_more_when_tls_is_wanted() {
+    let database = Postgres::shared(0).database().await;
+    let url = format!("b={}?sslmode=verify-full", database.url("postgres"));
+    let address = Address::read(&url).expect("an address");
+    let refused = Session::open(&address, None, "reshard").await;
+    let said = refused.expect_err("no TLS").to_string();
+    assert!(said.contains("speaks no TLS"), "{said}");
 }

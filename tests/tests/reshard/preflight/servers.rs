@@ -70,7 +70,7 @@ async fn a_server_in_recovery_is_a_fault() {
     let pair = servers.simple().await;
     pair.source.sql("CHECKPOINT").await;
     servers.source.crash();
-    std::fs::write(servers.source.data().join("standby.signal"), "").expect("a file");
+    servers.source.put("standby.signal", "");
     servers.source.restart();
     assert_eq!(pair.found().await, named("b: in-recovery"));
 }
