@@ -1,166 +1,22 @@
-//! The steps of a move, from its plan to two databases that are the same. Each can be done over by whoever goes on.
+//! The steps of a move, from its plan to a target that owns the range. Each can be done over by whoever goes on.
 
 use crate::catalog::Table;
 use crate::copy::chunk::{CopiedTable, chunks};
 use crate::copy::indexes;
 use crate::copy::pace::Pace;
-use crate::copy::worker::{self, CHUNKS, CopiedChunk, Copy};
+use crate::copy::worker::{self, CHUNKS, Copy};
 use crate::gate::{self, GateState};
-use crate::journal::{Entry, Journal, Step};
-use crate::map::{Spillway, SpillwayError};
-use crate::moved::{Channel, Move, MovedTable};
+use crate::journal::{Entry, Step};
+use crate::move_error::MoveError;
+use crate::moved::{Channel, Move};
+use crate::mover::{Listener, Mover, session_name, shape};
 use crate::replication::{marker, publication, subscription};
-use crate::server::{Endpoint, ServerError, Session};
+use crate::server::{ServerError, Session};
 use crate::sql::RowSide;
-use crate::switch::{Leg, PauseLimits, PauseReport};
-use crate::verify::{Compared, Sides, VerifyError};
+use crate::switch::leg::Leg;
+use crate::verify::sides::Sides;
 use futures_util::future::try_join_all;
 use std::cell::RefCell;
-use std::fmt;
-
-/// Why a move did not go on.
-#[derive(Debug, Clone)]
-pub enum MoveError {
-    Server(ServerError),
-    Verify(VerifyError),
-    /// A table is on one side only.
-    NoTable(MovedTable, String),
-    /// The target had rows of the range before the copy: how many tables of it, the first by name.
-    RowsAtTarget(MovedTable, String),
-    /// Both sides have caught up and still differ.
-    Different(Vec<(MovedTable, Compared)>),
-    /// The move is at a step from which it does not go on so; what to do instead.
-    WrongStep(Step, &'static str),
-    /// `spillway shards` did not do it.
-    Spillway(SpillwayError),
-    /// Transactions that wrote in the range did not end in time: which.
-    Undrained(String),
-    /// The switch took longer than writes are held: what it waited for.
-    PauseTooLong(String),
-}
-
-impl MoveError {
-    /// Whether another try may succeed.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Undrained(_) | Self::PauseTooLong(_))
-    }
-}
-
-impl fmt::Display for MoveError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(why) => why.fmt(out),
-            Self::Verify(why) => why.fmt(out),
-            Self::NoTable(table, shard) => write!(
-                out,
-                "no-table: shard `{shard}` has no table {}: create it as the other shard has it",
-                table.name.shown()
-            ),
-            Self::RowsAtTarget(table, shard) => write!(
-                out,
-                "rows-in-range: shard `{shard}` has rows of the range in {} that this move did not bring: \
-                 look what they are, remove them, and run again",
-                table.name.shown()
-            ),
-            Self::Different(found) => {
-                out.write_str(
-                    "different: both databases were compared and do not have the same rows",
-                )?;
-                for (table, own) in found {
-                    write!(out, "\n  {}: {} rows differ", table.name.shown(), own.different_count)?;
-                    for row in &own.different {
-                        let side = |text: &Option<String>| {
-                            text.clone().unwrap_or_else(|| "no row".to_owned())
-                        };
-                        write!(out, "\n    {}", row.key)?;
-                        write!(out, "\n      source: {}", side(&row.at_source))?;
-                        write!(out, "\n      target: {}", side(&row.at_target))?;
-                    }
-                }
-                Ok(())
-            }
-            Self::WrongStep(step, what) => {
-                write!(out, "wrong-step: the move is {}: {what}", step.name())
-            }
-            Self::Spillway(why) => why.fmt(out),
-            Self::Undrained(who) => write!(
-                out,
-                "undrained: transactions that wrote in the range did not end in time: {who}"
-            ),
-            Self::PauseTooLong(what) => {
-                write!(out, "pause-too-long: writes would wait longer than they are held: {what}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for MoveError {}
-
-impl From<ServerError> for MoveError {
-    fn from(why: ServerError) -> Self {
-        Self::Server(why)
-    }
-}
-
-impl From<SpillwayError> for MoveError {
-    fn from(why: SpillwayError) -> Self {
-        Self::Spillway(why)
-    }
-}
-
-impl From<VerifyError> for MoveError {
-    fn from(why: VerifyError) -> Self {
-        Self::Verify(why)
-    }
-}
-
-/// How the rows are copied.
-#[derive(Debug, Clone, Copy)]
-pub struct CopyOptions {
-    /// Sessions that copy side by side.
-    pub jobs: usize,
-    /// Bytes in a second of all of them; none: as fast as it goes.
-    pub rate: Option<u64>,
-    /// Whether keys and indexes of the target's empty tables are removed for the copy. Nobody may write there: the
-    /// target owns no other range.
-    pub removes_indexes: bool,
-}
-
-/// Who hears of a move's progress.
-pub trait Listener {
-    /// A sentence for people.
-    fn say(&self, sentence: String);
-    /// A step is done.
-    fn step(&self, step: Step);
-    /// The copy begins with so many chunks of each table.
-    fn copies(&self, tables: &[CopiedTable]);
-    /// A chunk has arrived.
-    fn copied(&self, chunk: CopiedChunk);
-    /// A table was compared.
-    fn compared(&self, table: &MovedTable, found: &Compared);
-    /// The switch is done, and took so long.
-    fn paused(&self, report: &PauseReport);
-}
-
-/// How long a session may take to end, in milliseconds: it may have to undo a chunk.
-const END_TIMEOUT_MS: u32 = 30_000;
-
-/// What moves a range.
-pub struct Mover<'m> {
-    pub journal: &'m Journal<'m>,
-    pub source: &'m Session,
-    pub target: &'m Session,
-    pub source_endpoint: &'m Endpoint,
-    pub target_endpoint: &'m Endpoint,
-    /// By which the target reaches the source.
-    pub connection: String,
-    /// By which the source reaches the target.
-    pub back_connection: String,
-    pub spillway: &'m Spillway,
-    pub options: CopyOptions,
-    pub limits: PauseLimits,
-    pub listener: &'m dyn Listener,
-}
 
 impl Mover<'_> {
     /// Goes on from where the move is until both databases have been found the same.
@@ -235,10 +91,6 @@ impl Mover<'_> {
                 }
             }
         }
-    }
-
-    fn say(&self) -> impl Fn(String) + '_ {
-        |sentence| self.listener.say(sentence)
     }
 
     /// The target's gate is there first: at no time do both accept writes of the range.
@@ -324,44 +176,6 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Removes what a copy has left: rows, slot, publication.
-    pub(crate) async fn remove_copy(&self, entry: &Entry) -> Result<(), ServerError> {
-        let moved = &entry.moved;
-        for session in [self.target, self.source] {
-            end_sessions(session, moved).await?;
-        }
-        self.remove_channel(moved.id.forward()).await?;
-        if entry.removed.is_none() {
-            // No row was copied yet: what is there is not ours.
-            return Ok(());
-        }
-        self.remove_rows(self.target, moved).await?;
-        let id = moved.id;
-        let sql = format!(
-            "DO $d$ BEGIN IF to_regclass('spillway.chunk') IS NOT NULL THEN \
-             DELETE FROM spillway.chunk WHERE move = {id}; END IF; END $d$"
-        );
-        self.target.batch("remove the list of chunks", &sql).await
-    }
-
-    /// Removes rows of the range. Neither gate nor triggers of the application see it.
-    pub(crate) async fn remove_rows(
-        &self,
-        session: &Session,
-        moved: &Move,
-    ) -> Result<(), ServerError> {
-        for table in &moved.tables {
-            let condition = moved.range.condition(&table.key, RowSide::Row);
-            let sql = format!(
-                "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM {} WHERE {condition}; COMMIT",
-                table.name
-            );
-            let doing = format!("remove rows from {}", table.name.shown());
-            session.batch(&doing, &sql).await?;
-        }
-        Ok(())
-    }
-
     async fn restore_indexes(&self, entry: &Entry) -> Result<(), MoveError> {
         let removed = entry.removed.as_deref().unwrap_or_default();
         indexes::restore(self.target, removed, &self.say()).await?;
@@ -411,32 +225,4 @@ pub async fn verify_tables(
         }
     }
     if different.is_empty() { Ok(()) } else { Err(MoveError::Different(different)) }
-}
-
-/// What the table is on this server.
-async fn shape(session: &Session, table: &MovedTable) -> Result<Table, MoveError> {
-    let missing = || MoveError::NoTable(table.clone(), session.spot().shard.clone());
-    Table::read(session, &table.name).await?.ok_or_else(missing)
-}
-
-/// Ends sessions of a tool that was killed: one of them might still commit a chunk, or hold the snapshot.
-async fn end_sessions(session: &Session, moved: &Move) -> Result<(), ServerError> {
-    let doing = "end the sessions of a tool that was killed";
-    let sql = format!(
-        "SELECT pid, pg_terminate_backend(pid, {END_TIMEOUT_MS}) FROM pg_stat_activity \
-         WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid()"
-    );
-    let rows = session.rows(doing, &sql, &[&session_name(moved)]).await?;
-    match rows.iter().find(|row| !row.get::<_, bool>(1)) {
-        None => Ok(()),
-        Some(row) => {
-            let why = format!("pid {} does not end", row.get::<_, i32>(0));
-            Err(ServerError::other(session.spot(), doing, why))
-        }
-    }
-}
-
-/// What copying sessions of a move are called in `pg_stat_activity`.
-pub fn session_name(moved: &Move) -> String {
-    format!("reshard move {}", moved.id)
 }

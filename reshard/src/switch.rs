@@ -5,19 +5,16 @@
 //! written the marker to its disk before the map passes the point of no return; only then is the giver's gate marked
 //! as moved, the taker's opened, and the map committed. At no time do both take writes.
 
-mod leg;
+pub mod leg;
 mod pause;
 mod sequences;
 
-pub use leg::Leg;
-pub use pause::{PauseLimits, PauseReport};
-
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Step};
-use crate::moved::Channel;
+use crate::move_error::MoveError;
+use crate::mover::Mover;
 use crate::replication::{publication, subscription};
-use crate::server::ServerError;
-use crate::steps::{MoveError, Mover};
+use leg::Leg;
 use std::time::Duration;
 
 /// How often a switch is tried whose pause took too long, and the time before the second try, which doubles.
@@ -46,17 +43,6 @@ impl Mover<'_> {
         let slot = publication::slot_name(self.target, back).await?;
         subscription::begin(self.source, back, &slot, &self.back_connection).await?;
         Ok(())
-    }
-
-    /// Removes one direction of replication, whatever of it is there.
-    pub(crate) async fn remove_channel(&self, channel: Channel) -> Result<(), ServerError> {
-        let (from, to) = match channel.is_back {
-            false => (self.source, self.target),
-            true => (self.target, self.source),
-        };
-        subscription::remove(to, channel).await?;
-        publication::remove_slot(from, channel).await?;
-        from.batch("remove the publication", &publication::remove(channel)).await
     }
 
     /// Announces the move, and switches it. A pause that takes too long is undone and tried again.

@@ -3,10 +3,11 @@
 use crate::copy::indexes;
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Step};
+use crate::move_error::MoveError;
 use crate::moved::{Move, MoveId};
+use crate::mover::Mover;
 use crate::server::ServerError;
-use crate::steps::{MoveError, Mover};
-use crate::switch::Leg;
+use crate::switch::leg::Leg;
 
 impl Mover<'_> {
     /// Undoes the move, from whatever step it is at before its switch. The source is open before anything else is

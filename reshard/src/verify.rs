@@ -7,20 +7,20 @@
 pub mod chunks;
 pub mod hash;
 pub mod rows;
+pub mod sides;
 
 use crate::catalog::Table;
-use crate::moved::{Channel, Move, MovedTable};
+use crate::moved::MovedTable;
 use crate::replication::marker;
-use crate::server::{ServerError, Session};
+use crate::server::ServerError;
 use chunks::KeyChunk;
 use hash::{HashError, RowHash};
 use rows::DifferentRow;
+use sides::{NAMED_MAX, Sides};
 use std::fmt;
 
 /// How often a chunk that differs is compared again, each time after the target has caught up.
 const TRIES: usize = 4;
-/// Rows that are named of one table; the others are counted.
-const NAMED_MAX: usize = 20;
 
 /// Why rows can't be compared.
 #[derive(Debug, Clone)]
@@ -57,15 +57,6 @@ pub struct Compared {
     /// Rows that are not the same; named up to a limit.
     pub different: Vec<DifferentRow>,
     pub different_count: u64,
-}
-
-/// The two sides, and what is compared.
-pub struct Sides<'s> {
-    pub source: &'s Session,
-    pub target: &'s Session,
-    pub moved: &'s Move,
-    /// By which `target` follows `source`.
-    pub channel: Channel,
 }
 
 impl Sides<'_> {

@@ -5,7 +5,8 @@ use super::on_move::open_to_end;
 use super::report::Report;
 use super::stop::Stop;
 use crate::journal::{Entry, Journal};
-use crate::steps::{MoveError, Mover};
+use crate::move_error::MoveError;
+use crate::mover::Mover;
 use serde_json::json;
 
 /// Undoes a move that was not switched. It can be called again until it succeeds, as can the other two.

@@ -5,11 +5,11 @@ use super::open::{addresses, endpoint, map_facts};
 use super::report::Report;
 use super::stop::Stop;
 use crate::journal::{Entry, Journal, entries};
+use crate::limits::PauseLimits;
 use crate::map::Spillway;
+use crate::mover::{CopyOptions, Mover};
 use crate::replication::subscription;
 use crate::server::{Endpoint, ServerError, Session};
-use crate::steps::{CopyOptions, Mover};
-use crate::switch::PauseLimits;
 use std::time::Duration;
 
 /// What the leading sessions are called in `pg_stat_activity`; those that copy have the move's number.

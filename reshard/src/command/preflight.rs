@@ -37,10 +37,10 @@ pub async fn checked(
         endpoints.map(|own| Database { address: &own.address, password: own.password.as_ref() });
     let (drain, window) = (Duration::from_secs(own.switch.drain), Duration::from_secs(own.measure));
     let evidence = gather(moved, map, databases, drain, window).await.map_err(Stop::run)?;
-    let report = Report { faults: judge(moved, &evidence), accepted };
-    let text = if own.json { report.lines() } else { report.text(moved, &evidence) };
+    let findings = Findings { faults: judge(moved, &evidence), accepted };
+    let text = if own.json { findings.lines() } else { findings.text(moved, &evidence) };
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)?;
-    match report.open().count() {
+    match findings.open().count() {
         0 => Ok(()),
         count => Err(Stop::run(format!("{count} faults would stop the move; nothing was changed"))),
     }
@@ -64,12 +64,12 @@ pub fn accepted(names: &[String]) -> Result<Vec<FaultKind>, Stop> {
 }
 
 /// What was found, and what of it a person accepts.
-struct Report {
+struct Findings {
     faults: Vec<Fault>,
     accepted: Vec<FaultKind>,
 }
 
-impl Report {
+impl Findings {
     fn is_accepted(&self, fault: &Fault) -> bool {
         self.accepted.contains(&fault.kind)
     }

@@ -1,7 +1,7 @@
 //! One way of a range: from the database that gives it to the one that takes it.
 
-use super::pause::PauseLimits;
 use crate::journal::Step;
+use crate::limits::PauseLimits;
 use crate::map::{Spillway, SpillwayError};
 use crate::moved::{Channel, Move, MoveId};
 use crate::server::Session;

@@ -3,11 +3,12 @@
 use super::leg::Leg;
 use super::sequences;
 use crate::gate::{self, GateState};
+use crate::limits::{PauseLimits, PauseReport};
 use crate::map::Spillway;
+use crate::move_error::MoveError;
 use crate::moved::MoveId;
 use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
-use crate::steps::MoveError;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,37 +16,6 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_millis(3);
 /// How long one wait for open transactions takes where no pause limits it.
 const DRAIN_ROUND: Duration = Duration::from_secs(5);
-
-/// How long a switch may take, and what it leaves room for.
-#[derive(Debug, Clone, Copy)]
-pub struct PauseLimits {
-    /// From the fence to the point of no return: the map's hold time less a second.
-    pub pause: Duration,
-    /// For open transactions of the range; a part of the pause.
-    pub drain: Duration,
-    /// For jobs and adopted requests of the range, before the pause.
-    pub wait_jobs: Duration,
-    /// Values of sequences that the taker leaves out above the highest of both.
-    pub gap: i64,
-}
-
-/// How long each part of a pause took.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PauseReport {
-    pub fence: Duration,
-    pub drain: Duration,
-    /// Until the marker was on the taker's disk.
-    pub marker: Duration,
-    pub sequences: Duration,
-    pub no_return: Duration,
-}
-
-impl PauseReport {
-    /// From the fence to the point of no return.
-    pub fn whole(&self) -> Duration {
-        self.fence + self.drain + self.marker + self.sequences + self.no_return
-    }
-}
 
 /// The parts of a pause as they pass.
 struct Watch {

@@ -2,7 +2,7 @@
 
 use super::chunks::KeyChunk;
 use super::hash::RowHash;
-use super::{NAMED_MAX, Sides};
+use super::sides::{NAMED_MAX, Sides};
 use crate::moved::MovedTable;
 use crate::replication::marker;
 use crate::server::{ServerError, Session};

@@ -22,8 +22,20 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// The same for the tool that moves ranges.
-const RESHARD_LAYERS: [&[&str]; 6] =
-    [&["sql"], &["map", "moved", "server"], &["catalog"], &["preflight"], &["command"], &["main"]];
+const RESHARD_LAYERS: [&[&str]; 12] = [
+    &["sql"],
+    &["limits", "map", "moved", "server"],
+    &["catalog"],
+    &["gate", "journal", "preflight", "replication"],
+    &["copy", "verify"],
+    &["move_error"],
+    &["mover"],
+    &["switch"],
+    &["undo"],
+    &["steps"],
+    &["command"],
+    &["main"],
+];
 
 /// Crates of ours, and which of them each may depend on.
 const CRATES: [(&str, &[&str]); 10] = [

@@ -1,6 +1,7 @@
 //! What a command says: sentences for people, or one JSON object per line for programs.
 
 use super::super::stop::Stop;
+use rules::shard::coordinate::Laggard;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -49,4 +50,12 @@ impl Events {
             Err(Stop::run("nothing was changed"))
         }
     }
+}
+
+/// One line for each member that has not followed.
+pub(super) fn listed(laggards: &[Laggard]) -> String {
+    let lines = laggards
+        .iter()
+        .map(|own| format!("  {} {} {}", own.who, own.why, own.detail).trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -4,6 +4,7 @@
 use super::super::stop::Stop;
 use super::arguments::{Announcing, GatedStep, MoveStep};
 use super::coordinator::{Coordinator, StoredMap};
+use super::events::listed;
 use crate::clock::{Clock, System};
 use rules::shard::change::{ChangeRefusal, MoveDriver, MovePlan};
 use rules::shard::coordinate::{Excuses, Laggard, MoveMember, needs_members};
@@ -358,11 +359,4 @@ fn refused(why: ChangeRefusal) -> Stop {
 
 fn excuses(own: &GatedStep) -> Excuses<'_> {
     Excuses { without: &own.without, owner_is_fenced: own.owner_is_fenced.is_some() }
-}
-
-pub(super) fn listed(laggards: &[Laggard]) -> String {
-    let lines = laggards
-        .iter()
-        .map(|own| format!("  {} {} {}", own.who, own.why, own.detail).trim_end().to_owned());
-    lines.collect::<Vec<_>>().join("\n")
 }

@@ -1,0 +1,146 @@
+//! What moves a range: the two databases, the journal, the map, and how the rows are copied; and how each part of a
+//! move is removed again.
+
+use crate::catalog::Table;
+use crate::copy::chunk::CopiedTable;
+use crate::copy::worker::CopiedChunk;
+use crate::journal::{Entry, Journal, Step};
+use crate::limits::{PauseLimits, PauseReport};
+use crate::map::Spillway;
+use crate::move_error::MoveError;
+use crate::moved::{Channel, Move, MovedTable};
+use crate::replication::{publication, subscription};
+use crate::server::{Endpoint, ServerError, Session};
+use crate::sql::RowSide;
+use crate::verify::Compared;
+
+/// How the rows are copied.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyOptions {
+    /// Sessions that copy side by side.
+    pub jobs: usize,
+    /// Bytes in a second of all of them; none: as fast as it goes.
+    pub rate: Option<u64>,
+    /// Whether keys and indexes of the target's empty tables are removed for the copy. Nobody may write there: the
+    /// target owns no other range.
+    pub removes_indexes: bool,
+}
+
+/// Who hears of a move's progress.
+pub trait Listener {
+    /// A sentence for people.
+    fn say(&self, sentence: String);
+    /// A step is done.
+    fn step(&self, step: Step);
+    /// The copy begins with so many chunks of each table.
+    fn copies(&self, tables: &[CopiedTable]);
+    /// A chunk has arrived.
+    fn copied(&self, chunk: CopiedChunk);
+    /// A table was compared.
+    fn compared(&self, table: &MovedTable, found: &Compared);
+    /// The switch is done, and took so long.
+    fn paused(&self, report: &PauseReport);
+}
+
+/// How long a session may take to end, in milliseconds: it may have to undo a chunk.
+const END_TIMEOUT_MS: u32 = 30_000;
+
+/// What moves a range.
+pub struct Mover<'m> {
+    pub journal: &'m Journal<'m>,
+    pub source: &'m Session,
+    pub target: &'m Session,
+    pub source_endpoint: &'m Endpoint,
+    pub target_endpoint: &'m Endpoint,
+    /// By which the target reaches the source.
+    pub connection: String,
+    /// By which the source reaches the target.
+    pub back_connection: String,
+    pub spillway: &'m Spillway,
+    pub options: CopyOptions,
+    pub limits: PauseLimits,
+    pub listener: &'m dyn Listener,
+}
+
+impl Mover<'_> {
+    pub(crate) fn say(&self) -> impl Fn(String) + '_ {
+        |sentence| self.listener.say(sentence)
+    }
+
+    /// Removes one direction of replication, whatever of it is there.
+    pub(crate) async fn remove_channel(&self, channel: Channel) -> Result<(), ServerError> {
+        let (from, to) = match channel.is_back {
+            false => (self.source, self.target),
+            true => (self.target, self.source),
+        };
+        subscription::remove(to, channel).await?;
+        publication::remove_slot(from, channel).await?;
+        from.batch("remove the publication", &publication::remove(channel)).await
+    }
+
+    /// Removes what a copy has left: rows, slot, publication.
+    pub(crate) async fn remove_copy(&self, entry: &Entry) -> Result<(), ServerError> {
+        let moved = &entry.moved;
+        for session in [self.target, self.source] {
+            end_sessions(session, moved).await?;
+        }
+        self.remove_channel(moved.id.forward()).await?;
+        if entry.removed.is_none() {
+            // No row was copied yet: what is there is not ours.
+            return Ok(());
+        }
+        self.remove_rows(self.target, moved).await?;
+        let id = moved.id;
+        let sql = format!(
+            "DO $d$ BEGIN IF to_regclass('spillway.chunk') IS NOT NULL THEN \
+             DELETE FROM spillway.chunk WHERE move = {id}; END IF; END $d$"
+        );
+        self.target.batch("remove the list of chunks", &sql).await
+    }
+
+    /// Removes rows of the range. Neither gate nor triggers of the application see it.
+    pub(crate) async fn remove_rows(
+        &self,
+        session: &Session,
+        moved: &Move,
+    ) -> Result<(), ServerError> {
+        for table in &moved.tables {
+            let condition = moved.range.condition(&table.key, RowSide::Row);
+            let sql = format!(
+                "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM {} WHERE {condition}; COMMIT",
+                table.name
+            );
+            let doing = format!("remove rows from {}", table.name.shown());
+            session.batch(&doing, &sql).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the table is on this server.
+pub(crate) async fn shape(session: &Session, table: &MovedTable) -> Result<Table, MoveError> {
+    let missing = || MoveError::NoTable(table.clone(), session.spot().shard.clone());
+    Table::read(session, &table.name).await?.ok_or_else(missing)
+}
+
+/// Ends sessions of a tool that was killed: one of them might still commit a chunk, or hold the snapshot.
+async fn end_sessions(session: &Session, moved: &Move) -> Result<(), ServerError> {
+    let doing = "end the sessions of a tool that was killed";
+    let sql = format!(
+        "SELECT pid, pg_terminate_backend(pid, {END_TIMEOUT_MS}) FROM pg_stat_activity \
+         WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid()"
+    );
+    let rows = session.rows(doing, &sql, &[&session_name(moved)]).await?;
+    match rows.iter().find(|row| !row.get::<_, bool>(1)) {
+        None => Ok(()),
+        Some(row) => {
+            let why = format!("pid {} does not end", row.get::<_, i32>(0));
+            Err(ServerError::other(session.spot(), doing, why))
+        }
+    }
+}
+
+/// What copying sessions of a move are called in `pg_stat_activity`.
+pub fn session_name(moved: &Move) -> String {
+    format!("reshard move {}", moved.id)
+}
