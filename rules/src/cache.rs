@@ -17,6 +17,7 @@ mod freshness;
 mod invalidated;
 mod judge;
 mod kept;
+mod key_part;
 mod location;
 mod meant;
 mod plan;

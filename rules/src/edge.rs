@@ -6,7 +6,7 @@ use crate::document::{Route, UNMATCHED, Unmatched};
 use crate::head::{Head, overrides_method};
 use crate::hops;
 use crate::offload;
-use crate::path;
+use crate::path::{self, PathParameter};
 use crate::problem::Problem;
 use crate::rules::Rules;
 use crate::shard::{self, Resolved, ShardKeys};
@@ -171,7 +171,7 @@ fn edge_shard<'r>(
     route: &'r Route,
     head: &Head<'_>,
     query: Option<&str>,
-    parameters: &[(String, String)],
+    parameters: &[PathParameter<'_>],
 ) -> Result<Option<KnownShard<'r>>, Problem> {
     let on = route.shard.as_ref().filter(|rule| rule.mode == crate::document::Mode::On);
     let Some(rule) = on else { return Ok(None) };

@@ -8,7 +8,7 @@ pub mod site;
 use crate::cors;
 use crate::document::{Auth, Cors, Identity, KeySource, Mode, Offload, ReplayAs, When};
 use crate::head::{Head, cookie, first, has, text_of};
-use crate::path;
+use crate::path::{self, PathParameter};
 use crate::time::Millis;
 use learned::Learned;
 
@@ -239,13 +239,14 @@ pub fn is_cross_site(rule: &Offload, cors: Option<&Cors>, head: &Head<'_>) -> bo
 pub fn value(
     source: &KeySource,
     head: &Head<'_>,
-    parameters: &[(String, String)],
+    parameters: &[PathParameter<'_>],
     body: &[u8],
 ) -> Option<String> {
     match source {
-        KeySource::Path(name) => {
-            parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone())
-        }
+        KeySource::Path(name) => parameters
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.clone().into_owned()),
         KeySource::Query(name) => {
             let (_, query) = head.target.split_once('?')?;
             path::query_values(query, name).next()

@@ -132,21 +132,19 @@ fn by_segments(path: &str) -> Result<String, Ambiguous> {
 
 /// Whether a path certainly is in its normal form, as most are.
 fn is_normal(path: &str) -> bool {
-    let may_stand = |byte: u8| is_unreserved(byte) || is_plain_in_path(byte);
-    let mut before = None;
-    for byte in path.bytes() {
-        // Slashes and dots after a slash need a closer look, and so does the first character.
-        let is_plain = match before {
-            None => byte == b'/',
-            Some(b'/') => may_stand(byte) && byte != b'.',
-            Some(_) => may_stand(byte) || byte == b'/',
-        };
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    let mut is_after_slash = true;
+    for byte in rest.bytes() {
+        let may_stand = class(byte) & (UNRESERVED | SUB_DELIMITER) != 0;
+        // Slashes and dots after a slash need a closer look.
+        let is_plain =
+            if is_after_slash { may_stand && byte != b'.' } else { may_stand || byte == b'/' };
         if !is_plain {
             return false;
         }
-        before = Some(byte);
+        is_after_slash = byte == b'/';
     }
-    before.is_some()
+    true
 }
 
 fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
@@ -179,31 +177,57 @@ fn push_segment(segment: &str, normal: &mut String) -> Result<(), Ambiguous> {
 }
 
 pub(crate) fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    class(byte) & UNRESERVED != 0
 }
 
 /// Sub-delimiters, `:` and `@`: they are allowed in a segment, and differ from their encoded form.
 pub(crate) fn is_plain_in_path(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
-    )
+    class(byte) & SUB_DELIMITER != 0
 }
 
 /// Characters that a query may contain, including brackets, which many clients send unencoded and
 /// all servers accept.
 fn is_plain_in_query(byte: u8) -> bool {
-    is_unreserved(byte)
-        || is_plain_in_path(byte)
-        || matches!(byte, b'/' | b'?' | b'%' | b'[' | b']')
+    class(byte) & (UNRESERVED | SUB_DELIMITER | QUERY_ONLY) != 0
 }
 
-/// Decodes the `%XX` of a path parameter. `None` when the bytes are not UTF-8.
-pub fn decode(text: &str) -> Option<String> {
-    if !text.contains('%') {
-        return Some(text.to_owned());
+const UNRESERVED: u8 = 1;
+const SUB_DELIMITER: u8 = 2;
+const QUERY_ONLY: u8 = 4;
+
+/// What each byte may be. Looked up for every byte of every target, where comparing takes longer.
+const CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let (mut byte, mut left): (u8, &mut [u8]) = (0, &mut classes);
+    while let [first, rest @ ..] = left {
+        *first = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => UNRESERVED,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':'
+            | b'@' => SUB_DELIMITER,
+            b'/' | b'?' | b'%' | b'[' | b']' => QUERY_ONLY,
+            _ => 0,
+        };
+        byte = byte.wrapping_add(1);
+        left = rest;
     }
-    percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned())
+    classes
+}
+
+fn class(byte: u8) -> u8 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// A parameter of a path: its name in the template, and its decoded value.
+pub type PathParameter<'a> = (&'a str, Cow<'a, str>);
+
+/// Decodes the `%XX` of a path parameter. `None` when the bytes are not UTF-8.
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if text.bytes().all(|byte| byte != b'%') {
+        return Some(Cow::Borrowed(text));
+    }
+    percent_decode_str(text).decode_utf8().ok()
 }
 
 /// The decoded values of a query parameter, in order. `+` is a space (HTML forms).

@@ -13,7 +13,7 @@ pub use template::Template;
 
 use crate::document::{Match, Route};
 use crate::head::{Head, first};
-use crate::path;
+use crate::path::{self, PathParameter};
 use overlaps::Overlaps;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
@@ -72,12 +72,15 @@ pub struct Found<'r> {
     template: &'r Template,
 }
 
-impl Found<'_> {
+impl<'r> Found<'r> {
     /// The path's parameters with their decoded values.
-    pub fn parameters(&self, path: &str) -> Vec<(String, String)> {
+    pub fn parameters<'a>(&self, path: &'a str) -> Vec<PathParameter<'a>>
+    where
+        'r: 'a,
+    {
         let mut parameters = Vec::new();
-        let keep = |name: &str, value: &str| {
-            parameters.push((name.to_owned(), path::decode(value)?));
+        let keep = |name: &'a str, value: &'a str| {
+            parameters.push((name, path::decode(value)?));
             Some(())
         };
         // The template matches, because the route was found by it.
@@ -86,7 +89,10 @@ impl Found<'_> {
     }
 
     /// The same parameters, but none where the route's rules read none, as most do.
-    pub(crate) fn parameters_for(&self, route: &Route, path: &str) -> Vec<(String, String)> {
+    pub(crate) fn parameters_for<'a>(&self, route: &Route, path: &'a str) -> Vec<PathParameter<'a>>
+    where
+        'r: 'a,
+    {
         let has_tags = route.cache.as_ref().is_some_and(|rule| !rule.tags.is_empty());
         if has_tags || route.shard.is_some() { self.parameters(path) } else { Vec::new() }
     }

@@ -3,6 +3,7 @@
 use crate::document::{Document, FORMAT, Route};
 use crate::fallback::{RulesFallback, Unreadable};
 use crate::head::Head;
+use crate::path::PathParameter;
 use crate::problem::Problem;
 use crate::route::Router;
 use crate::shard::{self, Resolved, ShardMap};
@@ -182,7 +183,7 @@ impl Rules {
     }
 
     /// The parameters of the request's path under its route.
-    pub fn parameters(&self, head: &Head<'_>, path: &str) -> Vec<(String, String)> {
+    pub fn parameters<'a>(&'a self, head: &Head<'_>, path: &'a str) -> Vec<PathParameter<'a>> {
         let query = head.target.split_once('?').map(|(_, query)| query);
         let found = self.router.find(&self.document.routes, head, path, query);
         found.map_or_else(Vec::new, |found| found.parameters(path))

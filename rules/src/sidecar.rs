@@ -8,7 +8,7 @@ use crate::fallback::RulesFallback;
 use crate::head::{Head, overrides_method};
 use crate::hops;
 use crate::offload;
-use crate::path::{self, Target};
+use crate::path::{self, PathParameter, Target};
 use crate::problem::Problem;
 use crate::reading;
 use crate::route::Found;
@@ -254,7 +254,7 @@ fn sharded(
     route: &Route,
     head: &Head<'_>,
     target: &Target,
-    parameters: &[(String, String)],
+    parameters: &[PathParameter<'_>],
 ) -> (Mode, Result<shard::Step, Problem>) {
     let Some(rule) = route.shard.as_ref().filter(|rule| rule.mode != Mode::Off) else {
         return (Mode::On, Ok(shard::Step::None));

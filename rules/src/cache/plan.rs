@@ -1,12 +1,13 @@
 //! Decides whether a request may use the cache, and under which key.
 
 use super::control::CacheControl;
+use super::key_part::{push, push_keys, push_number_part};
 use super::meant::{as_meant, without_usual_port};
 use super::reason::Bypass;
 use super::tier::Tier;
 use crate::document::{Cache, KeySource, Lifetime, Mode, QueryRest, Versioned};
-use crate::head::{Head, cookie, has, joined, push_number, text_of};
-use crate::path::{self, Target};
+use crate::head::{Head, cookie, has, joined, text_of};
+use crate::path::{self, PathParameter, Target};
 use crate::shard::{Resolved, ShardKeys};
 use crate::time::Millis;
 use crate::versioned::is_versioned;
@@ -145,7 +146,7 @@ pub struct Planned<'a, 'r> {
     /// Its target in normal form.
     pub target: &'a Target<'a>,
     /// The path's parameters, decoded.
-    pub parameters: &'a [(String, String)],
+    pub parameters: &'a [PathParameter<'a>],
     /// The request's shard, which is part of the key.
     pub shard: Option<ShardPart<'a>>,
     /// Where the shard key may stand in a request.
@@ -355,34 +356,23 @@ fn key(
     match from.shard {
         Some(ShardPart::Resolved(resolved)) => {
             push(&mut key, Some(resolved.map()));
-            push(&mut key, Some(&resolved.keys.to_string()));
+            push_keys(&mut key, &resolved.keys);
             push(&mut key, Some(resolved.shard()));
             // Not the map's epoch: what moves empties the cache of the moved range alone.
             for range in resolved.ranges() {
-                push(&mut key, Some(&range.since.to_string()));
+                push_number_part(&mut key, range.since);
             }
         }
         Some(ShardPart::Keyed { map, keys }) => {
             push(&mut key, Some(map));
-            push(&mut key, Some(&keys.to_string()));
+            push_keys(&mut key, keys);
         }
         None => {}
     }
     key
 }
 
-fn push(key: &mut String, part: Option<&str>) {
-    match part {
-        Some(part) => {
-            push_number(key, part.len() as u64);
-            key.push(':');
-            key.push_str(part);
-        }
-        None => key.push_str("-:"),
-    }
-}
-
-fn fill(tag: &str, parameters: &[(String, String)]) -> String {
+fn fill(tag: &str, parameters: &[PathParameter<'_>]) -> String {
     parameters
         .iter()
         .fold(tag.to_owned(), |tag, (name, value)| tag.replace(&format!("{{{name}}}"), value))

@@ -5,7 +5,7 @@ use super::map::{OwnedRange, ShardMap};
 use super::range::RangeState;
 use crate::document::{KeySource, KeyType, ShardRule};
 use crate::head::{Head, cookie, first, text_of};
-use crate::path;
+use crate::path::{self, PathParameter};
 use crate::problem::Problem;
 use std::sync::Arc;
 
@@ -117,49 +117,61 @@ pub(crate) fn keys_in_head(
     key_type: KeyType,
     head: &Head<'_>,
     query: Option<&str>,
-    parameters: &[(String, String)],
+    parameters: &[PathParameter<'_>],
 ) -> Result<Option<ShardKeys>, Problem> {
     for source in &rule.from {
-        let values: Vec<String> = match source {
-            KeySource::Path(name) => parameters
-                .iter()
-                .filter(|(own, _)| own == name)
-                .map(|(_, value)| value.clone())
-                .collect(),
-            KeySource::Query(name) => path::query_values(query.unwrap_or_default(), name).collect(),
-            KeySource::Header(name) => first(head.fields, name).into_iter().collect(),
-            KeySource::Cookie(name) => cookie(head.fields, name)
-                .map(|value| text_of(&value).trim_matches('"').to_owned())
-                .into_iter()
-                .collect(),
+        let found = match source {
+            KeySource::Path(name) => {
+                let own = parameters.iter().filter(|(own, _)| own == name);
+                parsed(key_type, own.map(|(_, value)| value), false)
+            }
+            KeySource::Query(name) => {
+                let values = path::query_values(query.unwrap_or_default(), name);
+                parsed(key_type, values, key_type != KeyType::Text)
+            }
+            KeySource::Header(name) => {
+                parsed(key_type, first(head.fields, name).into_iter(), false)
+            }
+            KeySource::Cookie(name) => {
+                let value = cookie(head.fields, name);
+                let value = value.map(|value| text_of(&value).trim_matches('"').to_owned());
+                parsed(key_type, value.into_iter(), false)
+            }
             KeySource::Body(_) => return Ok(None),
         };
-        if !values.is_empty() {
-            let is_list = matches!(source, KeySource::Query(_)) && key_type != KeyType::Text;
-            return parsed(key_type, &values, is_list).map(Some);
+        if let Some(keys) = found {
+            return keys.map(Some);
         }
     }
     Err(Problem::KeyMissing)
 }
 
-fn parsed(key_type: KeyType, values: &[String], is_list: bool) -> Result<ShardKeys, Problem> {
+/// The keys of one source; none where the request does not have it. Nearly always it is one, for which nothing
+/// is allocated.
+fn parsed(
+    key_type: KeyType,
+    mut values: impl Iterator<Item = impl AsRef<str>>,
+    is_list: bool,
+) -> Option<Result<ShardKeys, Problem>> {
     let parse = |text: &str| ShardKey::parse(key_type, text).ok_or(Problem::KeyInvalid);
-    if let [value] = values
-        && (!is_list || !value.contains(','))
-    {
-        return parse(value).map(ShardKeys::One);
+    let (first, second) = (values.next()?, values.next());
+    if second.is_none() && !(is_list && first.as_ref().contains(',')) {
+        return Some(parse(first.as_ref()).map(ShardKeys::One));
     }
     let mut keys = Vec::new();
-    for value in values {
+    for value in [Some(first), second].into_iter().flatten().chain(values) {
+        let value = value.as_ref();
         // The whole list is the key: two lists of one shard are two cache entries.
-        let mut texts: Vec<&str> =
-            if is_list { value.split(',').collect() } else { vec![value.as_str()] };
+        let mut texts: Vec<&str> = if is_list { value.split(',').collect() } else { vec![value] };
         texts.dedup();
         for text in texts {
-            keys.push(parse(text)?);
+            match parse(text) {
+                Ok(key) => keys.push(key),
+                Err(problem) => return Some(Err(problem)),
+            }
         }
     }
-    Ok(ShardKeys::Many(keys))
+    Some(Ok(ShardKeys::Many(keys)))
 }
 
 /// Looks for the shard of a request in its head.
@@ -171,7 +183,7 @@ pub(crate) fn in_head(
     map: &ShardMap,
     head: &Head<'_>,
     query: Option<&str>,
-    parameters: &[(String, String)],
+    parameters: &[PathParameter<'_>],
 ) -> Result<Step, Problem> {
     match keys_in_head(rule, map.key_type(), head, query, parameters)? {
         None => Ok(Step::NeedsBody { limit: rule.body_limit }),
