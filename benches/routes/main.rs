@@ -1,10 +1,10 @@
 //! What a decision costs by the number of routes: the route, the cache key and the shard of a request, and
-//! what a process keeps of the route, found by its index.
+//! what a process keeps of the route, found by its index; and what each part of a decision costs alone.
 //!
 //! Each figure is the least of several rounds.
 
-use rules::document::KeyType;
-use rules::shard::{Resolved, ShardKey, ShardKeys};
+mod parts;
+
 use rules::sidecar::{SidecarAction, decide};
 use rules::{Head, Rules};
 use std::fmt::Write as _;
@@ -12,50 +12,60 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+/// As the sidecar's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Rounds, of which the least counts: others on the machine only ever add time.
 const ROUNDS: usize = 9;
 /// Decisions in a round.
 const DECISIONS: usize = 20_000;
 /// Different targets in either case: how many there are must not be what is measured.
 const TARGETS: usize = 1_000;
+/// Ranges of the map, where it is routes that are compared.
+const RANGES: usize = 2;
 /// A decision among 1,000 routes may take so much of one among 10.
 const RATIO_MAX: f64 = 1.2;
 
-/// Ranges of the larger map.
-const RANGES: usize = 10_000;
+/// Keys from one range to the next.
+const KEYS: usize = 10;
 
-/// A map of so many ranges, each of one key but the first and the last.
-fn map(ranges: usize) -> String {
-    let mut text =
-        "[shard_map.users]\nkey_type = \"int\"\nranges = [{ from = \"min\", shard = \"low\" }"
-            .to_owned();
-    for number in 1..ranges {
-        let (from, shard) = (number * 10_000 / ranges, ["low", "high"][number % 2]);
-        let _ = write!(text, ", {{ from = {from}, shard = \"{shard}\" }}");
-    }
-    text.push_str("]\n[shard_map.users.shards]\nlow = { upstream = \"low\" }\nhigh = { upstream = \"high\" }\n\n");
-    text
-}
+/// How answers are cached.
+const CACHED: &str = "cache = { sidecar = \"10s\" }\n";
 
-/// Rules with so many routes and ranges; a request for one of them needs its template, a key and a shard.
-fn rules(count: usize, ranges: usize, is_sharded: bool) -> Rules {
-    let mut text = map(ranges);
-    let shard =
-        if is_sharded { "shard = { map = \"users\", from = [\"path:user\"] }\n" } else { "" };
+/// Rules with so many routes, and a map of so many ranges; a request for one of them needs its template, a key and
+/// a shard, and a cache key where `cache` says so.
+fn rules(count: usize, ranges: usize, cache: &str) -> Rules {
+    let shard = |number: usize| if number.is_multiple_of(2) { "low" } else { "high" };
+    let bound = |number: usize| {
+        let from = number * KEYS;
+        format!("{{ from = {from}, shard = \"{}\" }}", shard(number))
+    };
+    let bounds: Vec<String> = (0..ranges).map(bound).collect();
+    let mut text = format!(
+        "[shard_map.users]\nkey_type = \"int\"\nranges = [{}]\n\
+         [shard_map.users.shards]\nlow = {{ upstream = \"low\" }}\nhigh = {{ upstream = \"high\" }}\n\n",
+        bounds.join(", ")
+    );
     for number in 0..count {
         // Writing to a string can't fail.
         let _ = write!(
             text,
             "[[route]]\nname = \"r{number}\"\n\
              match = {{ path = \"/api/{number}/users/{{user}}/orders\", methods = [\"GET\"] }}\n\
-             {shard}\
-             cache = {{ sidecar = \"10s\" }}\n\n"
+             shard = {{ map = \"users\", from = [\"path:user\"] }}\n\
+             {cache}\n"
         );
     }
     Rules::from_toml(&text).unwrap_or_else(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         panic!("the benchmark's rules: {}", faults.join("\n"))
     })
+}
+
+/// The user whom a request is for: somebody else each time, in another range.
+fn user(number: usize, ranges: usize) -> usize {
+    number * 6_007 % (ranges * KEYS)
 }
 
 /// The time of one decision among `count` routes, of which `asked` have requests, with what is kept of its
@@ -70,7 +80,7 @@ fn decision(rules: &Rules, count: usize, asked: usize) -> Duration {
         format!(
             "/api/{}/users/{}/orders?page=2",
             number % asked * (count / asked),
-            number * 37 % 10_000
+            user(number, RANGES)
         )
     };
     let targets: Vec<String> = (0..TARGETS).map(target).collect();
@@ -99,39 +109,8 @@ fn decision(rules: &Rules, count: usize, asked: usize) -> Duration {
     least / u32::try_from(DECISIONS).unwrap_or(u32::MAX)
 }
 
-/// The time of one look-up of a key in the rules' map, its text read first.
-fn look_up(rules: &Rules) -> Duration {
-    let map = rules.shard_maps.get("users").expect("the benchmark's map");
-    let keys: Vec<String> = (0..TARGETS).map(|number| (number * 37 % 10_000).to_string()).collect();
-    let mut least = Duration::MAX;
-    for _ in 0..ROUNDS {
-        let began = Instant::now();
-        for number in 0..DECISIONS {
-            let key = ShardKey::parse(KeyType::Int, black_box(&keys[number * 7919 % TARGETS]));
-            let found = key.map(|key| Resolved::find(map, ShardKeys::One(key)));
-            assert!(black_box(found).is_some_and(|found| found.is_ok()), "a key that nobody holds");
-        }
-        least = least.min(began.elapsed());
-    }
-    least / u32::try_from(DECISIONS).unwrap_or(u32::MAX)
-}
-
-/// A decision with a shard among many ranges, beside one without and the look-up alone.
-fn ranges(out: &mut impl Write) -> std::io::Result<()> {
-    let (sharded, plain) = (rules(1_000, RANGES, true), rules(1_000, RANGES, false));
-    let whole = decision(&sharded, 1_000, 10);
-    let (without, alone) = (decision(&plain, 1_000, 10), look_up(&sharded));
-    let ratio = whole.as_secs_f64() / (without + alone).as_secs_f64();
-    writeln!(out, "with {RANGES} ranges and 1,000 routes")?;
-    writeln!(out, "  route, key and shard {:>5} ns", whole.as_nanos())?;
-    writeln!(out, "  route and key        {:>5} ns", without.as_nanos())?;
-    writeln!(out, "  the shard alone      {:>5} ns", alone.as_nanos())?;
-    writeln!(out, "  the whole is {ratio:.2} times its parts")?;
-    Ok(())
-}
-
 fn main() -> std::io::Result<()> {
-    let (few, many) = (rules(10, 2, true), rules(1_000, 2, true));
+    let (few, many) = (rules(10, RANGES, CACHED), rules(1_000, RANGES, CACHED));
     let of_few = decision(&few, 10, 10);
     // The same ten again: what grows now is a look through routes, not what the processor's caches lack.
     let of_many = decision(&many, 1_000, 10);
@@ -147,5 +126,5 @@ fn main() -> std::io::Result<()> {
     )?;
     writeln!(out, " all of 1,000 routes  {:>6} ns", all.as_nanos())?;
     assert!(ratio <= RATIO_MAX, "more than {RATIO_MAX} times: something looks through all routes");
-    ranges(&mut out)
+    parts::run(&mut out)
 }

@@ -51,7 +51,7 @@ fn offload() -> Result<()> {
     setup::run("compare", compare(&root, &built, &python).env("SPILLWAY_BIN", sidecar))
 }
 
-/// What a decision costs among 10 routes and among 1,000.
+/// What a decision costs among 10 routes and among 1,000, and what its parts do.
 fn routes() -> Result<()> {
     let mut built = Command::new("cargo");
     built.args(["run", "--release", "--package=benches", "--bin=bench-routes"]);
