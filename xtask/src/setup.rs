@@ -8,7 +8,7 @@ pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// What the tests have on the other side, in Python; one version of each, so that everybody tests
 /// against the same.
-const PEERS: [&str; 14] = [
+const PEERS: [&str; 15] = [
     // SQS, S3 and STS in memory.
     "moto[server]==5.2.5",
     // SQS again, independent of moto and closer to it in other places.
@@ -30,6 +30,8 @@ const PEERS: [&str; 14] = [
     "cel-expr-python==0.1.3",
     "protobuf==7.36.2",
     "jsonpatch==1.48",
+    // The driver and pool of an application whose data is resharded.
+    "psycopg[binary,pool]==3.3.9",
     // Reads its time limit from the workers' manifest.
     "gunicorn==27.0.1",
     // The schema of the bill of materials.

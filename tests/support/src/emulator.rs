@@ -16,7 +16,7 @@ pub struct Emulator {
 ///
 /// # Panics
 /// With what to do when it is not installed.
-pub(crate) fn installed(name: &str) -> PathBuf {
+pub fn installed(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let server = std::env::var_os("SPILLWAY_MOTO");
     let server = server.map_or_else(|| root.join(".venv/bin/moto_server"), PathBuf::from);

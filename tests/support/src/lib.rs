@@ -22,7 +22,7 @@ pub use app::{App, Asked, Gate, Reply};
 pub use aws::{Cloud, Fault, Faults};
 pub use client::{Answer, Client};
 pub use curl::curl;
-pub use emulator::{Emulator, Script, peer, python};
+pub use emulator::{Emulator, Script, installed, peer, python};
 pub use kube::{Kube, Reviews, trusting};
 pub use manifests::{Manifests, VERSIONS, containers, yaml};
 pub use namespaces::{Namespace, Network};

@@ -2,6 +2,7 @@
 
 mod command;
 mod kills;
+mod market;
 mod moves;
 mod preflight;
 mod sessions;
