@@ -206,7 +206,7 @@ impl fmt::Display for JournalError {
             Self::Server(why) => why.fmt(out),
             Self::Locked(who) => write!(
                 out,
-                "another reshard works on this source: {who}; wait until it has ended, or end it with --take-over"
+                "source-locked: another run works on this source: {who}; wait until it has ended, or end it with --take-over"
             ),
             Self::Unreadable(spot, id, why) => {
                 write!(out, "{spot}: the journal's row of move {id} can't be read: {why}")
