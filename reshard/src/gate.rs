@@ -155,13 +155,15 @@ pub async fn exists(session: &Session, id: MoveId) -> Result<bool, ServerError> 
     Ok(session.row("look for the gate", sql, &[&gate]).await?.get(0))
 }
 
-/// Removes the gate: nothing refuses writes of the range any more.
+/// Removes the gate: nothing refuses writes of the range any more but what `instead` puts in its place, in the same
+/// transaction.
 ///
 /// # Errors
 /// As [`create`].
 pub async fn remove(
     session: &Session,
     moved: &Move,
+    instead: &dyn Fn(&MovedTable) -> Vec<String>,
     say: &dyn Fn(String),
 ) -> Result<(), ServerError> {
     for table in &moved.tables {
@@ -177,6 +179,7 @@ pub async fn remove(
         let drops = TRIGGERS.map(|kind| {
             format!("DROP TRIGGER IF EXISTS {} ON {name}", trigger_name(moved.id, kind))
         });
+        let drops = [&drops[..], &instead(table)].concat();
         let doing = format!("remove the gate's triggers from {}", name.shown());
         with_table(session, &doing, table, &drops, say).await?;
     }
@@ -188,7 +191,7 @@ pub async fn remove(
 }
 
 /// Changes a table in one transaction, again and again while somebody holds its lock.
-async fn with_table(
+pub(crate) async fn with_table(
     session: &Session,
     doing: &str,
     table: &MovedTable,

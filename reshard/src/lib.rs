@@ -15,6 +15,7 @@ pub mod map;
 pub mod move_error;
 pub mod moved;
 pub mod mover;
+pub mod owner_check;
 pub mod preflight;
 pub mod replication;
 pub mod server;

@@ -2,7 +2,7 @@
 //! move is removed again.
 
 use crate::catalog::Table;
-use crate::copy::chunk::CopiedTable;
+use crate::copy::chunk::{CopiedTable, pages};
 use crate::copy::worker::CopiedChunk;
 use crate::journal::{Entry, Journal, Step};
 use crate::limits::{PauseLimits, PauseReport};
@@ -24,6 +24,8 @@ pub struct CopyOptions {
     /// Whether keys and indexes of the target's empty tables are removed for the copy. Nobody may write there: the
     /// target owns no other range.
     pub removes_indexes: bool,
+    /// Whether `finish` leaves a CHECK at both databases that refuses rows of ranges of others.
+    pub owner_check: bool,
 }
 
 /// Who hears of a move's progress.
@@ -42,6 +44,8 @@ pub trait Listener {
     fn paused(&self, report: &PauseReport);
 }
 
+/// Pages of which rows are removed in one transaction.
+const REMOVED_PAGES: i64 = 8_000;
 /// How long a session may take to end, in milliseconds: it may have to undo a chunk.
 const END_TIMEOUT_MS: u32 = 30_000;
 
@@ -105,16 +109,29 @@ impl Mover<'_> {
         moved: &Move,
     ) -> Result<(), ServerError> {
         for table in &moved.tables {
-            let condition = moved.range.condition(&table.key, RowSide::Row);
-            let sql = format!(
-                "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM {} WHERE {condition}; COMMIT",
-                table.name
-            );
-            let doing = format!("remove rows from {}", table.name.shown());
-            session.batch(&doing, &sql).await?;
+            let (name, condition) = (&table.name, moved.range.condition(&table.key, RowSide::Row));
+            let doing = format!("remove rows from {}", name.shown());
+            let oid = shape_oid(session, table).await?;
+            let pages = pages(session, table, oid).await?;
+            // Page by page, as one transaction over all of them would keep vacuum and the log waiting.
+            for from in (0..=pages).step_by(usize::try_from(REMOVED_PAGES).unwrap_or(1)) {
+                let until = from + REMOVED_PAGES;
+                let sql = format!(
+                    "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM {name} \
+                     WHERE ctid >= '({from},0)'::tid AND ctid < '({until},0)'::tid AND {condition}; COMMIT"
+                );
+                session.batch(&doing, &sql).await?;
+            }
         }
         Ok(())
     }
+}
+
+/// The table's number on this server; 0 where it has none of that name.
+async fn shape_oid(session: &Session, table: &MovedTable) -> Result<u32, ServerError> {
+    let (doing, name) = ("look for a table", table.name.to_string());
+    let sql = "SELECT coalesce(to_regclass($1)::oid, 0::oid)";
+    Ok(session.row(doing, sql, &[&name]).await?.get(0))
 }
 
 /// What the table is on this server.

@@ -12,7 +12,9 @@ mod sequences;
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
+use crate::moved::MovedTable;
 use crate::mover::Mover;
+use crate::owner_check;
 use crate::replication::{publication, subscription};
 use leg::Leg;
 use std::time::Duration;
@@ -194,7 +196,15 @@ impl Mover<'_> {
         let moved = &entry.moved;
         self.remove_channel(moved.id.back()).await?;
         self.remove_rows(self.source, moved).await?;
-        self.remove_gates(moved).await?;
+        let object = self.spillway.map(&moved.map).await?;
+        let checks = |shard: &str, table: &MovedTable| match self.options.owner_check {
+            true => owner_check::replacement(&object, shard, table, None),
+            false => Vec::new(),
+        };
+        self.remove_gates(moved, &checks).await?;
+        for session in [self.source, self.target] {
+            owner_check::validate(session, moved, &self.say()).await?;
+        }
         self.journal.to(entry, Step::Finished).await?;
         self.listener.step(Step::Finished);
         Ok(())

@@ -4,10 +4,12 @@ use crate::copy::indexes;
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
-use crate::moved::{Move, MoveId};
+use crate::moved::{Move, MoveId, MovedTable};
 use crate::mover::Mover;
+use crate::owner_check;
 use crate::server::ServerError;
 use crate::switch::leg::Leg;
+use rules::shard::object::MapObject;
 
 impl Mover<'_> {
     /// Undoes the move, from whatever step it is at before its switch. The source is open before anything else is
@@ -35,7 +37,10 @@ impl Mover<'_> {
     }
 
     /// Removes everything of a move whose range belongs to the source.
-    pub(crate) async fn remove_move(&self, entry: &mut Entry) -> Result<(), ServerError> {
+    ///
+    /// # Errors
+    /// When a server or the map's store is gone.
+    pub(crate) async fn remove_move(&self, entry: &mut Entry) -> Result<(), MoveError> {
         let id = entry.moved.id;
         if gate::exists(self.source, id).await? {
             gate::set(self.source, id, GateState::Open).await?;
@@ -47,19 +52,37 @@ impl Mover<'_> {
         let say = |sentence| self.listener.say(sentence);
         let removed = entry.removed.as_deref().unwrap_or_default();
         indexes::restore(self.target, removed, &say).await?;
-        self.remove_gates(&entry.moved).await?;
+        let object = self.spillway.map(&entry.moved.map).await?;
+        self.restore_checks(&entry.moved, &object).await?;
+        self.remove_gates(&entry.moved, &|_, _| Vec::new()).await?;
         self.journal.to(entry, Step::Aborted).await?;
         self.listener.step(Step::Aborted);
         Ok(())
     }
 
-    /// Removes gates, markers and lists from both databases.
-    pub(crate) async fn remove_gates(&self, moved: &Move) -> Result<(), ServerError> {
-        let say = |sentence| self.listener.say(sentence);
+    /// The target's checks refuse the range again, where it has any.
+    async fn restore_checks(&self, moved: &Move, object: &MapObject) -> Result<(), ServerError> {
+        for table in &moved.tables {
+            if owner_check::exists(self.target, &moved.map, table).await? {
+                let sql = owner_check::replacement(object, &moved.target, table, None);
+                let doing = format!("set the owner's check of {}", table.name.shown());
+                gate::with_table(self.target, &doing, table, &sql, &self.say()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes gates, markers and lists from both databases. `instead`: what a table of a shard gets in place of the
+    /// gate.
+    pub(crate) async fn remove_gates(
+        &self,
+        moved: &Move,
+        instead: &dyn Fn(&str, &MovedTable) -> Vec<String>,
+    ) -> Result<(), ServerError> {
         let id = moved.id;
         let marker = format!("DROP TABLE IF EXISTS {}", id.marker());
-        for session in [self.target, self.source] {
-            gate::remove(session, moved, &say).await?;
+        for (session, shard) in [(self.target, &moved.target), (self.source, &moved.source)] {
+            gate::remove(session, moved, &|table| instead(shard, table), &self.say()).await?;
             session.batch("remove the marker", &marker).await?;
             session.batch("remove the lists of the move", &unused(id)).await?;
         }

@@ -84,6 +84,9 @@ pub struct EndArguments {
     pub spillway: SpillwayArguments,
     #[command(flatten)]
     pub switch: SwitchArguments,
+    /// `finish` leaves no CHECK that refuses rows of ranges that the map gives to other shards
+    #[arg(long)]
+    pub no_owner_check: bool,
 }
 
 /// How a switch is done.

@@ -134,7 +134,12 @@ pub async fn open_to_end(own: &EndArguments) -> Result<(Entry, MoverParts), Stop
         databases,
         spillway,
         limits: limits(&own.switch, map.hold),
-        options: CopyOptions { jobs: 1, rate: None, removes_indexes: false },
+        options: CopyOptions {
+            jobs: 1,
+            rate: None,
+            removes_indexes: false,
+            owner_check: !own.no_owner_check,
+        },
     };
     Ok((entry, parts))
 }

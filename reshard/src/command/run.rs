@@ -54,7 +54,8 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
         report.confirm(own.consent.yes)?;
     }
     let removes_indexes = owns_nothing(&object, &moved.target);
-    let options = CopyOptions { jobs: usize::from(own.jobs), rate, removes_indexes };
+    let options =
+        CopyOptions { jobs: usize::from(own.jobs), rate, removes_indexes, owner_check: true };
     let parts = MoverParts { databases, spillway, limits, connection, back_connection, options };
     let journal = Journal::open(&parts.databases.source, own.consent.take_over).await;
     let journal = journal.map_err(Stop::run)?;

@@ -38,9 +38,8 @@ impl CopiedTable {
         moved: &MovedTable,
         table: &Table,
     ) -> Result<Self, ServerError> {
-        let doing = format!("read the size of {}", moved.name.shown());
-        let sql = "SELECT pg_relation_size($1::oid) / current_setting('block_size')::int";
-        let pages = source.row(&doing, sql, &[&table.oid]).await?.get(0);
+        let doing = format!("read the columns of {}", moved.name.shown());
+        let pages = pages(source, moved, table.oid).await?;
         let own = table.columns.iter().filter(|column| column.generated.is_none());
         let columns: Result<Vec<Identifier>, _> =
             own.map(|own| Identifier::new(&own.name)).collect();
@@ -70,6 +69,16 @@ impl CopiedTable {
     pub fn writes(&self) -> String {
         format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.moved.name, self.column_list())
     }
+}
+
+/// How many pages a table has; none where there is no such table.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn pages(session: &Session, moved: &MovedTable, oid: u32) -> Result<i64, ServerError> {
+    let doing = format!("read the size of {}", moved.name.shown());
+    let sql = "SELECT coalesce(pg_relation_size($1::oid), 0) / current_setting('block_size')::int";
+    Ok(session.row(&doing, sql, &[&oid]).await?.get(0))
 }
 
 /// The parts of all tables, in their order. The last one of a table has no end: pages that came since the snapshot

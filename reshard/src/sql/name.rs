@@ -66,6 +66,11 @@ impl Identifier {
         Self(format!("{what}_{number}"))
     }
 
+    /// The name of a shard's own check of a map, whose name has few letters and none that is special.
+    pub(crate) fn of_check(map: &str) -> Self {
+        Self(format!("spillway_owns_{map}"))
+    }
+
     /// The name without quotes, for parameters and messages.
     pub fn as_str(&self) -> &str {
         &self.0

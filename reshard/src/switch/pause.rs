@@ -121,7 +121,7 @@ impl Leg<'_> {
         for table in &self.moved.tables {
             sequences::set(self.giver, self.taker, table, gap).await?;
         }
-        let is_old = self.giver.version() < subscription::ORIGIN_SINCE;
+        let is_old = self.giver.version().min(self.taker.version()) < subscription::ORIGIN_SINCE;
         if !self.channel.is_back && is_old {
             publication::skip_until_now(self.taker, self.id.back()).await?;
         }

@@ -26,7 +26,7 @@ const RESHARD_LAYERS: [&[&str]; 12] = [
     &["sql"],
     &["limits", "map", "moved", "server"],
     &["catalog"],
-    &["gate", "journal", "preflight", "replication"],
+    &["gate", "journal", "owner_check", "preflight", "replication"],
     &["copy", "verify"],
     &["move_error"],
     &["mover"],

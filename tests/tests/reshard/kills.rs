@@ -27,9 +27,9 @@ async fn a_run_that_is_killed_at_any_time_is_gone_on_with() {
     let world = World::start().await;
     let writers = Writers::begin(&world.source);
     let (mut kills, mut wait) = (0, 5);
-    while !world.kill_after(Duration::from_millis(wait)).await {
+    while !world.kill_after(Duration::from_millis(wait), &["--no-switch"]).await {
         kills += 1;
-        wait += 17;
+        wait += 61;
     }
     eprintln!("{kills} kills");
     assert!(kills >= 10, "{kills} kills");

@@ -4,7 +4,7 @@ use crate::world::{MOVED, World, Writers};
 use support::Database;
 
 /// The code of an error, or that there was none.
-async fn refused(database: &Database, statement: &str) -> String {
+pub async fn refused(database: &Database, statement: &str) -> String {
     let done = database.client().await.batch_execute(statement).await;
     done.err()
         .map_or_else(|| "taken".to_owned(), |error| error.code().expect("a code").code().to_owned())

@@ -1,5 +1,6 @@
 //! A range is given to another database, and back, while clients write; killed anywhere, nothing is lost.
 
+use crate::moves::refused;
 use crate::world::{MOVED, Strays, World};
 use std::time::Duration;
 use support::eventually;
@@ -23,6 +24,17 @@ async fn a_range_changes_its_owner_while_clients_write_and_the_move_is_finished(
     let beside = "SELECT count(*) FROM prices WHERE instrument_id < 100 OR instrument_id >= 200";
     let row = world.source.client().await.query_one(beside, &[]).await.expect("a row");
     assert_eq!(row.get::<_, i64>(0), 500, "rows beside the range are untouched");
+    // What goes past the map is refused by the database, except for keys that nobody owns.
+    for (database, key, taken) in [
+        (&world.source, 150, "23514"),
+        (&world.source, 99, "taken"),
+        (&world.source, 5_000, "taken"),
+        (&world.target, 150, "taken"),
+        (&world.target, 99, "23514"),
+    ] {
+        let insert = format!("INSERT INTO prices (instrument_id, price) VALUES ({key}, 1)");
+        assert_eq!(refused(database, &insert).await, taken, "{key}");
+    }
 }
 
 #[tokio::test]
@@ -69,7 +81,7 @@ async fn a_switch_that_is_killed_at_any_time_loses_nothing() {
     world.run().await;
     let strays = Strays::begin(&world);
     let (mut kills, mut wait) = (0, 50);
-    while !world.kill_after(Duration::from_millis(wait)).await {
+    while !world.kill_after(Duration::from_millis(wait), &[]).await {
         kills += 1;
         wait += 67;
     }

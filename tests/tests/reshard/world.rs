@@ -160,8 +160,8 @@ impl World {
     }
 
     /// Starts a run and kills it after a while, wherever it is; whether it had ended by then.
-    pub async fn kill_after(&self, after: std::time::Duration) -> bool {
-        let arguments = [&["run", "--yes", "--json", "--take-over"], &MOVED[..]].concat();
+    pub async fn kill_after(&self, after: std::time::Duration, more: &[&str]) -> bool {
+        let arguments = [&["run", "--yes", "--json", "--take-over"], &MOVED[..], more].concat();
         let mut child = self.started(&arguments);
         match tokio::time::timeout(after, child.wait()).await {
             Ok(status) => status.expect("it ends").success(),
