@@ -6,8 +6,9 @@ use crate::server::{ServerError, Session};
 use crate::sql::{Identifier, RowSide};
 use std::collections::VecDeque;
 
-/// Pages of one chunk: 62.5 MiB of pages of 8 KiB, which takes about a second.
-const CHUNK_PAGES: i64 = 8_000;
+/// Pages of one chunk: 16 MiB of pages of 8 KiB, which take a fraction of a second. Larger ones leave workers idle
+/// while the last of them ends.
+const CHUNK_PAGES: i64 = 2_000;
 
 /// One part of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
