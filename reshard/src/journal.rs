@@ -17,7 +17,7 @@ const LOCK_CLASS: i32 = 20_561;
 const CREATE: &str = "\
 CREATE SCHEMA IF NOT EXISTS spillway;
 CREATE TABLE IF NOT EXISTS spillway.move (
-  id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb,
+  id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb, paused boolean NOT NULL DEFAULT false,
   began timestamptz NOT NULL DEFAULT clock_timestamp(), changed timestamptz NOT NULL DEFAULT clock_timestamp())";
 const SELECT: &str = "\
 SELECT id, format, step, plan::text AS plan, removed::text AS removed, extract(epoch FROM clock_timestamp() - began)::bigint AS age

@@ -1,9 +1,9 @@
-//! The `reshard` command: `preflight`, `run`, `status`, `verify`, `abort`, `rollback`, `finish`.
+//! The `reshard` command: `preflight`, `run`, `status`, `pause`, `resume`, `verify`, `abort`, `rollback`, `finish`.
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use reshard::command::arguments::{Arguments, Command};
-use reshard::command::{EXIT_USAGE, Stop, abort, preflight, run, status, verify};
+use reshard::command::{EXIT_USAGE, Stop, abort, halt, preflight, run, status, verify};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
                 Command::Preflight(own) => preflight::preflight(own).await,
                 Command::Run(own) => run::run(own).await,
                 Command::Status(own) => status::status(own).await,
+                Command::Pause(own) => halt::halt(own, true).await,
+                Command::Resume(own) => halt::halt(own, false).await,
                 Command::Verify(own) => verify::verify(own).await,
                 Command::Abort(own) => abort::abort(own).await,
                 Command::Rollback(own) => abort::rollback(own).await,

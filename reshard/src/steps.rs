@@ -2,6 +2,7 @@
 
 use crate::catalog::Table;
 use crate::copy::chunk::{CopiedTable, chunks};
+use crate::copy::halt::Halt;
 use crate::copy::indexes;
 use crate::copy::pace::Pace;
 use crate::copy::worker::{self, CHUNKS, Copy};
@@ -169,12 +170,13 @@ impl Mover<'_> {
         }
         self.listener.copies(&tables);
         let left = RefCell::new(chunks(&tables));
-        let pace = Pace::new(self.options.rate);
+        let (pace, halt) = (Pace::new(self.options.rate), Halt::default());
         let copy = Copy {
             moved,
             tables: &tables,
             left: &left,
             pace: &pace,
+            halt: &halt,
             arrived: &|chunk| self.listener.copied(chunk),
         };
         let workers = (0..self.options.jobs.max(1)).map(|_| async {
@@ -183,8 +185,12 @@ impl Mover<'_> {
             let target = self.target_endpoint.session(&name).await?;
             worker::work(&copy, &source, &target).await
         });
-        try_join_all(workers).await?;
-        Ok(())
+        let say = self.say();
+        tokio::select! {
+            biased;
+            copied = try_join_all(workers) => copied.map(|_| ()).map_err(MoveError::Server),
+            watched = halt.watch(self.source, moved.id, &say) => match watched? {},
+        }
     }
 
     async fn restore_indexes(&self, entry: &Entry) -> Result<(), MoveError> {

@@ -21,6 +21,10 @@ pub enum Command {
     Run(RunArguments),
     /// Say how far the moves of a source are
     Status(OnMove),
+    /// Let a copy stand still, after the chunks that are on their way
+    Pause(OnMove),
+    /// Let it go on
+    Resume(OnMove),
     /// Compare both databases while the target follows
     Verify(OnMove),
     /// Undo a move that was not switched: the source as it was, and nothing left at the target

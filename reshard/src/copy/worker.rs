@@ -1,6 +1,7 @@
 //! Workers that take one chunk after another from the snapshot to the target.
 
 use super::chunk::{Chunk, CopiedTable};
+use super::halt::Halt;
 use super::pace::Pace;
 use crate::moved::Move;
 use crate::server::{ServerError, Session};
@@ -34,6 +35,7 @@ pub struct Copy<'c> {
     pub tables: &'c [CopiedTable],
     pub left: &'c RefCell<VecDeque<Chunk>>,
     pub pace: &'c Pace,
+    pub halt: &'c Halt,
     /// Called for each chunk that has arrived.
     pub arrived: &'c dyn Fn(CopiedChunk),
 }
@@ -59,6 +61,7 @@ pub async fn enter(source: &Session, snapshot: &str) -> Result<(), ServerError> 
 /// When a server is gone, refuses a row, or has no room for it.
 pub async fn work(copy: &Copy<'_>, source: &Session, target: &Session) -> Result<(), ServerError> {
     loop {
+        copy.halt.passed().await;
         let Some(chunk) = copy.left.borrow_mut().pop_front() else { return Ok(()) };
         let table = &copy.tables[chunk.table];
         let doing = format!("copy {}", table.moved.name.shown());

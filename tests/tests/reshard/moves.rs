@@ -2,6 +2,7 @@
 
 use crate::world::{MOVED, World, Writers};
 use support::Database;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// The code of an error, or that there was none.
 pub async fn refused(database: &Database, statement: &str) -> String {
@@ -157,4 +158,29 @@ async fn a_dry_run_prints_the_statements_and_sends_none() {
     }
     assert_eq!(world.leftovers(&world.source).await, Vec::<String>::new());
     assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_copy_stands_still_when_it_is_asked_to_from_elsewhere_and_goes_on() {
+    let world = World::start().await;
+    assert!(world.kill_at("gated").await);
+    world.succeeds(&["pause", "--source", "b"]).await;
+    let run = [&["run", "--yes", "--no-switch", "--take-over"], &MOVED[..]].concat();
+    let mut child = world.started(&run);
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    while let Some(line) = lines.next_line().await.expect("a line") {
+        assert!(!line.contains("following"), "it did not stand still");
+        if line.contains("reshard resume") {
+            world.succeeds(&["resume", "--source", "b"]).await;
+            break;
+        }
+    }
+    let mut rest = String::new();
+    while let Some(line) = lines.next_line().await.expect("a line") {
+        rest.push_str(&line);
+    }
+    assert!(rest.contains("the copy goes on") && rest.contains("verified"), "{rest}");
+    world.assert_same().await;
+    let late = world.reshard(&["pause", "--source", "b"]).await;
+    assert!(late.errors.contains("wrong-step"), "{}", late.errors);
 }

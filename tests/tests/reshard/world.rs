@@ -172,7 +172,8 @@ impl World {
         }
     }
 
-    fn started(&self, arguments: &[&str]) -> Child {
+    /// Starts a command that goes on, and whose output is read line by line.
+    pub fn started(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).spawn().expect("it starts")
     }
