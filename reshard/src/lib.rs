@@ -6,6 +6,7 @@
 //! ([`map`]).
 
 pub mod catalog;
+pub mod columns;
 pub mod command;
 pub mod copy;
 pub mod gate;

@@ -1,5 +1,6 @@
 //! Why a move does not go on.
 
+use crate::columns::{self, DifferentColumn};
 use crate::journal::Step;
 use crate::map::SpillwayError;
 use crate::moved::MovedTable;
@@ -24,6 +25,8 @@ pub enum MoveError {
     Spillway(SpillwayError),
     /// Transactions that wrote in the range did not end in time: which.
     Undrained(String),
+    /// A table was changed on one side.
+    ColumnsDiffer(Vec<DifferentColumn>),
     /// The switch took longer than writes are held: what it waited for.
     PauseTooLong(String),
 }
@@ -31,7 +34,7 @@ pub enum MoveError {
 impl MoveError {
     /// Whether another try may succeed.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Undrained(_) | Self::PauseTooLong(_))
+        matches!(self, Self::Undrained(_) | Self::PauseTooLong(_) | Self::ColumnsDiffer(_))
     }
 }
 
@@ -76,6 +79,7 @@ impl fmt::Display for MoveError {
                 out,
                 "undrained: transactions that wrote in the range did not end in time: {who}"
             ),
+            Self::ColumnsDiffer(found) => out.write_str(&columns::shown(found)),
             Self::PauseTooLong(what) => {
                 write!(out, "pause-too-long: writes would wait longer than they are held: {what}")
             }

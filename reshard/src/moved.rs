@@ -24,11 +24,6 @@ impl MoveId {
     pub fn refusal(self) -> TableName {
         TableName::of_move("refuse", self.0)
     }
-
-    /// The table whose rows say how far the target has followed.
-    pub fn marker(self) -> TableName {
-        TableName::of_move("marker", self.0)
-    }
 }
 
 /// One direction of replication of a move: a publication and a slot where the rows come from, a subscription where
@@ -41,6 +36,11 @@ pub struct Channel {
 }
 
 impl Channel {
+    /// The table whose rows say how far the other side has followed.
+    pub fn marker(self) -> TableName {
+        TableName::of_move(if self.is_back { "marker_back" } else { "marker" }, self.id.0)
+    }
+
     /// The name of publication and subscription.
     pub fn name(self) -> Identifier {
         Identifier::of_move(if self.is_back { "spillway_back" } else { "spillway" }, self.id.0)

@@ -12,6 +12,7 @@ use crate::move_error::MoveError;
 use crate::moved::{Channel, Move};
 use crate::mover::{Listener, Mover, session_name, shape};
 use crate::owner_check;
+use crate::replication::lookout::Lookout;
 use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
 use crate::sql::RowSide;
@@ -150,8 +151,8 @@ impl Mover<'_> {
     async fn copy(&self, entry: &Entry) -> Result<(), MoveError> {
         let moved = &entry.moved;
         self.remove_copy(entry).await?;
-        self.source.batch("create the marker", &marker::table(moved.id)).await?;
-        self.target.batch("create the marker", &marker::table(moved.id)).await?;
+        self.source.batch("create the marker", &marker::table(moved.id.forward())).await?;
+        self.target.batch("create the marker", &marker::table(moved.id.forward())).await?;
         self.target.batch("create the list of chunks", CHUNKS).await?;
         self.source
             .batch("create the publication", &publication::create(moved, moved.id.forward()))
@@ -185,12 +186,15 @@ impl Mover<'_> {
             let target = self.target_endpoint.session(&name).await?;
             worker::work(&copy, &source, &target).await
         });
-        let say = self.say();
+        let (say, on) = (self.say(), (moved, moved.id.forward()));
+        let mut lookout = Lookout::new(self.source, self.target, on, &say);
         tokio::select! {
             biased;
-            copied = try_join_all(workers) => copied.map(|_| ()).map_err(MoveError::Server),
-            watched = halt.watch(self.source, moved.id, &say) => match watched? {},
+            copied = try_join_all(workers) => copied.map(drop)?,
+            failed = halt.watch(self.source, moved.id, &say) => match failed? {},
+            failed = lookout.look_at_columns_without_end() => match failed? {},
         }
+        Ok(())
     }
 
     async fn restore_indexes(&self, entry: &Entry) -> Result<(), MoveError> {
@@ -204,7 +208,8 @@ impl Mover<'_> {
     }
 
     async fn catch_up(&self, moved: &Move) -> Result<(), ServerError> {
-        marker::caught_up(self.source, self.target, moved.id.forward(), &self.say()).await
+        let on = (moved, moved.id.forward());
+        marker::caught_up(self.source, self.target, on, &self.say()).await
     }
 
     async fn verify(&self, moved: &Move) -> Result<(), MoveError> {
@@ -230,10 +235,11 @@ pub async fn verify_tables(
     listener: &dyn Listener,
 ) -> Result<(), MoveError> {
     let say = |sentence| listener.say(sentence);
-    marker::caught_up(source, target, channel, &say).await?;
     let sides = Sides { source, target, moved, channel };
+    sides.catch_up(&say).await?;
     let mut different = Vec::new();
     for table in &moved.tables {
+        sides.wait_for_columns(&say).await?;
         let own = shape(source, table).await?;
         let found = sides.compare(table, &own, &say).await?;
         listener.compared(table, &found);

@@ -9,13 +9,16 @@ pub mod leg;
 mod pause;
 mod sequences;
 
+use crate::columns;
 use crate::gate::{self, GateState};
 use crate::journal::{Entry, Step};
+use crate::limits::PauseReport;
 use crate::move_error::MoveError;
 use crate::moved::MovedTable;
 use crate::mover::Mover;
 use crate::owner_check;
-use crate::replication::{publication, subscription};
+use crate::replication::lookout::Lookout;
+use crate::replication::{marker, publication, subscription};
 use leg::Leg;
 use std::time::Duration;
 
@@ -25,9 +28,10 @@ const TRY_PAUSE: Duration = Duration::from_secs(2);
 /// Between two tries to store the commit, while the store is away.
 const COMMIT_PAUSE: Duration = Duration::from_millis(500);
 
-/// The table in which a taker notes that it has a marker: with that its disk has everything before it.
-const ARRIVALS: &str =
-    "CREATE TABLE IF NOT EXISTS spillway.arrival (move int PRIMARY KEY, marker bigint NOT NULL)";
+/// The table in which a taker notes that it has a marker: with that its disk has everything before it. Its log up to
+/// `until` is none that the giver has to follow later.
+const ARRIVALS: &str = "CREATE TABLE IF NOT EXISTS spillway.arrival (\
+    move int PRIMARY KEY, marker bigint NOT NULL, until pg_lsn NOT NULL)";
 
 impl Mover<'_> {
     /// Makes the way back, long before it is needed: a slot at the target keeps what is written there from the
@@ -36,6 +40,7 @@ impl Mover<'_> {
         let back = entry.moved.id.back();
         for session in [self.source, self.target] {
             session.batch("create the list of arrivals", ARRIVALS).await?;
+            session.batch("create the marker of the way back", &marker::table(back)).await?;
         }
         // Begun anew: of a run that was killed nobody knows how far it was.
         self.remove_channel(back).await?;
@@ -57,10 +62,9 @@ impl Mover<'_> {
             if entry.step == leg.steps.before {
                 self.journal.to(entry, leg.steps.announced).await?;
             }
+            self.wait_for_columns(leg).await?;
             leg.announce(self.spillway, &self.limits).await?;
-            self.journal.to(entry, leg.steps.fencing).await?;
-            self.listener.step(leg.steps.fencing);
-            match leg.pause(self.spillway, &self.limits).await {
+            match self.pause(leg, entry).await {
                 Ok(report) => {
                     self.journal.to(entry, leg.steps.past_return).await?;
                     self.complete(leg, entry).await?;
@@ -85,6 +89,23 @@ impl Mover<'_> {
             }
         }
         Ok(())
+    }
+
+    async fn wait_for_columns(&self, leg: &Leg<'_>) -> Result<(), MoveError> {
+        let say = |sentence| self.listener.say(sentence);
+        let on = (leg.moved, leg.channel);
+        Ok(Lookout::new(leg.giver, leg.taker, on, &say).wait_for_columns().await?)
+    }
+
+    /// The time in which writes wait. The announce may have taken minutes, so the columns are looked at once more.
+    async fn pause(&self, leg: &Leg<'_>, entry: &mut Entry) -> Result<PauseReport, MoveError> {
+        let differ = columns::different(leg.giver, leg.taker, leg.moved).await?;
+        if !differ.is_empty() {
+            return Err(MoveError::ColumnsDiffer(differ));
+        }
+        self.journal.to(entry, leg.steps.fencing).await?;
+        self.listener.step(leg.steps.fencing);
+        leg.pause(self.spillway, &self.limits).await
     }
 
     /// The giver takes writes again, and then the map says so. Where the map has passed the point of no return
@@ -149,6 +170,12 @@ impl Mover<'_> {
     pub(crate) async fn turn(&self, entry: &Entry) -> Result<(), MoveError> {
         let id = entry.moved.id;
         self.remove_channel(id.forward()).await?;
+        if self.source.version().min(self.target.version()) < subscription::ORIGIN_SINCE {
+            let sql = "SELECT until::text FROM spillway.arrival WHERE move = $1";
+            let number = i32::try_from(id.0).unwrap_or(i32::MAX);
+            let row = self.target.row("read the list of arrivals", sql, &[&number]).await?;
+            subscription::leave_out(self.source, id.back(), row.get(0)).await?;
+        }
         subscription::enable(self.source, id.back()).await?;
         Ok(())
     }

@@ -80,10 +80,11 @@ impl Mover<'_> {
         instead: &dyn Fn(&str, &MovedTable) -> Vec<String>,
     ) -> Result<(), ServerError> {
         let id = moved.id;
-        let marker = format!("DROP TABLE IF EXISTS {}", id.marker());
+        let markers = [id.forward(), id.back()].map(|channel| channel.marker().to_string());
+        let markers = format!("DROP TABLE IF EXISTS {}", markers.join(", "));
         for (session, shard) in [(self.target, &moved.target), (self.source, &moved.source)] {
             gate::remove(session, moved, &|table| instead(shard, table), &self.say()).await?;
-            session.batch("remove the marker", &marker).await?;
+            session.batch("remove the markers", &markers).await?;
             session.batch("remove the lists of the move", &unused(id)).await?;
         }
         Ok(())

@@ -11,6 +11,7 @@ pub mod sides;
 
 use crate::catalog::Table;
 use crate::moved::MovedTable;
+use crate::replication::lookout::Lookout;
 use crate::replication::marker;
 use crate::server::ServerError;
 use chunks::KeyChunk;
@@ -60,6 +61,23 @@ pub struct Compared {
 }
 
 impl Sides<'_> {
+    /// Waits until what was committed by now is on both sides.
+    ///
+    /// # Errors
+    /// As [`marker::caught_up`].
+    pub async fn catch_up(&self, say: &dyn Fn(String)) -> Result<(), ServerError> {
+        marker::caught_up(self.source, self.target, (self.moved, self.channel), say).await
+    }
+
+    /// Waits until both sides have the same columns.
+    ///
+    /// # Errors
+    /// When a server is gone.
+    pub async fn wait_for_columns(&self, say: &dyn Fn(String)) -> Result<(), ServerError> {
+        let on = (self.moved, self.channel);
+        Lookout::new(self.source, self.target, on, say).wait_for_columns().await
+    }
+
     /// Compares one table.
     ///
     /// # Errors
@@ -82,7 +100,7 @@ impl Sides<'_> {
         for chunk in &chunks {
             let (mut rows, mut tries) = (self.same_rows(table, &hash, chunk).await?, 1);
             while rows.is_none() && tries < TRIES {
-                marker::caught_up(self.source, self.target, self.channel, say).await?;
+                self.catch_up(say).await?;
                 rows = self.same_rows(table, &hash, chunk).await?;
                 tries += 1;
             }

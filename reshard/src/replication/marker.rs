@@ -1,68 +1,58 @@
-//! A table of one column in which the source writes numbers: a number that is seen at the target has brought
-//! everything that was committed before it.
+//! A table of one column in which one side writes numbers: a number that is seen at the other has brought everything
+//! that was committed before it. Each direction has a table of its own, so that no marker comes back.
 
-use super::subscription::{self, Following};
-use crate::moved::{Channel, MoveId};
+use super::lookout::Lookout;
+use crate::moved::{Channel, Move};
 use crate::server::{ServerError, Session};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Between two looks for a marker: short at first, as it arrives within milliseconds once the target has caught up.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(500);
-/// When something that stands still is said, with its reason.
-const STANDS_STILL: Duration = Duration::from_secs(30);
 
 /// The statement that creates the table, on both sides.
-pub fn table(id: MoveId) -> String {
-    format!("CREATE TABLE IF NOT EXISTS {} (n bigint PRIMARY KEY)", id.marker())
+pub fn table(channel: Channel) -> String {
+    format!("CREATE TABLE IF NOT EXISTS {} (n bigint PRIMARY KEY)", channel.marker())
 }
 
-/// Writes the next marker at the source.
+/// Writes the next marker.
 ///
 /// # Errors
 /// When the server does not take it.
-pub async fn set(source: &Session, id: MoveId) -> Result<i64, ServerError> {
-    let table = id.marker();
+pub async fn set(from: &Session, channel: Channel) -> Result<i64, ServerError> {
+    let table = channel.marker();
     let sql =
         format!("INSERT INTO {table} SELECT coalesce(max(n), 0) + 1 FROM {table} RETURNING n");
-    Ok(source.row("write a marker", &sql, &[]).await?.get(0))
+    Ok(from.row("write a marker", &sql, &[]).await?.get(0))
 }
 
 /// Whether a marker has arrived.
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn is_there(target: &Session, id: MoveId, number: i64) -> Result<bool, ServerError> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE n = $1)", id.marker());
-    Ok(target.row("look for a marker", &sql, &[&number]).await?.get(0))
+pub async fn is_there(to: &Session, channel: Channel, number: i64) -> Result<bool, ServerError> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE n = $1)", channel.marker());
+    Ok(to.row("look for a marker", &sql, &[&number]).await?.get(0))
 }
 
-/// Writes a marker and waits until it is at the target, however long that takes. Says how far the target is, and
-/// why it stands still.
+/// Writes a marker and waits until it is on the other side, however long that takes. Says how far that is, and why it
+/// stands still.
 ///
 /// # Errors
 /// When a server is gone, or the slot is lost.
 pub async fn caught_up(
-    source: &Session,
-    target: &Session,
-    channel: Channel,
+    from: &Session,
+    to: &Session,
+    (moved, channel): (&Move, Channel),
     say: &dyn Fn(String),
 ) -> Result<(), ServerError> {
-    let number = set(source, channel.id).await?;
-    let (mut pause, mut said) = (LOOK_MIN, Instant::now());
-    let mut before: Option<Following> = None;
-    loop {
-        if is_there(target, channel.id, number).await? {
-            return Ok(());
-        }
+    let number = set(from, channel).await?;
+    let mut lookout = Lookout::new(from, to, (moved, channel), say);
+    let mut pause = LOOK_MIN;
+    while !is_there(to, channel, number).await? {
+        lookout.look().await?;
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_MAX);
-        if said.elapsed() >= STANDS_STILL {
-            said = Instant::now();
-            let now = subscription::following(source, target, channel).await?;
-            say(now.shown(before.as_ref()));
-            before = Some(now);
-        }
     }
+    Ok(())
 }

@@ -22,7 +22,7 @@ pub fn create(moved: &Move, channel: Channel) -> String {
         "CREATE PUBLICATION {} FOR TABLE {}, {} WITH (publish = 'insert,update,delete')",
         channel.name(),
         tables.join(", "),
-        moved.id.marker()
+        channel.marker()
     )
 }
 
@@ -82,16 +82,5 @@ pub async fn keep_slot(owner: &Session, channel: Channel) -> Result<(), ServerEr
     let (doing, slot) = ("create the slot of the way back", slot_name(owner, channel).await?);
     let sql = "SELECT pg_create_logical_replication_slot($1, 'pgoutput') \
                WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1)";
-    owner.rows(doing, sql, &[&slot.as_str()]).await.map(|_| ())
-}
-
-/// Lets the slot forget what was written until now. Before version 16 a subscription can't leave out what had come by
-/// replication itself: without this, all copied rows would come back.
-///
-/// # Errors
-/// When there is no slot.
-pub async fn skip_until_now(owner: &Session, channel: Channel) -> Result<(), ServerError> {
-    let (doing, slot) = ("advance the slot of the way back", slot_name(owner, channel).await?);
-    let sql = "SELECT pg_replication_slot_advance($1, pg_current_wal_flush_lsn())";
     owner.rows(doing, sql, &[&slot.as_str()]).await.map(|_| ())
 }

@@ -74,6 +74,21 @@ pub async fn begin(
     target.rows(doing, "SELECT pg_temp.spillway_subscribe($1)", &[&connection]).await.map(|_| ())
 }
 
+/// Lets the subscription leave out what the other side had written before. Until version 16 it can't tell what had
+/// come there by replication itself: without this, all copied rows would come back. The slot itself could be advanced
+/// instead, but a server that crashes forgets that.
+///
+/// # Errors
+/// When the role may not.
+pub async fn leave_out(to: &Session, channel: Channel, until: &str) -> Result<(), ServerError> {
+    // One that was awake already has taken its own way since.
+    let sql = "SELECT pg_replication_origin_advance('pg_' || oid, $2::text::pg_lsn) FROM pg_subscription \
+               WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               AND NOT subenabled";
+    let doing = "leave out what the old owner has";
+    to.rows(doing, sql, &[&channel.name().as_str(), &until]).await.map(|_| ())
+}
+
 /// Wakes the subscription of the way back.
 ///
 /// # Errors
@@ -123,16 +138,26 @@ pub struct Following {
 }
 
 impl Following {
+    /// Why nothing is going to arrive any more.
+    pub fn lost(&self) -> Option<&'static str> {
+        match (self.behind, self.wal_status.as_deref()) {
+            (_, Some("lost")) => Some(
+                "slot-lost: the slot is lost: log was removed that the other side had not taken \
+                 (max_slot_wal_keep_size); `reshard abort`, and begin again",
+            ),
+            (None, _) => {
+                Some("slot-lost: the slot of the move is gone: `reshard abort`, and begin again")
+            }
+            _ => None,
+        }
+    }
+
     /// For people; `before` is what was seen at the last look.
     pub fn shown(&self, before: Option<&Self>) -> String {
-        let Some(behind) = self.behind else {
-            return "the slot of the move is gone: `reshard abort`, and begin again".to_owned();
-        };
-        if self.wal_status.as_deref() == Some("lost") {
-            return "the slot is lost: the source has removed log that the target had not taken \
-                    (max_slot_wal_keep_size); `reshard abort`, and begin again"
-                .to_owned();
+        if let Some(why) = self.lost() {
+            return why.to_owned();
         }
+        let behind = self.behind.unwrap_or_default();
         let mut text = format!("the one that follows is {behind} bytes behind");
         if before.is_some_and(|before| before.apply_errors < self.apply_errors) {
             text.push_str(
@@ -140,7 +165,10 @@ impl Following {
                  must be given to the target, a row that was there already must be removed",
             );
         } else if !self.is_applying {
-            text.push_str(", and no worker is at work: look at the target's log and at max_logical_replication_workers");
+            text.push_str(
+                ", and no worker is at work: does its server reach the other by the address of --replicate-from? \
+                 Its log says why; look at max_logical_replication_workers, too",
+            );
         }
         text
     }

@@ -7,7 +7,8 @@ use crate::limits::{PauseLimits, PauseReport};
 use crate::map::Spillway;
 use crate::move_error::MoveError;
 use crate::moved::MoveId;
-use crate::replication::{marker, publication, subscription};
+use crate::replication::lookout::Lookout;
+use crate::replication::{marker, subscription};
 use crate::server::{ServerError, Session};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -87,43 +88,45 @@ impl Leg<'_> {
             // It was opened, so all had arrived before; and its own writes must not be passed over.
             return Ok(());
         }
-        let far = Instant::now() + Duration::from_secs(86_400);
-        self.bring_marker(far).await?;
+        let mut lookout = Lookout::new(self.giver, self.taker, (self.moved, self.channel), say);
+        let number = marker::set(self.giver, self.channel).await?;
+        while !self.has_arrived(number).await? {
+            lookout.look().await?;
+            tokio::time::sleep(LOOK).await;
+        }
         self.set_taker_up(limits.gap).await
     }
 
-    /// Writes a marker at the giver and waits until the taker has it on its disk. Replication commits without waiting
-    /// for the disk; one transaction that waits brings all before it there. It must see the marker itself: a
-    /// taker that crashed in between would have neither.
+    /// Writes a marker at the giver and waits until the taker has it on its disk.
     async fn bring_marker(&self, end: Instant) -> Result<(), MoveError> {
-        let number = marker::set(self.giver, self.id).await?;
-        let sql = format!(
-            "INSERT INTO spillway.arrival SELECT {}, n FROM {} WHERE n = $1 \
-             ON CONFLICT (move) DO UPDATE SET marker = excluded.marker",
-            self.id,
-            self.id.marker()
-        );
-        loop {
-            if marker::is_there(self.taker, self.id, number).await?
-                && self.taker.execute("note the marker", &sql, &[&number]).await? == 1
-            {
-                return Ok(());
-            }
+        let number = marker::set(self.giver, self.channel).await?;
+        while !self.has_arrived(number).await? {
             if Instant::now() >= end {
                 let own = subscription::following(self.giver, self.taker, self.channel).await?;
                 return Err(MoveError::PauseTooLong(own.shown(None)));
             }
             tokio::time::sleep(LOOK).await;
         }
+        Ok(())
+    }
+
+    /// Whether the taker has the marker on its disk. Replication commits without waiting for the disk; one transaction
+    /// that waits brings all before it there. It must see the marker itself: a taker that crashed in between would
+    /// have neither. What stands in the taker's log until then came from the giver, or is none of the range.
+    async fn has_arrived(&self, number: i64) -> Result<bool, ServerError> {
+        let sql = format!(
+            "INSERT INTO spillway.arrival SELECT {}, n, pg_current_wal_insert_lsn() FROM {} WHERE n = $1 \
+             ON CONFLICT (move) DO UPDATE SET marker = excluded.marker, until = excluded.until",
+            self.id,
+            self.channel.marker()
+        );
+        Ok(marker::is_there(self.taker, self.channel, number).await?
+            && self.taker.execute("note the marker", &sql, &[&number]).await? == 1)
     }
 
     async fn set_taker_up(&self, gap: i64) -> Result<(), MoveError> {
         for table in &self.moved.tables {
             sequences::set(self.giver, self.taker, table, gap).await?;
-        }
-        let is_old = self.giver.version().min(self.taker.version()) < subscription::ORIGIN_SINCE;
-        if !self.channel.is_back && is_old {
-            publication::skip_until_now(self.taker, self.id.back()).await?;
         }
         Ok(())
     }
@@ -149,10 +152,12 @@ async fn drain(giver: &Session, id: MoveId, limit: Duration) -> Result<(), MoveE
 /// Which transactions wrote in the range and have not ended, for people.
 async fn holders(giver: &Session, id: MoveId) -> Result<String, ServerError> {
     let sql = format!(
-        "SELECT CASE WHEN l.pid IS NULL THEN 'a prepared transaction: look at pg_prepared_xacts' \
+        "SELECT CASE WHEN l.pid IS NULL THEN 'the prepared transaction ' || coalesce(quote_literal(p.gid), '?') || \
+         ' (COMMIT PREPARED or ROLLBACK PREPARED ends it)' \
          ELSE 'pid ' || l.pid || ' (' || coalesce(a.usename, '?') || ', ' || coalesce(a.application_name, '') || ', ' || \
          coalesce(a.state, '?') || ', a transaction of ' || coalesce(extract(epoch FROM now() - a.xact_start)::bigint, 0) || ' s)' END \
-         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' \
+         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+         LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction::text WHERE l.locktype = 'advisory' \
          AND l.classid = {} AND l.objid = {id} AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() LIMIT 5",
         gate::LOCK_CLASS
     );

@@ -4,7 +4,6 @@ use super::chunks::KeyChunk;
 use super::hash::RowHash;
 use super::sides::{NAMED_MAX, Sides};
 use crate::moved::MovedTable;
-use crate::replication::marker;
 use crate::server::{ServerError, Session};
 use futures_util::{StreamExt, TryStreamExt, pin_mut};
 use std::collections::BTreeMap;
@@ -46,7 +45,7 @@ pub async fn different(
         hash.key, hash.row, table.name
     );
     let (rows, keys) = merged(sides, &sql).await?;
-    marker::caught_up(sides.source, sides.target, sides.channel, say).await?;
+    sides.catch_up(say).await?;
     let (mut count, mut different) = (0, Vec::new());
     for part in keys.chunks(1_000) {
         let own = shown(sides.source, table, hash, &condition, part).await?;

@@ -56,6 +56,7 @@ pub struct Postgres {
 }
 
 /// A database of a server.
+#[derive(Clone)]
 pub struct Database {
     pub port: u16,
     pub name: String,
@@ -289,13 +290,28 @@ impl Database {
     /// # Panics
     /// When the server does not take it.
     pub async fn client_as(&self, user: &str) -> Client {
+        self.connected(user).await.expect("a session")
+    }
+
+    /// A session as soon as the server takes one, which may be starting again.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub async fn client_in_time(&self) -> Client {
+        crate::eventually("the server takes a session", || async {
+            self.connected("postgres").await.ok()
+        })
+        .await
+    }
+
+    async fn connected(&self, user: &str) -> Result<Client, tokio_postgres::Error> {
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(self.port).user(user).password(PASSWORD).dbname(&self.name);
         // A test may set the server to the contrary.
         config.options("-c default_transaction_read_only=off");
-        let (client, connection) = config.connect(NoTls).await.expect("a session");
+        let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(async move { drop(connection.await) });
-        client
+        Ok(client)
     }
 
     /// Executes statements as `postgres`.

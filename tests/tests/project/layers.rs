@@ -22,10 +22,11 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// The same for the tool that moves ranges.
-const RESHARD_LAYERS: [&[&str]; 12] = [
+const RESHARD_LAYERS: [&[&str]; 13] = [
     &["sql"],
     &["limits", "map", "moved", "server"],
     &["catalog"],
+    &["columns"],
     &["gate", "journal", "owner_check", "preflight", "replication"],
     &["copy", "verify"],
     &["move_error"],

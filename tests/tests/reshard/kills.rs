@@ -1,6 +1,7 @@
 //! A tool that is killed, at each of its steps and anywhere: whoever goes on ends the move, and nothing is lost.
 
-use crate::world::{World, Writers};
+use crate::clients::Writers;
+use crate::world::World;
 use std::time::Duration;
 
 const STEPS: [&str; 6] = ["gated", "copying", "copied", "indexed", "following", "verified"];

@@ -1,6 +1,8 @@
 //! `reshard` on real PostgreSQL servers.
 
+mod clients;
 mod command;
+mod crashes;
 mod kills;
 mod market;
 mod moves;

@@ -1,8 +1,8 @@
 //! A range comes to another database while clients write, and goes away again without a trace.
 
-use crate::world::{MOVED, World, Writers};
+use crate::clients::Writers;
+use crate::world::{MOVED, World};
 use support::Database;
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// The code of an error, or that there was none.
 pub async fn refused(database: &Database, statement: &str) -> String {
@@ -166,20 +166,12 @@ async fn a_copy_stands_still_when_it_is_asked_to_from_elsewhere_and_goes_on() {
     assert!(world.kill_at("gated").await);
     world.succeeds(&["pause", "--source", "b"]).await;
     let run = [&["run", "--yes", "--no-switch", "--take-over"], &MOVED[..]].concat();
-    let mut child = world.started(&run);
-    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-    while let Some(line) = lines.next_line().await.expect("a line") {
-        assert!(!line.contains("following"), "it did not stand still");
-        if line.contains("reshard resume") {
-            world.succeeds(&["resume", "--source", "b"]).await;
-            break;
-        }
-    }
-    let mut rest = String::new();
-    while let Some(line) = lines.next_line().await.expect("a line") {
-        rest.push_str(&line);
-    }
-    assert!(rest.contains("the copy goes on") && rest.contains("verified"), "{rest}");
+    let mut running = world.starts(&run);
+    assert!(running.says("reshard resume").await, "it did not stand still");
+    world.succeeds(&["resume", "--source", "b"]).await;
+    let ended = running.end().await;
+    assert!(ended.output.contains("the copy goes on"), "{}", ended.output);
+    assert!(ended.output.contains("verified"), "{}{}", ended.output, ended.errors);
     world.assert_same().await;
     let late = world.reshard(&["pause", "--source", "b"]).await;
     assert!(late.errors.contains("wrong-step"), "{}", late.errors);

@@ -1,7 +1,8 @@
 //! A range is given to another database, and back, while clients write; killed anywhere, nothing is lost.
 
+use crate::clients::Strays;
 use crate::moves::refused;
-use crate::world::{MOVED, Strays, World};
+use crate::world::{MOVED, World};
 use std::time::Duration;
 use support::eventually;
 

@@ -1,13 +1,11 @@
-//! Two databases, a live map that gives one of them a range, and clients that write there.
+//! Two databases, and a live map that gives one of them a range.
 
+use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use support::{Database, Ended, Postgres, SECRET, folder, run_with};
+use support::{Database, Ended, Postgres, SECRET, eventually, folder, run_with};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// Shard b owns all keys, d owns none.
 const RULES: &str = r#"
@@ -61,12 +59,52 @@ pub struct World {
     pub source: Database,
     pub target: Database,
     folder: TempDir,
+    spillway: PathBuf,
+}
+
+/// A `reshard` that runs, and what it has printed.
+pub struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    said: String,
+}
+
+impl Running {
+    /// Waits until it prints this; whether it did before it ended.
+    pub async fn says(&mut self, text: &str) -> bool {
+        while let Some(line) = self.lines.next_line().await.expect("a line") {
+            self.said.push_str(&line);
+            self.said.push('\n');
+            if line.contains(text) {
+                return true;
+            }
+        }
+        false
+    }
+
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it ran");
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn end(mut self) -> Ended {
+        // Nothing that it could print.
+        self.says("\0").await;
+        let output = self.child.wait_with_output().await.expect("it ends");
+        let ended = Ended::from(output);
+        Ended { output: self.said, ..ended }
+    }
 }
 
 impl World {
     /// With tables in both databases, and rows in the source.
     pub async fn start() -> Self {
-        let own = Self::empty().await;
+        Self::between(Postgres::shared(0), Postgres::shared(1)).await
+    }
+
+    /// The same on two servers of the test's own, which may crash.
+    pub async fn between(source: &Postgres, target: &Postgres) -> Self {
+        let own = Self::of(source.database().await, target.database().await, RULES).await;
         own.source.sql(TABLES).await;
         // The target's types have other numbers.
         own.target.sql("CREATE TYPE other AS ENUM ('a')").await;
@@ -79,9 +117,14 @@ impl World {
     pub async fn empty() -> Self {
         let source = Postgres::shared(0).database().await;
         let target = Postgres::shared(1).database().await;
+        Self::of(source, target, RULES).await
+    }
+
+    /// With a map `market` of these rules.
+    pub async fn of(source: Database, target: Database, rules: &str) -> Self {
         let folder = folder();
-        std::fs::write(folder.path().join("routes.toml"), RULES).expect("a rules file");
-        let own = Self { source, target, folder };
+        std::fs::write(folder.path().join("routes.toml"), rules).expect("a rules file");
+        let own = Self { source, target, folder, spillway: support::program() };
         let init = run_with(&["shards", "init", "market", "--yes"], &own.environment()).await;
         assert_eq!(init.code, Some(0), "{}{}", init.output, init.errors);
         own
@@ -94,7 +137,7 @@ impl World {
             ("SPILLWAY_MAP_POLL", "1".to_owned()),
             ("SPILLWAY_ROUTES", path("routes.toml")),
             ("SPILLWAY_RESULTS", format!("file:{}", path("results"))),
-            ("RESHARD_SPILLWAY", support::program().display().to_string()),
+            ("RESHARD_SPILLWAY", self.spillway.display().to_string()),
         ];
         own.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
@@ -142,40 +185,62 @@ impl World {
         self.succeeds(&["abort", "--yes", "--source", "b"]).await
     }
 
+    /// From now on `spillway shards COMMAND` waits before it does its work, until [`World::let_go`].
+    pub fn hold(&mut self, command: &str) {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let (held, came, program) = (path("held"), path("came"), support::program());
+        let script = format!(
+            "#!/bin/sh\nif [ \"$2\" = {command} ]; then while [ -e '{held}' ]; do touch '{came}'; sleep 0.01; done; fi\n\
+             exec '{}' \"$@\"\n",
+            program.display()
+        );
+        std::fs::write(&held, "").expect("a file");
+        self.spillway = self.folder.path().join("spillway");
+        std::fs::write(&self.spillway, script).expect("a script");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&self.spillway, mode).expect("its owner may");
+    }
+
+    /// Waits until the command that is held has been called.
+    pub async fn is_held(&self) {
+        let came = self.folder.path().join("came");
+        eventually("the command is called", || async { came.exists().then_some(()) }).await;
+    }
+
+    pub fn let_go(&self) {
+        std::fs::remove_file(self.folder.path().join("held")).expect("it was held");
+    }
+
+    /// Starts a run with these arguments besides those of the move.
+    pub fn runs(&self, arguments: &[&str]) -> Running {
+        self.starts(&[&["run", "--yes", "--json", "--take-over"], arguments, &MOVED[..]].concat())
+    }
+
+    /// Starts `reshard …`.
+    pub fn starts(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("it starts");
+        let out = child.stdout.take().expect("its output");
+        Running { child, lines: BufReader::new(out).lines(), said: String::new() }
+    }
+
     /// Starts a run and kills it once it has printed that this step is done; whether it came so far.
     pub async fn kill_at(&self, step: &str) -> bool {
-        let arguments = [&["run", "--yes", "--json", "--take-over"], &MOVED[..]].concat();
-        let mut child = self.started(&arguments);
-        let out = child.stdout.take().expect("its output");
-        let mut lines = BufReader::new(out).lines();
-        let wanted = format!(r#""step":"{step}""#);
-        while let Some(line) = lines.next_line().await.expect("a line") {
-            if line.contains(&wanted) {
-                child.kill().await.expect("it ran");
-                return true;
-            }
-        }
-        child.wait().await.expect("it ends");
-        false
+        let mut run = self.runs(&[]);
+        let came = run.says(&format!(r#""step":"{step}""#)).await;
+        run.kill().await;
+        came
     }
 
     /// Starts a run and kills it after a while, wherever it is; whether it had ended by then.
     pub async fn kill_after(&self, after: std::time::Duration, more: &[&str]) -> bool {
-        let arguments = [&["run", "--yes", "--json", "--take-over"], &MOVED[..], more].concat();
-        let mut child = self.started(&arguments);
-        match tokio::time::timeout(after, child.wait()).await {
-            Ok(status) => status.expect("it ends").success(),
-            Err(_) => {
-                child.kill().await.expect("it ran");
-                false
-            }
+        let run = self.runs(more);
+        match tokio::time::timeout(after, run.end()).await {
+            Ok(ended) => ended.code == Some(0),
+            // Dropping it has killed it.
+            Err(_) => false,
         }
-    }
-
-    /// Starts a command that goes on, and whose output is read line by line.
-    pub fn started(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(arguments);
-        command.stdout(Stdio::piped()).spawn().expect("it starts")
     }
 
     /// All rows of the range, with every column.
@@ -218,108 +283,5 @@ impl World {
             ORDER BY 1";
         let rows = database.client().await.query(sql, &[]).await.expect("rows");
         rows.iter().map(|row| row.get(0)).collect()
-    }
-}
-
-/// Clients that write in the range and beside it, until they are told to stop.
-pub struct Writers {
-    ends: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicI64>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Writers {
-    pub fn begin(database: &Database) -> Self {
-        let (ends, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
-        let tasks = (0..2_i64).map(|number| {
-            let (ends, acknowledged) = (Arc::clone(&ends), Arc::clone(&acknowledged));
-            let database = Database { port: database.port, name: database.name.clone() };
-            tokio::spawn(async move {
-                let client = database.client().await;
-                let mut turn = number;
-                while !ends.load(Ordering::Relaxed) {
-                    turn += 2;
-                    let key = 95 + turn % 110;
-                    let statement = match turn % 4 {
-                        0 => "UPDATE prices SET price = price + 1 WHERE instrument_id = $1 AND id % 7 = 0",
-                        1 => "DELETE FROM prices WHERE ctid = (SELECT ctid FROM prices WHERE instrument_id = $1 ORDER BY id LIMIT 1)",
-                        _ => "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 3, 'written meanwhile')",
-                    };
-                    client.execute(statement, &[&key]).await.expect("the source takes writes");
-                    acknowledged.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        });
-        let tasks = tasks.collect();
-        Self { ends, acknowledged, tasks }
-    }
-
-    /// How many writes were acknowledged.
-    pub async fn end(self) -> i64 {
-        self.ends.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.expect("no write failed");
-        }
-        self.acknowledged.load(Ordering::Relaxed)
-    }
-}
-
-/// Clients that know neither map nor sidecar: each writes where it is not refused. At no time may both databases take
-/// its writes, and what was acknowledged must be found once where the range is.
-pub struct Strays {
-    ends: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Strays {
-    pub fn begin(world: &World) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let tasks = (0..2).map(|number| {
-            let ends = Arc::clone(&ends);
-            let databases = [&world.source, &world.target]
-                .map(|own| Database { port: own.port, name: own.name.clone() });
-            tokio::spawn(async move {
-                let clients = [databases[0].client().await, databases[1].client().await];
-                let (mut kept, mut at, mut turn) = (Vec::new(), 0, 0);
-                while !ends.load(Ordering::Relaxed) {
-                    turn += 1;
-                    let note = format!("stray {number} {turn}");
-                    let key = 100_i64 + turn % 100;
-                    let insert =
-                        "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 1, $2)";
-                    match clients[at].execute(insert, &[&key, &note]).await {
-                        Ok(_) => kept.push(note),
-                        Err(why) => {
-                            let code = why.code().map(|code| code.code().to_owned());
-                            assert_eq!(code.as_deref(), Some("55006"), "{why:?}");
-                            at = 1 - at;
-                        }
-                    }
-                    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
-                }
-                kept
-            })
-        });
-        let tasks = tasks.collect();
-        Self { ends, tasks }
-    }
-
-    /// Every write that was acknowledged is there once.
-    pub async fn end_at(self, database: &Database) -> usize {
-        self.ends.store(true, Ordering::Relaxed);
-        let mut kept = Vec::new();
-        for task in self.tasks {
-            kept.extend(task.await.expect("it was refused by a gate alone"));
-        }
-        let sql = "SELECT note FROM prices WHERE note LIKE 'stray %' AND instrument_id >= 100 AND instrument_id < 200";
-        let rows = database.client().await.query(sql, &[]).await.expect("rows");
-        let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        kept.sort();
-        found.sort();
-        let lost: Vec<&String> =
-            kept.iter().filter(|note| found.binary_search(note).is_err()).collect();
-        assert!(lost.is_empty(), "lost: {lost:?}");
-        assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "a write is there twice");
-        kept.len()
     }
 }

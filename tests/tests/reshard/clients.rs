@@ -1,0 +1,115 @@
+//! Clients that write while a range moves.
+
+use crate::world::World;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use support::Database;
+use tokio::task::JoinHandle;
+
+/// Clients that write in the range and beside it, until they are told to stop.
+pub struct Writers {
+    ends: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicI64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    pub fn begin(database: &Database) -> Self {
+        let (ends, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        let tasks = (0..2_i64).map(|number| {
+            let (ends, acknowledged) = (Arc::clone(&ends), Arc::clone(&acknowledged));
+            let database = database.clone();
+            tokio::spawn(async move {
+                let client = database.client().await;
+                let mut turn = number;
+                while !ends.load(Ordering::Relaxed) {
+                    turn += 2;
+                    let key = 95 + turn % 110;
+                    let statement = match turn % 4 {
+                        0 => "UPDATE prices SET price = price + 1 WHERE instrument_id = $1 AND id % 7 = 0",
+                        1 => "DELETE FROM prices WHERE ctid = (SELECT ctid FROM prices WHERE instrument_id = $1 ORDER BY id LIMIT 1)",
+                        _ => "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 3, 'written meanwhile')",
+                    };
+                    client.execute(statement, &[&key]).await.expect("the source takes writes");
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let tasks = tasks.collect();
+        Self { ends, acknowledged, tasks }
+    }
+
+    /// How many writes were acknowledged.
+    pub async fn end(self) -> i64 {
+        self.ends.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.expect("no write failed");
+        }
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+}
+
+/// Clients that know neither map nor sidecar: each writes where it is not refused. At no time may both databases take
+/// its writes, and what was acknowledged must be found once where the range is.
+pub struct Strays {
+    ends: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Strays {
+    pub fn begin(world: &World) -> Self {
+        static COUNT: AtomicI64 = AtomicI64::new(0);
+        let ends = Arc::new(AtomicBool::new(false));
+        let tasks = (0..2).map(|_| {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let ends = Arc::clone(&ends);
+            let databases = [world.source.clone(), world.target.clone()];
+            tokio::spawn(async move {
+                let mut clients = [databases[0].client().await, databases[1].client().await];
+                let (mut kept, mut at, mut turn) = (Vec::new(), 0, 0);
+                while !ends.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let note = format!("stray {number} {turn}");
+                    let key = 100_i64 + turn % 100;
+                    let insert =
+                        "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 1, $2)";
+                    match clients[at].execute(insert, &[&key, &note]).await {
+                        Ok(_) => kept.push(note),
+                        Err(why) if why.code().is_some_and(|code| code.code() == "55006") => {
+                            at = 1 - at;
+                        }
+                        // The server has crashed. Nobody knows whether it had written the row.
+                        Err(why) => {
+                            let code = why.code().map_or("", |code| code.code());
+                            assert!(code.is_empty() || code.starts_with("57P"), "{why:?}");
+                            clients[at] = databases[at].client_in_time().await;
+                        }
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+                }
+                kept
+            })
+        });
+        let tasks = tasks.collect();
+        Self { ends, tasks }
+    }
+
+    /// Every write that was acknowledged is there once.
+    pub async fn end_at(self, database: &Database) -> usize {
+        self.ends.store(true, Ordering::Relaxed);
+        let mut kept = Vec::new();
+        for task in self.tasks {
+            kept.extend(task.await.expect("it was refused by a gate alone"));
+        }
+        let sql = "SELECT note FROM prices WHERE note LIKE 'stray %' AND instrument_id >= 100 AND instrument_id < 200";
+        let rows = database.client().await.query(sql, &[]).await.expect("rows");
+        let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        kept.sort();
+        found.sort();
+        let lost: Vec<&String> =
+            kept.iter().filter(|note| found.binary_search(note).is_err()).collect();
+        assert!(lost.is_empty(), "lost: {lost:?}");
+        assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "a write is there twice");
+        kept.len()
+    }
+}

@@ -1,0 +1,130 @@
+//! Servers that crash and networks that are cut while a range moves: the run says so, and whoever goes on ends the move.
+
+use crate::clients::Strays;
+use crate::world::World;
+use support::{Database, Postgres, Relay, eventually};
+
+/// A crash must find on the disk what was acknowledged, and nothing but that: what was not waited for lies in memory.
+const DURABLE: [&str; 2] = ["fsync = on", "wal_writer_delay = 10s"];
+
+struct Servers {
+    source: Postgres,
+    target: Postgres,
+}
+
+impl Servers {
+    fn start(settings: &[&str]) -> Self {
+        let settings = [&DURABLE[..], settings].concat();
+        Self { source: Postgres::start(&settings), target: Postgres::start(&settings) }
+    }
+
+    async fn world(&self) -> World {
+        World::between(&self.source, &self.target).await
+    }
+
+    fn of(&mut self, side: &str) -> &mut Postgres {
+        if side == "source" { &mut self.source } else { &mut self.target }
+    }
+
+    fn crash(&mut self, side: &str) {
+        let server = self.of(side);
+        server.crash();
+        server.restart();
+    }
+}
+
+/// Waits until rows are on their way into the target.
+async fn copying(target: &Database) {
+    let client = target.client().await;
+    let sql = "SELECT 1 FROM pg_stat_progress_copy WHERE datname = current_database() AND tuples_processed > 0";
+    eventually("rows are copied", || async {
+        client.query_opt(sql, &[]).await.expect("an answer")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_in_the_copy_ends_the_run_and_the_next_one_copies_again() {
+    let mut servers = Servers::start(&[]);
+    for side in ["source", "target"] {
+        let world = servers.world().await;
+        let strays = Strays::begin(&world);
+        let run = world.runs(&["--rate", "200KiB"]);
+        copying(&world.target).await;
+        servers.crash(side);
+        let ended = run.end().await;
+        assert_eq!(ended.code, Some(1), "{side}");
+        let shard = if side == "source" { "shard `b`" } else { "shard `d`" };
+        assert!(ended.errors.contains(shard), "{side}: {}", ended.errors);
+        world.switch().await;
+        world.succeeds(&["verify", "--source", "b"]).await;
+        world.succeeds(&["finish", "--yes", "--source", "b"]).await;
+        strays.end_at(&world.target).await;
+        assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new(), "{side}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_while_the_target_follows_goes_on_by_itself() {
+    let mut servers = Servers::start(&[]);
+    let world = servers.world().await;
+    world.run().await;
+    let strays = Strays::begin(&world);
+    for side in ["target", "source", "target"] {
+        servers.crash(side);
+        world.succeeds(&["verify", "--source", "b"]).await;
+    }
+    world.switch().await;
+    for side in ["source", "target"] {
+        servers.crash(side);
+        world.succeeds(&["verify", "--source", "b"]).await;
+    }
+    world.succeeds(&["rollback", "--yes", "--source", "b"]).await;
+    strays.end_at(&world.source).await;
+    assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_in_a_switch_loses_nothing() {
+    let mut servers = Servers::start(&[]);
+    for command in ["fence", "no-return", "commit"] {
+        for side in ["source", "target"] {
+            let mut world = servers.world().await;
+            world.run().await;
+            let strays = Strays::begin(&world);
+            world.hold(command);
+            let run = world.runs(&[]);
+            world.is_held().await;
+            servers.crash(side);
+            world.let_go();
+            let ended = run.end().await;
+            eprintln!("{command}, {side}: {:?} {}", ended.code, ended.errors);
+            world.switch().await;
+            assert_eq!(world.owner().await, "d", "{command}, {side}");
+            world.succeeds(&["verify", "--source", "b"]).await;
+            world.succeeds(&["finish", "--yes", "--source", "b"]).await;
+            strays.end_at(&world.target).await;
+            assert_eq!(world.rows(&world.source).await, Vec::<String>::new(), "{command}, {side}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_move_can_be_undone_after_its_target_crashed() {
+    let mut servers = Servers::start(&[]);
+    let world = servers.world().await;
+    let shape = world.shape(&world.target).await;
+    for step in
+        ["gated", "copying", "copied", "indexed", "following", "verified", "prepared", "fencing"]
+    {
+        let strays = Strays::begin(&world);
+        assert!(world.kill_at(step).await, "it did not come to {step}");
+        servers.crash("target");
+        world.succeeds(&["abort", "--yes", "--take-over", "--source", "b"]).await;
+        strays.end_at(&world.source).await;
+        assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new(), "{step}");
+        assert_eq!(world.shape(&world.target).await, shape, "{step}");
+        assert_eq!(world.rows(&world.target).await, Vec::<String>::new(), "{step}");
+        assert_eq!(world.owner().await, "b");
+    }
+}
