@@ -110,7 +110,7 @@ impl fmt::Display for TablesError {
 
 impl std::error::Error for TablesError {}
 
-/// Reads tables with their key columns: `orders:instrument_id`. Where none stands behind a table, it is that of
+/// Reads lists of tables with their key columns: `prices,orders:instrument_id`. Where none stands behind a table, it is that of
 /// `--key`, or the one column that the other tables name.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub fn tables<'t>(
     texts: impl Iterator<Item = &'t str>,
     key: Option<&str>,
 ) -> Result<Vec<MovedTable>, TablesError> {
-    let read: Result<Vec<_>, _> = texts.map(TableName::read_with_column).collect();
+    let read: Result<Vec<_>, _> = texts.flat_map(listed).map(TableName::read_with_column).collect();
     let read = read.map_err(TablesError::Name)?;
     let named: BTreeSet<&Identifier> = read.iter().filter_map(|(_, key)| key.as_ref()).collect();
     let common = match (key, named.len()) {
@@ -140,6 +140,15 @@ pub fn tables<'t>(
     if found.is_empty() { Err(TablesError::NoTable) } else { Ok(found) }
 }
 
+/// The parts of a list. A comma inside quotes belongs to a name.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    text.split(move |c: char| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,5 +164,15 @@ mod tests {
         assert!(matches!(read(&["a", "b:k", "c:l"], None), Err(TablesError::NoKey(_))));
         assert!(matches!(read(&["a:k", "public.a:k"], None), Err(TablesError::Twice(_))));
         assert_eq!(read(&[], Some("k")), Err(TablesError::NoTable));
+    }
+
+    #[test]
+    fn a_comma_in_quotes_belongs_to_a_name() {
+        let found = tables([r#"a,"b,"",c":"k,",s.d"#, "e"].into_iter(), Some("k"));
+        let found = found.expect("tables");
+        let shown: Vec<String> =
+            found.iter().map(|own| format!("{}:{}", own.name.shown(), own.key.as_str())).collect();
+        assert_eq!(shown, ["public.a:k", r#"public.b,",c:k,"#, "s.d:k", "public.e:k"]);
+        assert!(tables(["a,,b"].into_iter(), Some("k")).is_err());
     }
 }

@@ -131,7 +131,7 @@ pub struct MoveArguments {
     #[arg(long, value_name = "SHARD")]
     pub to: String,
     /// The tables that move, each with the column of its key: [SCHEMA.]TABLE[:COLUMN]
-    #[arg(long, value_delimiter = ',', value_name = "TABLE[:COLUMN]", required = true)]
+    #[arg(long, value_name = "TABLE[:COLUMN],…", required = true)]
     pub tables: Vec<String>,
     /// The key's column of every table that names none
     #[arg(long, value_name = "COLUMN")]

@@ -2,7 +2,7 @@
 
 use crate::clients::Strays;
 use crate::world::World;
-use support::{Database, Postgres, Relay, eventually};
+use support::{Database, Postgres, eventually};
 
 /// A crash must find on the disk what was acknowledged, and nothing but that: what was not waited for lies in memory.
 const DURABLE: [&str; 2] = ["fsync = on", "wal_writer_delay = 10s"];

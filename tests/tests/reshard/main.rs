@@ -9,4 +9,5 @@ mod moves;
 mod preflight;
 mod sessions;
 mod switching;
+mod types;
 mod world;

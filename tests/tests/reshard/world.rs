@@ -113,13 +113,6 @@ impl World {
         own
     }
 
-    /// Without tables.
-    pub async fn empty() -> Self {
-        let source = Postgres::shared(0).database().await;
-        let target = Postgres::shared(1).database().await;
-        Self::of(source, target, RULES).await
-    }
-
     /// With a map `market` of these rules.
     pub async fn of(source: Database, target: Database, rules: &str) -> Self {
         let folder = folder();
