@@ -5,9 +5,9 @@
 //! all have their turn. `SPILLWAY_SHARDS_STEPS=all` lets it go wrong before each of them.
 
 use crate::load::{Load, MOVING, check};
-use crate::world::{Step, World, words};
+use crate::world::{RULES, Step, World, words};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
 use support::{Fault, eventually};
 
 /// What goes wrong before a step, and is mended once the step was tried.
@@ -21,8 +21,10 @@ enum Trouble {
     Newcomer,
     /// All sidecars are replaced, one after the other.
     Rollout,
-    /// The coordinator is killed while it takes the step.
-    CoordinatorKilled,
+    /// A sidecar ends, and is to start again with the file from before the map was live.
+    OldFileStarted,
+    /// The file of a sidecar that runs becomes the one from before the map was live.
+    OldFileReloaded,
     /// The store refuses connections.
     StoreAway,
     /// The store does what it is told, and its answers are lost.
@@ -56,7 +58,23 @@ impl Trouble {
                     old.ended().await;
                 }
             }
-            Self::CoordinatorKilled => {}
+            Self::OldFileStarted => {
+                let own = &mut world.sidecars[VICTIM];
+                let (old, shard) = (own.process.take().expect("it runs"), own.shard);
+                world.lead();
+                old.terminate().await;
+                old.ended().await;
+                let (setup, _to_store) = world.setup(shard).await;
+                let ended = setup.with_rules(&before_it_was_live()).refused().await;
+                assert_eq!(ended.code, Some(78), "{}", ended.errors);
+                let said = &ended.errors;
+                assert!(said.contains("map-is-live: [shard_map.market]"), "{said}");
+            }
+            Self::OldFileReloaded => {
+                let own = world.sidecar(VICTIM);
+                own.change_rules(&before_it_was_live());
+                own.until_said("shard map market: a reload does not change it").await;
+            }
             Self::StoreAway => world.cloud.s3().set(Fault::Refuse),
             Self::AnswersLost => world.cloud.s3().set(Fault::LoseAnswer),
         }
@@ -69,6 +87,13 @@ impl Trouble {
             _ => {}
         }
     }
+}
+
+/// The file that somebody rolls back to.
+fn before_it_was_live() -> String {
+    let old = RULES.replace("live     = true", "");
+    assert_ne!(old, RULES, "the map is live by that line");
+    old
 }
 
 /// A number that is the same for a test and a commit.
@@ -101,15 +126,7 @@ async fn attempt(
             trouble.begin(world).await;
         }
         world.before(step, MOVING, source, target);
-        let mut ended = match now {
-            Some(Trouble::CoordinatorKilled) => {
-                let after = Duration::from_millis(draw(Trouble::CoordinatorKilled) % 150);
-                world.kill_shards(&words(&command), after).await;
-                // Another one goes on from what it has left.
-                world.try_shards(&words(&command)).await
-            }
-            _ => world.try_shards(&words(&command)).await,
-        };
+        let mut ended = world.try_shards(&words(&command)).await;
         if let Some(trouble) = now {
             trouble.mend(world);
             // What it was kept from it takes up again.
@@ -162,7 +179,7 @@ async fn survived(trouble: Trouble) {
             })
             .await;
         }
-        if trouble == Trouble::Newcomer {
+        if matches!(trouble, Trouble::Newcomer | Trouble::OldFileReloaded) {
             assert_eq!(seen.failed, Vec::<String>::new());
         }
     }
@@ -189,8 +206,43 @@ async fn all_sidecars_are_replaced() {
 }
 
 #[tokio::test]
-async fn the_coordinator_is_killed_and_another_goes_on() {
-    survived(Trouble::CoordinatorKilled).await;
+async fn the_file_from_before_the_map_was_live_is_rolled_back_and_starts_nowhere() {
+    survived(Trouble::OldFileStarted).await;
+}
+
+#[tokio::test]
+async fn the_file_from_before_the_map_was_live_is_rolled_back_under_a_sidecar_that_runs() {
+    survived(Trouble::OldFileReloaded).await;
+}
+
+/// Events of a coordinator: what it says before it puts a step into the store, and after.
+const SAID: [&str; 2] = ["plan", "stored"];
+
+#[tokio::test]
+async fn the_coordinator_is_killed_at_every_step_and_another_goes_on_from_elsewhere() {
+    let mut world = World::start().await;
+    let load = Load::begin(&world, "load");
+    let (mut owners, mut killed) = (("a", "b"), BTreeSet::new());
+    for event in SAID {
+        for step in Step::ALL {
+            let command = step.command(MOVING, owners.1);
+            world.before(step, MOVING, owners.0, owners.1);
+            if world.kill_shards_at(&words(&command), event).await {
+                killed.insert((event, step.command(MOVING, "")));
+            }
+            world.shards(&words(&command)).await;
+        }
+        assert_eq!(world.owner(MOVING.0).await, owners.1);
+        owners = (owners.1, owners.0);
+    }
+    let seen = load.end().await;
+    assert_eq!(seen.failed, Vec::<String>::new());
+    check(&world, &seen).await;
+    // A step whose members are waited for can't have come to its end before.
+    for step in [Step::Announce, Step::Fence] {
+        let at = (SAID[0], step.command(MOVING, ""));
+        assert!(killed.contains(&at), "{at:?} was not killed: {killed:?}");
+    }
 }
 
 #[tokio::test]
@@ -210,7 +262,7 @@ const CLOCK_SHIM: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 async fn clocks_are_an_hour_apart() {
     let shim = support::system(CLOCK_SHIM, "SPILLWAY_FAKETIME_LIBRARY");
     assert!(shim.exists(), "{} is not there: apt install faketime", shim.display());
-    let mut world = World::new(crate::world::RULES).await;
+    let mut world = World::new(RULES).await;
     world.shards(&["init", "market"]).await;
     for (shard, clock) in
         [("a", "+0"), ("a", "+1h"), ("b", "-1h"), ("b", "+0"), ("c", "+1h"), ("c", "-1h")]

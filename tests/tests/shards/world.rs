@@ -2,10 +2,11 @@
 
 use crate::owners::{Owners, Range, SHARDS};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::time::Duration;
 use support::{Client, Cloud, Ended, Relay, Setup, Spillway, eventually, folder, run_with};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 pub const RULES: &str = r#"
     [[route]]
@@ -62,6 +63,9 @@ pub struct World {
     rules: String,
     folder: TempDir,
 }
+
+/// The signal that no process handles.
+const SIGKILL: i32 = 9;
 
 /// Commands that only look.
 const LOOKS: [&str; 6] = ["show", "members", "lookup", "log", "export", "key"];
@@ -227,14 +231,25 @@ impl World {
         run_with(&[&["explain", "GET", target, "--routes", &file], &*map].concat(), &[]).await
     }
 
-    /// Starts such a command and kills it after a while: a coordinator that is lost in the middle.
-    pub async fn kill_shards(&self, arguments: &[&str], after: Duration) {
+    /// Starts such a command, and kills it as soon as it has said the event; what it has left in its folder is
+    /// gone, too. Whether it was killed before it came to its end.
+    pub async fn kill_shards_at(&mut self, arguments: &[&str], event: &str) -> bool {
         let mut command = tokio::process::Command::new(support::program());
-        command.arg("shards").args(with_yes(arguments)).envs(self.environment());
-        let mut child = command.stdout(Stdio::null()).spawn().expect("the program starts");
-        if tokio::time::timeout(after, child.wait()).await.is_err() {
-            child.kill().await.expect("it ran");
+        command.args(["shards", "--json"]).args(with_yes(arguments)).envs(self.environment());
+        command.current_dir(self.folder.path()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let said = format!("\"event\":\"{event}\"");
+        while let Some(line) = lines.next_line().await.expect("text") {
+            if line.contains(&said) {
+                break;
+            }
         }
+        child.start_kill().expect("it was not waited for");
+        let ended = child.wait().await.expect("a child");
+        self.folder = folder();
+        self.shards_file(&self.rules);
+        ended.signal() == Some(SIGKILL)
     }
 
     /// Of a coordinator.
