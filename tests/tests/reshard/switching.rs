@@ -4,7 +4,7 @@ use crate::clients::Strays;
 use crate::moves::refused;
 use crate::world::{MOVED, World};
 use std::time::Duration;
-use support::eventually;
+use support::{Postgres, eventually};
 
 const JOURNAL: [&str; 3] = ["i move_pkey", "r move", "schema spillway"];
 
@@ -107,7 +107,9 @@ async fn a_switch_that_was_killed_while_writes_wait_can_be_undone() {
 
 #[tokio::test]
 async fn a_transaction_of_the_range_that_does_not_end_undoes_the_switch_by_name() {
-    let world = World::start().await;
+    // Servers of its own: an open transaction is in the way of every move from its cluster.
+    let (source, target) = (Postgres::start(&[]), Postgres::start(&[]));
+    let world = World::between(&source, &target).await;
     world.run().await;
     let client = world.source.client().await;
     client
