@@ -20,6 +20,7 @@ pub mod owner_check;
 pub mod preflight;
 pub mod replication;
 pub mod server;
+pub mod source_alone;
 pub mod sql;
 pub mod steps;
 pub mod switch;

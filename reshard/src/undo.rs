@@ -80,19 +80,17 @@ impl Mover<'_> {
         instead: &dyn Fn(&str, &MovedTable) -> Vec<String>,
     ) -> Result<(), ServerError> {
         let id = moved.id;
-        let markers = [id.forward(), id.back()].map(|channel| channel.marker().to_string());
-        let markers = format!("DROP TABLE IF EXISTS {}", markers.join(", "));
         for (session, shard) in [(self.target, &moved.target), (self.source, &moved.source)] {
             gate::remove(session, moved, &|table| instead(shard, table), &self.say()).await?;
-            session.batch("remove the markers", &markers).await?;
-            session.batch("remove the lists of the move", &unused(id)).await?;
+            session.batch("remove the markers", &markers(id)).await?;
+            session.batch("remove the lists of the move", &lists(id)).await?;
         }
         Ok(())
     }
 }
 
 /// Whether the range belongs to the target, or can only come to belong to it.
-fn is_past_return(step: Step) -> bool {
+pub(crate) fn is_past_return(step: Step) -> bool {
     matches!(
         step,
         Step::PastReturn
@@ -106,9 +104,15 @@ fn is_past_return(step: Step) -> bool {
     )
 }
 
+/// Removes the markers of both directions.
+pub(crate) fn markers(id: MoveId) -> String {
+    let names = [id.forward(), id.back()].map(|channel| channel.marker().to_string());
+    format!("DROP TABLE IF EXISTS {}", names.join(", "))
+}
+
 /// Removes what the lists of chunks and arrivals have of this move, the lists if no other move uses them, and the
 /// schema if nothing is left in it.
-fn unused(id: MoveId) -> String {
+pub(crate) fn lists(id: MoveId) -> String {
     let list = |name: &str| {
         format!(
             "IF to_regclass('{name}') IS NOT NULL THEN DELETE FROM {name} WHERE move = {id}; \

@@ -28,7 +28,7 @@ pub enum Command {
     /// Compare both databases while the target follows
     Verify(OnMove),
     /// Undo a move that was not switched: the source as it was, and nothing left at the target
-    Abort(EndArguments),
+    Abort(AbortArguments),
     /// Give the range back to its first owner, with all that was written since the switch
     Rollback(EndArguments),
     /// End a move that was switched: the way back is closed, and the source's rows of the range are removed
@@ -91,6 +91,16 @@ pub struct EndArguments {
     /// `finish` leaves no CHECK that refuses rows of ranges that the map gives to other shards
     #[arg(long)]
     pub no_owner_check: bool,
+}
+
+/// What an abort is given.
+#[derive(Debug, Clone, Args)]
+pub struct AbortArguments {
+    #[command(flatten)]
+    pub end: EndArguments,
+    /// The target is away for good: undo the move at the source and in the map alone
+    #[arg(long)]
+    pub without_target: bool,
 }
 
 /// How a switch is done.

@@ -69,7 +69,7 @@ pub fn removal(removed: &[Removed]) -> Vec<String> {
 }
 
 /// Statements that make one of them again.
-fn restoration(own: &Removed) -> Vec<String> {
+pub fn restoration(own: &Removed) -> Vec<String> {
     let Removed { table, name, definition, .. } = own;
     let mut found = match own.kind {
         RemovedKind::Index => vec![definition.clone()],

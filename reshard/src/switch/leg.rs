@@ -116,7 +116,7 @@ impl<'l> Leg<'l> {
     }
 
     /// Leaves the range with its giver in the map. False: the map has passed the point of no return.
-    pub(super) async fn abort(&self, spillway: &Spillway) -> Result<bool, SpillwayError> {
+    pub(crate) async fn abort(&self, spillway: &Spillway) -> Result<bool, SpillwayError> {
         loop {
             let object = spillway.map(self.map).await?;
             match object.moving.filter(|moving| moving.driver == self.driver) {
@@ -136,7 +136,7 @@ impl<'l> Leg<'l> {
     }
 
     /// Whether this move, and no other, can only be committed, or has been.
-    pub(super) async fn map_is_past_return(
+    pub(crate) async fn map_is_past_return(
         &self,
         spillway: &Spillway,
     ) -> Result<bool, SpillwayError> {

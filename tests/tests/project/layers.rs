@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// The same for the tool that moves ranges.
-const RESHARD_LAYERS: [&[&str]; 13] = [
+const RESHARD_LAYERS: [&[&str]; 14] = [
     &["sql"],
     &["limits", "map", "moved", "server"],
     &["catalog"],
@@ -33,6 +33,7 @@ const RESHARD_LAYERS: [&[&str]; 13] = [
     &["mover"],
     &["switch"],
     &["undo"],
+    &["source_alone"],
     &["steps"],
     &["command"],
     &["main"],

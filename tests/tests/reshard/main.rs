@@ -1,5 +1,6 @@
 //! `reshard` on real PostgreSQL servers.
 
+mod away;
 mod clients;
 mod command;
 mod crashes;

@@ -2,11 +2,9 @@
 
 use crate::clients::Strays;
 use crate::moves::refused;
-use crate::world::{MOVED, World};
+use crate::world::{JOURNAL, MOVED, World};
 use std::time::Duration;
 use support::{Postgres, eventually};
-
-const JOURNAL: [&str; 3] = ["i move_pkey", "r move", "schema spillway"];
 
 #[tokio::test]
 async fn a_range_changes_its_owner_while_clients_write_and_the_move_is_finished() {

@@ -39,6 +39,8 @@ const ROWS: &str = "
                CASE n % 2 WHEN 0 THEN jsonb_build_object('n', n) END, ARRAY['hectic', 'calm']::mood[]
         FROM generate_series(1, 3000) n;
     INSERT INTO orders SELECT instrument_id, row_number() OVER (), id FROM prices WHERE id % 5 = 0;";
+/// What is left in the source of a move that has ended: its row.
+pub const JOURNAL: [&str; 3] = ["i move_pkey", "r move", "schema spillway"];
 /// What moves.
 pub const MOVED: [&str; 12] = [
     "--measure",
