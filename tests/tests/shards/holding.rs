@@ -271,6 +271,11 @@ async fn the_log_says_who_changed_what_and_a_map_that_the_store_lost_is_put_back
         (sidecar.metric(r#"spillway_shard_map_lost{map="market"}"#).await == 0.0).then_some(())
     })
     .await;
+    world.cloud.replace("results", "maps/shards/market", Some("half an obj".into()));
+    let refused = world.try_shards(&["split", "market", "--at", "7001"]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.output);
+    world.shards(&["restore", "market"]).await;
+    assert_eq!(world.owner(2500).await, "b");
 }
 
 #[tokio::test]

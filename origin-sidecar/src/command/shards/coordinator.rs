@@ -161,7 +161,7 @@ impl<'a> Coordinator<'a> {
 
     pub(super) async fn restore(&self, own: &Changing) -> Result<(), Stop> {
         self.document(&own.map)?;
-        let stored = self.find(&own.map).await?;
+        let found = self.found(&own.map).await?;
         let mut known = self.versions(&own.map).await?;
         known.extend(self.of_members(&own.map).await);
         known.retain(|object| {
@@ -172,6 +172,11 @@ impl<'a> Coordinator<'a> {
                 "neither log nor processes know the map: `spillway shards init`",
             ));
         };
+        // What lies there and can't be read is replaced, too: nobody follows it.
+        let stored = found.map(|(read, etag)| match read {
+            Ok(object) => StoredMap { object, etag },
+            Err(_) => StoredMap { object: MapObject { epoch: 0, ..newest.clone() }, etag },
+        });
         if stored.as_ref().is_some_and(|stored| stored.object.epoch >= newest.epoch) {
             return Err(Stop::run("the store has the newest version that anybody knows"));
         }

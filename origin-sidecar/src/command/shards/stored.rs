@@ -27,11 +27,21 @@ impl Coordinator<'_> {
     /// # Errors
     /// When the store does not answer, or its object is not to be used.
     pub(super) async fn find(&self, name: &str) -> Result<Option<StoredMap>, Stop> {
+        let Some((object, etag)) = self.found(name).await? else { return Ok(None) };
+        Ok(Some(StoredMap { object: object?, etag }))
+    }
+
+    /// What lies there, or why it may not be followed, with its etag.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(super) async fn found(
+        &self,
+        name: &str,
+    ) -> Result<Option<(Result<MapObject, Stop>, String)>, Stop> {
         let found =
             read(self.results.as_ref(), &keys::map(name)).await.map_err(|it| failed(&it))?;
-        let Some((bytes, etag)) = found else { return Ok(None) };
-        let object = self.admitted(name, &bytes)?;
-        Ok(Some(StoredMap { object, etag }))
+        Ok(found.map(|(bytes, etag)| (self.admitted(name, &bytes), etag)))
     }
 
     /// An object that may be followed.
@@ -71,7 +81,7 @@ impl Coordinator<'_> {
         next: MapObject,
     ) -> Result<StoredMap, Stop> {
         let name = next.map.clone();
-        if let Some(before) = before {
+        if let Some(before) = before.filter(|before| before.object.epoch > 0) {
             // Whoever made it may have ended before its copy was written.
             self.keep_copy(&before.object).await?;
         }
