@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod otlp;
 mod registered;
 pub mod reporter;
+pub mod shard_meters;
 pub mod shards;
 pub mod spans;
 pub mod streams;

@@ -23,7 +23,7 @@ pub use find::{Resolved, Step};
 pub(crate) use find::{in_body, in_head, keys_in_head};
 pub use key::{ShardKey, ShardKeys};
 pub use map::{OwnedRange, ShardMap};
-pub use range::{FILE_EPOCH, RangeState, interval};
+pub use range::{FILE_EPOCH, RangeState, interval, range_label};
 
 #[cfg(test)]
 mod live_tests;

@@ -66,13 +66,7 @@ fn of_shard(
     of: StreamUse,
 ) -> Response<Body> {
     let context = &worker.jobs.context;
-    let labels = [&**resolved.map(), &**resolved.shard()];
-    context
-        .metrics
-        .shards
-        .request_seconds
-        .with_label_values(&labels)
-        .observe(span.took().as_secs_f64());
+    context.metrics.shards.meters.answered(&resolved, span.took());
     if !resolved.range.is_live {
         return response;
     }

@@ -171,12 +171,13 @@ fn publish(rules: &Rules, metrics: &Metrics) {
     for (name, map) in &rules.shard_maps {
         let epoch = i64::try_from(map.epoch()).unwrap_or(i64::MAX);
         metrics.shards.epoch.with_label_values(&[name.as_str()]).set(epoch);
+        metrics.shards.meters.follow(map);
     }
     metrics.shards.range_state.reset();
     let ranges = rules.shard_maps.values().flat_map(|map| map.ranges());
     for range in ranges.filter(|range| range.state != RangeState::Active) {
-        let OwnedRange { map, state, .. } = &**range;
-        let labels = [&**map, &range.label(), state.as_str()];
+        let OwnedRange { map, label, state, .. } = &**range;
+        let labels = [&**map, label, state.as_str()];
         metrics.shards.range_state.with_label_values(&labels).set(1);
     }
 }

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::message::refused::Refused;
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::shard_meters::ShardOutput;
 use crate::upstream::hop;
 use crate::upstream::server::Upstream;
 use crate::upstream::servers::Servers;
@@ -102,10 +103,9 @@ impl Destinations {
     ) -> Result<(), Refused> {
         hop::annotate(headers, resolved);
         let is_here = destination.upstream.is_app();
-        let output = if is_here { "annotate" } else { "forward" };
         if !is_forwarded {
-            let labels = [&**resolved.map(), resolved.shard(), output];
-            self.metrics.shards.requests.with_label_values(&labels).inc();
+            let output = if is_here { ShardOutput::Annotate } else { ShardOutput::Forward };
+            self.metrics.shards.meters.entered(resolved, output);
         }
         if is_here {
             return Ok(());

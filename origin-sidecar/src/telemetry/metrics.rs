@@ -228,6 +228,7 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub fn render(&self) -> Vec<u8> {
+        self.shards.meters.show();
         render(&self.registry)
     }
 

@@ -1,12 +1,13 @@
 //! Metrics of shard maps, live ones above all.
 
 use super::registered::{LATENCY_BUCKETS, counters, gauges, histograms};
+use super::shard_meters::ShardMeters;
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 
 /// Shard maps, and what waits while a range moves.
 pub struct Shards {
-    pub requests: IntCounterVec,
-    pub request_seconds: HistogramVec,
+    /// Of each request.
+    pub meters: ShardMeters,
     pub epoch: IntGaugeVec,
     pub age_seconds: IntGaugeVec,
     pub lost: IntGaugeVec,
@@ -26,8 +27,7 @@ pub struct Shards {
 impl Shards {
     pub(super) fn new(r: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            requests: counters(r, "shard_requests_total", "Requests routed to a shard.", &["map", "shard", "output"])?,
-            request_seconds: histograms(r, "shard_request_duration_seconds", "Time from a request to the head of its answer, by the shard that holds its data.", &["map", "shard"], &LATENCY_BUCKETS)?,
+            meters: ShardMeters::new(r)?,
             epoch: gauges(r, "shard_map_epoch", "Epoch of the shard map in force; 0 while a live map is unknown.", &["map"])?,
             age_seconds: gauges(r, "shard_map_age_seconds", "Time since the live map was last confirmed by the result store.", &["map"])?,
             lost: gauges(r, "shard_map_lost", "1 while the live map's object is missing from the result store.", &["map"])?,

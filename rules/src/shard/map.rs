@@ -2,10 +2,9 @@
 
 use super::key::ShardKey;
 use super::object::{MapObject, StoredRange};
-use super::range::{FILE_EPOCH, RangeState, interval};
+use super::range::{FILE_EPOCH, OUTSIDE, RangeState, interval, range_label};
 use crate::document::{self, KeyType};
 use crate::problem::Problem;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// One range of one version of a map. Made once per version; requests share it.
@@ -20,8 +19,10 @@ pub struct OwnedRange {
     /// The half-open interval, as written in `X-Shard-Range`: `[10001,20001)`, `-` for an open end; `outside`
     /// for the keys that no range holds.
     pub text: String,
-    /// How the map's keys are read.
-    pub key_type: KeyType,
+    /// Its name in metrics ([`super::range_label`]).
+    pub label: String,
+    /// Its position in [`ShardMap::ranges`].
+    pub place: usize,
     /// Name of the shard that owns the range.
     pub shard: Arc<str>,
     /// The epoch in which the owner changed last. A cached answer belongs to it.
@@ -30,19 +31,6 @@ pub struct OwnedRange {
     pub state: RangeState,
     /// Binding name of the shard's upstream; none: the local application serves it.
     pub upstream: Option<Arc<str>>,
-}
-
-impl OwnedRange {
-    /// The name of the range in metrics: its bounds, or, for text keys, which may be names of people, eight
-    /// hex digits of their SHA-256.
-    pub fn label(&self) -> String {
-        if self.key_type != KeyType::Text {
-            return self.text.clone();
-        }
-        let mut hash = crate::hex::hex(&Sha256::digest(self.text.as_bytes()));
-        hash.truncate(8);
-        hash
-    }
 }
 
 /// A shard map, indexed.
@@ -185,28 +173,38 @@ impl Version<'_> {
             let from = range.from.as_deref().map(parse).transpose()?;
             let next = stored.get(at + 1).and_then(|next| next.from.as_deref()).or(until);
             let text = interval(range.from.as_deref(), next);
-            let owned = self.owned(text, &range.shard, range.since, range.state);
+            let label = range_label(key_type, range.from.as_deref());
+            let owner = (&*range.shard, range.since);
+            let owned = self.owned((text, label), at, owner, range.state);
             ranges.push((from, Arc::new(owned)));
         }
         if !ranges.is_sorted_by(|left, right| left.0 < right.0) {
             return Err("ranges are not ascending".to_owned());
         }
-        let outside = outside.map(|(shard, since)| {
-            Arc::new(self.owned("outside".to_owned(), shard, since, RangeState::Active))
+        let outside = outside.map(|owner| {
+            let names = (OUTSIDE.to_owned(), OUTSIDE.to_owned());
+            Arc::new(self.owned(names, ranges.len(), owner, RangeState::Active))
         });
         let until = until.map(parse).transpose()?;
         let (name, epoch) = (Arc::clone(self.name), self.epoch);
         Ok(ShardMap { name, key_type, ranges, until, outside, epoch, standing })
     }
 
-    fn owned(&self, text: String, shard: &str, since: u64, state: RangeState) -> OwnedRange {
+    fn owned(
+        &self,
+        (text, label): (String, String),
+        place: usize,
+        (shard, since): (&str, u64),
+        state: RangeState,
+    ) -> OwnedRange {
         let upstream = self.document.shards.get(shard).and_then(|own| own.upstream.as_deref());
         OwnedRange {
             map: Arc::clone(self.name),
             epoch: self.epoch,
             is_live: self.is_live,
             text,
-            key_type: self.document.key_type,
+            label,
+            place,
             shard: shard.into(),
             since,
             state,

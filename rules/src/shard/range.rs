@@ -1,9 +1,18 @@
 //! What all ranges have in common, whether their map is live or that of a rules file.
 
+use crate::document::KeyType;
+use crate::hex::hex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The epoch of a map of the rules file.
 pub const FILE_EPOCH: u64 = 1;
+
+/// The name, in headers and metrics, of the keys that no range holds.
+pub(super) const OUTSIDE: &str = "outside";
+
+/// Hex digits of the SHA-256 that stands for the bound of a text key in metrics.
+const DIGITS: usize = 8;
 
 /// What may be done in a range while it moves from one owner to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,4 +40,18 @@ impl RangeState {
 /// A half-open interval of keys, `-` for an open end.
 pub fn interval(from: Option<&str>, until: Option<&str>) -> String {
     format!("[{},{})", from.unwrap_or("-"), until.unwrap_or("-"))
+}
+
+/// The name of a range in metrics: its lower bound, `-` for an open one; for text keys, which may be names of
+/// people, eight hex digits of its SHA-256.
+pub fn range_label(key_type: KeyType, from: Option<&str>) -> String {
+    match from {
+        None => "-".to_owned(),
+        Some(from) if key_type != KeyType::Text => from.to_owned(),
+        Some(from) => {
+            let mut hash = hex(&Sha256::digest(from.as_bytes()));
+            hash.truncate(DIGITS);
+            hash
+        }
+    }
 }

@@ -53,6 +53,23 @@ fn a_uuid_is_one_key_in_either_case() {
 }
 
 #[test]
+fn metrics_name_a_range_by_its_bound_and_no_text_that_may_be_a_name() {
+    for (key_type, from) in [(KeyType::Int, "-7"), (KeyType::Timestamp, "2024-02-29T23:30:00Z")] {
+        assert_eq!(range_label(key_type, Some(from)), from);
+    }
+    // As `printf %s adam | sha256sum` says.
+    assert_eq!(range_label(KeyType::Text, Some("adam")), "f7f376a1");
+    assert_eq!(range_label(KeyType::Text, None), "-");
+}
+
+#[test]
+fn a_range_knows_its_place_in_the_map() {
+    let map = map(&[1, 10_001], Some(20_001));
+    assert_eq!(map.ranges().map(|range| range.place).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(map.ranges().map(|range| &*range.label).collect::<Vec<_>>(), ["1", "10001"]);
+}
+
+#[test]
 fn a_key_below_the_first_or_above_the_last_range_is_unmapped() {
     let map = map(&[1, 10_001, 20_001], Some(30_001));
     let shard = |key| map.lookup(&ShardKey::Int(key)).map(|own| (&*own.shard, own.text.as_str()));

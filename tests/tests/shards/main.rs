@@ -5,6 +5,7 @@ mod faults;
 mod holding;
 mod jobs;
 mod load;
+mod meters;
 mod owners;
 mod search;
 mod starting;

@@ -80,6 +80,11 @@ pub(super) const ROWS: &[Row] = &[
             queries: &[("sum by (map, shard) (rate(spillway_shard_requests_total{$pods}[$__rate_interval]))", "{{map}} {{shard}}")],
         },
         Panel {
+            title: "Load by range", unit: PerSecond,
+            help: "By lower bound; of text keys eight hex digits, which `spillway shards show` explains. One line far above the others: split it, or move a neighbour away.",
+            queries: &[("topk(20, sum by (map, range) (rate(spillway_shard_range_requests_total{$pods}[$__rate_interval])))", "{{map}} {{range}}")],
+        },
+        Panel {
             title: "Load against a fair share", unit: Count,
             help: "1 is fair. SpillwayHotShard fires above 1.7.",
             queries: &[("sum by (map, shard) (rate(spillway_shard_requests_total{$pods}[$__rate_interval])) / on (map) group_left () avg by (map) (sum by (map, shard) (rate(spillway_shard_requests_total{$pods}[$__rate_interval])))", "{{map}} {{shard}}")],

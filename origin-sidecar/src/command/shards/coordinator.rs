@@ -13,11 +13,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use net::https::{self, HttpsClient};
 use rules::Rules;
-use rules::document::ShardMapSection;
+use rules::document::{KeyType, ShardMapSection};
 use rules::shard::change::{ChangeRefusal, first};
 use rules::shard::coordinate::not_retired;
 use rules::shard::object::{Changed, MapObject};
-use rules::shard::{Resolved, ShardKey, ShardKeys, ShardMap, interval};
+use rules::shard::{RangeState, Resolved, ShardKey, ShardKeys, ShardMap, interval, range_label};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -312,7 +312,11 @@ impl<'a> Coordinator<'a> {
                     "\n  {bounds}  {}  since epoch {}",
                     range.shard, range.since
                 ));
-                if range.state != rules::shard::RangeState::Active {
+                if object.key_type == KeyType::Text {
+                    let label = range_label(object.key_type, range.from.as_deref());
+                    text.push_str(&format!("  {label} in metrics"));
+                }
+                if range.state != RangeState::Active {
                     text.push_str(&format!("  {}", range.state.as_str()));
                 }
             }
@@ -337,7 +341,7 @@ impl<'a> Coordinator<'a> {
         let found = found.map_err(|why| Stop::run(format!("{}: {}", why.name(), why.title())))?;
         let range = &found.range;
         let facts = json!({
-            "map": map, "key": bound, "shard": &*range.shard, "range": range.text,
+            "map": map, "key": bound, "shard": &*range.shard, "range": range.text, "label": range.label,
             "since": range.since, "state": range.state.as_str(), "epoch": range.epoch,
         });
         let sentence =
@@ -359,7 +363,7 @@ impl<'a> Coordinator<'a> {
     pub(super) async fn export(&self, map: &str) -> Result<(), Stop> {
         let StoredMap { object, .. } = self.stored(map).await?;
         let quoted = |text: &str| match object.key_type {
-            rules::document::KeyType::Int => text.to_owned(),
+            KeyType::Int => text.to_owned(),
             _ => format!("{text:?}"),
         };
         let ranges = object.ranges.iter().map(|range| {
