@@ -7,6 +7,7 @@ mod jobs;
 mod load;
 mod meters;
 mod owners;
+mod protocols;
 mod search;
 mod starting;
 mod streams;

@@ -25,6 +25,7 @@ struct Data {
 /// One shard with its application.
 pub struct Owner {
     pub app: App,
+    shard: &'static str,
     data: Arc<Mutex<Data>>,
 }
 
@@ -38,21 +39,33 @@ impl Data {
         self.open.iter().any(|(from, until)| (*from..*until).contains(&key))
     }
 
-    fn answer(&mut self, shard: &str, asked: &Asked) -> Reply {
-        if asked.header("x-shard") != Some(shard) {
-            self.misrouted.push(format!("{:?}", asked.header("x-shard")));
+    fn reached(&mut self, shard: &str, named: Option<&str>) {
+        if named != Some(shard) {
+            self.misrouted.push(format!("{named:?}"));
         }
+    }
+
+    /// False if the gate refuses it.
+    fn write(&mut self, key: i64, write: String) -> bool {
+        if !self.is_open(key) {
+            self.refused += 1;
+            return false;
+        }
+        self.entries.entry(key).or_default().push(write);
+        true
+    }
+
+    fn answer(&mut self, shard: &str, asked: &Asked) -> Reply {
+        self.reached(shard, asked.header("x-shard"));
         let key = key(asked);
         if asked.method == http::Method::GET {
             return Reply::ok(self.entries.get(&key).cloned().unwrap_or_default().join(" "));
         }
-        if !self.is_open(key) {
-            self.refused += 1;
-            return Reply::status(503).with("Retry-After", "1").body("55006");
+        if self.write(key, String::from_utf8_lossy(&asked.body).into_owned()) {
+            Reply::ok("kept")
+        } else {
+            Reply::status(503).with("Retry-After", "1").body("55006")
         }
-        let write = String::from_utf8_lossy(&asked.body).into_owned();
-        self.entries.entry(key).or_default().push(write);
-        Reply::ok("kept")
     }
 }
 
@@ -66,11 +79,21 @@ impl Owner {
                 data.lock().expect("no panic").answer(shard, asked).after(after)
             });
         }
-        Self { app, data }
+        Self { app, shard, data }
     }
 
     fn data(&self) -> std::sync::MutexGuard<'_, Data> {
         self.data.lock().expect("no panic")
+    }
+
+    /// For another application of the same shard: takes writes with the shard that the request names.
+    pub fn writer(&self) -> impl Fn(Option<&str>, i64, String) -> bool + Clone + Send + 'static {
+        let (shard, data) = (self.shard, Arc::clone(&self.data));
+        move |named, key, write| {
+            let mut data = data.lock().expect("no panic");
+            data.reached(shard, named);
+            data.write(key, write)
+        }
     }
 
     /// Writes of the key, in their order.

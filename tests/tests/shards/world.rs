@@ -58,6 +58,8 @@ pub struct World {
     pub unreachable: BTreeSet<usize>,
     /// Where the application of each shard is.
     pub apps: BTreeMap<&'static str, String>,
+    /// How sidecars speak to each other.
+    pub scheme: &'static str,
     /// A queue of the cloud that every process is given.
     pub queue: Option<&'static str>,
     rules: String,
@@ -117,6 +119,7 @@ impl World {
             services,
             unreachable: BTreeSet::new(),
             apps,
+            scheme: "http",
             queue: None,
             rules,
             folder,
@@ -132,8 +135,11 @@ impl World {
     pub async fn setup(&self, shard: &'static str) -> (Setup, Relay) {
         let to_store = Relay::new().await;
         to_store.lead_to(&[&self.store_address()]);
-        let upstreams =
-            self.services.iter().map(|(shard, to)| format!("app-{shard}=http://{}", to.address()));
+        let scheme = self.scheme;
+        let upstreams = self
+            .services
+            .iter()
+            .map(|(shard, to)| format!("app-{shard}={scheme}://{}", to.address()));
         let mut setup = Spillway::proxy_to(&self.rules, &self.apps[shard])
             .with("--shard", shard)
             .with("--upstream", &upstreams.collect::<Vec<_>>().join(","))
