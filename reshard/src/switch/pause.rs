@@ -157,7 +157,9 @@ async fn holders(giver: &Session, id: MoveId) -> Result<String, ServerError> {
          ELSE 'pid ' || l.pid || ' (' || coalesce(a.usename, '?') || ', ' || coalesce(a.application_name, '') || ', ' || \
          coalesce(a.state, '?') || ', a transaction of ' || coalesce(extract(epoch FROM now() - a.xact_start)::bigint, 0) || ' s)' END \
          FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
-         LEFT JOIN pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction::text WHERE l.locktype = 'advisory' \
+         LEFT JOIN pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid' \
+         AND x.virtualtransaction = l.virtualtransaction \
+         LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid WHERE l.locktype = 'advisory' \
          AND l.classid = {} AND l.objid = {id} AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() LIMIT 5",
         gate::LOCK_CLASS
     );

@@ -45,13 +45,17 @@ pub async fn read(
     }
     let condition = moved.range.condition(&table.key, RowSide::Row);
     let (key, name) = (&table.key, &table.name);
-    let as_text = match moved.range.key_type() {
-        KeyType::Timestamp => format!("to_char({key}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"),
-        _ => format!("{key}::text"),
+    // A year before the first, or none at all, can't be written as a key of a map.
+    let (as_text, bounds) = match moved.range.key_type() {
+        KeyType::Timestamp => (
+            format!("to_char({key}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"),
+            format!(" AND {key} BETWEEN '0001-01-01Z' AND '9999-12-31Z'"),
+        ),
+        _ => (format!("{key}::text"), String::new()),
     };
     let sql = format!(
         "SELECT DISTINCT {key}, {as_text} AS bound FROM (SELECT {key}, row_number() OVER (ORDER BY {key}) AS n \
-         FROM {name} WHERE {condition}) own WHERE n % {CHUNK_ROWS} = 0 ORDER BY 1"
+         FROM {name} WHERE {condition}) own WHERE n % {CHUNK_ROWS} = 0{bounds} ORDER BY 1"
     );
     let rows = source.rows(&doing, &sql, &[]).await?;
     let parse = |text: String| {

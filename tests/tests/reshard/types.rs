@@ -154,6 +154,16 @@ async fn times_of_the_range_move_whatever_time_zone_the_database_has() {
 }
 
 #[tokio::test]
+async fn rows_are_compared_where_most_keys_are_no_time_at_all() {
+    let own = Keyed::start("timestamp", "timestamptz", "2024-01-01T00:00:00Z..", "").await;
+    let rows = "INSERT INTO k SELECT 'infinity', n FROM generate_series(1, 60000) n";
+    own.world.source.sql(rows).await;
+    own.runs(&[]).await;
+    let row = own.world.target.client().await.query_one("SELECT count(*) FROM k", &[]).await;
+    assert_eq!(row.expect("a row").get::<_, i64>(0), 60_000);
+}
+
+#[tokio::test]
 async fn texts_move_by_the_order_of_their_bytes_in_a_database_that_orders_them_otherwise() {
     let german = "TEMPLATE template0 ENCODING UTF8 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C'";
     let own = Keyed::start("text", "text", "a..n", german).await;

@@ -1,0 +1,71 @@
+//! Networks that are cut while a range moves: who waits says why, and goes on when it is back.
+
+use crate::crashes::copying;
+use crate::world::{Running, World};
+use support::{Database, Relay};
+
+/// An address that leads to the database until it is cut.
+async fn way_to(database: &Database) -> (Relay, Database) {
+    let relay = Relay::new().await;
+    relay.lead_to(&[&format!("127.0.0.1:{}", database.port)]);
+    let port = relay.address().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let through = Database { port: port.expect("a port"), name: database.name.clone() };
+    (relay, through)
+}
+
+#[tokio::test]
+async fn a_tool_that_is_cut_off_from_a_server_says_which_and_the_next_run_ends_the_move() {
+    for side in ["source", "target"] {
+        let mut world = World::start().await;
+        let direct = [world.source.clone(), world.target.clone()];
+        let own = if side == "source" { &mut world.source } else { &mut world.target };
+        let (relay, through) = way_to(own).await;
+        let port = through.port.to_string();
+        *own = through;
+        let run = world.runs(&["--rate", "200KiB"]);
+        copying(&direct[1]).await;
+        relay.cut();
+        let ended = run.end().await;
+        assert_eq!(ended.code, Some(1), "{side}");
+        assert!(ended.errors.contains(&port), "{side}: {}", ended.errors);
+        [world.source, world.target] = direct;
+        world.switch().await;
+        world.succeeds(&["verify", "--source", "b"]).await;
+        assert_eq!(world.owner().await, "d");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_cut_off_from_the_source_is_waited_for() {
+    let world = World::start().await;
+    let (relay, through) = way_to(&world.source).await;
+    let by = format!("b={}", through.url("postgres"));
+    let end = async |run: Running| {
+        let ended = run.end().await;
+        assert_eq!(ended.code, Some(0), "{}{}", ended.output, ended.errors);
+    };
+    let write = async |price: i32| {
+        let sql = format!(
+            "INSERT INTO prices (instrument_id, price, note) VALUES (150, {price}, 'cut off')"
+        );
+        world.source.sql(&sql).await;
+    };
+    end(world.runs(&["--no-switch", "--replicate-from", &by])).await;
+    relay.cut();
+    write(77).await;
+    let mut waiting = world.starts(&["verify", "--source", "b"]);
+    assert!(waiting.says("no worker is at work: does its server reach the other").await);
+    relay.lead_to(&[&format!("127.0.0.1:{}", world.source.port)]);
+    end(waiting).await;
+    // In a switch, writes can't wait: it is undone, and tried again.
+    relay.cut();
+    write(78).await;
+    let mut run = world.runs(&[]);
+    assert!(run.says("the switch was undone: pause-too-long").await);
+    write(79).await;
+    relay.lead_to(&[&format!("127.0.0.1:{}", world.source.port)]);
+    end(run).await;
+    let written = "SELECT count(*) FROM prices WHERE note = 'cut off'";
+    let row = world.target.client().await.query_one(written, &[]).await.expect("a row");
+    assert_eq!(row.get::<_, i64>(0), 3);
+}
