@@ -50,6 +50,7 @@ impl Mover<'_> {
                     let slot = publication::slot_name(self.source, channel).await?;
                     subscription::begin(self.target, channel, &slot, connection).await?;
                     self.catch_up(&entry.moved).await?;
+                    subscription::commit_to_disk(self.target, channel).await?;
                     Step::Following
                 }
                 Step::Following => {

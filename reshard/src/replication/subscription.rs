@@ -36,16 +36,29 @@ pub fn connection(address: &Address, password: Option<&Password>) -> String {
     fields.join(" ")
 }
 
-/// The statement that creates the subscription, that of the way back still asleep, with `%L` for the connection string.
+/// The statement that creates the subscription, that of the way back still asleep and committing to the disk, with `%L` for the connection string.
 pub fn create(channel: Channel, slot: &Identifier, version: u32) -> String {
     let own = channel.name();
     let origin = if version >= ORIGIN_SINCE { ", origin = none" } else { "" };
+    let commits = if channel.is_back { "on" } else { "off" };
     format!(
         "CREATE SUBSCRIPTION {own} CONNECTION %L PUBLICATION {own} WITH \
-         (create_slot = false, slot_name = '{}', copy_data = false, enabled = {}, streaming = on{origin})",
+         (create_slot = false, slot_name = '{}', copy_data = false, enabled = {}, streaming = on, synchronous_commit = '{commits}'{origin})",
         slot.as_str(),
         !channel.is_back
     )
+}
+
+/// Lets every transaction that is applied wait for the disk, now that the target has caught up. A worker that is begun
+/// anew, as after a cut, confirms what the one before it has applied as if that were on the disk; a server that
+/// crashes then loses it, and the other side does not send it again. What is applied before this is compared later;
+/// what is applied after it can't be lost.
+///
+/// # Errors
+/// When there is no subscription.
+pub async fn commit_to_disk(to: &Session, channel: Channel) -> Result<(), ServerError> {
+    let sql = format!("ALTER SUBSCRIPTION {} SET (synchronous_commit = 'on')", channel.name());
+    to.batch("let the subscription commit to the disk", &sql).await
 }
 
 /// Creates the subscription, if there is none yet. The connection string is a parameter and the statement runs

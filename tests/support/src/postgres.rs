@@ -16,17 +16,17 @@ use tokio_postgres::{Client, NoTls};
 const USER: &str = "postgres";
 /// The password of every role that a test makes; `postgres` needs none.
 pub const PASSWORD: &str = "it's a \\ \"päss\" word: 100%@#";
-/// What tests need of a server unless they say otherwise. It keeps nothing that a crash of the machine would
+/// What tests need of a server unless they say otherwise: moves that nobody has ended stay in a shared one. It keeps nothing that a crash of the machine would
 /// spare; a crash of the server loses nothing by that.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 wal_level = logical
-max_wal_senders = 20
-max_replication_slots = 20
+max_wal_senders = 60
+max_replication_slots = 60
 max_prepared_transactions = 10
-max_logical_replication_workers = 20
-max_worker_processes = 30
+max_logical_replication_workers = 60
+max_worker_processes = 70
 shared_buffers = 32MB
 fsync = off
 log_min_messages = warning
@@ -110,14 +110,20 @@ fn own_folder() -> PathBuf {
     folder
 }
 
+/// What the server says of itself: `postgres (PostgreSQL) 15.20`.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        let version = Command::new(programs().join("postgres")).arg("--version").output();
+        String::from_utf8_lossy(&version.expect("the server's program").stdout).into_owned()
+    })
+}
+
 /// A data folder as `initdb` makes it, made once for this version: making one takes seconds, copying it not.
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        let version = Command::new(programs().join("postgres")).arg("--version").output();
-        let version = version.expect("the server's program").stdout;
-        let version =
-            String::from_utf8_lossy(&version).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let version = version().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
         let kept = target.join("postgres").join(version.trim_matches('-'));
@@ -150,6 +156,14 @@ impl Postgres {
         let data = folder.join("data");
         done("a copy", Command::new("cp").arg("-r").arg(template()).arg(&data));
         let mut text = SETTINGS.to_owned();
+        if version()
+            .split(|c: char| !c.is_ascii_digit())
+            .find_map(|part| part.parse::<u32>().ok())
+            .is_some_and(|major| major >= 18)
+        {
+            // Before, the slots counted.
+            text.push_str("max_active_replication_origins = 60\n");
+        }
         for setting in settings {
             writeln!(text, "{setting}").expect("a text");
         }
