@@ -15,6 +15,7 @@ mod deploy;
 mod edge;
 mod fuzz;
 mod image;
+mod postgres;
 mod sbom;
 mod setup;
 mod steps;

@@ -202,10 +202,22 @@ pub(crate) fn run(name: &str, word: Option<&str>, extent: Extent) -> Result<()> 
     count.finish()
 }
 
+/// The subject `reshard` on the PostgreSQL of this folder.
+pub(crate) fn reshard_on(postgres: &Path, word: Option<&str>) -> Result<()> {
+    let (root, started) = (setup::root(), Instant::now());
+    let mut count = Count::default();
+    let mut cargo = system(&root, "reshard", &[], &[], word)?;
+    cargo.arg(BUSY).env("SPILLWAY_POSTGRES", postgres);
+    count.run(&format!("ranges that move on {}", postgres.display()), &mut cargo, rust_result);
+    say(&format!("took {} s", started.elapsed().as_secs()));
+    count.finish()
+}
+
 pub(crate) fn usage() -> String {
     let mut text = "usage: cargo xtask test                  everything CI runs\n       \
         cargo xtask test SUBJECT [WORD]   one subject, or its tests whose names contain the word\n       \
-        cargo xtask test --full SUBJECT   one subject with every step and every kill, in minutes\n\
+        cargo xtask test --full SUBJECT   one subject with every step and every kill, in minutes\n       \
+        cargo xtask test --postgres MAJOR [WORD]   reshard on PostgreSQL 16, 17 or 18\n\
         subjects:"
         .to_owned();
     for subject in &SUBJECTS {

@@ -11,6 +11,8 @@ use std::time::Instant;
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     match arguments {
         [] => everything(),
+        [flag, major] if flag == "--postgres" => crate::postgres::run(major, None),
+        [flag, major, word] if flag == "--postgres" => crate::postgres::run(major, Some(word)),
         [flag, name] if flag == "--full" => subject::run(name, None, Extent::Full),
         [name] if !name.starts_with('-') => subject::run(name, None, Extent::Quick),
         [name, word] => subject::run(name, Some(word), Extent::Quick),
