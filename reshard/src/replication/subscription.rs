@@ -144,7 +144,7 @@ pub struct Following {
     pub behind: Option<i64>,
     /// `pg_replication_slots.wal_status`; none: there is no slot.
     pub wal_status: Option<String>,
-    /// Whether a worker of the target is at work.
+    /// Whether a worker is at work and connected.
     pub is_applying: bool,
     /// How often applying has failed since the subscription began.
     pub apply_errors: i64,
@@ -200,7 +200,7 @@ pub async fn following(
     let slots = source
         .rows(
             "look at the slot",
-            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, wal_status::text \
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, wal_status::text, active \
              FROM pg_replication_slots WHERE slot_name = $1",
             &[&slot.as_str()],
         )
@@ -215,10 +215,13 @@ pub async fn following(
         )
         .await?;
     let (slot, worker) = (slots.first(), workers.first());
+    // A worker that can't connect is begun anew all the time.
+    let is_sending = slot.is_some_and(|row| row.get(2));
+    let is_working = worker.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true));
     Ok(Following {
         behind: slot.and_then(|row| row.get(0)),
         wal_status: slot.and_then(|row| row.get(1)),
-        is_applying: worker.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true)),
+        is_applying: is_sending && is_working,
         apply_errors: worker.map_or(0, |row| row.get(1)),
     })
 }
