@@ -1,6 +1,9 @@
 //! A real PostgreSQL on loopback, as a server of its own that ends with the process that started it.
 
+mod installed;
+
 use crate::PATIENCE;
+use installed::Installed;
 use std::fmt::Write;
 use std::fs::Permissions;
 use std::net::TcpListener;
@@ -50,6 +53,7 @@ rm -rf "$0"
 
 /// A server.
 pub struct Postgres {
+    installed: Installed,
     keeper: Child,
     folder: PathBuf,
     port: u16,
@@ -60,20 +64,6 @@ pub struct Postgres {
 pub struct Database {
     pub port: u16,
     pub name: String,
-}
-
-/// The programs of PostgreSQL: `SPILLWAY_POSTGRES`, or Debian's newest.
-fn programs() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let named = std::env::var_os("SPILLWAY_POSTGRES").map(PathBuf::from);
-        let installed = || {
-            let majors = std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
-            majors.map(|major| major.path().join("bin")).max()
-        };
-        let found = named.or_else(installed);
-        found.expect("PostgreSQL is installed: apt install postgresql, or SPILLWAY_POSTGRES=FOLDER")
-    })
 }
 
 fn is_root() -> bool {
@@ -110,57 +100,29 @@ fn own_folder() -> PathBuf {
     folder
 }
 
-/// What the server says of itself: `postgres (PostgreSQL) 15.20`.
-fn version() -> &'static str {
-    static VERSION: OnceLock<String> = OnceLock::new();
-    VERSION.get_or_init(|| {
-        let version = Command::new(programs().join("postgres")).arg("--version").output();
-        String::from_utf8_lossy(&version.expect("the server's program").stdout).into_owned()
-    })
-}
-
-/// A data folder as `initdb` makes it, made once for this version: making one takes seconds, copying it not.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-    TEMPLATE.get_or_init(|| {
-        let version = version().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
-        let kept = target.join("postgres").join(version.trim_matches('-'));
-        if kept.is_dir() {
-            return kept;
-        }
-        let (folder, parent) = (own_folder(), kept.parent().expect("it has one"));
-        let mut initdb = as_user(&programs().join("initdb"));
-        initdb.args(["--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync", "-U", USER]);
-        done("initdb", initdb.arg("-D").arg(folder.join("data")));
-        std::fs::create_dir_all(parent).expect("a folder for it");
-        let own = parent.join(format!("new-{}", std::process::id()));
-        done("a copy", Command::new("cp").arg("-r").arg(folder.join("data")).arg(&own));
-        // Another process may have been first, with the same.
-        if std::fs::rename(&own, &kept).is_err() {
-            std::fs::remove_dir_all(&own).expect("our copy");
-        }
-        std::fs::remove_dir_all(&folder).expect("our folder");
-        kept
-    })
-}
-
 impl Postgres {
     /// Starts a server with these settings beside those that all have: `max_replication_slots = 0`.
     ///
     /// # Panics
     /// When PostgreSQL is not installed or does not start.
     pub fn start(settings: &[&str]) -> Self {
+        Self::of(Installed::first(), settings)
+    }
+
+    /// The same of the version that takes what moves, where that is another one.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_taker(settings: &[&str]) -> Self {
+        Self::of(Installed::taker(), settings)
+    }
+
+    fn of(installed: Installed, settings: &[&str]) -> Self {
         let folder = own_folder();
         let data = folder.join("data");
-        done("a copy", Command::new("cp").arg("-r").arg(template()).arg(&data));
+        done("a copy", Command::new("cp").arg("-r").arg(installed.template()).arg(&data));
         let mut text = SETTINGS.to_owned();
-        if version()
-            .split(|c: char| !c.is_ascii_digit())
-            .find_map(|part| part.parse::<u32>().ok())
-            .is_some_and(|major| major >= 18)
-        {
+        if installed.major() >= 18 {
             // Before, the slots counted.
             text.push_str("max_active_replication_origins = 60\n");
         }
@@ -176,18 +138,19 @@ impl Postgres {
         let mut keeper = Command::new("sh");
         keeper.args(["-c", KEEPER]).arg(&folder).stdin(Stdio::piped());
         let keeper = keeper.spawn().expect("a shell");
-        let mut own = Self { keeper, folder, port: 0 };
+        let mut own = Self { installed, keeper, folder, port: 0 };
         own.restart();
         own
     }
 
-    /// One of the servers that all tests of the process share, for what needs no settings of its own.
+    /// One of the servers that all tests of the process share, for what needs no settings of its own: 0 gives, 1 takes.
     ///
     /// # Panics
     /// As [`Postgres::start`].
     pub fn shared(number: usize) -> &'static Self {
         static SHARED: [OnceLock<Postgres>; 2] = [OnceLock::new(), OnceLock::new()];
-        SHARED[number].get_or_init(|| Self::start(&[]))
+        let start = if number == 0 { Self::start } else { Self::start_taker };
+        SHARED[number].get_or_init(|| start(&[]))
     }
 
     pub fn port(&self) -> u16 {
@@ -230,7 +193,7 @@ impl Postgres {
             if is_first {
                 self.port = free_port();
             }
-            let mut start = as_user(&programs().join("pg_ctl"));
+            let mut start = as_user(&self.installed.programs.join("pg_ctl"));
             start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));
             start.args(["-s", "-w", "-o", &format!("-p {}", self.port), "start"]);
             // What it starts would keep a pipe open.

@@ -5,7 +5,7 @@ use support::Postgres;
 
 #[tokio::test]
 async fn a_move_is_undone_at_the_source_alone_when_the_target_is_away_for_good() {
-    let (source, target) = (Postgres::start(&[]), Postgres::start(&[]));
+    let (source, target) = (Postgres::start(&[]), Postgres::start_taker(&[]));
     let world = World::between(&source, &target).await;
     let (shape, rows) = (world.shape(&world.source).await, world.rows(&world.source).await);
     world.run().await;

@@ -41,44 +41,48 @@ async fn a_transaction_sees_the_gate_as_it_is_and_not_as_its_snapshot_was() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_has_written_before_the_gate_closes_is_waited_for() {
+async fn transactions_that_have_written_before_the_gate_closes_are_waited_for() {
+    let mut world = World::start().await;
+    world.run().await;
+    world.hold("fence");
+    let run = world.runs(&[]);
+    world.is_held().await;
+    let mut clients = Vec::new();
     for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
-        let mut world = World::start().await;
-        world.run().await;
-        world.hold("fence");
-        let run = world.runs(&[]);
-        world.is_held().await;
         let client = world.source.client().await;
         let first = format!(
             "BEGIN ISOLATION LEVEL {level}; INSERT INTO prices (instrument_id, price, note) VALUES (150, 1, 'straddles');
-             SAVEPOINT s; UPDATE prices SET note = 'undone' WHERE instrument_id = 150; ROLLBACK TO s; SAVEPOINT t"
+             SAVEPOINT s; UPDATE prices SET note = 'undone' WHERE note = 'straddles'; ROLLBACK TO s; SAVEPOINT t"
         );
         client.batch_execute(&first).await.expect("the range is open");
-        world.let_go();
-        let other = world.source.client().await;
-        let waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
-                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        eventually("the run waits for the transaction", || async {
-            other.query_opt(waits, &[]).await.expect("an answer")
-        })
-        .await;
-        // The gate is closed for this transaction, too; a savepoint survives that.
-        let late = "INSERT INTO prices (instrument_id, price, note) VALUES (150, 2, 'late')";
-        assert_eq!(code(&client, late).await, "55006", "{level}");
-        client.batch_execute("ROLLBACK TO t; COMMIT").await.expect("committed");
-        let ended = run.end().await;
-        assert_eq!(ended.code, Some(0), "{level}: {}{}", ended.output, ended.errors);
-        assert!(!ended.output.contains("undone"), "{}", ended.output);
-        assert_eq!(count(&world.target, "note = 'straddles'").await, 1, "{level}");
-        assert_eq!(count(&world.target, "note IN ('late', 'undone')").await, 0, "{level}");
-        world.succeeds(&["verify", "--source", "b"]).await;
+        clients.push(client);
     }
+    world.let_go();
+    let other = world.source.client().await;
+    let waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1";
+    eventually("the run waits for the transactions", || async {
+        other.query_opt(waits, &[]).await.expect("an answer")
+    })
+    .await;
+    for client in &clients {
+        // The gate is closed for these transactions, too; a savepoint survives that.
+        let late = "INSERT INTO prices (instrument_id, price, note) VALUES (150, 2, 'late')";
+        assert_eq!(code(client, late).await, "55006");
+        client.batch_execute("ROLLBACK TO t; COMMIT").await.expect("committed");
+    }
+    let ended = run.end().await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.output, ended.errors);
+    assert!(!ended.output.contains("undone"), "{}", ended.output);
+    assert_eq!(count(&world.target, "note = 'straddles'").await, 3);
+    assert_eq!(count(&world.target, "note IN ('late', 'undone')").await, 0);
+    world.succeeds(&["verify", "--source", "b"]).await;
 }
 
 #[tokio::test]
 async fn a_prepared_transaction_of_the_range_is_named_and_the_owner_stays() {
     // Of its own: others could create no slot meanwhile.
-    let (source, target) = (Postgres::start(&[]), Postgres::start(&[]));
+    let (source, target) = (Postgres::start(&[]), Postgres::start_taker(&[]));
     let world = World::between(&source, &target).await;
     world.run().await;
     let gid = format!("it''s {}", world.source.name);
