@@ -75,7 +75,7 @@ impl Keyed {
     async fn moves(&self, inside: &[&str], outside: &[&str]) {
         let World { source, target, .. } = &self.world;
         let value = |key: &&str| format!("'{}'", key.replace('\'', "''"));
-        let all: Vec<String> = inside.iter().chain(outside).map(|key| value(key)).collect();
+        let all: Vec<String> = inside.iter().chain(outside).map(value).collect();
         for key in &all {
             source
                 .sql(&format!(
