@@ -174,20 +174,8 @@ mod tests {
     use crate::sql::TableName;
 
     fn column(name: &str, written_type: &str, is_not_null: bool) -> Column {
-        Column {
-            number: 1,
-            name: name.to_owned(),
-            written_type: written_type.to_owned(),
-            type_name: format!("pg_catalog.{written_type}"),
-            type_kind: 'b',
-            is_not_null,
-            default: None,
-            generated: None,
-            identity: None,
-            collation: None,
-            is_nondeterministic: false,
-            made_of: None,
-        }
+        let type_name = format!("pg_catalog.{written_type}");
+        Column { is_not_null, ..Column::sample(name, written_type, &type_name) }
     }
 
     fn found(own: &[Column], its: &[Column]) -> Vec<String> {

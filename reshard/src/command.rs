@@ -8,6 +8,7 @@ pub mod open;
 pub mod preflight;
 pub mod report;
 pub mod run;
+pub mod statements;
 pub mod status;
 mod stop;
 pub mod verify;

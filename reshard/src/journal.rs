@@ -14,7 +14,8 @@ const FORMAT: i32 = 1;
 /// The class of the advisory lock that whoever changes the source holds; its object is 0.
 const LOCK_CLASS: i32 = 20_561;
 
-const CREATE: &str = "\
+/// The statements that create the journal.
+pub const CREATE: &str = "\
 CREATE SCHEMA IF NOT EXISTS spillway;
 CREATE TABLE IF NOT EXISTS spillway.move (
   id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb, paused boolean NOT NULL DEFAULT false,
@@ -297,7 +298,7 @@ impl<'s> Journal<'s> {
     /// # Errors
     /// When the server does not take it.
     pub async fn to(&self, entry: &mut Entry, step: Step) -> Result<(), ServerError> {
-        let id = number(entry.moved.id);
+        let id = entry.moved.id.number();
         let doing = format!("note that the move is {}", step.name());
         let sql = "UPDATE spillway.move SET step = $2, changed = clock_timestamp() WHERE id = $1";
         self.session.execute(&doing, sql, &[&id, &step.name()]).await?;
@@ -310,7 +311,7 @@ impl<'s> Journal<'s> {
     /// # Errors
     /// When the server does not take it.
     pub async fn keep(&self, entry: &mut Entry, removed: Vec<Removed>) -> Result<(), ServerError> {
-        let (id, json) = (number(entry.moved.id), serde_json::to_string(&removed));
+        let (id, json) = (entry.moved.id.number(), serde_json::to_string(&removed));
         let sql = "UPDATE spillway.move SET removed = $2::text::jsonb, changed = clock_timestamp() WHERE id = $1";
         let doing = "keep the definitions of the target's indexes";
         self.session.execute(doing, sql, &[&id, &json.unwrap_or_default()]).await?;
@@ -383,10 +384,6 @@ impl PlannedTable {
         let table = TableName { schema: name(&self.schema)?, name: name(&self.name)? };
         Ok(MovedTable { name: table, key: name(&self.key)? })
     }
-}
-
-fn number(id: MoveId) -> i32 {
-    i32::try_from(id.0).unwrap_or(i32::MAX)
 }
 
 fn holders() -> String {

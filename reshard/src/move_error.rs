@@ -15,7 +15,7 @@ pub enum MoveError {
     Verify(VerifyError),
     /// A table is on one side only.
     NoTable(MovedTable, String),
-    /// The target had rows of the range before the copy: how many tables of it, the first by name.
+    /// The target had rows of the range before the copy: the first such table, and the shard.
     RowsAtTarget(MovedTable, String),
     /// Both sides have caught up and still differ.
     Different(Vec<(MovedTable, Compared)>),

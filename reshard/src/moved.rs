@@ -15,6 +15,11 @@ impl fmt::Display for MoveId {
 }
 
 impl MoveId {
+    /// As the columns of the journal and of the lists have it.
+    pub fn number(self) -> i32 {
+        i32::try_from(self.0).unwrap_or(i32::MAX)
+    }
+
     /// The gate of the range: a sequence and the function of its triggers.
     pub fn gate(self) -> TableName {
         TableName::of_move("gate", self.0)

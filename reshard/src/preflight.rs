@@ -21,7 +21,7 @@ mod samples;
 
 pub use evidence::{Evidence, SideFacts};
 pub use fault::{Fault, FaultKind};
-pub use gather::{Database, gather};
+pub use gather::gather;
 pub use map_facts::MapFacts;
 pub use row_facts::RowFacts;
 

@@ -12,7 +12,7 @@ use crate::replication::{publication, subscription};
 use crate::server::Session;
 use crate::sql::RowSide;
 use crate::switch::leg::Leg;
-use crate::undo::{is_past_return, lists, markers};
+use crate::undo::{is_past_return, remove_gate};
 
 /// Undoes a move that was not switched, at the source and in the map alone.
 ///
@@ -45,9 +45,7 @@ pub async fn undo(
     subscription::remove(source, id.back()).await?;
     publication::remove_slot(source, id.forward()).await?;
     source.batch("remove the publication", &publication::remove(id.forward())).await?;
-    gate::remove(source, &moved, &|_| Vec::new(), &|sentence| listener.say(sentence)).await?;
-    source.batch("remove the markers", &markers(id)).await?;
-    source.batch("remove the lists of the move", &lists(id)).await?;
+    remove_gate(source, &moved, &|_| Vec::new(), &|sentence| listener.say(sentence)).await?;
     listener.say(format!(
         "if shard `{}` comes back, run there:\n    {}",
         moved.target,

@@ -11,7 +11,6 @@ use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
 use crate::moved::{Channel, Move};
 use crate::mover::{Listener, Mover, session_name, shape};
-use crate::owner_check;
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
@@ -104,16 +103,8 @@ impl Mover<'_> {
                 shape(session, table).await?;
             }
         }
-        let object = self.spillway.map(&moved.map).await?;
-        for table in &moved.tables {
-            // A CHECK is enforced on rows that are copied, too.
-            if owner_check::exists(self.target, &moved.map, table).await? {
-                let (shard, also) = (&moved.target, Some(&moved.range));
-                let sql = owner_check::replacement(&object, shard, table, also);
-                let doing = format!("widen the owner's check of {}", table.name.shown());
-                gate::with_table(self.target, &doing, table, &sql, &self.say()).await?;
-            }
-        }
+        // A CHECK is enforced on rows that are copied, too.
+        self.replace_checks(moved, Some(&moved.range)).await?;
         gate::create(self.target, moved, GateState::Closed, &self.say()).await?;
         gate::create(self.source, moved, GateState::Open, &self.say()).await?;
         Ok(())

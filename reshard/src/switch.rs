@@ -30,7 +30,7 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(500);
 
 /// The table in which a taker notes that it has a marker: with that its disk has everything before it. Its log up to
 /// `until` is none that the giver has to follow later.
-const ARRIVALS: &str = "CREATE TABLE IF NOT EXISTS spillway.arrival (\
+pub const ARRIVALS: &str = "CREATE TABLE IF NOT EXISTS spillway.arrival (\
     move int PRIMARY KEY, marker bigint NOT NULL, until pg_lsn NOT NULL)";
 
 impl Mover<'_> {
@@ -71,14 +71,14 @@ impl Mover<'_> {
                     self.listener.paused(&report);
                     return Ok(());
                 }
-                Err(why) if left == 0 || !why.may_pass() => {
-                    self.reopen(leg, entry).await?;
-                    return Err(why);
-                }
                 Err(why) => {
                     self.reopen(leg, entry).await?;
+                    // A command of a tool that was killed may have passed the point of no return meanwhile.
                     if entry.step == leg.steps.past_return {
                         return self.complete_again(leg, entry).await;
+                    }
+                    if left == 0 || !why.may_pass() {
+                        return Err(why);
                     }
                     let seconds = pause.as_secs();
                     self.listener
@@ -92,8 +92,7 @@ impl Mover<'_> {
     }
 
     async fn wait_for_columns(&self, leg: &Leg<'_>) -> Result<(), MoveError> {
-        let say = |sentence| self.listener.say(sentence);
-        let on = (leg.moved, leg.channel);
+        let (say, on) = (self.say(), (leg.moved, leg.channel));
         Ok(Lookout::new(leg.giver, leg.taker, on, &say).wait_for_columns().await?)
     }
 
@@ -146,7 +145,7 @@ impl Mover<'_> {
         leg: &Leg<'_>,
         entry: &mut Entry,
     ) -> Result<(), MoveError> {
-        leg.bring_over_without_end(&self.limits, &|sentence| self.listener.say(sentence)).await?;
+        leg.bring_over_without_end(&self.limits, &self.say()).await?;
         self.complete(leg, entry).await
     }
 
@@ -172,8 +171,7 @@ impl Mover<'_> {
         self.remove_channel(id.forward()).await?;
         if self.source.version().min(self.target.version()) < subscription::ORIGIN_SINCE {
             let sql = "SELECT until::text FROM spillway.arrival WHERE move = $1";
-            let number = i32::try_from(id.0).unwrap_or(i32::MAX);
-            let row = self.target.row("read the list of arrivals", sql, &[&number]).await?;
+            let row = self.target.row("read the list of arrivals", sql, &[&id.number()]).await?;
             subscription::leave_out(self.source, id.back(), row.get(0)).await?;
         }
         subscription::enable(self.source, id.back()).await?;
@@ -183,7 +181,7 @@ impl Mover<'_> {
     /// Gives the range back to its first owner, with all that was written at the target since, and removes the move.
     ///
     /// # Errors
-    /// As [`Mover::forward`].
+    /// As [`Mover::hand_over`].
     pub async fn roll_back(&self, entry: &mut Entry) -> Result<(), MoveError> {
         let moved = entry.moved.clone();
         let leg = Leg::back(&moved, self.source, self.target);
@@ -199,8 +197,7 @@ impl Mover<'_> {
                 ));
             }
         }
-        self.remove_move(entry).await?;
-        Ok(())
+        self.remove_move(entry).await
     }
 
     /// Ends a move that was switched: the way back is closed, and the source's rows of the range are removed.

@@ -7,9 +7,9 @@ use crate::move_error::MoveError;
 use crate::moved::{Move, MoveId, MovedTable};
 use crate::mover::Mover;
 use crate::owner_check;
-use crate::server::ServerError;
+use crate::server::{ServerError, Session};
+use crate::sql::KeyRange;
 use crate::switch::leg::Leg;
-use rules::shard::object::MapObject;
 
 impl Mover<'_> {
     /// Undoes the move, from whatever step it is at before its switch. The source is open before anything else is
@@ -19,12 +19,9 @@ impl Mover<'_> {
     /// When the move was switched; when a server is gone or refuses a statement. It can be called again.
     pub async fn undo(&self, entry: &mut Entry) -> Result<(), MoveError> {
         let moved = entry.moved.clone();
-        match entry.step {
-            Step::Announced | Step::Fencing => {
-                let leg = Leg::there(&moved, self.source, self.target);
-                self.reopen(&leg, entry).await?;
-            }
-            _ => {}
+        if matches!(entry.step, Step::Announced | Step::Fencing) {
+            let leg = Leg::there(&moved, self.source, self.target);
+            self.reopen(&leg, entry).await?;
         }
         if is_past_return(entry.step) {
             return Err(MoveError::WrongStep(
@@ -32,8 +29,7 @@ impl Mover<'_> {
                 "it can only go on: `reshard run` ends the switch, then `reshard rollback` gives the range back",
             ));
         }
-        self.remove_move(entry).await?;
-        Ok(())
+        self.remove_move(entry).await
     }
 
     /// Removes everything of a move whose range belongs to the source.
@@ -49,22 +45,25 @@ impl Mover<'_> {
         self.listener.step(Step::Aborting);
         self.remove_channel(id.back()).await?;
         self.remove_copy(entry).await?;
-        let say = |sentence| self.listener.say(sentence);
         let removed = entry.removed.as_deref().unwrap_or_default();
-        indexes::restore(self.target, removed, &say).await?;
-        let object = self.spillway.map(&entry.moved.map).await?;
-        self.restore_checks(&entry.moved, &object).await?;
+        indexes::restore(self.target, removed, &self.say()).await?;
+        self.replace_checks(&entry.moved, None).await?;
         self.remove_gates(&entry.moved, &|_, _| Vec::new()).await?;
         self.journal.to(entry, Step::Aborted).await?;
         self.listener.step(Step::Aborted);
         Ok(())
     }
 
-    /// The target's checks refuse the range again, where it has any.
-    async fn restore_checks(&self, moved: &Move, object: &MapObject) -> Result<(), ServerError> {
+    /// Where the target has checks of its owner, they are those of the map now. `also`: a range that comes here.
+    pub(crate) async fn replace_checks(
+        &self,
+        moved: &Move,
+        also: Option<&KeyRange>,
+    ) -> Result<(), MoveError> {
+        let object = self.spillway.map(&moved.map).await?;
         for table in &moved.tables {
             if owner_check::exists(self.target, &moved.map, table).await? {
-                let sql = owner_check::replacement(object, &moved.target, table, None);
+                let sql = owner_check::replacement(&object, &moved.target, table, also);
                 let doing = format!("set the owner's check of {}", table.name.shown());
                 gate::with_table(self.target, &doing, table, &sql, &self.say()).await?;
             }
@@ -79,14 +78,23 @@ impl Mover<'_> {
         moved: &Move,
         instead: &dyn Fn(&str, &MovedTable) -> Vec<String>,
     ) -> Result<(), ServerError> {
-        let id = moved.id;
         for (session, shard) in [(self.target, &moved.target), (self.source, &moved.source)] {
-            gate::remove(session, moved, &|table| instead(shard, table), &self.say()).await?;
-            session.batch("remove the markers", &markers(id)).await?;
-            session.batch("remove the lists of the move", &lists(id)).await?;
+            remove_gate(session, moved, &|table| instead(shard, table), &self.say()).await?;
         }
         Ok(())
     }
+}
+
+/// Removes gate, markers and lists of a move from one database.
+pub(crate) async fn remove_gate(
+    session: &Session,
+    moved: &Move,
+    instead: &dyn Fn(&MovedTable) -> Vec<String>,
+    say: &dyn Fn(String),
+) -> Result<(), ServerError> {
+    gate::remove(session, moved, instead, say).await?;
+    session.batch("remove the markers", &markers(moved.id)).await?;
+    session.batch("remove the lists of the move", &lists(moved.id)).await
 }
 
 /// Whether the range belongs to the target, or can only come to belong to it.
@@ -105,14 +113,14 @@ pub(crate) fn is_past_return(step: Step) -> bool {
 }
 
 /// Removes the markers of both directions.
-pub(crate) fn markers(id: MoveId) -> String {
+fn markers(id: MoveId) -> String {
     let names = [id.forward(), id.back()].map(|channel| channel.marker().to_string());
     format!("DROP TABLE IF EXISTS {}", names.join(", "))
 }
 
 /// Removes what the lists of chunks and arrivals have of this move, the lists if no other move uses them, and the
 /// schema if nothing is left in it.
-pub(crate) fn lists(id: MoveId) -> String {
+fn lists(id: MoveId) -> String {
     let list = |name: &str| {
         format!(
             "IF to_regclass('{name}') IS NOT NULL THEN DELETE FROM {name} WHERE move = {id}; \

@@ -190,6 +190,25 @@ impl Table {
 }
 
 impl Column {
+    /// A column of a type of PostgreSQL's own that may be NULL and has nothing special, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(name: &str, written_type: &str, type_name: &str) -> Self {
+        Self {
+            number: 1,
+            name: name.to_owned(),
+            written_type: written_type.to_owned(),
+            type_name: type_name.to_owned(),
+            type_kind: 'b',
+            is_not_null: false,
+            default: None,
+            generated: None,
+            identity: None,
+            collation: None,
+            is_nondeterministic: false,
+            made_of: None,
+        }
+    }
+
     fn of_row(row: &tokio_postgres::Row) -> Self {
         Self {
             number: row.get("attnum"),

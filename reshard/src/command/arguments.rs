@@ -42,7 +42,7 @@ pub struct RunArguments {
     pub moved: MoveArguments,
     #[command(flatten)]
     pub consent: Consent,
-    /// Print every statement that would change something, and send none
+    /// Print the statements that would bring the range over and make the way back, and send none
     #[arg(long)]
     pub dry_run: bool,
     /// Stop when both databases are the same: nothing is switched

@@ -1,23 +1,15 @@
-//! From arguments to a move, its map and two sessions.
+//! From arguments to a move, its map and its databases.
 
 use super::arguments::{Connections, MoveArguments};
 use super::stop::Stop;
 use crate::map::{Spillway, source};
 use crate::moved::{Move, MoveId, MovedTable, tables};
 use crate::preflight::MapFacts;
-use crate::server::{Address, Addresses, Endpoint, Password, Passwords, Session};
+use crate::server::{Addresses, Endpoint, Passwords};
 use crate::sql::KeyRange;
 use rules::Rules;
 use rules::shard::object::MapObject;
 use std::time::Duration;
-
-/// A move that has not begun.
-pub struct Planned {
-    pub spillway: Spillway,
-    pub object: MapObject,
-    pub moved: Move,
-    pub map: MapFacts,
-}
 
 /// What the arguments ask for, and the map that it is asked of.
 pub struct Wanted {
@@ -70,17 +62,6 @@ pub async fn wanted(own: &MoveArguments) -> Result<Wanted, Stop> {
     Ok(Wanted { spillway, object, map, name, range, target, tables })
 }
 
-/// Reads the map, and what is to move from the arguments.
-///
-/// # Errors
-/// Code 78 when an argument is wrong, 1 when the map can't be had or the range can't move.
-pub async fn planned(own: &MoveArguments, id: MoveId) -> Result<Planned, Stop> {
-    let wanted = wanted(own).await?;
-    let moved = wanted.from_owner(id)?;
-    let Wanted { spillway, object, map, .. } = wanted;
-    Ok(Planned { spillway, object, moved, map })
-}
-
 /// What the rules file and those who follow the map say of it.
 ///
 /// # Errors
@@ -120,34 +101,13 @@ pub fn addresses(own: &Connections) -> Result<Addresses, Stop> {
 ///
 /// # Errors
 /// Code 78 when none is given, or the file of passwords is open to others.
-pub fn database<'a>(
-    addresses: &'a Addresses,
-    shard: &str,
-) -> Result<(&'a Address, Option<Password>), Stop> {
+pub fn endpoint(addresses: &Addresses, shard: &str) -> Result<Endpoint, Stop> {
     let missing = || {
         Stop::config(format!(
             "the database of shard `{shard}` is not given: add --shard {shard}=postgresql://…"
         ))
     };
-    let address = addresses.of(shard).ok_or_else(missing)?;
-    let password = Passwords::of_process().of(address).map_err(Stop::config)?;
-    Ok((address, password))
-}
-
-/// The same with its own copy of both.
-///
-/// # Errors
-/// As [`database`].
-pub fn endpoint(addresses: &Addresses, shard: &str) -> Result<Endpoint, Stop> {
-    let (address, password) = database(addresses, shard)?;
-    Ok(Endpoint { address: address.clone(), password })
-}
-
-/// A session with one shard.
-///
-/// # Errors
-/// As [`database`]; code 1 when the server does not take it.
-pub async fn session(addresses: &Addresses, shard: &str, name: &str) -> Result<Session, Stop> {
-    let (address, password) = database(addresses, shard)?;
-    Session::open(address, password.as_ref(), name).await.map_err(Stop::run)
+    let address = addresses.of(shard).ok_or_else(missing)?.clone();
+    let password = Passwords::of_process().of(&address).map_err(Stop::config)?;
+    Ok(Endpoint { address, password })
 }

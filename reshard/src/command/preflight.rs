@@ -1,10 +1,10 @@
 //! `reshard preflight`: everything that would stop a move, at once.
 
 use super::arguments::MoveArguments;
-use super::open::{Planned, addresses, endpoint, planned};
+use super::open::{addresses, endpoint, wanted};
 use super::stop::Stop;
 use crate::moved::{Move, MoveId};
-use crate::preflight::{Database, Evidence, Fault, FaultKind, MapFacts, gather, judge};
+use crate::preflight::{Evidence, Fault, FaultKind, MapFacts, gather, judge};
 use crate::server::Endpoint;
 use serde_json::json;
 use std::io::Write;
@@ -17,10 +17,11 @@ use std::time::Duration;
 pub async fn preflight(own: &MoveArguments) -> Result<(), Stop> {
     let accepted = accepted(&own.accept)?;
     let addresses = addresses(&own.connections)?;
-    let Planned { moved, map, .. } = planned(own, MoveId(0)).await?;
+    let wanted = wanted(own).await?;
+    let moved = wanted.from_owner(MoveId(0))?;
     let source = endpoint(&addresses, &moved.source)?;
     let target = endpoint(&addresses, &moved.target)?;
-    checked(own, accepted, (&moved, map), [&source, &target]).await
+    checked(own, accepted, (&moved, wanted.map), [&source, &target]).await
 }
 
 /// The same for a move whose map and databases are known: the source's first.
@@ -33,10 +34,8 @@ pub async fn checked(
     (moved, map): (&Move, MapFacts),
     endpoints: [&Endpoint; 2],
 ) -> Result<(), Stop> {
-    let databases =
-        endpoints.map(|own| Database { address: &own.address, password: own.password.as_ref() });
     let (drain, window) = (Duration::from_secs(own.switch.drain), Duration::from_secs(own.measure));
-    let evidence = gather(moved, map, databases, drain, window).await.map_err(Stop::run)?;
+    let evidence = gather(moved, map, endpoints, drain, window).await.map_err(Stop::run)?;
     let findings = Findings { faults: judge(moved, &evidence), accepted };
     let text = if own.json { findings.lines() } else { findings.text(moved, &evidence) };
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)?;

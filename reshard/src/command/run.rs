@@ -5,18 +5,15 @@ use super::on_move::{Databases, MoverParts, SESSION, limits};
 use super::open::{Wanted, addresses, endpoint, wanted};
 use super::preflight::{accepted, checked};
 use super::report::Report;
+use super::statements::print_statements;
 use super::stop::Stop;
-use crate::catalog::Table;
-use crate::copy::chunk::{CopiedTable, chunks};
-use crate::gate::{self, GateState};
 use crate::journal::{Clusters, Entry, Journal, Step, entries};
 use crate::moved::{Move, MoveId};
 use crate::mover::CopyOptions;
-use crate::replication::{publication, subscription};
+use crate::replication::subscription;
 use crate::server::{Address, Addresses, Endpoint, Password};
 use rules::shard::object::MapObject;
 use serde_json::json;
-use std::io::Write;
 
 /// The variable with the password by which the target reaches the source.
 const REPLICATION_PASSWORD: &str = "RESHARD_REPLICATION_PASSWORD";
@@ -43,8 +40,9 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     let (connection, back_connection) = (given(&source), given(&target));
     let limits = limits(&own.moved.switch, map.hold);
     let databases = Databases::open(source, target).await.map_err(Stop::run)?;
+    let removes_indexes = owns_nothing(&object, &moved.target);
     if own.dry_run {
-        return print_statements(&databases, &moved).await;
+        return print_statements(&databases, &moved, removes_indexes).await;
     }
     let clusters = clusters(&databases).await?;
     if under_way(&databases, &moved, &clusters).await?.is_none() {
@@ -53,7 +51,6 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
         say_plan(&report, &moved);
         report.confirm(own.consent.yes)?;
     }
-    let removes_indexes = owns_nothing(&object, &moved.target);
     let options =
         CopyOptions { jobs: usize::from(own.jobs), rate, removes_indexes, owner_check: true };
     let parts = MoverParts { databases, spillway, limits, connection, back_connection, options };
@@ -170,37 +167,6 @@ fn say_plan(report: &Report, moved: &Move) {
         "tables": tables,
     });
     report.event("plan", facts, &sentence);
-}
-
-/// Prints the statements of all steps; those of the copy with the pages that the tables have now.
-async fn print_statements(databases: &Databases, moved: &Move) -> Result<(), Stop> {
-    let mut lines = Vec::new();
-    let mut add = |shard: &str, statements: Vec<String>| {
-        lines.push(format!("-- {shard}"));
-        lines.extend(statements.into_iter().map(|statement| format!("{statement};")));
-    };
-    let triggers = || moved.tables.iter().flat_map(|table| gate::triggers(moved, table));
-    let gate = |state| gate::objects(moved.id, state).into_iter().chain(triggers()).collect();
-    add(&moved.target, gate(GateState::Closed));
-    add(&moved.source, gate(GateState::Open));
-    let channel = moved.id.forward();
-    let slot = publication::slot_name(&databases.source, channel).await.map_err(Stop::run)?;
-    let create_slot =
-        format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')");
-    add(&moved.source, vec![publication::create(moved, channel), create_slot]);
-    for table in &moved.tables {
-        let shape = Table::read(&databases.source, &table.name).await.map_err(Stop::run)?;
-        let missing = || Stop::run(format!("no-table: {} is not there", table.name.shown()));
-        let own = CopiedTable::read(&databases.source, table, &shape.ok_or_else(missing)?).await;
-        let own = own.map_err(Stop::run)?;
-        let parts = chunks(std::slice::from_ref(&own));
-        add(&moved.source, parts.into_iter().map(|chunk| own.reads(moved, chunk)).collect());
-        add(&moved.target, vec![own.writes()]);
-    }
-    let version = databases.target.version();
-    let create = subscription::create(channel, &slot, version).replace("%L", "'…'");
-    add(&moved.target, vec![create]);
-    writeln!(std::io::stdout().lock(), "{}", lines.join("\n")).map_err(Stop::run)
 }
 
 /// Reads an amount of bytes: `20MiB`.

@@ -5,6 +5,7 @@ use super::on_move::SESSION;
 use super::open::{addresses, endpoint};
 use super::report::{Report, described};
 use super::stop::Stop;
+use crate::copy::worker::{CopiedSoFar, so_far};
 use crate::journal::{Entry, Step, entries};
 use crate::replication::subscription;
 use crate::server::{ServerError, Session};
@@ -68,19 +69,13 @@ async fn progress(
     source: &Session,
     target: &Session,
 ) -> Result<(), ServerError> {
-    if entry.step == Step::Copying {
-        let sql = "SELECT CASE WHEN to_regclass('spillway.chunk') IS NULL THEN 0 ELSE 1 END";
-        if target.row("look for the list of chunks", sql, &[]).await?.get::<_, i32>(0) == 1 {
-            let sql = "SELECT count(*), coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint \
-                       FROM spillway.chunk WHERE move = $1";
-            let number = i32::try_from(entry.moved.id.0).unwrap_or(i32::MAX);
-            let row = target.row("read the list of chunks", sql, &[&number]).await?;
-            let (chunks, rows, bytes): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-            let facts = json!({ "chunks": chunks, "rows": rows, "bytes": bytes });
-            let sentence =
-                format!("  {rows} rows and {bytes} bytes are at the target, in {chunks} chunks");
-            report.event("copied", facts, &sentence);
-        }
+    if entry.step == Step::Copying
+        && let Some(CopiedSoFar { chunks, rows, bytes }) = so_far(target, entry.moved.id).await?
+    {
+        let facts = json!({ "chunks": chunks, "rows": rows, "bytes": bytes });
+        let sentence =
+            format!("  {rows} rows and {bytes} bytes are at the target, in {chunks} chunks");
+        report.event("copied", facts, &sentence);
     }
     let id = entry.moved.id;
     let own = match entry.step {

@@ -17,8 +17,7 @@ const WAIT: Duration = Duration::from_millis(100);
 /// When the server does not take it.
 pub async fn ask(source: &Session, id: MoveId, is_paused: bool) -> Result<(), ServerError> {
     let sql = "UPDATE spillway.move SET paused = $2 WHERE id = $1";
-    let number = i32::try_from(id.0).unwrap_or(i32::MAX);
-    source.execute("note whether the copy stands still", sql, &[&number, &is_paused]).await?;
+    source.execute("note whether the copy stands still", sql, &[&id.number(), &is_paused]).await?;
     Ok(())
 }
 
@@ -28,8 +27,7 @@ pub async fn ask(source: &Session, id: MoveId, is_paused: bool) -> Result<(), Se
 /// When the server does not answer.
 pub async fn is_asked(source: &Session, id: MoveId) -> Result<bool, ServerError> {
     let sql = "SELECT paused FROM spillway.move WHERE id = $1";
-    let number = i32::try_from(id.0).unwrap_or(i32::MAX);
-    Ok(source.row("ask whether the copy stands still", sql, &[&number]).await?.get(0))
+    Ok(source.row("ask whether the copy stands still", sql, &[&id.number()]).await?.get(0))
 }
 
 /// What the workers of a copy look at.

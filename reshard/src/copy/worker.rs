@@ -3,7 +3,7 @@
 use super::chunk::{Chunk, CopiedTable};
 use super::halt::Halt;
 use super::pace::Pace;
-use crate::moved::Move;
+use crate::moved::{Move, MoveId};
 use crate::server::{ServerError, Session};
 use crate::sql::Literal;
 use bytes::{Bytes, BytesMut};
@@ -27,6 +27,30 @@ pub struct CopiedChunk {
     pub chunk: Chunk,
     pub rows: u64,
     pub bytes: u64,
+}
+
+/// What a copy that is not over has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopiedSoFar {
+    pub chunks: i64,
+    pub rows: i64,
+    pub bytes: i64,
+}
+
+/// Reads the target's list of chunks; none where it has none.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn so_far(target: &Session, id: MoveId) -> Result<Option<CopiedSoFar>, ServerError> {
+    let doing = "read the list of chunks";
+    let exists = "SELECT to_regclass('spillway.chunk') IS NOT NULL";
+    if !target.row(doing, exists, &[]).await?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let sql = "SELECT count(*), coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes), 0)::bigint \
+               FROM spillway.chunk WHERE move = $1";
+    let row = target.row(doing, sql, &[&id.number()]).await?;
+    Ok(Some(CopiedSoFar { chunks: row.get(0), rows: row.get(1), bytes: row.get(2) }))
 }
 
 /// What all workers of a copy share.

@@ -5,7 +5,7 @@ use super::map_facts::MapFacts;
 use super::questions::row_facts;
 use crate::catalog::{OpenTransaction, ServerFacts, Table, TruncateSeen};
 use crate::moved::Move;
-use crate::server::{Address, Password, ServerError, Session, Walsender};
+use crate::server::{Endpoint, ServerError, Session};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -15,20 +15,11 @@ const READ_ONLY: &str = "SET default_transaction_read_only = on; SET statement_t
 /// What sessions of this command are called in `pg_stat_activity`.
 const SESSION: &str = "reshard preflight";
 
-/// One of the two databases.
-#[derive(Debug, Clone, Copy)]
-pub struct Database<'a> {
-    pub address: &'a Address,
-    pub password: Option<&'a Password>,
-}
-
-impl Database<'_> {
-    /// A session that can't write, and whose questions end.
-    async fn session(&self) -> Result<Session, ServerError> {
-        let session = Session::open(self.address, self.password, SESSION).await?;
-        session.batch("make the session read only", READ_ONLY).await?;
-        Ok(session)
-    }
+/// A session that can't write, and whose questions end.
+async fn session(database: &Endpoint) -> Result<Session, ServerError> {
+    let session = database.session(SESSION).await?;
+    session.batch("make the session read only", READ_ONLY).await?;
+    Ok(session)
 }
 
 /// Asks both servers. `window` is how long the WAL is measured, and how long a transaction must be open to be
@@ -39,11 +30,11 @@ impl Database<'_> {
 pub async fn gather(
     moved: &Move,
     map: MapFacts,
-    [source, target]: [Database<'_>; 2],
+    [source, target]: [&Endpoint; 2],
     drain: Duration,
     window: Duration,
 ) -> Result<Evidence, ServerError> {
-    let (own, other) = (source.session().await?, target.session().await?);
+    let (own, other) = (session(source).await?, session(target).await?);
     let begin = Instant::now();
     let looks = [Look::take(&own).await?, Look::take(&other).await?];
     let mut sides = [side(moved, &own, source).await?, side(moved, &other, target).await?];
@@ -83,7 +74,7 @@ impl Look {
 async fn side(
     moved: &Move,
     session: &Session,
-    database: Database<'_>,
+    database: &Endpoint,
 ) -> Result<SideFacts, ServerError> {
     let server = ServerFacts::read(session).await?;
     let mut tables = Vec::new();
@@ -91,7 +82,7 @@ async fn side(
         tables.push(Table::read(session, &own.name).await?);
     }
     let truncates = TruncateSeen::read_all(session).await?;
-    let replication = Walsender::open(database.address, database.password, SESSION).await;
+    let replication = database.walsender(SESSION).await;
     let replication = match replication {
         Ok(walsender) => walsender.system_identifier().await,
         Err(why) => Err(why),
@@ -110,10 +101,10 @@ async fn side(
 }
 
 /// Whether we have a password, and the server does not let us in without.
-async fn is_password_asked(database: Database<'_>) -> bool {
+async fn is_password_asked(database: &Endpoint) -> bool {
     if database.password.is_none() {
         return false;
     }
-    let without = Database { password: None, ..database };
-    without.session().await.is_err()
+    let without = Endpoint { password: None, ..database.clone() };
+    session(&without).await.is_err()
 }

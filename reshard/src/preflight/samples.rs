@@ -34,20 +34,7 @@ pub(super) fn source_table(side: &mut SideFacts) -> &mut Table {
 }
 
 fn column(number: i16, name: &str) -> Column {
-    Column {
-        number,
-        name: name.to_owned(),
-        written_type: "bigint".to_owned(),
-        type_name: "pg_catalog.int8".to_owned(),
-        type_kind: 'b',
-        is_not_null: true,
-        default: None,
-        generated: None,
-        identity: None,
-        collation: None,
-        is_nondeterministic: false,
-        made_of: None,
-    }
+    Column { number, is_not_null: true, ..Column::sample(name, "bigint", "pg_catalog.int8") }
 }
 
 fn table() -> Table {

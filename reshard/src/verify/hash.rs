@@ -106,23 +106,6 @@ fn hashed(column: &Column) -> Result<String, NameError> {
 mod tests {
     use super::*;
 
-    fn column(name: &str, type_name: &str) -> Column {
-        Column {
-            number: 1,
-            name: name.to_owned(),
-            written_type: type_name.to_owned(),
-            type_name: type_name.to_owned(),
-            type_kind: 'b',
-            is_not_null: true,
-            default: None,
-            generated: None,
-            identity: None,
-            collation: None,
-            is_nondeterministic: false,
-            made_of: None,
-        }
-    }
-
     #[test]
     fn what_has_no_hash_of_its_value_alone_is_hashed_as_text() {
         let types = [
@@ -134,7 +117,8 @@ mod tests {
             "public.mood",
         ];
         let columns = types.iter().zip(["a", "b", "c", "d", "e", "f"]);
-        let columns: Vec<Column> = columns.map(|(own, name)| column(name, own)).collect();
+        let columns: Vec<Column> =
+            columns.map(|(own, name)| Column::sample(name, own, own)).collect();
         let keys = ["a".to_owned(), "b".to_owned()];
         let own = RowHash::of_columns(&columns, &keys).expect("a hash");
         assert_eq!(

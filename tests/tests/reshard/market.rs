@@ -1,42 +1,24 @@
 //! A whole move as its users see it: gunicorn and psycopg behind sidecars, and clients that never see an error.
 
-use crate::world::TABLES;
+use crate::world::{TABLES, World, numbered};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{
-    Client, Database, Ended, Postgres, Relay, SECRET, Setup, Spillway, eventually, folder,
-    installed, reshard, run_with,
-};
-use tempfile::TempDir;
+use support::{Client, Database, Postgres, Relay, Setup, Spillway, eventually, installed};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-const RULES: &str = r#"
-    [[route]]
-    name  = "prices"
-    match = { path = "/prices" }
-    shard = { map = "market", from = ["query:id"], settle = "1s" }
-
-    [shard_map.market]
-    live     = true
-    key_type = "int"
-    ranges   = [ { from = 1, shard = "b" } ]
-    until    = 1001
-    shards   = { b = { upstream = "app-b" }, d = { upstream = "app-d" } }
-"#;
 const SHARDS: [&str; 2] = ["b", "d"];
 /// Moves there and back, unless `SPILLWAY_RESHARD_MOVES` says how many.
 const MOVES: usize = 2;
 
 /// Two shards: each a database, an application and a sidecar beside it.
 struct Market {
-    databases: BTreeMap<&'static str, Database>,
+    world: World,
     sidecars: Vec<Spillway>,
-    folder: TempDir,
     _apps: Vec<Child>,
     _services: Vec<Relay>,
 }
@@ -68,40 +50,30 @@ async fn application(shard: &str, database: &Database) -> (Child, String) {
 
 impl Market {
     async fn start() -> Self {
-        let databases = BTreeMap::from([
-            ("b", Postgres::shared(0).database().await),
-            ("d", Postgres::shared(1).database().await),
-        ]);
-        let folder = folder();
-        std::fs::write(folder.path().join("routes.toml"), RULES).expect("a rules file");
-        let mut own = Self {
-            databases,
-            sidecars: Vec::new(),
-            folder,
-            _apps: Vec::new(),
-            _services: Vec::new(),
-        };
-        let made = run_with(&["shards", "init", "market", "--yes"], &own.environment()).await;
-        assert_eq!(made.code, Some(0), "{}", made.errors);
+        let (source, target) = (Postgres::shared(0), Postgres::shared(1));
+        let (source, target) = (source.database().await, target.database().await);
+        let world = World::of(source, target, &numbered()).await;
+        let mut own =
+            Self { world, sidecars: Vec::new(), _apps: Vec::new(), _services: Vec::new() };
         let mut services = BTreeMap::new();
         for shard in SHARDS {
-            own.databases[shard].sql(TABLES).await;
+            own.database(shard).sql(TABLES).await;
             services.insert(shard, Relay::new().await);
         }
         for shard in SHARDS {
-            let (child, address) = application(shard, &own.databases[shard]).await;
+            let (child, address) = application(shard, own.database(shard)).await;
             let upstreams: Vec<String> = services
                 .iter()
                 .map(|(shard, to)| format!("app-{shard}=http://{}", to.address()))
                 .collect();
-            let results = format!("file:{}", own.folder.path().join("results").display());
-            let setup: Setup = Spillway::proxy_to(RULES, &address)
+            let setup: Setup = Spillway::proxy_to(&numbered(), &address)
                 .with("--shard", shard)
                 .with("--upstream", &upstreams.join(","))
-                .with("--results", &results)
+                .with("--results", &own.world.results())
                 .with("--map-poll", "1");
             let sidecar = setup.start().await;
             services[shard].lead_to(&[sidecar.address()]);
+            own.world.sidecars.push(sidecar.admin_address().to_owned());
             own.sidecars.push(sidecar);
             own._apps.push(child);
         }
@@ -115,39 +87,14 @@ impl Market {
         own
     }
 
-    fn environment(&self) -> Vec<(String, String)> {
-        let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let sidecars: Vec<&str> = self.sidecars.iter().map(Spillway::admin_address).collect();
-        let mut own = vec![
-            ("SPILLWAY_SECRET", SECRET.to_owned()),
-            ("SPILLWAY_MAP_POLL", "1".to_owned()),
-            ("SPILLWAY_ROUTES", path("routes.toml")),
-            ("SPILLWAY_RESULTS", format!("file:{}", path("results"))),
-            ("RESHARD_SPILLWAY", support::program().display().to_string()),
-        ];
-        if !sidecars.is_empty() {
-            own.push(("SPILLWAY_SIDECARS", sidecars.join(",")));
-        }
-        own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    /// Runs `reshard …`, which must succeed; what it printed.
-    async fn reshard(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(reshard());
-        command.args(arguments).envs(self.environment()).stdin(Stdio::null());
-        for (shard, database) in &self.databases {
-            command.arg("--shard").arg(format!("{shard}={}", database.url("postgres")));
-        }
-        let ended: Ended = command.output().await.expect("it starts").into();
-        eprintln!("{arguments:?}: {:?}\n{}{}", ended.code, ended.output, ended.errors);
-        assert_eq!(ended.code, Some(0), "{}{}", ended.output, ended.errors);
-        ended.output
+    fn database(&self, shard: &str) -> &Database {
+        if shard == "b" { &self.world.source } else { &self.world.target }
     }
 
     async fn notes(&self, shard: &str) -> Vec<String> {
         let sql =
             "SELECT note FROM prices WHERE instrument_id >= 100 AND instrument_id < 200 ORDER BY 1";
-        let rows = self.databases[shard].client().await.query(sql, &[]).await.expect("rows");
+        let rows = self.database(shard).client().await.query(sql, &[]).await.expect("rows");
         rows.iter().map(|row| row.get(0)).collect()
     }
 }
@@ -221,8 +168,8 @@ async fn a_range_moves_and_comes_back_and_no_client_sees_it() {
             &["run", "--yes", "--measure", "1", "--map", "market", "--range", "100..200"],
             &to[..],
         ];
-        market.reshard(&run.concat()).await;
-        market.reshard(&["finish", "--yes", "--source", source]).await;
+        market.world.succeeds(&run.concat()).await;
+        market.world.succeeds(&["finish", "--yes", "--source", source]).await;
     }
     let (kept, wrong) = clients.end().await;
     assert_eq!(wrong, Vec::<String>::new());

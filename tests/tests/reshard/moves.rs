@@ -152,7 +152,10 @@ async fn a_dry_run_prints_the_statements_and_sends_none() {
         "CREATE PUBLICATION",
         "SNAPSHOT 'export'",
         "FORMAT binary",
-        "CREATE SUBSCRIPTION",
+        "CREATE SUBSCRIPTION \"spillway_0\"",
+        "DROP CONSTRAINT IF EXISTS prices_pkey",
+        "ADD CONSTRAINT prices_pkey",
+        "CREATE SUBSCRIPTION \"spillway_back_0\"",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -1,7 +1,7 @@
 //! Keys and columns of every type, and names as odd as PostgreSQL takes them: what lies in the range moves, what lies
 //! beside it stays, and both are unchanged.
 
-use crate::world::World;
+use crate::world::{World, rules};
 use support::{Database, Postgres};
 
 /// A map whose keys all belong to shard b, a table with one row for each key, and the range that moves.
@@ -10,28 +10,15 @@ struct Keyed {
     range: String,
 }
 
-const RULES: &str = r#"
-    [[route]]
-    name  = "prices"
-    match = { path = "/prices" }
-    shard = { map = "market", from = ["query:id"] }
-
-    [shard_map.market]
-    live     = true
-    key_type = "KEY_TYPE"
-    ranges   = [ { from = "min", shard = "b" } ]
-    shards   = { b = { upstream = "app-b" }, d = { upstream = "app-d" } }
-"#;
-
-fn rules(key_type: &str) -> String {
-    RULES.replace("KEY_TYPE", key_type)
+fn open_ended(key_type: &str) -> String {
+    rules(key_type, "\"min\"", "")
 }
 
 impl World {
     async fn with_key(key_type: &str) -> Self {
         let source = Postgres::shared(0).database().await;
         let target = Postgres::shared(1).database().await;
-        Self::of(source, target, &rules(key_type)).await
+        Self::of(source, target, &open_ended(key_type)).await
     }
 }
 
@@ -39,7 +26,7 @@ impl Keyed {
     async fn start(key_type: &str, column: &str, range: &str, how: &str) -> Self {
         let source = Postgres::shared(0).database_with(how).await;
         let target = Postgres::shared(1).database_with(how).await;
-        let world = World::of(source, target, &rules(key_type)).await;
+        let world = World::of(source, target, &open_ended(key_type)).await;
         let own = Self { world, range: range.to_owned() };
         let table = format!(
             "CREATE TABLE k (k {column} NOT NULL, id int NOT NULL, note text, PRIMARY KEY (k, id))"

@@ -7,20 +7,29 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-/// Shard b owns all keys, d owns none.
-const RULES: &str = r#"
-    [[route]]
-    name  = "prices"
-    match = { path = "/prices" }
-    shard = { map = "market", from = ["query:id"] }
+/// A map of keys of this type, of which shard b owns all from this one on, and d none.
+pub fn rules(key_type: &str, from: &str, until: &str) -> String {
+    format!(
+        r#"
+        [[route]]
+        name  = "prices"
+        match = {{ path = "/prices" }}
+        shard = {{ map = "market", from = ["query:id"], settle = "1s" }}
 
-    [shard_map.market]
-    live     = true
-    key_type = "int"
-    ranges   = [ { from = 1, shard = "b" } ]
-    until    = 1001
-    shards   = { b = { upstream = "app-b" }, d = { upstream = "app-d" } }
-"#;
+        [shard_map.market]
+        live     = true
+        key_type = "{key_type}"
+        ranges   = [ {{ from = {from}, shard = "b" }} ]
+        {until}
+        shards   = {{ b = {{ upstream = "app-b" }}, d = {{ upstream = "app-d" }} }}
+    "#
+    )
+}
+
+/// The keys 1 to 1000.
+pub fn numbered() -> String {
+    rules("int", "1", "until    = 1001")
+}
 
 /// Prices of instruments, and orders of them: what both databases have.
 pub const TABLES: &str = "
@@ -62,6 +71,8 @@ pub struct World {
     pub target: Database,
     folder: TempDir,
     spillway: PathBuf,
+    /// Admin ports of sidecars that follow the map.
+    pub sidecars: Vec<String>,
 }
 
 /// A `reshard` that runs, and what it has printed.
@@ -106,7 +117,7 @@ impl World {
 
     /// The same on two servers of the test's own, which may crash.
     pub async fn between(source: &Postgres, target: &Postgres) -> Self {
-        let own = Self::of(source.database().await, target.database().await, RULES).await;
+        let own = Self::of(source.database().await, target.database().await, &numbered()).await;
         own.source.sql(TABLES).await;
         // The target's types have other numbers.
         own.target.sql("CREATE TYPE other AS ENUM ('a')").await;
@@ -119,7 +130,8 @@ impl World {
     pub async fn of(source: Database, target: Database, rules: &str) -> Self {
         let folder = folder();
         std::fs::write(folder.path().join("routes.toml"), rules).expect("a rules file");
-        let own = Self { source, target, folder, spillway: support::program() };
+        let (spillway, sidecars) = (support::program(), Vec::new());
+        let own = Self { source, target, folder, spillway, sidecars };
         let init = run_with(&["shards", "init", "market", "--yes"], &own.environment()).await;
         assert_eq!(init.code, Some(0), "{}{}", init.output, init.errors);
         own
@@ -131,10 +143,18 @@ impl World {
             ("SPILLWAY_SECRET", SECRET.to_owned()),
             ("SPILLWAY_MAP_POLL", "1".to_owned()),
             ("SPILLWAY_ROUTES", path("routes.toml")),
-            ("SPILLWAY_RESULTS", format!("file:{}", path("results"))),
+            ("SPILLWAY_RESULTS", self.results()),
             ("RESHARD_SPILLWAY", self.spillway.display().to_string()),
         ];
-        own.map(|(name, value)| (name.to_owned(), value)).to_vec()
+        let sidecars =
+            (!self.sidecars.is_empty()).then(|| ("SPILLWAY_SIDECARS", self.sidecars.join(",")));
+        let own = own.into_iter().chain(sidecars);
+        own.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Where the map lies.
+    pub fn results(&self) -> String {
+        format!("file:{}", self.folder.path().join("results").display())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -2,8 +2,8 @@
 
 use reshard::map::Member;
 use reshard::moved::{Move, MoveId, tables};
-use reshard::preflight::{Database as Asked, Fault, MapFacts, gather, judge};
-use reshard::server::{Address, Password};
+use reshard::preflight::{Fault, MapFacts, gather, judge};
+use reshard::server::{Address, Endpoint, Password};
 use reshard::sql::KeyRange;
 use rules::document::KeyType;
 use std::collections::BTreeSet;
@@ -129,12 +129,12 @@ impl Pair {
     }
 
     pub async fn faults(&self) -> Vec<Fault> {
-        let address = |shard: &str, database: &Database| {
-            Address::read(&format!("{shard}={}", database.url(&self.user))).expect("an address")
+        let endpoint = |shard: &str, database: &Database| {
+            let address = Address::read(&format!("{shard}={}", database.url(&self.user)));
+            Endpoint { address: address.expect("an address"), password: self.password.clone() }
         };
-        let (source, target) = (address("b", &self.source), address("d", &self.target));
-        let password = self.password.as_ref();
-        let databases = [&source, &target].map(|address| Asked { address, password });
+        let (source, target) = (endpoint("b", &self.source), endpoint("d", &self.target));
+        let databases = [&source, &target];
         let evidence = gather(&self.moved, self.map.clone(), databases, self.drain, WINDOW).await;
         judge(&self.moved, &evidence.expect("both servers answer"))
     }
