@@ -1,5 +1,6 @@
 //! What servers and tables are, as their catalogs say: plain structures, one query for each.
 
+mod estimate;
 mod index;
 mod letter;
 mod links;
@@ -7,6 +8,7 @@ mod open;
 mod server;
 mod table;
 
+pub use estimate::Estimate;
 pub use index::{CheckConstraint, ForeignKey, Index};
 pub use links::{Feed, Links, Trigger, TruncateSeen};
 pub use open::OpenTransaction;

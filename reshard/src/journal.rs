@@ -1,133 +1,35 @@
 //! What is known of a move: a row in the source's database. The tool itself keeps nothing, so that any machine may
 //! go on where another one was killed.
 
+mod error;
+mod lock;
+mod step;
+
+pub use error::JournalError;
+pub use lock::{Holder, MayEnd};
+pub use step::Step;
+
 use crate::moved::{Move, MoveId, MovedTable};
-use crate::server::{ServerError, Session, Spot};
+use crate::server::{ServerError, Session};
 use crate::sql::{Identifier, KeyRange, TableName};
 use rules::document::KeyType;
 use rules::shard::ShardKey;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use tokio_postgres::Row;
 
 /// The format of the plan. A tool does not touch a move of a higher one.
 const FORMAT: i32 = 1;
-/// The class of the advisory lock that whoever changes the source holds; its object is 0.
-const LOCK_CLASS: i32 = 20_561;
 
 /// The statements that create the journal.
 pub const CREATE: &str = "\
 CREATE SCHEMA IF NOT EXISTS spillway;
 CREATE TABLE IF NOT EXISTS spillway.move (
   id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb, paused boolean NOT NULL DEFAULT false,
+  lost_slots int NOT NULL DEFAULT 0,
   began timestamptz NOT NULL DEFAULT clock_timestamp(), changed timestamptz NOT NULL DEFAULT clock_timestamp())";
 const SELECT: &str = "\
-SELECT id, format, step, plan::text AS plan, removed::text AS removed, extract(epoch FROM clock_timestamp() - began)::bigint AS age
+SELECT id, format, step, plan::text AS plan, removed::text AS removed, lost_slots, extract(epoch FROM clock_timestamp() - began)::bigint AS age
 FROM spillway.move";
-
-/// How far a move has come. Each step is done over from its beginning by whoever goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Its row exists.
-    Planned,
-    /// The gates exist: closed at the target, open at the source.
-    Gated,
-    /// The definitions of what is removed from the target are kept; rows may be there.
-    Copying,
-    /// The rows of the snapshot are at the target.
-    Copied,
-    /// Keys and indexes are back.
-    Indexed,
-    /// The target follows the source.
-    Following,
-    /// Both have been compared while the target followed.
-    Verified,
-    /// The way back is made.
-    Prepared,
-    /// The map's members are told, or are about to be.
-    Announced,
-    /// The range's writes wait, or are about to: whoever goes on undoes that first.
-    Fencing,
-    /// The map can only be committed.
-    PastReturn,
-    /// The target owns the range.
-    Committed,
-    /// The source follows the target.
-    Switched,
-    /// The same as `Announced` on the way back.
-    BackAnnounced,
-    /// The same as `Fencing` on the way back.
-    BackFencing,
-    /// The same as `PastReturn` on the way back.
-    BackPastReturn,
-    /// The source owns the range again, with all that was written at the target.
-    RolledBack,
-    /// The way back is closed; the source's rows are being removed.
-    Finishing,
-    /// Nothing is left of it but its row: the range lies at the target alone.
-    Finished,
-    /// It is being undone.
-    Aborting,
-    /// Nothing is left of it but its row.
-    Aborted,
-}
-
-impl Step {
-    const ALL: [Self; 21] = [
-        Self::Planned,
-        Self::Gated,
-        Self::Copying,
-        Self::Copied,
-        Self::Indexed,
-        Self::Following,
-        Self::Verified,
-        Self::Prepared,
-        Self::Announced,
-        Self::Fencing,
-        Self::PastReturn,
-        Self::Committed,
-        Self::Switched,
-        Self::BackAnnounced,
-        Self::BackFencing,
-        Self::BackPastReturn,
-        Self::RolledBack,
-        Self::Finishing,
-        Self::Finished,
-        Self::Aborting,
-        Self::Aborted,
-    ];
-
-    /// As the journal has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::Gated => "gated",
-            Self::Copying => "copying",
-            Self::Copied => "copied",
-            Self::Indexed => "indexed",
-            Self::Following => "following",
-            Self::Verified => "verified",
-            Self::Prepared => "prepared",
-            Self::Announced => "announced",
-            Self::Fencing => "fencing",
-            Self::PastReturn => "past-return",
-            Self::Committed => "committed",
-            Self::Switched => "switched",
-            Self::BackAnnounced => "back-announced",
-            Self::BackFencing => "back-fencing",
-            Self::BackPastReturn => "back-past-return",
-            Self::RolledBack => "rolled-back",
-            Self::Finishing => "finishing",
-            Self::Finished => "finished",
-            Self::Aborting => "aborting",
-            Self::Aborted => "aborted",
-        }
-    }
-
-    /// Whether the move has ended.
-    pub fn is_over(self) -> bool {
-        matches!(self, Self::Aborted | Self::Finished)
-    }
-}
 
 /// Something that was removed from an empty target for the time of the copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,41 +89,10 @@ pub struct Entry {
     pub clusters: Clusters,
     /// None: not decided yet.
     pub removed: Option<Vec<Removed>>,
+    /// How often its copy has begun again because its slot was lost.
+    pub lost_slots: i32,
     /// Seconds since it began.
     pub age: i64,
-}
-
-/// Why the journal can't be used.
-#[derive(Debug, Clone)]
-pub enum JournalError {
-    Server(ServerError),
-    /// Another tool works on this source: its session.
-    Locked(String),
-    /// The row is of a newer version of this tool, or was changed by hand.
-    Unreadable(Spot, i32, String),
-}
-
-impl fmt::Display for JournalError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(why) => why.fmt(out),
-            Self::Locked(who) => write!(
-                out,
-                "source-locked: another run works on this source: {who}; wait until it has ended, or end it with --take-over"
-            ),
-            Self::Unreadable(spot, id, why) => {
-                write!(out, "{spot}: the journal's row of move {id} can't be read: {why}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for JournalError {}
-
-impl From<ServerError> for JournalError {
-    fn from(why: ServerError) -> Self {
-        Self::Server(why)
-    }
 }
 
 /// The journal, held by the one tool that may change its source.
@@ -234,32 +105,20 @@ impl<'s> Journal<'s> {
     /// Takes the source's lock, which lasts as long as the session, and creates the journal if there is none.
     ///
     /// # Errors
-    /// `Locked` when another tool holds the lock and `take_over` is not set.
-    pub async fn open(session: &'s Session, take_over: bool) -> Result<Self, JournalError> {
-        let doing = "take the source's lock";
-        let mut may_end = take_over;
-        loop {
-            let sql = format!("SELECT pg_try_advisory_lock({LOCK_CLASS}, 0)");
-            if session.row(doing, &sql, &[]).await?.get(0) {
-                break;
-            }
-            let holders = session.rows(doing, &holders(), &[]).await?;
-            let Some(holder) = holders.first() else { continue };
-            let (pid, who): (i32, String) = (holder.get(0), holder.get(1));
-            if !may_end {
-                return Err(JournalError::Locked(format!("pid {pid}, {who}")));
-            }
-            session
-                .rows(
-                    "end the other tool's session",
-                    "SELECT pg_terminate_backend($1, 5000)",
-                    &[&pid],
-                )
-                .await?;
-            may_end = false;
-        }
+    /// `Locked` when a session holds the lock that may not be ended.
+    pub async fn open(session: &'s Session, may_end: MayEnd) -> Result<Self, JournalError> {
+        lock::take(session, may_end).await?;
         session.batch("create the journal", CREATE).await?;
         Ok(Self { session })
+    }
+
+    /// The session by which this journal holds the lock.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn holder(&self) -> Result<Holder, JournalError> {
+        let lost = || ServerError::other(self.session.spot(), "look for the lock", "nobody has it");
+        Ok(lock::holder(self.session).await?.ok_or_else(lost)?)
     }
 
     /// Begins a move; its number is one that no other has had here.
@@ -290,7 +149,8 @@ impl<'s> Journal<'s> {
         let id = MoveId(u32::try_from(row.get::<_, i32>(0)).unwrap_or_default());
         let moved = Move { id, ..moved.clone() };
         let clusters = plan.clusters;
-        Ok(Entry { moved, step: Step::Planned, clusters, removed: None, age: 0 })
+        let step = Step::Planned;
+        Ok(Entry { moved, step, clusters, removed: None, lost_slots: 0, age: 0 })
     }
 
     /// Notes that a step is done.
@@ -303,6 +163,20 @@ impl<'s> Journal<'s> {
         let sql = "UPDATE spillway.move SET step = $2, changed = clock_timestamp() WHERE id = $1";
         self.session.execute(&doing, sql, &[&id, &step.name()]).await?;
         entry.step = step;
+        Ok(())
+    }
+
+    /// Notes that the copy begins again, because its slot was lost.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub async fn copy_again(&self, entry: &mut Entry) -> Result<(), ServerError> {
+        let (id, step) = (entry.moved.id.number(), Step::Copying);
+        let sql = "UPDATE spillway.move SET step = $2, lost_slots = lost_slots + 1, changed = clock_timestamp() \
+                   WHERE id = $1 RETURNING lost_slots";
+        let doing = "note that the copy begins again";
+        let row = self.session.row(doing, sql, &[&id, &step.name()]).await?;
+        (entry.step, entry.lost_slots) = (step, row.get(0));
         Ok(())
     }
 
@@ -338,7 +212,7 @@ pub async fn entries(session: &Session) -> Result<Vec<Entry>, JournalError> {
     read.collect()
 }
 
-fn read(row: &tokio_postgres::Row) -> Result<Entry, String> {
+fn read(row: &Row) -> Result<Entry, String> {
     let format: i32 = row.get("format");
     if format > FORMAT {
         return Err(format!(
@@ -370,7 +244,8 @@ fn read(row: &tokio_postgres::Row) -> Result<Entry, String> {
         tables: tables?,
     };
     let removed = removed.map_err(|why| why.to_string())?;
-    Ok(Entry { moved, step, clusters: plan.clusters, removed, age: row.get("age") })
+    let (lost_slots, age) = (row.get("lost_slots"), row.get("age"));
+    Ok(Entry { moved, step, clusters: plan.clusters, removed, lost_slots, age })
 }
 
 impl PlannedTable {
@@ -384,13 +259,4 @@ impl PlannedTable {
         let table = TableName { schema: name(&self.schema)?, name: name(&self.name)? };
         Ok(MovedTable { name: table, key: name(&self.key)? })
     }
-}
-
-fn holders() -> String {
-    format!(
-        "SELECT l.pid, coalesce(a.application_name, '') || ' from ' || coalesce(a.client_addr::text, 'this machine') \
-         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
-         WHERE l.locktype = 'advisory' AND l.classid = {LOCK_CLASS} AND l.objid = 0 AND l.granted \
-         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
 }

@@ -10,6 +10,7 @@ pub mod columns;
 pub mod command;
 pub mod copy;
 pub mod gate;
+pub mod interrupt;
 pub mod journal;
 pub mod limits;
 pub mod map;

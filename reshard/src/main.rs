@@ -1,9 +1,9 @@
-//! The `reshard` command: `preflight`, `run`, `status`, `pause`, `resume`, `verify`, `abort`, `rollback`, `finish`.
+//! The `reshard` command: `plan`, `preflight`, `run`, `status`, `pause`, `resume`, `verify`, `abort`, `rollback`, `finish`.
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use reshard::command::arguments::{Arguments, Command};
-use reshard::command::{EXIT_USAGE, Stop, abort, halt, preflight, run, status, verify};
+use reshard::command::{EXIT_USAGE, Stop, abort, halt, plan, preflight, run, status, verify};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let done = runtime.map_err(Stop::run).and_then(|runtime| {
         runtime.block_on(async {
             match &arguments.command {
+                Command::Plan(own) => plan::plan(own).await,
                 Command::Preflight(own) => preflight::preflight(own).await,
                 Command::Run(own) => run::run(own).await,
                 Command::Status(own) => status::status(own).await,

@@ -4,7 +4,7 @@ use crate::columns::{self, DifferentColumn};
 use crate::journal::Step;
 use crate::map::SpillwayError;
 use crate::moved::MovedTable;
-use crate::server::ServerError;
+use crate::server::{ServerError, ServerErrorKind};
 use crate::verify::{Compared, VerifyError};
 use std::fmt;
 
@@ -29,10 +29,31 @@ pub enum MoveError {
     ColumnsDiffer(Vec<DifferentColumn>),
     /// The switch took longer than writes are held: what it waited for.
     PauseTooLong(String),
+    /// The copy has begun again already, and its slot was lost once more.
+    SlotLostAgain(ServerError),
+    /// Somebody wanted the tool to end.
+    Interrupted,
 }
 
 impl MoveError {
-    /// Whether another try may succeed.
+    fn of_server(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server(why) | Self::Verify(VerifyError::Server(why)) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Whether a server could not be reached, or has ended the session: it may be back soon.
+    pub fn is_of_a_lost_server(&self) -> bool {
+        self.of_server().is_some_and(|why| why.kind == ServerErrorKind::Gone)
+    }
+
+    /// Why a slot is lost, if that is it: the copy must begin again.
+    pub fn lost_slot(&self) -> Option<&ServerError> {
+        self.of_server().filter(|why| why.kind == ServerErrorKind::SlotLost)
+    }
+
+    /// Whether another try of the switch may succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Undrained(_) | Self::PauseTooLong(_) | Self::ColumnsDiffer(_))
     }
@@ -80,6 +101,13 @@ impl fmt::Display for MoveError {
                 "undrained: transactions that wrote in the range did not end in time: {who}"
             ),
             Self::ColumnsDiffer(found) => out.write_str(&columns::shown(found)),
+            Self::SlotLostAgain(why) => write!(
+                out,
+                "{why}; the copy has begun again once: mend that first, then `reshard run --copy-again`, or `reshard abort`"
+            ),
+            Self::Interrupted => {
+                out.write_str("interrupted: the move can be gone on with, or aborted")
+            }
             Self::PauseTooLong(what) => {
                 write!(out, "pause-too-long: writes would wait longer than they are held: {what}")
             }

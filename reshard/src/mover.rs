@@ -4,6 +4,7 @@
 use crate::catalog::Table;
 use crate::copy::chunk::{CopiedTable, pages};
 use crate::copy::worker::CopiedChunk;
+use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal, Step};
 use crate::limits::{PauseLimits, PauseReport};
 use crate::map::Spillway;
@@ -13,6 +14,7 @@ use crate::replication::{publication, subscription};
 use crate::server::{Endpoint, ServerError, Session};
 use crate::sql::RowSide;
 use crate::verify::Compared;
+use std::time::Duration;
 
 /// How the rows are copied.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,8 @@ pub struct CopyOptions {
     /// Whether keys and indexes of the target's empty tables are removed for the copy. Nobody may write there: the
     /// target owns no other range.
     pub removes_indexes: bool,
+    /// Whether the copy may begin again although its slot was lost before.
+    pub may_copy_again: bool,
     /// Whether `finish` leaves a CHECK at both databases that refuses rows of ranges of others.
     pub owner_check: bool,
 }
@@ -64,11 +68,37 @@ pub struct Mover<'m> {
     pub options: CopyOptions,
     pub limits: PauseLimits,
     pub listener: &'m dyn Listener,
+    pub interrupt: &'m Interrupt,
 }
 
 impl Mover<'_> {
     pub(crate) fn say(&self) -> impl Fn(String) + '_ {
         |sentence| self.listener.say(sentence)
+    }
+
+    /// Does something that whoever goes on can do over, unless somebody wants the tool to end.
+    ///
+    /// # Errors
+    /// `Interrupted`; what the work fails by.
+    pub async fn unless_interrupted<T>(
+        &self,
+        work: impl Future<Output = Result<T, MoveError>>,
+    ) -> Result<T, MoveError> {
+        tokio::select! {
+            biased;
+            () = self.interrupt.asked() => Err(MoveError::Interrupted),
+            done = work => done,
+        }
+    }
+
+    /// # Errors
+    /// `Interrupted`.
+    pub(crate) async fn sleep(&self, pause: Duration) -> Result<(), MoveError> {
+        let sleeping = async {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        };
+        self.unless_interrupted(sleeping).await
     }
 
     /// Removes one direction of replication, whatever of it is there.

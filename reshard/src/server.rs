@@ -11,7 +11,7 @@ mod wire;
 
 pub use address::{Address, AddressError, Addresses, TlsMode};
 pub use endpoint::Endpoint;
-pub use error::{ServerError, Spot};
+pub use error::{ServerError, ServerErrorKind, Spot};
 pub use passwords::{Password, Passwords};
 pub use session::Session;
 pub use walsender::{CreatedSlot, Walsender};

@@ -21,62 +21,82 @@ use futures_util::future::try_join_all;
 use std::cell::RefCell;
 
 impl Mover<'_> {
-    /// Goes on from where the move is until both databases have been found the same.
+    /// Goes on from where the move is until the target owns the range and the source follows it, or until both have
+    /// been found the same. A slot that is lost before lets the copy begin again, once by itself.
     ///
     /// # Errors
     /// Why it does not go on. It can be run again, or aborted.
-    pub async fn bring(&self, entry: &mut Entry) -> Result<(), MoveError> {
+    pub async fn go_on(&self, entry: &mut Entry, switches: bool) -> Result<(), MoveError> {
+        let mut may_copy_again = self.options.may_copy_again;
         loop {
-            let next = match entry.step {
-                Step::Planned => {
-                    self.create_gates(&entry.moved).await?;
-                    Step::Gated
-                }
-                Step::Gated => {
-                    self.begin_copy(entry).await?;
-                    Step::Copying
-                }
-                Step::Copying => {
-                    self.copy(entry).await?;
-                    Step::Copied
-                }
-                Step::Copied => {
-                    self.restore_indexes(entry).await?;
-                    Step::Indexed
-                }
-                Step::Indexed => {
-                    let (channel, connection) = (entry.moved.id.forward(), &self.connection);
-                    let slot = publication::slot_name(self.source, channel).await?;
-                    subscription::begin(self.target, channel, &slot, connection).await?;
-                    self.catch_up(&entry.moved).await?;
-                    subscription::commit_to_disk(self.target, channel).await?;
-                    Step::Following
-                }
-                Step::Following => {
-                    self.verify(&entry.moved).await?;
-                    Step::Verified
-                }
-                Step::Aborting | Step::Aborted => {
-                    return Err(MoveError::WrongStep(entry.step, "`reshard abort` ends that"));
-                }
-                _ => return Ok(()),
+            let done = match self.bring(entry).await {
+                Ok(()) if switches || entry.step != Step::Verified => self.hand_over(entry).await,
+                done => done,
             };
-            self.journal.to(entry, next).await?;
-            self.listener.step(next);
+            let Err(why) = done else { return done };
+            let Some(lost) = why.lost_slot().filter(|_| is_undecided(entry.step)) else {
+                return Err(why);
+            };
+            if entry.lost_slots > 0 && !std::mem::take(&mut may_copy_again) {
+                return Err(MoveError::SlotLostAgain(lost.clone()));
+            }
+            self.listener.say(format!("{lost}; the copy begins again"));
+            self.remove_channel(entry.moved.id.back()).await?;
+            self.journal.copy_again(entry).await?;
+            self.listener.step(Step::Copying);
         }
     }
 
+    /// Goes on until both databases have been found the same.
+    async fn bring(&self, entry: &mut Entry) -> Result<(), MoveError> {
+        while let Some(next) = self.unless_interrupted(self.next_step(entry)).await? {
+            self.journal.to(entry, next).await?;
+            self.listener.step(next);
+        }
+        Ok(())
+    }
+
+    /// Does what leads to the next step, and returns that; none: both databases have been found the same.
+    async fn next_step(&self, entry: &mut Entry) -> Result<Option<Step>, MoveError> {
+        Ok(Some(match entry.step {
+            Step::Planned => {
+                self.create_gates(&entry.moved).await?;
+                Step::Gated
+            }
+            Step::Gated => {
+                self.begin_copy(entry).await?;
+                Step::Copying
+            }
+            Step::Copying => {
+                self.copy(entry).await?;
+                Step::Copied
+            }
+            Step::Copied => {
+                self.restore_indexes(entry).await?;
+                Step::Indexed
+            }
+            Step::Indexed => {
+                self.follow(&entry.moved).await?;
+                Step::Following
+            }
+            Step::Following => {
+                self.verify(&entry.moved).await?;
+                Step::Verified
+            }
+            Step::Aborting | Step::Aborted => {
+                return Err(MoveError::WrongStep(entry.step, "`reshard abort` ends that"));
+            }
+            _ => return Ok(None),
+        }))
+    }
     /// Goes on from two databases that are the same until the target owns the range and the source follows it.
-    ///
-    /// # Errors
-    /// As [`Mover::bring`].
-    pub async fn hand_over(&self, entry: &mut Entry) -> Result<(), MoveError> {
+    async fn hand_over(&self, entry: &mut Entry) -> Result<(), MoveError> {
         let moved = entry.moved.clone();
         let leg = Leg::there(&moved, self.source, self.target);
         loop {
             match entry.step {
                 Step::Verified => {
-                    self.prepare_way_back(entry).await?;
+                    self.unless_interrupted(self.prepare_way_back(entry)).await?;
                     self.journal.to(entry, Step::Prepared).await?;
                     self.listener.step(Step::Prepared);
                 }
@@ -184,7 +204,7 @@ impl Mover<'_> {
             biased;
             copied = try_join_all(workers) => copied.map(drop)?,
             failed = halt.watch(self.source, moved.id, &say) => match failed? {},
-            failed = lookout.look_at_columns_without_end() => match failed? {},
+            failed = lookout.watch_copy() => match failed? {},
         }
         Ok(())
     }
@@ -199,9 +219,13 @@ impl Mover<'_> {
         Ok(())
     }
 
-    async fn catch_up(&self, moved: &Move) -> Result<(), ServerError> {
-        let on = (moved, moved.id.forward());
-        marker::caught_up(self.source, self.target, on, &self.say()).await
+    /// Lets the target follow, and waits until it has caught up.
+    async fn follow(&self, moved: &Move) -> Result<(), ServerError> {
+        let channel = moved.id.forward();
+        let slot = publication::slot_name(self.source, channel).await?;
+        subscription::begin(self.target, channel, &slot, &self.connection).await?;
+        marker::caught_up(self.source, self.target, (moved, channel), &self.say()).await?;
+        subscription::commit_to_disk(self.target, channel).await
     }
 
     async fn verify(&self, moved: &Move) -> Result<(), MoveError> {
@@ -214,6 +238,19 @@ impl Mover<'_> {
         let channel = moved.id.back();
         verify_tables([self.target, self.source], moved, channel, self.listener).await
     }
+}
+
+/// Whether the source owns the range and no writes wait.
+fn is_undecided(step: Step) -> bool {
+    matches!(
+        step,
+        Step::Copying
+            | Step::Copied
+            | Step::Indexed
+            | Step::Following
+            | Step::Verified
+            | Step::Prepared
+    )
 }
 
 /// Compares all tables of a move, the first session's with those of the one that follows it.

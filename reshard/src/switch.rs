@@ -62,8 +62,12 @@ impl Mover<'_> {
             if entry.step == leg.steps.before {
                 self.journal.to(entry, leg.steps.announced).await?;
             }
-            self.wait_for_columns(leg).await?;
-            leg.announce(self.spillway, &self.limits).await?;
+            // A job may take minutes to end; from the fence on, nothing is interrupted.
+            let announced = self.unless_interrupted(self.announce(leg)).await;
+            if matches!(announced, Err(MoveError::Interrupted)) {
+                self.reopen(leg, entry).await?;
+            }
+            announced?;
             match self.pause(leg, entry).await {
                 Ok(report) => {
                     self.journal.to(entry, leg.steps.past_return).await?;
@@ -83,7 +87,7 @@ impl Mover<'_> {
                     let seconds = pause.as_secs();
                     self.listener
                         .say(format!("the switch was undone: {why}; again in {seconds} s"));
-                    tokio::time::sleep(pause).await;
+                    self.sleep(pause).await?;
                     pause *= 2;
                 }
             }
@@ -91,9 +95,12 @@ impl Mover<'_> {
         Ok(())
     }
 
-    async fn wait_for_columns(&self, leg: &Leg<'_>) -> Result<(), MoveError> {
+    /// Tells the members of the map, once nothing is known that the pause would have to wait for.
+    async fn announce(&self, leg: &Leg<'_>) -> Result<(), MoveError> {
         let (say, on) = (self.say(), (leg.moved, leg.channel));
-        Ok(Lookout::new(leg.giver, leg.taker, on, &say).wait_for_columns().await?)
+        Lookout::new(leg.giver, leg.taker, on, &say).wait_for_columns().await?;
+        marker::caught_up(leg.giver, leg.taker, on, &say).await?;
+        Ok(leg.announce(self.spillway, &self.limits).await?)
     }
 
     /// The time in which writes wait. The announce may have taken minutes, so the columns are looked at once more.
@@ -145,7 +152,8 @@ impl Mover<'_> {
         leg: &Leg<'_>,
         entry: &mut Entry,
     ) -> Result<(), MoveError> {
-        leg.bring_over_without_end(&self.limits, &self.say()).await?;
+        let say = self.say();
+        self.unless_interrupted(leg.bring_over_without_end(&self.limits, &say)).await?;
         self.complete(leg, entry).await
     }
 
@@ -158,7 +166,7 @@ impl Mover<'_> {
                 has_said = true;
                 self.listener.say(format!("the commit is tried until it is stored: {why}"));
             }
-            tokio::time::sleep(COMMIT_PAUSE).await;
+            self.sleep(COMMIT_PAUSE).await?;
         }
         self.journal.to(entry, leg.steps.committed).await?;
         self.listener.step(leg.steps.committed);

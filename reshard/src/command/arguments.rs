@@ -1,6 +1,7 @@
 //! What `reshard` is given.
 
 use crate::map::Spillway;
+use crate::moved::MoveId;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -14,6 +15,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Print what would move: its owner, rows and bytes; nothing is changed. With --json it is what --plan reads
+    Plan(MoveArguments),
     /// Look for everything that would stop a move, and say how to mend it; nothing is changed
     Preflight(MoveArguments),
     /// Bring the range to the target, let it follow, and switch: the target owns the range then, and the source follows
@@ -56,6 +59,9 @@ pub struct RunArguments {
     /// Sessions that copy side by side
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub jobs: u8,
+    /// Begin the copy again, although its slot was lost more than once
+    #[arg(long)]
+    pub copy_again: bool,
     /// The copy takes no more than this in a second, such as 20MiB
     #[arg(long, value_name = "BYTES")]
     pub rate: Option<String>,
@@ -91,6 +97,15 @@ pub struct EndArguments {
     /// `finish` leaves no CHECK that refuses rows of ranges that the map gives to other shards
     #[arg(long)]
     pub no_owner_check: bool,
+}
+
+impl EndArguments {
+    /// The same for one move.
+    pub fn of(&self, id: MoveId) -> Self {
+        let mut own = self.clone();
+        own.on.number = Some(id.0);
+        own
+    }
 }
 
 /// What an abort is given.
@@ -131,21 +146,12 @@ pub struct Consent {
 /// What every command on a move that has not begun is given.
 #[derive(Debug, Clone, Args)]
 pub struct MoveArguments {
-    /// The map's name in the rules file
-    #[arg(long)]
-    pub map: String,
-    /// The range: FROM..UNTIL, without UNTIL itself; an end that is left out is open
-    #[arg(long, value_name = "FROM..UNTIL", allow_hyphen_values = true)]
-    pub range: String,
-    /// The shard that will own it
-    #[arg(long, value_name = "SHARD")]
-    pub to: String,
-    /// The tables that move, each with the column of its key: [SCHEMA.]TABLE[:COLUMN]
-    #[arg(long, value_name = "TABLE[:COLUMN],…", required = true)]
-    pub tables: Vec<String>,
-    /// The key's column of every table that names none
-    #[arg(long, value_name = "COLUMN")]
-    pub key: Option<String>,
+    #[command(flatten)]
+    pub asked: AskedMove,
+    /// Take map, range, shard and tables from a file that `reshard plan --json` has printed; of several moves, the first
+    /// one that is not done
+    #[arg(long, value_name = "FILE", conflicts_with = "AskedMove")]
+    pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub connections: Connections,
     #[command(flatten)]
@@ -161,6 +167,31 @@ pub struct MoveArguments {
     /// Print one JSON object per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// One move, as the command line asks for it.
+#[derive(Debug, Clone, Args)]
+pub struct AskedMove {
+    /// The map's name in the rules file
+    #[arg(long, required_unless_present = "plan")]
+    pub map: Option<String>,
+    /// The range: FROM..UNTIL, without UNTIL itself; an end that is left out is open
+    #[arg(
+        long,
+        value_name = "FROM..UNTIL",
+        allow_hyphen_values = true,
+        required_unless_present = "plan"
+    )]
+    pub range: Option<String>,
+    /// The shard that will own it
+    #[arg(long, value_name = "SHARD", required_unless_present = "plan")]
+    pub to: Option<String>,
+    /// The tables that move, each with the column of its key: [SCHEMA.]TABLE[:COLUMN]
+    #[arg(long, value_name = "TABLE[:COLUMN],…", required_unless_present = "plan")]
+    pub tables: Vec<String>,
+    /// The key's column of every table that names none
+    #[arg(long, value_name = "COLUMN")]
+    pub key: Option<String>,
 }
 
 /// Where the databases are.

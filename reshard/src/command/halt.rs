@@ -16,7 +16,7 @@ use serde_json::json;
 pub async fn halt(own: &OnMove, is_paused: bool) -> Result<(), Stop> {
     let report = Report::new(own.json);
     let addresses = addresses(&own.connections)?;
-    let source = endpoint(&addresses, &own.source)?.session(SESSION).await.map_err(Stop::run)?;
+    let source = endpoint(&addresses, &own.source)?.session(SESSION).await?;
     let entry = entry(&source, own.number).await?;
     let id = entry.moved.id;
     if is_paused && !matches!(entry.step, Step::Planned | Step::Gated | Step::Copying) {
@@ -25,7 +25,7 @@ pub async fn halt(own: &OnMove, is_paused: bool) -> Result<(), Stop> {
             entry.step.name()
         )));
     }
-    ask(&source, id, is_paused).await.map_err(Stop::run)?;
+    ask(&source, id, is_paused).await?;
     let (event, what) = match is_paused {
         true => ("paused", "stands still after the chunks that are on their way"),
         false => ("resumed", "goes on"),

@@ -4,6 +4,7 @@ use super::arguments::{EndArguments, OnMove, SwitchArguments};
 use super::open::{addresses, endpoint, map_facts};
 use super::report::Report;
 use super::stop::Stop;
+use crate::interrupt::Interrupt;
 use crate::journal::{Entry, Journal, entries};
 use crate::limits::PauseLimits;
 use crate::map::Spillway;
@@ -53,7 +54,12 @@ pub struct MoverParts {
 }
 
 impl MoverParts {
-    pub fn mover<'m>(&'m self, journal: &'m Journal<'m>, report: &'m Report) -> Mover<'m> {
+    pub fn mover<'m>(
+        &'m self,
+        journal: &'m Journal<'m>,
+        report: &'m Report,
+        interrupt: &'m Interrupt,
+    ) -> Mover<'m> {
         Mover {
             journal,
             source: &self.databases.source,
@@ -66,6 +72,7 @@ impl MoverParts {
             options: self.options,
             limits: self.limits,
             listener: report,
+            interrupt,
         }
     }
 }
@@ -85,7 +92,7 @@ pub fn limits(own: &SwitchArguments, hold: Duration) -> PauseLimits {
 /// # Errors
 /// When there is none, or more than one.
 pub async fn entry(source: &Session, number: Option<u32>) -> Result<Entry, Stop> {
-    let all = entries(source).await.map_err(Stop::run)?;
+    let all = entries(source).await?;
     let is_meant = |own: &Entry| match number {
         Some(number) => own.moved.id.0 == number,
         None => !own.step.is_over(),
@@ -112,10 +119,10 @@ pub async fn entry(source: &Session, number: Option<u32>) -> Result<Entry, Stop>
 pub async fn open(own: &OnMove) -> Result<(Entry, Databases), Stop> {
     let addresses = addresses(&own.connections)?;
     let source_endpoint = endpoint(&addresses, &own.source)?;
-    let source = source_endpoint.session(SESSION).await.map_err(Stop::run)?;
+    let source = source_endpoint.session(SESSION).await?;
     let entry = entry(&source, own.number).await?;
     let target_endpoint = endpoint(&addresses, &entry.moved.target)?;
-    let target = target_endpoint.session(SESSION).await.map_err(Stop::run)?;
+    let target = target_endpoint.session(SESSION).await?;
     Ok((entry, Databases { source_endpoint, target_endpoint, source, target }))
 }
 
@@ -138,6 +145,7 @@ pub async fn open_to_end(own: &EndArguments) -> Result<(Entry, MoverParts), Stop
             jobs: 1,
             rate: None,
             removes_indexes: false,
+            may_copy_again: false,
             owner_check: !own.no_owner_check,
         },
     };

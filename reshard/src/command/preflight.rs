@@ -1,7 +1,7 @@
 //! `reshard preflight`: everything that would stop a move, at once.
 
 use super::arguments::MoveArguments;
-use super::open::{addresses, endpoint, wanted};
+use super::open::{addresses, endpoint, first_wanted};
 use super::stop::Stop;
 use crate::moved::{Move, MoveId};
 use crate::preflight::{Evidence, Fault, FaultKind, MapFacts, gather, judge};
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub async fn preflight(own: &MoveArguments) -> Result<(), Stop> {
     let accepted = accepted(&own.accept)?;
     let addresses = addresses(&own.connections)?;
-    let wanted = wanted(own).await?;
+    let wanted = first_wanted(own).await?;
     let moved = wanted.from_owner(MoveId(0))?;
     let source = endpoint(&addresses, &moved.source)?;
     let target = endpoint(&addresses, &moved.target)?;
@@ -35,7 +35,7 @@ pub async fn checked(
     endpoints: [&Endpoint; 2],
 ) -> Result<(), Stop> {
     let (drain, window) = (Duration::from_secs(own.switch.drain), Duration::from_secs(own.measure));
-    let evidence = gather(moved, map, endpoints, drain, window).await.map_err(Stop::run)?;
+    let evidence = gather(moved, map, endpoints, drain, window).await?;
     let findings = Findings { faults: judge(moved, &evidence), accepted };
     let text = if own.json { findings.lines() } else { findings.text(moved, &evidence) };
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)?;

@@ -124,7 +124,8 @@ impl Report {
     }
 }
 
-fn mebibytes(bytes: u64) -> f64 {
+/// For people.
+pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / (1024.0 * 1024.0)
 }
 

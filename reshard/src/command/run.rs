@@ -2,17 +2,17 @@
 
 use super::arguments::RunArguments;
 use super::on_move::{Databases, MoverParts, SESSION, limits};
-use super::open::{Wanted, addresses, endpoint, wanted};
+use super::open::{PLAN_IS_DONE, Wanted, addresses, endpoint, wanted};
+use super::persist::Attempts;
 use super::preflight::{accepted, checked};
 use super::report::Report;
 use super::statements::print_statements;
 use super::stop::Stop;
-use crate::journal::{Clusters, Entry, Journal, Step, entries};
+use crate::journal::{Clusters, Entry, entries};
 use crate::moved::{Move, MoveId};
 use crate::mover::CopyOptions;
 use crate::replication::subscription;
 use crate::server::{Address, Addresses, Endpoint, Password};
-use rules::shard::object::MapObject;
 use serde_json::json;
 
 /// The variable with the password by which the target reaches the source.
@@ -27,61 +27,143 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     let accepted = accepted(&own.moved.accept)?;
     let rate = own.rate.as_deref().map(bytes).transpose()?;
     let addresses = addresses(&own.moved.connections)?;
-    let wanted = wanted(&own.moved).await?;
-    // Once a move is announced its range has no owner that it could move from.
-    let moved = match begun(&addresses, &wanted, &own.moved.to).await? {
-        Some(source) => wanted.from(&source, MoveId(0)),
-        None => wanted.from_owner(MoveId(0))?,
+    let mut all = wanted(&own.moved).await?;
+    let (place, moved) = chosen(own, &addresses, &all).await?;
+    let left = all.len() - place - 1;
+    let asked = Asked {
+        source: endpoint(&addresses, &moved.source)?,
+        target: endpoint(&addresses, &moved.target)?,
+        given: given_connections(own, &addresses)?,
+        moved,
+        wanted: all.swap_remove(place),
     };
-    let Wanted { spillway, object, map, .. } = wanted;
-    let source = endpoint(&addresses, &moved.source)?;
-    let target = endpoint(&addresses, &moved.target)?;
-    let given = given_connections(own, &addresses)?;
-    let (connection, back_connection) = (given(&source), given(&target));
-    let limits = limits(&own.moved.switch, map.hold);
-    let databases = Databases::open(source, target).await.map_err(Stop::run)?;
-    let removes_indexes = owns_nothing(&object, &moved.target);
+    let databases = Databases::open(asked.source.clone(), asked.target.clone()).await?;
     if own.dry_run {
-        return print_statements(&databases, &moved, removes_indexes).await;
+        return print_statements(&databases, &asked.moved, asked.removes_indexes()).await;
     }
-    let clusters = clusters(&databases).await?;
-    if under_way(&databases, &moved, &clusters).await?.is_none() {
-        let endpoints = [&databases.source_endpoint, &databases.target_endpoint];
-        checked(&own.moved, accepted, (&moved, map), endpoints).await?;
-        say_plan(&report, &moved);
+    if under_way(&databases, &asked.moved, &clusters(&databases).await?).await?.is_none() {
+        let map = asked.wanted.map.clone();
+        let endpoints = [&asked.source, &asked.target];
+        checked(&own.moved, accepted, (&asked.moved, map), endpoints).await?;
+        say_plan(&report, &asked.moved);
         report.confirm(own.consent.yes)?;
     }
-    let options =
-        CopyOptions { jobs: usize::from(own.jobs), rate, removes_indexes, owner_check: true };
-    let parts = MoverParts { databases, spillway, limits, connection, back_connection, options };
-    let journal = Journal::open(&parts.databases.source, own.consent.take_over).await;
-    let journal = journal.map_err(Stop::run)?;
-    // Looked for again: another tool may have begun it before this one got the lock.
-    let mut entry = match under_way(&parts.databases, &moved, &clusters).await? {
-        Some(entry) => {
+    let options = CopyOptions {
+        jobs: usize::from(own.jobs),
+        rate,
+        removes_indexes: asked.removes_indexes(),
+        may_copy_again: own.copy_again,
+        owner_check: true,
+    };
+    let attempts = Attempts::new(&report, own.consent.take_over)?;
+    let (mut begun, mut opened) = (None, Some(databases));
+    attempts
+        .persist(async || {
+            let parts = asked.parts(own, opened.take(), options).await?;
+            go_on(own, &attempts, &asked.moved, &parts, &mut begun).await
+        })
+        .await?;
+    if left > 0 {
+        let sentence =
+            format!("{left} moves of the plan are left: `reshard finish`, then run the same again");
+        report.event("left", json!({ "moves": left }), &sentence);
+    }
+    Ok(())
+}
+
+/// What a run is about.
+struct Asked {
+    source: Endpoint,
+    target: Endpoint,
+    given: GivenConnections,
+    moved: Move,
+    wanted: Wanted,
+}
+
+impl Asked {
+    /// Whether the target owns no range: then nobody writes to its tables.
+    fn removes_indexes(&self) -> bool {
+        self.wanted.object.shards().all(|shard| shard != self.moved.target)
+    }
+
+    /// What works on the move; sessions are opened where none are left of an earlier try.
+    async fn parts(
+        &self,
+        own: &RunArguments,
+        opened: Option<Databases>,
+        options: CopyOptions,
+    ) -> Result<MoverParts, Stop> {
+        let databases = match opened {
+            Some(databases) => databases,
+            None => Databases::open(self.source.clone(), self.target.clone()).await?,
+        };
+        Ok(MoverParts {
+            databases,
+            spillway: self.wanted.spillway.clone(),
+            limits: limits(&own.moved.switch, self.wanted.map.hold),
+            connection: self.given.of(&self.source),
+            back_connection: self.given.of(&self.target),
+            options,
+        })
+    }
+}
+
+/// One try of the whole.
+async fn go_on(
+    own: &RunArguments,
+    attempts: &Attempts<'_>,
+    moved: &Move,
+    parts: &MoverParts,
+    begun: &mut Option<MoveId>,
+) -> Result<(), Stop> {
+    let databases = &parts.databases;
+    let clusters = clusters(databases).await?;
+    let journal = attempts.journal(&databases.source).await?;
+    // Looked for again: another tool may have begun it before this one got the lock, or ended it since.
+    let mut entry = match (under_way(databases, moved, &clusters).await?, *begun) {
+        (Some(entry), Some(id)) if entry.moved.id == id => entry,
+        (_, Some(id)) => {
+            return Err(Stop::run(format!("no-such-move: another tool has ended move {id}")));
+        }
+        (Some(entry), None) => {
             let (id, step) = (entry.moved.id, entry.step.name());
             let sentence = format!("goes on with move {id}, which is {step}");
-            report.event("plan", json!({ "move": id.0, "step": step }), &sentence);
+            attempts.report.event("move", json!({ "move": id.0, "step": step }), &sentence);
             entry
         }
-        None => journal.begin(&moved, clusters).await.map_err(Stop::run)?,
+        (None, None) => journal.begin(moved, clusters).await?,
     };
-    let mover = parts.mover(&journal, &report);
-    mover.bring(&mut entry).await.map_err(Stop::run)?;
-    if own.no_switch && entry.step == Step::Verified {
-        return Ok(());
+    *begun = Some(entry.moved.id);
+    let mover = parts.mover(&journal, attempts.report, &attempts.interrupt);
+    let done = mover.go_on(&mut entry, !own.no_switch).await;
+    done.map_err(|why| Stop::at(entry.step, why))
+}
+
+/// The move to go on with, and its place among those that are wanted: the first of a plan that is not done.
+async fn chosen(
+    own: &RunArguments,
+    addresses: &Addresses,
+    all: &[Wanted],
+) -> Result<(usize, Move), Stop> {
+    for (place, wanted) in all.iter().enumerate() {
+        // Once a move is announced its range has no owner that it could move from.
+        if let Some(source) = begun(addresses, wanted).await? {
+            return Ok((place, wanted.from(&source, MoveId(0))));
+        }
+        if own.moved.plan.is_none() || !wanted.is_done() {
+            return Ok((place, wanted.from_owner(MoveId(0))?));
+        }
     }
-    mover.hand_over(&mut entry).await.map_err(Stop::run)
+    Err(Stop::run(PLAN_IS_DONE))
 }
 
 /// The shard from which this range moves already.
-async fn begun(addresses: &Addresses, wanted: &Wanted, to: &str) -> Result<Option<String>, Stop> {
-    for shard in addresses.names().filter(|shard| *shard != to) {
-        let session = endpoint(addresses, shard)?.session(SESSION).await.map_err(Stop::run)?;
-        let entries = entries(&session).await.map_err(Stop::run)?;
+async fn begun(addresses: &Addresses, wanted: &Wanted) -> Result<Option<String>, Stop> {
+    for shard in addresses.names().filter(|shard| *shard != wanted.target()) {
+        let session = endpoint(addresses, shard)?.session(SESSION).await?;
         let is_own =
             |own: &Entry| !own.step.is_over() && own.moved == wanted.from(shard, own.moved.id);
-        if entries.iter().any(is_own) {
+        if entries(&session).await?.iter().any(is_own) {
             return Ok(Some(shard.to_owned()));
         }
     }
@@ -94,7 +176,7 @@ async fn under_way(
     moved: &Move,
     clusters: &Clusters,
 ) -> Result<Option<Entry>, Stop> {
-    let all = entries(&databases.source).await.map_err(Stop::run)?;
+    let all = entries(&databases.source).await?;
     let mut open = all.into_iter().filter(|entry| !entry.step.is_over());
     let Some(entry) = open.next() else { return Ok(None) };
     let id = entry.moved.id;
@@ -116,16 +198,27 @@ async fn clusters(databases: &Databases) -> Result<Clusters, Stop> {
     let of =
         async |endpoint: &Endpoint| endpoint.walsender(SESSION).await?.system_identifier().await;
     Ok(Clusters {
-        source: of(&databases.source_endpoint).await.map_err(Stop::run)?,
-        target: of(&databases.target_endpoint).await.map_err(Stop::run)?,
+        source: of(&databases.source_endpoint).await?,
+        target: of(&databases.target_endpoint).await?,
     })
 }
 
-/// The connection string by which the other database reaches that of an endpoint.
-fn given_connections(
-    own: &RunArguments,
-    addresses: &Addresses,
-) -> Result<impl Fn(&Endpoint) -> String, Stop> {
+/// How the databases reach each other, where that is another way than this tool's.
+struct GivenConnections {
+    addresses: Vec<Address>,
+    password: Option<Password>,
+}
+
+impl GivenConnections {
+    /// The connection string by which the other database reaches that of an endpoint.
+    fn of(&self, endpoint: &Endpoint) -> String {
+        let own = self.addresses.iter().find(|own| own.shard == endpoint.address.shard);
+        let password = own.and(self.password.as_ref()).or(endpoint.password.as_ref());
+        subscription::connection(own.unwrap_or(&endpoint.address), password)
+    }
+}
+
+fn given_connections(own: &RunArguments, addresses: &Addresses) -> Result<GivenConnections, Stop> {
     let mut given = Vec::new();
     for text in &own.replicate_from {
         let address = Address::read(text);
@@ -139,16 +232,7 @@ fn given_connections(
         given.push(address);
     }
     let password = std::env::var(REPLICATION_PASSWORD).ok().map(Password::new);
-    Ok(move |endpoint: &Endpoint| {
-        let own = given.iter().find(|own| own.shard == endpoint.address.shard);
-        let password = own.and(password.as_ref()).or(endpoint.password.as_ref());
-        subscription::connection(own.unwrap_or(&endpoint.address), password)
-    })
-}
-
-/// Whether the target owns no range: then nobody writes to its tables.
-fn owns_nothing(object: &MapObject, target: &str) -> bool {
-    object.shards().all(|shard| shard != target)
+    Ok(GivenConnections { addresses: given, password })
 }
 
 fn say_plan(report: &Report, moved: &Move) {

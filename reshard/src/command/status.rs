@@ -18,8 +18,8 @@ use serde_json::json;
 pub async fn status(own: &OnMove) -> Result<(), Stop> {
     let report = Report::new(own.json);
     let addresses = addresses(&own.connections)?;
-    let source = endpoint(&addresses, &own.source)?.session(SESSION).await.map_err(Stop::run)?;
-    let all = entries(&source).await.map_err(Stop::run)?;
+    let source = endpoint(&addresses, &own.source)?.session(SESSION).await?;
+    let all = entries(&source).await?;
     let meant = all.iter().filter(|entry| own.number.is_none_or(|own| own == entry.moved.id.0));
     for entry in meant {
         say(&report, entry);
@@ -28,7 +28,7 @@ pub async fn status(own: &OnMove) -> Result<(), Stop> {
         }
         let target = endpoint(&addresses, &entry.moved.target)?.session(SESSION).await;
         match target {
-            Ok(target) => progress(&report, entry, &source, &target).await.map_err(Stop::run)?,
+            Ok(target) => progress(&report, entry, &source, &target).await?,
             Err(why) => {
                 report.event("away", json!({ "why": why.to_string() }), &format!("  {why}"))
             }

@@ -26,5 +26,5 @@ pub async fn verify(own: &OnMove) -> Result<(), Stop> {
             )));
         }
     };
-    verify_tables(sides, &entry.moved, channel, &report).await.map_err(Stop::run)
+    verify_tables(sides, &entry.moved, channel, &report).await.map_err(Stop::from)
 }

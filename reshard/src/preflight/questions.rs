@@ -4,12 +4,12 @@ use super::evidence::SideFacts;
 use super::key::fitting;
 use super::links::holds_range;
 use super::row_facts::RowFacts;
-use crate::catalog::{ForeignKey, Index, Table, TableKind};
+use crate::catalog::{Estimate, ForeignKey, Index, Table, TableKind};
 use crate::moved::{Move, MovedTable};
 use crate::server::{ServerError, Session};
 use crate::sql::{Identifier, RowSide, TableName};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, SimpleQueryMessage};
 
 /// Rows of the source that are looked for at the target: enough to find a sequence that counts on both sides, in
 /// a fraction of a second.
@@ -31,7 +31,7 @@ pub(super) async fn row_facts(
     let other = other.tables[place].as_ref().filter(|it| is_askable(moved, table, it, other));
     let (name, range) = (&table.name, moved.range.condition(&table.key, RowSide::Row));
     if let Some(own) = own {
-        facts.bytes = bytes(source, own, &range).await;
+        facts.bytes = Estimate::of(source, own, &range).await.bytes;
         for key in own.foreign_keys.iter().filter(|key| key.from == own.name) {
             let Some(sql) = stray_question(moved, key) else { continue };
             if ask(source, &sql, &[], &mut facts).await?.is_some_and(|row| row.get(0)) {
@@ -154,25 +154,4 @@ async fn collision(
         values.iter().map(|own| own as &(dyn ToSql + Sync)).collect();
     let found = ask(target, &sql, &parameters, facts).await?;
     Ok(found.map(|row| row.get(0)))
-}
-
-/// The table's size, as much of it as the planner takes the range for; all of it where it does not say.
-async fn bytes(session: &Session, table: &Table, range: &str) -> u64 {
-    let all = table.bytes.unsigned_abs();
-    let planned = |sql: String| async move {
-        let answer = session.client().simple_query(&sql).await.ok()?;
-        let json = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        })?;
-        let plan: serde_json::Value = serde_json::from_str(json).ok()?;
-        plan[0]["Plan"]["Plan Rows"].as_f64()
-    };
-    let name = &table.name;
-    let of_range = planned(format!("EXPLAIN (FORMAT JSON) SELECT FROM {name} WHERE {range}")).await;
-    let of_all = planned(format!("EXPLAIN (FORMAT JSON) SELECT FROM {name}")).await;
-    match (of_range, of_all) {
-        (Some(own), Some(rows)) if rows > 0.0 => (all as f64 * (own / rows).min(1.0)) as u64,
-        _ => all,
-    }
 }

@@ -53,9 +53,7 @@ impl<'l> Lookout<'l> {
         self.looked = Instant::now();
         self.look_at_columns().await?;
         let now = subscription::following(self.from, self.to, self.channel).await?;
-        if let Some(why) = now.lost() {
-            return Err(ServerError::other(self.from.spot(), "let the other side follow", why));
-        }
+        now.checked(self.from)?;
         if self.looked >= self.due {
             self.due = self.looked + SAID_AGAIN;
             (self.say)(now.shown(self.before.as_ref()));
@@ -67,10 +65,12 @@ impl<'l> Lookout<'l> {
     /// Looks until somebody ends it, while the slot is not in use yet.
     ///
     /// # Errors
-    /// When a server is gone.
-    pub async fn look_at_columns_without_end(&mut self) -> Result<Infallible, ServerError> {
+    /// When a server is gone, or the slot is.
+    pub async fn watch_copy(&mut self) -> Result<Infallible, ServerError> {
         loop {
             self.look_at_columns().await?;
+            let now = subscription::following(self.from, self.to, self.channel).await?;
+            now.checked(self.from)?;
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::publication::slot_name;
 use crate::moved::Channel;
-use crate::server::{Address, Password, ServerError, Session, TlsMode};
+use crate::server::{Address, Password, ServerError, ServerErrorKind, Session, TlsMode};
 use crate::sql::Identifier;
 
 /// The first version whose subscriptions can leave out what came by replication itself.
@@ -151,16 +151,24 @@ pub struct Following {
 }
 
 impl Following {
-    /// Why nothing is going to arrive any more.
-    pub fn lost(&self) -> Option<&'static str> {
+    /// Refuses a slot from which nothing is going to arrive any more. `from`: the database that has it.
+    ///
+    /// # Errors
+    /// `SlotLost`.
+    pub fn checked(&self, from: &Session) -> Result<(), ServerError> {
+        let (kind, doing) = (ServerErrorKind::SlotLost, "let the other side follow");
+        match self.lost() {
+            Some(why) => Err(ServerError::of(kind, from.spot(), doing, why)),
+            None => Ok(()),
+        }
+    }
+
+    fn lost(&self) -> Option<&'static str> {
         match (self.behind, self.wal_status.as_deref()) {
             (_, Some("lost")) => Some(
-                "slot-lost: the slot is lost: log was removed that the other side had not taken \
-                 (max_slot_wal_keep_size); `reshard abort`, and begin again",
+                "slot-lost: the slot is lost: log was removed that the other side had not taken (max_slot_wal_keep_size)",
             ),
-            (None, _) => {
-                Some("slot-lost: the slot of the move is gone: `reshard abort`, and begin again")
-            }
+            (None, _) => Some("slot-lost: the slot of the move is gone"),
             _ => None,
         }
     }

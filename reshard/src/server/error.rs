@@ -3,6 +3,9 @@
 use std::fmt;
 use tokio_postgres::error::SqlState;
 
+/// Codes of a server that ends or starts: 57P01 to 57P03, and 57P05 of a session that was idle for too long.
+const GONE: [&str; 4] = ["57P01", "57P02", "57P03", "57P05"];
+
 /// Which database was asked: the shard and the address without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spot {
@@ -16,10 +19,23 @@ impl fmt::Display for Spot {
     }
 }
 
+/// What an error means to whoever goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerErrorKind {
+    /// The server has answered, or what it answered is not what this tool expects.
+    Refused,
+    /// The server can't be reached, has ended the session, or is starting: it may be back soon.
+    Gone,
+    /// A replication slot is gone or useless: the copy must begin again.
+    SlotLost,
+}
+
 /// Why a database did not do what it was asked.
 #[derive(Debug, Clone)]
 pub struct ServerError {
-    pub spot: Spot,
+    pub kind: ServerErrorKind,
+    /// In a box, as results carry errors around.
+    pub spot: Box<Spot>,
     /// What was being done, as `read the columns`.
     pub doing: String,
     /// PostgreSQL's code; none when it never answered.
@@ -39,13 +55,24 @@ impl ServerError {
             None => with_causes(error),
         };
         let state = told.map(|own| own.code().clone());
-        Self { spot: spot.clone(), doing: doing.to_owned(), state, message }
+        let is_gone = match &state {
+            Some(state) => state.code().starts_with("08") || GONE.contains(&state.code()),
+            None => error.is_closed() || has_io_cause(error),
+        };
+        let kind = if is_gone { ServerErrorKind::Gone } else { ServerErrorKind::Refused };
+        let (spot, doing) = (Box::new(spot.clone()), doing.to_owned());
+        Self { kind, spot, doing, state, message }
     }
 
     /// One that the driver does not know of.
     pub fn other(spot: &Spot, doing: &str, why: impl fmt::Display) -> Self {
-        let (spot, doing) = (spot.clone(), doing.to_owned());
-        Self { spot, doing, state: None, message: why.to_string() }
+        Self::of(ServerErrorKind::Refused, spot, doing, why)
+    }
+
+    /// The same of a kind.
+    pub fn of(kind: ServerErrorKind, spot: &Spot, doing: &str, why: impl fmt::Display) -> Self {
+        let (spot, doing) = (Box::new(spot.clone()), doing.to_owned());
+        Self { kind, spot, doing, state: None, message: why.to_string() }
     }
 
     pub fn is(&self, state: &SqlState) -> bool {
@@ -82,6 +109,11 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+fn has_io_cause(error: &dyn std::error::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.into_iter().any(|cause| cause.is::<std::io::Error>())
+}
 
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

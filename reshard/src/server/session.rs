@@ -1,7 +1,7 @@
 //! A session with one database, with settings that do not depend on what the application has set there.
 
 use super::address::Address;
-use super::error::{ServerError, Spot};
+use super::error::{ServerError, ServerErrorKind, Spot};
 use super::passwords::Password;
 use super::tls::{CONNECT_TIMEOUT, dial};
 use super::wire::Wire;
@@ -32,6 +32,9 @@ const SETTINGS: [(&str, &str); 15] = [
 ];
 /// The first major with `transaction_timeout`, which would end a session that holds a snapshot.
 const TRANSACTION_TIMEOUT_SINCE: u32 = 170_000;
+
+/// What is being done when a session is opened.
+const CONNECT: &str = "connect";
 
 /// A session with one database.
 #[derive(Debug)]
@@ -151,19 +154,22 @@ pub(super) async fn connect(
     is_replication: bool,
 ) -> Result<(Spot, Client), ServerError> {
     let spot = Spot { shard: address.shard.clone(), address: address.to_string() };
-    let doing = "connect";
     let config = config(address, password, name);
     let connecting = async {
         let transport = dial(address).await;
-        let transport = transport.map_err(|why| ServerError::other(&spot, doing, why))?;
+        let transport = transport.map_err(|why| gone(&spot, &why))?;
         let connected = config.connect_raw(Wire::new(transport, is_replication), NoTls).await;
-        connected.map_err(|why| ServerError::new(&spot, doing, &why))
+        connected.map_err(|why| ServerError::new(&spot, CONNECT, &why))
     };
-    let slow = |_| ServerError::other(&spot, doing, format!("not within {CONNECT_TIMEOUT:?}"));
+    let slow = |_| gone(&spot, &format!("not within {CONNECT_TIMEOUT:?}"));
     let (client, connection) = timeout(CONNECT_TIMEOUT, connecting).await.map_err(slow)??;
     // Its errors reach whoever waits for an answer of the client.
     tokio::spawn(async move { drop(connection.await) });
     Ok((spot, client))
+}
+
+fn gone(spot: &Spot, why: &dyn std::fmt::Display) -> ServerError {
+    ServerError::of(ServerErrorKind::Gone, spot, CONNECT, why)
 }
 
 fn config(address: &Address, password: Option<&Password>, name: &str) -> Config {

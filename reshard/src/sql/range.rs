@@ -101,6 +101,12 @@ impl KeyRange {
         Self::new(key_type, end(from)?, end(until)?)
     }
 
+    /// As [`KeyRange::parse`] reads it: `100..200`.
+    pub fn text(&self) -> String {
+        let end = |key: Option<&ShardKey>| key.map(ShardKey::to_string).unwrap_or_default();
+        format!("{}..{}", end(self.from()), end(self.until()))
+    }
+
     pub fn key_type(&self) -> KeyType {
         self.key_type
     }

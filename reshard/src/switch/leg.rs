@@ -51,7 +51,7 @@ impl<'l> Leg<'l> {
         let driver = format!("reshard:{}", moved.id);
         let (id, channel) = (moved.id, moved.id.forward());
         let (giver, taker, to) = (source, target, &*moved.target);
-        let (map, range) = (&*moved.map, range(moved));
+        let (map, range) = (&*moved.map, moved.range.text());
         Self { id, map, range, moved, giver, taker, to, channel, driver, steps }
     }
 
@@ -152,9 +152,4 @@ impl<'l> Leg<'l> {
     fn by(&self) -> String {
         format!("--driver={}", self.driver)
     }
-}
-
-fn range(moved: &Move) -> String {
-    let end = |key: Option<&ShardKey>| key.map(ShardKey::to_string).unwrap_or_default();
-    format!("{}..{}", end(moved.range.from()), end(moved.range.until()))
 }

@@ -103,6 +103,7 @@ impl Leg<'_> {
         while !self.has_arrived(number).await? {
             if Instant::now() >= end {
                 let own = subscription::following(self.giver, self.taker, self.channel).await?;
+                own.checked(self.giver)?;
                 return Err(MoveError::PauseTooLong(own.shown(None)));
             }
             tokio::time::sleep(LOOK).await;

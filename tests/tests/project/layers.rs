@@ -24,7 +24,7 @@ const LAYERS: [&[&str]; 12] = [
 /// The same for the tool that moves ranges.
 const RESHARD_LAYERS: [&[&str]; 14] = [
     &["sql"],
-    &["limits", "map", "moved", "server"],
+    &["interrupt", "limits", "map", "moved", "server"],
     &["catalog"],
     &["columns"],
     &["gate", "journal", "owner_check", "preflight", "replication"],

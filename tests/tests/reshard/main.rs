@@ -5,6 +5,7 @@ mod clients;
 mod command;
 mod crashes;
 mod cuts;
+mod interrupts;
 mod kills;
 mod market;
 mod moves;

@@ -95,6 +95,25 @@ impl Running {
         false
     }
 
+    /// Waits until it prints this to stderr; whether it did before it ended.
+    pub async fn complains(&mut self, text: &str) -> bool {
+        let errors = self.child.stderr.as_mut().expect("its errors");
+        let mut lines = BufReader::new(errors).lines();
+        while let Some(line) = lines.next_line().await.expect("a line") {
+            if line.contains(text) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends it a signal: `INT`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} was not sent");
+    }
+
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it ran");
     }
