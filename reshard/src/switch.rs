@@ -59,11 +59,11 @@ impl Mover<'_> {
     pub(crate) async fn switch(&self, leg: &Leg<'_>, entry: &mut Entry) -> Result<(), MoveError> {
         let mut pause = TRY_PAUSE;
         for left in (0..TRIES).rev() {
-            if entry.step == leg.steps.before {
-                self.journal.to(entry, leg.steps.announced).await?;
-            }
+            self.unless_interrupted(self.wait_until_ready(leg)).await?;
+            self.journal.to(entry, leg.steps.announced).await?;
             // A job may take minutes to end; from the fence on, nothing is interrupted.
-            let announced = self.unless_interrupted(self.announce(leg)).await;
+            let announcing = async { Ok(leg.announce(self.spillway, &self.limits).await?) };
+            let announced = self.unless_interrupted(announcing).await;
             if matches!(announced, Err(MoveError::Interrupted)) {
                 self.reopen(leg, entry).await?;
             }
@@ -95,12 +95,11 @@ impl Mover<'_> {
         Ok(())
     }
 
-    /// Tells the members of the map, once nothing is known that the pause would have to wait for.
-    async fn announce(&self, leg: &Leg<'_>) -> Result<(), MoveError> {
+    /// Waits until nothing is known any more that the pause would have to wait for.
+    async fn wait_until_ready(&self, leg: &Leg<'_>) -> Result<(), MoveError> {
         let (say, on) = (self.say(), (leg.moved, leg.channel));
         Lookout::new(leg.giver, leg.taker, on, &say).wait_for_columns().await?;
-        marker::caught_up(leg.giver, leg.taker, on, &say).await?;
-        Ok(leg.announce(self.spillway, &self.limits).await?)
+        Ok(marker::caught_up(leg.giver, leg.taker, on, &say).await?)
     }
 
     /// The time in which writes wait. The announce may have taken minutes, so the columns are looked at once more.
