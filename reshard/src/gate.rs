@@ -123,8 +123,12 @@ pub async fn set(session: &Session, id: MoveId, state: GateState) -> Result<(), 
         GateState::Open => "open the gate",
         GateState::Closed | GateState::Moved => "close the gate",
     };
-    let sql = format!("SELECT setval('{}', {})", id.gate(), state as i64);
-    session.rows(doing, &sql, &[]).await.map(|_| ())
+    session.rows(doing, &setting(id, state), &[]).await.map(|_| ())
+}
+
+/// The statement that sets the gate.
+pub fn setting(id: MoveId, state: GateState) -> String {
+    format!("SELECT setval('{}', {})", id.gate(), state as i64)
 }
 
 /// What the gate lets through; none: there is no gate.

@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS spillway.move (
   id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb, paused boolean NOT NULL DEFAULT false,
   lost_slots int NOT NULL DEFAULT 0,
   began timestamptz NOT NULL DEFAULT clock_timestamp(), changed timestamptz NOT NULL DEFAULT clock_timestamp())";
+/// The statement that begins a move: $1 is the format, $2 the plan.
+pub const BEGIN: &str = "\
+INSERT INTO spillway.move (id, format, step, plan)
+SELECT coalesce(max(id), 0) + 1, $1, 'planned', $2::text::jsonb FROM spillway.move RETURNING id";
 const SELECT: &str = "\
 SELECT id, format, step, plan::text AS plan, removed::text AS removed, lost_slots, extract(epoch FROM clock_timestamp() - began)::bigint AS age
 FROM spillway.move";
@@ -137,15 +141,7 @@ impl<'s> Journal<'s> {
             clusters,
         };
         let json = serde_json::to_string(&plan).unwrap_or_default();
-        let row = self
-            .session
-            .row(
-                "begin the move",
-                "INSERT INTO spillway.move (id, format, step, plan) \
-                 SELECT coalesce(max(id), 0) + 1, $1, 'planned', $2::text::jsonb FROM spillway.move RETURNING id",
-                &[&FORMAT, &json],
-            )
-            .await?;
+        let row = self.session.row("begin the move", BEGIN, &[&FORMAT, &json]).await?;
         let id = MoveId(u32::try_from(row.get::<_, i32>(0)).unwrap_or_default());
         let moved = Move { id, ..moved.clone() };
         let clusters = plan.clusters;
@@ -158,10 +154,8 @@ impl<'s> Journal<'s> {
     /// # Errors
     /// When the server does not take it.
     pub async fn to(&self, entry: &mut Entry, step: Step) -> Result<(), ServerError> {
-        let id = entry.moved.id.number();
         let doing = format!("note that the move is {}", step.name());
-        let sql = "UPDATE spillway.move SET step = $2, changed = clock_timestamp() WHERE id = $1";
-        self.session.execute(&doing, sql, &[&id, &step.name()]).await?;
+        self.session.execute(&doing, &noting(entry.moved.id, step), &[]).await?;
         entry.step = step;
         Ok(())
     }
@@ -192,6 +186,12 @@ impl<'s> Journal<'s> {
         entry.removed = Some(removed);
         Ok(())
     }
+}
+
+/// The statement that notes a step.
+pub fn noting(id: MoveId, step: Step) -> String {
+    let step = step.name();
+    format!("UPDATE spillway.move SET step = '{step}', changed = clock_timestamp() WHERE id = {id}")
 }
 
 /// All moves of a source's journal, the oldest first; none where it has no journal.

@@ -58,15 +58,13 @@ pub async fn undo(
 
 /// What removes the move from a target that has come back.
 fn at_the_target(moved: &Move, entry: &Entry) -> Vec<String> {
-    let name = moved.id.forward().name();
-    let mut found = vec![
-        format!("ALTER SUBSCRIPTION {name} DISABLE;"),
-        format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE);"),
-        format!("DROP SUBSCRIPTION {name};"),
+    let mut found: Vec<String> =
+        subscription::removal(moved.id.forward()).iter().map(|sql| format!("{sql};")).collect();
+    found.extend([
         publication::remove(moved.id.back()) + ";",
         "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'spillway_back_%' AND database = current_database();".to_owned(),
         "SET session_replication_role = replica;".to_owned(),
-    ];
+    ]);
     if entry.removed.is_some() {
         found.extend(moved.tables.iter().map(|table| {
             let condition = moved.range.condition(&table.key, RowSide::Row);

@@ -6,8 +6,8 @@
 //! as moved, the taker's opened, and the map committed. At no time do both take writes.
 
 pub mod leg;
-mod pause;
-mod sequences;
+pub mod pause;
+pub mod sequences;
 
 use crate::columns;
 use crate::gate::{self, GateState};

@@ -45,7 +45,7 @@ pub struct RunArguments {
     pub moved: MoveArguments,
     #[command(flatten)]
     pub consent: Consent,
-    /// Print the statements that would bring the range over and make the way back, and send none
+    /// Print every statement that would change something, and every call of `spillway shards`; none is sent
     #[arg(long)]
     pub dry_run: bool,
     /// Stop when both databases are the same: nothing is switched

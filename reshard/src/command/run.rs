@@ -39,7 +39,9 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     };
     let databases = Databases::open(asked.source.clone(), asked.target.clone()).await?;
     if own.dry_run {
-        return print_statements(&databases, &asked.moved, asked.removes_indexes()).await;
+        let limits = limits(&own.moved.switch, asked.wanted.map.hold);
+        let removes_indexes = asked.removes_indexes();
+        return print_statements(&databases, &asked.moved, removes_indexes, &limits).await;
     }
     if under_way(&databases, &asked.moved, &clusters(&databases).await?).await?.is_none() {
         let map = asked.wanted.map.clone();

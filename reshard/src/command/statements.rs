@@ -1,4 +1,4 @@
-//! `reshard run --dry-run`: the statements that bring a range to its target and make the way back.
+//! `reshard run --dry-run`: the statements of a whole move, up to the target that owns the range.
 
 use super::on_move::Databases;
 use super::stop::Stop;
@@ -7,15 +7,17 @@ use crate::copy::chunk::{CopiedTable, chunks};
 use crate::copy::indexes;
 use crate::copy::worker::CHUNKS;
 use crate::gate::{self, GateState};
-use crate::journal;
+use crate::journal::{self, Step};
+use crate::limits::PauseLimits;
 use crate::moved::{Channel, Move, MovedTable};
 use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
-use crate::switch::ARRIVALS;
+use crate::switch::leg::Leg;
+use crate::switch::{ARRIVALS, pause, sequences};
 use std::io::Write;
 
-/// Prints them by shard, in their order; those of the copy with the pages that the tables have now. The journal's
-/// entries and the switch are left out: what they say is known only then.
+/// Prints them by shard, in their order: those of the copy with the pages that the tables have now, those of the switch
+/// with the numbers that the sequences have now. Where a number is known only then, `$1` stands for it.
 ///
 /// # Errors
 /// When a server does not answer, or has not the tables.
@@ -23,55 +25,135 @@ pub async fn print_statements(
     databases: &Databases,
     moved: &Move,
     removes_indexes: bool,
+    limits: &PauseLimits,
 ) -> Result<(), Stop> {
-    let lines = statements(databases, moved, removes_indexes).await?;
-    writeln!(std::io::stdout().lock(), "{}", lines.join("\n")).map_err(Stop::run)
+    let mut script = Script { moved, lines: Vec::new() };
+    script.gates();
+    script.copy(databases, removes_indexes).await?;
+    script.follow(databases).await?;
+    script.switch(databases, limits).await?;
+    writeln!(std::io::stdout().lock(), "{}", script.lines.join("\n")).map_err(Stop::run)
 }
 
-async fn statements(
-    databases: &Databases,
-    moved: &Move,
-    removes_indexes: bool,
-) -> Result<Vec<String>, Stop> {
-    let (source, target) = (&databases.source, &databases.target);
-    let mut lines = Vec::new();
-    let mut add = |shard: &str, statements: Vec<String>| {
-        lines.push(format!("-- {shard}"));
-        lines.extend(statements.into_iter().map(|statement| format!("{statement};")));
-    };
-    let triggers = || moved.tables.iter().flat_map(|table| gate::triggers(moved, table));
-    let gate = |state| gate::objects(moved.id, state).into_iter().chain(triggers()).collect();
-    let (there, back) = (moved.id.forward(), moved.id.back());
-    add(&moved.source, vec![journal::CREATE.to_owned()]);
-    add(&moved.target, gate(GateState::Closed));
-    add(&moved.source, gate(GateState::Open));
-    let removed = if removes_indexes { removable(target, moved).await? } else { Vec::new() };
-    let lists = vec![marker::table(there), CHUNKS.to_owned()];
-    add(&moved.target, [lists, indexes::removal(&removed)].concat());
-    let slot = publication::slot_name(source, there).await.map_err(Stop::run)?;
-    let create_slot =
-        format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')");
-    let publication = publication::create(moved, there);
-    add(&moved.source, vec![marker::table(there), publication, create_slot]);
-    for table in &moved.tables {
-        let own = CopiedTable::read(source, table, &shape(source, table).await?).await;
-        let own = own.map_err(Stop::run)?;
-        let parts = chunks(std::slice::from_ref(&own));
-        add(&moved.source, parts.into_iter().map(|chunk| own.reads(moved, chunk)).collect());
-        add(&moved.target, vec![own.writes()]);
+/// The statements so far.
+struct Script<'m> {
+    moved: &'m Move,
+    lines: Vec<String>,
+}
+
+impl Script<'_> {
+    fn at_source(&mut self, statements: impl IntoIterator<Item = String>) {
+        self.add(&self.moved.source, statements);
     }
-    add(&moved.target, removed.iter().flat_map(indexes::restoration).collect());
-    let analyze = moved.tables.iter().map(|table| format!("ANALYZE {}", table.name));
-    add(&moved.target, analyze.collect());
-    add(&moved.target, vec![subscribe(source, target, there).await.map_err(Stop::run)?]);
-    add(&moved.source, vec![ARRIVALS.to_owned(), marker::table(back)]);
-    let lists = vec![ARRIVALS.to_owned(), marker::table(back)];
-    let slot = publication::slot_name(target, back).await.map_err(Stop::run)?;
-    let slot =
-        format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", slot.as_str());
-    add(&moved.target, [lists, vec![publication::create(moved, back), slot]].concat());
-    add(&moved.source, vec![subscribe(target, source, back).await.map_err(Stop::run)?]);
-    Ok(lines)
+
+    fn at_target(&mut self, statements: impl IntoIterator<Item = String>) {
+        self.add(&self.moved.target, statements);
+    }
+
+    fn add(&mut self, shard: &str, statements: impl IntoIterator<Item = String>) {
+        self.lines.push(format!("-- {shard}"));
+        self.lines.extend(statements.into_iter().map(|statement| format!("{statement};")));
+    }
+
+    fn step(&mut self, step: Step) {
+        self.at_source([journal::noting(self.moved.id, step)]);
+    }
+
+    /// A call of `spillway shards`.
+    fn map(&mut self, command: &[String]) {
+        let quoted = command.iter().map(|part| match part.contains(' ') {
+            true => format!("'{part}'"),
+            false => part.clone(),
+        });
+        let quoted: Vec<String> = quoted.collect();
+        self.lines.push(format!("-- the map\n--   spillway shards {}", quoted.join(" ")));
+    }
+
+    fn gates(&mut self) {
+        let moved = self.moved;
+        let triggers = || moved.tables.iter().flat_map(|table| gate::triggers(moved, table));
+        let gate = |state| gate::objects(moved.id, state).into_iter().chain(triggers());
+        self.at_source([journal::CREATE.to_owned(), journal::BEGIN.to_owned()]);
+        self.at_target(gate(GateState::Closed));
+        self.at_source(gate(GateState::Open));
+        self.step(Step::Gated);
+    }
+
+    async fn copy(&mut self, databases: &Databases, removes_indexes: bool) -> Result<(), Stop> {
+        let (source, target) = (&databases.source, &databases.target);
+        let (moved, there) = (self.moved, self.moved.id.forward());
+        let removed = if removes_indexes { removable(target, moved).await? } else { Vec::new() };
+        let lists = [marker::table(there), CHUNKS.to_owned()];
+        self.step(Step::Copying);
+        self.at_target(lists.into_iter().chain(indexes::removal(&removed)));
+        let slot = publication::slot_name(source, there).await?;
+        let create_slot =
+            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')");
+        let publication = publication::create(moved, there);
+        self.at_source([marker::table(there), publication, create_slot]);
+        for table in &moved.tables {
+            let own = CopiedTable::read(source, table, &shape(source, table).await?).await?;
+            let parts = chunks(std::slice::from_ref(&own));
+            self.at_source(parts.into_iter().map(|chunk| own.reads(moved, chunk)));
+            self.at_target([own.writes()]);
+        }
+        self.step(Step::Copied);
+        self.at_target(removed.iter().flat_map(indexes::restoration));
+        self.at_target(moved.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
+        self.step(Step::Indexed);
+        Ok(())
+    }
+
+    async fn follow(&mut self, databases: &Databases) -> Result<(), Stop> {
+        let (source, target) = (&databases.source, &databases.target);
+        let (there, back) = (self.moved.id.forward(), self.moved.id.back());
+        self.at_target([subscribe(source, target, there).await?]);
+        self.at_source([marker::writing(there)]);
+        self.at_target([subscription::committing_to_disk(there)]);
+        self.step(Step::Following);
+        self.step(Step::Verified);
+        self.at_source([ARRIVALS.to_owned(), marker::table(back)]);
+        let slot = publication::keeping(&publication::slot_name(target, back).await?);
+        let publication = publication::create(self.moved, back);
+        self.at_target([ARRIVALS.to_owned(), marker::table(back), publication, slot]);
+        self.at_source([subscribe(target, source, back).await?]);
+        self.step(Step::Prepared);
+        Ok(())
+    }
+
+    async fn switch(&mut self, databases: &Databases, limits: &PauseLimits) -> Result<(), Stop> {
+        let (source, target) = (&databases.source, &databases.target);
+        let (moved, id) = (self.moved, self.moved.id);
+        let leg = Leg::there(moved, source, target);
+        self.step(Step::Announced);
+        self.map(&leg.announcing(limits));
+        self.step(Step::Fencing);
+        self.map(&leg.fencing(limits.drain.as_secs().max(1)));
+        self.at_source([
+            gate::setting(id, GateState::Closed),
+            pause::draining(id, limits.drain),
+            marker::writing(id.forward()),
+        ]);
+        self.at_target([pause::arriving(id.forward())]);
+        for table in &moved.tables {
+            self.at_target(sequences::setting(source, target, table, limits.gap).await?);
+        }
+        self.map(&leg.passing_return());
+        self.step(Step::PastReturn);
+        self.at_source([gate::setting(id, GateState::Moved)]);
+        self.at_target([gate::setting(id, GateState::Open)]);
+        self.map(&leg.committing());
+        self.step(Step::Committed);
+        self.at_target(subscription::removal(id.forward()));
+        let slot = publication::slot_name(source, id.forward()).await?;
+        self.at_source([publication::dropping(&slot), publication::remove(id.forward())]);
+        if source.version().min(target.version()) < subscription::ORIGIN_SINCE {
+            self.at_source([subscription::LEAVING_OUT.to_owned()]);
+        }
+        self.at_source([subscription::enabling(id.back())]);
+        self.step(Step::Switched);
+        Ok(())
+    }
 }
 
 /// The subscription of `to`, with its connection string left out.
@@ -85,15 +167,15 @@ async fn removable(target: &Session, moved: &Move) -> Result<Vec<journal::Remove
     let mut empty = Vec::new();
     for table in &moved.tables {
         let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", table.name);
-        let row = target.row("look for rows", &sql, &[]).await.map_err(Stop::run)?;
+        let row = target.row("look for rows", &sql, &[]).await.map_err(Stop::from)?;
         if !row.get::<_, bool>(0) {
             empty.push(shape(target, table).await?);
         }
     }
     let empty: Vec<&Table> = empty.iter().collect();
-    indexes::removable(target, &empty).await.map_err(Stop::run)
+    indexes::removable(target, &empty).await.map_err(Stop::from)
 }
 
 async fn shape(session: &Session, table: &MovedTable) -> Result<Table, Stop> {
-    crate::mover::shape(session, table).await.map_err(Stop::run)
+    crate::mover::shape(session, table).await.map_err(Stop::from)
 }

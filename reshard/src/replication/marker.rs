@@ -20,10 +20,13 @@ pub fn table(channel: Channel) -> String {
 /// # Errors
 /// When the server does not take it.
 pub async fn set(from: &Session, channel: Channel) -> Result<i64, ServerError> {
+    Ok(from.row("write a marker", &writing(channel), &[]).await?.get(0))
+}
+
+/// The statement that writes the next marker.
+pub fn writing(channel: Channel) -> String {
     let table = channel.marker();
-    let sql =
-        format!("INSERT INTO {table} SELECT coalesce(max(n), 0) + 1 FROM {table} RETURNING n");
-    Ok(from.row("write a marker", &sql, &[]).await?.get(0))
+    format!("INSERT INTO {table} SELECT coalesce(max(n), 0) + 1 FROM {table} RETURNING n")
 }
 
 /// Whether a marker has arrived.

@@ -61,10 +61,7 @@ pub async fn remove_slot(source: &Session, channel: Channel) -> Result<(), Serve
                 source.rows(doing, "SELECT pg_terminate_backend($1)", &[&pid]).await?;
                 Err(ServerError::other(source.spot(), doing, format!("pid {pid} uses it")))
             }
-            None => {
-                let sql = "SELECT pg_drop_replication_slot($1)";
-                source.rows(doing, sql, &[&slot.as_str()]).await
-            }
+            None => source.rows(doing, &dropping(&slot), &[]).await,
         };
         match removed {
             Ok(_) => return Ok(()),
@@ -74,13 +71,25 @@ pub async fn remove_slot(source: &Session, channel: Channel) -> Result<(), Serve
     }
 }
 
+/// The statement that removes a slot which nobody uses.
+pub fn dropping(slot: &Identifier) -> String {
+    format!("SELECT pg_drop_replication_slot('{}')", slot.as_str())
+}
+
 /// Creates the slot of the way back, if there is none. It keeps what is written from now on.
 ///
 /// # Errors
 /// When no slot is free.
 pub async fn keep_slot(owner: &Session, channel: Channel) -> Result<(), ServerError> {
     let (doing, slot) = ("create the slot of the way back", slot_name(owner, channel).await?);
-    let sql = "SELECT pg_create_logical_replication_slot($1, 'pgoutput') \
-               WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1)";
-    owner.rows(doing, sql, &[&slot.as_str()]).await.map(|_| ())
+    owner.rows(doing, &keeping(&slot), &[]).await.map(|_| ())
+}
+
+/// The statement that creates the slot of the way back, if there is none. The name has letters, digits and `_` alone.
+pub fn keeping(slot: &Identifier) -> String {
+    let slot = slot.as_str();
+    format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput') \
+         WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}')"
+    )
 }

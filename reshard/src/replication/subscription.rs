@@ -8,6 +8,12 @@ use crate::sql::Identifier;
 /// The first version whose subscriptions can leave out what came by replication itself.
 pub const ORIGIN_SINCE: u32 = 160_000;
 
+/// The statement that lets a subscription of name $1 leave out the other side's log up to $2. One that was awake already
+/// has taken its own way since.
+pub const LEAVING_OUT: &str = "\
+SELECT pg_replication_origin_advance('pg_' || oid, $2::text::pg_lsn) FROM pg_subscription WHERE subname = $1
+AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND NOT subenabled";
+
 /// The connection string by which the target reaches the source. It contains the password, and lies in
 /// `pg_subscription`, which superusers of the target can read.
 pub fn connection(address: &Address, password: Option<&Password>) -> String {
@@ -57,8 +63,12 @@ pub fn create(channel: Channel, slot: &Identifier, version: u32) -> String {
 /// # Errors
 /// When there is no subscription.
 pub async fn commit_to_disk(to: &Session, channel: Channel) -> Result<(), ServerError> {
-    let sql = format!("ALTER SUBSCRIPTION {} SET (synchronous_commit = 'on')", channel.name());
-    to.batch("let the subscription commit to the disk", &sql).await
+    to.batch("let the subscription commit to the disk", &committing_to_disk(channel)).await
+}
+
+/// The statement for that.
+pub fn committing_to_disk(channel: Channel) -> String {
+    format!("ALTER SUBSCRIPTION {} SET (synchronous_commit = 'on')", channel.name())
 }
 
 /// Creates the subscription, if there is none yet. The connection string is a parameter and the statement runs
@@ -94,12 +104,8 @@ pub async fn begin(
 /// # Errors
 /// When the role may not.
 pub async fn leave_out(to: &Session, channel: Channel, until: &str) -> Result<(), ServerError> {
-    // One that was awake already has taken its own way since.
-    let sql = "SELECT pg_replication_origin_advance('pg_' || oid, $2::text::pg_lsn) FROM pg_subscription \
-               WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-               AND NOT subenabled";
     let doing = "leave out what the old owner has";
-    to.rows(doing, sql, &[&channel.name().as_str(), &until]).await.map(|_| ())
+    to.rows(doing, LEAVING_OUT, &[&channel.name().as_str(), &until]).await.map(|_| ())
 }
 
 /// Wakes the subscription of the way back.
@@ -107,8 +113,12 @@ pub async fn leave_out(to: &Session, channel: Channel, until: &str) -> Result<()
 /// # Errors
 /// When there is none.
 pub async fn enable(target: &Session, channel: Channel) -> Result<(), ServerError> {
-    let sql = format!("ALTER SUBSCRIPTION {} ENABLE", channel.name());
-    target.batch("let the old owner follow", &sql).await
+    target.batch("let the old owner follow", &enabling(channel)).await
+}
+
+/// The statement that wakes it.
+pub fn enabling(channel: Channel) -> String {
+    format!("ALTER SUBSCRIPTION {} ENABLE", channel.name())
 }
 
 /// Whether the target has the subscription.
@@ -130,11 +140,21 @@ pub async fn remove(target: &Session, channel: Channel) -> Result<(), ServerErro
     if !exists(target, channel).await? {
         return Ok(());
     }
-    let (doing, own) = ("remove the subscription", channel.name());
     // The last of these must not be in one transaction with the others.
-    target.batch(doing, &format!("ALTER SUBSCRIPTION {own} DISABLE")).await?;
-    target.batch(doing, &format!("ALTER SUBSCRIPTION {own} SET (slot_name = NONE)")).await?;
-    target.batch(doing, &format!("DROP SUBSCRIPTION {own}")).await
+    for sql in removal(channel) {
+        target.batch("remove the subscription", &sql).await?;
+    }
+    Ok(())
+}
+
+/// The statements that remove the subscription.
+pub fn removal(channel: Channel) -> [String; 3] {
+    let own = channel.name();
+    [
+        format!("ALTER SUBSCRIPTION {own} DISABLE"),
+        format!("ALTER SUBSCRIPTION {own} SET (slot_name = NONE)"),
+        format!("DROP SUBSCRIPTION {own}"),
+    ]
 }
 
 /// How far the target has followed.

@@ -81,10 +81,7 @@ impl<'l> Leg<'l> {
         spillway: &Spillway,
         limits: &PauseLimits,
     ) -> Result<(), SpillwayError> {
-        let (range, to) = (format!("--range={}", self.range), format!("--to={}", self.to));
-        let (driver, jobs) = (self.by(), format!("--wait-jobs={}", limits.wait_jobs.as_secs()));
-        let own = ["announce", self.map, &range, &to, &driver, &jobs, "--yes"];
-        spillway.shards(&own).await.map(|_| ())
+        self.call(spillway, &self.announcing(limits)).await
     }
 
     /// Lets the range's writes wait in the sidecars. The gate makes it safe, so a member that does not answer is no
@@ -94,16 +91,13 @@ impl<'l> Leg<'l> {
         spillway: &Spillway,
         seconds: u64,
     ) -> Result<(), SpillwayError> {
-        let wait = format!("--wait={seconds}");
-        let own = ["fence", self.map, &self.by(), GATED, &wait, "--yes"];
-        spillway.shards(&own).await.map(|_| ())
+        self.call(spillway, &self.fencing(seconds)).await
     }
 
     /// From here on the move can only be committed.
     pub(super) async fn pass_return(&self, spillway: &Spillway) -> Result<(), SpillwayError> {
-        let own = ["no-return", self.map, &self.by(), GATED, "--wait=1", "--yes"];
-        match spillway.shards(&own).await {
-            Ok(_) => Ok(()),
+        match self.call(spillway, &self.passing_return()).await {
+            Ok(()) => Ok(()),
             // Its answer may have been lost.
             Err(_) if self.map_is_past_return(spillway).await? => Ok(()),
             Err(why) => Err(why),
@@ -111,8 +105,7 @@ impl<'l> Leg<'l> {
     }
 
     pub(super) async fn commit(&self, spillway: &Spillway) -> Result<(), SpillwayError> {
-        let own = ["commit", self.map, &self.by(), GATED, "--wait=1", "--yes"];
-        spillway.shards(&own).await.map(|_| ())
+        self.call(spillway, &self.committing()).await
     }
 
     /// Leaves the range with its giver in the map. False: the map has passed the point of no return.
@@ -125,7 +118,7 @@ impl<'l> Leg<'l> {
                 Some(_) => {}
             }
             // A command of a tool that was killed may be first; then the map is looked at again.
-            let failed = spillway.shards(&["abort", self.map, &self.by(), "--yes"]).await.err();
+            let failed = self.call(spillway, &self.command("abort")).await.err();
             let before = object.epoch;
             if let Some(why) = failed
                 && spillway.map(self.map).await?.epoch == before
@@ -147,6 +140,44 @@ impl<'l> Leg<'l> {
         let key = self.moved.range.from().map(ShardKey::to_string);
         let owner = object.ranges.iter().find(|own| own.from == key);
         Ok(owner.is_some_and(|own| own.shard == self.to))
+    }
+
+    /// What `spillway shards` is given to announce the move.
+    pub fn announcing(&self, limits: &PauseLimits) -> Vec<String> {
+        let jobs = format!("--wait-jobs={}", limits.wait_jobs.as_secs());
+        self.command("announce")
+            .into_iter()
+            .chain([format!("--range={}", self.range), format!("--to={}", self.to), jobs])
+            .collect()
+    }
+
+    /// The same to fence it.
+    pub fn fencing(&self, seconds: u64) -> Vec<String> {
+        self.gated("fence", seconds)
+    }
+
+    /// The same to pass the point of no return.
+    pub fn passing_return(&self) -> Vec<String> {
+        self.gated("no-return", 1)
+    }
+
+    /// The same to commit it.
+    pub fn committing(&self) -> Vec<String> {
+        self.gated("commit", 1)
+    }
+
+    fn command(&self, name: &str) -> Vec<String> {
+        vec![name.to_owned(), self.map.to_owned(), self.by(), "--yes".to_owned()]
+    }
+
+    fn gated(&self, name: &str, seconds: u64) -> Vec<String> {
+        let own = [GATED.to_owned(), format!("--wait={seconds}")];
+        self.command(name).into_iter().chain(own).collect()
+    }
+
+    async fn call(&self, spillway: &Spillway, command: &[String]) -> Result<(), SpillwayError> {
+        let own: Vec<&str> = command.iter().map(String::as_str).collect();
+        spillway.shards(&own).await.map(|_| ())
     }
 
     fn by(&self) -> String {

@@ -6,7 +6,7 @@ use crate::gate::{self, GateState};
 use crate::limits::{PauseLimits, PauseReport};
 use crate::map::Spillway;
 use crate::move_error::MoveError;
-use crate::moved::MoveId;
+use crate::moved::{Channel, MoveId};
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, subscription};
 use crate::server::{ServerError, Session};
@@ -115,12 +115,7 @@ impl Leg<'_> {
     /// that waits brings all before it there. It must see the marker itself: a taker that crashed in between would
     /// have neither. What stands in the taker's log until then came from the giver, or is none of the range.
     async fn has_arrived(&self, number: i64) -> Result<bool, ServerError> {
-        let sql = format!(
-            "INSERT INTO spillway.arrival SELECT {}, n, pg_current_wal_insert_lsn() FROM {} WHERE n = $1 \
-             ON CONFLICT (move) DO UPDATE SET marker = excluded.marker, until = excluded.until",
-            self.id,
-            self.channel.marker()
-        );
+        let sql = arriving(self.channel);
         Ok(marker::is_there(self.taker, self.channel, number).await?
             && self.taker.execute("note the marker", &sql, &[&number]).await? == 1)
     }
@@ -133,13 +128,27 @@ impl Leg<'_> {
     }
 }
 
+/// The statement that notes the marker of number $1.
+pub fn arriving(channel: Channel) -> String {
+    format!(
+        "INSERT INTO spillway.arrival SELECT {}, n, pg_current_wal_insert_lsn() FROM {} WHERE n = $1 \
+         ON CONFLICT (move) DO UPDATE SET marker = excluded.marker, until = excluded.until",
+        channel.id,
+        channel.marker()
+    )
+}
+
+/// The statements that wait for transactions which saw the gate open.
+pub fn draining(id: MoveId, limit: Duration) -> String {
+    let (millis, class) = (limit.as_millis().max(1), gate::LOCK_CLASS);
+    format!(
+        "BEGIN; SET LOCAL lock_timeout = {millis}; SELECT pg_advisory_xact_lock({class}, {id}); COMMIT"
+    )
+}
+
 /// Waits until every transaction has ended that saw the gate open.
 async fn drain(giver: &Session, id: MoveId, limit: Duration) -> Result<(), MoveError> {
-    let millis = limit.as_millis().max(1);
-    let class = gate::LOCK_CLASS;
-    let sql = format!(
-        "BEGIN; SET LOCAL lock_timeout = {millis}; SELECT pg_advisory_xact_lock({class}, {id}); COMMIT"
-    );
+    let sql = draining(id, limit);
     let Err(why) = giver.batch("wait for open transactions of the range", &sql).await else {
         return Ok(());
     };

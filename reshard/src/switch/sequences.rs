@@ -2,6 +2,7 @@
 
 use crate::moved::MovedTable;
 use crate::server::{ServerError, Session};
+use crate::sql::Literal;
 
 /// Sequences of a table by column: those that belong to it, and those of a default.
 const SEQUENCES: &str = "\
@@ -18,25 +19,48 @@ JOIN pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum
 WHERE v.adrelid = to_regclass($1)";
 
 /// Sets the taker's sequences of a table `gap` values above the last of both.
-pub(super) async fn set(
+///
+/// # Errors
+/// When a server does not answer, or the role may not set one.
+pub async fn set(
     giver: &Session,
     taker: &Session,
     table: &MovedTable,
     gap: i64,
 ) -> Result<(), ServerError> {
     let doing = format!("set the sequences of {}", table.name.shown());
+    for sql in setting(giver, taker, table, gap).await? {
+        taker.rows(&doing, &sql, &[]).await?;
+    }
+    Ok(())
+}
+
+/// The statements for that, with what the giver has used until now.
+///
+/// # Errors
+/// When a server does not answer.
+pub async fn setting(
+    giver: &Session,
+    taker: &Session,
+    table: &MovedTable,
+    gap: i64,
+) -> Result<Vec<String>, ServerError> {
+    let doing = format!("look at the sequences of {}", table.name.shown());
     let name = table.name.to_string();
     let its = taker.rows(&doing, SEQUENCES, &[&name]).await?;
+    let mut found = Vec::new();
     for own in giver.rows(&doing, SEQUENCES, &[&name]).await? {
         let (column, last): (String, Option<i64>) = (own.get(0), own.get(3));
         let other = its.iter().find(|row| row.get::<_, String>(0) == column);
         let (Some(last), Some(other)) = (last, other) else { continue };
         let (sequence, increment): (String, i64) = (other.get(1), other.get(2));
+        let sequence = Literal::bare(&sequence);
+        let sequence = sequence.map_err(|why| ServerError::other(taker.spot(), &doing, why))?;
         let furthest = if increment > 0 { "greatest" } else { "least" };
-        let sql = format!(
-            "SELECT setval($1::text::regclass, {furthest}(coalesce(pg_sequence_last_value($1::text::regclass), $2), $2) + $3)"
-        );
-        taker.rows(&doing, &sql, &[&sequence, &last, &(gap.saturating_mul(increment))]).await?;
+        let gap = gap.saturating_mul(increment);
+        found.push(format!(
+            "SELECT setval({sequence}::regclass, {furthest}(pg_sequence_last_value({sequence}::regclass), {last}) + {gap})"
+        ));
     }
-    Ok(())
+    Ok(found)
 }

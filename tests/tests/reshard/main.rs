@@ -9,6 +9,7 @@ mod interrupts;
 mod kills;
 mod market;
 mod moves;
+mod plans;
 mod preflight;
 mod sessions;
 mod switching;

@@ -156,6 +156,11 @@ async fn a_dry_run_prints_the_statements_and_sends_none() {
         "DROP CONSTRAINT IF EXISTS prices_pkey",
         "ADD CONSTRAINT prices_pkey",
         "CREATE SUBSCRIPTION \"spillway_back_0\"",
+        "SET step = 'switched'",
+        "spillway shards fence market --driver=reshard:0",
+        "SELECT setval('\"spillway\".\"gate_0\"', 2)",
+        "SELECT setval('public.prices_id_seq'::regclass, greatest(pg_sequence_last_value('public.prices_id_seq'::regclass), 3000) + 1000)",
+        "ALTER SUBSCRIPTION \"spillway_back_0\" ENABLE",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

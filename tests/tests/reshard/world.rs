@@ -171,6 +171,13 @@ impl World {
         own.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
+    /// A file of this text, by its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    }
+
     /// Where the map lies.
     pub fn results(&self) -> String {
         format!("file:{}", self.folder.path().join("results").display())
