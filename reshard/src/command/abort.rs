@@ -37,8 +37,10 @@ pub async fn rollback(own: &EndArguments) -> Result<(), Stop> {
 /// # Errors
 /// As [`abort`].
 pub async fn finish(own: &EndArguments) -> Result<(), Stop> {
-    end(own, "finishes", async |mover, entry| mover.unless_interrupted(mover.finish(entry)).await)
-        .await
+    end(own, "finishes", async |mover, entry| {
+        mover.unless_interrupted(mover.finish(entry, !own.without_comparison)).await
+    })
+    .await
 }
 
 async fn abort_at_the_source(own: &EndArguments) -> Result<(), Stop> {

@@ -94,6 +94,9 @@ pub struct EndArguments {
     pub spillway: SpillwayArguments,
     #[command(flatten)]
     pub switch: SwitchArguments,
+    /// `finish` compares nothing: the way back is broken for good, or was lost
+    #[arg(long)]
+    pub without_comparison: bool,
     /// `finish` leaves no CHECK that refuses rows of ranges that the map gives to other shards
     #[arg(long)]
     pub no_owner_check: bool,

@@ -66,8 +66,9 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
         })
         .await?;
     if left > 0 {
-        let sentence =
-            format!("{left} moves of the plan are left: `reshard finish`, then run the same again");
+        let sentence = format!(
+            "moves of the plan that are left: {left}; `reshard finish` this one, then run the same again"
+        );
         report.event("left", json!({ "moves": left }), &sentence);
     }
     Ok(())

@@ -136,7 +136,8 @@ impl Script<'_> {
         ]);
         self.at_target([pause::arriving(id.forward())]);
         for table in &moved.tables {
-            self.at_target(sequences::setting(source, target, table, limits.gap).await?);
+            let settings = sequences::setting(source, target, table, limits.gap).await?;
+            self.at_target(settings.into_iter().map(|own| own.sql));
         }
         self.map(&leg.passing_return());
         self.step(Step::PastReturn);

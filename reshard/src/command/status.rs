@@ -9,6 +9,7 @@ use crate::copy::worker::{CopiedSoFar, so_far};
 use crate::journal::{Entry, Step, entries};
 use crate::replication::subscription;
 use crate::server::{ServerError, Session};
+use crate::switch::sequences::{self, Room};
 use serde_json::json;
 
 /// Prints each move, and of one that has not ended how much was copied and how far the target follows.
@@ -96,5 +97,13 @@ async fn progress(
         "apply_errors": own.apply_errors,
     });
     report.event("following", facts, &format!("  {}", own.shown(None)));
+    if entry.step == Step::Switched {
+        for Room { name, left } in sequences::room(source, target, &entry.moved).await? {
+            let sentence = format!(
+                "  the source's sequence of {name} has {left} values left before those of the target"
+            );
+            report.event("sequence", json!({ "column": name, "left": left }), &sentence);
+        }
+    }
     Ok(())
 }

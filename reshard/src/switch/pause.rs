@@ -122,7 +122,7 @@ impl Leg<'_> {
 
     async fn set_taker_up(&self, gap: i64) -> Result<(), MoveError> {
         for table in &self.moved.tables {
-            sequences::set(self.giver, self.taker, table, gap).await?;
+            sequences::set(self.giver, self.taker, (self.id, table), gap).await?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! A target that is away for good: the move is undone without it.
+//! A database that is away for good, or has lost the way back: the move ends without it.
 
+use crate::moves::refused;
 use crate::world::{JOURNAL, World};
 use support::Postgres;
 
@@ -20,4 +21,48 @@ async fn a_move_is_undone_at_the_source_alone_when_the_target_is_away_for_good()
     assert_eq!(world.leftovers(&world.source).await, JOURNAL);
     assert_eq!(world.shape(&world.source).await, shape);
     assert_eq!(world.rows(&world.source).await, rows);
+}
+
+#[tokio::test]
+async fn a_move_is_finished_although_its_way_back_is_lost() {
+    let world = World::start().await;
+    world.switch().await;
+    // As after a failover of the target: the replica that was promoted has no slot.
+    world.source.sql("ALTER SUBSCRIPTION spillway_back_1 DISABLE").await;
+    world.target.sql("DO $d$ BEGIN WHILE EXISTS (SELECT FROM pg_replication_slots WHERE active AND database = current_database()) LOOP PERFORM pg_stat_clear_snapshot(); END LOOP; END $d$").await;
+    let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+    world.target.client().await.query(drop, &[]).await.expect("it was there");
+    for command in ["finish", "rollback"] {
+        let ended = world.reshard(&[command, "--yes", "--source", "b"]).await;
+        assert_eq!(ended.code, Some(1), "{}", ended.output);
+        assert!(
+            ended.errors.contains("slot-lost: the slot of the move is gone"),
+            "{}",
+            ended.errors
+        );
+    }
+    world.succeeds(&["finish", "--yes", "--source", "b", "--without-comparison"]).await;
+    assert_eq!(world.owner().await, "d");
+    assert_eq!(world.rows(&world.source).await, Vec::<String>::new());
+    assert_eq!(world.leftovers(&world.source).await, JOURNAL);
+    assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_statements_of_the_documentation_end_a_move_whose_source_is_away_for_good() {
+    let page = include_str!("../../../docs/resharding.md");
+    let block = page.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next());
+    let (source, target) = (Postgres::start(&[]), Postgres::start_taker(&[]));
+    let world = World::between(&source, &target).await;
+    world.switch().await;
+    let rows = world.rows(&world.target).await;
+    drop(source);
+    let client = world.target.client().await;
+    for sql in block.expect("statements").replace('7', "1").split_inclusive(';') {
+        client.batch_execute(sql).await.expect(sql);
+    }
+    assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
+    assert_eq!(world.rows(&world.target).await, rows);
+    let insert = "INSERT INTO prices (instrument_id, price) VALUES (150, 1)";
+    assert_eq!(refused(&world.target, insert).await, "taken");
 }

@@ -25,7 +25,7 @@ async fn a_plan_of_two_moves_is_done_one_after_the_other() {
     let more = ["--plan", &file, "--measure", "1", "--accept", "members-unknown"];
     let run = [&["run", "--yes"], &more[..]].concat();
     let said = world.succeeds(&run).await;
-    assert!(said.contains("1 moves of the plan are left"), "{said}");
+    assert!(said.contains("moves of the plan that are left: 1"), "{said}");
     // Until the first is finished, nothing else begins.
     let said = world.succeeds(&run).await;
     assert!(said.contains("goes on with move 1, which is switched"), "{said}");
