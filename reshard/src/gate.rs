@@ -35,11 +35,14 @@ pub enum GateState {
 }
 
 /// Statements that create sequence and functions. They change nothing of a gate that exists.
-pub fn objects(id: MoveId, state: GateState) -> Vec<String> {
+pub fn objects(moved: &Move, state: GateState) -> Vec<String> {
+    let id = moved.id;
     let (gate, refusal, value) = (id.gate(), id.refusal(), state as i64);
+    let described = text(&moved.described());
     vec![
         "CREATE SCHEMA IF NOT EXISTS spillway".to_owned(),
         format!("CREATE SEQUENCE IF NOT EXISTS {gate} MINVALUE 0 START 0"),
+        format!("COMMENT ON SEQUENCE {gate} IS {described}"),
         format!("SELECT setval('{gate}', {value}) WHERE pg_sequence_last_value('{gate}') IS NULL"),
         format!(
             "CREATE OR REPLACE FUNCTION {gate}() RETURNS trigger LANGUAGE plpgsql \
@@ -67,9 +70,7 @@ pub fn objects(id: MoveId, state: GateState) -> Vec<String> {
 pub fn triggers(moved: &Move, table: &MovedTable) -> Vec<String> {
     let condition = |side| moved.range.condition(&table.key, side);
     let (old, new) = (condition(RowSide::Old), condition(RowSide::New));
-    // A range holds no byte 0, which its keys can't have either.
-    let range =
-        Literal::bare(&moved.range.to_string()).map_or_else(|_| "''".into(), |it| it.to_string());
+    let range = text(&moved.range.to_string());
     let (gate, refusal, name) = (moved.id.gate(), moved.id.refusal(), &table.name);
     let trigger = |kind: char, event: &str, when: &str, function| {
         let own = trigger_name(moved.id, kind);
@@ -85,6 +86,11 @@ pub fn triggers(moved: &Move, table: &MovedTable) -> Vec<String> {
         trigger('b', "UPDATE", &row(format!("{old} IS DISTINCT FROM {new}")), &refusal),
         trigger('t', "TRUNCATE", "FOR EACH STATEMENT", &refusal),
     ]
+}
+
+/// A text for SQL. Neither a range nor the names of a map and of shards hold a byte 0, which alone is refused.
+fn text(value: &str) -> String {
+    Literal::bare(value).map_or_else(|_| "''".to_owned(), |own| own.to_string())
 }
 
 /// The five triggers of a table, by the letter at the end of their names.
@@ -106,7 +112,17 @@ pub async fn create(
     say: &dyn Fn(String),
 ) -> Result<(), ServerError> {
     let doing = "create the gate";
-    session.batch(doing, &objects(moved.id, state).join(";\n")).await?;
+    let own = moved.described();
+    let sql = "SELECT obj_description(to_regclass($1), 'pg_class')";
+    let row = session.row(doing, sql, &[&moved.id.gate().to_string()]).await?;
+    if let Some(other) = row.get::<_, Option<String>>(0).filter(|other| *other != own) {
+        let why = format!(
+            "number-taken: the number {} is that of another move here ({other}): `reshard abort` this one, and begin again",
+            moved.id
+        );
+        return Err(ServerError::other(session.spot(), doing, why));
+    }
+    session.batch(doing, &objects(moved, state).join(";\n")).await?;
     for table in &moved.tables {
         let doing = format!("create the gate's triggers on {}", table.name.shown());
         with_table(session, &doing, table, &triggers(moved, table), say).await?;

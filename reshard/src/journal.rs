@@ -3,6 +3,7 @@
 
 mod error;
 mod lock;
+mod number;
 mod step;
 
 pub use error::JournalError;
@@ -27,10 +28,8 @@ CREATE TABLE IF NOT EXISTS spillway.move (
   id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb, paused boolean NOT NULL DEFAULT false,
   lost_slots int NOT NULL DEFAULT 0,
   began timestamptz NOT NULL DEFAULT clock_timestamp(), changed timestamptz NOT NULL DEFAULT clock_timestamp())";
-/// The statement that begins a move: $1 is the format, $2 the plan.
-pub const BEGIN: &str = "\
-INSERT INTO spillway.move (id, format, step, plan)
-SELECT coalesce(max(id), 0) + 1, $1, 'planned', $2::text::jsonb FROM spillway.move RETURNING id";
+/// The statement that begins a move: $1 is its number, $2 the format, $3 the plan.
+pub const BEGIN: &str = "INSERT INTO spillway.move (id, format, step, plan) VALUES ($1, $2, 'planned', $3::text::jsonb)";
 const SELECT: &str = "\
 SELECT id, format, step, plan::text AS plan, removed::text AS removed, lost_slots, extract(epoch FROM clock_timestamp() - began)::bigint AS age
 FROM spillway.move";
@@ -125,11 +124,16 @@ impl<'s> Journal<'s> {
         Ok(lock::holder(self.session).await?.ok_or_else(lost)?)
     }
 
-    /// Begins a move; its number is one that no other has had here.
+    /// Begins a move; its number is one that no other has had here, or has at the target.
     ///
     /// # Errors
-    /// When the server refuses it.
-    pub async fn begin(&self, moved: &Move, clusters: Clusters) -> Result<Entry, JournalError> {
+    /// When a server refuses it.
+    pub async fn begin(
+        &self,
+        target: &Session,
+        moved: &Move,
+        clusters: Clusters,
+    ) -> Result<Entry, JournalError> {
         let plan = Plan {
             map: moved.map.clone(),
             key_type: moved.range.key_type(),
@@ -141,8 +145,10 @@ impl<'s> Journal<'s> {
             clusters,
         };
         let json = serde_json::to_string(&plan).unwrap_or_default();
-        let row = self.session.row("begin the move", BEGIN, &[&FORMAT, &json]).await?;
-        let id = MoveId(u32::try_from(row.get::<_, i32>(0)).unwrap_or_default());
+        let used = number::highest(self.session).await?.max(number::highest(target).await?);
+        let number = used.saturating_add(1);
+        self.session.execute("begin the move", BEGIN, &[&number, &FORMAT, &json]).await?;
+        let id = MoveId(u32::try_from(number).unwrap_or_default());
         let moved = Move { id, ..moved.clone() };
         let clusters = plan.clusters;
         let step = Step::Planned;

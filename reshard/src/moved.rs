@@ -85,6 +85,13 @@ pub struct Move {
     pub tables: Vec<MovedTable>,
 }
 
+impl Move {
+    /// For people, and to tell it from another one of the same number.
+    pub fn described(&self) -> String {
+        format!("{} of {} from {} to {}", self.range, self.map, self.source, self.target)
+    }
+}
+
 /// Why a list of tables can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TablesError {

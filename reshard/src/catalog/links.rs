@@ -44,6 +44,8 @@ pub struct Links {
     pub publications: Vec<String>,
     /// Subscriptions that write it.
     pub subscriptions: Vec<String>,
+    /// Moves of this tool that guard it, in words.
+    pub gates: Vec<String>,
     /// Tables that inherit from it, and those it inherits from.
     pub relatives: Vec<String>,
 }
@@ -59,6 +61,11 @@ const TRIGGERS: &str = "\
 SELECT tgname::text AS name, tgenabled, tgtype & 3 = 3 AS is_before_row,
        regexp_replace(pg_get_triggerdef(oid), '^CREATE (CONSTRAINT )?TRIGGER ', '') AS text
 FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgname NOT LIKE $2 ORDER BY tgname";
+
+const GATES: &str = "\
+SELECT DISTINCT coalesce(obj_description(to_regclass('spillway.gate_' || substring(tgname FROM '^zz_spillway_([0-9]+)_')), 'pg_class'),
+                         tgname::text)
+FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgname LIKE $2 ORDER BY 1";
 
 const FEEDS: &str = "\
 SELECT a.attname::text AS column, n.nspname || '.' || c.relname AS sequence, s.seqstart, s.seqincrement, s.seqmax,
@@ -111,6 +118,7 @@ impl Links {
         let subscriptions = session
             .rows("read the subscriptions", SUBSCRIPTIONS, &[&table, &OWN_PUBLICATIONS])
             .await?;
+        let gates = session.rows("read the gates", GATES, &[&table, &OWN_TRIGGERS]).await?;
         let relatives = session.rows("read the heirs", RELATIVES, &[&table]).await?;
         let names = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect();
         Ok(Self {
@@ -118,6 +126,7 @@ impl Links {
             feeds: feeds.iter().map(Feed::of_row).collect(),
             publications: names(publications),
             subscriptions: names(subscriptions),
+            gates: names(gates),
             relatives: names(relatives),
         })
     }

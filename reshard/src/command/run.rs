@@ -134,7 +134,7 @@ async fn go_on(
             attempts.report.event("move", json!({ "move": id.0, "step": step }), &sentence);
             entry
         }
-        (None, None) => journal.begin(moved, clusters).await?,
+        (None, None) => journal.begin(&databases.target, moved, clusters).await?,
     };
     *begun = Some(entry.moved.id);
     let mover = parts.mover(&journal, attempts.report, &attempts.interrupt);

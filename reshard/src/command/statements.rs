@@ -72,7 +72,7 @@ impl Script<'_> {
     fn gates(&mut self) {
         let moved = self.moved;
         let triggers = || moved.tables.iter().flat_map(|table| gate::triggers(moved, table));
-        let gate = |state| gate::objects(moved.id, state).into_iter().chain(triggers());
+        let gate = |state| gate::objects(moved, state).into_iter().chain(triggers());
         self.at_source([journal::CREATE.to_owned(), journal::BEGIN.to_owned()]);
         self.at_target(gate(GateState::Closed));
         self.at_source(gate(GateState::Open));

@@ -99,6 +99,7 @@ kinds! {
     ForeignKeyLeavesRange "foreign-key-leaves-range" false "a foreign key ties rows that move to rows that stay"
     TriggerFiresOnLoad "trigger-fires-on-load" false "a trigger fires for replicated rows, too"
     TriggerAfterGate "trigger-after-gate" false "a trigger fires after the gate and could change the key"
+    OtherGate "other-gate" true "another move guards the table, or has left its gate behind"
     TriggerDiffers "trigger-differs" true "only one of the shards has a trigger"
     OtherPublication "other-publication" true "somebody else reads the table's changes; moved rows look new, and deleted at the source"
     SubscriptionWrites "subscription-writes" false "a subscription writes the table; the gate does not stop it"

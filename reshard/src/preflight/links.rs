@@ -109,7 +109,15 @@ fn others(side: &SideFacts, table: &Table) -> Vec<Fault> {
             format!("ALTER SUBSCRIPTION {name} DISABLE does not do: take the table out of it (REFRESH PUBLICATION)"),
         )
     });
-    publications.chain(subscriptions).collect()
+    let gates = table.links.gates.iter().map(|gate| {
+        Fault::new(
+            FaultKind::OtherGate,
+            spot,
+            format!("another move guards it: {gate}"),
+            "`reshard status` of the shard that it came from says how far it is; where no move is under way, as in a restored backup, DROP SCHEMA spillway CASCADE",
+        )
+    });
+    publications.chain(subscriptions).chain(gates).collect()
 }
 
 /// TRUNCATEs that name one of the tables.

@@ -1,8 +1,8 @@
 //! A range comes to another database while clients write, and goes away again without a trace.
 
 use crate::clients::Writers;
-use crate::world::{MOVED, World};
-use support::Database;
+use crate::world::{MOVED, TABLES, World, numbered};
+use support::{Database, Postgres};
 
 /// The code of an error, or that there was none.
 pub async fn refused(database: &Database, statement: &str) -> String {
@@ -183,4 +183,24 @@ async fn a_copy_stands_still_when_it_is_asked_to_from_elsewhere_and_goes_on() {
     world.assert_same().await;
     let late = world.reshard(&["pause", "--source", "b"]).await;
     assert!(late.errors.contains("wrong-step"), "{}", late.errors);
+}
+
+#[tokio::test]
+async fn moves_from_two_sources_to_one_target_do_not_share_a_number() {
+    let world = World::start().await;
+    world.run().await;
+    // The target is a source, too: its own journal has had no move yet.
+    let other =
+        World::of(world.target.clone(), Postgres::shared(0).database().await, &numbered()).await;
+    other.target.sql("CREATE TYPE other AS ENUM ('a')").await;
+    other.target.sql(TABLES).await;
+    let moved = MOVED.map(|part| if part == "100..200" { "300..400" } else { part });
+    let accept = ["run", "--yes", "--no-switch", "--accept", "other-gate"];
+    other.succeeds(&[&accept[..], &moved[..]].concat()).await;
+    let status = other.succeeds(&["status", "--source", "b"]).await;
+    assert!(status.contains("move 2: [300,400) of market"), "{status}");
+    other.abort().await;
+    world.switch().await;
+    world.succeeds(&["finish", "--yes", "--source", "b"]).await;
+    assert_eq!(world.owner().await, "d");
 }

@@ -114,7 +114,7 @@ const SCHEMAS: [Case; 14] = [
     ),
 ];
 
-const LINKS: [Case; 9] = [
+const LINKS: [Case; 10] = [
     on_both(
         "b: foreign-key-leaves-tables",
         "CREATE TABLE shop.land (id int PRIMARY KEY); ALTER TABLE shop.market ADD land int REFERENCES shop.land",
@@ -145,6 +145,11 @@ const LINKS: [Case; 9] = [
     at_target("d: other-publication", "CREATE PUBLICATION cdc FOR ALL TABLES"),
     at_target("d: other-publication", "CREATE PUBLICATION cdc FOR TABLES IN SCHEMA shop"),
     at_target("", "CREATE PUBLICATION spillway_3 FOR TABLE shop.orders"),
+    at_target(
+        "d: other-gate",
+        "CREATE FUNCTION shop.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER zz_spillway_4_i BEFORE INSERT ON shop.market FOR EACH ROW EXECUTE FUNCTION shop.f()",
+    ),
 ];
 
 async fn shows(cases: &[Case]) {
