@@ -36,6 +36,8 @@ pub struct CopyOptions {
 pub trait Listener {
     /// A sentence for people.
     fn say(&self, sentence: String);
+    /// How far something is that takes a while; the next one takes its place.
+    fn progress(&self, sentence: String);
     /// A step is done.
     fn step(&self, step: Step);
     /// The copy begins with so many chunks of each table.

@@ -270,7 +270,8 @@ pub async fn verify_tables(
     for table in &moved.tables {
         sides.wait_for_columns(&say).await?;
         let own = shape(source, table).await?;
-        let found = sides.compare(table, &own, &say).await?;
+        let progress = |sentence| listener.progress(sentence);
+        let found = sides.compare(table, &own, (&say, &progress)).await?;
         listener.compared(table, &found);
         if found.different_count > 0 {
             different.push((table.clone(), found));

@@ -111,7 +111,8 @@ impl Mover<'_> {
         }
         self.journal.to(entry, leg.steps.fencing).await?;
         self.listener.step(leg.steps.fencing);
-        leg.pause(self.spillway, &self.limits).await
+        let progress = |sentence| self.listener.progress(sentence);
+        leg.pause(self.spillway, &self.limits, &progress).await
     }
 
     /// The giver takes writes again, and then the map says so. Where the map has passed the point of no return

@@ -78,7 +78,7 @@ impl Sides<'_> {
         Lookout::new(self.source, self.target, on, say).wait_for_columns().await
     }
 
-    /// Compares one table.
+    /// Compares one table. `progress` is told how far it is.
     ///
     /// # Errors
     /// When a server is gone, or the sides have other columns.
@@ -86,7 +86,7 @@ impl Sides<'_> {
         &self,
         table: &MovedTable,
         shape: &Table,
-        say: &dyn Fn(String),
+        (say, progress): (&dyn Fn(String), &dyn Fn(String)),
     ) -> Result<Compared, VerifyError> {
         let hash = RowHash::of(shape).map_err(VerifyError::Hash)?;
         let chunks = chunks::read(self.source, self.moved, table, shape).await?;
@@ -97,7 +97,9 @@ impl Sides<'_> {
             different: Vec::new(),
             different_count: 0,
         };
-        for chunk in &chunks {
+        for (place, chunk) in chunks.iter().enumerate() {
+            let (name, rows) = (table.name.shown(), found.rows);
+            progress(format!("{name}: {place} of {} chunks compared, {rows} rows", chunks.len()));
             let (mut rows, mut tries) = (self.same_rows(table, &hash, chunk).await?, 1);
             while rows.is_none() && tries < TRIES {
                 self.catch_up(say).await?;

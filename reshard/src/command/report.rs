@@ -9,7 +9,7 @@ use crate::moved::MovedTable;
 use crate::mover::Listener;
 use crate::verify::Compared;
 use serde_json::{Value, json};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -25,12 +25,13 @@ pub struct Report {
     is_json: bool,
     is_terminal: bool,
     copy: RefCell<Option<CopyProgress>>,
+    /// When the last line of progress was written.
+    shown: Cell<Instant>,
 }
 
 struct CopyProgress {
     tables: Vec<TableProgress>,
     began: Instant,
-    shown: Instant,
 }
 
 struct TableProgress {
@@ -44,7 +45,8 @@ struct TableProgress {
 impl Report {
     pub fn new(is_json: bool) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
-        Self { is_json, is_terminal, copy: RefCell::new(None) }
+        let (copy, shown) = (RefCell::new(None), Cell::new(Instant::now()));
+        Self { is_json, is_terminal, copy, shown }
     }
 
     /// Prints an event.
@@ -83,44 +85,77 @@ impl Report {
         if is_yes { Ok(()) } else { Err(Stop::run("nothing was changed")) }
     }
 
-    fn show_copy(&self, progress: &mut CopyProgress) {
+    /// Whether the last line of progress is long enough ago for another one.
+    fn is_due(&self) -> bool {
         let pause = if self.is_terminal { TERMINAL_PAUSE } else { LINE_PAUSE };
-        let is_done = progress.tables.iter().all(|table| table.done >= table.pages);
-        if !is_done && progress.shown.elapsed() < pause {
+        let is_due = self.shown.get().elapsed() >= pause;
+        if is_due {
+            self.shown.set(Instant::now());
+        }
+        is_due
+    }
+
+    /// Writes a line that the next one overwrites, where somebody watches.
+    fn transient(&self, sentence: &str) {
+        if !self.is_terminal {
+            return self.event("progress", json!({ "text": sentence.trim() }), sentence);
+        }
+        let mut out = std::io::stdout().lock();
+        // A reader that has gone must not stop the move.
+        let _ = write!(out, "\r\x1b[K{sentence}").and_then(|()| out.flush());
+    }
+
+    /// Shows the table that a chunk has arrived of, and how long all of them will take.
+    fn show_copy(&self, progress: &CopyProgress, table: &TableProgress) {
+        let is_done = table.done >= table.pages;
+        if !is_done && !self.is_due() {
             return;
         }
-        progress.shown = Instant::now();
-        let seconds = progress.began.elapsed().as_secs_f64().max(0.001);
-        let sum = |part: fn(&TableProgress) -> i64| progress.tables.iter().map(part).sum::<i64>();
-        let (done, pages) = (sum(|own| own.done), sum(|own| own.pages).max(1));
-        let bytes: u64 = progress.tables.iter().map(|own| own.bytes).sum();
-        let rows: u64 = progress.tables.iter().map(|own| own.rows).sum();
-        let part = (done as f64 / pages as f64).min(1.0);
-        let left = if part > 0.0 { seconds / part - seconds } else { 0.0 };
         if self.is_json {
-            for own in &progress.tables {
-                let facts = json!({
-                    "table": own.name, "pages": own.pages, "done": own.done, "rows": own.rows, "bytes": own.bytes,
-                });
-                self.event("copy", facts, "");
-            }
-            return;
+            let facts = json!({
+                "table": table.name, "pages": table.pages, "done": table.done, "rows": table.rows,
+                "bytes": table.bytes, "seconds_left": progress.seconds_left().round(),
+            });
+            return self.event("copy", facts, "");
         }
+        let sentence = table.shown(progress);
+        if is_done {
+            self.event("copy", Value::Null, &sentence);
+        } else {
+            self.transient(&sentence);
+        }
+    }
+}
+
+impl CopyProgress {
+    fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64().max(0.001)
+    }
+
+    /// Of all tables, at the speed so far.
+    fn seconds_left(&self) -> f64 {
+        let sum = |part: fn(&TableProgress) -> i64| self.tables.iter().map(part).sum::<i64>();
+        let (done, pages) = (sum(|own| own.done), sum(|own| own.pages));
+        if done == 0 { 0.0 } else { self.seconds() * (pages - done).max(0) as f64 / done as f64 }
+    }
+}
+
+impl TableProgress {
+    fn shown(&self, progress: &CopyProgress) -> String {
+        let part = (self.done as f64 / self.pages.max(1) as f64).min(1.0);
         let full = ((part * BAR as f64) as usize).min(BAR);
-        let sentence = format!(
-            "  copy [{}{}] {:3.0} %  {rows} rows  {:.1} MiB  {:.1} MiB/s  {left:.0} s left",
+        let all: u64 = progress.tables.iter().map(|own| own.bytes).sum();
+        format!(
+            "  copy {} [{}{}] {:3.0} %  {} rows  {:.1} MiB; all: {:.1} MiB/s, {:.0} s left",
+            self.name,
             "#".repeat(full),
             ".".repeat(BAR - full),
             part * 100.0,
-            mebibytes(bytes),
-            mebibytes(bytes) / seconds,
-        );
-        if self.is_terminal && !is_done {
-            let mut out = std::io::stdout().lock();
-            let _ = write!(out, "\r\x1b[K{sentence}").and_then(|()| out.flush());
-        } else {
-            self.event("copy", Value::Null, &sentence);
-        }
+            self.rows,
+            mebibytes(self.bytes),
+            mebibytes(all) / progress.seconds(),
+            progress.seconds_left(),
+        )
     }
 }
 
@@ -164,6 +199,12 @@ impl Listener for Report {
         self.event("note", json!({ "text": sentence }), &format!("  {sentence}"));
     }
 
+    fn progress(&self, sentence: String) {
+        if self.is_due() {
+            self.transient(&format!("  {sentence}"));
+        }
+    }
+
     fn step(&self, step: Step) {
         let facts = json!({ "step": step.name() });
         self.event("step", facts, &format!("{:<10} {}", step.name(), described(step)));
@@ -177,9 +218,8 @@ impl Listener for Report {
             rows: 0,
             bytes: 0,
         });
-        let now = Instant::now();
-        *self.copy.borrow_mut() =
-            Some(CopyProgress { tables: tables.collect(), began: now, shown: now });
+        let began = Instant::now();
+        *self.copy.borrow_mut() = Some(CopyProgress { tables: tables.collect(), began });
     }
 
     fn copied(&self, copied: CopiedChunk) {
@@ -190,7 +230,9 @@ impl Listener for Report {
             own.rows += copied.rows;
             own.bytes += copied.bytes;
         }
-        self.show_copy(progress);
+        if let Some(own) = progress.tables.get(copied.chunk.table) {
+            self.show_copy(progress, own);
+        }
     }
 
     fn compared(&self, table: &MovedTable, found: &Compared) {

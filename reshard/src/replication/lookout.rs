@@ -23,6 +23,7 @@ pub struct Lookout<'l> {
     moved: &'l Move,
     channel: Channel,
     say: &'l dyn Fn(String),
+    began: Instant,
     looked: Instant,
     /// When the next sentence about how far it is comes.
     due: Instant,
@@ -37,9 +38,9 @@ impl<'l> Lookout<'l> {
         (moved, channel): (&'l Move, Channel),
         say: &'l dyn Fn(String),
     ) -> Self {
-        let (looked, differ) = (Instant::now(), Vec::new());
-        let due = looked + STANDS_STILL;
-        Self { from, to, moved, channel, say, looked, due, before: None, differ }
+        let (began, differ) = (Instant::now(), Vec::new());
+        let due = began + STANDS_STILL;
+        Self { from, to, moved, channel, say, began, looked: began, due, before: None, differ }
     }
 
     /// Looks, if the last look is long enough ago.
@@ -56,7 +57,8 @@ impl<'l> Lookout<'l> {
         now.checked(self.from)?;
         if self.looked >= self.due {
             self.due = self.looked + SAID_AGAIN;
-            (self.say)(now.shown(self.before.as_ref()));
+            let seconds = self.began.elapsed().as_secs();
+            (self.say)(format!("for {seconds} s {}", now.shown(self.before.as_ref())));
         }
         self.before.get_or_insert(now);
         Ok(())

@@ -35,6 +35,11 @@ impl Watch {
         self.last - last
     }
 
+    /// Says what is being waited for, and how long it may take.
+    fn shown(&self, what: &str, progress: &dyn Fn(String)) {
+        progress(format!("writes wait, for {:.1} s at most: {what}", self.left().as_secs_f64()));
+    }
+
     fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
@@ -50,13 +55,17 @@ impl Leg<'_> {
         &self,
         spillway: &Spillway,
         limits: &PauseLimits,
+        progress: &dyn Fn(String),
     ) -> Result<PauseReport, MoveError> {
         let (mut watch, mut report) = (Watch::new(limits.pause), PauseReport::default());
+        watch.shown("the sidecars hold them", progress);
         self.fence(spillway, limits.drain.as_secs().max(1)).await?;
         report.fence = watch.part();
+        watch.shown("open transactions end", progress);
         gate::set(self.giver, self.id, GateState::Closed).await?;
         drain(self.giver, self.id, limits.drain.min(watch.left())).await?;
         report.drain = watch.part();
+        watch.shown("the last of them reach the other database", progress);
         self.bring_marker(watch.end).await?;
         report.marker = watch.part();
         self.set_taker_up(limits.gap).await?;
