@@ -1,5 +1,5 @@
-//! `cargo xtask image`: the container image of `spillway`, without Docker. A static program, the
-//! certificates it trusts and nothing else; an OCI archive is a tar of a tar and three JSON files.
+//! `cargo xtask image`: the container image of `spillway`, without Docker. Two static programs, the
+//! certificates they trust and nothing else; an OCI archive is a tar of a tar and three JSON files.
 
 use crate::archive::{self, ImageFiles};
 use crate::setup::{self, Result};
@@ -21,17 +21,20 @@ const ARCHITECTURES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm6
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// What is in the image, and who may do what with it. The program runs as nobody in particular.
-const MODES: [(&str, u32); 7] = [
+const MODES: [(&str, u32); 8] = [
     ("etc", 0o755),
     ("etc/ssl", 0o755),
     ("etc/ssl/certs", 0o755),
     (CERTIFICATES, 0o644),
     (PROGRAM, 0o755),
+    (RESHARD, 0o755),
     (BILL, 0o644),
     // For --spool, where nothing else is mounted.
     ("tmp", 0o1777),
 ];
 const PROGRAM: &str = "spillway";
+/// It moves ranges of live maps, which `spillway shards` beside it changes: a Job of the same image runs it.
+const RESHARD: &str = "reshard";
 const BILL: &str = "spillway.cdx.json";
 
 /// Where everything of the image is built.
@@ -86,17 +89,18 @@ fn files_for(rust: &str, profile: &str) -> Result<ImageFiles> {
     } else {
         trained::build(&root, &target, profile)?
     };
+    let reshard = trained::compile_reshard(&root, &target, profile)?;
     let own = ARCHITECTURES.into_iter().find(|(own, _)| *own == rust);
     let (_, architecture) = own.ok_or_else(|| format!("no image is made for {rust}"))?;
     // The Dockerfile copies this machine's.
     let name = if rust == ARCH { "root".to_owned() } else { format!("root-{architecture}") };
     let files = folder().join(name);
-    fill(&files, &program, &sbom::of(&root, &target)?)?;
+    fill(&files, [&program, &reshard], &sbom::of(&root, &target)?)?;
     Ok(ImageFiles { architecture, root: files })
 }
 
 /// The files of the image.
-fn fill(files: &Path, program: &Path, bill: &str) -> Result<()> {
+fn fill(files: &Path, [program, reshard]: [&Path; 2], bill: &str) -> Result<()> {
     let failed = |why: std::io::Error| format!("{}: {why}", files.display());
     if files.exists() {
         fs::remove_dir_all(files).map_err(failed)?;
@@ -105,6 +109,7 @@ fn fill(files: &Path, program: &Path, bill: &str) -> Result<()> {
     fs::create_dir_all(files.join("tmp")).map_err(failed)?;
     fs::create_dir_all(certificates.parent().unwrap_or(files)).map_err(failed)?;
     fs::copy(program, files.join(PROGRAM)).map_err(failed)?;
+    fs::copy(reshard, files.join(RESHARD)).map_err(failed)?;
     fs::write(files.join(BILL), bill).map_err(failed)?;
     fs::copy(Path::new("/").join(CERTIFICATES), certificates)
         .map_err(|why| format!("/{CERTIFICATES}: {why}\nOn Debian: apt install ca-certificates"))?;

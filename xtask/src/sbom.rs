@@ -1,4 +1,4 @@
-//! What the program is made of, as a CycloneDX bill of materials: the crates that cargo links, with
+//! What the programs of the image are made of, as a CycloneDX bill of materials: the crates that cargo links, with
 //! the checksums of Cargo.lock. Procedural macros and build scripts leave nothing in the program.
 
 use crate::setup::Result;
@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 const PACKAGE: &str = "origin-sidecar";
+/// The other program of the image.
+const RESHARD: &str = "reshard";
 
 /// The bill of materials for a target, as JSON.
 pub(crate) fn of(root: &Path, target: &str) -> Result<String> {
@@ -39,7 +41,7 @@ pub(crate) fn of(root: &Path, target: &str) -> Result<String> {
 /// `name vVERSION (…)|LICENCE` of every crate that is linked.
 fn linked(root: &Path, target: &str) -> Result<BTreeSet<String>> {
     let output = Command::new("cargo")
-        .args(["tree", "--locked", "--package", PACKAGE, "--target", target])
+        .args(["tree", "--locked", "--package", PACKAGE, "--package", RESHARD, "--target", target])
         .args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"])
         .args(["--no-dedupe"])
         .current_dir(root)

@@ -17,7 +17,7 @@ pub(crate) fn build(root: &Path, target: &str, profile: &str) -> Result<PathBuf>
     let program = folder.join(target).join(profile).join("spillway");
     let (seen, learned) = (folder.join("seen"), folder.join(format!("{target}.profdata")));
     let cargo = |flag: &str, path: &Path| {
-        let mut cargo = cargo(root, target, profile)?;
+        let mut cargo = cargo(root, target, profile, "origin-sidecar")?;
         cargo.env("RUSTFLAGS", format!("-Cprofile-{flag}={}", path.display()));
         cargo.env("CARGO_TARGET_DIR", &folder);
         Ok::<_, String>(cargo)
@@ -37,14 +37,20 @@ pub(crate) fn build(root: &Path, target: &str, profile: &str) -> Result<PathBuf>
 
 /// The same without training.
 pub(crate) fn compile(root: &Path, target: &str, profile: &str) -> Result<PathBuf> {
-    setup::run("the sidecar", &mut cargo(root, target, profile)?)?;
+    setup::run("the sidecar", &mut cargo(root, target, profile, "origin-sidecar")?)?;
     Ok(setup::target(root).join(target).join(profile).join("spillway"))
 }
 
-fn cargo(root: &Path, target: &str, profile: &str) -> Result<Command> {
+/// `reshard`, which waits for databases and is not trained.
+pub(crate) fn compile_reshard(root: &Path, target: &str, profile: &str) -> Result<PathBuf> {
+    setup::run("reshard", &mut cargo(root, target, profile, "reshard")?)?;
+    Ok(setup::target(root).join(target).join(profile).join("reshard"))
+}
+
+fn cargo(root: &Path, target: &str, profile: &str, package: &str) -> Result<Command> {
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["build", "--locked", "--profile", profile, "--package", "origin-sidecar"])
+        .args(["build", "--locked", "--profile", profile, "--package", package])
         .args(["--target", target])
         .current_dir(root);
     let of_target = |what: &str| format!("{what}_{}", target.replace('-', "_"));

@@ -92,12 +92,13 @@ fn the_image_is_small_runs_as_nobody_and_is_read_by_other_tools() {
 }
 
 #[test]
-fn there_is_nothing_in_it_but_the_program_certificates_and_its_parts_list() {
+fn there_is_nothing_in_it_but_the_programs_certificates_and_their_parts_list() {
     let files = unpacked();
     let found = output(Command::new("find").args([".", "-type", "f"]).current_dir(files.path()));
     let mut found: Vec<&str> = found.lines().collect();
     found.sort_unstable();
-    let wanted = ["./etc/ssl/certs/ca-certificates.crt", "./spillway", "./spillway.cdx.json"];
+    let wanted =
+        ["./etc/ssl/certs/ca-certificates.crt", "./reshard", "./spillway", "./spillway.cdx.json"];
     assert_eq!(found, wanted);
     let kind = output(
         Command::new("find").args([".", "-type", "d", "-perm", "1777"]).current_dir(files.path()),
@@ -106,9 +107,12 @@ fn there_is_nothing_in_it_but_the_program_certificates_and_its_parts_list() {
 }
 
 #[tokio::test]
-async fn the_program_runs_in_an_empty_root_as_nobody() {
+async fn the_programs_run_in_an_empty_root_as_nobody() {
     let files = unpacked();
     std::fs::copy(root().join("routes.toml"), files.path().join("routes.toml")).expect("the rules");
+    let mut reshard = Command::new("chroot");
+    reshard.arg(format!("--userspec={USER}")).arg(files.path()).args(["/reshard", "--version"]);
+    assert!(output(&mut reshard).starts_with("reshard "));
     let checked = output(&mut confined(files.path(), &["check", "/routes.toml"]));
     assert!(checked.contains("is good"), "{checked}");
     std::fs::write(files.path().join("rules.toml"), "").expect("rules");
@@ -145,9 +149,12 @@ async fn the_parts_list_is_valid_and_names_what_is_linked_and_nothing_else() {
     assert_eq!(bill["metadata"]["component"]["name"], "spillway");
     let parts = bill["components"].as_array().expect("components");
     let has = |name: &str| parts.iter().any(|part| part["name"] == name);
-    assert!(has("hyper") && has("ring") && has("libsqlite3-sys") && has("rules"), "{text}");
+    assert!(
+        has("hyper") && has("ring") && has("libsqlite3-sys") && has("tokio-postgres"),
+        "{text}"
+    );
     assert!(!has("serde_derive") && !has("tempfile"), "{text}");
-    let own = ["http1", "inject", "memory-cache", "net", "rules", "stores"];
+    let own = ["http1", "inject", "memory-cache", "net", "reshard", "rules", "stores"];
     let is_own = |part: &Value| own.iter().any(|name| part["name"] == *name);
     let known = |part: &&Value| part["hashes"].is_array() || is_own(part);
     assert!(parts.iter().filter(known).count() == parts.len(), "parts without a checksum");

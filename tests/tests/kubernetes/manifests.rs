@@ -192,6 +192,27 @@ async fn siblings_and_the_coordinator_of_shard_maps_reach_every_admin_port() {
 }
 
 #[tokio::test]
+async fn the_job_that_moves_a_range_reaches_what_the_coordinator_reaches() {
+    let manifests = Manifests::kustomize("k8s/reshard").await;
+    assert_eq!(manifests.faults(&VERSIONS).await, Vec::<String>::new());
+    let job = &manifests.one("Job", "market-reshard")["spec"]["template"];
+    let container = &job["spec"]["containers"][0];
+    let mut reshard = tokio::process::Command::new(support::reshard());
+    let ended = reshard.args(arguments(container)).arg("--help").output().await.expect("it starts");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let coordinator = Manifests::kustomize("k8s/coordinator").await;
+    let other = &coordinator.one("Job", "market-shards")["spec"]["template"];
+    let role = |job: &Value| job["metadata"]["labels"]["spillway.dev/role"].clone();
+    assert_eq!(role(job), role(other));
+    let (own, its) = (&job["spec"], &other["spec"]);
+    assert_eq!(own["serviceAccountName"], its["serviceAccountName"]);
+    assert_eq!(own["volumes"], its["volumes"]);
+    let environment = |spec: &Value| spec["containers"][0]["env"].as_array().cloned();
+    let (own, its) = (environment(own).expect("an environment"), environment(its).expect("one"));
+    assert!(its.iter().all(|variable| own.contains(variable)), "{own:?}");
+}
+
+#[tokio::test]
 async fn a_pod_names_only_config_maps_that_are_there() {
     for (name, manifests) in sets().await {
         let mut known: BTreeSet<&str> =
