@@ -6,6 +6,7 @@
 
 pub mod chunks;
 pub mod hash;
+mod held;
 pub mod rows;
 pub mod sides;
 

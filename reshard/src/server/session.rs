@@ -39,6 +39,9 @@ const CONNECT: &str = "connect";
 /// A session with one database.
 #[derive(Debug)]
 pub struct Session {
+    address: Address,
+    password: Option<Password>,
+    name: String,
     spot: Spot,
     client: Client,
     version: u32,
@@ -55,7 +58,9 @@ impl Session {
         name: &str,
     ) -> Result<Self, ServerError> {
         let (spot, client) = connect(address, password, name, false).await?;
-        let mut own = Self { spot, client, version: 0 };
+        let (address, password) = (address.clone(), password.cloned());
+        let name = name.to_owned();
+        let mut own = Self { address, password, name, spot, client, version: 0 };
         let row = own.row(
             "ask for the version",
             "SELECT current_setting('server_version_num')::int",
@@ -66,6 +71,14 @@ impl Session {
             own.batch("set the session up", "SET transaction_timeout = 0").await?;
         }
         Ok(own)
+    }
+
+    /// Opens another session with the same database.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn another(&self) -> Result<Self, ServerError> {
+        Self::open(&self.address, self.password.as_ref(), &self.name).await
     }
 
     /// Which database this is.

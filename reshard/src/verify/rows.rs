@@ -2,12 +2,20 @@
 
 use super::chunks::KeyChunk;
 use super::hash::RowHash;
+use super::held::Holder;
 use super::sides::{NAMED_MAX, Sides};
 use crate::moved::MovedTable;
 use crate::server::{ServerError, Session};
 use futures_util::{StreamExt, TryStreamExt, pin_mut};
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
+
+/// How often rows that differ are looked at again.
+const LOOKS: usize = 3;
+/// Rows that are asked for by their keys in one query.
+const READ_ROWS: usize = 1_000;
+/// Rows of one chunk that are compared while they are held: each takes some milliseconds.
+const HELD_ROWS_MAX: usize = 500;
 
 /// A row that one side does not have, or has otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +35,8 @@ pub struct Found {
     pub different: Vec<DifferentRow>,
 }
 
-/// Compares the rows of a chunk one by one. Those that differ are looked at again once the target has caught up: a
-/// client may have changed them in between.
+/// Compares the rows of a chunk one by one. Those that differ are looked at again once the other side has caught up,
+/// as a client may have changed them in between; those that differ each time are compared while they are held.
 ///
 /// # Errors
 /// When a server is gone.
@@ -44,29 +52,42 @@ pub async fn different(
         "SELECT {} COLLATE \"C\" AS key, {}::text AS hash FROM {} t WHERE {condition} ORDER BY 1",
         hash.key, hash.row, table.name
     );
-    let (rows, keys) = merged(sides, &sql).await?;
-    sides.catch_up(say).await?;
+    let (rows, mut keys) = merged(sides, &sql).await?;
+    for _ in 0..LOOKS {
+        sides.catch_up(say).await?;
+        keys = still_different(sides, (table, hash, &condition), keys).await?;
+    }
+    let holder = Holder::open(sides, table, hash).await?;
     let (mut count, mut different) = (0, Vec::new());
-    for part in keys.chunks(1_000) {
-        let own = shown(sides.source, table, hash, &condition, part).await?;
-        let its = shown(sides.target, table, hash, &condition, part).await?;
-        for key in part {
-            let (at_source, at_target) = (own.get(key), its.get(key));
-            if at_source == at_target {
-                continue;
-            }
+    for (place, key) in keys.iter().enumerate() {
+        if place >= HELD_ROWS_MAX {
+            // So many do not change all the time.
+            count += (keys.len() - place) as u64;
+            break;
+        }
+        if let Some(row) = holder.compare(key).await? {
             count += 1;
             if different.len() < NAMED_MAX {
-                let text = |row: Option<&(String, String)>| row.map(|(_, json)| json.clone());
-                different.push(DifferentRow {
-                    key: key.clone(),
-                    at_source: text(at_source),
-                    at_target: text(at_target),
-                });
+                different.push(row);
             }
         }
     }
     Ok(Found { rows, count, different })
+}
+
+/// Which of these rows still differ.
+async fn still_different(
+    sides: &Sides<'_>,
+    (table, hash, condition): (&MovedTable, &RowHash, &str),
+    keys: Vec<String>,
+) -> Result<Vec<String>, ServerError> {
+    let mut left = Vec::new();
+    for part in keys.chunks(READ_ROWS) {
+        let own = hashes(sides.source, table, hash, condition, part).await?;
+        let its = hashes(sides.target, table, hash, condition, part).await?;
+        left.extend(part.iter().filter(|key| own.get(*key) != its.get(*key)).cloned());
+    }
+    Ok(left)
 }
 
 /// Reads both sides in the order of their keys; the number of the source's rows, and the keys that differ.
@@ -109,18 +130,18 @@ async fn merged(sides: &Sides<'_>, sql: &str) -> Result<(u64, Vec<String>), Serv
     }
 }
 
-/// Hash and text of these rows, by key.
-async fn shown(
+/// Hashes of these rows, by key.
+async fn hashes(
     session: &Session,
     table: &MovedTable,
     hash: &RowHash,
     condition: &str,
     keys: &[String],
-) -> Result<BTreeMap<String, (String, String)>, ServerError> {
+) -> Result<BTreeMap<String, String>, ServerError> {
     let sql = format!(
-        "SELECT {} AS key, {}::text, row_to_json(t)::text FROM {} t WHERE {condition} AND {} = ANY($1)",
+        "SELECT {} AS key, {}::text FROM {} t WHERE {condition} AND {} = ANY($1)",
         hash.key, hash.row, table.name, hash.key
     );
     let rows = session.rows("read rows that differ", &sql, &[&keys]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

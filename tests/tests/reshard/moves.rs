@@ -204,3 +204,33 @@ async fn moves_from_two_sources_to_one_target_do_not_share_a_number() {
     world.succeeds(&["finish", "--yes", "--source", "b"]).await;
     assert_eq!(world.owner().await, "d");
 }
+
+#[tokio::test]
+async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones() {
+    let world = World::start().await;
+    let keys = "SELECT id FROM prices WHERE instrument_id = 150 ORDER BY id LIMIT 3";
+    let rows = world.source.client().await.query(keys, &[]).await.expect("rows");
+    let writing = rows.iter().map(|row| {
+        let (id, database): (i64, _) = (row.get(0), world.source.clone());
+        tokio::spawn(async move {
+            let client = database.client().await;
+            let sql = "UPDATE prices SET price = price + 1 WHERE instrument_id = 150 AND id = $1";
+            loop {
+                client.execute(sql, &[&id]).await.expect("the source takes writes");
+            }
+        })
+    });
+    let writing: Vec<_> = writing.collect();
+    world.run().await;
+    for _ in 0..3 {
+        world.succeeds(&["verify", "--source", "b"]).await;
+    }
+    for writer in &writing {
+        assert!(!writer.is_finished(), "clients write all the while");
+        writer.abort();
+    }
+    // What really differs is found beside them.
+    world.target.sql("SET session_replication_role = replica; UPDATE prices SET note = 'other' WHERE instrument_id = 151").await;
+    let ended = world.reshard(&["verify", "--source", "b"]).await;
+    assert!(ended.errors.contains("public.prices: 25 rows differ"), "{}", ended.errors);
+}
