@@ -2,6 +2,7 @@
 
 use crate::clients::Writers;
 use crate::world::{MOVED, TABLES, World, numbered};
+use std::time::Duration;
 use support::{Database, Postgres};
 
 /// The code of an error, or that there was none.
@@ -208,15 +209,15 @@ async fn moves_from_two_sources_to_one_target_do_not_share_a_number() {
 #[tokio::test]
 async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones() {
     let world = World::start().await;
-    let keys = "SELECT id FROM prices WHERE instrument_id = 150 ORDER BY id LIMIT 3";
-    let rows = world.source.client().await.query(keys, &[]).await.expect("rows");
-    let writing = rows.iter().map(|row| {
-        let (id, database): (i64, _) = (row.get(0), world.source.clone());
+    let writing = (150..156).map(|key: i64| {
+        let database = world.source.clone();
         tokio::spawn(async move {
             let client = database.client().await;
-            let sql = "UPDATE prices SET price = price + 1 WHERE instrument_id = 150 AND id = $1";
+            let sql = "UPDATE prices SET price = price + 1 WHERE instrument_id = $1 AND id % 5 = 0";
             loop {
-                client.execute(sql, &[&id]).await.expect("the source takes writes");
+                client.execute(sql, &[&key]).await.expect("the source takes writes");
+                // Some hundred changes a second, with which the target keeps up.
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
     });
@@ -230,7 +231,7 @@ async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones(
         writer.abort();
     }
     // What really differs is found beside them.
-    world.target.sql("SET session_replication_role = replica; UPDATE prices SET note = 'other' WHERE instrument_id = 151").await;
+    world.target.sql("SET session_replication_role = replica; UPDATE prices SET note = 'other' WHERE instrument_id = 160").await;
     let ended = world.reshard(&["verify", "--source", "b"]).await;
     assert!(ended.errors.contains("public.prices: 25 rows differ"), "{}", ended.errors);
 }
