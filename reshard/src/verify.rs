@@ -15,11 +15,13 @@ use crate::moved::MovedTable;
 use crate::replication::lookout::Lookout;
 use crate::replication::marker;
 use crate::server::ServerError;
-use chunks::KeyChunk;
+use chunks::{Cut, KeyChunk, bucket};
 use hash::{HashError, RowHash};
 use rows::DifferentRow;
 use sides::{NAMED_MAX, Sides};
+use std::collections::BTreeMap;
 use std::fmt;
+use tokio_postgres::Row;
 
 /// How often a chunk that differs is compared again, each time after the target has caught up.
 const TRIES: usize = 4;
@@ -49,7 +51,7 @@ impl From<ServerError> for VerifyError {
 }
 
 /// What was found of one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Compared {
     /// Of the source.
     pub rows: u64,
@@ -59,6 +61,31 @@ pub struct Compared {
     /// Rows that are not the same; named up to a limit.
     pub different: Vec<DifferentRow>,
     pub different_count: u64,
+}
+
+/// What one pass over all buckets has found.
+#[derive(Debug, PartialEq, Eq)]
+struct Passed {
+    buckets: usize,
+    /// Of the buckets that are the same.
+    rows: u64,
+    different: Vec<i32>,
+}
+
+impl Passed {
+    /// From count and sum of each bucket that has rows.
+    fn of(own: &BTreeMap<i32, (i64, String)>, its: &BTreeMap<i32, (i64, String)>) -> Self {
+        let mut different: Vec<i32> = Vec::new();
+        let mut rows = 0;
+        for (bucket, found) in own {
+            match its.get(bucket) == Some(found) {
+                true => rows += u64::try_from(found.0).unwrap_or_default(),
+                false => different.push(*bucket),
+            }
+        }
+        different.extend(its.keys().filter(|bucket| !own.contains_key(bucket)));
+        Self { buckets: own.len(), rows, different }
+    }
 }
 
 impl Sides<'_> {
@@ -90,42 +117,116 @@ impl Sides<'_> {
         (say, progress): (&dyn Fn(String), &dyn Fn(String)),
     ) -> Result<Compared, VerifyError> {
         let hash = RowHash::of(shape).map_err(VerifyError::Hash)?;
-        let chunks = chunks::read(self.source, self.moved, table, shape).await?;
-        let mut found = Compared {
-            rows: 0,
-            chunks: chunks.len(),
-            again: 0,
-            different: Vec::new(),
-            different_count: 0,
-        };
-        for (place, chunk) in chunks.iter().enumerate() {
-            let (name, rows) = (table.name.shown(), found.rows);
-            progress(format!("{name}: {place} of {} chunks compared, {rows} rows", chunks.len()));
-            let (mut rows, mut tries) = (self.same_rows(table, &hash, chunk).await?, 1);
-            while rows.is_none() && tries < TRIES {
-                self.catch_up(say).await?;
-                rows = self.same_rows(table, &hash, chunk).await?;
-                tries += 1;
+        let mut found = Compared::default();
+        let on = (table, &hash);
+        match chunks::read(self.source, self.moved, table, shape).await? {
+            Cut::Ranges(ranges) => {
+                let (name, all) = (table.name.shown(), ranges.len());
+                found.chunks = all;
+                for (place, range) in ranges.into_iter().enumerate() {
+                    let rows = found.rows;
+                    progress(format!("{name}: {place} of {all} chunks compared, {rows} rows"));
+                    self.compare_range(on, KeyChunk::Range(range), &mut found, say).await?;
+                }
             }
-            found.again += usize::from(tries > 1);
-            if let Some(rows) = rows {
-                found.rows += rows;
-                continue;
-            }
-            let own = rows::different(self, table, &hash, chunk, say).await?;
-            found.rows += own.rows;
-            found.different_count += own.count;
-            let room = NAMED_MAX.saturating_sub(found.different.len());
-            found.different.extend(own.different.into_iter().take(room));
+            Cut::Buckets => self.compare_buckets(on, &mut found, say).await?,
         }
         Ok(found)
+    }
+
+    async fn compare_range(
+        &self,
+        on: (&MovedTable, &RowHash),
+        chunk: KeyChunk,
+        found: &mut Compared,
+        say: &dyn Fn(String),
+    ) -> Result<(), ServerError> {
+        let (mut rows, mut tries) = (self.same_rows(on, &chunk).await?, 1);
+        while rows.is_none() && tries < TRIES {
+            self.catch_up(say).await?;
+            rows = self.same_rows(on, &chunk).await?;
+            tries += 1;
+        }
+        found.again += usize::from(tries > 1);
+        match rows {
+            Some(rows) => found.rows += rows,
+            None => self.compare_rows(on, &chunk, found, say).await?,
+        }
+        Ok(())
+    }
+
+    /// All chunks in one pass, then in one pass those that differed.
+    async fn compare_buckets(
+        &self,
+        on: (&MovedTable, &RowHash),
+        found: &mut Compared,
+        say: &dyn Fn(String),
+    ) -> Result<(), ServerError> {
+        let mut left: Option<KeyChunk> = None;
+        for tries in 1..=TRIES {
+            let passed = self.same_buckets(on, left.as_ref()).await?;
+            found.rows += passed.rows;
+            if tries == 1 {
+                found.chunks = passed.buckets;
+                found.again = passed.different.len();
+            }
+            if passed.different.is_empty() {
+                return Ok(());
+            }
+            left = Some(KeyChunk::Buckets(passed.different));
+            if tries < TRIES {
+                self.catch_up(say).await?;
+            }
+        }
+        match left {
+            Some(chunk) => self.compare_rows(on, &chunk, found, say).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn compare_rows(
+        &self,
+        (table, hash): (&MovedTable, &RowHash),
+        chunk: &KeyChunk,
+        found: &mut Compared,
+        say: &dyn Fn(String),
+    ) -> Result<(), ServerError> {
+        let own = rows::different(self, table, hash, chunk, say).await?;
+        found.rows += own.rows;
+        found.different_count += own.count;
+        let room = NAMED_MAX.saturating_sub(found.different.len());
+        found.different.extend(own.different.into_iter().take(room));
+        Ok(())
+    }
+
+    /// Compares all buckets, or these.
+    async fn same_buckets(
+        &self,
+        (table, hash): (&MovedTable, &RowHash),
+        chunk: Option<&KeyChunk>,
+    ) -> Result<Passed, ServerError> {
+        let doing = format!("hash rows of {}", table.name.shown());
+        let whole = KeyChunk::Range(self.moved.range.clone());
+        let sql = format!(
+            "SELECT {}, count(*), sum({})::text FROM {} t WHERE {} GROUP BY 1",
+            bucket(table),
+            hash.row,
+            table.name,
+            chunk.unwrap_or(&whole).condition(self.moved, table)
+        );
+        let own = self.source.rows(&doing, &sql, &[]);
+        let its = self.target.rows(&doing, &sql, &[]);
+        let (own, its) = futures_util::future::join(own, its).await;
+        let read = |rows: Vec<Row>| -> BTreeMap<i32, (i64, String)> {
+            rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect()
+        };
+        Ok(Passed::of(&read(own?), &read(its?)))
     }
 
     /// How many rows the chunk has, if both sides have the same.
     async fn same_rows(
         &self,
-        table: &MovedTable,
-        hash: &RowHash,
+        (table, hash): (&MovedTable, &RowHash),
         chunk: &KeyChunk,
     ) -> Result<Option<u64>, ServerError> {
         let doing = format!("hash rows of {}", table.name.shown());
@@ -138,8 +239,24 @@ impl Sides<'_> {
         let own = self.source.row(&doing, &sql, &[]);
         let its = self.target.row(&doing, &sql, &[]);
         let (own, its) = futures_util::future::join(own, its).await;
-        let read = |row: tokio_postgres::Row| (row.get::<_, i64>(0), row.get::<_, String>(1));
+        let read = |row: Row| (row.get::<_, i64>(0), row.get::<_, String>(1));
         let (own, its) = (read(own?), read(its?));
         Ok((own == its).then(|| u64::try_from(own.0).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_differs_by_count_by_sum_and_by_being_there() {
+        let side = |rows: &[(i32, i64, &str)]| -> BTreeMap<i32, (i64, String)> {
+            rows.iter().map(|(at, count, sum)| (*at, (*count, (*sum).to_owned()))).collect()
+        };
+        let own = side(&[(1, 2, "7"), (2, 2, "7"), (3, 2, "7"), (4, 1, "1")]);
+        let its = side(&[(1, 2, "7"), (2, 3, "7"), (3, 2, "8"), (9, 1, "1")]);
+        let found = Passed { buckets: 4, rows: 2, different: vec![2, 3, 4, 9] };
+        assert_eq!(Passed::of(&own, &its), found);
     }
 }

@@ -1,4 +1,4 @@
-//! The parts in which rows are compared: runs of keys, because a row lies at other pages on the other side.
+//! The parts in which rows are compared: by their keys, because a row lies at other pages on the other side.
 
 use crate::catalog::Table;
 use crate::moved::{Move, MovedTable};
@@ -10,21 +10,54 @@ use rules::shard::ShardKey;
 /// Rows of one chunk: hashed in some tens of milliseconds, so that few of them change meanwhile.
 const CHUNK_ROWS: i64 = 50_000;
 
-/// Keys from one to below another; none: to that end of the range.
+/// Chunks of a table whose keys no index has in their order. They are compared in one pass, so that their number costs
+/// nothing; of a chunk in which a client has written only every so many rows are hashed again.
+pub const BUCKETS: i32 = 1_024;
+
+/// One part of a table's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyChunk {
-    range: Option<KeyRange>,
+pub enum KeyChunk {
+    /// Keys from one to below another.
+    Range(KeyRange),
+    /// Keys that fall into one of these buckets.
+    Buckets(Vec<i32>),
+}
+
+/// How a table is cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// Each range is read by an index.
+    Ranges(Vec<KeyRange>),
+    /// Reading one chunk means reading the table.
+    Buckets,
 }
 
 impl KeyChunk {
     /// The condition that a row lies in the chunk.
     pub fn condition(&self, moved: &Move, table: &MovedTable) -> String {
-        self.range.as_ref().unwrap_or(&moved.range).condition(&table.key, RowSide::Row)
+        match self {
+            Self::Range(range) => range.condition(&table.key, RowSide::Row),
+            Self::Buckets(buckets) => {
+                let numbers: Vec<String> = buckets.iter().map(i32::to_string).collect();
+                format!(
+                    "{} AND {} = ANY ('{{{}}}'::int[])",
+                    moved.range.condition(&table.key, RowSide::Row),
+                    bucket(table),
+                    numbers.join(",")
+                )
+            }
+        }
     }
 }
 
-/// Cuts the range of a table. Where no index of it begins with the key, each chunk would read the whole table: then
-/// it is one.
+/// The number of a row's bucket, from 0: by the bytes of its key, whatever the database's collation takes for equal.
+pub fn bucket(table: &MovedTable) -> String {
+    let last = BUCKETS - 1;
+    format!("(hashtextextended({}::text COLLATE \"C\", 0) & {last})::int", table.key)
+}
+
+/// Cuts the range of a table: by keys where an index begins with the key. Texts are ordered by bytes, in which few
+/// indexes are.
 ///
 /// # Errors
 /// When the server does not answer.
@@ -33,15 +66,13 @@ pub async fn read(
     moved: &Move,
     table: &MovedTable,
     shape: &Table,
-) -> Result<Vec<KeyChunk>, ServerError> {
+) -> Result<Cut, ServerError> {
     let doing = format!("cut {} into chunks", table.name.shown());
     let number = shape.column(table.key.as_str()).map_or(0, |column| column.number);
     let indexed = "SELECT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = $1 AND indkey[0] = $2 AND indisvalid AND indpred IS NULL)";
     let is_indexed: bool = source.row(&doing, indexed, &[&shape.oid, &number]).await?.get(0);
-    let whole = KeyChunk { range: None };
-    // Texts are ordered by bytes, in which few indexes are.
     if !is_indexed || moved.range.key_type() == KeyType::Text {
-        return Ok(vec![whole]);
+        return Ok(Cut::Buckets);
     }
     let condition = moved.range.condition(&table.key, RowSide::Row);
     let (key, name) = (&table.key, &table.name);
@@ -64,17 +95,17 @@ pub async fn read(
     };
     let cuts: Result<Vec<ShardKey>, ServerError> =
         rows.iter().map(|row| parse(row.get(1))).collect();
-    Ok(cut(&moved.range, cuts?))
+    Ok(Cut::Ranges(cut(&moved.range, cuts?)))
 }
 
-fn cut(range: &KeyRange, cuts: Vec<ShardKey>) -> Vec<KeyChunk> {
+fn cut(range: &KeyRange, cuts: Vec<ShardKey>) -> Vec<KeyRange> {
     let mut ends: Vec<Option<ShardKey>> = vec![range.from().cloned()];
     ends.extend(cuts.into_iter().filter(|key| Some(key) != range.from()).map(Some));
     ends.push(range.until().cloned());
     let pairs = ends.windows(2).filter_map(|pair| {
         let part = KeyRange::new(range.key_type(), pair[0].clone(), pair[1].clone());
         // The ends ascend and lie in the range, so that each pair is a range.
-        part.ok().map(|part| KeyChunk { range: Some(part) })
+        part.ok()
     });
     pairs.collect()
 }
@@ -89,7 +120,7 @@ mod tests {
         let key = |number| ShardKey::parse(KeyType::Int, &format!("{number}")).expect("a key");
         let shown = |cuts: Vec<ShardKey>| -> Vec<String> {
             let chunks = cut(&range, cuts);
-            chunks.iter().map(|own| own.range.as_ref().expect("a range").to_string()).collect()
+            chunks.iter().map(KeyRange::to_string).collect()
         };
         assert_eq!(shown(vec![]), ["[1,100)"]);
         assert_eq!(shown(vec![key(1), key(7), key(99)]), ["[1,7)", "[7,99)", "[99,100)"]);

@@ -161,6 +161,35 @@ async fn texts_move_by_the_order_of_their_bytes_in_a_database_that_orders_them_o
 }
 
 #[tokio::test]
+async fn rows_of_text_keys_are_compared_in_many_parts_and_those_that_differ_are_named() {
+    let german = "TEMPLATE template0 ENCODING UTF8 LOCALE_PROVIDER icu ICU_LOCALE 'de' LOCALE 'C'";
+    let own = Keyed::start("text", "text", "a..n", german).await;
+    let keys = "(ARRAY['a', 'mü', 'b''\"\\;', 'Ä', 'z', 'c🦀'])[1 + n % 6] || n";
+    let rows = format!("INSERT INTO k SELECT {keys}, n, 'x' FROM generate_series(1, 6000) n");
+    own.world.source.sql(&rows).await;
+    own.runs(&["--no-switch"]).await;
+    let verify = ["verify", "--json", "--source", "b"];
+    let compared = |said: &str| -> serde_json::Value {
+        let line = said.lines().find(|line| line.contains(r#""compared""#));
+        serde_json::from_str(line.expect("a table was compared")).expect("JSON")
+    };
+    let found = compared(&own.world.succeeds(&verify).await);
+    assert_eq!(found["rows"], 4_000);
+    assert!(found["chunks"].as_u64() > Some(900), "{found}");
+    let wrong = "SET session_replication_role = replica; UPDATE k SET note = 'y' WHERE id = 6;
+        DELETE FROM k WHERE id = 7; INSERT INTO k VALUES ('mmm', 7000, 'more')";
+    own.world.target.sql(wrong).await;
+    let ended = own.world.reshard(&verify).await;
+    assert_eq!(ended.code, Some(1));
+    let found = compared(&ended.output);
+    assert_eq!((&found["different"], &found["again"]), (&3.into(), &3.into()), "{found}");
+    let said = ended.output + &ended.errors;
+    for key in ["a6,6", "mü7,7", "mmm,7000"] {
+        assert!(said.contains(key), "{key}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn ranges_at_the_ends_of_the_integers_move() {
     let (low, high) = (i64::MIN.to_string(), i64::MAX.to_string());
     let below = (i64::MIN + 1).to_string();
