@@ -26,7 +26,7 @@ pub const CREATE: &str = "\
 CREATE SCHEMA IF NOT EXISTS spillway;
 CREATE TABLE IF NOT EXISTS spillway.move (
   id int PRIMARY KEY, format int NOT NULL, step text NOT NULL, plan jsonb NOT NULL, removed jsonb, paused boolean NOT NULL DEFAULT false,
-  lost_slots int NOT NULL DEFAULT 0,
+  lost_slots int NOT NULL DEFAULT 0, compared jsonb NOT NULL DEFAULT '{}',
   began timestamptz NOT NULL DEFAULT clock_timestamp(), changed timestamptz NOT NULL DEFAULT clock_timestamp())";
 /// The statement that begins a move: $1 is its number, $2 the format, $3 the plan.
 pub const BEGIN: &str = "INSERT INTO spillway.move (id, format, step, plan) VALUES ($1, $2, 'planned', $3::text::jsonb)";
@@ -172,12 +172,31 @@ impl<'s> Journal<'s> {
     /// When the server does not take it.
     pub async fn copy_again(&self, entry: &mut Entry) -> Result<(), ServerError> {
         let (id, step) = (entry.moved.id.number(), Step::Copying);
-        let sql = "UPDATE spillway.move SET step = $2, lost_slots = lost_slots + 1, changed = clock_timestamp() \
+        let sql = "UPDATE spillway.move SET step = $2, lost_slots = lost_slots + 1, compared = '{}', changed = clock_timestamp() \
                    WHERE id = $1 RETURNING lost_slots";
         let doing = "note that the copy begins again";
         let row = self.session.row(doing, sql, &[&id, &step.name()]).await?;
         (entry.step, entry.lost_slots) = (step, row.get(0));
         Ok(())
+    }
+
+    /// What of the rows was found the same, as JSON.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn compared(&self, id: MoveId) -> Result<String, ServerError> {
+        let sql = "SELECT compared::text FROM spillway.move WHERE id = $1";
+        Ok(self.session.row("read what was compared", sql, &[&id.number()]).await?.get(0))
+    }
+
+    /// Keeps that.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub async fn keep_compared(&self, id: MoveId, json: &str) -> Result<(), ServerError> {
+        let sql = "UPDATE spillway.move SET compared = $2::text::jsonb, changed = clock_timestamp() WHERE id = $1";
+        let doing = "keep what was compared";
+        self.session.execute(doing, sql, &[&id.number(), &json]).await.map(|_| ())
     }
 
     /// Keeps what is going to be removed from the target, before it is.

@@ -16,6 +16,7 @@ use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
 use crate::sql::RowSide;
 use crate::switch::leg::Leg;
+use crate::verify::memory::Memory;
 use crate::verify::sides::Sides;
 use futures_util::future::try_join_all;
 use std::cell::RefCell;
@@ -230,13 +231,16 @@ impl Mover<'_> {
 
     async fn verify(&self, moved: &Move) -> Result<(), MoveError> {
         let channel = moved.id.forward();
-        verify_tables([self.source, self.target], moved, channel, self.listener).await
+        let memory = Memory::of(self.journal, moved.id).await?;
+        let sides = [self.source, self.target];
+        verify_tables(sides, (moved, channel), &memory, self.listener).await
     }
 
     /// Compares all tables of a move that was switched: the source follows.
     pub(crate) async fn verify_back(&self, moved: &Move) -> Result<(), MoveError> {
         let channel = moved.id.back();
-        verify_tables([self.target, self.source], moved, channel, self.listener).await
+        let sides = [self.target, self.source];
+        verify_tables(sides, (moved, channel), &Memory::none(), self.listener).await
     }
 }
 
@@ -259,8 +263,8 @@ fn is_undecided(step: Step) -> bool {
 /// `Different` when both sides have caught up and differ.
 pub async fn verify_tables(
     [source, target]: [&Session; 2],
-    moved: &Move,
-    channel: Channel,
+    (moved, channel): (&Move, Channel),
+    memory: &Memory<'_>,
     listener: &dyn Listener,
 ) -> Result<(), MoveError> {
     let say = |sentence| listener.say(sentence);
@@ -271,7 +275,7 @@ pub async fn verify_tables(
         sides.wait_for_columns(&say).await?;
         let own = shape(source, table).await?;
         let progress = |sentence| listener.progress(sentence);
-        let found = sides.compare(table, &own, (&say, &progress)).await?;
+        let found = sides.compare(table, &own, memory, (&say, &progress)).await?;
         listener.compared(table, &found);
         if found.different_count > 0 {
             different.push((table.clone(), found));

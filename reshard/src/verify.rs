@@ -7,6 +7,7 @@
 pub mod chunks;
 pub mod hash;
 mod held;
+pub mod memory;
 pub mod rows;
 pub mod sides;
 
@@ -15,9 +16,12 @@ use crate::moved::MovedTable;
 use crate::replication::lookout::Lookout;
 use crate::replication::marker;
 use crate::server::ServerError;
+use crate::sql::KeyRange;
 use chunks::{Cut, KeyChunk, bucket};
 use hash::{HashError, RowHash};
+use memory::{Known, Memory};
 use rows::DifferentRow;
+use rules::shard::ShardKey;
 use sides::{NAMED_MAX, Sides};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,6 +60,8 @@ pub struct Compared {
     /// Of the source.
     pub rows: u64,
     pub chunks: usize,
+    /// Chunks that an earlier run has found the same.
+    pub known: usize,
     /// How many chunks were looked at more than once, because clients wrote meanwhile.
     pub again: usize,
     /// Rows that are not the same; named up to a limit.
@@ -88,6 +94,18 @@ impl Passed {
     }
 }
 
+/// Whether an earlier run has found all rows of the range the same.
+fn is_known(known: Option<Known>, range: &KeyRange) -> bool {
+    match known {
+        None => false,
+        Some(Known::Whole) => true,
+        Some(Known::Below(key)) => {
+            let key = ShardKey::parse(range.key_type(), &key);
+            range.until().zip(key.as_ref()).is_some_and(|(until, key)| until <= key)
+        }
+    }
+}
+
 impl Sides<'_> {
     /// Waits until what was committed by now is on both sides.
     ///
@@ -114,6 +132,7 @@ impl Sides<'_> {
         &self,
         table: &MovedTable,
         shape: &Table,
+        memory: &Memory<'_>,
         (say, progress): (&dyn Fn(String), &dyn Fn(String)),
     ) -> Result<Compared, VerifyError> {
         let hash = RowHash::of(shape).map_err(VerifyError::Hash)?;
@@ -122,14 +141,26 @@ impl Sides<'_> {
         match chunks::read(self.source, self.moved, table, shape).await? {
             Cut::Ranges(ranges) => {
                 let (name, all) = (table.name.shown(), ranges.len());
-                found.chunks = all;
                 for (place, range) in ranges.into_iter().enumerate() {
+                    if is_known(memory.of_table(table), &range) {
+                        found.known += 1;
+                        continue;
+                    }
                     let rows = found.rows;
                     progress(format!("{name}: {place} of {all} chunks compared, {rows} rows"));
+                    found.chunks += 1;
+                    let until = range.until().map(ShardKey::to_string);
                     self.compare_range(on, KeyChunk::Range(range), &mut found, say).await?;
+                    if let (Some(until), 0) = (until, found.different_count) {
+                        memory.note(table, Known::Below(until)).await?;
+                    }
                 }
             }
+            Cut::Buckets if memory.of_table(table).is_some() => found.known += 1,
             Cut::Buckets => self.compare_buckets(on, &mut found, say).await?,
+        }
+        if found.different_count == 0 {
+            memory.note(table, Known::Whole).await?;
         }
         Ok(found)
     }
@@ -248,6 +279,23 @@ impl Sides<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_is_known_when_all_of_its_keys_lie_below_what_was_compared() {
+        let range = |text| KeyRange::parse(rules::document::KeyType::Int, text).expect("a range");
+        let below = || Some(Known::Below("200".to_owned()));
+        for (text, known, expected) in [
+            ("100..200", below(), true),
+            ("-5..150", below(), true),
+            ("100..201", below(), false),
+            ("100..", below(), false),
+            ("100..", Some(Known::Whole), true),
+            ("100..200", None, false),
+            ("100..200", Some(Known::Below("no number".to_owned())), false),
+        ] {
+            assert_eq!(is_known(known.clone(), &range(text)), expected, "{text} {known:?}");
+        }
+    }
 
     #[test]
     fn a_bucket_differs_by_count_by_sum_and_by_being_there() {

@@ -238,15 +238,20 @@ impl Listener for Report {
     fn compared(&self, table: &MovedTable, found: &Compared) {
         let name = table.name.shown();
         let facts = json!({
-            "table": name, "rows": found.rows, "chunks": found.chunks, "again": found.again,
+            "table": name, "rows": found.rows, "chunks": found.chunks, "known": found.known,
+            "again": found.again,
             "different": found.different_count,
         });
         let again = match found.again {
             0 => String::new(),
             count => format!(", {count} of them more than once, as they differed first"),
         };
-        let sentence =
-            format!("  {name}: {} rows compared in {} chunks{again}", found.rows, found.chunks);
+        let known = match found.known {
+            0 => String::new(),
+            count => format!(", {count} chunks were compared by an earlier run"),
+        };
+        let (rows, chunks) = (found.rows, found.chunks);
+        let sentence = format!("  {name}: {rows} rows compared in {chunks} chunks{again}{known}");
         self.event("compared", facts, &sentence);
     }
 

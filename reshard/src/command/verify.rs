@@ -6,6 +6,7 @@ use super::report::Report;
 use super::stop::Stop;
 use crate::journal::Step;
 use crate::steps::verify_tables;
+use crate::verify::memory::Memory;
 
 /// Compares all tables of the move; nothing is changed but the marker.
 ///
@@ -26,5 +27,7 @@ pub async fn verify(own: &OnMove) -> Result<(), Stop> {
             )));
         }
     };
-    verify_tables(sides, &entry.moved, channel, &report).await.map_err(Stop::from)
+    verify_tables(sides, (&entry.moved, channel), &Memory::none(), &report)
+        .await
+        .map_err(Stop::from)
 }

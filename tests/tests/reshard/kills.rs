@@ -52,3 +52,23 @@ async fn a_move_can_be_undone_wherever_its_run_was_killed() {
         assert_eq!(world.leftovers(&world.source).await.len(), 3, "{step}");
     }
 }
+
+#[tokio::test]
+async fn a_comparison_goes_on_where_a_killed_run_was() {
+    let world = World::start().await;
+    world.run().await;
+    // As a run leaves it that is killed after the first of two tables.
+    let killed =
+        r#"UPDATE spillway.move SET step = 'following', compared = compared - '"public"."orders"'"#;
+    world.source.sql(killed).await;
+    let said = world.run().await;
+    assert!(said.contains("public.prices: 0 rows compared in 0 chunks, 1 chunks were"), "{said}");
+    assert!(said.contains("public.orders: 500 rows compared in 1 chunks\n"), "{said}");
+    // A copy that begins again is compared as a whole; so is everything before the end.
+    let lost = "UPDATE spillway.move SET step = 'copying', compared = '{}'";
+    world.source.sql(lost).await;
+    let said = world.switch().await;
+    assert!(said.contains("public.prices: 2500 rows compared in 1 chunks\n"), "{said}");
+    let said = world.succeeds(&["finish", "--yes", "--source", "b"]).await;
+    assert!(said.contains("public.prices: 2500 rows compared in 1 chunks\n"), "{said}");
+}
