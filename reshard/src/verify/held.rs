@@ -5,7 +5,6 @@
 //! tool can stand in each other's or anybody's way.
 
 use super::hash::RowHash;
-use super::rows::DifferentRow;
 use super::sides::Sides;
 use crate::moved::MovedTable;
 use crate::server::{ServerError, Session};
@@ -21,15 +20,29 @@ const LOCK_TIMEOUT: &str = "2s";
 /// How often a row is tried that could not be held, or that the other side did not reach in time.
 const TRIES: usize = 10;
 
+/// A row as one side has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RowText {
+    hash: String,
+    pub(super) json: String,
+}
+
+/// A row as both sides have it; none: not at all.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SidesOfRow {
+    pub(super) at_source: Option<RowText>,
+    pub(super) at_target: Option<RowText>,
+}
+
 /// Compares rows one by one, each while it is locked.
-pub(super) struct Holder<'h> {
+pub(super) struct HeldRows<'h> {
     sides: &'h Sides<'h>,
     /// The transaction with the lock; the sides' own session writes the marker meanwhile.
     session: Session,
     sql: String,
 }
 
-impl<'h> Holder<'h> {
+impl<'h> HeldRows<'h> {
     /// Opens the session that locks.
     ///
     /// # Errors
@@ -51,29 +64,29 @@ impl<'h> Holder<'h> {
     ///
     /// # Errors
     /// When a server is gone.
-    pub(super) async fn compare(&self, key: &str) -> Result<Option<DifferentRow>, ServerError> {
-        let mut last = None;
+    pub(super) async fn compare(&self, key: &str) -> Result<Option<SidesOfRow>, ServerError> {
+        let mut last = SidesOfRow::default();
         for _ in 0..TRIES {
             let found = self.held(key).await;
             self.session.batch("let go of a row", "ROLLBACK").await?;
             match found? {
-                Some((own, its)) if own == its => return Ok(None),
+                Some(own) if own.at_source == own.at_target => return Ok(None),
                 // A row that is not there can't be locked: it may have come meanwhile.
-                Some((None, its)) => last = Some((None, its)),
-                Some(differ) => return Ok(Some(named(key, differ))),
+                Some(own) if own.at_source.is_none() => last = own,
+                Some(own) => return Ok(Some(own)),
                 None => {}
             }
         }
-        Ok(Some(named(key, last.unwrap_or_default())))
+        Ok(Some(last))
     }
 
     /// Both sides of the row; none: it was not to be had in time.
-    async fn held(&self, key: &str) -> Result<Option<Pair>, ServerError> {
+    async fn held(&self, key: &str) -> Result<Option<SidesOfRow>, ServerError> {
         let doing = "compare a row that changes all the time";
         let begin = format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'");
         self.session.batch(doing, &begin).await?;
         let locking = format!("{} FOR NO KEY UPDATE", self.sql);
-        let own = match self.session.rows(doing, &locking, &[&key]).await {
+        let at_source = match self.session.rows(doing, &locking, &[&key]).await {
             Ok(rows) => rows.first().map(text),
             Err(why) if why.is(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(None),
             Err(why) => return Err(why),
@@ -82,19 +95,11 @@ impl<'h> Holder<'h> {
             Ok(caught_up) => caught_up?,
             Err(_) => return Ok(None),
         }
-        let its = self.sides.target.rows(doing, &self.sql, &[&key]).await?;
-        Ok(Some((own, its.first().map(text))))
+        let at_target = self.sides.target.rows(doing, &self.sql, &[&key]).await?.first().map(text);
+        Ok(Some(SidesOfRow { at_source, at_target }))
     }
 }
 
-/// Hash and JSON of a row, at both sides.
-type Pair = (Option<(String, String)>, Option<(String, String)>);
-
-fn text(row: &Row) -> (String, String) {
-    (row.get(0), row.get(1))
-}
-
-fn named(key: &str, (own, its): Pair) -> DifferentRow {
-    let json = |side: Option<(String, String)>| side.map(|(_, json)| json);
-    DifferentRow { key: key.to_owned(), at_source: json(own), at_target: json(its) }
+fn text(row: &Row) -> RowText {
+    RowText { hash: row.get(0), json: row.get(1) }
 }

@@ -2,7 +2,7 @@
 
 use super::chunks::KeyChunk;
 use super::hash::RowHash;
-use super::held::Holder;
+use super::held::{HeldRows, RowText};
 use super::sides::{NAMED_MAX, Sides};
 use crate::moved::MovedTable;
 use crate::server::{ServerError, Session};
@@ -57,7 +57,7 @@ pub async fn different(
         sides.catch_up(say).await?;
         keys = still_different(sides, (table, hash, &condition), keys).await?;
     }
-    let holder = Holder::open(sides, table, hash).await?;
+    let held = HeldRows::open(sides, table, hash).await?;
     let (mut count, mut different) = (0, Vec::new());
     for (place, key) in keys.iter().enumerate() {
         if place >= HELD_ROWS_MAX {
@@ -65,10 +65,12 @@ pub async fn different(
             count += (keys.len() - place) as u64;
             break;
         }
-        if let Some(row) = holder.compare(key).await? {
+        if let Some(own) = held.compare(key).await? {
             count += 1;
             if different.len() < NAMED_MAX {
-                different.push(row);
+                let json = |side: Option<RowText>| side.map(|row| row.json);
+                let (at_source, at_target) = (json(own.at_source), json(own.at_target));
+                different.push(DifferentRow { key: key.clone(), at_source, at_target });
             }
         }
     }
