@@ -5,6 +5,7 @@ use super::job::Job;
 use super::verdict::{DEADLINE_PASSED, ExecutionEnd, ExecutionVerdict, Until};
 use crate::shards::admission::Entered;
 use crate::writes::{WriteInFlight, WriteKind};
+use rules::Problem;
 use rules::document::Route;
 use rules::shard::Resolved;
 use std::sync::Arc;
@@ -22,10 +23,18 @@ pub(super) fn admitted(
     let Some((rule, own)) = rule.zip(resolved.as_ref()).filter(|(_, own)| own.range.is_live) else {
         return Ok((resolved, None));
     };
-    let mut own = own.clone();
+    let ended = |problem: Problem| {
+        Err(Box::new(ExecutionVerdict::Ended(ExecutionEnd::failed(problem.name()))))
+    };
+    let maps = &worker.context.maps;
+    // A delivery keeps the rules that it began with: its range may have been fenced in them.
+    let mut own = match maps.newest(own) {
+        Ok(newest) => newest,
+        Err(problem) => return ended(problem),
+    };
     loop {
         let what = || WriteKind::Job(job.id.clone());
-        match worker.context.maps.enter(rule, own, false, what) {
+        match maps.enter(rule, own, false, what) {
             Ok(Entered::Go(resolved, write)) if resolved.may_start_job() => {
                 return Ok((Some(resolved), Some(write)));
             }
@@ -35,10 +44,7 @@ pub(super) fn admitted(
             }
             Ok(Entered::Wait(own)) => return Err(Box::new(moves(&own))),
             Ok(Entered::Changed(newest)) => own = newest,
-            Err(problem) => {
-                let end = ExecutionEnd::failed(problem.name());
-                return Err(Box::new(ExecutionVerdict::Ended(end)));
-            }
+            Err(problem) => return ended(problem),
         }
     }
 }

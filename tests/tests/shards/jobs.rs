@@ -106,6 +106,33 @@ async fn a_job_that_comes_while_its_range_moves_runs_once_and_at_the_new_owner()
 }
 
 #[tokio::test]
+async fn a_job_that_is_received_while_its_range_is_fenced_runs_as_soon_as_the_move_is_over() {
+    let jobs = Jobs::start().await;
+    jobs.world.owners.get("b").app.on("/work", Reply::ok("of b"));
+    let ended = jobs.announce("30").await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.output, ended.errors);
+    jobs.world.step(Step::Fence, MOVING, "a", "b").await;
+    let accepted = jobs.client().post("/work?id=2500", "j1").await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let series = r#"spillway_jobs_total{outcome="waiting",queue="work",reason="range-moves"}"#;
+    eventually("the job waits", || async {
+        (jobs.consumer.metric(series).await > 0.0).then_some(())
+    })
+    .await;
+    for step in [Step::NoReturn, Step::Commit] {
+        jobs.world.step(step, MOVING, "a", "b").await;
+    }
+    let location = accepted.header("location");
+    eventually("the job has ended", || async {
+        (jobs.client().get(&location).await.json()["status"] == "succeeded").then_some(())
+    })
+    .await;
+    assert_eq!(jobs.world.owners.get("b").app.count("/work"), 1);
+    let waits = jobs.consumer.metric(series).await;
+    assert!(waits < 4.0, "it looked {waits} times whether the move was over");
+}
+
+#[tokio::test]
 async fn an_adopted_request_of_the_range_delays_the_announce_until_it_has_ended() {
     let jobs = Jobs::start().await;
     let gate = jobs.behind_a_gate("a", "/adopted");
