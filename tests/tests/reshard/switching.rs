@@ -3,7 +3,6 @@
 use crate::clients::Strays;
 use crate::moves::refused;
 use crate::world::{JOURNAL, MOVED, World};
-use std::time::Duration;
 use support::{Postgres, eventually};
 
 #[tokio::test]
@@ -78,23 +77,6 @@ async fn a_switch_that_is_killed_at_each_step_is_ended_by_the_next_run() {
     world.succeeds(&["finish", "--yes", "--take-over", "--source", "b"]).await;
     strays.end_at(&world.target).await;
     assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_switch_that_is_killed_at_any_time_loses_nothing() {
-    let world = World::start().await;
-    world.run().await;
-    let strays = Strays::begin(&world);
-    let (mut kills, mut wait) = (0, 50);
-    while !world.kill_after(Duration::from_millis(wait), &[]).await {
-        kills += 1;
-        wait += 67;
-    }
-    eprintln!("{kills} kills");
-    assert!(kills >= 10, "{kills} kills");
-    world.succeeds(&["verify", "--source", "b"]).await;
-    strays.end_at(&world.target).await;
-    assert_eq!(world.owner().await, "d");
 }
 
 #[tokio::test]

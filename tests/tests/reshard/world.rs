@@ -157,11 +157,10 @@ impl World {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let path = |name: &str| self.folder.path().join(name).display().to_string();
         let own = [
             ("SPILLWAY_SECRET", SECRET.to_owned()),
             ("SPILLWAY_MAP_POLL", "1".to_owned()),
-            ("SPILLWAY_ROUTES", path("routes.toml")),
+            ("SPILLWAY_ROUTES", self.path("routes.toml")),
             ("SPILLWAY_RESULTS", self.results()),
             ("RESHARD_SPILLWAY", self.spillway.display().to_string()),
         ];
@@ -180,7 +179,12 @@ impl World {
 
     /// Where the map lies.
     pub fn results(&self) -> String {
-        format!("file:{}", self.folder.path().join("results").display())
+        format!("file:{}", self.path("results"))
+    }
+
+    /// A place in the folder of this world.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -228,8 +232,7 @@ impl World {
 
     /// From now on `spillway shards COMMAND` waits before it does its work, until [`World::let_go`].
     pub fn hold(&mut self, command: &str) {
-        let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let (held, came, program) = (path("held"), path("came"), support::program());
+        let (held, came, program) = (self.path("held"), self.path("came"), support::program());
         let script = format!(
             "#!/bin/sh\nif [ \"$2\" = {command} ]; then while [ -e '{held}' ]; do touch '{came}'; sleep 0.01; done; fi\n\
              exec '{}' \"$@\"\n",
@@ -272,16 +275,6 @@ impl World {
         let came = run.says(&format!(r#""step":"{step}""#)).await;
         run.kill().await;
         came
-    }
-
-    /// Starts a run and kills it after a while, wherever it is; whether it had ended by then.
-    pub async fn kill_after(&self, after: std::time::Duration, more: &[&str]) -> bool {
-        let run = self.runs(more);
-        match tokio::time::timeout(after, run.end()).await {
-            Ok(ended) => ended.code == Some(0),
-            // Dropping it has killed it.
-            Err(_) => false,
-        }
     }
 
     /// All rows of the range, with every column.
