@@ -1,6 +1,7 @@
 """Prices in PostgreSQL: an application with the helper of examples/shards, as gunicorn serves it.
 
-SHARD_URL_B and the like name the databases; what a request writes is one row.
+SHARD_URL_B and the like name the databases; what a request writes is one row, and how often it is there is what
+one reads.
 """
 
 import os
@@ -17,7 +18,8 @@ URLS = {name.removeprefix("SHARD_URL_").lower(): url for name, url in os.environ
 
 
 def prices(environ, start_response):
-    instrument = int(parse_qs(environ["QUERY_STRING"])["id"][0])
+    query = parse_qs(environ["QUERY_STRING"])
+    instrument = int(query["id"][0])
     connection = environ["shard.connection"]
     if environ["REQUEST_METHOD"] == "POST":
         note = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)).decode()
@@ -26,8 +28,8 @@ def prices(environ, start_response):
         )
         text = "kept"
     else:
-        row = connection.execute("SELECT count(*) FROM prices WHERE instrument_id = %s", (instrument,)).fetchone()
-        text = str(row[0])
+        same = "SELECT count(*) FROM prices WHERE instrument_id = %s AND note = %s"
+        text = str(connection.execute(same, (instrument, query["note"][0])).fetchone()[0])
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [text.encode()]
 
