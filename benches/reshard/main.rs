@@ -71,23 +71,29 @@ impl Writers {
     }
 }
 
+/// Says it at once: all together takes minutes.
+fn said(what: &str, cost: Cost) -> Cost {
+    let Cost { wall, servers, client } = cost;
+    eprintln!("==> {what}: {wall:.1?}, servers {servers:.1?}, client {client:.2?}");
+    cost
+}
+
 async fn measure(lab: &Lab, size: &Size) -> Measured {
     let round = lab.round().await;
     lab.settle().await;
     let writers = Writers::start(&round, size.rows).await;
     tokio::time::sleep(size.rest).await;
     let rest = writers.end().await;
-    eprintln!("==> pipes, one range after the other");
-    let one_by_one = pipes::pipes(lab, &round, false, &[]).await;
-    eprintln!("==> pipes, side by side");
+    let one_by_one = said("pipes, one by one", pipes::pipes(lab, &round, false, &[]).await);
     let writers = Writers::start(&round, size.rows).await;
     let side_by_side = pipes::pipes(lab, &round, true, &writers.sessions()).await;
+    said("pipes, side by side", side_by_side);
     let beside_pipes = writers.end().await;
-    eprintln!("==> files");
     let folder = support::folder();
-    let files = pipes::files(lab, &round, folder.path()).await;
-    eprintln!("==> reshard");
+    let files = said("files", pipes::files(lab, &round, folder.path()).await);
     let moved = moves::both(lab, &round).await;
+    said("reshard, until the target follows", moved.brought);
+    said("reshard, verification", moved.verified);
     lab.drop(None, round.source).await;
     Measured { one_by_one, side_by_side, files, moved, rest, beside_pipes }
 }
