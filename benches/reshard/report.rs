@@ -4,6 +4,7 @@ use crate::Measured;
 use crate::gate::GateCost;
 use crate::lab::Cost;
 use crate::moves::Moved;
+use crate::writer::Written;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -113,31 +114,47 @@ impl Report {
             let met = if figure <= at_most { "met" } else { "missed" };
             writeln!(text, "| {name} | {figure:.2} | {at_most} | {met} |").expect("a text");
         }
-        let parts: [(&str, &dyn Fn(&Measured) -> f64); 7] = [
-            ("CPU until the target follows / better pipes", &|own| {
-                cpu_ratio(own.moved.brought, own)
-            }),
-            ("wall until the target follows / pipes one by one", &|own| {
-                wall_ratio(own.moved.brought, own.one_by_one)
-            }),
-            ("wall / pipes side by side", &|own| wall_ratio(whole(&own.moved), own.side_by_side)),
-            ("CPU / the article's files", &|own| {
-                whole(&own.moved).servers.as_secs_f64() / own.files.servers.as_secs_f64()
-            }),
-            ("wall / the article's files", &|own| wall_ratio(whole(&own.moved), own.files)),
-            ("p99 of writes inside / the same beside pipes", &|own| {
-                let pipes = millis(&own.beside_pipes.inside.latencies, 99);
-                millis(&own.moved.inside.latencies, 99) / pipes
-            }),
-            ("p99 of writes outside / the same beside pipes", &|own| {
-                let pipes = millis(&own.beside_pipes.outside.latencies, 99);
-                millis(&own.moved.outside.latencies, 99) / pipes
-            }),
-        ];
-        for (name, figure) in parts {
-            writeln!(text, "| {name} | {:.2} | | |", self.of_rounds(figure)).expect("a text");
+        for (name, figure) in self.others() {
+            writeln!(text, "| {name} | {figure:.2} | | |").expect("a text");
         }
         text + &self.gate()
+    }
+
+    /// Figures of which nothing is wanted.
+    fn others(&self) -> [(&'static str, f64); 7] {
+        let p99 = |own: &Written| millis(&own.latencies, 99);
+        [
+            (
+                "CPU until the target follows / better pipes",
+                self.of_rounds(|own| cpu_ratio(own.moved.brought, own)),
+            ),
+            (
+                "wall until the target follows / pipes one by one",
+                self.of_rounds(|own| wall_ratio(own.moved.brought, own.one_by_one)),
+            ),
+            (
+                "wall / pipes side by side",
+                self.of_rounds(|own| wall_ratio(whole(&own.moved), own.side_by_side)),
+            ),
+            (
+                "CPU / the article's files",
+                self.of_rounds(|own| {
+                    whole(&own.moved).servers.as_secs_f64() / own.files.servers.as_secs_f64()
+                }),
+            ),
+            (
+                "wall / the article's files",
+                self.of_rounds(|own| wall_ratio(whole(&own.moved), own.files)),
+            ),
+            (
+                "p99 of writes inside / the same beside pipes",
+                self.of_rounds(|own| p99(&own.moved.inside) / p99(&own.beside_pipes.inside)),
+            ),
+            (
+                "p99 of writes outside / the same beside pipes",
+                self.of_rounds(|own| p99(&own.moved.outside) / p99(&own.beside_pipes.outside)),
+            ),
+        ]
     }
 
     fn gate(&self) -> String {
