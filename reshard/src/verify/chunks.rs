@@ -10,6 +10,11 @@ use rules::shard::ShardKey;
 /// Rows of one chunk: hashed in some tens of milliseconds, so that few of them change meanwhile.
 const CHUNK_ROWS: i64 = 50_000;
 
+/// A table of so many bytes stays in the memory of its server while it is compared.
+const SMALL_BYTES: i64 = 64 * 1024 * 1024;
+/// How well the order of the keys must fit that of the pages, from 0 to 1 (`pg_stats.correlation`), for runs of keys.
+const CORRELATION_MIN: f32 = 0.8;
+
 /// Chunks of a table whose keys no index has in their order. They are compared in one pass, so that their number costs
 /// nothing; of a chunk in which a client has written only every so many rows are hashed again.
 pub const BUCKETS: i32 = 1_024;
@@ -56,8 +61,8 @@ pub fn bucket(table: &MovedTable) -> String {
     format!("(hashtextextended({}::text COLLATE \"C\", 0) & {last})::int", table.key)
 }
 
-/// Cuts the range of a table: by keys where an index begins with the key. Texts are ordered by bytes, in which few
-/// indexes are.
+/// Cuts the range of a table: by keys where an index begins with the key, and the rows lie roughly in its order. Texts
+/// are ordered by bytes, in which few indexes are.
 ///
 /// # Errors
 /// When the server does not answer.
@@ -72,6 +77,13 @@ pub async fn read(
     let indexed = "SELECT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = $1 AND indkey[0] = $2 AND indisvalid AND indpred IS NULL)";
     let is_indexed: bool = source.row(&doing, indexed, &[&shape.oid, &number]).await?.get(0);
     if !is_indexed || moved.range.key_type() == KeyType::Text {
+        return Ok(Cut::Buckets);
+    }
+    let correlation = "SELECT correlation FROM pg_stats WHERE schemaname = $1 AND tablename = $2 AND attname = $3 AND NOT inherited";
+    let (schema, name) = (table.name.schema.as_str(), table.name.name.as_str());
+    let rows = source.rows(&doing, correlation, &[&schema, &name, &table.key.as_str()]).await?;
+    let correlation = rows.first().and_then(|row| row.get::<_, Option<f32>>(0));
+    if is_scattered(correlation, shape.bytes) {
         return Ok(Cut::Buckets);
     }
     let condition = moved.range.condition(&table.key, RowSide::Row);
@@ -98,6 +110,12 @@ pub async fn read(
     Ok(Cut::Ranges(cut(&moved.range, cuts?)))
 }
 
+/// Whether the rows of a run of keys lie at so many pages that reading all runs would read the table over and over. A
+/// small table is read from memory anyway.
+fn is_scattered(correlation: Option<f32>, bytes: i64) -> bool {
+    bytes > SMALL_BYTES && correlation.is_some_and(|own| own.abs() < CORRELATION_MIN)
+}
+
 fn cut(range: &KeyRange, cuts: Vec<ShardKey>) -> Vec<KeyRange> {
     let mut ends: Vec<Option<ShardKey>> = vec![range.from().cloned()];
     ends.extend(cuts.into_iter().filter(|key| Some(key) != range.from()).map(Some));
@@ -113,6 +131,21 @@ fn cut(range: &KeyRange, cuts: Vec<ShardKey>) -> Vec<KeyRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_table_whose_rows_lie_in_another_order_is_read_in_one_pass() {
+        let large = SMALL_BYTES + 1;
+        for (correlation, bytes, expected) in [
+            (Some(0.01), large, true),
+            (Some(-0.5), large, true),
+            (Some(-1.0), large, false),
+            (Some(0.01), SMALL_BYTES, false),
+            // The table was never analyzed.
+            (None, large, false),
+        ] {
+            assert_eq!(is_scattered(correlation, bytes), expected, "{correlation:?} {bytes}");
+        }
+    }
 
     #[test]
     fn chunks_cover_the_range() {
