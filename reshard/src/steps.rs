@@ -6,10 +6,10 @@ use crate::copy::halt::Halt;
 use crate::copy::indexes;
 use crate::copy::pace::Pace;
 use crate::copy::worker::{self, CHUNKS, Copy};
-use crate::gate::{self, GateState};
+use crate::gate::{self, GateState, InsertTiming};
 use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
-use crate::moved::{Channel, Move};
+use crate::moved::{Channel, Move, MovedTable};
 use crate::mover::{Listener, Mover, session_name, shape};
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, publication, subscription};
@@ -173,6 +173,7 @@ impl Mover<'_> {
         for sql in indexes::removal(entry.removed.as_deref().unwrap_or_default()) {
             self.target.batch("remove the target's indexes", &sql).await?;
         }
+        self.time_inserts(entry, InsertTiming::After).await?;
         let name = session_name(moved);
         let walsender = self.source_endpoint.walsender(&name).await?;
         let name_of_slot = publication::slot_name(self.source, moved.id.forward()).await?;
@@ -210,7 +211,18 @@ impl Mover<'_> {
         Ok(())
     }
 
+    /// Sets when the gate of the target's empty tables refuses an INSERT. Nobody writes there, so nobody waits for it.
+    async fn time_inserts(&self, entry: &Entry, timing: InsertTiming) -> Result<(), ServerError> {
+        for table in empty_tables(entry) {
+            let doing = format!("set the gate of {} up", table.name.shown());
+            let sql = vec![gate::insert_trigger(&entry.moved, table, timing)];
+            gate::with_table(self.target, &doing, table, &sql, &self.say()).await?;
+        }
+        Ok(())
+    }
+
     async fn restore_indexes(&self, entry: &Entry) -> Result<(), MoveError> {
+        self.time_inserts(entry, InsertTiming::Before).await?;
         let removed = entry.removed.as_deref().unwrap_or_default();
         indexes::restore(self.target, removed, &self.say()).await?;
         for table in &entry.moved.tables {
@@ -242,6 +254,14 @@ impl Mover<'_> {
         let sides = [self.target, self.source];
         verify_tables(sides, (moved, channel), &Memory::none(), self.listener).await
     }
+}
+
+/// The tables from which keys and indexes were removed for the copy.
+fn empty_tables(entry: &Entry) -> impl Iterator<Item = &MovedTable> {
+    let removed = entry.removed.as_deref().unwrap_or_default();
+    let is_empty =
+        |table: &&MovedTable| removed.iter().any(|own| own.table == table.name.to_string());
+    entry.moved.tables.iter().filter(is_empty)
 }
 
 /// Whether the source owns the range and no writes wait.

@@ -6,7 +6,7 @@ use crate::catalog::Table;
 use crate::copy::chunk::{CopiedTable, chunks};
 use crate::copy::indexes;
 use crate::copy::worker::CHUNKS;
-use crate::gate::{self, GateState};
+use crate::gate::{self, GateState, InsertTiming};
 use crate::journal::{self, Step};
 use crate::limits::PauseLimits;
 use crate::moved::{Channel, Move, MovedTable};
@@ -86,6 +86,13 @@ impl Script<'_> {
         let lists = [marker::table(there), CHUNKS.to_owned()];
         self.step(Step::Copying);
         self.at_target(lists.into_iter().chain(indexes::removal(&removed)));
+        let empty =
+            |table: &&MovedTable| removed.iter().any(|own| own.table == table.name.to_string());
+        let timed = |timing| {
+            let tables = moved.tables.iter().filter(empty);
+            tables.map(move |table| gate::insert_trigger(moved, table, timing))
+        };
+        self.at_target(timed(InsertTiming::After));
         let slot = publication::slot_name(source, there).await?;
         let create_slot =
             format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')");
@@ -98,6 +105,7 @@ impl Script<'_> {
             self.at_target([own.writes()]);
         }
         self.step(Step::Copied);
+        self.at_target(timed(InsertTiming::Before));
         self.at_target(removed.iter().flat_map(indexes::restoration));
         self.at_target(moved.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
         self.step(Step::Indexed);
