@@ -185,7 +185,11 @@ impl Market {
     /// Puts the edge worker before all sidecars.
     pub async fn with_edge(mut self) -> Self {
         let origin = format!("http://{}", self.front.address());
-        self.edge = Some(Edge::start(&rules(self.form), &origin).await);
+        let edge = Edge::start(&rules(self.form), &origin).await;
+        // The first request compiles the worker.
+        let first = edge.client().get("/prices?id=1&note=none").await;
+        assert_eq!(first.text(), "0", "{}", first.status);
+        self.edge = Some(edge);
         self
     }
 
