@@ -49,7 +49,7 @@ pub struct Market {
     /// As a load balancer before all sidecars.
     front: Relay,
     _apps: Vec<Child>,
-    _server: Postgres,
+    _servers: [Postgres; 3],
 }
 
 fn rules(form: Form) -> String {
@@ -110,12 +110,12 @@ async fn application(databases: &[(&str, &Database)]) -> (Child, String) {
 impl Market {
     /// With rows in the range that moves.
     pub async fn start(form: Form, rows: usize) -> Self {
-        let server = Postgres::start(&[]);
-        let (source, target) = (Postgres::shared(0), Postgres::shared(1));
-        let (source, target) = (source.database().await, target.database().await);
+        // Servers of its own: a transaction that takes long here would be in the way of other tests' moves.
+        let [third, source] = [(); 2].map(|()| Postgres::start(&[]));
+        let target = Postgres::start_taker(&[]);
         let mut own = Self {
-            world: World::of(source, target, &rules(form)).await,
-            third: server.database().await,
+            world: World::of(source.database().await, target.database().await, &rules(form)).await,
+            third: third.database().await,
             form,
             sidecars: Vec::new(),
             consumer: Vec::new(),
@@ -123,7 +123,7 @@ impl Market {
             services: BTreeMap::new(),
             front: Relay::new().await,
             _apps: Vec::new(),
-            _server: server,
+            _servers: [third, source, target],
         };
         for shard in SHARDS {
             own.database(shard).sql(TABLES).await;
