@@ -57,7 +57,7 @@ pub(crate) struct Lab {
     pub(crate) rows: i64,
 }
 
-/// The databases of one round: of the source, and one of each target.
+/// One round: its source, as it was filled.
 pub(crate) struct Round {
     pub(crate) source: Database,
 }

@@ -27,7 +27,7 @@ struct Size {
 }
 
 const FULL: Size = Size { rows: 9_990_000, rounds: 1, rest: Duration::from_secs(20) };
-/// In a minute and a half on two processors.
+/// Some two minutes on two processors that do other work.
 const SHORT: Size = Size { rows: 300_000, rounds: 3, rest: Duration::from_secs(3) };
 
 /// Writers of rows that move and of rows that stay.

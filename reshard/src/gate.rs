@@ -16,6 +16,8 @@ use tokio_postgres::error::SqlState;
 
 /// The class of the advisory lock of a gate; its object is the number of the move.
 pub(crate) const LOCK_CLASS: i32 = 20_560;
+/// In the place of a move's number, which begin with 1: the lock of whoever creates a gate.
+const CREATION: u32 = 0;
 /// How long one statement waits for the lock of a table. Others queue behind it meanwhile.
 const LOCK_TIMEOUT: &str = "200ms";
 /// Between two tries, so that those who queued behind the last one get on.
@@ -142,22 +144,47 @@ pub async fn create(
     say: &dyn Fn(String),
 ) -> Result<(), ServerError> {
     let doing = "create the gate";
-    let own = moved.described();
+    // Of two moves that took one number at the same moment, the second sees the gate of the first.
+    let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK_CLASS}, {CREATION})");
+    session.batch(doing, &begin).await?;
+    let created = create_objects(session, moved, state).await;
+    let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    session.batch(doing, end).await?;
+    created?;
+    for table in &moved.tables {
+        let doing = format!("create the gate's triggers on {}", table.name.shown());
+        with_table(session, &doing, table, &triggers(moved, table), say).await?;
+    }
+    Ok(())
+}
+
+/// The other move, in words, that has a gate of this one's number here.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn other(session: &Session, moved: &Move) -> Result<Option<String>, ServerError> {
     let sql = "SELECT obj_description(to_regclass($1), 'pg_class')";
-    let row = session.row(doing, sql, &[&moved.id.gate().to_string()]).await?;
-    if let Some(other) = row.get::<_, Option<String>>(0).filter(|other| *other != own) {
+    let name = moved.id.gate().to_string();
+    let described: Option<String> =
+        session.row("look whose gate it is", sql, &[&name]).await?.get(0);
+    let own = moved.described();
+    Ok(described.filter(|other| *other != own))
+}
+
+async fn create_objects(
+    session: &Session,
+    moved: &Move,
+    state: GateState,
+) -> Result<(), ServerError> {
+    let doing = "create the gate";
+    if let Some(other) = other(session, moved).await? {
         let why = format!(
             "number-taken: the number {} is that of another move here ({other}): `reshard abort` this one, and begin again",
             moved.id
         );
         return Err(ServerError::other(session.spot(), doing, why));
     }
-    session.batch(doing, &objects(moved, state).join(";\n")).await?;
-    for table in &moved.tables {
-        let doing = format!("create the gate's triggers on {}", table.name.shown());
-        with_table(session, &doing, table, &triggers(moved, table), say).await?;
-    }
-    Ok(())
+    session.batch(doing, &objects(moved, state).join(";\n")).await
 }
 
 /// Opens or closes it. A closing means something once [`drain`] has returned.

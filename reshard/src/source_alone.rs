@@ -33,6 +33,12 @@ pub async fn undo(
     if is_past_return(entry.step) || (is_in_map && leg.map_is_past_return(spillway).await?) {
         return Err(MoveError::WrongStep(entry.step, late));
     }
+    if gate::other(source, &moved).await?.is_some() {
+        // Another move has its number here: this one has come no further than its gate at the target.
+        journal.to(entry, Step::Aborted).await?;
+        listener.step(Step::Aborted);
+        return Ok(());
+    }
     if gate::exists(source, id).await? {
         gate::set(source, id, GateState::Open).await?;
     }

@@ -9,7 +9,7 @@ use crate::copy::worker::{self, CHUNKS, Copy};
 use crate::gate::{self, GateState, InsertTiming};
 use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
-use crate::moved::{Channel, Move, MovedTable};
+use crate::moved::{Channel, Move};
 use crate::mover::{Listener, Mover, session_name, shape};
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, publication, subscription};
@@ -213,7 +213,8 @@ impl Mover<'_> {
 
     /// Sets when the gate of the target's empty tables refuses an INSERT. Nobody writes there, so nobody waits for it.
     async fn time_inserts(&self, entry: &Entry, timing: InsertTiming) -> Result<(), ServerError> {
-        for table in empty_tables(entry) {
+        let removed = entry.removed.as_deref().unwrap_or_default();
+        for table in indexes::bare(removed, &entry.moved.tables) {
             let doing = format!("set the gate of {} up", table.name.shown());
             let sql = vec![gate::insert_trigger(&entry.moved, table, timing)];
             gate::with_table(self.target, &doing, table, &sql, &self.say()).await?;
@@ -254,14 +255,6 @@ impl Mover<'_> {
         let sides = [self.target, self.source];
         verify_tables(sides, (moved, channel), &Memory::none(), self.listener).await
     }
-}
-
-/// The tables from which keys and indexes were removed for the copy.
-fn empty_tables(entry: &Entry) -> impl Iterator<Item = &MovedTable> {
-    let removed = entry.removed.as_deref().unwrap_or_default();
-    let is_empty =
-        |table: &&MovedTable| removed.iter().any(|own| own.table == table.name.to_string());
-    entry.moved.tables.iter().filter(is_empty)
 }
 
 /// Whether the source owns the range and no writes wait.

@@ -153,8 +153,7 @@ impl Mover<'_> {
         leg: &Leg<'_>,
         entry: &mut Entry,
     ) -> Result<(), MoveError> {
-        let say = self.say();
-        self.unless_interrupted(leg.bring_over_without_end(&self.limits, &say)).await?;
+        leg.bring_over_without_end(&self.limits, &self.say()).await?;
         self.complete(leg, entry).await
     }
 
@@ -206,7 +205,7 @@ impl Mover<'_> {
                 ));
             }
         }
-        self.remove_move(entry).await
+        self.unless_interrupted(self.remove_move(entry)).await
     }
 
     /// Ends a move that was switched: the way back is closed, and the source's rows of the range are removed. Where
@@ -215,6 +214,10 @@ impl Mover<'_> {
     /// # Errors
     /// When both differ, or a server does not do what is asked.
     pub async fn finish(&self, entry: &mut Entry, compares: bool) -> Result<(), MoveError> {
+        self.unless_interrupted(self.finish_move(entry, compares)).await
+    }
+
+    async fn finish_move(&self, entry: &mut Entry, compares: bool) -> Result<(), MoveError> {
         match entry.step {
             Step::Switched if compares => self.verify_back(&entry.moved).await?,
             Step::Switched | Step::Finishing => {}

@@ -29,7 +29,8 @@ impl Mover<'_> {
                 "it can only go on: `reshard run` ends the switch, then `reshard rollback` gives the range back",
             ));
         }
-        self.remove_move(entry).await
+        // Not before: a map whose fence is left would let writes wait.
+        self.unless_interrupted(self.remove_move(entry)).await
     }
 
     /// Removes everything of a move whose range belongs to the source.
@@ -38,6 +39,9 @@ impl Mover<'_> {
     /// When a server or the map's store is gone.
     pub(crate) async fn remove_move(&self, entry: &mut Entry) -> Result<(), MoveError> {
         let id = entry.moved.id;
+        if self.forget_taken_number(entry).await? {
+            return Ok(());
+        }
         if gate::exists(self.source, id).await? {
             gate::set(self.source, id, GateState::Open).await?;
         }
@@ -52,6 +56,27 @@ impl Mover<'_> {
         self.journal.to(entry, Step::Aborted).await?;
         self.listener.step(Step::Aborted);
         Ok(())
+    }
+
+    /// Whether another move has this one's number at one of the databases: then this one has come no further than its
+    /// gates, and nothing of the other is touched.
+    async fn forget_taken_number(&self, entry: &mut Entry) -> Result<bool, MoveError> {
+        let (mut is_taken, moved) = (false, entry.moved.clone());
+        for session in [self.target, self.source] {
+            is_taken |= gate::other(session, &moved).await?.is_some();
+        }
+        if !is_taken {
+            return Ok(false);
+        }
+        for session in [self.target, self.source] {
+            if gate::other(session, &moved).await?.is_none() {
+                remove_gate(session, &moved, &|_| Vec::new(), &self.say()).await?;
+            }
+        }
+        self.replace_checks(&moved, None).await?;
+        self.journal.to(entry, Step::Aborted).await?;
+        self.listener.step(Step::Aborted);
+        Ok(true)
     }
 
     /// Where the target has checks of its owner, they are those of the map now. `also`: a range that comes here.

@@ -21,7 +21,7 @@ pub async fn abort(own: &AbortArguments) -> Result<(), Stop> {
         return abort_at_the_source(&own.end).await;
     }
     let own = &own.end;
-    end(own, "undoes", async |mover, entry| mover.unless_interrupted(mover.undo(entry)).await).await
+    end(own, "undoes", async |mover, entry| mover.undo(entry).await).await
 }
 
 /// Gives the range of a move that was switched back to its first owner.
@@ -37,10 +37,8 @@ pub async fn rollback(own: &EndArguments) -> Result<(), Stop> {
 /// # Errors
 /// As [`abort`].
 pub async fn finish(own: &EndArguments) -> Result<(), Stop> {
-    end(own, "finishes", async |mover, entry| {
-        mover.unless_interrupted(mover.finish(entry, !own.without_comparison)).await
-    })
-    .await
+    end(own, "finishes", async |mover, entry| mover.finish(entry, !own.without_comparison).await)
+        .await
 }
 
 async fn abort_at_the_source(own: &EndArguments) -> Result<(), Stop> {

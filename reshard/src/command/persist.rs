@@ -48,7 +48,8 @@ impl<'r> Attempts<'r> {
     /// # Errors
     /// As [`Journal::open`].
     pub async fn journal<'s>(&self, source: &'s Session) -> Result<Journal<'s>, JournalError> {
-        let former = self.former.take();
+        // Kept until there is another: this try may lose its server, too.
+        let former = self.former.borrow().clone();
         let may_end = match (former, self.take_over) {
             (Some(former), _) => MayEnd::Former(former),
             (None, true) => MayEnd::Anybody,
@@ -71,11 +72,10 @@ impl<'r> Attempts<'r> {
         let mut pause = PAUSE_MIN;
         loop {
             let Err(stop) = act().await else { return Ok(()) };
-            let has_begun = self.former.borrow().is_some() || self.lost.get().is_some();
-            self.has_lost.set(true);
-            if !stop.may_pass || !has_begun {
+            if !stop.may_pass || self.former.borrow().is_none() {
                 return Err(stop);
             }
+            self.has_lost.set(true);
             if self.lost.get().is_none() {
                 pause = PAUSE_MIN;
             }

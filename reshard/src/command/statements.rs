@@ -86,11 +86,9 @@ impl Script<'_> {
         let lists = [marker::table(there), CHUNKS.to_owned()];
         self.step(Step::Copying);
         self.at_target(lists.into_iter().chain(indexes::removal(&removed)));
-        let empty =
-            |table: &&MovedTable| removed.iter().any(|own| own.table == table.name.to_string());
         let timed = |timing| {
-            let tables = moved.tables.iter().filter(empty);
-            tables.map(move |table| gate::insert_trigger(moved, table, timing))
+            let bare = indexes::bare(&removed, &moved.tables);
+            bare.map(move |table| gate::insert_trigger(moved, table, timing))
         };
         self.at_target(timed(InsertTiming::After));
         let slot = publication::slot_name(source, there).await?;

@@ -3,6 +3,7 @@
 
 use crate::catalog::Table;
 use crate::journal::{Removed, RemovedKind};
+use crate::moved::MovedTable;
 use crate::server::{ServerError, Session};
 
 /// Constraints that can be made again from what PostgreSQL says of them. One whose index has a tablespace, a
@@ -25,6 +26,16 @@ WHERE i.indrelid = $1 AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.coni
   AND NOT EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget >= 0)
   AND NOT EXISTS (SELECT 1 FROM pg_constraint f WHERE f.conindid = x.oid AND f.contype = 'f' AND f.conrelid <> ALL ($2))
 ORDER BY 1";
+
+/// The tables from which something was removed.
+pub fn bare<'m>(
+    removed: &'m [Removed],
+    tables: &'m [MovedTable],
+) -> impl Iterator<Item = &'m MovedTable> {
+    let is_bare =
+        |table: &&MovedTable| removed.iter().any(|own| own.table == table.name.to_string());
+    tables.iter().filter(is_bare)
+}
 
 /// What can be removed from these tables of the target.
 ///

@@ -2,7 +2,7 @@
 
 use crate::moves::refused;
 use crate::world::{JOURNAL, World};
-use support::Postgres;
+use support::{Postgres, eventually};
 
 #[tokio::test]
 async fn a_move_is_undone_at_the_source_alone_when_the_target_is_away_for_good() {
@@ -29,9 +29,13 @@ async fn a_move_is_finished_although_its_way_back_is_lost() {
     world.switch().await;
     // As after a failover of the target: the replica that was promoted has no slot.
     world.source.sql("ALTER SUBSCRIPTION spillway_back_1 DISABLE").await;
-    world.target.sql("DO $d$ BEGIN WHILE EXISTS (SELECT FROM pg_replication_slots WHERE active AND database = current_database()) LOOP PERFORM pg_stat_clear_snapshot(); END LOOP; END $d$").await;
-    let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
-    world.target.client().await.query(drop, &[]).await.expect("it was there");
+    let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+        WHERE NOT active AND database = current_database()";
+    let client = world.target.client().await;
+    eventually("the slot is not in use", || async {
+        client.query_opt(drop, &[]).await.expect("an answer")
+    })
+    .await;
     for command in ["finish", "rollback"] {
         let ended = world.reshard(&[command, "--yes", "--source", "b"]).await;
         assert_eq!(ended.code, Some(1), "{}", ended.output);

@@ -1,7 +1,7 @@
 //! A range comes to another database while clients write, and goes away again without a trace.
 
 use crate::clients::Writers;
-use crate::world::{MOVED, TABLES, World, numbered};
+use crate::world::{JOURNAL, MOVED, TABLES, World, numbered};
 use std::time::Duration;
 use support::{Database, Postgres};
 
@@ -234,4 +234,21 @@ async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones(
     world.target.sql("SET session_replication_role = replica; UPDATE prices SET note = 'other' WHERE instrument_id = 160").await;
     let ended = world.reshard(&["verify", "--source", "b"]).await;
     assert!(ended.errors.contains("public.prices: 25 rows differ"), "{}", ended.errors);
+}
+
+#[tokio::test]
+async fn a_move_whose_number_another_one_has_ends_without_touching_that() {
+    let world = World::start().await;
+    assert!(world.kill_at("gated").await);
+    // As when two moves to one target begin at the same moment.
+    world.source.sql("UPDATE spillway.move SET step = 'planned'").await;
+    world.target.sql("COMMENT ON SEQUENCE spillway.gate_1 IS 'another move'").await;
+    let theirs = world.leftovers(&world.target).await;
+    let run = [&["run", "--yes", "--take-over"], &MOVED[..]].concat();
+    let ended = world.reshard(&run).await;
+    assert!(ended.errors.contains("number-taken: "), "{}", ended.errors);
+    assert!(ended.errors.contains("another move"), "{}", ended.errors);
+    world.abort().await;
+    assert_eq!(world.leftovers(&world.target).await, theirs);
+    assert_eq!(world.leftovers(&world.source).await, JOURNAL);
 }
