@@ -4,6 +4,9 @@ use crate::sql::{Identifier, KeyRange, NameError, TableName};
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// How the names of all copying sessions begin.
+const COPYING: &str = "reshard move ";
+
 /// The number of a move. All objects that it creates in the databases bear it: `spillway.gate_7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MoveId(pub u32);
@@ -90,6 +93,16 @@ impl Move {
     pub fn described(&self) -> String {
         format!("{} of {} from {} to {}", self.range, self.map, self.source, self.target)
     }
+
+    /// What its copying sessions are called in `pg_stat_activity`.
+    pub fn session_name(&self) -> String {
+        format!("{COPYING}{}", self.id)
+    }
+}
+
+/// Whether a session of this name copies the rows of some move.
+pub fn is_copying(session_name: &str) -> bool {
+    session_name.starts_with(COPYING)
 }
 
 /// Why a list of tables can't be read.

@@ -179,7 +179,7 @@ async fn end_sessions(session: &Session, moved: &Move) -> Result<(), ServerError
         "SELECT pid, pg_terminate_backend(pid, {END_TIMEOUT_MS}) FROM pg_stat_activity \
          WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid()"
     );
-    let rows = session.rows(doing, &sql, &[&session_name(moved)]).await?;
+    let rows = session.rows(doing, &sql, &[&moved.session_name()]).await?;
     match rows.iter().find(|row| !row.get::<_, bool>(1)) {
         None => Ok(()),
         Some(row) => {
@@ -187,9 +187,4 @@ async fn end_sessions(session: &Session, moved: &Move) -> Result<(), ServerError
             Err(ServerError::other(session.spot(), doing, why))
         }
     }
-}
-
-/// What copying sessions of a move are called in `pg_stat_activity`.
-pub fn session_name(moved: &Move) -> String {
-    format!("reshard move {}", moved.id)
 }

@@ -10,7 +10,7 @@ use crate::gate::{self, GateState, InsertTiming};
 use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
 use crate::moved::{Channel, Move};
-use crate::mover::{Listener, Mover, session_name, shape};
+use crate::mover::{Listener, Mover, shape};
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
@@ -174,7 +174,7 @@ impl Mover<'_> {
             self.target.batch("remove the target's indexes", &sql).await?;
         }
         self.time_inserts(entry, InsertTiming::After).await?;
-        let name = session_name(moved);
+        let name = moved.session_name();
         let walsender = self.source_endpoint.walsender(&name).await?;
         let name_of_slot = publication::slot_name(self.source, moved.id.forward()).await?;
         let slot = walsender.create_slot(&name_of_slot).await?;

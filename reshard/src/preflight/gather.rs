@@ -4,7 +4,7 @@ use super::evidence::{Evidence, SideFacts};
 use super::map_facts::MapFacts;
 use super::questions::row_facts;
 use crate::catalog::{OpenTransaction, ServerFacts, Table, TruncateSeen};
-use crate::moved::Move;
+use crate::moved::{Move, is_copying};
 use crate::server::{Endpoint, ServerError, Session};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -47,8 +47,7 @@ pub async fn gather(
         let now = Look::take(session).await?;
         let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         side.wal_rate = now.written.saturating_sub(look.written).saturating_mul(1000) / millis;
-        let was_open = |own: &OpenTransaction| look.open.iter().any(|it| it.number == own.number);
-        side.lasting = now.open.into_iter().filter(was_open).collect();
+        side.lasting = lasting(&look.open, now.open);
     }
     let [source, target] = sides;
     Ok(Evidence { map, source, target, rows, drain })
@@ -69,6 +68,13 @@ impl Look {
         let written = row.get::<_, i64>(0).unsigned_abs();
         Ok(Self { written, open: OpenTransaction::read_all(session).await? })
     }
+}
+
+/// Those that were open at both looks. The copy of another move commits each chunk: its transactions are no fault.
+fn lasting(before: &[OpenTransaction], now: Vec<OpenTransaction>) -> Vec<OpenTransaction> {
+    let was_open = |own: &OpenTransaction| before.iter().any(|it| it.number == own.number);
+    let copies = |own: &OpenTransaction| own.pid.is_some() && is_copying(&own.name);
+    now.into_iter().filter(|own| was_open(own) && !copies(own)).collect()
 }
 
 async fn side(

@@ -81,6 +81,10 @@ async fn a_transaction_that_stays_open_anywhere_in_the_cluster_is_named() {
     let (pair, elsewhere) = (servers.pair().await, servers.pair().await);
     let client = elsewhere.source.client().await;
     client.batch_execute("BEGIN; INSERT INTO shop.market (k) VALUES (1)").await.expect("open");
+    // The copy of another move ends its transaction with the chunk.
+    client.batch_execute("SET application_name = 'reshard move 7'").await.expect("a name");
+    assert_eq!(pair.faults().await, []);
+    client.batch_execute("SET application_name = 'market'").await.expect("a name");
     let found = pair.faults().await;
     let names: Vec<&str> = found.iter().map(|own| own.kind.name()).collect();
     assert_eq!(names, ["open-transaction"]);
