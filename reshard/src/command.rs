@@ -2,6 +2,7 @@
 
 pub mod abort;
 pub mod arguments;
+pub mod given;
 pub mod halt;
 pub mod on_move;
 pub mod open;

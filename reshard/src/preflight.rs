@@ -1,5 +1,5 @@
-//! Everything that would stop a move, before anything is touched: [`gather`] asks both servers in sessions that
-//! can't write, and [`judge`] decides without them.
+//! Everything that would stop a move, before anything is touched: [`gather`] asks both servers in sessions of
+//! which nothing stays, and [`judge`] decides without them.
 
 mod evidence;
 mod fault;
@@ -10,6 +10,7 @@ mod links;
 mod map;
 mod map_facts;
 mod questions;
+mod reach;
 mod rights;
 mod row_facts;
 mod rows;
@@ -21,7 +22,7 @@ mod samples;
 
 pub use evidence::{Evidence, SideFacts};
 pub use fault::{Fault, FaultKind};
-pub use gather::gather;
+pub use gather::{Reachable, gather};
 pub use map_facts::MapFacts;
 pub use row_facts::RowFacts;
 
@@ -31,6 +32,7 @@ use crate::moved::Move;
 pub fn judge(moved: &Move, evidence: &Evidence) -> Vec<Fault> {
     let mut found = map::faults(moved, evidence);
     found.extend(server::faults(moved, evidence));
+    found.extend(reach::faults(moved, evidence));
     found.extend(rights::faults(moved, evidence));
     found.extend(key::faults(moved, evidence));
     found.extend(identity::faults(moved, evidence));

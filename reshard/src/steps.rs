@@ -170,6 +170,11 @@ impl Mover<'_> {
         self.source
             .batch("create the publication", &publication::create(moved, moved.id.forward()))
             .await?;
+        // Before the rows: their copy may take hours.
+        let channel = moved.id.forward();
+        if !subscription::probe(self.target, channel, &self.connection).await? {
+            return Err(subscription::elsewhere(self.target).into());
+        }
         for sql in indexes::removal(entry.removed.as_deref().unwrap_or_default()) {
             self.target.batch("remove the target's indexes", &sql).await?;
         }

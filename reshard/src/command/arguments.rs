@@ -51,11 +51,6 @@ pub struct RunArguments {
     /// Stop when both databases are the same: nothing is switched
     #[arg(long)]
     pub no_switch: bool,
-    /// How the other database reaches that of a shard, where it has another name or role there (repeatable):
-    /// SHARD=postgresql://user@host:port/database. The password is taken from RESHARD_REPLICATION_PASSWORD, else
-    /// it is that of the shard
-    #[arg(long, value_name = "SHARD=URL")]
-    pub replicate_from: Vec<String>,
     /// Sessions that copy side by side
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub jobs: u8,
@@ -157,6 +152,11 @@ pub struct MoveArguments {
     pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub connections: Connections,
+    /// How the other database reaches that of a shard, where it has another name or role there (repeatable):
+    /// SHARD=postgresql://user@host:port/database. The password is taken from RESHARD_REPLICATION_PASSWORD, else
+    /// it is that of the shard
+    #[arg(long, value_name = "SHARD=URL")]
+    pub replicate_from: Vec<String>,
     #[command(flatten)]
     pub spillway: SpillwayArguments,
     #[command(flatten)]

@@ -1,11 +1,11 @@
 //! `reshard preflight`: everything that would stop a move, at once.
 
 use super::arguments::MoveArguments;
+use super::given::GivenConnections;
 use super::open::{addresses, endpoint, first_wanted};
 use super::stop::Stop;
 use crate::moved::{Move, MoveId};
-use crate::preflight::{Evidence, Fault, FaultKind, MapFacts, gather, judge};
-use crate::server::Endpoint;
+use crate::preflight::{Evidence, Fault, FaultKind, MapFacts, Reachable, gather, judge};
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
@@ -21,7 +21,9 @@ pub async fn preflight(own: &MoveArguments) -> Result<(), Stop> {
     let moved = wanted.from_owner(MoveId(0))?;
     let source = endpoint(&addresses, &moved.source)?;
     let target = endpoint(&addresses, &moved.target)?;
-    checked(own, accepted, (&moved, wanted.map), [&source, &target]).await
+    let given = GivenConnections::read(own, &addresses)?;
+    let databases = [&source, &target].map(|own| given.reachable(own));
+    checked(own, accepted, (&moved, wanted.map), databases).await
 }
 
 /// The same for a move whose map and databases are known: the source's first.
@@ -32,10 +34,10 @@ pub async fn checked(
     own: &MoveArguments,
     accepted: Vec<FaultKind>,
     (moved, map): (&Move, MapFacts),
-    endpoints: [&Endpoint; 2],
+    databases: [Reachable<'_>; 2],
 ) -> Result<(), Stop> {
     let (drain, window) = (Duration::from_secs(own.switch.drain), Duration::from_secs(own.measure));
-    let evidence = gather(moved, map, endpoints, drain, window).await?;
+    let evidence = gather(moved, map, databases, drain, window).await?;
     let findings = Findings { faults: judge(moved, &evidence), accepted };
     let text = if own.json { findings.lines() } else { findings.text(moved, &evidence) };
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(Stop::run)?;

@@ -1,6 +1,7 @@
 //! `reshard run`: the range comes to the target, which follows until both databases are the same.
 
 use super::arguments::RunArguments;
+use super::given::GivenConnections;
 use super::on_move::{Databases, MoverParts, SESSION, limits};
 use super::open::{PLAN_IS_DONE, Wanted, addresses, endpoint, wanted};
 use super::persist::Attempts;
@@ -11,12 +12,8 @@ use super::stop::Stop;
 use crate::journal::{Clusters, Entry, entries};
 use crate::moved::{Move, MoveId};
 use crate::mover::CopyOptions;
-use crate::replication::subscription;
-use crate::server::{Address, Addresses, Endpoint, Password};
+use crate::server::{Addresses, Endpoint};
 use serde_json::json;
-
-/// The variable with the password by which the target reaches the source.
-const REPLICATION_PASSWORD: &str = "RESHARD_REPLICATION_PASSWORD";
 
 /// Begins the move, or goes on with it.
 ///
@@ -33,7 +30,7 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     let asked = Asked {
         source: endpoint(&addresses, &moved.source)?,
         target: endpoint(&addresses, &moved.target)?,
-        given: given_connections(own, &addresses)?,
+        given: GivenConnections::read(&own.moved, &addresses)?,
         moved,
         wanted: all.swap_remove(place),
     };
@@ -45,8 +42,8 @@ pub async fn run(own: &RunArguments) -> Result<(), Stop> {
     }
     if under_way(&databases, &asked.moved, &clusters(&databases).await?).await?.is_none() {
         let map = asked.wanted.map.clone();
-        let endpoints = [&asked.source, &asked.target];
-        checked(&own.moved, accepted, (&asked.moved, map), endpoints).await?;
+        let databases = [&asked.source, &asked.target].map(|own| asked.given.reachable(own));
+        checked(&own.moved, accepted, (&asked.moved, map), databases).await?;
         say_plan(&report, &asked.moved);
         report.confirm(own.consent.yes)?;
     }
@@ -206,38 +203,6 @@ async fn clusters(databases: &Databases) -> Result<Clusters, Stop> {
     })
 }
 
-/// How the databases reach each other, where that is another way than this tool's.
-struct GivenConnections {
-    addresses: Vec<Address>,
-    password: Option<Password>,
-}
-
-impl GivenConnections {
-    /// The connection string by which the other database reaches that of an endpoint.
-    fn of(&self, endpoint: &Endpoint) -> String {
-        let own = self.addresses.iter().find(|own| own.shard == endpoint.address.shard);
-        let password = own.and(self.password.as_ref()).or(endpoint.password.as_ref());
-        subscription::connection(own.unwrap_or(&endpoint.address), password)
-    }
-}
-
-fn given_connections(own: &RunArguments, addresses: &Addresses) -> Result<GivenConnections, Stop> {
-    let mut given = Vec::new();
-    for text in &own.replicate_from {
-        let address = Address::read(text);
-        let address = address.map_err(|why| Stop::config(format!("--replicate-from: {why}")))?;
-        if addresses.of(&address.shard).is_none() {
-            return Err(Stop::config(format!(
-                "--replicate-from names shard `{}`, whose database is not given",
-                address.shard
-            )));
-        }
-        given.push(address);
-    }
-    let password = std::env::var(REPLICATION_PASSWORD).ok().map(Password::new);
-    Ok(GivenConnections { addresses: given, password })
-}
-
 fn say_plan(report: &Report, moved: &Move) {
     let tables: Vec<String> =
         moved.tables.iter().map(|own| format!("{} by {}", own.name.shown(), own.key)).collect();
@@ -253,7 +218,7 @@ fn say_plan(report: &Report, moved: &Move) {
         "map": moved.map, "range": moved.range.to_string(), "source": moved.source, "target": moved.target,
         "tables": tables,
     });
-    report.event("plan", facts, &sentence);
+    report.event("begins", facts, &sentence);
 }
 
 /// Reads an amount of bytes: `20MiB`.

@@ -20,6 +20,8 @@ pub struct SideFacts {
     pub replication: Result<String, ServerError>,
     /// Whether we have a password and the server asks for it.
     pub is_password_asked: bool,
+    /// Whether this database reaches the other one as its subscription will.
+    pub reach: Result<(), ServerError>,
     /// WAL that was written in bytes a second.
     pub wal_rate: u64,
     pub truncates: Vec<TruncateSeen>,

@@ -49,6 +49,7 @@ kinds! {
     NoFreeWorker "no-free-worker" false "all workers of logical replication are used"
     PoolerBetween "pooler-between" false "a pooler stands between this tool and the server"
     ReplicationRefused "replication-refused" false "the server takes no replication connection"
+    NotReached "not-reached" false "one database does not reach the other, as its subscription must"
     SlotWalLimit "slot-wal-limit" true "the server would remove WAL that the move still needs"
     IdleSlotTimeout "idle-slot-timeout" false "the server would end a slot that waits"
     OutputPlugin "output-plugin" false "the server does not allow `pgoutput`"

@@ -1,13 +1,21 @@
-//! Asks both servers everything that a judgement needs. No session of it can write.
+//! Asks both servers everything that a judgement needs. No session of it writes anything that stays.
 
 use super::evidence::{Evidence, SideFacts};
 use super::map_facts::MapFacts;
 use super::questions::row_facts;
 use crate::catalog::{OpenTransaction, ServerFacts, Table, TruncateSeen};
 use crate::moved::{Move, is_copying};
+use crate::replication::subscription;
 use crate::server::{Endpoint, ServerError, Session};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
+
+/// One of the two databases.
+pub struct Reachable<'e> {
+    pub endpoint: &'e Endpoint,
+    /// The connection string by which the other database reaches it.
+    pub connection: String,
+}
 
 /// No transaction of the session writes, and no question takes longer than 30 s: a table without an index on its
 /// key is read as a whole, which is not worth more.
@@ -30,14 +38,15 @@ async fn session(database: &Endpoint) -> Result<Session, ServerError> {
 pub async fn gather(
     moved: &Move,
     map: MapFacts,
-    [source, target]: [&Endpoint; 2],
+    [source, target]: [Reachable<'_>; 2],
     drain: Duration,
     window: Duration,
 ) -> Result<Evidence, ServerError> {
-    let (own, other) = (session(source).await?, session(target).await?);
+    let (own, other) = (session(source.endpoint).await?, session(target.endpoint).await?);
     let begin = Instant::now();
     let looks = [Look::take(&own).await?, Look::take(&other).await?];
-    let mut sides = [side(moved, &own, source).await?, side(moved, &other, target).await?];
+    let mut sides =
+        [side(moved, &own, &source, &target).await?, side(moved, &other, &target, &source).await?];
     let mut rows = Vec::new();
     for place in 0..moved.tables.len() {
         rows.push(row_facts(moved, place, (&own, &sides[0]), (&other, &sides[1])).await?);
@@ -80,8 +89,10 @@ fn lasting(before: &[OpenTransaction], now: Vec<OpenTransaction>) -> Vec<OpenTra
 async fn side(
     moved: &Move,
     session: &Session,
-    database: &Endpoint,
+    own: &Reachable<'_>,
+    other: &Reachable<'_>,
 ) -> Result<SideFacts, ServerError> {
+    let database = own.endpoint;
     let server = ServerFacts::read(session).await?;
     let mut tables = Vec::new();
     for own in &moved.tables {
@@ -94,6 +105,8 @@ async fn side(
         Err(why) => Err(why),
     };
     let is_password_asked = is_password_asked(database).await;
+    let channel = moved.id.forward();
+    let reach = subscription::probe(session, channel, &other.connection).await.map(|_| ());
     Ok(SideFacts {
         shard: database.address.shard.clone(),
         server,
@@ -101,6 +114,7 @@ async fn side(
         lasting: Vec::new(),
         replication,
         is_password_asked,
+        reach,
         wal_rate: 0,
         truncates,
     })

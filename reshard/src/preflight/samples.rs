@@ -105,6 +105,7 @@ fn side(shard: &str) -> SideFacts {
         lasting: Vec::new(),
         replication: Ok(system),
         is_password_asked: true,
+        reach: Ok(()),
         wal_rate: 0,
         truncates: Vec::new(),
     }

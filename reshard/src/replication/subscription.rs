@@ -8,6 +8,12 @@ use crate::sql::Identifier;
 /// The first version whose subscriptions can leave out what came by replication itself.
 pub const ORIGIN_SINCE: u32 = 160_000;
 
+/// How long one database waits until the other takes its connection, in seconds. It tries again.
+const CONNECT_SECONDS: u32 = 10;
+
+/// What a subscription is called that is taken back at once.
+const PROBE: &str = "spillway_probe";
+
 /// The statement that lets a subscription of name $1 leave out the other side's log up to $2. One that was awake already
 /// has taken its own way since.
 pub const LEAVING_OUT: &str = "\
@@ -23,6 +29,7 @@ pub fn connection(address: &Address, password: Option<&Password>) -> String {
         ("port", address.port.to_string()),
         ("dbname", address.database.clone()),
         ("user", address.user.clone()),
+        ("connect_timeout", CONNECT_SECONDS.to_string()),
         // A policy that hides rows is an error, and not a smaller table.
         ("options", "-c row_security=off -c statement_timeout=0".to_owned()),
     ];
@@ -83,18 +90,70 @@ pub async fn begin(
     slot: &Identifier,
     connection: &str,
 ) -> Result<(), ServerError> {
-    let doing = "create the subscription";
     if exists(target, channel).await? {
         return Ok(());
     }
-    let function = format!(
-        "CREATE OR REPLACE FUNCTION pg_temp.spillway_subscribe(connection text) RETURNS void LANGUAGE plpgsql \
-         AS $f$ BEGIN EXECUTE format($q${}$q$, connection); EXCEPTION WHEN OTHERS THEN \
-         RAISE EXCEPTION '%', SQLERRM USING ERRCODE = SQLSTATE; END $f$",
-        create(channel, slot, target.version())
+    let doing = "create the subscription";
+    let (name, statement) = (channel.name(), create(channel, slot, target.version()));
+    match connect(target, doing, (name.as_str(), &statement), connection, "COMMIT").await? {
+        true => Ok(()),
+        false => Err(elsewhere(target)),
+    }
+}
+
+/// Tries how the target reaches the source: a subscription is created, which connects, and taken back in the same
+/// transaction. Whether the database that it reaches has the channel's publication, with tables.
+///
+/// # Errors
+/// When it reaches none, or the role may not subscribe.
+pub async fn probe(
+    target: &Session,
+    channel: Channel,
+    connection: &str,
+) -> Result<bool, ServerError> {
+    let doing = "try how it reaches the other database";
+    let statement = format!(
+        "CREATE SUBSCRIPTION {PROBE} CONNECTION %L PUBLICATION {} WITH \
+         (create_slot = false, slot_name = NONE, copy_data = false, enabled = false)",
+        channel.name()
     );
-    target.batch(doing, &function).await?;
-    target.rows(doing, "SELECT pg_temp.spillway_subscribe($1)", &[&connection]).await.map(|_| ())
+    connect(target, doing, (PROBE, &statement), connection, "ROLLBACK").await
+}
+
+/// What the target reaches is another database than the one that was meant.
+pub fn elsewhere(target: &Session) -> ServerError {
+    let why = "the address by which it reaches the other database leads to another one: say how it reaches that by --replicate-from";
+    ServerError::other(target.spot(), "subscribe to the other database", why)
+}
+
+/// Creates a subscription of this name by a statement with `%L` for the connection string, and ends the transaction so.
+/// Whether it has tables: those of the publication, as the database that it has reached knows them. Without any it is
+/// not left.
+async fn connect(
+    target: &Session,
+    doing: &str,
+    (name, statement): (&str, &str),
+    connection: &str,
+    end: &str,
+) -> Result<bool, ServerError> {
+    let function = format!(
+        "BEGIN READ WRITE; \
+         CREATE OR REPLACE FUNCTION pg_temp.spillway_subscribe(connection text) RETURNS void LANGUAGE plpgsql \
+         AS $f$ BEGIN EXECUTE format($q${statement}$q$, connection); EXCEPTION WHEN OTHERS THEN \
+         RAISE EXCEPTION '%', SQLERRM USING ERRCODE = SQLSTATE; END $f$"
+    );
+    let tables = "SELECT EXISTS (SELECT 1 FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid \
+                  WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let connected = async {
+        target.batch(doing, &function).await?;
+        target.rows(doing, "SELECT pg_temp.spillway_subscribe($1)", &[&connection]).await?;
+        Ok(target.row(doing, tables, &[&name]).await?.get(0))
+    };
+    let connected = connected.await;
+    let end = if matches!(connected, Ok(true)) { end } else { "ROLLBACK" };
+    // A server that is gone has rolled it back.
+    let ended = target.batch(doing, end).await;
+    connected.and_then(|has_tables| ended.map(|()| has_tables))
 }
 
 /// Lets the subscription leave out what the other side had written before. Until version 16 it can't tell what had

@@ -77,7 +77,8 @@ fn as_user(program: &Path) -> Command {
     }
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]);
-    command.arg(program);
+    // Root's own is no folder of that user, and libpq looks there for certificates.
+    command.arg(program).env("HOME", "/");
     command
 }
 

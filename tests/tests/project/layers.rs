@@ -22,12 +22,13 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// The same for the tool that moves ranges.
-const RESHARD_LAYERS: [&[&str]; 14] = [
+const RESHARD_LAYERS: [&[&str]; 15] = [
     &["sql"],
     &["interrupt", "limits", "map", "moved", "server"],
     &["catalog"],
     &["columns"],
-    &["gate", "journal", "owner_check", "preflight", "replication"],
+    &["gate", "journal", "owner_check", "replication"],
+    &["preflight"],
     &["copy", "verify"],
     &["move_error"],
     &["mover"],

@@ -12,6 +12,7 @@ mod market;
 mod moves;
 mod plans;
 mod preflight;
+mod reach;
 mod sessions;
 mod switching;
 mod transactions;

@@ -92,8 +92,8 @@ async fn a_refused_session_says_where_why_and_what_to_do_without_the_password() 
     assert!(!text.contains("hunter2"), "{text}");
 }
 
-/// A server that speaks TLS, and takes nobody without; and the file with its certificate.
-async fn with_tls() -> (Postgres, TempDir, String) {
+/// A server that speaks TLS and takes whom this line of `pg_hba.conf` names; and the file with its certificate.
+pub async fn with_tls(who: &str) -> (Postgres, TempDir, String) {
     let server = Postgres::start(&[]);
     let (params, files) = (CertificateParams::new(["127.0.0.1".to_owned()]), folder());
     let key = KeyPair::generate().expect("a key");
@@ -104,14 +104,14 @@ async fn with_tls() -> (Postgres, TempDir, String) {
     server.put("server.key", &key.serialize_pem());
     let first = Database { port: server.port(), name: "postgres".to_owned() };
     first.sql("ALTER SYSTEM SET ssl = on").await;
-    server.put("pg_hba.conf", "hostssl all postgres 127.0.0.1/32 trust");
+    server.put("pg_hba.conf", who);
     first.sql("SELECT pg_reload_conf()").await;
     (server, files, file.display().to_string())
 }
 
 #[tokio::test]
 async fn over_tls_a_session_and_a_walsender_reach_the_server_they_can_verify() {
-    let (server, _files, file) = with_tls().await;
+    let (server, _files, file) = with_tls("hostssl all postgres 127.0.0.1/32 trust").await;
     let database = Database { port: server.port(), name: "postgres".to_owned() };
     let read = |query: String| {
         Address::read(&format!("b={}?{query}", database.url("postgres"))).expect("an address")

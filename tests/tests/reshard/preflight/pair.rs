@@ -2,7 +2,8 @@
 
 use reshard::map::Member;
 use reshard::moved::{Move, MoveId, tables};
-use reshard::preflight::{Fault, MapFacts, gather, judge};
+use reshard::preflight::{Fault, MapFacts, Reachable, gather, judge};
+use reshard::replication::subscription::connection;
 use reshard::server::{Address, Endpoint, Password};
 use reshard::sql::KeyRange;
 use rules::document::KeyType;
@@ -134,7 +135,10 @@ impl Pair {
             Endpoint { address: address.expect("an address"), password: self.password.clone() }
         };
         let (source, target) = (endpoint("b", &self.source), endpoint("d", &self.target));
-        let databases = [&source, &target];
+        let databases = [&source, &target].map(|endpoint| Reachable {
+            endpoint,
+            connection: connection(&endpoint.address, endpoint.password.as_ref()),
+        });
         let evidence = gather(&self.moved, self.map.clone(), databases, self.drain, WINDOW).await;
         judge(&self.moved, &evidence.expect("both servers answer"))
     }
