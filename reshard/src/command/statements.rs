@@ -140,11 +140,8 @@ impl Script<'_> {
             pause::draining(id, limits.drain),
             marker::writing(id.forward()),
         ]);
-        self.at_target([pause::arriving(id.forward())]);
-        for table in &moved.tables {
-            let settings = sequences::setting(source, target, table, limits.gap).await?;
-            self.at_target(settings.into_iter().map(|own| own.sql));
-        }
+        self.at_target([pause::arriving(id.forward(), "n")]);
+        self.at_target(sequences::setting(source, target, moved, limits.gap).await?);
         self.map(&leg.passing_return());
         self.step(Step::PastReturn);
         self.at_source([gate::setting(id, GateState::Moved)]);

@@ -34,8 +34,8 @@ pub fn writing(channel: Channel) -> String {
 /// # Errors
 /// When the server does not answer.
 pub async fn is_there(to: &Session, channel: Channel, number: i64) -> Result<bool, ServerError> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE n = $1)", channel.marker());
-    Ok(to.row("look for a marker", &sql, &[&number]).await?.get(0))
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE n = {number})", channel.marker());
+    Ok(to.row("look for a marker", &sql, &[]).await?.get(0))
 }
 
 /// Writes a marker and waits until it is on the other side, however long that takes. Says how far that is, and why it

@@ -111,7 +111,8 @@ impl Session {
         ServerError::new(&self.spot, doing, error)
     }
 
-    /// All rows of a query.
+    /// All rows of a query. Without parameters it takes one trip to the server, else two: the driver asks for their
+    /// types first.
     ///
     /// # Errors
     /// When the server refuses it or is gone.
@@ -121,7 +122,11 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, ServerError> {
-        self.client.query(sql, parameters).await.map_err(|why| self.failed(doing, &why))
+        let done = match parameters {
+            [] => self.client.query_typed(sql, &[]).await,
+            _ => self.client.query(sql, parameters).await,
+        };
+        done.map_err(|why| self.failed(doing, &why))
     }
 
     /// The one row of a query.
@@ -134,7 +139,11 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, ServerError> {
-        self.client.query_one(sql, parameters).await.map_err(|why| self.failed(doing, &why))
+        let done = match parameters {
+            [] => self.client.query_typed_one(sql, &[]).await,
+            _ => self.client.query_one(sql, parameters).await,
+        };
+        done.map_err(|why| self.failed(doing, &why))
     }
 
     /// Executes a statement and returns how many rows it changed.
@@ -147,7 +156,11 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, ServerError> {
-        self.client.execute(sql, parameters).await.map_err(|why| self.failed(doing, &why))
+        let done = match parameters {
+            [] => self.client.execute_typed(sql, &[]).await,
+            _ => self.client.execute(sql, parameters).await,
+        };
+        done.map_err(|why| self.failed(doing, &why))
     }
 
     /// Executes statements without parameters, as one transaction unless they say otherwise.

@@ -10,6 +10,7 @@ use crate::moved::{Channel, MoveId};
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, subscription};
 use crate::server::{ServerError, Session};
+use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -68,7 +69,7 @@ impl Leg<'_> {
         watch.shown("the last of them reach the other database", progress);
         self.bring_marker(watch.end).await?;
         report.marker = watch.part();
-        self.set_taker_up(limits.gap).await?;
+        sequences::set(self.giver, self.taker, self.moved, limits.gap).await?;
         report.sequences = watch.part();
         if watch.left().is_zero() {
             return Err(MoveError::PauseTooLong("the sequences were set".to_owned()));
@@ -103,7 +104,7 @@ impl Leg<'_> {
             lookout.look().await?;
             tokio::time::sleep(LOOK).await;
         }
-        self.set_taker_up(limits.gap).await
+        Ok(sequences::set(self.giver, self.taker, self.moved, limits.gap).await?)
     }
 
     /// Writes a marker at the giver and waits until the taker has it on its disk.
@@ -124,23 +125,15 @@ impl Leg<'_> {
     /// that waits brings all before it there. It must see the marker itself: a taker that crashed in between would
     /// have neither. What stands in the taker's log until then came from the giver, or is none of the range.
     async fn has_arrived(&self, number: i64) -> Result<bool, ServerError> {
-        let sql = arriving(self.channel);
-        Ok(marker::is_there(self.taker, self.channel, number).await?
-            && self.taker.execute("note the marker", &sql, &[&number]).await? == 1)
-    }
-
-    async fn set_taker_up(&self, gap: i64) -> Result<(), MoveError> {
-        for table in &self.moved.tables {
-            sequences::set(self.giver, self.taker, (self.id, table), gap).await?;
-        }
-        Ok(())
+        let sql = arriving(self.channel, number);
+        Ok(self.taker.execute("note the marker", &sql, &[]).await? == 1)
     }
 }
 
-/// The statement that notes the marker of number $1.
-pub fn arriving(channel: Channel) -> String {
+/// The statement that notes the marker of this number if it is there.
+pub fn arriving(channel: Channel, number: impl fmt::Display) -> String {
     format!(
-        "INSERT INTO spillway.arrival SELECT {}, n, pg_current_wal_insert_lsn() FROM {} WHERE n = $1 \
+        "INSERT INTO spillway.arrival SELECT {}, n, pg_current_wal_insert_lsn() FROM {} WHERE n = {number} \
          ON CONFLICT (move) DO UPDATE SET marker = excluded.marker, until = excluded.until",
         channel.id,
         channel.marker()

@@ -1,8 +1,10 @@
-//! Networks that are cut while a range moves: who waits says why, and goes on when it is back.
+//! Networks that are slow, or are cut while a range moves: who waits says why, and goes on when it is back.
 
+use crate::clients::Strays;
 use crate::crashes::copying;
-use crate::world::{Running, World};
-use support::{Database, Relay};
+use crate::world::{JOURNAL, Running, World};
+use std::time::Duration;
+use support::{Database, Relay, far};
 
 /// An address that leads to the database until it is cut.
 async fn way_to(database: &Database) -> (Relay, Database) {
@@ -68,4 +70,22 @@ async fn a_target_that_is_cut_off_from_the_source_is_waited_for() {
     let written = "SELECT count(*) FROM prices WHERE note = 'cut off'";
     let row = world.target.client().await.query_one(written, &[]).await.expect("a row");
     assert_eq!(row.get::<_, i64>(0), 3);
+}
+
+#[tokio::test]
+async fn a_range_moves_there_and_back_between_databases_that_are_far_from_each_other_and_the_tool()
+{
+    let mut world = World::start().await;
+    let strays = Strays::begin(&world);
+    let direct = [world.source.clone(), world.target.clone()];
+    for own in [&mut world.source, &mut world.target] {
+        own.port = far(own.port, Duration::from_millis(10)).await;
+    }
+    let said = world.switch().await;
+    assert!(said.contains("writes waited for some"), "{said}");
+    world.succeeds(&["rollback", "--yes", "--source", "b"]).await;
+    [world.source, world.target] = direct;
+    strays.end_at(&world.source).await;
+    assert_eq!(world.leftovers(&world.source).await, JOURNAL);
+    assert_eq!(world.leftovers(&world.target).await, Vec::<String>::new());
 }

@@ -2,8 +2,9 @@
 
 use crate::clients::Writers;
 use crate::world::{JOURNAL, MOVED, TABLES, World, numbered};
+use serde_json::Value;
 use std::time::Duration;
-use support::{Database, Postgres};
+use support::{Database, Postgres, far};
 
 /// The code of an error, or that there was none.
 pub async fn refused(database: &Database, statement: &str) -> String {
@@ -11,6 +12,9 @@ pub async fn refused(database: &Database, statement: &str) -> String {
     done.err()
         .map_or_else(|| "taken".to_owned(), |error| error.code().expect("a code").code().to_owned())
 }
+
+/// One way between databases that are far from each other.
+const LATENCY: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn a_range_is_the_same_in_both_databases_while_clients_write() {
@@ -160,7 +164,7 @@ async fn a_dry_run_prints_the_statements_and_sends_none() {
         "SET step = 'switched'",
         "spillway shards fence market --driver=reshard:0",
         "SELECT setval('\"spillway\".\"gate_0\"', 2)",
-        "SELECT setval('public.prices_id_seq'::regclass, greatest(pg_sequence_last_value('public.prices_id_seq'::regclass), 3000) + 1000)",
+        "setval('public.prices_id_seq'::regclass, greatest(pg_sequence_last_value('public.prices_id_seq'::regclass), 3000) + 1000)",
         "ALTER SUBSCRIPTION \"spillway_back_0\" ENABLE",
     ] {
         assert!(said.contains(part), "{part}: {said}");
@@ -209,7 +213,10 @@ async fn moves_from_two_sources_to_one_target_do_not_share_a_number() {
 #[tokio::test]
 async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones() {
     let world = World::start().await;
-    let writing = (150..156).map(|key: i64| {
+    // So that a change of the row is on its way at any time.
+    let way = Database { port: far(world.source.port, LATENCY).await, ..world.source.clone() };
+    let by = format!("b={}", way.url("postgres"));
+    let writing = (150..152).map(|key: i64| {
         let database = world.source.clone();
         tokio::spawn(async move {
             let client = database.client().await;
@@ -217,12 +224,13 @@ async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones(
             loop {
                 client.execute(sql, &[&key]).await.expect("the source takes writes");
                 // Some hundred changes a second, with which the target keeps up.
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         })
     });
     let writing: Vec<_> = writing.collect();
-    world.run().await;
+    let run = ["run", "--yes", "--no-switch", "--replicate-from", &by];
+    world.succeeds(&[&run[..], &MOVED].concat()).await;
     for _ in 0..3 {
         world.succeeds(&["verify", "--source", "b"]).await;
     }
@@ -234,6 +242,35 @@ async fn rows_that_clients_change_all_the_time_are_not_taken_for_different_ones(
     world.target.sql("SET session_replication_role = replica; UPDATE prices SET note = 'other' WHERE instrument_id = 160").await;
     let ended = world.reshard(&["verify", "--source", "b"]).await;
     assert!(ended.errors.contains("public.prices: 25 rows differ"), "{}", ended.errors);
+}
+
+#[tokio::test]
+async fn a_table_whose_key_no_index_begins_with_is_compared_in_one_pass() {
+    let world = World::start().await;
+    let table = "CREATE TABLE events (id bigint, instrument_id bigint, note text, PRIMARY KEY (id, instrument_id))";
+    world.source.sql(table).await;
+    world.target.sql(table).await;
+    let fill =
+        "INSERT INTO events SELECT n, n % 300, md5(n::text) FROM generate_series(1, 60000) n";
+    world.source.sql(fill).await;
+    let moved = MOVED.map(|part| match part.starts_with("prices") {
+        true => "events:instrument_id",
+        false => part,
+    });
+    let ended =
+        world.succeeds(&[&["run", "--yes", "--no-switch", "--json"], &moved[..]].concat()).await;
+    let lines = ended.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let compared = lines.into_iter().find(|line| line["event"] == "compared").expect("it was");
+    assert_eq!(compared["rows"], 20_000, "{compared}");
+    // A bucket for each of the range's hundred keys, but for those that share one.
+    let chunks = compared["chunks"].as_u64().expect("a number");
+    assert!((80..=100).contains(&chunks), "{compared}");
+    let spoil =
+        "SET session_replication_role = replica; UPDATE events SET note = 'other' WHERE id = 4350;
+        DELETE FROM events WHERE id = 4351; INSERT INTO events VALUES (1, 150, 'new')";
+    world.target.sql(spoil).await;
+    let ended = world.reshard(&["verify", "--source", "b"]).await;
+    assert!(ended.errors.contains("public.events: 3 rows differ"), "{}", ended.errors);
 }
 
 #[tokio::test]
