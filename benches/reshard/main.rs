@@ -72,7 +72,7 @@ impl Writers {
 }
 
 /// Says it at once: all together takes minutes.
-fn said(what: &str, cost: Cost) -> Cost {
+pub(crate) fn said(what: &str, cost: Cost) -> Cost {
     let Cost { wall, servers, client } = cost;
     eprintln!("==> {what}: {wall:.1?}, servers {servers:.1?}, client {client:.2?}");
     cost

@@ -27,6 +27,9 @@ const RULES: &str = r#"
     shards   = { a = { upstream = "app-a" }, b = { upstream = "app-b" }, c = { upstream = "app-c" } }
 "#;
 
+/// Shorter parts of a move are not said.
+const PART_MIN: Duration = Duration::from_millis(100);
+
 /// What both moves took, and what clients saw.
 #[derive(Default)]
 pub(crate) struct Moved {
@@ -145,8 +148,8 @@ async fn one(
         let own = marks.iter().find(|mark| mark.name == name);
         own.unwrap_or_else(|| panic!("no {name}"))
     };
-    moved.preflight += at("plan").at - at("").at;
-    moved.brought.add(at("plan"), at("following"));
+    moved.preflight += at("begins").at - at("").at;
+    moved.brought.add(at("begins"), at("following"));
     moved.verified.add(at("following"), at("verified"));
     moved.switched.add(at("verified"), at("switched"));
     let there = writer::new_rows(target, since, &range.condition()).await;
@@ -185,7 +188,20 @@ async fn follow(
     }
     let status = child.wait().await.expect("it ends");
     assert!(status.success(), "{command:?}: {status}");
+    say_parts(&marks);
     marks
+}
+
+/// What came between two lines that the tool printed, where it took time.
+fn say_parts(marks: &[Mark]) {
+    for pair in marks.windows(2) {
+        let (from, to) = (&pair[0], &pair[1]);
+        let mut part = Cost::default();
+        part.add(from, to);
+        if part.wall >= PART_MIN {
+            crate::said(&format!("  {} to {}", from.name, to.name), part);
+        }
+    }
 }
 
 impl Cost {

@@ -44,8 +44,22 @@ pub struct Removed {
     pub kind: RemovedKind,
     /// What PostgreSQL says of it: of a constraint what follows its name, of an index the whole statement.
     pub definition: String,
+    /// How a key is made from an index that is made before; none: it is made as a whole.
+    #[serde(default)]
+    pub by_index: Option<KeyIndex>,
     /// Whether updates of replicated rows find them by it.
     pub is_replica_identity: bool,
+}
+
+/// The index of a key. Unlike the key it can be made while others of its table are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyIndex {
+    /// Quoted with its schema.
+    pub name: String,
+    /// The whole statement that makes it.
+    pub definition: String,
+    /// What follows the key's name, as `PRIMARY KEY USING INDEX prices_pkey`.
+    pub using: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -173,7 +173,7 @@ pub(crate) async fn shape(session: &Session, table: &MovedTable) -> Result<Table
 }
 
 /// Ends sessions of a tool that was killed: one of them might still commit a chunk, or hold the snapshot.
-async fn end_sessions(session: &Session, moved: &Move) -> Result<(), ServerError> {
+pub(crate) async fn end_sessions(session: &Session, moved: &Move) -> Result<(), ServerError> {
     let doing = "end the sessions of a tool that was killed";
     let sql = format!(
         "SELECT pid, pg_terminate_backend(pid, {END_TIMEOUT_MS}) FROM pg_stat_activity \

@@ -79,6 +79,6 @@ fn at_the_target(moved: &Move, entry: &Entry) -> Vec<String> {
     }
     found.push("DROP SCHEMA spillway CASCADE;".to_owned());
     let removed = entry.removed.as_deref().unwrap_or_default();
-    found.extend(removed.iter().flat_map(indexes::restoration).map(|sql| sql + ";"));
+    found.extend(indexes::restoration(removed).into_iter().map(|sql| sql + ";"));
     found
 }

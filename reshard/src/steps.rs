@@ -10,7 +10,7 @@ use crate::gate::{self, GateState, InsertTiming};
 use crate::journal::{Entry, Step};
 use crate::move_error::MoveError;
 use crate::moved::{Channel, Move};
-use crate::mover::{Listener, Mover, shape};
+use crate::mover::{Listener, Mover, end_sessions, shape};
 use crate::replication::lookout::Lookout;
 use crate::replication::{marker, publication, subscription};
 use crate::server::{ServerError, Session};
@@ -229,8 +229,14 @@ impl Mover<'_> {
 
     async fn restore_indexes(&self, entry: &Entry) -> Result<(), MoveError> {
         self.time_inserts(entry, InsertTiming::Before).await?;
+        // One that still makes an index would be in the way of this one.
+        end_sessions(self.target, &entry.moved).await?;
+        let name = entry.moved.session_name();
+        let more = (1..self.options.jobs).map(|_| self.target_endpoint.session(&name));
+        let more = try_join_all(more).await?;
+        let sessions: Vec<&Session> = std::iter::once(self.target).chain(&more).collect();
         let removed = entry.removed.as_deref().unwrap_or_default();
-        indexes::restore(self.target, removed, &self.say()).await?;
+        indexes::restore(&sessions, removed, &self.say()).await?;
         for table in &entry.moved.tables {
             let doing = format!("gather statistics of {}", table.name.shown());
             self.target.batch(&doing, &format!("ANALYZE {}", table.name)).await?;

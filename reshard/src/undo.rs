@@ -50,7 +50,7 @@ impl Mover<'_> {
         self.remove_channel(id.back()).await?;
         self.remove_copy(entry).await?;
         let removed = entry.removed.as_deref().unwrap_or_default();
-        indexes::restore(self.target, removed, &self.say()).await?;
+        indexes::restore(&[self.target], removed, &self.say()).await?;
         self.replace_checks(&entry.moved, None).await?;
         self.remove_gates(&entry.moved, &|_, _| Vec::new()).await?;
         self.journal.to(entry, Step::Aborted).await?;

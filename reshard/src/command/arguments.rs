@@ -51,7 +51,7 @@ pub struct RunArguments {
     /// Stop when both databases are the same: nothing is switched
     #[arg(long)]
     pub no_switch: bool,
-    /// Sessions that copy side by side
+    /// Sessions that copy, and then make indexes, side by side
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub jobs: u8,
     /// Begin the copy again, although its slot was lost more than once

@@ -104,7 +104,7 @@ impl Script<'_> {
         }
         self.step(Step::Copied);
         self.at_target(timed(InsertTiming::Before));
-        self.at_target(removed.iter().flat_map(indexes::restoration));
+        self.at_target(indexes::restoration(&removed));
         self.at_target(moved.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
         self.step(Step::Indexed);
         Ok(())

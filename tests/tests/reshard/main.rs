@@ -6,6 +6,7 @@ mod command;
 mod crashes;
 mod cutover;
 mod cuts;
+mod indexes;
 mod interrupts;
 mod kills;
 mod market;
