@@ -53,6 +53,9 @@ fn everything() -> Result<()> {
         .env("SPILLWAY_MOTO", &moto)
         .env("SPILLWAY_IMAGE", crate::image::file());
     count.run("Rust tests", &mut tests, rust_result);
+    let mut moves = cargo(&MOVES_BESIDE_PIPES);
+    moves.env("SPILLWAY_BIN", program(&root)).env("SPILLWAY_RESHARD_BIN", reshard(&root));
+    count.check("ranges that move, beside pipes of psql", &mut moves);
     count.run("100,000 simulated schedules of jobs", &mut simulation(&root), rust_result);
     // By cargo: this very program may have been built anew, and so replaced, by the tests.
     // A few seconds each: what the corpus in `target` and the seeds reach, and a little more.
@@ -75,6 +78,11 @@ fn everything() -> Result<()> {
     say(&format!("took {} s", started.elapsed().as_secs()));
     count.finish()
 }
+
+/// Fails where a ratio between `reshard` and what a person does by hand is far off. Those of the servers do not depend
+/// on how the tool was compiled.
+const MOVES_BESIDE_PIPES: [&str; 6] =
+    ["run", "--quiet", "--package=benches", "--bin=bench-reshard", "--", "--short"];
 
 /// The feature `otlp`, which is off by default.
 fn otlp(root: &Path, cargo: impl Fn(&[&str]) -> Command) -> Command {
