@@ -21,12 +21,14 @@ const OPEN: &str = "\
 SELECT backend_xid::text AS number, coalesce(datname::text, '') AS database, coalesce(usename::text, '') AS owner,
        extract(epoch FROM clock_timestamp() - xact_start)::bigint AS seconds, pid, application_name AS name
 FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+  AND backend_type <> 'autovacuum worker'
 UNION ALL
 SELECT transaction::text, database::text, owner::text, extract(epoch FROM clock_timestamp() - prepared)::bigint,
        NULL, gid FROM pg_prepared_xacts";
 
 impl OpenTransaction {
-    /// All of the cluster, of every database, as far as our role sees them.
+    /// All of the cluster, of every database, as far as our role sees them. What autovacuum does ends by itself, and
+    /// nobody should end it.
     ///
     /// # Errors
     /// When the server does not answer.

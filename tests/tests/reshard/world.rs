@@ -308,9 +308,12 @@ impl World {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Keys, indexes, triggers and columns of the application's tables.
+    /// Keys, indexes, triggers and columns of the application's tables. Before 18 NOT NULL is no constraint.
     pub async fn shape(&self, database: &Database) -> Vec<String> {
-        let sql = "SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        let sql = "SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+                WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+            UNION ALL SELECT attrelid::regclass || ' ' || attname || ' NOT NULL' FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+                WHERE attnotnull AND attnum > 0 AND relkind = 'r' AND relnamespace = 'public'::regnamespace
             UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relnamespace = 'public'::regnamespace
             UNION ALL SELECT tgrelid::regclass || ' ' || tgname FROM pg_trigger WHERE NOT tgisinternal
             UNION ALL SELECT oid::regclass || ' ' || relreplident::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
