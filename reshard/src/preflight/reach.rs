@@ -14,13 +14,13 @@ pub(super) fn faults(_: &Move, evidence: &Evidence) -> Vec<Fault> {
 
 fn reach(side: &SideFacts, other: &SideFacts) -> Option<Fault> {
     let may_replicate = other.server.role.is_superuser || other.server.role.may_replicate;
-    let other = &other.shard;
+    let (is_asked_for_none, other) = (!other.is_password_asked, &other.shard);
     let error = side.reach.as_ref().err()?;
     // Each of these has a fault of its own, which says more.
     let is_said = side.server.is_in_recovery
         || !may_replicate
         || error.is(&SqlState::INSUFFICIENT_PRIVILEGE)
-        || error.is(&SqlState::S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED)
+        || is_asked_for_none && error.is(&SqlState::S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED)
         || error.message.contains("max_wal_senders");
     if is_said {
         return None;
@@ -68,11 +68,16 @@ mod tests {
     fn what_has_a_fault_of_its_own_is_not_said_twice() {
         for (state, message) in [
             (Some(SqlState::INSUFFICIENT_PRIVILEGE), "permission denied to create subscription"),
-            (Some(SqlState::S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED), "password is required"),
             (None, "number of requested standby connections exceeds max_wal_senders"),
         ] {
             assert_eq!(faults(&moved(), &refused(state, message)), [], "{message}");
         }
+        let unasked = Some(SqlState::S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED);
+        let mut own = refused(unasked, "password is required");
+        // By the way of `--replicate-from` none is asked for, by that of the tool one is.
+        assert_eq!(kinds(&faults(&moved(), &own)), [FaultKind::NotReached]);
+        own.source.is_password_asked = false;
+        assert_eq!(faults(&moved(), &own), []);
         let mut own = refused(None, "must be superuser or replication role to start walsender");
         own.source.server.role.may_replicate = false;
         assert_eq!(faults(&moved(), &own), []);
