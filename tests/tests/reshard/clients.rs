@@ -3,11 +3,15 @@
 use crate::world::World;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 use support::Database;
 use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Error};
 
 /// The gate of a range that moves, and the CHECK of a table that keeps the ranges of others out.
 const REFUSED: [&str; 2] = ["55006", "23514"];
+/// How long a transaction takes that does not end with its first statement: longer than what follows a gate that closes.
+const TRANSACTION: Duration = Duration::from_millis(150);
 
 /// Clients that write in the range and beside it, until they are told to stop.
 pub struct Writers {
@@ -63,7 +67,7 @@ impl Strays {
     pub fn begin(world: &World) -> Self {
         static COUNT: AtomicI64 = AtomicI64::new(0);
         let ends = Arc::new(AtomicBool::new(false));
-        let tasks = (0..2).map(|_| {
+        let tasks = [false, true].map(|takes_time| {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let ends = Arc::clone(&ends);
             let databases = [world.source.clone(), world.target.clone()];
@@ -74,10 +78,8 @@ impl Strays {
                     turn += 1;
                     let note = format!("stray {number} {turn}");
                     let key = 100_i64 + turn % 100;
-                    let insert =
-                        "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 1, $2)";
-                    match clients[at].execute(insert, &[&key, &note]).await {
-                        Ok(_) => kept.push(note),
+                    match insert(&clients[at], key, &note, takes_time).await {
+                        Ok(()) => kept.push(note),
                         Err(why)
                             if why.code().is_some_and(|code| REFUSED.contains(&code.code())) =>
                         {
@@ -90,13 +92,12 @@ impl Strays {
                             clients[at] = databases[at].client_in_time().await;
                         }
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+                    tokio::time::sleep(Duration::from_millis(3)).await;
                 }
                 kept
             })
         });
-        let tasks = tasks.collect();
-        Self { ends, tasks }
+        Self { ends, tasks: tasks.into() }
     }
 
     /// Every write that was acknowledged is there once.
@@ -117,4 +118,19 @@ impl Strays {
         assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "a write is there twice");
         kept.len()
     }
+}
+
+/// Writes a row, at once or in a transaction that ends some time after: a gate that closes meanwhile waits for it.
+async fn insert(client: &Client, key: i64, note: &str, takes_time: bool) -> Result<(), Error> {
+    let insert = "INSERT INTO prices (instrument_id, price, note) VALUES ($1, 1, $2)";
+    if !takes_time {
+        return client.execute(insert, &[&key, &note]).await.map(drop);
+    }
+    client.batch_execute("BEGIN").await?;
+    let inserted = client.execute(insert, &[&key, &note]).await;
+    if inserted.is_ok() {
+        tokio::time::sleep(TRANSACTION).await;
+    }
+    client.batch_execute(if inserted.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    inserted.map(drop)
 }
