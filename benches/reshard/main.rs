@@ -27,7 +27,7 @@ struct Size {
 }
 
 const FULL: Size = Size { rows: 9_990_000, rounds: 1, rest: Duration::from_secs(20) };
-/// Half a minute: in CI, where what a move costs whatever its size weighs as much as the rows.
+/// About a minute: in CI, where what a move costs whatever its size weighs as much as the rows.
 const SHORT: Size = Size { rows: 300_000, rounds: 1, rest: Duration::from_secs(3) };
 
 /// Writers of rows that move and of rows that stay.
