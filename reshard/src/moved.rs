@@ -98,6 +98,11 @@ impl Move {
     pub fn session_name(&self) -> String {
         format!("{COPYING}{}", self.id)
     }
+
+    /// What its sessions are called that make indexes, each in a transaction that may take hours.
+    pub fn index_session_name(&self) -> String {
+        format!("reshard indexes of move {}", self.id)
+    }
 }
 
 /// Whether a session of this name copies the rows of some move.

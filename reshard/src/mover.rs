@@ -177,9 +177,10 @@ pub(crate) async fn end_sessions(session: &Session, moved: &Move) -> Result<(), 
     let doing = "end the sessions of a tool that was killed";
     let sql = format!(
         "SELECT pid, pg_terminate_backend(pid, {END_TIMEOUT_MS}) FROM pg_stat_activity \
-         WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid()"
+         WHERE application_name = ANY ($1) AND datname = current_database() AND pid <> pg_backend_pid()"
     );
-    let rows = session.rows(doing, &sql, &[&moved.session_name()]).await?;
+    let names = [moved.session_name(), moved.index_session_name()].to_vec();
+    let rows = session.rows(doing, &sql, &[&names]).await?;
     match rows.iter().find(|row| !row.get::<_, bool>(1)) {
         None => Ok(()),
         Some(row) => {

@@ -231,7 +231,7 @@ impl Mover<'_> {
         self.time_inserts(entry, InsertTiming::Before).await?;
         // One that still makes an index would be in the way of this one.
         end_sessions(self.target, &entry.moved).await?;
-        let name = entry.moved.session_name();
+        let name = entry.moved.index_session_name();
         let more = (1..self.options.jobs).map(|_| self.target_endpoint.session(&name));
         let more = try_join_all(more).await?;
         let sessions: Vec<&Session> = std::iter::once(self.target).chain(&more).collect();

@@ -117,12 +117,16 @@ async fn a_preflight_changes_nothing() {
     let pair = servers.pair().await;
     let client = pair.source.client().await;
     let state = "SELECT (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc),
-        (SELECT count(*) FROM pg_subscription), (SELECT count(*) FROM pg_replication_slots)";
+        (SELECT count(*) FROM pg_subscription), (SELECT count(*) FROM pg_replication_slots),
+        pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
     let ask = || async {
         let row = client.query_one(state, &[]).await.expect("an answer");
-        [0, 1, 2, 3].map(|place| row.get::<_, i64>(place))
+        ([0, 1, 2, 3].map(|place| row.get::<_, i64>(place)), row.get::<_, i64>(4))
     };
-    let before = ask().await;
+    let (before, transactions) = ask().await;
     pair.faults().await;
-    assert_eq!(ask().await, before, "no table, no function, no subscription, no slot");
+    let (after, transactions_after) = ask().await;
+    assert_eq!(after, before, "no table, no function, no subscription, no slot");
+    // The subscription that is taken back, and the block in which its errors are caught.
+    assert_eq!(transactions_after - transactions, 2, "no other transaction that wrote");
 }
